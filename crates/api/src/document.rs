@@ -1,0 +1,67 @@
+//! An untyped JSON object on its way to or from a typed one: bodies before decoding, patch targets.
+//!
+//! It may hold a Secret, so it erases every string when dropped and does not print its content.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use zeroize::Zeroize;
+
+/// A JSON tree that erases its strings on drop.
+#[derive(Clone, Default, PartialEq)]
+pub struct Document(Value);
+
+impl Document {
+    /// Wraps a tree; from here on it is erased on drop.
+    pub fn new(value: Value) -> Self {
+        Self(value)
+    }
+
+    /// The tree.
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+
+    /// The tree, to change in place. What is cut out of it is the caller's to wrap again.
+    pub fn value_mut(&mut self) -> &mut Value {
+        &mut self.0
+    }
+
+    /// The typed object this document describes.
+    ///
+    /// # Errors
+    /// What does not fit the type, as serde says it.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        T::deserialize(&self.0)
+    }
+
+    /// The document of a typed object.
+    ///
+    /// # Errors
+    /// Only a map with keys that are no strings fails; no API type has one.
+    pub fn encode<T: Serialize>(object: &T) -> Result<Self, serde_json::Error> {
+        serde_json::to_value(object).map(Self)
+    }
+}
+
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Document(..)")
+    }
+}
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        erase(&mut self.0);
+    }
+}
+
+/// Overwrites every string value in the tree.
+pub fn erase(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(erase),
+        Value::Object(fields) => fields.values_mut().for_each(erase),
+        _ => {}
+    }
+}

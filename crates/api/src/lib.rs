@@ -1,0 +1,13 @@
+//! The objects Coffer serves: kinds, defaulting, validation, names, patches, Status errors.
+//!
+//! Pure: no I/O, no async, no clock. Types come from `k8s-openapi`, except [`secret::Secret`],
+//! whose payload erases itself and never prints.
+
+pub mod document;
+pub mod field;
+pub mod schema;
+pub mod secret;
+pub mod status;
+
+pub use document::Document;
+pub use k8s_openapi;

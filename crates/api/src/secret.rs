@@ -1,0 +1,152 @@
+//! The Secret object with a payload type of our own.
+//!
+//! `k8s_openapi`'s Secret keeps its bytes in `ByteString`, which prints them with `Debug` and
+//! leaves them in freed memory. This one has the same JSON and neither fault.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Payload bytes: erased on drop, printed as a length, compared byte for byte, cloned visibly.
+#[derive(Default, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// Takes ownership of the bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes themselves. The name is long so that each use is seen in review.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A second copy, to be erased on its own.
+    pub fn duplicate(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretBytes({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for SecretBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = Zeroizing::new(STANDARD.encode(&self.0));
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = SecretBytes;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a base64-encoded string")
+            }
+
+            // The text is not quoted in the error: it may be a secret that somebody forgot to encode.
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SecretBytes, E> {
+                STANDARD.decode(text).map(SecretBytes).map_err(|error| match error {
+                    base64::DecodeError::InvalidByte(at, _) => {
+                        E::custom(format_args!("illegal base64 data at input byte {at}"))
+                    }
+                    _ => E::custom("illegal base64 data: wrong length or padding"),
+                })
+            }
+
+            fn visit_unit<E: serde::de::Error>(self) -> Result<SecretBytes, E> {
+                Ok(SecretBytes::default())
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Secret holds secret data of a certain type. The JSON is core/v1's.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Secret {
+    /// Standard object's metadata. Annotations count as payload: client-side apply copies the
+    /// whole object into one.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// If true, the data cannot be updated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable: Option<bool>,
+    /// The payload: each key a file name, each value arbitrary bytes, base64 in JSON.
+    #[serde(default, deserialize_with = "map_or_null", skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, SecretBytes>,
+    /// Write-only convenience: merged into `data` at the write, never stored or returned.
+    #[serde(default, deserialize_with = "map_or_null", skip_serializing_if = "BTreeMap::is_empty")]
+    pub string_data: BTreeMap<String, SecretString>,
+    /// Facilitates programmatic handling; `Opaque` where absent.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<String>,
+}
+
+fn map_or_null<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, V>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A `stringData` value: text on the way in, erased on drop, never printed.
+#[derive(Default, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct SecretString(String);
+
+impl SecretString {
+    /// Moves the text out as payload bytes.
+    pub fn into_bytes(mut self) -> SecretBytes {
+        SecretBytes(std::mem::take(&mut self.0).into_bytes())
+    }
+}
+
+impl std::fmt::Debug for SecretString {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretString({} bytes)", self.0.len())
+    }
+}
+
+impl k8s_openapi::Resource for Secret {
+    const API_VERSION: &'static str = "v1";
+    const GROUP: &'static str = "";
+    const KIND: &'static str = "Secret";
+    const VERSION: &'static str = "v1";
+    const URL_PATH_SEGMENT: &'static str = "secrets";
+    type Scope = k8s_openapi::NamespaceResourceScope;
+}
+
+impl k8s_openapi::Metadata for Secret {
+    type Ty = ObjectMeta;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

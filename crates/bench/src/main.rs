@@ -1,0 +1,3 @@
+//! Placeholder of the measuring tool.
+
+fn main() {}

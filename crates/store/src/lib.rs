@@ -1,0 +1,206 @@
+//! Revisions, compare-and-swap and watch: the contract every storage engine keeps.
+//!
+//! The store knows keys and opaque values; it knows no kind, no JSON and no HTTP. Keys look like
+//! etcd's (`/registry/secrets/myns/mysecret`), so that a prefix names a kind or a namespace of it.
+//! Writes come in through the registry; what happened goes out through [`Store::watch`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use zeroize::Zeroizing;
+
+/// Position in the one sequence of writes over the whole store. The first write gets 1.
+pub type Revision = u64;
+
+/// Stored bytes, erased from memory when the last holder drops them. `Debug` prints a length only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Value(Arc<Zeroizing<Vec<u8>>>);
+
+impl Value {
+    /// Takes ownership of the bytes; no copy is made.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Zeroizing::new(bytes)))
+    }
+
+    /// The stored bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Value({} bytes)", self.0.len())
+    }
+}
+
+/// One key's state at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The key, as written.
+    pub key: String,
+    /// The bytes, as written.
+    pub value: Value,
+    /// The revision of the write that made this state.
+    pub revision: Revision,
+}
+
+/// Which part of a prefix to list, and at which revision.
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// At most this many items; `None` is no limit.
+    pub limit: Option<usize>,
+    /// Start strictly after this key: the last key of the page before.
+    pub after: Option<String>,
+    /// The revision to read at; `None` is the newest. A compacted one answers
+    /// [`StoreError::Compacted`], one that is not reached yet [`StoreError::Future`].
+    pub revision: Option<Revision>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Items in key order.
+    pub items: Vec<Versioned>,
+    /// The revision the whole page was read at; pass it on to read the next page of the same state.
+    pub revision: Revision,
+    /// How many items of the prefix follow this page, 0 on the last one.
+    pub remaining: usize,
+}
+
+/// What a write did to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The key did not exist before.
+    Created(Value),
+    /// The key existed and has a new value.
+    Updated {
+        /// The value after the write.
+        value: Value,
+        /// The value before the write.
+        previous: Value,
+    },
+    /// The key is gone.
+    Deleted {
+        /// The value before the write.
+        previous: Value,
+    },
+}
+
+/// One write, as a watcher sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The revision of the write.
+    pub revision: Revision,
+    /// The key written.
+    pub key: String,
+    /// What happened to it.
+    pub change: Change,
+}
+
+/// Why the store did not do as asked. No variant carries a value.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// `create` found the key in place.
+    #[error("key exists: {key}")]
+    Exists {
+        /// The key.
+        key: String,
+    },
+    /// `update` or `delete` found no such key.
+    #[error("key not found: {key}")]
+    NotFound {
+        /// The key.
+        key: String,
+    },
+    /// `update` or `delete` expected a revision that the key no longer has.
+    #[error("revision conflict on {key}: expected {expected}, found {found}")]
+    Conflict {
+        /// The key.
+        key: String,
+        /// What the caller expected.
+        expected: Revision,
+        /// What the store holds.
+        found: Revision,
+    },
+    /// The revision asked for has been compacted away.
+    #[error("revision {requested} has been compacted; the oldest is {oldest}")]
+    Compacted {
+        /// What the caller asked for.
+        requested: Revision,
+        /// The oldest revision still served.
+        oldest: Revision,
+    },
+    /// The revision asked for has not happened yet.
+    #[error("revision {requested} is in the future; the newest is {newest}")]
+    Future {
+        /// What the caller asked for.
+        requested: Revision,
+        /// The newest revision.
+        newest: Revision,
+    },
+    /// The watcher read too slowly and its bounded queue overflowed; it must list again.
+    #[error("watcher fell behind at revision {at}")]
+    Lagged {
+        /// The last revision that was delivered or queued.
+        at: Revision,
+    },
+    /// A value could not be sealed or opened (wrong key, changed bytes, moved to another key).
+    #[error("sealed value at {key} cannot be opened: {reason}")]
+    Sealed {
+        /// The key.
+        key: String,
+        /// Why, without any byte of the value.
+        reason: String,
+    },
+    /// The store is shutting down or its writer has failed; nothing later was written.
+    #[error("store is closed: {0}")]
+    Closed(String),
+    /// The disk or the network said no.
+    #[error("store I/O: {0}")]
+    Io(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What every engine promises.
+///
+/// *Durability*: a write is answered after it has been fsynced, never before. *Order*: revisions
+/// are dense and start at 1; a watcher sees every write of its prefix once, in revision order;
+/// before a write is answered its event is queued for every watcher. *Atomicity*: a write that was
+/// not answered is either wholly there or wholly absent after a crash.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The newest state of one key.
+    async fn get(&self, key: &str) -> Result<Option<Versioned>, StoreError>;
+
+    /// A page of the keys that start with `prefix`.
+    async fn list(&self, prefix: &str, options: ListOptions) -> Result<Page, StoreError>;
+
+    /// Writes a key that must not exist; answers its revision.
+    async fn create(&self, key: &str, value: Value) -> Result<Revision, StoreError>;
+
+    /// Replaces the value of a key that is still at `expected`; answers its new revision.
+    async fn update(
+        &self,
+        key: &str,
+        value: Value,
+        expected: Revision,
+    ) -> Result<Revision, StoreError>;
+
+    /// Removes a key that is still at `expected`; answers the revision of the removal.
+    async fn delete(&self, key: &str, expected: Revision) -> Result<Revision, StoreError>;
+
+    /// Every write under `prefix` with a revision greater than `after`, and those to come. The
+    /// stream ends after an error; a dropped stream costs nothing further.
+    async fn watch(
+        &self,
+        prefix: &str,
+        after: Revision,
+    ) -> Result<BoxStream<'static, Result<Event, StoreError>>, StoreError>;
+
+    /// The revision of the newest write that has been answered or is visible to reads.
+    async fn revision(&self) -> Result<Revision, StoreError>;
+
+    /// Forgets history before `before`: its states can no longer be listed nor watched from.
+    async fn compact(&self, before: Revision) -> Result<(), StoreError>;
+}
