@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -85,7 +86,7 @@ impl<'de> Deserialize<'de> for SecretBytes {
 }
 
 /// Secret holds secret data of a certain type. The JSON is core/v1's.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Secret {
     /// Standard object's metadata. Annotations count as payload: client-side apply copies the
@@ -93,17 +94,40 @@ pub struct Secret {
     #[serde(default)]
     pub metadata: ObjectMeta,
     /// If true, the data cannot be updated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub immutable: Option<bool>,
     /// The payload: each key a file name, each value arbitrary bytes, base64 in JSON.
-    #[serde(default, deserialize_with = "map_or_null", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "map_or_null")]
     pub data: BTreeMap<String, SecretBytes>,
     /// Write-only convenience: merged into `data` at the write, never stored or returned.
-    #[serde(default, deserialize_with = "map_or_null", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "map_or_null")]
     pub string_data: BTreeMap<String, SecretString>,
     /// Facilitates programmatic handling; `Opaque` where absent.
-    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type", default)]
     pub type_: Option<String>,
+}
+
+/// `apiVersion` and `kind` come first, as in every `k8s_openapi` type.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Secret", 7)?;
+        object.serialize_field("apiVersion", "v1")?;
+        object.serialize_field("kind", "Secret")?;
+        object.serialize_field("metadata", &self.metadata)?;
+        if let Some(immutable) = self.immutable {
+            object.serialize_field("immutable", &immutable)?;
+        }
+        if !self.data.is_empty() {
+            object.serialize_field("data", &self.data)?;
+        }
+        if !self.string_data.is_empty() {
+            object.serialize_field("stringData", &self.string_data)?;
+        }
+        if let Some(type_) = &self.type_ {
+            object.serialize_field("type", type_)?;
+        }
+        object.end()
+    }
 }
 
 fn map_or_null<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
