@@ -5,6 +5,8 @@
 
 pub mod document;
 pub mod field;
+pub mod kinds;
+pub mod names;
 pub mod schema;
 pub mod secret;
 pub mod status;

@@ -1,0 +1,184 @@
+//! The kinds Coffer serves, each with what upstream calls its strategy: names, defaults, what a
+//! client may write at which door, and what is valid.
+//!
+//! The API server is generic over [`Kind`] and knows none of them. A request's object goes
+//! `set_defaults` → (admission) → `prepare_for_create` / `prepare_for_update` → `validate` /
+//! `validate_update`; the server itself owns uid, resourceVersion, timestamps and managedFields.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{Metadata, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::field::ErrorList;
+use crate::names::NameRule;
+
+pub mod config_map;
+mod equality;
+pub mod meta;
+pub mod namespace;
+pub mod secret;
+mod service_account;
+
+pub use crate::secret::Secret;
+pub use equality::equal;
+pub use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+
+/// A path below an object that is served on its own: `pods/status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// Last segment of the path.
+    pub name: &'static str,
+    /// Group of the kind that is read and written there, empty for core.
+    pub group: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Its kind: the parent's own for `status`, `Scale`, `Binding`, …
+    pub kind: &'static str,
+    /// Verbs as discovery lists them.
+    pub verbs: &'static [&'static str],
+}
+
+impl Subresource {
+    /// `status`: the object itself, of which only the status is written.
+    const fn status(group: &'static str, kind: &'static str) -> Self {
+        Self { name: "status", group, version: "v1", kind, verbs: &["get", "patch", "update"] }
+    }
+}
+
+/// What is known of a kind without an object of it: what discovery, routing and selectors need.
+#[derive(Clone, Copy, Debug)]
+pub struct KindInfo {
+    /// API group, empty for core.
+    pub group: &'static str,
+    /// Version within the group.
+    pub version: &'static str,
+    /// `Pod`.
+    pub kind: &'static str,
+    /// `PodList`.
+    pub list_kind: &'static str,
+    /// `pods`: the resource in URLs.
+    pub plural: &'static str,
+    /// `pod`.
+    pub singular: &'static str,
+    /// `po`.
+    pub short_names: &'static [&'static str],
+    /// `all`.
+    pub categories: &'static [&'static str],
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// Paths below an object.
+    pub subresources: &'static [Subresource],
+    /// Whether `metadata.generation` counts changes of the spec.
+    pub tracks_generation: bool,
+    /// Whether a PUT to a name that does not exist creates it (upstream's `AllowCreateOnUpdate`).
+    pub create_on_update: bool,
+    /// Whether a PUT may leave out the resourceVersion (upstream's `AllowUnconditionalUpdate`).
+    pub unconditional_update: bool,
+    /// What object names look like.
+    pub name_rule: NameRule,
+    /// Labels that field selectors may use, beyond `metadata.name` and `metadata.namespace`.
+    pub field_labels: &'static [&'static str],
+}
+
+impl KindInfo {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// The subresource of this name, if the kind has it.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|sub| sub.name == name)
+    }
+
+    /// The values most kinds share; each kind overrides what differs.
+    const fn of(
+        group: &'static str,
+        kind: &'static str,
+        list_kind: &'static str,
+        plural: &'static str,
+        singular: &'static str,
+    ) -> Self {
+        Self {
+            group,
+            version: "v1",
+            kind,
+            list_kind,
+            plural,
+            singular,
+            short_names: &[],
+            categories: &[],
+            namespaced: true,
+            subresources: &[],
+            tracks_generation: false,
+            create_on_update: false,
+            unconditional_update: true,
+            name_rule: crate::names::subdomain_name,
+            field_labels: &[],
+        }
+    }
+}
+
+/// An object type that is served: upstream's strategy for it.
+///
+/// All of it is pure. `sub` is `None` for the object itself and the subresource's name otherwise.
+pub trait Kind:
+    Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// What is known of the kind without an object.
+    const INFO: &'static KindInfo;
+
+    /// Fills in what the version's defaulting fills in. Idempotent; called on every decoded body,
+    /// on what a patch made, and on nothing read from the store.
+    fn set_defaults(&mut self) {}
+
+    /// Takes away what a client may not set at creation and sets what every new object has.
+    fn prepare_for_create(&mut self) {}
+
+    /// Carries over from `old` what this door does not write: the status for an update of the
+    /// object, everything else for an update of its status. Counts up the generation.
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+        let _ = (old, sub);
+    }
+
+    /// Everything wrong with a new object, metadata included.
+    fn validate(&self) -> ErrorList;
+
+    /// Everything wrong with `self` as the successor of `old`.
+    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList;
+
+    /// The values of [`KindInfo::field_labels`], in any order; an absent field is `""`.
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// What the client should be told though the request succeeds: `Warning` headers.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Calls a macro with the path of every served kind, in discovery's order:
+/// `for_each_kind!(register)` expands to `register!($crate::kinds::Namespace); …`.
+#[macro_export]
+macro_rules! for_each_kind {
+    ($each:ident) => {
+        $each!($crate::kinds::ConfigMap);
+        $each!($crate::kinds::Namespace);
+        $each!($crate::kinds::Secret);
+        $each!($crate::kinds::ServiceAccount);
+    };
+}
+
+/// Every served kind.
+pub static ALL: &[&KindInfo] = &[
+    <ConfigMap as Kind>::INFO,
+    <Namespace as Kind>::INFO,
+    <Secret as Kind>::INFO,
+    <ServiceAccount as Kind>::INFO,
+];

@@ -1,0 +1,130 @@
+//! Namespace: the name space of other objects, with a finalizer that empties it before it goes.
+
+use k8s_openapi::api::core::v1::{Namespace, NamespaceSpec, NamespaceStatus};
+
+use super::{Kind, KindInfo, Subresource, meta};
+use crate::field::{Error, ErrorList, Path};
+use crate::names;
+
+/// The label every namespace carries with its own name, so that selectors can name namespaces.
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// The finalizer that the namespace controller takes away when the namespace is empty.
+pub const FINALIZER: &str = "kubernetes";
+
+static INFO: KindInfo = KindInfo {
+    short_names: &["ns"],
+    namespaced: false,
+    name_rule: names::label_name,
+    field_labels: &["status.phase"],
+    subresources: &[
+        Subresource {
+            name: "finalize",
+            group: "",
+            version: "v1",
+            kind: "Namespace",
+            verbs: &["update"],
+        },
+        Subresource::status("", "Namespace"),
+    ],
+    ..KindInfo::of("", "Namespace", "NamespaceList", "namespaces", "namespace")
+};
+
+impl Kind for Namespace {
+    const INFO: &'static KindInfo = &INFO;
+
+    fn set_defaults(&mut self) {
+        if let Some(name) = self.metadata.name.clone().filter(|name| !name.is_empty()) {
+            self.metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), name);
+        }
+        let phase = &mut self.status.get_or_insert_default().phase;
+        if phase.as_deref().unwrap_or_default().is_empty() {
+            *phase = Some("Active".to_owned());
+        }
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status =
+            Some(NamespaceStatus { phase: Some("Active".to_owned()), ..Default::default() });
+        let spec = self.spec.get_or_insert_default();
+        let finalizers = spec.finalizers.get_or_insert_default();
+        if !finalizers.iter().any(|name| name == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        // A generated name exists only now.
+        self.set_defaults();
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+        match sub {
+            Some("status") => self.spec = old.spec.clone(),
+            Some("finalize") => self.status = old.status.clone(),
+            _ => {
+                self.spec = Some(NamespaceSpec {
+                    finalizers: old.spec.as_ref().and_then(|spec| spec.finalizers.clone()),
+                });
+                self.status = old.status.clone();
+            }
+        }
+    }
+
+    fn validate(&self) -> ErrorList {
+        let mut errors = meta::validate(&self.metadata, &INFO);
+        errors.extend(validate_finalizers(self));
+        errors
+    }
+
+    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+        let mut errors = meta::validate_update(&self.metadata, &old.metadata);
+        match sub {
+            Some("status") => errors.extend(validate_phase(self)),
+            Some("finalize") => errors.extend(validate_finalizers(self)),
+            _ => {}
+        }
+        errors
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("status.phase", phase(self).to_owned())]
+    }
+}
+
+fn phase(namespace: &Namespace) -> &str {
+    namespace.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// Finalizers of the spec: qualified names, and one without a prefix is only `kubernetes`.
+fn validate_finalizers(namespace: &Namespace) -> ErrorList {
+    let path = Path::new("spec").child("finalizers");
+    let mut errors = ErrorList::new();
+    let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_deref());
+    for (at, name) in finalizers.unwrap_or_default().iter().enumerate() {
+        let path = path.index(at);
+        errors.extend(meta::complaints(&path, name, names::qualified_name(name)));
+        if !name.contains('/') && name != FINALIZER {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(Error::invalid(&path, name, detail));
+        }
+    }
+    errors
+}
+
+fn validate_phase(namespace: &Namespace) -> Option<Error> {
+    let path = Path::new("status").child("Phase");
+    match (namespace.metadata.deletion_timestamp.is_some(), phase(namespace)) {
+        (true, "Terminating") | (false, "Active") => None,
+        (true, found) => Some(Error::invalid(
+            &path,
+            found,
+            "may only be 'Terminating' if `deletionTimestamp` is not empty",
+        )),
+        (false, found) => Some(Error::invalid(
+            &path,
+            found,
+            "may only be 'Active' if `deletionTimestamp` is empty",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

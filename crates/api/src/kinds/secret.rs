@@ -1,0 +1,176 @@
+//! Secret: types and their required keys, size, immutability. No message here quotes a value.
+
+use super::config_map::DATA_BYTES_MAX;
+use super::{Kind, KindInfo, meta};
+use crate::field::{Error, ErrorList, Path};
+use crate::names;
+use crate::secret::Secret;
+
+/// The type of a Secret that names none.
+pub const OPAQUE: &str = "Opaque";
+/// A service account's token.
+pub const SERVICE_ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
+/// Which service account a token secret belongs to.
+pub const SERVICE_ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+
+static INFO: KindInfo = KindInfo {
+    field_labels: &["type"],
+    ..KindInfo::of("", "Secret", "SecretList", "secrets", "secret")
+};
+
+impl Kind for Secret {
+    const INFO: &'static KindInfo = &INFO;
+
+    fn set_defaults(&mut self) {
+        for (key, text) in std::mem::take(&mut self.string_data) {
+            self.data.insert(key, text.into_bytes());
+        }
+        if self.type_.as_deref().unwrap_or_default().is_empty() {
+            self.type_ = Some(OPAQUE.to_owned());
+        }
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.set_defaults();
+    }
+
+    fn prepare_for_update(&mut self, _old: &Self, _sub: Option<&str>) {
+        self.set_defaults();
+    }
+
+    fn validate(&self) -> ErrorList {
+        let mut errors = meta::validate(&self.metadata, &INFO);
+        errors.extend(validate_keys(self));
+        errors.extend(validate_type(self));
+        errors
+    }
+
+    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+        let mut errors = meta::validate_update(&self.metadata, &old.metadata);
+        if type_of(self) != type_of(old) {
+            errors.push(Error::invalid(&Path::new("type"), type_of(self), meta::IMMUTABLE));
+        }
+        if old.immutable == Some(true) {
+            let frozen = "field is immutable when `immutable` is set";
+            if self.immutable != Some(true) {
+                errors.push(Error::forbidden(&Path::new("immutable"), frozen));
+            }
+            if self.data != old.data {
+                errors.push(Error::forbidden(&Path::new("data"), frozen));
+            }
+        }
+        errors.extend(self.validate());
+        errors
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("type", type_of(self).to_owned())]
+    }
+}
+
+fn type_of(secret: &Secret) -> &str {
+    secret.type_.as_deref().unwrap_or_default()
+}
+
+fn validate_keys(secret: &Secret) -> ErrorList {
+    let path = Path::new("data");
+    let mut errors = ErrorList::new();
+    for key in secret.data.keys() {
+        errors.extend(meta::complaints(&path.key(key), key, names::config_map_key(key)));
+    }
+    let bytes: usize = secret.data.values().map(|value| value.len()).sum();
+    if bytes > DATA_BYTES_MAX {
+        errors.push(Error::too_long(&path, DATA_BYTES_MAX));
+    }
+    errors
+}
+
+fn validate_type(secret: &Secret) -> ErrorList {
+    match type_of(secret) {
+        SERVICE_ACCOUNT_TOKEN => require_account(secret).into_iter().collect(),
+        "kubernetes.io/dockercfg" => require_json(secret, ".dockercfg"),
+        "kubernetes.io/dockerconfigjson" => require_json(secret, ".dockerconfigjson"),
+        "kubernetes.io/basic-auth" => match ["username", "password"] {
+            keys if keys.iter().any(|key| secret.data.contains_key(*key)) => ErrorList::new(),
+            keys => require_keys(secret, &keys),
+        },
+        "kubernetes.io/ssh-auth" => {
+            let key = "ssh-privatekey";
+            let there = secret.data.get(key).is_some_and(|value| !value.is_empty());
+            if there { ErrorList::new() } else { vec![required_key(key)] }
+        }
+        "kubernetes.io/tls" => require_keys(secret, &["tls.crt", "tls.key"]),
+        _ => ErrorList::new(),
+    }
+}
+
+fn require_account(secret: &Secret) -> Option<Error> {
+    let annotations = secret.metadata.annotations.as_ref();
+    let name = annotations.and_then(|all| all.get(SERVICE_ACCOUNT_NAME));
+    let path = Path::new("metadata").child("annotations").key(SERVICE_ACCOUNT_NAME);
+    name.is_none_or(|name| name.is_empty()).then(|| Error::required(&path, ""))
+}
+
+fn require_keys(secret: &Secret, keys: &[&str]) -> ErrorList {
+    keys.iter()
+        .filter(|key| !secret.data.contains_key(**key))
+        .map(|key| required_key(key))
+        .collect()
+}
+
+fn required_key(key: &str) -> Error {
+    Error::required(&Path::new("data").key(key), "")
+}
+
+/// The value must be a JSON object. What is wrong with it is told by place, never by content:
+/// upstream's message quotes the first bad character, which is a byte of the secret.
+fn require_json(secret: &Secret, key: &str) -> ErrorList {
+    let Some(value) = secret.data.get(key) else {
+        return vec![required_key(key)];
+    };
+    let Err(error) = serde_json::from_slice::<AnyJsonObject>(value.expose()) else {
+        return ErrorList::new();
+    };
+    let detail = match error.classify() {
+        serde_json::error::Category::Eof => "unexpected end of JSON input".to_owned(),
+        serde_json::error::Category::Data => {
+            "json: cannot unmarshal into Go value of type map[string]interface {}".to_owned()
+        }
+        _ => format!("invalid character at line {} column {}", error.line(), error.column()),
+    };
+    vec![Error::invalid(&Path::new("data").key(key), "<secret contents redacted>", detail)]
+}
+
+/// Accepts any JSON object (or null, as Go does) and keeps nothing of it.
+struct AnyJsonObject;
+
+impl<'de> serde::Deserialize<'de> for AnyJsonObject {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = AnyJsonObject;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_unit<E>(self) -> Result<AnyJsonObject, E> {
+                Ok(AnyJsonObject)
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<AnyJsonObject, A::Error> {
+                while map.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
+                Ok(AnyJsonObject)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests;
