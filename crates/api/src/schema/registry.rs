@@ -1,0 +1,144 @@
+//! The schemas in the form in which requests walk them: one graph of static nodes.
+//!
+//! Built from [`super::definitions`] on first use and leaked: the set of kinds is fixed, and a
+//! `&'static` makes [`super::Schema`] free to copy.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, OnceLock};
+
+use serde_json::{Map, Value};
+
+use super::definitions::{PREFIX, definitions, gvks};
+use super::{ListRule, rules};
+
+pub(super) struct Node {
+    pub(super) shape: NodeShape,
+    /// `x-kubernetes-map-type: atomic`.
+    pub(super) atomic: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum NodeShape {
+    Scalar,
+    Struct(&'static Definition),
+    Map(&'static Node),
+    List(&'static Node, ListRule),
+    Any,
+}
+
+/// A named struct. Its fields are set after all definitions have an address, so that types may
+/// contain themselves.
+pub(super) struct Definition {
+    pub(super) name: &'static str,
+    fields: OnceLock<Vec<(&'static str, Node)>>,
+}
+
+impl Definition {
+    /// Sorted by name.
+    pub(super) fn fields(&self) -> &[(&'static str, Node)] {
+        self.fields.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn field(&self, name: &str) -> Option<&Node> {
+        let fields = self.fields();
+        let at = fields.binary_search_by_key(&name, |(name, _)| name).ok()?;
+        Some(&fields[at].1)
+    }
+}
+
+/// The node of a kind.
+pub(super) fn root(api_version: &str, kind: &str) -> Option<&'static Node> {
+    static ROOTS: LazyLock<HashMap<&'static str, Vec<(&'static str, &'static Node)>>> =
+        LazyLock::new(build);
+    let kinds = ROOTS.get(kind)?;
+    kinds.iter().find(|(version, _)| *version == api_version).map(|(_, node)| *node)
+}
+
+fn build() -> HashMap<&'static str, Vec<(&'static str, &'static Node)>> {
+    let json = definitions();
+    let builder = Builder::new(&json);
+    for (name, definition) in &builder.structs {
+        let fields = builder.fields(name, &json[*name]);
+        assert!(definition.fields.set(fields).is_ok(), "each definition is filled once");
+    }
+    let mut roots: HashMap<_, Vec<_>> = HashMap::new();
+    for (name, gvk) in gvks() {
+        if let Some(definition) = builder.structs.get(name.as_str()) {
+            let atomic = false;
+            let node = Node { shape: NodeShape::Struct(definition), atomic };
+            let node: &'static Node = Box::leak(Box::new(node));
+            roots.entry(gvk.kind).or_default().push((gvk.api_version, node));
+        }
+    }
+    roots
+}
+
+struct Builder<'a> {
+    json: &'a Map<String, Value>,
+    structs: HashMap<&'a str, &'static Definition>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(json: &'a Map<String, Value>) -> Self {
+        let structs = json
+            .iter()
+            .filter(|(_, schema)| schema.get("properties").is_some())
+            .map(|(name, _)| {
+                let leaked = Definition { name: leak(name), fields: OnceLock::new() };
+                (name.as_str(), &*Box::leak(Box::new(leaked)))
+            })
+            .collect();
+        Self { json, structs }
+    }
+
+    fn fields(&self, name: &str, schema: &Value) -> Vec<(&'static str, Node)> {
+        let Some(Value::Object(properties)) = schema.get("properties") else { return Vec::new() };
+        let mut fields: Vec<_> = properties
+            .iter()
+            .map(|(field, property)| (leak(field), self.node(property, rules::list(name, field))))
+            .collect();
+        fields.sort_unstable_by_key(|(name, _)| *name);
+        fields
+    }
+
+    fn node(&self, schema: &Value, rule: ListRule) -> Node {
+        let atomic = schema["x-kubernetes-map-type"] == "atomic";
+        if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix(PREFIX)) {
+            return self.reference(name, atomic);
+        }
+        let shape = if let Some(values) = schema.get("additionalProperties") {
+            NodeShape::Map(self.inner(values))
+        } else if let Some(items) = schema.get("items") {
+            NodeShape::List(self.inner(items), rule)
+        } else if is_scalar(schema) {
+            NodeShape::Scalar
+        } else {
+            NodeShape::Any
+        };
+        Node { shape, atomic }
+    }
+
+    fn inner(&self, schema: &Value) -> &'static Node {
+        Box::leak(Box::new(self.node(schema, rules::ATOMIC)))
+    }
+
+    fn reference(&self, name: &str, atomic: bool) -> Node {
+        let target = &self.json[name];
+        if let Some(definition) = self.structs.get(name) {
+            let atomic = atomic || rules::is_atomic_struct(name);
+            return Node { shape: NodeShape::Struct(definition), atomic };
+        }
+        // Quantity, Time, IntOrString and FieldsV1 are definitions without fields.
+        let shape = if is_scalar(target) { NodeShape::Scalar } else { NodeShape::Any };
+        Node { shape, atomic }
+    }
+}
+
+fn is_scalar(schema: &Value) -> bool {
+    schema.get("x-kubernetes-int-or-string").is_some()
+        || matches!(schema["type"].as_str(), Some("string" | "integer" | "number" | "boolean"))
+}
+
+fn leak(text: &str) -> &'static str {
+    Box::leak(text.to_owned().into_boxed_str())
+}

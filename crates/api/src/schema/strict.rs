@@ -1,0 +1,310 @@
+//! Strict decoding: fields that no schema knows, and fields given twice.
+//!
+//! Decoding into the typed objects ignores both; `fieldValidation=Strict` and `Warn` ask for them.
+//! The wording is that of `sigs.k8s.io/json`, which upstream decodes with. Only field names are
+//! quoted, never values; a key of `data` can be among them.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::{Schema, Shape};
+
+/// Upstream stops to collect here; so that a hostile body cannot make a large answer.
+const ERRORS_MAX: usize = 100;
+
+/// `unknown field "spec.foo"` for each field of the document that its schema does not know.
+pub fn unknown_fields(document: &Value, schema: Schema) -> Vec<String> {
+    let mut found = Found::default();
+    walk(document, Place { schema: Some(schema), path: None }, &mut found);
+    found.errors
+}
+
+/// What [`unknown_fields`] finds, and `duplicate field "metadata.name"`, in the order of the text.
+///
+/// # Errors
+/// Text that is no JSON, as serde says it. The caller has usually decoded it before.
+pub fn check_json(text: &[u8], schema: Schema) -> Result<Vec<String>, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let found = check(&mut deserializer, schema)?;
+    deserializer.end()?;
+    Ok(found)
+}
+
+/// As [`check_json`], for any self-describing format whose deserializer passes duplicates on.
+///
+/// # Errors
+/// What the deserializer cannot read.
+pub fn check<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    schema: Schema,
+) -> Result<Vec<String>, D::Error> {
+    let mut found = Found::default();
+    let place = Place { schema: Some(schema), path: None };
+    Checker { place, found: &mut found }.deserialize(deserializer)?;
+    Ok(found.errors)
+}
+
+/// The one message of a request that is refused for strict errors.
+pub fn message(errors: &[String]) -> String {
+    format!("strict decoding error: {}", errors.join(", "))
+}
+
+#[derive(Default)]
+struct Found {
+    errors: Vec<String>,
+    seen: HashSet<String>,
+}
+
+impl Found {
+    fn report(&mut self, what: &str, place: Place<'_>, field: &str) {
+        if self.errors.len() >= ERRORS_MAX {
+            return;
+        }
+        let place = Place { schema: None, path: Some(&Step::new(place.path, At::Field(field))) };
+        let error = format!("{what} field \"{place}\"");
+        if self.seen.insert(error.clone()) {
+            self.errors.push(error);
+        }
+    }
+}
+
+/// Where the walk is. The path is a chain of borrowed steps: nothing is built unless reported.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// `None` where anything may stand.
+    schema: Option<Schema>,
+    path: Option<&'a Step<'a>>,
+}
+
+struct Step<'a> {
+    parent: Option<&'a Step<'a>>,
+    at: At<'a>,
+}
+
+enum At<'a> {
+    Field(&'a str),
+    Index(usize),
+}
+
+impl<'a> Step<'a> {
+    fn new(parent: Option<&'a Step<'a>>, at: At<'a>) -> Self {
+        Self { parent, at }
+    }
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match (&self.at, self.parent) {
+            (At::Field(name), None) => f.write_str(name),
+            (At::Field(name), Some(_)) => write!(f, ".{name}"),
+            (At::Index(index), _) => write!(f, "[{index}]"),
+        }
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.map_or(Ok(()), |path| path.fmt(f))
+    }
+}
+
+/// What a member's name leads to.
+enum Member {
+    Known(Schema),
+    Unknown,
+    /// Nothing is known here, so nothing is wrong.
+    Free,
+}
+
+impl Place<'_> {
+    fn member(&self, name: &str) -> Member {
+        match self.schema.map(|schema| (schema, schema.shape())) {
+            Some((schema, Shape::Struct)) => {
+                schema.field(name).map_or(Member::Unknown, Member::Known)
+            }
+            Some((_, Shape::Map(value))) => Member::Known(value),
+            _ => Member::Free,
+        }
+    }
+
+    fn item(&self) -> Option<Schema> {
+        match self.schema?.shape() {
+            Shape::List(item, _) => Some(item),
+            _ => None,
+        }
+    }
+}
+
+fn walk(value: &Value, place: Place<'_>, found: &mut Found) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match place.member(name) {
+                    Member::Known(schema) => {
+                        let step = Step::new(place.path, At::Field(name));
+                        walk(value, Place { schema: Some(schema), path: Some(&step) }, found);
+                    }
+                    Member::Unknown => found.report("unknown", place, name),
+                    Member::Free => {}
+                }
+            }
+        }
+        Value::Array(items) => {
+            let schema = place.item();
+            for (index, item) in items.iter().enumerate() {
+                let step = Step::new(place.path, At::Index(index));
+                walk(item, Place { schema, path: Some(&step) }, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+struct Checker<'a, 'f> {
+    place: Place<'a>,
+    found: &'f mut Found,
+}
+
+impl<'de> DeserializeSeed<'de> for Checker<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checker<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { place, found } = self;
+        let mut names = HashSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let member = place.member(&name);
+            if !matches!(member, Member::Unknown) && names.contains(&name) {
+                found.report("duplicate", place, &name);
+            }
+            match member {
+                Member::Known(schema) => {
+                    let step = Step::new(place.path, At::Field(&name));
+                    let place = Place { schema: Some(schema), path: Some(&step) };
+                    map.next_value_seed(Checker { place, found })?;
+                }
+                Member::Unknown => {
+                    found.report("unknown", place, &name);
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Member::Free => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            names.insert(name);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let Self { place, found } = self;
+        let schema = place.item();
+        for index in 0.. {
+            let step = Step::new(place.path, At::Index(index));
+            let place = Place { schema, path: Some(&step) };
+            if items.next_element_seed(Checker { place, found })?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema;
+
+    fn pod() -> Schema {
+        schema::of("v1", "Pod").expect("Pod is served")
+    }
+
+    #[test]
+    fn unknown_and_duplicate_fields_are_reported_in_the_order_of_the_text() {
+        let text = br#"{"kind":"Pod","metadata":{"name":"a","name":"b","labels":{"x":"1","x":"2"}},
+            "spec":{"foo":{"deep":1},"containers":[{"name":"c","bar":1,"env":[{"name":"A","Value":"x"}]}]},
+            "kind":"Pod","spec":{"foo":2}}"#;
+        let errors = check_json(text, pod()).expect("it is JSON");
+        assert_eq!(
+            message(&errors),
+            "strict decoding error: duplicate field \"metadata.name\", \
+             duplicate field \"metadata.labels.x\", unknown field \"spec.foo\", \
+             unknown field \"spec.containers[0].bar\", \
+             unknown field \"spec.containers[0].env[0].Value\", \
+             duplicate field \"kind\", duplicate field \"spec\""
+        );
+    }
+
+    #[test]
+    fn the_document_walk_finds_the_same_unknown_fields_as_the_text_walk() {
+        let text = r#"{"bogus":1,"metadata":{"managedFields":[{"fieldsV1":{"f:x":{"deep":1}},"no":1}]},
+            "spec":{"containers":[{"livenessProbe":{"httpGet":{"port":"x","portt":1}}}]}}"#;
+        let value: Value = serde_json::from_str(text).expect("it is JSON");
+        let mut from_text = check_json(text.as_bytes(), pod()).expect("it is JSON");
+        let mut from_value = unknown_fields(&value, pod());
+        from_text.sort();
+        from_value.sort();
+        assert_eq!(from_text, from_value);
+        assert_eq!(from_value.len(), 3, "{from_value:?}");
+    }
+
+    #[test]
+    fn a_wrong_type_is_left_to_the_decoder_and_an_endless_list_of_errors_is_cut() {
+        assert!(unknown_fields(&serde_json::json!({"spec": ["x", {"y": 1}]}), pod()).is_empty());
+        let fields: serde_json::Map<_, _> =
+            (0..500).map(|n| (format!("f{n}"), Value::Null)).collect();
+        assert_eq!(unknown_fields(&Value::Object(fields), pod()).len(), ERRORS_MAX);
+    }
+
+    #[test]
+    fn yaml_is_checked_by_the_same_walk() {
+        let text = "kind: Pod\nmetadata: {name: a, nmae: b}\nspec:\n  containers: []\n";
+        let value: Value = serde_saphyr::from_str(text).expect("it is YAML");
+        assert_eq!(unknown_fields(&value, pod()), ["unknown field \"metadata.nmae\""]);
+    }
+}
