@@ -7,8 +7,10 @@ pub mod document;
 pub mod field;
 pub mod kinds;
 pub mod names;
+pub mod quantity;
 pub mod schema;
 pub mod secret;
+pub mod selector;
 pub mod status;
 
 pub use document::Document;
