@@ -46,6 +46,16 @@ pub struct ListRule {
     pub patch_retains_keys: bool,
 }
 
+impl ListRule {
+    /// A list that has one owner and is replaced as a whole.
+    pub const ATOMIC: Self = Self {
+        apply: ListType::Atomic,
+        patch_merge_key: None,
+        patch_merges: false,
+        patch_retains_keys: false,
+    };
+}
+
 /// `x-kubernetes-list-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListType {

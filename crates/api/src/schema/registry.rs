@@ -119,7 +119,7 @@ impl<'a> Builder<'a> {
     }
 
     fn inner(&self, schema: &Value) -> &'static Node {
-        Box::leak(Box::new(self.node(schema, rules::ATOMIC)))
+        Box::leak(Box::new(self.node(schema, ListRule::ATOMIC)))
     }
 
     fn reference(&self, name: &str, atomic: bool) -> Node {

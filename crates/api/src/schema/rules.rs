@@ -26,14 +26,7 @@ const fn apply_keyed(keys: &'static [&'static str]) -> ListRule {
     ListRule { apply: ListType::Map(keys), ..ATOMIC }
 }
 
-/// A list that has one owner and is replaced as a whole.
-pub(super) const ATOMIC: ListRule = ListRule {
-    apply: ListType::Atomic,
-    patch_merge_key: None,
-    patch_merges: false,
-    patch_retains_keys: false,
-};
-
+const ATOMIC: ListRule = ListRule::ATOMIC;
 const SET: ListRule = ListRule { apply: ListType::Set, ..ATOMIC };
 const MERGED_SET: ListRule = ListRule { patch_merges: true, ..SET };
 const CONDITIONS: ListRule = keyed(&["type"], "type");

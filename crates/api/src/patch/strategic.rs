@@ -1,0 +1,437 @@
+//! Strategic merge patch: a merge patch that knows from the schema which lists merge by which key,
+//! with directives for what a merge cannot say.
+//!
+//! - `$patch: replace | delete | merge` in an object: take the patch's, take nothing, as usual; in a
+//!   list's item: the list is the patch's, the item with this key goes.
+//! - `$deleteFromPrimitiveList/f: [..]`: these scalars go from list `f`.
+//! - `$setElementOrder/f: [..]`: the order of list `f` afterwards.
+//! - `$retainKeys: [..]`: all other members of this object go.
+//!
+//! The algorithm is documented in Kubernetes' contributor guide ("Strategic Merge Patch") and its
+//! proposal "preserve order in strategic merge patch". Merging works in place on the target.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use super::order::{Key, key_of_scalar, rearrange};
+use super::{PatchError, discard};
+use crate::schema::{ListRule, Schema, Shape};
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList";
+const SET_ORDER: &str = "$setElementOrder";
+
+type Object = Map<String, Value>;
+
+pub(super) fn apply(target: &mut Value, patch: &Value, schema: Schema) -> Result<(), PatchError> {
+    match (target, patch) {
+        (Value::Object(target), Value::Object(patch)) => merge_object(target, patch, Some(schema)),
+        _ => Err(PatchError::Malformed("invalid JSON document".to_owned())),
+    }
+}
+
+fn merge_object(
+    target: &mut Object,
+    patch: &Object,
+    schema: Option<Schema>,
+) -> Result<(), PatchError> {
+    if let Some(directive) = patch.get(DIRECTIVE) {
+        return replace_object(target, patch, directive);
+    }
+    retain_keys(target, patch)?;
+    for (name, value) in patch {
+        if let Some(list) = directive_field(name, DELETE_FROM, BAD_PRIMITIVE_LIST)? {
+            delete_from_list(target, list, value)?;
+        }
+    }
+    let mut ordered = HashSet::new();
+    for (name, order) in patch {
+        if let Some(list) = directive_field(name, SET_ORDER, BAD_SET_ORDER)? {
+            merge_ordered(target, patch.get(list), list, order, schema)?;
+            ordered.insert(list);
+        }
+    }
+    for (name, value) in patch {
+        if !is_directive(name) && !ordered.contains(name.as_str()) {
+            merge_member(target, name, value, schema)?;
+        }
+    }
+    Ok(())
+}
+
+const BAD_PRIMITIVE_LIST: &str = "invalid patch format of primitive list";
+const BAD_SET_ORDER: &str = "invalid patch format of setElementOrder list";
+const BAD_RETAIN_KEYS: &str = "invalid patch format of retainKeys";
+
+fn malformed(text: &str) -> PatchError {
+    PatchError::Malformed(text.to_owned())
+}
+
+/// `finalizers` of `$setElementOrder/finalizers`; `None` if `name` is no such directive.
+fn directive_field<'a>(
+    name: &'a str,
+    directive: &str,
+    error: &str,
+) -> Result<Option<&'a str>, PatchError> {
+    let Some(rest) = name.strip_prefix(directive) else { return Ok(None) };
+    rest.strip_prefix('/').map(Some).ok_or_else(|| malformed(error))
+}
+
+fn replace_object(
+    target: &mut Object,
+    patch: &Object,
+    directive: &Value,
+) -> Result<(), PatchError> {
+    let mut replacement = match directive.as_str() {
+        Some("replace") => patch.clone(),
+        Some("delete") => Object::new(),
+        _ => return Err(unknown_directive(directive)),
+    };
+    replacement.remove(DIRECTIVE);
+    discard(Some(Value::Object(std::mem::replace(target, replacement))));
+    Ok(())
+}
+
+/// Upstream quotes the directive and the map; either may hold a secret.
+fn unknown_directive(directive: &Value) -> PatchError {
+    let known = ["replace", "delete", "merge"].into_iter().find(|known| directive == known);
+    unmergeable(format!("unknown patch type: {} in map: map[...]", known.unwrap_or("...")))
+}
+
+fn unmergeable(text: impl Into<String>) -> PatchError {
+    PatchError::Unmergeable(text.into())
+}
+
+fn retain_keys(target: &mut Object, patch: &Object) -> Result<(), PatchError> {
+    let Some(retained) = patch.get(RETAIN_KEYS) else { return Ok(()) };
+    let retained = retained.as_array().ok_or_else(|| malformed(BAD_RETAIN_KEYS))?;
+    let retained: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+    let contradicted = patch.iter().any(|(name, value)| {
+        !value.is_null() && !is_directive(name) && !retained.contains(name.as_str())
+    });
+    if contradicted {
+        return Err(malformed(BAD_RETAIN_KEYS));
+    }
+    let dropped: Vec<String> =
+        target.keys().filter(|name| !retained.contains(name.as_str())).cloned().collect();
+    for name in dropped {
+        discard(target.remove(&name));
+    }
+    Ok(())
+}
+
+fn delete_from_list(target: &mut Object, list: &str, gone: &Value) -> Result<(), PatchError> {
+    let Some(items) = target.get_mut(list) else { return Ok(()) };
+    if gone.is_null() {
+        discard(target.remove(list));
+        return Ok(());
+    }
+    let (Value::Array(items), Value::Array(gone)) = (items, gone) else { return Ok(()) };
+    element_type(items.iter().chain(gone.iter()))?;
+    let gone: HashSet<Key> = gone.iter().map(key_of_scalar).collect();
+    items.retain(|item| !gone.contains(&key_of_scalar(item)));
+    Ok(())
+}
+
+/// One member that no directive of its parent is about.
+fn merge_member(
+    target: &mut Object,
+    name: &str,
+    patch: &Value,
+    schema: Option<Schema>,
+) -> Result<(), PatchError> {
+    if patch.is_null() {
+        discard(target.remove(name));
+        return Ok(());
+    }
+    match (target.get_mut(name), patch) {
+        (Some(Value::Object(target)), Value::Object(patch)) => {
+            merge_object(target, patch, member_schema(schema, name)?)
+        }
+        (Some(Value::Array(target)), Value::Array(patch)) => {
+            let (item, rule) = list_schema(schema, name)?;
+            if rule.patch_merges {
+                merge_list(target, patch, item, rule.patch_merge_key)
+            } else {
+                let old = std::mem::replace(target, patch.clone());
+                discard(Some(Value::Array(old)));
+                Ok(())
+            }
+        }
+        _ => {
+            let old = match without_directives(patch) {
+                Some(new) => target.insert(name.to_owned(), new),
+                None => target.remove(name),
+            };
+            discard(old);
+            Ok(())
+        }
+    }
+}
+
+fn member_schema(schema: Option<Schema>, name: &str) -> Result<Option<Schema>, PatchError> {
+    let Some(schema) = schema else { return Ok(None) };
+    match (schema.shape(), schema.field(name)) {
+        (_, Some(field)) => Ok(Some(field)),
+        (Shape::Any, None) => Ok(None),
+        (_, None) => Err(no_such_field(schema, name)),
+    }
+}
+
+fn no_such_field(schema: Schema, name: &str) -> PatchError {
+    let struct_ = schema.definition_name().unwrap_or_default();
+    let struct_ = struct_.rsplit('.').next().unwrap_or_default();
+    unmergeable(format!("unable to find api field in struct {struct_} for the json field {name:?}"))
+}
+
+fn list_schema(
+    schema: Option<Schema>,
+    name: &str,
+) -> Result<(Option<Schema>, ListRule), PatchError> {
+    match member_schema(schema, name)?.map(Schema::shape) {
+        Some(Shape::List(item, rule)) => Ok((Some(item), rule)),
+        None | Some(Shape::Any) => Ok((None, ListRule::ATOMIC)),
+        Some(_) => Err(unmergeable("expected slice or array type, but got: struct")),
+    }
+}
+
+/// The list `name` and its `$setElementOrder` together.
+fn merge_ordered(
+    target: &mut Object,
+    patch: Option<&Value>,
+    name: &str,
+    order: &Value,
+    schema: Option<Schema>,
+) -> Result<(), PatchError> {
+    let order = expect_list(order)?;
+    let patch = patch.map(expect_list).transpose()?;
+    let (item, rule) = list_schema(schema, name)?;
+    let merge_key = rule.patch_merge_key;
+    check_order(patch.unwrap_or_default(), order, merge_key)?;
+
+    let live = target.get(name).map(expect_list).transpose()?;
+    let live_order = keys(live.into_iter().flatten(), merge_key)?;
+    match (target.get_mut(name), patch) {
+        (Some(Value::Array(target)), Some(patch)) if rule.patch_merges => {
+            merge_list(target, patch, item, merge_key)?;
+        }
+        (Some(Value::Array(target)), Some(patch)) => {
+            discard(Some(Value::Array(std::mem::replace(target, patch.to_vec()))));
+        }
+        (None, Some(patch)) => {
+            let added = patch.iter().filter_map(without_directives).collect();
+            target.insert(name.to_owned(), Value::Array(added));
+        }
+        _ => {}
+    }
+    let Some(Value::Array(items)) = target.get_mut(name) else { return Ok(()) };
+    let item_keys = keys(items.iter(), merge_key)?;
+    let order = keys(order.iter(), merge_key)?;
+    rearrange(items, &item_keys, &order, &live_order);
+    Ok(())
+}
+
+fn expect_list(value: &Value) -> Result<&[Value], PatchError> {
+    value.as_array().map(Vec::as_slice).ok_or_else(|| wrong_type("[]interface {}", value))
+}
+
+/// The items that a patch sets must be in its `$setElementOrder`, in that order.
+fn check_order(
+    patch: &[Value],
+    order: &[Value],
+    merge_key: Option<&str>,
+) -> Result<(), PatchError> {
+    if patch.is_empty() || order.is_empty() {
+        return Ok(());
+    }
+    let set = patch.iter().filter(|item| item.get(DIRECTIVE).is_none());
+    let mut order = keys(order.iter(), merge_key)?.into_iter();
+    for key in keys(set, merge_key)? {
+        if !order.any(|ordered| ordered == key) {
+            let text = format!("The order in patch list doesn't match {SET_ORDER} list");
+            return Err(unmergeable(text));
+        }
+    }
+    Ok(())
+}
+
+fn keys<'a>(
+    items: impl Iterator<Item = &'a Value>,
+    merge_key: Option<&str>,
+) -> Result<Vec<Key>, PatchError> {
+    items.map(|item| key(item, merge_key)).collect()
+}
+
+fn key(item: &Value, merge_key: Option<&str>) -> Result<Key, PatchError> {
+    let Some(merge_key) = merge_key else { return Ok(key_of_scalar(item)) };
+    let item = item.as_object().ok_or_else(|| wrong_type("map[string]interface {}", item))?;
+    let value = item.get(merge_key).ok_or_else(|| no_merge_key(merge_key))?;
+    Ok(key_of_scalar(value))
+}
+
+/// Upstream shows the map; ours may hold a secret.
+fn no_merge_key(merge_key: &str) -> PatchError {
+    unmergeable(format!("map: map[...] does not contain declared merge key: {merge_key}"))
+}
+
+fn wrong_type(expected: &str, found: &Value) -> PatchError {
+    let found = match found {
+        Value::Null => "nil",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    };
+    unmergeable(format!("expected a {expected}, but received a {found}"))
+}
+
+enum Element {
+    None,
+    Scalar,
+    Object,
+}
+
+/// All elements must be alike, and none a list.
+fn element_type<'a>(items: impl Iterator<Item = &'a Value>) -> Result<Element, PatchError> {
+    let mut first: Option<&Value> = None;
+    for item in items {
+        match first {
+            None if item.is_array() => {
+                let text = "lists of lists are not supported".to_owned();
+                return Err(PatchError::NotApplicable(text));
+            }
+            None => first = Some(item),
+            Some(first) if std::mem::discriminant(first) != std::mem::discriminant(item) => {
+                return Err(unmergeable("list element types are not identical"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(match first {
+        None => Element::None,
+        Some(Value::Object(_)) => Element::Object,
+        Some(_) => Element::Scalar,
+    })
+}
+
+fn merge_list(
+    target: &mut Vec<Value>,
+    patch: &[Value],
+    item: Option<Schema>,
+    merge_key: Option<&str>,
+) -> Result<(), PatchError> {
+    match (element_type(target.iter().chain(patch))?, merge_key) {
+        (Element::None, _) => Ok(()),
+        (Element::Scalar, _) => {
+            merge_scalars(target, patch);
+            Ok(())
+        }
+        (Element::Object, Some(merge_key)) => merge_keyed(target, patch, item, merge_key),
+        (Element::Object, None) => Err(unmergeable("cannot merge lists without merge key for map")),
+    }
+}
+
+fn merge_scalars(target: &mut Vec<Value>, patch: &[Value]) {
+    let live_order: Vec<Key> = target.iter().map(key_of_scalar).collect();
+    let patch_order: Vec<Key> = patch.iter().map(key_of_scalar).collect();
+    target.extend_from_slice(patch);
+    let mut seen = HashSet::new();
+    target.retain(|item| seen.insert(key_of_scalar(item)));
+    let keys: Vec<Key> = target.iter().map(key_of_scalar).collect();
+    rearrange(target, &keys, &patch_order, &live_order);
+}
+
+fn merge_keyed(
+    target: &mut Vec<Value>,
+    patch: &[Value],
+    item: Option<Schema>,
+    merge_key: &str,
+) -> Result<(), PatchError> {
+    let (special, patch): (Vec<&Value>, Vec<&Value>) =
+        patch.iter().partition(|item| item.get(DIRECTIVE).is_some());
+    if apply_special(target, &special, merge_key)? {
+        let new = patch.into_iter().filter_map(without_directives).collect();
+        discard(Some(Value::Array(std::mem::replace(target, new))));
+        return Ok(());
+    }
+
+    let live_order = keys(target.iter(), Some(merge_key))?;
+    let patch_order = keys(patch.iter().copied(), Some(merge_key))?;
+    let mut places = HashMap::new();
+    for (at, key) in live_order.iter().enumerate() {
+        places.entry(key.clone()).or_insert(at);
+    }
+    let mut item_keys = live_order.clone();
+    for (patch, key) in patch.iter().zip(&patch_order) {
+        match (places.get(key), patch) {
+            (Some(at), Value::Object(patch)) => {
+                let Value::Object(target) = &mut target[*at] else { continue };
+                merge_object(target, patch, item)?;
+            }
+            _ => {
+                places.insert(key.clone(), target.len());
+                item_keys.push(key.clone());
+                target.extend(without_directives(patch));
+            }
+        }
+    }
+    rearrange(target, &item_keys, &patch_order, &live_order);
+    Ok(())
+}
+
+/// Does what the items with a `$patch` say; answers whether the list is to be replaced.
+fn apply_special(
+    target: &mut Vec<Value>,
+    special: &[&Value],
+    merge_key: &str,
+) -> Result<bool, PatchError> {
+    let mut replace = false;
+    let mut gone = HashSet::new();
+    for item in special {
+        match item[DIRECTIVE].as_str() {
+            Some("delete") => {
+                gone.insert(key(item, Some(merge_key))?);
+            }
+            Some("replace") => replace = true,
+            Some("merge") => {
+                return Err(unmergeable("merging lists cannot yet be specified in the patch"));
+            }
+            _ => return Err(unknown_directive(&item[DIRECTIVE])),
+        }
+    }
+    if !gone.is_empty() {
+        target.retain_mut(|item| {
+            let keep = item.get(merge_key).is_none_or(|key| !gone.contains(&key_of_scalar(key)));
+            if !keep {
+                discard(Some(item.take()));
+            }
+            keep
+        });
+    }
+    Ok(replace)
+}
+
+/// What a patch value is where there is nothing to merge it with: directives and nulls are gone;
+/// `None` if the value itself is a directive.
+fn without_directives(patch: &Value) -> Option<Value> {
+    match patch {
+        Value::Object(members) if members.contains_key(DIRECTIVE) => None,
+        Value::Object(members) => Some(Value::Object(
+            members
+                .iter()
+                .filter(|(name, value)| !value.is_null() && !is_directive(name))
+                .filter_map(|(name, value)| Some((name.clone(), without_directives(value)?)))
+                .collect(),
+        )),
+        Value::Array(items) => Some(items.iter().filter_map(without_directives).collect()),
+        other => Some(other.clone()),
+    }
+}
+
+fn is_directive(name: &str) -> bool {
+    name == RETAIN_KEYS || name.starts_with(DELETE_FROM) || name.starts_with(SET_ORDER)
+}

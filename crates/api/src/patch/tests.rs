@@ -1,0 +1,521 @@
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::schema;
+
+fn pod() -> Schema {
+    schema::of("v1", "Pod").expect("Pod is served")
+}
+
+fn patched(kind: PatchKind, target: Value, patch: &Value) -> Result<Value, PatchError> {
+    let body = patch.to_string();
+    apply(kind, Document::new(target), body.as_bytes(), pod())
+        .map(|document| document.value().clone())
+}
+
+fn json_patched(target: Value, patch: Value) -> Result<Value, String> {
+    patched(PatchKind::Json, target, &patch).map_err(|error| error.to_string())
+}
+
+fn strategic(target: Value, patch: Value) -> Result<Value, String> {
+    patched(PatchKind::Strategic, target, &patch).map_err(|error| error.to_string())
+}
+
+/// The examples of RFC 6902, appendix A, that have a result.
+#[test]
+fn json_patch_does_what_its_rfc_shows() {
+    for (target, patch, expected) in [
+        (
+            json!({"foo": "bar"}),
+            json!([{"op": "add", "path": "/baz", "value": "qux"}]),
+            json!({"baz": "qux", "foo": "bar"}),
+        ),
+        (
+            json!({"foo": ["bar", "baz"]}),
+            json!([{"op": "add", "path": "/foo/1", "value": "qux"}]),
+            json!({"foo": ["bar", "qux", "baz"]}),
+        ),
+        (
+            json!({"baz": "qux", "foo": "bar"}),
+            json!([{"op": "remove", "path": "/baz"}]),
+            json!({"foo": "bar"}),
+        ),
+        (
+            json!({"foo": ["bar", "qux", "baz"]}),
+            json!([{"op": "remove", "path": "/foo/1"}]),
+            json!({"foo": ["bar", "baz"]}),
+        ),
+        (
+            json!({"baz": "qux", "foo": "bar"}),
+            json!([{"op": "replace", "path": "/baz", "value": "boo"}]),
+            json!({"baz": "boo", "foo": "bar"}),
+        ),
+        (
+            json!({"foo": {"bar": "baz", "waldo": "fred"}, "qux": {"corge": "grault"}}),
+            json!([{"op": "move", "from": "/foo/waldo", "path": "/qux/thud"}]),
+            json!({"foo": {"bar": "baz"}, "qux": {"corge": "grault", "thud": "fred"}}),
+        ),
+        (
+            json!({"foo": ["all", "grass", "cows", "eat"]}),
+            json!([{"op": "move", "from": "/foo/1", "path": "/foo/3"}]),
+            json!({"foo": ["all", "cows", "eat", "grass"]}),
+        ),
+        (
+            json!({"baz": "qux", "foo": ["a", 2, "c"]}),
+            json!([{"op": "test", "path": "/baz", "value": "qux"},
+                   {"op": "test", "path": "/foo/1", "value": 2}]),
+            json!({"baz": "qux", "foo": ["a", 2, "c"]}),
+        ),
+        (
+            json!({"foo": "bar"}),
+            json!([{"op": "add", "path": "/baz", "value": "qux", "xyz": 123}]),
+            json!({"foo": "bar", "baz": "qux"}),
+        ),
+        (
+            json!({"/": 9, "~1": 10}),
+            json!([{"op": "test", "path": "/~01", "value": 10}]),
+            json!({"/": 9, "~1": 10}),
+        ),
+        (
+            json!({"foo": ["bar"]}),
+            json!([{"op": "add", "path": "/foo/-", "value": ["abc", "def"]}]),
+            json!({"foo": ["bar", ["abc", "def"]]}),
+        ),
+        (
+            json!({"a": {"b": 1}}),
+            json!([{"op": "copy", "from": "/a", "path": "/c"}]),
+            json!({"a": {"b": 1}, "c": {"b": 1}}),
+        ),
+    ] {
+        assert_eq!(json_patched(target, patch.clone()), Ok(expected), "{patch}");
+    }
+}
+
+/// What `evanphx/json-patch` allows beyond the RFC, and clients of Kubernetes may rely on.
+#[test]
+fn json_patch_takes_upstreams_liberties() {
+    for (target, patch, expected) in [
+        (json!({"l": [1, 2]}), json!([{"op": "remove", "path": "/l/-1"}]), json!({"l": [1]})),
+        (
+            json!({"l": [1, 2]}),
+            json!([{"op": "add", "path": "/l/-1", "value": 3}]),
+            json!({"l": [1, 2, 3]}),
+        ),
+        (json!({}), json!([{"op": "replace", "path": "/a", "value": 1}]), json!({"a": 1})),
+        (json!({}), json!([{"op": "test", "path": "/a", "value": null}]), json!({})),
+        (json!({"a": 1}), json!([{"op": "replace", "path": "", "value": {}}]), json!({})),
+        (json!({"a": 1}), json!(null), json!({"a": 1})),
+    ] {
+        assert_eq!(json_patched(target, patch.clone()), Ok(expected), "{patch}");
+    }
+}
+
+#[test]
+fn json_patch_says_what_it_missed_in_upstreams_words() {
+    for (patch, error) in [
+        (
+            json!([{"op": "remove", "path": "/b"}]),
+            "error in remove for path: '/b': Unable to remove nonexistent key: b: missing value",
+        ),
+        (
+            json!([{"op": "add", "path": "/b/c", "value": 1}]),
+            "add operation does not apply: doc is missing path: \"/b/c\": missing value",
+        ),
+        (
+            json!([{"op": "test", "path": "/a", "value": "CANARY"}]),
+            "testing value /a failed: test failed",
+        ),
+        (
+            json!([{"op": "add", "path": "/l/7", "value": 1}]),
+            "error in add for path: '/l/7': Unable to access invalid index: 7: invalid index referenced",
+        ),
+        (
+            json!([{"op": "add", "path": "/l/x", "value": 1}]),
+            "error in add for path: '/l/x': value was not a proper array index: 'x': strconv.Atoi: parsing \"x\": invalid syntax",
+        ),
+        (
+            json!([{"op": "replace", "path": "/l/7", "value": 1}]),
+            "replace operation does not apply: doc is missing key: /l/7: missing value",
+        ),
+        (json!([{"op": "add", "value": 1}]), "add operation failed to decode path: missing value"),
+        (json!([{"op": "bogus", "path": "/a"}]), "Unexpected kind: unknown"),
+        (
+            json!({"op": "add"}),
+            "json: cannot unmarshal object into Go value of type jsonpatch.Patch",
+        ),
+        (
+            json!(["CANARY"]),
+            "json: cannot unmarshal string into Go value of type jsonpatch.Operation",
+        ),
+    ] {
+        let result = json_patched(json!({"a": "s3cret", "l": [1]}), patch.clone());
+        assert_eq!(result, Err(error.to_owned()), "{patch}");
+    }
+}
+
+/// Without the bound, thirty operations of forty bytes each ask for a gigabyte.
+#[test]
+fn a_patch_that_copies_a_document_into_itself_over_and_over_is_refused() {
+    let doubling: Vec<_> =
+        (0..64).map(|n| json!({"op": "copy", "from": "/a", "path": format!("/a/{n}")})).collect();
+    let error =
+        json_patched(json!({"a": {"k": "v"}}), Value::Array(doubling)).expect_err("too big");
+    assert!(error.starts_with("Unable to complete the copy"), "{error}");
+
+    let many = vec![json!({"op": "test", "path": "/a", "value": 1}); OPERATIONS_MAX + 1];
+    let error = patched(PatchKind::Json, json!({"a": 1}), &Value::Array(many));
+    assert_eq!(error, Err(PatchError::TooManyOperations(10_001)));
+    let failure = Failure::from(&error.expect_err("it is one"));
+    assert_eq!(failure.code, 413);
+    assert_eq!(
+        failure.message,
+        "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
+    );
+}
+
+/// RFC 7386, appendix A, where target and patch are objects.
+#[test]
+fn merge_patch_does_what_its_rfc_shows() {
+    for (target, patch, expected) in [
+        (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+        (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+        (json!({"a": "b"}), json!({"a": null}), json!({})),
+        (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+        (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+        (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+        (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+        (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+        (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+        (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+    ] {
+        let result = patched(PatchKind::Merge, target, &patch);
+        assert_eq!(result, Ok(expected), "{patch}");
+    }
+    let error = patched(PatchKind::Merge, json!({}), &json!(["CANARY"])).expect_err("no object");
+    assert_eq!(
+        error.to_string(),
+        "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
+    );
+}
+
+fn containers(list: Value) -> Value {
+    json!({"spec": {"containers": list}})
+}
+
+#[test]
+fn strategic_merge_merges_keyed_lists_and_replaces_others() {
+    let live = json!({"spec": {
+        "containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]},
+                       {"name": "b", "image": "2"}],
+        "tolerations": [{"key": "t"}],
+    }});
+    let patch = json!({"spec": {
+        "containers": [{"name": "a", "image": "9", "env": [{"name": "Y", "value": "2"}]},
+                       {"name": "c", "image": "3", "command": null}],
+        "tolerations": [{"key": "u"}],
+    }});
+    assert_eq!(
+        strategic(live, patch),
+        Ok(json!({"spec": {
+            "containers": [
+                {"name": "a", "image": "9",
+                 "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
+                {"name": "c", "image": "3"},
+                {"name": "b", "image": "2"}],
+            "tolerations": [{"key": "u"}],
+        }}))
+    );
+}
+
+#[test]
+fn strategic_merge_obeys_its_directives() {
+    let two = || containers(json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]));
+    for (target, patch, expected) in [
+        (
+            two(),
+            containers(json!([{"name": "a", "$patch": "delete"}])),
+            containers(json!([{"name": "b", "image": "2"}])),
+        ),
+        (
+            two(),
+            containers(json!([{"name": "c"}, {"$patch": "replace"}])),
+            containers(json!([{"name": "c"}])),
+        ),
+        (
+            json!({"metadata": {"labels": {"a": "1", "b": "2"}}}),
+            json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}}),
+            json!({"metadata": {"labels": {"c": "3"}}}),
+        ),
+        (
+            json!({"metadata": {"labels": {"a": "1"}}}),
+            json!({"metadata": {"labels": {"$patch": "delete"}}}),
+            json!({"metadata": {"labels": {}}}),
+        ),
+        (
+            json!({"metadata": {"finalizers": ["a", "b", "c"]}}),
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"],
+                "$setElementOrder/finalizers": ["d", "a"], "finalizers": ["d"]}}),
+            json!({"metadata": {"finalizers": ["d", "a", "c"]}}),
+        ),
+        (
+            json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}}),
+            json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name", "secret"],
+                "secret": {"secretName": "s"}}]}}),
+            json!({"spec": {"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}}),
+        ),
+        // What kubectl edit sends for a reordered, changed and deleted container.
+        (
+            two(),
+            json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}],
+                "containers": [{"name": "a", "image": "9"}]}}),
+            containers(json!([{"name": "b", "image": "2"}, {"name": "a", "image": "9"}])),
+        ),
+        (
+            json!({"spec": {}}),
+            json!({"spec": {"$setElementOrder/containers": [{"name": "a"}],
+                "containers": [{"name": "a", "ports": [{"$patch": "delete", "containerPort": 1}]}]}}),
+            containers(json!([{"name": "a", "ports": []}])),
+        ),
+    ] {
+        assert_eq!(strategic(target, patch.clone()), Ok(expected), "{patch}");
+    }
+}
+
+#[test]
+fn strategic_merge_keeps_items_that_only_the_server_has_near_their_neighbours() {
+    let live = containers(json!([{"name": "a"}, {"name": "injected"}, {"name": "b"}]));
+    let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "a"}, {"name": "b"}],
+        "containers": [{"name": "b", "image": "2"}]}});
+    assert_eq!(
+        strategic(live, patch),
+        Ok(containers(json!([{"name": "a"}, {"name": "injected"}, {"name": "b", "image": "2"}])))
+    );
+}
+
+#[test]
+fn strategic_merge_refuses_what_contradicts_the_schema_and_quotes_no_value() {
+    for (target, patch, error) in [
+        (
+            containers(json!([{"name": "a"}])),
+            containers(json!([{"image": "CANARY"}])),
+            "map: map[...] does not contain declared merge key: name",
+        ),
+        (
+            containers(json!([{"name": "a"}])),
+            containers(json!(["CANARY"])),
+            "list element types are not identical",
+        ),
+        (
+            json!({"spec": {"bogus": {}}}),
+            json!({"spec": {"bogus": {"x": "CANARY"}}}),
+            "unable to find api field in struct PodSpec for the json field \"bogus\"",
+        ),
+        (
+            json!({"metadata": {"labels": {"a": "1"}}}),
+            json!({"metadata": {"labels": {"$patch": "CANARY"}}}),
+            "unknown patch type: ... in map: map[...]",
+        ),
+        (
+            json!({"spec": {"volumes": [{"name": "v"}]}}),
+            json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name"], "secret": {}}]}}),
+            "invalid patch format of retainKeys",
+        ),
+        (
+            containers(json!([{"name": "a"}])),
+            json!({"spec": {"$setElementOrder/containers": "CANARY"}}),
+            "expected a []interface {}, but received a string",
+        ),
+        (
+            containers(json!([{"name": "a"}])),
+            json!({"spec": {"$setElementOrder/containers": [{"name": "a"}],
+                "containers": [{"name": "z"}]}}),
+            "The order in patch list doesn't match $setElementOrder list",
+        ),
+    ] {
+        assert_eq!(strategic(target, patch.clone()), Err(error.to_owned()), "{patch}");
+    }
+}
+
+#[test]
+fn upstreams_status_comes_of_each_error() {
+    let failure = |error: PatchError| Failure::from(&error);
+    assert_eq!(failure(PatchError::Malformed("x".into())).code, 400);
+    assert_eq!(failure(PatchError::Unmergeable("x".into())).code, 500);
+    let invalid = failure(PatchError::NotApplicable("x".into()));
+    assert_eq!((invalid.code, invalid.reason), (422, "Invalid"));
+    assert_eq!(invalid.message, "the server rejected our request due to an error in our request");
+}
+
+/// A merge patch from one document to another.
+fn diff(from: &Value, to: &Value) -> Value {
+    let (Value::Object(from), Value::Object(to)) = (from, to) else { return to.clone() };
+    let mut patch = Map::new();
+    for name in from.keys().filter(|name| !to.contains_key(*name)) {
+        patch.insert(name.clone(), Value::Null);
+    }
+    for (name, value) in to {
+        match from.get(name) {
+            Some(old) if old == value => {}
+            Some(old) => drop(patch.insert(name.clone(), diff(old, value))),
+            None => drop(patch.insert(name.clone(), value.clone())),
+        }
+    }
+    Value::Object(patch)
+}
+
+/// Field names that mean something to patches, and some that do not.
+fn name() -> impl Strategy<Value = String> {
+    prop::sample::select(
+        &[
+            "metadata",
+            "labels",
+            "finalizers",
+            "spec",
+            "containers",
+            "name",
+            "env",
+            "volumes",
+            "image",
+            "x",
+            "y",
+            "op",
+            "path",
+            "from",
+            "value",
+            "$patch",
+            "$retainKeys",
+            "$setElementOrder/containers",
+            "$setElementOrder",
+            "$setElementOrder/finalizers",
+            "$deleteFromPrimitiveList/finalizers",
+            "$deleteFromPrimitiveList/x",
+        ][..],
+    )
+    .prop_map(str::to_owned)
+}
+
+fn plain_name() -> impl Strategy<Value = String> {
+    prop::sample::select(&["a", "b", "c", "metadata", "spec", "labels"][..]).prop_map(str::to_owned)
+}
+
+const CANARY: &str = "CANARY-c2VjcmV0";
+
+fn leaf() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![
+        json!(null),
+        json!(1),
+        json!(-1),
+        json!(true),
+        json!("a"),
+        json!("b"),
+        json!(CANARY),
+        json!("delete"),
+        json!("replace"),
+        json!("merge"),
+        json!("add"),
+        json!("remove"),
+        json!("test"),
+        json!("move"),
+        json!("copy"),
+        json!("/spec/x"),
+        json!("/spec/0/-1"),
+        json!(""),
+        json!("/metadata"),
+    ])
+}
+
+fn tree(names: impl Strategy<Value = String> + Clone + 'static) -> impl Strategy<Value = Value> {
+    leaf().prop_recursive(5, 60, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            prop::collection::btree_map(names.clone(), inner, 0..5)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn object(names: impl Strategy<Value = String> + Clone + 'static) -> impl Strategy<Value = Value> {
+    prop::collection::btree_map(names.clone(), tree(names), 0..5)
+        .prop_map(|members| Value::Object(members.into_iter().collect()))
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name, without_nulls(value)))
+            .collect(),
+        other => other,
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_body_is_applied_or_refused_without_panic_and_without_quoting(
+        target in object(name().boxed()),
+        patch in tree(name().boxed()),
+        kind in prop::sample::select(vec![PatchKind::Json, PatchKind::Merge, PatchKind::Strategic]),
+    ) {
+        for patch in [patch.clone(), json!([patch.clone(), patch])] {
+            if let Err(error) = patched(kind, target.clone(), &patch) {
+                prop_assert!(!error.to_string().contains(CANARY), "{}", error);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_json_are_refused(body in prop::collection::vec(any::<u8>(), 0..40)) {
+        for kind in [PatchKind::Json, PatchKind::Merge, PatchKind::Strategic] {
+            let _ = apply(kind, Document::new(json!({"a": 1})), &body, pod());
+        }
+    }
+
+    #[test]
+    fn a_merge_patch_of_the_difference_makes_the_other(
+        from in object(plain_name().boxed()),
+        to in object(plain_name().boxed()),
+    ) {
+        let (from, to) = (without_nulls(from), without_nulls(to));
+        let patch = diff(&from, &to);
+        prop_assert_eq!(patched(PatchKind::Merge, from, &patch), Ok(to));
+    }
+
+    #[test]
+    fn a_merge_patch_applied_twice_is_applied_once(
+        target in object(plain_name().boxed()),
+        patch in object(plain_name().boxed()),
+    ) {
+        let once = patched(PatchKind::Merge, target, &patch).expect("objects merge");
+        prop_assert_eq!(patched(PatchKind::Merge, once.clone(), &patch), Ok(once));
+    }
+
+    #[test]
+    fn a_strategic_merge_patch_applied_twice_is_applied_once(
+        target in object(name().boxed()),
+        patch in object(name().boxed()),
+    ) {
+        if let Ok(once) = patched(PatchKind::Strategic, target, &patch)
+            && let Ok(twice) = patched(PatchKind::Strategic, once.clone(), &patch)
+        {
+            prop_assert_eq!(twice, once);
+        }
+    }
+
+    #[test]
+    fn a_reordered_list_has_the_same_items(
+        live in prop::collection::btree_set("[a-f]", 0..5),
+        order in prop::collection::vec("[a-f]", 0..5),
+    ) {
+        let named = |names: Vec<String>| -> Vec<Value> {
+            names.into_iter().map(|name| json!({ "name": name })).collect()
+        };
+        let live = named(live.into_iter().collect());
+        let patch = json!({"spec": {"$setElementOrder/containers": named(order)}});
+        let result = strategic(containers(Value::Array(live.clone())), patch).expect("orders");
+        let mut names: Vec<_> = result["spec"]["containers"].as_array().expect("list").clone();
+        names.sort_by_key(ToString::to_string);
+        prop_assert_eq!(names, live);
+    }
+}
