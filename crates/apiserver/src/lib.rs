@@ -1,1 +1,189 @@
-//! Placeholder.
+//! The API server: HTTPS in front of a [`Store`](coffer_store::Store).
+//!
+//! One request goes one way: tls → authn → authz → admission → registry → (cache | store) →
+//! encode. Each step hands the next a value that only it can make (`Identity`, `Permit`,
+//! `Admitted`), so none can be left out. Nothing here knows nodes, containers or schedules; those
+//! parts are clients like any other.
+
+mod admission;
+mod authn;
+mod authz;
+mod body;
+mod cache;
+mod decode;
+mod discovery;
+mod encoded;
+mod handlers;
+mod managed;
+mod object;
+mod openapi_routes;
+mod options;
+mod present;
+pub mod printers;
+mod proxy;
+mod registry;
+mod request;
+mod respond;
+mod scale;
+mod serve;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use coffer_api::status::Failure;
+use coffer_store::Store;
+use k8s_openapi::api::core::v1::Namespace;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use tls::{KeyPair, TlsError};
+
+use crate::authz::{Authorizer, Permit};
+use crate::handlers::Handlers;
+use crate::object::Resources;
+use crate::proxy::Kubelets;
+use crate::registry::Registry;
+use crate::serve::Service;
+
+/// Namespaces every cluster has.
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// What a server is built from.
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// The serving certificate.
+    pub serving: KeyPair,
+    /// Certificates that client certificates must be signed by, PEM.
+    pub client_ca_pem: Vec<u8>,
+    /// The certificate shown to kubelets, and the CA theirs must be signed by, PEM. Without it
+    /// exec, attach, port-forward and logs are refused.
+    pub kubelet_client: Option<(KeyPair, Vec<u8>)>,
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+}
+
+/// Why a server could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store cannot be read.
+    #[error("cannot load the store: {0}")]
+    Load(String),
+    /// The namespaces every cluster has cannot be made.
+    #[error("cannot make namespace {name}: {failure}")]
+    Namespace {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// A server that listens, not yet accepting.
+pub struct Server {
+    listener: TcpListener,
+    acceptor: tokio_rustls::TlsAcceptor,
+    handlers: Arc<Handlers>,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    /// Listens, loads the cache from the store, and makes the namespaces every cluster has.
+    ///
+    /// # Errors
+    /// [`BuildError`]; nothing is left running then.
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        let tls = tls::server_config(&config.serving, &config.client_ca_pem)?;
+        let kubelets = match &config.kubelet_client {
+            Some((pair, ca)) => Some(tls::kubelet_client_config(pair, ca)?),
+            None => None,
+        };
+        let address = config.bind;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| BuildError::Bind { address, source })?;
+        let resources = Resources::all();
+        let cache = cache::Cache::load(config.store.clone(), resources.sources())
+            .await
+            .map_err(|error| BuildError::Load(error.to_string()))?;
+        resources.attach(&cache);
+        let registry = Registry { store: config.store, cache: Arc::new(cache), resources };
+        let shutdown = CancellationToken::new();
+        let handlers = Arc::new(Handlers {
+            registry,
+            kubelets: Kubelets(kubelets),
+            shutdown: shutdown.clone(),
+        });
+        Ok(Self { listener, acceptor: tls.into(), handlers, shutdown })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` is cancelled and requests under way have ended.
+    ///
+    /// # Errors
+    /// [`BuildError::Namespace`] where the store refuses the first writes.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), BuildError> {
+        let Self { listener, acceptor, handlers, shutdown: own } = self;
+        let follower = tokio::spawn({
+            let (handlers, stop) = (handlers.clone(), own.clone());
+            async move { handlers.registry.cache.follow(stop).await }
+        });
+        make_namespaces(&handlers).await?;
+        let sweeper = tokio::spawn({
+            let handlers = handlers.clone();
+            async move { registry::expire_events(&handlers.registry).await }
+        });
+        let service = Arc::new(Service { authorizer: Authorizer, handlers, shutdown: own.clone() });
+        let serving = serve::run(listener, acceptor, service);
+        tokio::pin!(serving);
+        tokio::select! {
+            () = shutdown.cancelled() => own.cancel(),
+            () = &mut serving => {}
+        }
+        // Ends at once where it has ended: only then was `own` cancelled by somebody else.
+        serving.await;
+        sweeper.abort();
+        let _ = follower.await;
+        Ok(())
+    }
+}
+
+async fn make_namespaces(handlers: &Handlers) -> Result<(), BuildError> {
+    let resource = handlers.registry.resources.core("namespaces").clone();
+    for name in NAMESPACES {
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.to_owned());
+        let mut object: Box<dyn object::Object> = Box::new(namespace);
+        object.set_defaults();
+        let admitted = handlers
+            .admission()
+            .create(&Permit::server_itself(), &resource, object)
+            .map_err(|failure| BuildError::Namespace { name, failure })?;
+        match handlers.registry.create(&resource, admitted, false).await {
+            Err(failure) if failure.reason != "AlreadyExists" => {
+                return Err(BuildError::Namespace { name, failure });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Request bodies: bounded, erased after use, JSON or YAML, into a [`Document`].
+
+use bytes::Buf;
+use coffer_api::Document;
+use coffer_api::status::Failure;
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use zeroize::Zeroizing;
+
+/// Largest body accepted, in bytes: upstream's limit.
+pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Deepest nesting accepted in a body: upstream's decoder allows 10,000, which no object needs.
+const ACCEPTED: &str = "application/json, application/yaml";
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MediaType {
+    Json,
+    Yaml,
+    JsonPatch,
+    MergePatch,
+    StrategicMergePatch,
+    ApplyYaml,
+}
+
+impl MediaType {
+    /// What the Content-Type header says; JSON where there is none.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let Some(value) = headers.get(http::header::CONTENT_TYPE) else { return Some(Self::Json) };
+        let text = value.to_str().ok()?;
+        match text.split(';').next().unwrap_or_default().trim() {
+            "" | "application/json" | "*/*" => Some(Self::Json),
+            "application/yaml" | "application/x-yaml" | "text/yaml" => Some(Self::Yaml),
+            "application/json-patch+json" => Some(Self::JsonPatch),
+            "application/merge-patch+json" => Some(Self::MergePatch),
+            "application/strategic-merge-patch+json" => Some(Self::StrategicMergePatch),
+            "application/apply-patch+yaml" => Some(Self::ApplyYaml),
+            _ => None,
+        }
+    }
+
+    /// The type of an object in a body.
+    ///
+    /// # Errors
+    /// 415 that lists what is accepted.
+    pub(crate) fn of_object(headers: &HeaderMap) -> Result<Self, Failure> {
+        match Self::of(headers) {
+            Some(found @ (Self::Json | Self::Yaml)) => Ok(found),
+            _ => Err(unsupported(ACCEPTED)),
+        }
+    }
+}
+
+/// 415 with the accepted types.
+pub(crate) fn unsupported(accepted: &str) -> Failure {
+    Failure::plain(
+        415,
+        "UnsupportedMediaType",
+        format!(
+            "the body of the request was in an unknown format - accepted media types include: {accepted}"
+        ),
+    )
+}
+
+/// Reads a whole body.
+///
+/// # Errors
+/// 413 over the limit, 400 when the client breaks off.
+pub(crate) async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let announced = body.size_hint().lower();
+    if announced > BODY_BYTES_MAX as u64 {
+        return Err(Failure::too_large(BODY_BYTES_MAX));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(announced as usize));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Failure::bad_request("the request body ended early"))?;
+        let Ok(mut data) = frame.into_data() else { continue };
+        if bytes.len() + data.remaining() > BODY_BYTES_MAX {
+            return Err(Failure::too_large(BODY_BYTES_MAX));
+        }
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            bytes.extend_from_slice(chunk);
+            let length = chunk.len();
+            data.advance(length);
+        }
+    }
+    Ok(bytes)
+}
+
+/// A body as a document. YAML is read as YAML's superset of JSON, so a trailing comma passes there.
+///
+/// # Errors
+/// The parser's own complaint, without any of the body's text.
+pub(crate) fn parse(bytes: &[u8], media: MediaType) -> Result<Document, String> {
+    match media {
+        MediaType::Yaml | MediaType::ApplyYaml => {
+            let text = std::str::from_utf8(bytes).map_err(|_| "yaml: not UTF-8".to_owned())?;
+            serde_saphyr::from_str::<serde_json::Value>(text).map(Document::new).map_err(|error| {
+                // The message quotes the source; only the place is told.
+                match error.location() {
+                    Some(at) => {
+                        format!("yaml: line {}: did not find expected content", at.line())
+                    }
+                    None => "yaml: did not find expected content".to_owned(),
+                }
+            })
+        }
+        _ => serde_json::from_slice::<serde_json::Value>(bytes)
+            .map(Document::new)
+            .map_err(|error| format!("json parse error: {}", crate::object::harmless(&error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guides_trailing_comma_passes_as_yaml_and_not_as_json() {
+        let text = br#"{"kind":"Pod","spec":{"containers":[{"name":"a","image":"b",}]}}"#;
+        assert!(parse(text, MediaType::Json).is_err());
+        let document = parse(text, MediaType::Yaml).unwrap();
+        assert_eq!(document.value()["spec"]["containers"][0]["image"], "b");
+    }
+
+    #[test]
+    fn a_yaml_error_quotes_nothing_of_the_body() {
+        let error = parse(b"data:\n  password: \"hunter2\n bad", MediaType::Yaml).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(error.starts_with("yaml: line"), "{error}");
+    }
+}

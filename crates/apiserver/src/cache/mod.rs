@@ -1,0 +1,196 @@
+//! The watch cache: every object of every kind as encoded bytes, and the recent past.
+//!
+//! One task reads one watch of the whole store and applies events in revision order, so "the cache
+//! has seen revision N" is one number. Reads wait until that number reaches the store's, which
+//! makes a GET or LIST from here as fresh as one from the store. The cache does not decide who may
+//! see what and does not encode for a client; it holds what the registry wrote.
+
+mod shard;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coffer_store::{Change, Event, ListOptions, Revision, Store, StoreError, Value};
+use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use shard::{Scope, Shard, Start, Subscription};
+
+use crate::encoded::Head;
+
+/// How long a read waits for the cache to reach the store before it gives up (503).
+const FRESH_WAIT: Duration = Duration::from_secs(3);
+/// How long the reader of the store pauses before it lists again after its watch broke.
+const RESYNC_PAUSE: Duration = Duration::from_millis(200);
+
+/// One object as it is served.
+pub(crate) struct CachedObject {
+    pub(crate) key: String,
+    pub(crate) revision: Revision,
+    /// The encoding with its resourceVersion.
+    pub(crate) bytes: Bytes,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Selectable fields beyond `metadata.name` and `metadata.namespace`.
+    pub(crate) fields: Vec<(&'static str, String)>,
+}
+
+/// One write, with the object before and after it.
+pub(crate) struct CacheEvent {
+    pub(crate) revision: Revision,
+    pub(crate) old: Option<Arc<CachedObject>>,
+    pub(crate) new: Option<Arc<CachedObject>>,
+}
+
+impl CacheEvent {
+    fn subject(&self) -> &CachedObject {
+        self.new.as_ref().or(self.old.as_ref()).expect("an event has a state before or after it")
+    }
+}
+
+/// Reads what a stored value says about itself.
+pub(crate) trait Index: Send + Sync {
+    /// The object with its labels and selectable fields.
+    ///
+    /// # Errors
+    /// One line without any of the value's bytes.
+    fn index(&self, key: &str, value: &[u8], revision: Revision) -> Result<CachedObject, String>;
+}
+
+/// What one kind brings to the cache.
+pub(crate) struct ShardSource {
+    pub(crate) prefix: String,
+    pub(crate) head: Head,
+    pub(crate) index: Arc<dyn Index>,
+}
+
+/// Why a read from the cache failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CacheError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the watch cache is {behind} revisions behind the store")]
+    Stale { behind: u64 },
+    #[error("stored object {key} cannot be decoded: {reason}")]
+    Decode { key: String, reason: String },
+}
+
+/// All shards and the one reader that feeds them.
+pub(crate) struct Cache {
+    store: Arc<dyn Store>,
+    shards: Vec<Arc<Shard>>,
+    applied: tokio::sync::watch::Sender<Revision>,
+}
+
+impl Cache {
+    /// Loads everything the store holds.
+    pub(crate) async fn load(
+        store: Arc<dyn Store>,
+        sources: Vec<ShardSource>,
+    ) -> Result<Self, CacheError> {
+        let shards = sources.into_iter().map(|source| Arc::new(Shard::new(source))).collect();
+        let cache = Self { store, shards, applied: tokio::sync::watch::Sender::new(0) };
+        cache.reload().await?;
+        Ok(cache)
+    }
+
+    /// Lists every shard at one revision and forgets the past before it.
+    async fn reload(&self) -> Result<Revision, CacheError> {
+        let revision = self.store.revision().await?;
+        for shard in &self.shards {
+            let options = ListOptions { revision: Some(revision), ..Default::default() };
+            let page = self.store.list(shard.prefix(), options).await?;
+            let mut objects = BTreeMap::new();
+            for item in page.items {
+                let object = shard.index(&item.key, item.value.as_bytes(), item.revision)?;
+                objects.insert(item.key, Arc::new(object));
+            }
+            shard.reset(objects, revision);
+        }
+        self.applied.send_replace(revision);
+        Ok(revision)
+    }
+
+    /// Follows the store until told to stop. A broken watch is answered by listing again; watchers
+    /// are ended then, and what they ask to resume from is too old.
+    pub(crate) async fn follow(&self, shutdown: CancellationToken) {
+        loop {
+            let ended = shutdown.run_until_cancelled(self.follow_once()).await;
+            let Some(error) = ended else { break };
+            tracing::warn!(%error, "the store's watch ended; listing again");
+            tokio::time::sleep(RESYNC_PAUSE).await;
+            match self.reload().await {
+                Ok(_) => {}
+                Err(CacheError::Store(StoreError::Closed(_))) if shutdown.is_cancelled() => break,
+                Err(error) => tracing::error!(%error, "the watch cache could not be reloaded"),
+            }
+        }
+        for shard in &self.shards {
+            shard.end_watchers();
+        }
+    }
+
+    async fn follow_once(&self) -> CacheError {
+        let from = *self.applied.borrow();
+        let mut events = match self.store.watch("/", from).await {
+            Ok(events) => events,
+            Err(error) => return error.into(),
+        };
+        while let Some(event) = events.next().await {
+            let applied = event.map_err(CacheError::from).and_then(|event| self.apply(event));
+            match applied {
+                Ok(revision) => self.applied.send_replace(revision),
+                Err(error) => return error,
+            };
+        }
+        StoreError::Closed("the watch stream ended".to_owned()).into()
+    }
+
+    fn apply(&self, event: Event) -> Result<Revision, CacheError> {
+        if let Some(shard) = self.shard(&event.key) {
+            let value: Option<Value> = match event.change {
+                Change::Created(value) | Change::Updated { value, .. } => Some(value),
+                Change::Deleted { .. } => None,
+            };
+            let new = value
+                .map(|value| shard.index(&event.key, value.as_bytes(), event.revision))
+                .transpose()?;
+            shard.apply(&event.key, event.revision, new.map(Arc::new));
+        }
+        Ok(event.revision)
+    }
+
+    fn shard(&self, key: &str) -> Option<&Arc<Shard>> {
+        self.shards.iter().find(|shard| key.starts_with(shard.prefix()))
+    }
+
+    /// The shard that holds a prefix.
+    pub(crate) fn of(&self, prefix: &str) -> Arc<Shard> {
+        self.shard(prefix).expect("every served resource has a shard").clone()
+    }
+
+    /// The newest revision applied.
+    pub(crate) fn revision(&self) -> Revision {
+        *self.applied.borrow()
+    }
+
+    /// Waits until everything written before this call is applied; answers that revision.
+    pub(crate) async fn fresh(&self) -> Result<Revision, CacheError> {
+        let target = self.store.revision().await?;
+        self.reach(target).await?;
+        Ok(self.revision())
+    }
+
+    /// Waits until a revision is applied.
+    pub(crate) async fn reach(&self, target: Revision) -> Result<(), CacheError> {
+        let mut applied = self.applied.subscribe();
+        let waited = tokio::time::timeout(FRESH_WAIT, applied.wait_for(|now| *now >= target)).await;
+        match waited {
+            Ok(_) => Ok(()),
+            Err(_) => Err(CacheError::Stale { behind: target.saturating_sub(self.revision()) }),
+        }
+    }
+}

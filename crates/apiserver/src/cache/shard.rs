@@ -1,0 +1,308 @@
+//! One kind's objects, its recent events, and who watches them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, RwLock};
+
+use coffer_store::Revision;
+use tokio::sync::mpsc;
+
+use super::{CacheError, CacheEvent, CachedObject, Index, ShardSource};
+use crate::encoded::Head;
+
+/// Events kept per kind for watchers that resume.
+const HISTORY_EVENTS_MAX: usize = 4096;
+/// Bytes of objects kept alive per kind by that history.
+const HISTORY_BYTES_MAX: usize = 64 << 20;
+/// Events queued per watcher; one that falls further behind is dropped and must resume.
+const WATCHER_QUEUE_EVENTS: usize = 1024;
+
+/// The objects a watcher wants: the narrower, the fewer events are handed to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    /// Every object of the kind.
+    All,
+    /// One namespace's.
+    Namespace(String),
+    /// One object, by its storage key.
+    Key(String),
+}
+
+impl Scope {
+    fn holds(&self, object: &CachedObject) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespace(namespace) => *namespace == object.namespace,
+            Self::Key(key) => *key == object.key,
+        }
+    }
+}
+
+/// Where a watch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// With the present state, then what comes.
+    Now,
+    /// After a revision the watcher has seen.
+    After(Revision),
+}
+
+/// The revision asked for is older than the history kept.
+#[derive(Debug)]
+pub(crate) struct TooOld {
+    pub(crate) oldest: Revision,
+}
+
+/// A watch, registered: first what was, then the live queue. The queue ends when the watcher was
+/// too slow or the server stops.
+pub(crate) struct Subscription {
+    /// The present state, for [`Start::Now`].
+    pub(crate) initial: Vec<Arc<CachedObject>>,
+    /// Past events after the start.
+    pub(crate) backlog: Vec<Arc<CacheEvent>>,
+    /// Events from here on.
+    pub(crate) live: mpsc::Receiver<Arc<CacheEvent>>,
+    /// The revision at which `initial` and `backlog` end and `live` begins.
+    pub(crate) revision: Revision,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Arc<CachedObject>>,
+    history: VecDeque<Arc<CacheEvent>>,
+    history_bytes: usize,
+    /// Watches can resume from this revision on.
+    floor: Revision,
+    /// The newest event or reload.
+    newest: Revision,
+    watchers: HashMap<Scope, Vec<mpsc::Sender<Arc<CacheEvent>>>>,
+}
+
+/// One kind's part of the cache.
+pub(crate) struct Shard {
+    prefix: String,
+    head: Head,
+    index: Arc<dyn Index>,
+    state: RwLock<State>,
+}
+
+impl Shard {
+    pub(super) fn new(source: ShardSource) -> Self {
+        let ShardSource { prefix, head, index } = source;
+        Self { prefix, head, index, state: RwLock::default() }
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The head every object of this kind begins with.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Makes an object of stored bytes: of an event, or of a page of the past.
+    pub(crate) fn index(
+        &self,
+        key: &str,
+        value: &[u8],
+        revision: Revision,
+    ) -> Result<CachedObject, CacheError> {
+        self.index
+            .index(key, value, revision)
+            .map_err(|reason| CacheError::Decode { key: key.to_owned(), reason })
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().expect("no panic happens under this lock")
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().expect("no panic happens under this lock")
+    }
+
+    /// One object, as the cache has it now.
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<CachedObject>> {
+        self.read().objects.get(key).cloned()
+    }
+
+    /// All objects whose key begins with `prefix`, or the one that `scope` names, and the revision
+    /// of this kind's newest event in that state.
+    pub(crate) fn list(&self, prefix: &str, scope: &Scope) -> (Vec<Arc<CachedObject>>, Revision) {
+        let state = self.read();
+        let items = match scope {
+            Scope::Key(key) => state.objects.get(key).cloned().into_iter().collect(),
+            _ => state
+                .objects
+                .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+                .take_while(|(key, _)| key.starts_with(prefix))
+                .map(|(_, object)| object.clone())
+                .collect(),
+        };
+        (items, state.newest)
+    }
+
+    pub(super) fn reset(&self, objects: BTreeMap<String, Arc<CachedObject>>, revision: Revision) {
+        let mut state = self.write();
+        *state = State { objects, floor: revision, newest: revision, ..Default::default() };
+    }
+
+    pub(super) fn end_watchers(&self) {
+        self.write().watchers.clear();
+    }
+
+    /// Takes one write: `new` is the object after it, `None` when it is gone.
+    pub(super) fn apply(&self, key: &str, revision: Revision, new: Option<Arc<CachedObject>>) {
+        let mut state = self.write();
+        let old = match &new {
+            Some(object) => state.objects.insert(key.to_owned(), object.clone()),
+            None => state.objects.remove(key),
+        };
+        state.newest = revision;
+        if old.is_none() && new.is_none() {
+            return;
+        }
+        let event = Arc::new(CacheEvent { revision, old, new });
+        state.remember(event.clone());
+        state.dispatch(&event);
+    }
+
+    /// Registers a watcher and takes its past under one lock, so that nothing falls between.
+    pub(crate) fn subscribe(&self, scope: Scope, start: Start) -> Result<Subscription, TooOld> {
+        let mut state = self.write();
+        let (initial, backlog) = match start {
+            Start::Now => {
+                let all = state.objects.values().filter(|object| scope.holds(object));
+                (all.cloned().collect(), Vec::new())
+            }
+            Start::After(after) if after < state.floor => {
+                return Err(TooOld { oldest: state.floor });
+            }
+            Start::After(after) => {
+                let from = state.history.partition_point(|event| event.revision <= after);
+                let past = state.history.range(from..);
+                (Vec::new(), past.filter(|event| scope.holds(event.subject())).cloned().collect())
+            }
+        };
+        let (sender, live) = mpsc::channel(WATCHER_QUEUE_EVENTS);
+        let watchers = state.watchers.entry(scope).or_default();
+        watchers.retain(|watcher| !watcher.is_closed());
+        watchers.push(sender);
+        Ok(Subscription { initial, backlog, live, revision: state.newest })
+    }
+}
+
+impl State {
+    fn remember(&mut self, event: Arc<CacheEvent>) {
+        self.history_bytes += event.subject().bytes.len();
+        self.history.push_back(event);
+        while self.history.len() > HISTORY_EVENTS_MAX || self.history_bytes > HISTORY_BYTES_MAX {
+            let Some(oldest) = self.history.pop_front() else { break };
+            self.history_bytes -= oldest.subject().bytes.len();
+            self.floor = oldest.revision;
+        }
+    }
+
+    fn dispatch(&mut self, event: &Arc<CacheEvent>) {
+        let subject = event.subject();
+        let scopes = [
+            Scope::All,
+            Scope::Namespace(subject.namespace.clone()),
+            Scope::Key(subject.key.clone()),
+        ];
+        for scope in scopes {
+            let Some(watchers) = self.watchers.get_mut(&scope) else { continue };
+            // A full queue ends the watch: the sender is dropped here, the receiver drains and stops.
+            watchers.retain(|watcher| watcher.try_send(event.clone()).is_ok());
+            if watchers.is_empty() {
+                self.watchers.remove(&scope);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Plain;
+
+    impl Index for Plain {
+        fn index(&self, key: &str, value: &[u8], revision: u64) -> Result<CachedObject, String> {
+            let mut parts = key.rsplit('/');
+            let name = parts.next().unwrap_or_default().to_owned();
+            let namespace = parts.next().unwrap_or_default().to_owned();
+            Ok(CachedObject {
+                key: key.to_owned(),
+                revision,
+                bytes: value.to_vec().into(),
+                namespace,
+                name,
+                labels: BTreeMap::new(),
+                fields: Vec::new(),
+            })
+        }
+    }
+
+    fn shard() -> Shard {
+        Shard::new(ShardSource {
+            prefix: "/registry/secrets/".to_owned(),
+            head: Head::new("v1", "Secret"),
+            index: Arc::new(Plain),
+        })
+    }
+
+    fn put(shard: &Shard, key: &str, revision: u64) {
+        let object = shard.index(key, b"{}", revision).unwrap();
+        shard.apply(key, revision, Some(Arc::new(object)));
+    }
+
+    #[test]
+    fn a_watch_of_one_object_is_not_handed_its_neighbours() {
+        let shard = shard();
+        let mut one =
+            shard.subscribe(Scope::Key("/registry/secrets/n/a".into()), Start::Now).unwrap();
+        put(&shard, "/registry/secrets/n/b", 1);
+        put(&shard, "/registry/secrets/n/a", 2);
+        assert_eq!(one.live.try_recv().unwrap().revision, 2);
+        assert!(one.live.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_resumed_watch_sees_each_later_event_once() {
+        let shard = shard();
+        for revision in 1..=3 {
+            put(&shard, "/registry/secrets/n/a", revision);
+        }
+        let mut resumed = shard.subscribe(Scope::All, Start::After(1)).unwrap();
+        put(&shard, "/registry/secrets/n/a", 4);
+        let mut seen: Vec<_> = resumed.backlog.iter().map(|event| event.revision).collect();
+        seen.push(resumed.live.try_recv().unwrap().revision);
+        assert_eq!(seen, [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_watcher_that_does_not_read_is_dropped_and_its_queue_ends() {
+        let shard = shard();
+        let mut slow = shard.subscribe(Scope::All, Start::Now).unwrap();
+        for revision in 1..=(WATCHER_QUEUE_EVENTS as u64 + 1) {
+            put(&shard, "/registry/secrets/n/a", revision);
+        }
+        let mut delivered = 0;
+        while slow.live.try_recv().is_ok() {
+            delivered += 1;
+        }
+        assert_eq!(delivered, WATCHER_QUEUE_EVENTS);
+        assert!(matches!(slow.live.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+    }
+
+    #[test]
+    fn what_the_history_no_longer_holds_is_too_old() {
+        let shard = shard();
+        for revision in 1..=(HISTORY_EVENTS_MAX as u64 + 5) {
+            put(&shard, "/registry/secrets/n/a", revision);
+        }
+        assert_eq!(shard.subscribe(Scope::All, Start::After(4)).err().unwrap().oldest, 5);
+        assert!(shard.subscribe(Scope::All, Start::After(5)).is_ok());
+    }
+}

@@ -1,0 +1,168 @@
+//! From a request body to a typed, defaulted object of the resource's kind.
+
+use coffer_api::Document;
+use coffer_api::schema::{self, strict};
+use coffer_api::status::Failure;
+use http::HeaderMap;
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use crate::body::{self, MediaType};
+use crate::object::{Object, Resource};
+use crate::options::FieldValidation;
+
+/// A decoded body and what there is to warn about it.
+pub(crate) struct Decoded {
+    pub(crate) object: Box<dyn Object>,
+    /// The body as it was sent, before defaulting.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads and decodes a body that holds one object.
+///
+/// # Errors
+/// 400, 413, 415 in upstream's words; no message holds a value from the body.
+pub(crate) async fn object(
+    resource: &Resource,
+    headers: &HeaderMap,
+    incoming: Incoming,
+    validation: FieldValidation,
+) -> Result<Decoded, Failure> {
+    let media = MediaType::of_object(headers)?;
+    let bytes = body::read(incoming).await?;
+    let (kind, version) = (resource.info.kind, resource.info.api_version());
+    let mut document = parse(&bytes, media, kind)?;
+    expect_kind(&mut document, kind, &version)?;
+    let warnings = strict_errors(&bytes, media, &document, kind, &version, validation)?;
+    Ok(Decoded { object: defaulted(resource, &document)?, warnings })
+}
+
+/// A typed value of a kind that is not stored: Scale, Binding, DeleteOptions.
+///
+/// # Errors
+/// As [`object`].
+pub(crate) fn value<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    media: MediaType,
+    kind: &str,
+    version: &str,
+) -> Result<T, Failure> {
+    let mut document = parse(bytes, media, kind)?;
+    expect_kind(&mut document, kind, version)?;
+    crate::object::typed(&document).map_err(|error| cannot_handle(kind, version, kind, &error))
+}
+
+/// The typed object of a document, with the kind's defaults.
+///
+/// # Errors
+/// 400 that names the field.
+pub(crate) fn defaulted(
+    resource: &Resource,
+    document: &Document,
+) -> Result<Box<dyn Object>, Failure> {
+    let mut object = resource.decode(document)?;
+    object.set_defaults();
+    Ok(object)
+}
+
+fn parse(bytes: &[u8], media: MediaType, kind: &str) -> Result<Document, Failure> {
+    let unrecognized = |why: &str| {
+        Failure::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}"
+        ))
+    };
+    let document = body::parse(bytes, media).map_err(|why| unrecognized(&why))?;
+    if !document.value().is_object() {
+        return Err(unrecognized("json parse error: the body is not an object"));
+    }
+    Ok(document)
+}
+
+fn cannot_handle(
+    found_kind: &str,
+    found_version: &str,
+    kind: &str,
+    why: &dyn std::fmt::Display,
+) -> Failure {
+    Failure::bad_request(format!(
+        "{found_kind} in version \"{found_version}\" cannot be handled as a {kind}: {why}"
+    ))
+}
+
+/// Fills in an absent apiVersion and kind; refuses others than the resource's.
+fn expect_kind(document: &mut Document, kind: &str, version: &str) -> Result<(), Failure> {
+    let text = |document: &Document, field: &str| match &document.value()[field] {
+        Value::Null => Ok(String::new()),
+        Value::String(text) => Ok(text.clone()),
+        _ => Err(Failure::bad_request(format!(
+            "couldn't get version/kind; json parse error: {field} is not a string"
+        ))),
+    };
+    let (found_version, found_kind) = (text(document, "apiVersion")?, text(document, "kind")?);
+    let found_version = if found_version.is_empty() { version } else { &found_version };
+    let found_kind = if found_kind.is_empty() { kind } else { &found_kind };
+    if (found_version, found_kind) != (version, kind) {
+        return Err(mismatch(found_version, found_kind, kind, version));
+    }
+    document.value_mut()["apiVersion"] = version.into();
+    document.value_mut()["kind"] = kind.into();
+    Ok(())
+}
+
+fn mismatch(found_version: &str, found_kind: &str, kind: &str, version: &str) -> Failure {
+    let known = schema::of(found_version, found_kind).is_some();
+    if known && found_kind == kind {
+        return Failure::bad_request(format!(
+            "the API version in the data ({found_version}) does not match the expected API version ({version})"
+        ));
+    }
+    let group_version = |version: &str| version.rsplit('/').next().unwrap_or(version).to_owned();
+    let why = if known {
+        let found = group_version(found_version);
+        format!(
+            "converting ({found}.{found_kind}) to ({}.{kind}): unknown conversion",
+            group_version(version)
+        )
+    } else {
+        format!("no kind \"{found_kind}\" is registered for version \"{found_version}\"")
+    };
+    cannot_handle(found_kind, found_version, kind, &why)
+}
+
+/// Unknown and duplicate fields: refused when strict, else texts to warn with.
+fn strict_errors(
+    bytes: &[u8],
+    media: MediaType,
+    document: &Document,
+    kind: &str,
+    version: &str,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Failure> {
+    let Some(schema) = schema::of(version, kind) else { return Ok(Vec::new()) };
+    if validation == FieldValidation::Ignore {
+        return Ok(Vec::new());
+    }
+    let errors = match media {
+        MediaType::Json => strict::check_json(bytes, schema)
+            .unwrap_or_else(|_| strict::unknown_fields(document.value(), schema)),
+        // The YAML reader refuses duplicate keys itself.
+        _ => strict::unknown_fields(document.value(), schema),
+    };
+    if validation == FieldValidation::Strict && !errors.is_empty() {
+        return Err(cannot_handle(kind, version, kind, &strict::message(&errors)));
+    }
+    Ok(errors)
+}
+
+/// Strict checking of a document that a patch made; there is no text to find duplicates in.
+///
+/// # Errors
+/// As [`object`].
+pub(crate) fn strict_document(
+    resource: &Resource,
+    document: &Document,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Failure> {
+    let (kind, version) = (resource.info.kind, resource.info.api_version());
+    strict_errors(&[], MediaType::Yaml, document, kind, &version, validation)
+}

@@ -1,0 +1,148 @@
+//! What is served: groups, versions, resources; and the server's version.
+
+use coffer_api::kinds::KindInfo;
+use coffer_api::status::Failure;
+use serde_json::{Value, json};
+
+use crate::object::Resources;
+
+/// The Kubernetes minor version whose API is served.
+const MINOR: &str = "34";
+/// Verbs of a stored resource, in discovery's order.
+const VERBS: [&str; 8] =
+    ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// `/version`.
+pub(crate) fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": MINOR,
+        "gitVersion": format!("v1.{MINOR}.0+coffer-{}", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, go_arch()),
+    })
+}
+
+fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// A discovery path's document; `None` where the path is none.
+///
+/// # Errors
+/// 404 for a group or version that is not served.
+pub(crate) fn document(resources: &Resources, path: &str) -> Option<Result<Value, Failure>> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    Some(match parts.as_slice() {
+        ["api"] => Ok(json!({
+            "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [],
+        })),
+        ["apis"] => Ok(json!({
+            "kind": "APIGroupList", "apiVersion": "v1",
+            "groups": groups(resources).into_iter().map(group).collect::<Vec<_>>(),
+        })),
+        ["apis", name] => groups(resources)
+            .into_iter()
+            .find(|(found, _)| found == name)
+            .map(|found| {
+                let mut value = group(found);
+                value["kind"] = "APIGroup".into();
+                value["apiVersion"] = "v1".into();
+                value
+            })
+            .ok_or_else(Failure::no_such_path),
+        ["api", version] => resource_list(resources, "", version),
+        ["apis", group, version] => resource_list(resources, group, version),
+        _ => return None,
+    })
+}
+
+/// Named groups with their versions, in the order of the table of kinds.
+fn groups(resources: &Resources) -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
+    for info in resources.iter().map(|resource| resource.info) {
+        if info.group.is_empty() {
+            continue;
+        }
+        match all.iter_mut().find(|(group, _)| *group == info.group) {
+            Some((_, versions)) if versions.contains(&info.version) => {}
+            Some((_, versions)) => versions.push(info.version),
+            None => all.push((info.group, vec![info.version])),
+        }
+    }
+    all
+}
+
+fn group((name, versions): (&str, Vec<&str>)) -> Value {
+    let version = |version: &&str| {
+        json!({
+            "groupVersion": format!("{name}/{version}"), "version": version,
+        })
+    };
+    let all: Vec<Value> = versions.iter().map(version).collect();
+    json!({ "name": name, "preferredVersion": all[0], "versions": all })
+}
+
+fn resource_list(resources: &Resources, group: &str, version: &str) -> Result<Value, Failure> {
+    let served = resources
+        .iter()
+        .map(|resource| resource.info)
+        .filter(|info| info.group == group && info.version == version);
+    let mut all: Vec<Value> = served.flat_map(api_resources).collect();
+    if all.is_empty() {
+        return Err(Failure::no_such_path());
+    }
+    all.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    let group_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    Ok(json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": all,
+    }))
+}
+
+fn api_resources(info: &KindInfo) -> Vec<Value> {
+    let mut main = json!({
+        "name": info.plural, "singularName": info.singular, "namespaced": info.namespaced,
+        "kind": info.kind, "verbs": VERBS,
+    });
+    if !info.short_names.is_empty() {
+        main["shortNames"] = json!(info.short_names);
+    }
+    if !info.categories.is_empty() {
+        main["categories"] = json!(info.categories);
+    }
+    let below = info.subresources.iter().map(|sub| {
+        let mut value = json!({
+            "name": format!("{}/{}", info.plural, sub.name), "singularName": "",
+            "namespaced": info.namespaced, "kind": sub.kind, "verbs": sub.verbs,
+        });
+        if (sub.group, sub.version) != (info.group, info.version) {
+            value["group"] = sub.group.into();
+            value["version"] = sub.version.into();
+        }
+        value
+    });
+    std::iter::once(main).chain(below).collect()
+}
+
+/// `/`: the paths there are.
+pub(crate) fn paths(resources: &Resources) -> Value {
+    let mut all = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    for (group, versions) in groups(resources) {
+        all.push(format!("/apis/{group}"));
+        all.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    all.extend(
+        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+            .map(str::to_owned),
+    );
+    json!({ "paths": all })
+}

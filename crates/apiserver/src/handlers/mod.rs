@@ -1,0 +1,99 @@
+//! From a permitted request to an answer: one function per verb, special subresources apart.
+
+mod patch;
+mod read;
+mod subresource;
+mod watch;
+mod write;
+
+use std::sync::Arc;
+
+use coffer_api::status::Failure;
+use http::{HeaderMap, Request};
+use hyper::body::Incoming;
+
+use crate::admission::Admission;
+use crate::authz::Permit;
+use crate::object::Resource;
+use crate::registry::Registry;
+use crate::request::{Query, RequestInfo, ResourcePath, Verb};
+use crate::respond::{Accept, Answer};
+
+/// What all handlers work with.
+pub(crate) struct Handlers {
+    pub(crate) registry: Registry,
+    pub(crate) kubelets: crate::proxy::Kubelets,
+    pub(crate) shutdown: tokio_util::sync::CancellationToken,
+}
+
+/// A resource request, resolved.
+pub(crate) struct Call {
+    pub(crate) permit: Permit,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) path: ResourcePath,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) accept: Accept,
+}
+
+impl Call {
+    /// The subresource, `None` for the object itself.
+    pub(crate) fn sub(&self) -> Option<&str> {
+        Some(self.path.subresource.as_str()).filter(|sub| !sub.is_empty())
+    }
+
+    /// Who is to be recorded as the writer of fields: the `fieldManager` parameter, or the
+    /// program's name from its User-Agent.
+    pub(crate) fn manager(&self, named: Option<&str>) -> String {
+        let agent = self.headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok());
+        let program = || agent.and_then(|agent| agent.split('/').next()).unwrap_or("unknown");
+        named.unwrap_or_else(program).chars().filter(|c| !c.is_control()).take(128).collect()
+    }
+}
+
+impl Handlers {
+    pub(crate) fn admission(&self) -> Admission<'_> {
+        Admission { resources: &self.registry.resources }
+    }
+
+    /// Handles one permitted resource request.
+    pub(crate) async fn handle(
+        self: &Arc<Self>,
+        permit: Permit,
+        info: RequestInfo,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Failure> {
+        let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
+        let found = self.registry.resources.find(&path.group, &path.version, &path.resource);
+        let resource = found.cloned().ok_or_else(Failure::no_such_path)?;
+        // A namespaced object is named with its namespace; only lists and watches span them.
+        let spans = resource.info.namespaced && path.namespace.is_empty();
+        if spans && !matches!(verb, Verb::List | Verb::Watch) {
+            return Err(if path.name.is_empty() {
+                Failure::method_not_allowed()
+            } else {
+                Failure::no_such_path()
+            });
+        }
+        if !path.subresource.is_empty() {
+            return self.subresource(verb, permit, resource, path, info.query, request).await;
+        }
+        let accept = Accept::of(request.headers())?;
+        let (parts, body) = request.into_parts();
+        let call =
+            Call { permit, resource, path, query: info.query, headers: parts.headers, accept };
+        match verb {
+            Verb::Get => self.get(&call).await,
+            Verb::List => self.list(call).await,
+            Verb::Watch => self.watch(call).await,
+            Verb::Create if call.path.name.is_empty() => self.create(&call, body).await,
+            Verb::Create => Err(Failure::method_not_allowed()),
+            Verb::Update if call.path.name.is_empty() => Err(Failure::method_not_allowed()),
+            Verb::Update => self.update(&call, body).await,
+            Verb::Patch if call.path.name.is_empty() => Err(Failure::method_not_allowed()),
+            Verb::Patch => self.patch(&call, body).await,
+            Verb::Delete => self.delete(&call, body).await,
+            Verb::DeleteCollection => self.delete_collection(&call, body).await,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Paths below an object: status, binding, scale, finalize, and the tunnels to a kubelet.
+
+use std::sync::Arc;
+
+use coffer_api::status::Failure;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::core::v1::{Binding, Pod};
+use serde_json::json;
+
+use super::{Call, Handlers};
+use crate::authz::Permit;
+use crate::body::MediaType;
+use crate::object::Resource;
+use crate::options::WriteOptions;
+use crate::registry::Change;
+use crate::request::{Query, ResourcePath, Verb};
+use crate::respond::{self, Accept, Answer};
+use crate::{body, decode, managed};
+
+impl Handlers {
+    /// Routes a request below an object.
+    pub(super) async fn subresource(
+        self: &Arc<Self>,
+        verb: Verb,
+        permit: Permit,
+        resource: Arc<Resource>,
+        path: ResourcePath,
+        query: Query,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Failure> {
+        let Some(sub) = resource.info.subresource(&path.subresource) else {
+            return Err(Failure::no_such_path());
+        };
+        if matches!(sub.name, "exec" | "attach" | "portforward" | "log") {
+            return match (sub.name, verb) {
+                ("log", Verb::Get)
+                | ("exec" | "attach" | "portforward", Verb::Get | Verb::Create) => {
+                    self.tunnel(&resource, &path, &query, request).await
+                }
+                _ => Err(Failure::method_not_allowed()),
+            };
+        }
+        let accept = Accept::of(request.headers())?;
+        let (parts, body) = request.into_parts();
+        let call = Call { permit, resource, path, query, headers: parts.headers, accept };
+        match (sub.name, verb) {
+            ("scale", Verb::Get | Verb::Update | Verb::Patch) => {
+                self.scale(verb, &call, body).await
+            }
+            ("binding", Verb::Create) => self.bind(&call, body).await,
+            ("finalize", Verb::Update) => self.update(&call, body).await,
+            ("status", Verb::Get) => self.get(&call).await,
+            ("status", Verb::Update) => self.update(&call, body).await,
+            ("status", Verb::Patch) => self.patch(&call, body).await,
+            _ => Err(Failure::method_not_allowed()),
+        }
+    }
+
+    /// `pods/binding`: gives a pod its node, once.
+    async fn bind(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+        let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+        let media = MediaType::of_object(&call.headers)?;
+        let bytes = body::read(incoming).await?;
+        let binding: Binding = decode::value(&bytes, media, "Binding", "v1")?;
+        let node = binding.target.name.clone().unwrap_or_default();
+        let kind = binding.target.kind.as_deref().unwrap_or("Node");
+        if node.is_empty() || kind != "Node" {
+            let path = coffer_api::field::Path::new("target");
+            let error = if node.is_empty() {
+                coffer_api::field::Error::required(&path.child("name"), "")
+            } else {
+                let supported = ["Node", "<empty>"];
+                coffer_api::field::Error::not_supported(&path.child("kind"), kind, &supported)
+            };
+            let name = &call.path.name;
+            return Err(Failure::invalid("", "Binding", name, &vec![error]));
+        }
+        let writer = managed::writer(call, &options);
+        let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
+        self.registry
+            .update(resource, target, Some("binding"), options.dry_run, |old| {
+                let uid = binding.metadata.uid.as_deref();
+                super::write::same_uid(resource, target.1, uid, old)?;
+                let mut pod = resource.parse(&old.encode())?;
+                assign(resource, &mut *pod, &node, &binding)?;
+                managed::on_update(resource, &mut *pod, old, &writer);
+                let object = self.admission().update(&call.permit, resource, pod, old)?;
+                Ok(Change { object, expected: None })
+            })
+            .await?;
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
+        });
+        Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &status))
+    }
+
+    /// `scale`: the replica count of a workload in the form every autoscaler knows.
+    async fn scale(&self, verb: Verb, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+        let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
+        let bytes = match verb {
+            Verb::Get => self.registry.get(resource, target.0, target.1).await?.bytes.clone(),
+            _ => {
+                let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+                let bytes = body::read(incoming).await?;
+                let writer = managed::writer(call, &options);
+                let change = |old: &dyn crate::object::Object| {
+                    let current = crate::scale::of(old)?;
+                    let scale: Scale = if verb == Verb::Patch {
+                        super::patch::patched_value(&bytes, &call.headers, &current, "Scale")?
+                    } else {
+                        let media = MediaType::of_object(&call.headers)?;
+                        decode::value(&bytes, media, "Scale", "autoscaling/v1")?
+                    };
+                    let expected = crate::scale::expected(&scale)?;
+                    let mut object = resource.parse(&old.encode())?;
+                    crate::scale::set(&mut *object, &scale, resource)?;
+                    managed::on_update(resource, &mut *object, old, &writer);
+                    let object = self.admission().update(&call.permit, resource, object, old)?;
+                    Ok(Change { object, expected })
+                };
+                self.registry.update(resource, target, None, options.dry_run, change).await?.bytes
+            }
+        };
+        let scale = crate::scale::of(&*resource.parse(&bytes)?)?;
+        Ok(respond::value(StatusCode::OK, call.accept.syntax, &scale))
+    }
+}
+
+/// Puts the node into the pod, with the condition that says so.
+fn assign(
+    resource: &Resource,
+    object: &mut dyn crate::object::Object,
+    node: &str,
+    binding: &Binding,
+) -> Result<(), Failure> {
+    use k8s_openapi::api::core::v1::PodCondition;
+
+    let pod = object.as_any_mut().downcast_mut::<Pod>().ok_or_else(Failure::no_such_path)?;
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let conflict = |why: String| Err(Failure::conflict(resource.group_resource(), &name, &why));
+    if pod.metadata.deletion_timestamp.is_some() {
+        return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let spec = pod.spec.get_or_insert_default();
+    if let Some(assigned) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
+        return conflict(format!("pod {name} is already assigned to node \"{assigned}\""));
+    }
+    spec.node_name = Some(node.to_owned());
+    for (key, value) in binding.metadata.annotations.iter().flatten() {
+        pod.metadata.annotations.get_or_insert_default().insert(key.clone(), value.clone());
+    }
+    let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != "PodScheduled");
+    conditions.push(PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "True".to_owned(),
+        last_transition_time: Some(crate::registry::now()),
+        ..Default::default()
+    });
+    Ok(())
+}

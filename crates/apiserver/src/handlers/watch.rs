@@ -1,0 +1,249 @@
+//! WATCH: a subscription to the cache as a stream of JSON events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use coffer_api::status::Failure;
+use coffer_store::Revision;
+use futures::stream;
+use http::StatusCode;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Call, Handlers};
+use crate::cache::{CacheEvent, CachedObject, Start, Subscription};
+use crate::present::{self, Include};
+use crate::registry::{self, Selection};
+use crate::respond::{self, Answer, Form};
+
+/// Time between bookmarks on a quiet watch.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Shortest and longest life of a watch whose client names none, in seconds.
+const LIFE_S: std::ops::Range<u64> = 1800..3600;
+/// Bytes gathered into one frame when many events wait.
+const FRAME_BYTES: usize = 64 * 1024;
+/// Marks the bookmark after which a watcher has the whole initial state.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// One watch on its way to a client.
+struct Watch {
+    handlers: Arc<Handlers>,
+    call: Call,
+    selection: Selection,
+    include: Include,
+    subscription: Subscription,
+    bookmarks: bool,
+    /// The client asked for the present state first and for a bookmark where it ends.
+    marks_initial_end: bool,
+    started: bool,
+    ended: bool,
+    columns_sent: bool,
+    ends_at: Instant,
+    next_bookmark: Instant,
+}
+
+impl Handlers {
+    pub(super) async fn watch(self: &Arc<Self>, call: Call) -> Result<Answer, Failure> {
+        let include = Include::parse(&call.query)?;
+        let mut selection = Selection::parse(&call.query, &call.resource)?;
+        if !call.path.name.is_empty() {
+            selection.require_name(&call.path.name);
+        }
+        let start = self.start(&call).await?;
+        let scope = selection.scope(&call.resource, &call.path.namespace);
+        let subscription = call.resource.shard().subscribe(scope, start).map_err(|too_old| {
+            let requested = call.query.get("resourceVersion").unwrap_or_default();
+            Failure::expired(format!("too old resource version: {requested} ({})", too_old.oldest))
+        })?;
+        let life = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+        let life = Duration::from_secs(life.unwrap_or_else(|| rand::random_range(LIFE_S)));
+        let now = Instant::now();
+        let watch = Watch {
+            handlers: self.clone(),
+            bookmarks: call.query.flag("allowWatchBookmarks"),
+            marks_initial_end: call.query.flag("sendInitialEvents"),
+            selection,
+            include,
+            subscription,
+            started: false,
+            ended: false,
+            columns_sent: false,
+            ends_at: now + life,
+            next_bookmark: now + BOOKMARK_EVERY,
+            call,
+        };
+        let frames = stream::unfold(watch, |mut watch| async move {
+            let bytes = watch.next().await?;
+            Some((Ok::<_, std::io::Error>(Frame::data(bytes)), watch))
+        });
+        let body = StreamBody::new(frames).boxed_unsync();
+        Ok(respond::typed(StatusCode::OK, "application/json", body))
+    }
+
+    /// Where the watch begins, as resourceVersion and sendInitialEvents have it.
+    async fn start(&self, call: &Call) -> Result<Start, Failure> {
+        let version = registry::revision(&call.query)?;
+        let matching = call.query.get("resourceVersionMatch");
+        let send_initial = call.query.get("sendInitialEvents").is_some();
+        let forbidden = |field: &str, why: &str| {
+            let path = coffer_api::field::Path::new(field);
+            let error = coffer_api::field::Error::forbidden(&path, why);
+            Failure::invalid("meta.k8s.io", "ListOptions", "", &vec![error])
+        };
+        if send_initial && matching != Some("NotOlderThan") {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            return Err(forbidden("resourceVersionMatch", why));
+        }
+        if !send_initial && matching.is_some() {
+            let why =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            return Err(forbidden("resourceVersionMatch", why));
+        }
+        if let Some(version) = version {
+            self.registry.wait_for(version).await?;
+        } else {
+            self.registry.settle().await?;
+        }
+        Ok(match version {
+            _ if call.query.flag("sendInitialEvents") => Start::Now,
+            None | Some(0) if !send_initial => Start::Now,
+            None | Some(0) => Start::After(self.registry.cache.revision()),
+            Some(version) => Start::After(version),
+        })
+    }
+}
+
+impl Watch {
+    /// The next bytes to send; `None` ends the watch.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut out = BytesMut::new();
+        if !std::mem::replace(&mut self.started, true) {
+            self.put_past(&mut out);
+        }
+        while out.is_empty() {
+            let shutdown = self.handlers.shutdown.clone();
+            let wake = self.next_bookmark.min(self.ends_at);
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep_until(wake) => {
+                    if Instant::now() >= self.ends_at {
+                        self.put_bookmark(&mut out, false);
+                        self.ended = true;
+                        break;
+                    }
+                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                    self.put_bookmark(&mut out, false);
+                }
+                event = self.subscription.live.recv() => {
+                    let event = event?;
+                    self.put_event(&mut out, &event);
+                    while out.len() < FRAME_BYTES {
+                        let Ok(event) = self.subscription.live.try_recv() else { break };
+                        self.put_event(&mut out, &event);
+                    }
+                }
+            }
+        }
+        (!out.is_empty()).then(|| out.freeze())
+    }
+
+    fn put_past(&mut self, out: &mut BytesMut) {
+        for object in std::mem::take(&mut self.subscription.initial) {
+            if self.selection.matches(&object) {
+                self.put(out, "ADDED", &object.bytes);
+            }
+        }
+        for event in std::mem::take(&mut self.subscription.backlog) {
+            self.put_event(out, &event);
+        }
+        if self.marks_initial_end {
+            self.put_bookmark(out, true);
+        }
+    }
+
+    fn put_event(&mut self, out: &mut BytesMut, event: &CacheEvent) {
+        let matching = |object: &Option<Arc<CachedObject>>| {
+            object.clone().filter(|object| self.selection.matches(object))
+        };
+        match (matching(&event.old), matching(&event.new)) {
+            (None, Some(new)) => self.put(out, "ADDED", &new.bytes),
+            (Some(_), Some(new)) => self.put(out, "MODIFIED", &new.bytes),
+            (Some(old), None) => {
+                // The last state the watcher may see, at the revision that took it away.
+                let head = self.call.resource.head();
+                let last = crate::encoded::restamp(head, &old.bytes, old.revision, event.revision);
+                self.put(out, "DELETED", &last);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn put(&mut self, out: &mut BytesMut, kind: &str, stored: &Bytes) {
+        let columns = !std::mem::replace(&mut self.columns_sent, true);
+        let form = self.call.accept.form;
+        let object = present::object(&self.call.resource, stored, form, self.include, columns);
+        match object {
+            Ok(object) => put_frame(out, kind, &object),
+            Err(failure) => {
+                let status = serde_json::to_vec(&failure.status()).expect("a Status encodes");
+                put_frame(out, "ERROR", &status);
+                self.ended = true;
+            }
+        }
+    }
+
+    /// Says how far the watcher is, if it asked to be told. Only called when its queue is empty or
+    /// at its start, so that no event before the revision is still to come.
+    fn put_bookmark(&mut self, out: &mut BytesMut, initial_end: bool) {
+        if !self.bookmarks && !initial_end {
+            return;
+        }
+        let reached = self.handlers.registry.cache.revision();
+        while let Ok(event) = self.subscription.live.try_recv() {
+            self.put_event(out, &event);
+        }
+        let revision = if initial_end { self.subscription.revision } else { reached };
+        let object = self.bookmark(revision.max(self.subscription.revision), initial_end);
+        put_frame(out, "BOOKMARK", object.to_string().as_bytes());
+    }
+
+    fn bookmark(&self, revision: Revision, initial_end: bool) -> serde_json::Value {
+        let mut meta =
+            json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+        if initial_end {
+            meta["annotations"] = json!({ INITIAL_EVENTS_END: "true" });
+        }
+        let info = self.call.resource.info;
+        match self.call.accept.form {
+            Form::Object => {
+                json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": meta })
+            }
+            Form::Metadata => json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta
+            }),
+            Form::Table => json!({
+                "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                "metadata": { "resourceVersion": revision.to_string() },
+                "columnDefinitions": [],
+                "rows": [{ "cells": [], "object": {
+                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta
+                } }],
+            }),
+        }
+    }
+}
+
+fn put_frame(out: &mut BytesMut, kind: &str, object: &[u8]) {
+    out.reserve(object.len() + 32);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(kind.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(object);
+    out.put_slice(b"}\n");
+}

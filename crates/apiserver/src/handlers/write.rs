@@ -1,0 +1,273 @@
+//! POST, PUT and DELETE.
+
+use bytes::Bytes;
+use coffer_api::field::{Error, Path};
+use coffer_api::status::Failure;
+use http::StatusCode;
+use hyper::body::Incoming;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use serde_json::json;
+
+use super::{Call, Handlers};
+use crate::body::MediaType;
+use crate::object::{Object, Resource};
+use crate::options::{WriteOptions, dry_run};
+use crate::present::{self, Include, ListChunks};
+use crate::registry::{Change, DeleteOptions, Deleted, ListQuery, Written};
+use crate::respond::{self, Answer, Form, Syntax};
+use crate::{body, decode, managed};
+
+impl Handlers {
+    pub(super) async fn create(&self, call: &Call, body: Incoming) -> Result<Answer, Failure> {
+        let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+        let resource = &*call.resource;
+        let decoded =
+            decode::object(resource, &call.headers, body, options.field_validation).await?;
+        let mut object = decoded.object;
+        take_namespace(&mut *object, call)?;
+        let mut written = self.insert(call, object, &options).await?;
+        written.warnings.splice(0..0, decoded.warnings);
+        self.written(call, written)
+    }
+
+    /// Admits and writes a new object.
+    pub(super) async fn insert(
+        &self,
+        call: &Call,
+        mut object: Box<dyn Object>,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
+        if object.meta().resource_version.as_ref().is_some_and(|version| !version.is_empty()) {
+            let why = "resourceVersion should not be set on objects to be created";
+            return Err(Failure::plain(500, "InternalError", why));
+        }
+        // The namespace may have been made a moment ago.
+        self.registry.settle().await?;
+        managed::on_create(&call.resource, &mut *object, &managed::writer(call, options));
+        let admitted = self.admission().create(&call.permit, &call.resource, object)?;
+        self.registry.create(&call.resource, admitted, options.dry_run).await
+    }
+
+    pub(super) async fn update(&self, call: &Call, body: Incoming) -> Result<Answer, Failure> {
+        let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+        let resource = &*call.resource;
+        let decoded =
+            decode::object(resource, &call.headers, body, options.field_validation).await?;
+        let mut object = decoded.object;
+        take_namespace(&mut *object, call)?;
+        take_name(&mut *object, call)?;
+        let mut written = match self.replace(call, &*object, &options).await {
+            Err(failure) if failure.code == 404 && resource.info.create_on_update => {
+                self.insert(call, object, &options).await?
+            }
+            other => other?,
+        };
+        written.warnings.splice(0..0, decoded.warnings);
+        self.written(call, written)
+    }
+
+    /// Replaces the object at the call's path by one from the client.
+    pub(super) async fn replace(
+        &self,
+        call: &Call,
+        object: &dyn Object,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
+        let resource = &*call.resource;
+        let expected = expected_revision(resource, object)?;
+        let (uid, encoded) = (object.meta().uid.clone(), object.encode());
+        let writer = managed::writer(call, options);
+        let target = (call.path.namespace.as_str(), call.path.name.as_str());
+        self.registry
+            .update(resource, target, call.sub(), options.dry_run, |old| {
+                same_uid(resource, &call.path.name, uid.as_deref(), old)?;
+                let mut object = resource.parse(&encoded)?;
+                managed::on_update(resource, &mut *object, old, &writer);
+                let object = self.admission().update(&call.permit, resource, object, old)?;
+                Ok(Change { object, expected })
+            })
+            .await
+    }
+
+    /// The answer to a write.
+    pub(super) fn written(&self, call: &Call, written: Written) -> Result<Answer, Failure> {
+        let include = Include::parse(&call.query)?;
+        let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+        let bytes =
+            present::object(&call.resource, &written.bytes, call.accept.form, include, true)?;
+        let mut answer = respond::json(status, call.accept.syntax, bytes);
+        respond::warn(&mut answer, &written.warnings);
+        Ok(answer)
+    }
+
+    pub(super) async fn delete(&self, call: &Call, body: Incoming) -> Result<Answer, Failure> {
+        let options = delete_options(call, body).await?;
+        let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
+        let admitted = self.admission().delete(&call.permit, &call.resource, name)?;
+        let deleted =
+            self.registry.delete(&call.resource, namespace, name, &options, admitted).await?;
+        let bytes = match deleted {
+            Deleted::Going(bytes) => bytes,
+            Deleted::Gone { last, return_object: true, .. } => last,
+            Deleted::Gone { uid, .. } => {
+                return Ok(respond::json(
+                    StatusCode::OK,
+                    call.accept.syntax,
+                    success(&call.resource, name, &uid),
+                ));
+            }
+        };
+        let include = Include::parse(&call.query)?;
+        let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
+        Ok(respond::json(StatusCode::OK, call.accept.syntax, bytes))
+    }
+
+    pub(super) async fn delete_collection(
+        &self,
+        call: &Call,
+        body: Incoming,
+    ) -> Result<Answer, Failure> {
+        let query = ListQuery::parse(&call.query, &call.resource)?;
+        let options = delete_options(call, body).await?;
+        let list = self.registry.list(&call.resource, &call.path.namespace, &query).await?;
+        for item in &list.items {
+            let admitted = self.admission().delete(&call.permit, &call.resource, &item.name)?;
+            let (namespace, name) = (&item.namespace, &item.name);
+            let done =
+                self.registry.delete(&call.resource, namespace, name, &options, admitted).await;
+            match done {
+                Err(failure) if failure.code != 404 => return Err(failure),
+                _ => {}
+            }
+        }
+        let chunks = ListChunks::new(call.resource.clone(), list, Form::Object);
+        let whole: Vec<Bytes> = chunks.collect::<Result<_, _>>()?;
+        Ok(respond::json(StatusCode::OK, Syntax::Json, whole.concat().into()))
+    }
+}
+
+fn success(resource: &Resource, name: &str, uid: &str) -> Bytes {
+    let mut details = json!({ "name": name, "kind": resource.info.plural, "uid": uid });
+    if !resource.info.group.is_empty() {
+        details["group"] = resource.info.group.into();
+    }
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details
+    });
+    status.to_string().into()
+}
+
+async fn delete_options(call: &Call, body: Incoming) -> Result<DeleteOptions, Failure> {
+    let bytes = body::read(body).await?;
+    let mut options = if bytes.is_empty() {
+        meta::DeleteOptions::default()
+    } else {
+        let media = MediaType::of_object(&call.headers)?;
+        let document = body::parse(&bytes, media)
+            .map_err(|why| Failure::bad_request(format!("DeleteOptions: {why}")))?;
+        crate::object::typed(&document)
+            .map_err(|error| Failure::bad_request(format!("DeleteOptions: {error}")))?
+    };
+    let query = &call.query;
+    if let Some(seconds) = query.number("gracePeriodSeconds")? {
+        options.grace_period_seconds.get_or_insert(seconds);
+    }
+    if let Some(policy) = query.get("propagationPolicy") {
+        options.propagation_policy.get_or_insert_with(|| policy.to_owned());
+    }
+    if query.get("orphanDependents").is_some() {
+        options.orphan_dependents.get_or_insert(query.flag("orphanDependents"));
+    }
+    match dry_run(query) {
+        Ok(false) => {}
+        Ok(true) => options.dry_run = Some(vec!["All".to_owned()]),
+        Err(other) => options.dry_run = Some(vec![other]),
+    }
+    if options.propagation_policy.is_some() && options.orphan_dependents.is_some() {
+        let path = Path::new("propagationPolicy");
+        let policy = options.propagation_policy.unwrap_or_default();
+        let why = "orphanDependents and deletionPropagation cannot be both set";
+        let error = Error::invalid(&path, &policy, why);
+        return Err(Failure::invalid("meta.k8s.io", "DeleteOptions", "", &vec![error]));
+    }
+    DeleteOptions::from_api(options)
+}
+
+/// The namespace of the URL goes into the object; another one is refused.
+pub(super) fn take_namespace(object: &mut dyn Object, call: &Call) -> Result<(), Failure> {
+    if !call.resource.info.namespaced {
+        return Ok(());
+    }
+    let meta = object.meta_mut();
+    match meta.namespace.as_deref() {
+        None | Some("") => meta.namespace = Some(call.path.namespace.clone()),
+        Some(own) if own == call.path.namespace => {}
+        Some(_) => {
+            return Err(Failure::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The name of the URL goes into the object; another one is refused.
+pub(super) fn take_name(object: &mut dyn Object, call: &Call) -> Result<(), Failure> {
+    let meta = object.meta_mut();
+    match meta.name.as_deref() {
+        None | Some("") => meta.name = Some(call.path.name.clone()),
+        Some(own) if own == call.path.name => {}
+        Some(own) => {
+            return Err(Failure::bad_request(format!(
+                "the name of the object ({own}) does not match the name on the URL ({})",
+                call.path.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The revision the client's object names, if it does.
+pub(super) fn expected_revision(
+    resource: &Resource,
+    object: &dyn Object,
+) -> Result<Option<u64>, Failure> {
+    let meta = object.meta();
+    let path = Path::new("metadata").child("resourceVersion");
+    let invalid = |error| {
+        let name = meta.name.as_deref().unwrap_or_default();
+        Err(Failure::invalid(resource.info.group, resource.info.kind, name, &vec![error]))
+    };
+    match meta.resource_version.as_deref().unwrap_or_default() {
+        "" | "0" if resource.info.unconditional_update => Ok(None),
+        "" | "0" => {
+            let mut error = Error::invalid(&path, 0_i64, "must be specified for an update");
+            error.value = Some("0x0".to_owned());
+            invalid(error)
+        }
+        text => match text.parse() {
+            Ok(revision) => Ok(Some(revision)),
+            Err(_) => invalid(Error::invalid(&path, text, "must be a number")),
+        },
+    }
+}
+
+/// 409 where the client means an earlier object of the same name.
+pub(super) fn same_uid(
+    resource: &Resource,
+    name: &str,
+    wanted: Option<&str>,
+    old: &dyn Object,
+) -> Result<(), Failure> {
+    let found = old.meta().uid.as_deref().unwrap_or_default();
+    match wanted {
+        Some(wanted) if !wanted.is_empty() && wanted != found => Err(Failure::conflict(
+            resource.group_resource(),
+            name,
+            &format!(
+                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}

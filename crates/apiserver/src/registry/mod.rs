@@ -1,0 +1,88 @@
+//! Reads and writes of objects: what upstream calls the generic registry.
+//!
+//! A write takes [`Admitted`] objects only, runs the kind's strategy (prepare, validate), encodes
+//! once and lets the store decide by expected revision. It knows no HTTP: failures are [`Failure`]s.
+
+mod delete;
+mod expire;
+mod list;
+mod write;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coffer_api::status::Failure;
+use coffer_store::{Revision, Store, StoreError};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+pub(crate) use delete::{DeleteOptions, Deleted};
+pub(crate) use expire::expire_events;
+pub(crate) use list::{ListQuery, Listed, Selection, revision};
+pub(crate) use write::{Change, Written};
+
+use crate::cache::{Cache, CacheError, CachedObject};
+use crate::object::{Resource, Resources};
+
+/// The store, its cache, and the table of kinds.
+pub(crate) struct Registry {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) resources: Resources,
+}
+
+impl Registry {
+    /// One object, as fresh as the store.
+    ///
+    /// # Errors
+    /// 404, or 503 where the store does not answer.
+    pub(crate) async fn get(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<CachedObject>, Failure> {
+        self.cache.fresh().await.map_err(unavailable)?;
+        resource
+            .shard()
+            .get(&resource.key(namespace, name))
+            .ok_or_else(|| Failure::not_found(resource.group_resource(), name))
+    }
+}
+
+/// Now, in whole seconds, as object metadata has it.
+pub(crate) fn now() -> Time {
+    let seconds = jiff::Timestamp::now().as_second();
+    Time(jiff::Timestamp::from_second(seconds).expect("the present is in range"))
+}
+
+/// What a cache failure looks like to a client.
+pub(crate) fn unavailable(error: CacheError) -> Failure {
+    match error {
+        CacheError::Store(error) => store_failure(error),
+        CacheError::Stale { .. } => Failure::plain(
+            504,
+            "Timeout",
+            "Timeout: the watch cache has not caught up with the store",
+        ),
+        CacheError::Decode { .. } => Failure::internal(error),
+    }
+}
+
+/// What a store failure that the registry does not handle looks like to a client.
+pub(crate) fn store_failure(error: StoreError) -> Failure {
+    match error {
+        StoreError::Compacted { .. } => Failure::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
+        ),
+        StoreError::Closed(_) => {
+            Failure::plain(503, "ServiceUnavailable", "the server is shutting down")
+        }
+        other => Failure::internal(other),
+    }
+}
+
+/// The bytes of an object the store answered with a revision.
+pub(crate) fn stamped(resource: &Resource, stored: &[u8], revision: Revision) -> Bytes {
+    crate::encoded::stamp(resource.head(), stored, revision)
+        .expect("the registry encodes with the kind's own head")
+}

@@ -1,0 +1,240 @@
+//! Create and update: the strategy's steps around one compare-and-swap.
+
+use bytes::Bytes;
+use coffer_api::field::{Error, Path};
+use coffer_api::names;
+use coffer_api::status::Failure;
+use coffer_store::{Revision, StoreError, Value};
+
+use super::{Registry, now, stamped, store_failure, unavailable};
+use crate::admission::Admitted;
+use crate::cache::CachedObject;
+use crate::object::{Object, Resource};
+
+/// Tries at a generated name before giving up.
+const GENERATED_NAME_TRIES: usize = 8;
+/// Tries at an update that others race, when the client did not name a revision.
+const UPDATE_TRIES: usize = 32;
+
+/// A write that took place (or, dry, would have).
+pub(crate) struct Written {
+    /// The object as it is now, stored form.
+    pub(crate) bytes: Bytes,
+    /// Whether it is new.
+    pub(crate) created: bool,
+    /// For `Warning` headers.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What a successor of an object is made from.
+pub(crate) struct Change {
+    /// The admitted successor.
+    pub(crate) object: Admitted<Box<dyn Object>>,
+    /// The revision the client expects, if it named one.
+    pub(crate) expected: Option<Revision>,
+}
+
+impl Registry {
+    /// Writes a new object.
+    ///
+    /// # Errors
+    /// 422 from validation, 409 for a taken name.
+    pub(crate) async fn create(
+        &self,
+        resource: &Resource,
+        admitted: Admitted<Box<dyn Object>>,
+        dry_run: bool,
+    ) -> Result<Written, Failure> {
+        let (mut object, _) = admitted.into_inner();
+        begin_life(resource, &mut *object);
+        object.prepare_for_create();
+        let generated = generate_name(&mut *object);
+        let mut tries = if generated { GENERATED_NAME_TRIES } else { 1 };
+        loop {
+            check_name(resource, &*object)?;
+            invalid(resource, &*object, object.validate())?;
+            let name = object.meta().name.clone().unwrap_or_default();
+            let key = resource.key(object.meta().namespace.as_deref().unwrap_or_default(), &name);
+            let written = self.insert(resource, &key, &*object, dry_run).await;
+            tries -= 1;
+            match written {
+                Ok(bytes) => {
+                    return Ok(Written { bytes, created: true, warnings: object.warnings() });
+                }
+                Err(StoreError::Exists { .. }) if tries > 0 => {
+                    object.meta_mut().name = None;
+                    generate_name(&mut *object);
+                }
+                Err(StoreError::Exists { .. }) => {
+                    return Err(Failure::already_exists(resource.group_resource(), &name));
+                }
+                Err(error) => return Err(store_failure(error)),
+            }
+        }
+    }
+
+    async fn insert(
+        &self,
+        resource: &Resource,
+        key: &str,
+        object: &dyn Object,
+        dry_run: bool,
+    ) -> Result<Bytes, StoreError> {
+        let mut encoded = object.encode();
+        if dry_run {
+            return match self.store.get(key).await? {
+                Some(_) => Err(StoreError::Exists { key: key.to_owned() }),
+                None => Ok(crate::encoded::erasing(encoded)),
+            };
+        }
+        let value = Value::new(std::mem::take(&mut *encoded));
+        let revision = self.store.create(key, value.clone()).await?;
+        Ok(stamped(resource, value.as_bytes(), revision))
+    }
+
+    /// Replaces an object by what `change` makes of it, trying again when another writer was
+    /// faster, unless the client named the revision it expects.
+    ///
+    /// # Errors
+    /// 404, 409, 422, and whatever `change` answers.
+    pub(crate) async fn update<F>(
+        &self,
+        resource: &Resource,
+        (namespace, name): (&str, &str),
+        sub: Option<&str>,
+        dry_run: bool,
+        mut change: F,
+    ) -> Result<Written, Failure>
+    where
+        F: FnMut(&dyn Object) -> Result<Change, Failure> + Send,
+    {
+        for _ in 0..UPDATE_TRIES {
+            let current = self.get(resource, namespace, name).await?;
+            let old = resource.parse(&current.bytes)?;
+            let Change { object, expected } = change(&*old)?;
+            let (mut object, _) = object.into_inner();
+            if expected.is_some_and(|expected| expected != current.revision) {
+                return Err(modified(resource, name));
+            }
+            continue_life(&mut *object, &*old);
+            object.prepare_for_update(&*old, sub);
+            invalid(resource, &*object, object.validate_update(&*old, sub))?;
+            let warnings = object.warnings();
+            let ends = ends_life(resource, &*object);
+            match self.replace(resource, &current, &*object, ends, dry_run).await {
+                Ok(bytes) => return Ok(Written { bytes, created: false, warnings }),
+                Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(store_failure(error)),
+            }
+        }
+        Err(modified(resource, name))
+    }
+
+    async fn replace(
+        &self,
+        resource: &Resource,
+        current: &CachedObject,
+        object: &dyn Object,
+        ends: bool,
+        dry_run: bool,
+    ) -> Result<Bytes, StoreError> {
+        let mut encoded = object.encode();
+        let same = stamped(resource, &encoded, current.revision);
+        if ends && !dry_run {
+            self.store.delete(&current.key, current.revision).await?;
+            return Ok(same);
+        }
+        // A write that changes nothing is answered without one, as upstream does.
+        if dry_run || same == current.bytes {
+            return Ok(same);
+        }
+        let value = Value::new(std::mem::take(&mut *encoded));
+        let revision = self.store.update(&current.key, value.clone(), current.revision).await?;
+        Ok(stamped(resource, value.as_bytes(), revision))
+    }
+
+    /// Waits until the cache has what was just written; for callers that go on to read it.
+    pub(crate) async fn settle(&self) -> Result<(), Failure> {
+        self.cache.fresh().await.map(drop).map_err(unavailable)
+    }
+}
+
+/// What the server alone sets on a new object.
+fn begin_life(resource: &Resource, object: &mut dyn Object) {
+    let namespaced = resource.info.namespaced;
+    let meta = object.meta_mut();
+    meta.uid = Some(uuid::Uuid::new_v4().to_string());
+    meta.creation_timestamp = Some(now());
+    meta.deletion_timestamp = None;
+    meta.deletion_grace_period_seconds = None;
+    meta.resource_version = None;
+    meta.self_link = None;
+    meta.generation = resource.info.tracks_generation.then_some(1);
+    if !namespaced {
+        meta.namespace = None;
+    }
+}
+
+/// What an update cannot change, filled in where the client left it out.
+fn continue_life(object: &mut dyn Object, old: &dyn Object) {
+    let (meta, old) = (object.meta_mut(), old.meta());
+    meta.resource_version = None;
+    meta.self_link = None;
+    meta.uid = meta.uid.take().filter(|uid| !uid.is_empty()).or_else(|| old.uid.clone());
+    meta.creation_timestamp = old.creation_timestamp.clone();
+    meta.deletion_timestamp = old.deletion_timestamp.clone();
+    meta.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    meta.generation = old.generation;
+    if meta.namespace.is_none() {
+        meta.namespace.clone_from(&old.namespace);
+    }
+}
+
+/// Whether this update took away the last thing that kept a deleted object alive.
+fn ends_life(resource: &Resource, object: &dyn Object) -> bool {
+    let meta = object.meta();
+    meta.deletion_timestamp.is_some()
+        && meta.deletion_grace_period_seconds.unwrap_or_default() == 0
+        && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
+        && !super::delete::held_by_kind(resource, object)
+}
+
+/// Fills in a name from `generateName`; whether it did.
+fn generate_name(object: &mut dyn Object) -> bool {
+    let meta = object.meta_mut();
+    let named = meta.name.as_ref().is_some_and(|name| !name.is_empty());
+    match meta.generate_name.as_deref() {
+        Some(base) if !named && !base.is_empty() => {
+            let random = |below: usize| rand::random_range(0..below);
+            meta.name = Some(names::generate_name(base, random));
+            true
+        }
+        _ => false,
+    }
+}
+
+fn check_name(resource: &Resource, object: &dyn Object) -> Result<(), Failure> {
+    if object.meta().name.as_ref().is_some_and(|name| !name.is_empty()) {
+        return Ok(());
+    }
+    let path = Path::new("metadata").child("name");
+    let error = Error::required(&path, "name or generateName is required");
+    invalid(resource, object, vec![error])
+}
+
+fn invalid(resource: &Resource, object: &dyn Object, errors: Vec<Error>) -> Result<(), Failure> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    Err(Failure::invalid(resource.info.group, resource.info.kind, name, &errors))
+}
+
+/// 409: somebody else wrote in between.
+pub(super) fn modified(resource: &Resource, name: &str) -> Failure {
+    Failure::conflict(
+        resource.group_resource(),
+        name,
+        "the object has been modified; please apply your changes to the latest version and try again",
+    )
+}

@@ -1,0 +1,258 @@
+//! What a request asks for: verb, resource, namespace, name, subresource, and its parameters.
+//!
+//! The path grammar is Kubernetes' (`/api/v1/…` and `/apis/GROUP/VERSION/…`); everything after the
+//! authentication filter works on the parsed form and never looks at the URL again.
+
+use std::collections::HashMap;
+
+use coffer_api::status::Failure;
+use http::Method;
+
+/// What the caller wants done, in RBAC's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+}
+
+impl Verb {
+    /// The word as roles and denial messages spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+        }
+    }
+}
+
+/// A resource path, split.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResourcePath {
+    /// API group, empty for core.
+    pub group: String,
+    /// API version, `v1`.
+    pub version: String,
+    /// Namespace, empty for cluster-scoped requests and lists across namespaces.
+    pub namespace: String,
+    /// Plural resource name.
+    pub resource: String,
+    /// Object name, empty on collections.
+    pub name: String,
+    /// Subresource, empty for the object itself.
+    pub subresource: String,
+}
+
+/// One request, parsed.
+#[derive(Clone, Debug)]
+pub struct RequestInfo {
+    /// The decoded path.
+    pub path: String,
+    /// HTTP method in lower case: the verb of non-resource requests.
+    pub method: String,
+    /// The resource asked for, or `None` for discovery, health and the like.
+    pub resource: Option<(Verb, ResourcePath)>,
+    /// The query parameters.
+    pub query: Query,
+}
+
+impl RequestInfo {
+    /// Parses method and URI.
+    ///
+    /// # Errors
+    /// 405 for a method that means nothing on a resource; 400 for a path that is not UTF-8.
+    pub fn parse(method: &Method, uri: &http::Uri) -> Result<Self, Failure> {
+        let path = percent_encoding::percent_decode_str(uri.path())
+            .decode_utf8()
+            .map_err(|_| Failure::bad_request("the request path is not valid UTF-8"))?
+            .into_owned();
+        let query = Query::parse(uri.query().unwrap_or_default());
+        let resource = match resource_path(uri.path()) {
+            Some(resource) => Some((verb(method, &resource, &query)?, resource)),
+            None => None,
+        };
+        Ok(Self { path, method: method.as_str().to_ascii_lowercase(), resource, query })
+    }
+
+    /// The verb as authorization and messages name it.
+    pub fn verb(&self) -> &str {
+        match &self.resource {
+            Some((verb, _)) => verb.as_str(),
+            None => &self.method,
+        }
+    }
+}
+
+fn verb(method: &Method, target: &ResourcePath, query: &Query) -> Result<Verb, Failure> {
+    let collection = target.name.is_empty();
+    Ok(match *method {
+        // A watch of one object is spelled as a list with a field selector, or with ?watch on it.
+        Method::GET | Method::HEAD if query.flag("watch") && target.subresource.is_empty() => {
+            Verb::Watch
+        }
+        Method::GET | Method::HEAD if collection => Verb::List,
+        Method::GET | Method::HEAD => Verb::Get,
+        Method::POST => Verb::Create,
+        Method::PUT => Verb::Update,
+        Method::PATCH => Verb::Patch,
+        Method::DELETE if collection => Verb::DeleteCollection,
+        Method::DELETE => Verb::Delete,
+        _ => return Err(Failure::method_not_allowed()),
+    })
+}
+
+/// Segments are decoded after splitting, so that an encoded slash cannot change the structure.
+fn resource_path(path: &str) -> Option<ResourcePath> {
+    let segments: Vec<String> = path
+        .trim_matches('/')
+        .split('/')
+        .map(|part| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned())
+        .collect();
+    let mut parts: &[String] = &segments;
+    let mut target = ResourcePath::default();
+    match parts {
+        [api, version, rest @ ..] if api == "api" => {
+            target.version.clone_from(version);
+            parts = rest;
+        }
+        [apis, group, version, rest @ ..] if apis == "apis" => {
+            target.group.clone_from(group);
+            target.version.clone_from(version);
+            parts = rest;
+        }
+        _ => return None,
+    }
+    if let [namespaces, namespace, rest @ ..] = parts
+        && namespaces == "namespaces"
+    {
+        target.namespace.clone_from(namespace);
+        // `/namespaces/NAME`, `/namespaces/NAME/status` and `/finalize` are the object itself.
+        let is_object = match rest {
+            [] => true,
+            [sub] => sub == "status" || sub == "finalize",
+            _ => false,
+        };
+        if !is_object {
+            parts = rest;
+        }
+    }
+    let (resource, rest) = parts.split_first()?;
+    target.resource.clone_from(resource);
+    target.name = rest.first().cloned().unwrap_or_default();
+    // What follows `proxy`-like subresources stays part of the subresource's own path.
+    target.subresource = rest.get(1..).map(|sub| sub.join("/")).unwrap_or_default();
+    (!target.resource.is_empty()).then_some(target)
+}
+
+/// Query parameters, decoded, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Query(HashMap<String, Vec<String>>);
+
+impl Query {
+    /// Decodes `a=b&c=d`.
+    pub fn parse(query: &str) -> Self {
+        let mut all: HashMap<String, Vec<String>> = HashMap::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            all.entry(name.into_owned()).or_default().push(value.into_owned());
+        }
+        Self(all)
+    }
+
+    /// The first value of a parameter; an empty one counts as absent, as upstream has it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.first().map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// All values of a parameter.
+    pub fn all(&self, name: &str) -> &[String] {
+        self.0.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A boolean parameter: absent, `0`, `false` are no; present without a value, and anything
+    /// else, is yes.
+    pub fn flag(&self, name: &str) -> bool {
+        match self.0.get(name).and_then(|values| values.first()) {
+            None => false,
+            Some(value) => !matches!(value.to_ascii_lowercase().as_str(), "0" | "f" | "false"),
+        }
+    }
+
+    /// An integer parameter.
+    ///
+    /// # Errors
+    /// 400 that names the parameter.
+    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
+        self.get(name)
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    Failure::bad_request(format!(
+                        "strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {name})"
+                    ))
+                })
+            })
+            .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(method: Method, uri: &str) -> (Verb, ResourcePath) {
+        RequestInfo::parse(&method, &uri.parse().unwrap()).unwrap().resource.unwrap()
+    }
+
+    #[test]
+    fn paths_split_as_kubernetes_splits_them() {
+        let (verb, path) = parsed(Method::GET, "/api/v1/namespaces/myns/secrets/mysecret");
+        assert_eq!(verb, Verb::Get);
+        assert_eq!(
+            (&*path.namespace, &*path.resource, &*path.name),
+            ("myns", "secrets", "mysecret")
+        );
+
+        let (verb, path) = parsed(Method::PUT, "/api/v1/namespaces/myns/finalize");
+        assert_eq!(verb, Verb::Update);
+        assert_eq!(
+            (&*path.namespace, &*path.resource, &*path.name, &*path.subresource),
+            ("myns", "namespaces", "myns", "finalize")
+        );
+
+        let (verb, path) = parsed(Method::GET, "/apis/apps/v1/deployments?watch=true");
+        assert_eq!(verb, Verb::Watch);
+        assert_eq!((&*path.group, &*path.namespace, &*path.resource), ("apps", "", "deployments"));
+
+        let (verb, path) = parsed(Method::POST, "/api/v1/namespaces/n/pods/p/exec?command=ls");
+        assert_eq!(verb, Verb::Create);
+        assert_eq!(path.subresource, "exec");
+
+        let (verb, _) = parsed(Method::DELETE, "/api/v1/namespaces/n/pods");
+        assert_eq!(verb, Verb::DeleteCollection);
+    }
+
+    #[test]
+    fn an_encoded_slash_does_not_make_a_new_segment() {
+        let (_, path) = parsed(Method::GET, "/api/v1/namespaces/n/secrets/a%2Fb");
+        assert_eq!((&*path.name, &*path.subresource), ("a/b", ""));
+    }
+
+    #[test]
+    fn what_is_no_resource_path_is_none() {
+        for uri in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz"] {
+            let info = RequestInfo::parse(&Method::GET, &uri.parse().unwrap()).unwrap();
+            assert!(info.resource.is_none(), "{uri}");
+        }
+    }
+}

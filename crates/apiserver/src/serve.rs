@@ -1,0 +1,198 @@
+//! Connections: TLS, HTTP/1.1 and HTTP/2, and the one way every request goes:
+//! authn → authz → (admission → registry → store) → encode.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_api::status::Failure;
+use http::{HeaderMap, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::authn::Identity;
+use crate::authz::Authorizer;
+use crate::discovery;
+use crate::handlers::Handlers;
+use crate::request::RequestInfo;
+use crate::respond::{self, Accept, Answer, Syntax};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send its request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
+/// How long requests under way may take to end once the server stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before accepting again after the system refused a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections served at a time; further ones wait in the listener's queue.
+const CONNECTIONS_MAX: usize = 16 * 1024;
+/// Requests under way on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 250;
+
+/// Everything a connection needs.
+pub(crate) struct Service {
+    pub(crate) authorizer: Authorizer,
+    pub(crate) handlers: Arc<Handlers>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Accepts connections until told to stop, then lets those under way end.
+pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>) {
+    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    loop {
+        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            () = service.shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly: others must end before a new one can begin.
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (tls, service) = (tls.clone(), service.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection(stream, tls, service).await {
+                tracing::debug!(%error, "connection ended");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
+        tracing::warn!("requests still under way were cut off");
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connection(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    service: Arc<Service>,
+) -> Result<(), Fault> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
+    // Verified once, at the handshake; every request of the connection is this caller's unless it
+    // brings a token.
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let caller = certificate.map(|leaf| Identity::from_certificate(leaf));
+    let shutdown = service.shutdown.clone();
+    let handler = service_fn(move |request| {
+        let (service, caller) = (service.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(service.answer(caller, request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(Some(Duration::from_secs(30)));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), handler);
+    tokio::pin!(connection);
+    tokio::select! {
+        done = connection.as_mut() => return done,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+impl Service {
+    async fn answer(
+        &self,
+        caller: Option<Result<Identity, Failure>>,
+        request: Request<Incoming>,
+    ) -> Answer {
+        let head = request.method() == http::Method::HEAD;
+        let syntax = Accept::of(request.headers()).map_or(Syntax::Json, |accept| accept.syntax);
+        let mut answer = match self.handle(caller, request).await {
+            Ok(answer) => answer,
+            Err(failure) => respond::failure(&failure, syntax),
+        };
+        if head {
+            *answer.body_mut() = respond::full(bytes::Bytes::new());
+        }
+        answer
+    }
+
+    async fn handle(
+        &self,
+        caller: Option<Result<Identity, Failure>>,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Failure> {
+        let identity = identity(caller, request.headers())?;
+        let info = RequestInfo::parse(request.method(), request.uri())?;
+        let permit = self.authorizer.check(identity, &info)?;
+        if info.resource.is_some() {
+            return self.handlers.handle(permit, info, request).await;
+        }
+        self.meta(&info, request.headers())
+    }
+
+    /// Paths that are no resource: health, version, discovery, OpenAPI.
+    fn meta(&self, info: &RequestInfo, headers: &HeaderMap) -> Result<Answer, Failure> {
+        if !matches!(info.method.as_str(), "get" | "head") {
+            return Err(Failure::method_not_allowed());
+        }
+        let path = info.path.trim_end_matches('/');
+        let health = ["/healthz", "/livez", "/readyz"].iter().any(|root| {
+            path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        if health {
+            return Ok(self.health(path));
+        }
+        let ok = StatusCode::OK;
+        match path {
+            "/version" => Ok(respond::value(ok, Syntax::Json, &discovery::version())),
+            "" => Ok(respond::value(ok, Syntax::Json, &discovery::paths(self.resources()))),
+            _ if path.starts_with("/openapi/") => crate::openapi_routes::answer(path, headers),
+            _ => match discovery::document(self.resources(), path) {
+                Some(document) => {
+                    let syntax = Accept::of(headers).map_or(Syntax::Json, |it| it.syntax);
+                    Ok(respond::value(ok, syntax, &document?))
+                }
+                None => Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+            },
+        }
+    }
+
+    fn resources(&self) -> &crate::object::Resources {
+        &self.handlers.registry.resources
+    }
+
+    fn health(&self, path: &str) -> Answer {
+        // The store is open and the cache loaded before the first connection is accepted.
+        if path == "/readyz" && self.shutdown.is_cancelled() {
+            return respond::text(StatusCode::INTERNAL_SERVER_ERROR, "[-]shutdown failed\n");
+        }
+        respond::text(StatusCode::OK, "ok")
+    }
+}
+
+/// Who makes this request: a token's owner, the connection's certificate, or nobody by name.
+fn identity(
+    certificate: Option<Result<Identity, Failure>>,
+    headers: &HeaderMap,
+) -> Result<Identity, Failure> {
+    if let Some(caller) = certificate {
+        return caller;
+    }
+    if headers.contains_key(http::header::AUTHORIZATION) {
+        return Err(Failure::unauthorized());
+    }
+    Ok(Identity::anonymous())
+}
