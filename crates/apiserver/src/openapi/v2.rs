@@ -1,0 +1,103 @@
+//! The version 2 document: definitions from the schemas, paths from the table of kinds.
+
+use std::collections::HashMap;
+
+use coffer_api::kinds;
+use coffer_api::schema::{self, Gvk};
+use serde_json::{Map, Value, json};
+
+use super::operations::{self, Names};
+
+/// The whole document.
+pub(super) fn document() -> Value {
+    let mut definitions = schema::definitions();
+    definitions.values_mut().for_each(fit);
+    let names = DefinitionNames::new();
+    let mut paths: Map<String, Value> =
+        kinds::ALL.iter().flat_map(|info| operations::paths(info, &names)).collect();
+    add_discovery(&mut paths);
+    json!({
+        "swagger": "2.0",
+        "info": { "title": "Kubernetes", "version": "v1.34.0" },
+        "paths": paths,
+        "definitions": definitions,
+    })
+}
+
+struct DefinitionNames(HashMap<(String, &'static str), String>);
+
+impl DefinitionNames {
+    fn new() -> Self {
+        let by_kind = schema::gvks()
+            .into_iter()
+            .map(|(name, Gvk { api_version, kind })| ((api_version.to_owned(), kind), name))
+            .collect();
+        Self(by_kind)
+    }
+}
+
+impl Names for DefinitionNames {
+    fn definition(&self, group: &str, version: &str, kind: &str) -> Option<String> {
+        let api_version =
+            if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        self.0
+            .iter()
+            .find(|((at, name), _)| *at == api_version && *name == kind)
+            .map(|(_, name)| name.clone())
+    }
+}
+
+/// Turns what JSON Schema can say and OpenAPI 2 cannot into what upstream says instead.
+fn fit(definition: &mut Value) {
+    if definition.get("x-kubernetes-int-or-string").is_some() {
+        let fields = definition.as_object_mut().expect("it has a member");
+        fields.remove("x-kubernetes-int-or-string");
+        fields.insert("type".to_owned(), json!("string"));
+        // Of the two, upstream calls only IntOrString by its format.
+        if fields["description"].as_str().is_some_and(|text| text.starts_with("IntOrString")) {
+            fields.insert("format".to_owned(), json!("int-or-string"));
+        }
+    } else if definition.get("type").is_none() {
+        definition["type"] = json!("object");
+    }
+}
+
+fn add_discovery(paths: &mut Map<String, Value>) {
+    const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+    let mut add = |path: String, definition: String, id: &str, description: &str| {
+        paths.insert(path, operations::discovery(&definition, id, description));
+    };
+    add(
+        "/api/".to_owned(),
+        format!("{META}.APIVersions"),
+        "getCoreAPIVersions",
+        "get available API versions",
+    );
+    add(
+        "/apis/".to_owned(),
+        format!("{META}.APIGroupList"),
+        "getAPIVersions",
+        "get available API versions",
+    );
+    add(
+        "/version/".to_owned(),
+        "io.k8s.apimachinery.pkg.version.Info".to_owned(),
+        "getCodeVersion",
+        "get the version information for this server",
+    );
+    for info in kinds::ALL {
+        let prefix = operations::prefix(info.group, info.version);
+        let id = format!("get{}APIResources", prefix.replace(['/', '.'], ""));
+        add(
+            format!("{prefix}/"),
+            format!("{META}.APIResourceList"),
+            &id,
+            "get available resources",
+        );
+        if !info.group.is_empty() {
+            let id = format!("get{}APIGroup", info.group.replace('.', ""));
+            let group = format!("/apis/{}/", info.group);
+            add(group, format!("{META}.APIGroup"), &id, "get information of a group");
+        }
+    }
+}
