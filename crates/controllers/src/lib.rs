@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The controllers: programs that read what people asked for from the API, compare it with what
+//! is there, and write the difference.
+//!
+//! Every one is a client of the API server through `kube`, over TLS, with no shortcut in memory, so
+//! that `coffer up` on one machine and `coffer controller-manager` on another run the same code.
+//! Each controller is three layers: a pure plan (`plan.rs`: what is observed goes in, actions come
+//! out), a reconciler at the edge that applies the plan, and the machinery all share: [`informer`]
+//! (one watch per kind and process), [`queue`] (deduplicated, with back-off), [`events`].
+
+pub mod error;
+pub mod events;
+pub mod informer;
+pub mod key;
+pub mod manager;
+pub mod owner;
+pub mod queue;
+pub mod scheduler;
+
+pub use error::Error;
+pub use manager::Manager;

@@ -1,0 +1,328 @@
+//! One watch per kind and process, with a cache that all controllers of the process share.
+//!
+//! An [`Informer`] turns kube's watch stream into [`Change`]s that carry the object before and
+//! after, also across a relist, where kube's own reflector only replaces everything. Handlers run
+//! in the informer's task, after the cache holds the change; they put keys into queues and must not
+//! wait. Data flows: API server → watcher → cache → handlers.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, RwLock};
+
+use futures::{Stream, StreamExt};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::key::ObjectKey;
+
+/// What happened to one object. At least one side is there. An object that was deleted and made
+/// again under its name arrives as two changes, so both sides always have one uid.
+#[derive(Debug)]
+pub struct Change<K> {
+    /// The object before, unless it is new.
+    pub old: Option<Arc<K>>,
+    /// The object now, unless it is gone.
+    pub new: Option<Arc<K>>,
+}
+
+impl<K> Change<K> {
+    /// The newest state known.
+    pub fn latest(&self) -> &Arc<K> {
+        self.new.as_ref().or(self.old.as_ref()).expect("a change has at least one side")
+    }
+
+    /// Whether the object is gone.
+    pub fn is_delete(&self) -> bool {
+        self.new.is_none()
+    }
+}
+
+/// A shared view of all objects of a kind, as of some recent moment.
+#[derive(Debug)]
+pub struct Cache<K>(Arc<Shared<K>>);
+
+#[derive(Debug)]
+struct Shared<K> {
+    objects: RwLock<BTreeMap<ObjectKey, Arc<K>>>,
+    synced: watch::Sender<bool>,
+}
+
+impl<K> Clone for Cache<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K> Default for Cache<K> {
+    fn default() -> Self {
+        Self(Arc::new(Shared { objects: RwLock::default(), synced: watch::Sender::new(false) }))
+    }
+}
+
+impl<K: Resource> Cache<K> {
+    /// One object.
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
+        self.read().get(key).cloned()
+    }
+
+    /// Every object, in key order.
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.read().values().cloned().collect()
+    }
+
+    /// The objects of one namespace, in name order.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let from = ObjectKey::new(namespace, "");
+        let objects = self.read();
+        let range = objects.range(from..).take_while(|(key, _)| key.namespace == namespace);
+        range.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Waits until the first list has arrived.
+    pub async fn synced(&self) {
+        let mut synced = self.0.synced.subscribe();
+        // The sender lives as long as `self`, so that waiting cannot fail.
+        let _ = synced.wait_for(|synced| *synced).await;
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<ObjectKey, Arc<K>>> {
+        self.0.objects.read().expect("no code panics while it holds the cache")
+    }
+
+    /// Puts an object where only a watch would, for tests of what reads the cache.
+    #[cfg(test)]
+    pub fn insert(&self, object: K) {
+        let key = ObjectKey::of(&object);
+        self.0.objects.write().expect("not poisoned").insert(key, Arc::new(object));
+    }
+
+    fn replace(&self, key: ObjectKey, object: Option<Arc<K>>) -> Vec<Change<K>> {
+        let mut objects = self.0.objects.write().expect("no code panics while it holds the cache");
+        let old = match &object {
+            Some(object) => objects.insert(key, object.clone()),
+            None => objects.remove(&key),
+        };
+        changes(old, object)
+    }
+
+    fn replace_all(&self, listed: BTreeMap<ObjectKey, Arc<K>>) -> Vec<Change<K>> {
+        let mut objects = self.0.objects.write().expect("no code panics while it holds the cache");
+        let mut old = std::mem::replace(&mut *objects, listed.clone());
+        drop(objects);
+        let mut all = Vec::new();
+        for (key, new) in listed {
+            let old = old.remove(&key);
+            let version = |object: &Arc<K>| object.meta().resource_version.clone();
+            if old.as_ref().map(version) != Some(version(&new)) {
+                all.extend(changes(old, Some(new)));
+            }
+        }
+        all.extend(old.into_values().flat_map(|gone| changes(Some(gone), None)));
+        self.0.synced.send_replace(true);
+        all
+    }
+}
+
+/// A change of identity under one name is a deletion and a creation.
+fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<K>> {
+    match (old, new) {
+        (None, None) => Vec::new(),
+        (Some(old), Some(new)) if old.meta().uid != new.meta().uid => {
+            vec![Change { old: Some(old), new: None }, Change { old: None, new: Some(new) }]
+        }
+        (old, new) => vec![Change { old, new }],
+    }
+}
+
+type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+
+/// A watch that is not running yet: register handlers, then [`Informer::run`] it.
+pub struct Informer<K> {
+    cache: Cache<K>,
+    handlers: Vec<Handler<K>>,
+}
+
+impl<K> Default for Informer<K> {
+    fn default() -> Self {
+        Self { cache: Cache::default(), handlers: Vec::new() }
+    }
+}
+
+impl<K: Resource + Debug + 'static> Informer<K> {
+    /// The view that this informer keeps.
+    pub fn cache(&self) -> Cache<K> {
+        self.cache.clone()
+    }
+
+    /// Calls `handler` for every change, in order. It must not block.
+    pub fn on_change(&mut self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
+        self.handlers.push(Box::new(handler));
+    }
+
+    /// Watches `api` until `shutdown`; errors are logged and retried with back-off.
+    pub async fn run(self, api: Api<K>, config: watcher::Config, shutdown: CancellationToken)
+    where
+        K: Clone + DeserializeOwned + Send + Sync,
+        K::DynamicType: Clone,
+    {
+        let kind = api.resource_url().to_owned();
+        self.follow(watcher::watcher(api, config).default_backoff(), &kind, shutdown).await;
+    }
+
+    async fn follow(
+        self,
+        events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+        kind: &str,
+        shutdown: CancellationToken,
+    ) {
+        let mut events = pin!(events.take_until(shutdown.cancelled_owned()));
+        let mut listed = BTreeMap::new();
+        while let Some(event) = events.next().await {
+            let changes = match event {
+                Ok(watcher::Event::Init) => {
+                    listed.clear();
+                    continue;
+                }
+                Ok(watcher::Event::InitApply(object)) => {
+                    listed.insert(ObjectKey::of(&object), Arc::new(trimmed(object)));
+                    continue;
+                }
+                Ok(watcher::Event::InitDone) => self.cache.replace_all(std::mem::take(&mut listed)),
+                Ok(watcher::Event::Apply(object)) => {
+                    let key = ObjectKey::of(&object);
+                    self.cache.replace(key, Some(Arc::new(trimmed(object))))
+                }
+                Ok(watcher::Event::Delete(object)) => {
+                    self.cache.replace(ObjectKey::of(&object), None)
+                }
+                Err(error) => {
+                    log(kind, &error);
+                    continue;
+                }
+            };
+            for change in &changes {
+                self.handlers.iter().for_each(|handler| handler(change));
+            }
+        }
+    }
+}
+
+/// Without its field owners, which no controller reads and which are often half of an object. An
+/// update that leaves them out keeps the ones that the server has.
+fn trimmed<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
+}
+
+fn log(kind: &str, error: &watcher::Error) {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {
+            tracing::warn!(kind, error = %crate::error::shown(error), "watch failed, will retry");
+        }
+        watcher::Error::WatchError(status) if status.code == 410 => {
+            tracing::debug!(kind, "the watch is too old, listing again");
+        }
+        watcher::Error::WatchError(status) => {
+            tracing::warn!(kind, code = status.code, reason = status.reason, "watch ended");
+        }
+        watcher::Error::NoResourceVersion => {
+            tracing::warn!(kind, "a watch event has no resourceVersion");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    fn object(name: &str, uid: &str, version: &str) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.namespace = Some("ns".into());
+        object.metadata.name = Some(name.into());
+        object.metadata.uid = Some(uid.into());
+        object.metadata.resource_version = Some(version.into());
+        object
+    }
+
+    /// Runs events through an informer; answers what its handler saw as `name old→new`.
+    async fn seen(events: Vec<watcher::Event<ConfigMap>>) -> (Vec<String>, Cache<ConfigMap>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut informer = Informer::default();
+        let log = seen.clone();
+        informer.on_change(move |change: &Change<ConfigMap>| {
+            let side = |side: &Option<Arc<ConfigMap>>| {
+                let version =
+                    side.as_ref().and_then(|object| object.metadata.resource_version.clone());
+                version.unwrap_or("-".into())
+            };
+            let name = change.latest().metadata.name.clone().unwrap_or_default();
+            log.lock().unwrap().push(format!("{name} {}→{}", side(&change.old), side(&change.new)));
+        });
+        let cache = informer.cache();
+        let events = futures::stream::iter(events.into_iter().map(Ok));
+        informer.follow(events, "configmaps", CancellationToken::new()).await;
+        let seen = seen.lock().unwrap().clone();
+        (seen, cache)
+    }
+
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+
+    #[tokio::test]
+    async fn a_relist_reports_only_what_differs() {
+        let (seen, cache) = seen(vec![
+            Init,
+            InitApply(object("a", "1", "1")),
+            InitApply(object("b", "2", "2")),
+            InitApply(object("c", "3", "3")),
+            InitDone,
+            Apply(object("a", "1", "4")),
+            // The watch broke: b changed, c went away, d came, and a is as it was.
+            Init,
+            InitApply(object("a", "1", "4")),
+            InitApply(object("b", "2", "5")),
+            InitApply(object("d", "4", "7")),
+            InitDone,
+        ])
+        .await;
+        assert_eq!(seen, ["a -→1", "b -→2", "c -→3", "a 1→4", "b 2→5", "d -→7", "c 3→-"]);
+        assert_eq!(cache.in_namespace("ns").len(), 3);
+        assert_eq!(cache.in_namespace("n").len(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_object_made_again_under_its_name_is_a_deletion_and_a_creation() {
+        let (seen, _) = seen(vec![
+            Init,
+            InitApply(object("a", "1", "1")),
+            InitDone,
+            Apply(object("a", "2", "3")),
+            Delete(object("a", "2", "4")),
+        ])
+        .await;
+        assert_eq!(seen, ["a -→1", "a 1→-", "a -→3", "a 3→-"]);
+    }
+
+    #[tokio::test]
+    async fn a_broken_list_leaves_the_cache_as_it_was() {
+        let (seen, cache) = seen(vec![
+            Init,
+            InitApply(object("a", "1", "1")),
+            InitDone,
+            Init,
+            InitApply(object("b", "2", "2")),
+            Init,
+        ])
+        .await;
+        assert_eq!(seen, ["a -→1"]);
+        assert!(cache.get(&ObjectKey::new("ns", "a")).is_some());
+    }
+}

@@ -1,0 +1,184 @@
+//! What a pod asks of a node: amounts of resources, and ports of the host.
+
+use std::collections::BTreeMap;
+
+use coffer_api::quantity::Quantity;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+
+/// Amounts by resource name.
+#[derive(Clone, Debug, Default)]
+pub struct Resources(BTreeMap<String, Quantity>);
+
+impl Resources {
+    /// Reads amounts as objects carry them. The API server has validated them; one that does not
+    /// parse counts as nothing.
+    pub fn of<'a>(amounts: impl IntoIterator<Item = (&'a String, &'a Text)>) -> Self {
+        let parsed = amounts.into_iter().filter_map(|(name, text)| {
+            let amount = Quantity::of(text).ok()?;
+            Some((name.clone(), amount))
+        });
+        Self(parsed.collect())
+    }
+
+    /// The amount of one resource, zero if there is none.
+    pub fn get(&self, name: &str) -> Quantity {
+        self.0.get(name).cloned().unwrap_or(Quantity::ZERO)
+    }
+
+    /// Resources that are asked for, in name order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Quantity)> {
+        self.0.iter().map(|(name, amount)| (name.as_str(), amount))
+    }
+
+    /// Adds other amounts to these.
+    pub fn add(&mut self, other: &Self) {
+        for (name, amount) in &other.0 {
+            self.0.entry(name.clone()).or_insert(Quantity::ZERO).add(amount);
+        }
+    }
+
+    /// Takes other amounts, which were added before, away again.
+    pub fn sub(&mut self, other: &Self) {
+        for (name, amount) in &other.0 {
+            self.0.entry(name.clone()).or_insert(Quantity::ZERO).sub(amount);
+        }
+    }
+
+    /// Raises each amount to the other one where that is larger.
+    fn raise(&mut self, other: &Self) {
+        for (name, amount) in &other.0 {
+            let here = self.0.entry(name.clone()).or_insert(Quantity::ZERO);
+            if amount > here {
+                *here = amount.clone();
+            }
+        }
+    }
+}
+
+/// What a pod needs at its fullest: all its containers together, or an init container with the
+/// sidecars started before it, whichever is more; and what its sandbox costs.
+pub fn requests(spec: &PodSpec) -> Resources {
+    let mut running = Resources::default();
+    for container in &spec.containers {
+        running.add(&container_requests(container));
+    }
+    let mut sidecars = Resources::default();
+    let mut starting = Resources::default();
+    for container in spec.init_containers.iter().flatten() {
+        let mut asked = container_requests(container);
+        if container.restart_policy.as_deref() == Some("Always") {
+            running.add(&asked);
+            sidecars.add(&asked);
+            starting.raise(&sidecars);
+        } else {
+            asked.add(&sidecars);
+            starting.raise(&asked);
+        }
+    }
+    running.raise(&starting);
+    running.add(&Resources::of(spec.overhead.iter().flatten()));
+    running
+}
+
+/// A limit without a request is a request.
+fn container_requests(container: &Container) -> Resources {
+    let Some(resources) = &container.resources else { return Resources::default() };
+    let mut asked = Resources::of(resources.limits.iter().flatten());
+    asked.0.extend(Resources::of(resources.requests.iter().flatten()).0);
+    asked
+}
+
+/// A port of the host that only one pod can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    ip: String,
+    protocol: String,
+    port: i32,
+}
+
+impl HostPort {
+    /// Whether both cannot be had at once: same port, and an address in common.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        const ANY: &str = "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.ip == other.ip || self.ip == ANY || other.ip == ANY)
+    }
+}
+
+/// The host ports of a pod's containers.
+pub fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    let or = |field: &Option<String>, default: &str| {
+        field.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned())
+    };
+    let spec = pod.spec.iter();
+    let sidecars = spec.clone().flat_map(|spec| spec.init_containers.iter().flatten());
+    let sidecars =
+        sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    spec.flat_map(|spec| &spec.containers)
+        .chain(sidecars)
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter_map(|port| {
+            let number = port.host_port.filter(|number| *number > 0)?;
+            let (ip, protocol) = (or(&port.host_ip, "0.0.0.0"), or(&port.protocol, "TCP"));
+            Some(HostPort { ip, protocol, port: number })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({ "spec": spec })).expect("a pod")
+    }
+
+    fn asks(cpu: &str) -> serde_json::Value {
+        json!({ "name": "c", "resources": { "requests": { "cpu": cpu } } })
+    }
+
+    #[test]
+    fn init_containers_count_only_if_they_need_more_than_the_rest() {
+        let cpu = |spec| requests(pod(spec).spec.as_ref().unwrap()).get("cpu").milli();
+        assert_eq!(cpu(json!({ "containers": [asks("100m"), asks("1")] })), 1100);
+        let small = json!({ "containers": [asks("1")], "initContainers": [asks("500m")] });
+        assert_eq!(cpu(small), 1000);
+        let large = json!({ "containers": [asks("1")], "initContainers": [asks("2")] });
+        assert_eq!(cpu(large), 2000);
+        let mut sidecar = asks("1");
+        sidecar["restartPolicy"] = "Always".into();
+        let with_sidecar =
+            json!({ "containers": [asks("1")], "initContainers": [sidecar, asks("1500m")] });
+        assert_eq!(cpu(with_sidecar), 2500);
+        let overhead = json!({ "containers": [asks("1")], "overhead": { "cpu": "250m" } });
+        assert_eq!(cpu(overhead), 1250);
+    }
+
+    #[test]
+    fn a_limit_without_a_request_is_a_request() {
+        let spec = json!({ "containers": [{ "name": "c", "resources": {
+            "limits": { "cpu": "2", "memory": "1Gi" }, "requests": { "cpu": "1" } } }] });
+        let asked = requests(pod(spec).spec.as_ref().unwrap());
+        assert_eq!(asked.get("cpu").milli(), 1000);
+        assert_eq!(asked.get("memory").units(), 1 << 30);
+    }
+
+    #[test]
+    fn host_ports_conflict_where_their_addresses_meet() {
+        let ports = |port: serde_json::Value| {
+            host_ports(&pod(json!({ "containers": [{ "name": "c", "ports": [port] }] })))
+        };
+        let any = ports(json!({ "containerPort": 80, "hostPort": 80 }));
+        let one = ports(json!({ "containerPort": 80, "hostPort": 80, "hostIP": "127.0.0.1" }));
+        let two = ports(json!({ "containerPort": 80, "hostPort": 80, "hostIP": "127.0.0.2" }));
+        let udp = ports(json!({ "containerPort": 80, "hostPort": 80, "protocol": "UDP" }));
+        assert!(any[0].conflicts(&one[0]) && one[0].conflicts(&any[0]));
+        assert!(!one[0].conflicts(&two[0]));
+        assert!(!any[0].conflicts(&udp[0]));
+        assert!(ports(json!({ "containerPort": 80 })).is_empty());
+    }
+}

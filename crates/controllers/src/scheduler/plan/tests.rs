@@ -1,0 +1,210 @@
+//! Placement stories: nodes and pods as manifests, and the decision or the message.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn node(name: &str, extra: Value) -> Node {
+    let mut node = json!({
+        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+        "spec": {},
+        "status": {
+            "allocatable": { "cpu": "2", "memory": "4Gi", "pods": "3" },
+            "conditions": [{ "type": "Ready", "status": "True" }],
+        },
+    });
+    merge(&mut node, extra);
+    serde_json::from_value(node).expect("a node")
+}
+
+fn pod(name: &str, spec: Value) -> Pod {
+    let mut pod = json!({
+        "metadata": { "name": name, "uid": name },
+        "spec": { "containers": [{ "name": "c" }] },
+    });
+    merge(&mut pod, json!({ "spec": spec }));
+    serde_json::from_value(pod).expect("a pod")
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+fn asks(cpu: &str) -> Value {
+    json!({ "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }] })
+}
+
+fn cluster(nodes: &[Node], pods: &[(&str, Pod)]) -> Cluster {
+    let mut cluster = Cluster::default();
+    for node in nodes {
+        cluster.set_node(Arc::new(node.clone()));
+    }
+    for (node, pod) in pods {
+        cluster.assume(pod, node);
+    }
+    cluster
+}
+
+fn refusal(pod: &Pod, cluster: &Cluster) -> String {
+    match plan(pod, cluster) {
+        Decision::Unschedulable(message) => message,
+        Decision::Bind(node) => panic!("bound to {node}"),
+    }
+}
+
+fn bound(pod: &Pod, cluster: &Cluster) -> String {
+    match plan(pod, cluster) {
+        Decision::Bind(node) => node,
+        Decision::Unschedulable(message) => panic!("refused: {message}"),
+    }
+}
+
+#[test]
+fn the_only_node_takes_the_pod() {
+    let cluster = cluster(&[node("node1", json!({}))], &[]);
+    assert_eq!(bound(&pod("p", json!({})), &cluster), "node1");
+}
+
+#[test]
+fn without_nodes_there_is_nothing_to_say_about_them() {
+    let refusal = refusal(&pod("p", json!({})), &Cluster::default());
+    assert_eq!(refusal, "no nodes available to schedule pods");
+}
+
+#[test]
+fn a_node_selector_that_no_node_has() {
+    let cluster = cluster(&[node("node1", json!({}))], &[]);
+    assert_eq!(
+        refusal(&pod("p", json!({ "nodeSelector": { "disk": "ssd" } })), &cluster),
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. \
+         preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+    );
+}
+
+#[test]
+fn a_full_node_says_what_it_lacks() {
+    let nodes = [node("node1", json!({}))];
+    let hungry = cluster(&nodes, &[("node1", pod("a", asks("1500m")))]);
+    assert_eq!(
+        refusal(&pod("p", asks("1")), &hungry),
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+         1 No preemption victims found for incoming pod.",
+    );
+    assert_eq!(bound(&pod("p", asks("500m")), &hungry), "node1");
+    // More than the whole node has: no eviction would help.
+    assert_eq!(
+        refusal(&pod("p", asks("3")), &hungry),
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+         1 Preemption is not helpful for scheduling.",
+    );
+    let pods = ["a", "b", "c"].map(|name| ("node1", pod(name, json!({}))));
+    assert_eq!(
+        refusal(&pod("p", json!({})), &cluster(&nodes, &pods)),
+        "0/1 nodes are available: 1 Too many pods. preemption: 0/1 nodes are available: \
+         1 No preemption victims found for incoming pod.",
+    );
+}
+
+#[test]
+fn every_node_gives_its_reason_and_they_are_counted() {
+    let cluster = cluster(
+        &[
+            node("a", json!({ "spec": { "unschedulable": true } })),
+            node(
+                "b",
+                json!({ "spec": { "taints": [
+                { "key": "gpu", "value": "a100", "effect": "NoSchedule" }] } }),
+            ),
+            node(
+                "c",
+                json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }] } }),
+            ),
+            node("d", json!({ "status": { "allocatable": { "cpu": "500m" } } })),
+            node("e", json!({ "status": { "allocatable": { "cpu": "500m" } } })),
+        ],
+        &[],
+    );
+    assert_eq!(
+        refusal(&pod("p", asks("1")), &cluster),
+        "0/5 nodes are available: 1 node(s) had untolerated taint {gpu: a100}, \
+         1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, \
+         1 node(s) were unschedulable, 2 Insufficient cpu. preemption: 0/5 nodes are available: \
+         5 Preemption is not helpful for scheduling.",
+    );
+}
+
+#[test]
+fn tolerations_open_what_taints_close() {
+    let tainted = node(
+        "a",
+        json!({ "spec": { "unschedulable": true, "taints": [
+        { "key": "gpu", "value": "a100", "effect": "NoSchedule" },
+        { "key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule" }] } }),
+    );
+    let cluster = cluster(&[tainted], &[]);
+    let all = json!({ "tolerations": [{ "operator": "Exists" }] });
+    assert_eq!(bound(&pod("p", all), &cluster), "a");
+}
+
+#[test]
+fn two_pods_cannot_have_one_port_of_the_host() {
+    let web = json!({ "containers": [{ "name": "c",
+        "ports": [{ "containerPort": 80, "hostPort": 80 }] }] });
+    let nodes = [node("a", json!({})), node("b", json!({}))];
+    let one = cluster(&nodes, &[("a", pod("first", web.clone()))]);
+    assert_eq!(bound(&pod("p", web.clone()), &one), "b");
+    let both =
+        cluster(&nodes, &[("a", pod("first", web.clone())), ("b", pod("second", web.clone()))]);
+    assert_eq!(
+        refusal(&pod("p", web), &both),
+        "0/2 nodes are available: 2 node(s) didn't have free ports for the requested pod ports. \
+         preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.",
+    );
+}
+
+#[test]
+fn the_emptier_node_is_better() {
+    let nodes = [node("a", json!({})), node("b", json!({}))];
+    let cluster = cluster(&nodes, &[("a", pod("first", asks("1")))]);
+    assert_eq!(bound(&pod("p", json!({})), &cluster), "b");
+}
+
+/// Three replicas of one controller on two equal nodes: never all on one of them.
+#[test]
+fn siblings_keep_apart() {
+    let sibling = |name: &str| {
+        let mut pod = pod(name, json!({}));
+        pod.metadata.owner_references = Some(
+            serde_json::from_value(json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "name": "rs", "uid": "rs", "controller": true }]))
+            .expect("owners"),
+        );
+        pod
+    };
+    let roomy =
+        json!({ "status": { "allocatable": { "cpu": "8", "memory": "32Gi", "pods": "9" } } });
+    let nodes = [node("a", roomy), node("b", json!({}))];
+    let cluster = cluster(&nodes, &[("a", sibling("1"))]);
+    assert_eq!(bound(&sibling("2"), &cluster), "b");
+    assert_eq!(bound(&pod("stranger", json!({})), &cluster), "a");
+}
+
+#[test]
+fn a_preferred_node_wins_over_an_emptier_one() {
+    let nodes =
+        [node("a", json!({ "metadata": { "labels": { "disk": "ssd" } } })), node("b", json!({}))];
+    let cluster = cluster(&nodes, &[("a", pod("first", asks("1")))]);
+    let prefers = json!({ "affinity": { "nodeAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 10, "preference": {
+            "matchExpressions": [{ "key": "disk", "operator": "In", "values": ["ssd"] }] } }] } } });
+    assert_eq!(bound(&pod("p", prefers), &cluster), "a");
+}

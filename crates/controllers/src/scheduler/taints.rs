@@ -1,0 +1,130 @@
+//! Taints keep pods away from nodes; tolerations let them in.
+
+use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
+
+/// The node does not take part: it has not said that it is ready.
+pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
+/// The node has not been heard of.
+pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+/// The node was cordoned.
+pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+const NO_SCHEDULE: &str = "NoSchedule";
+const NO_EXECUTE: &str = "NoExecute";
+const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
+
+/// The first taint that keeps the pod off the node.
+///
+/// A node that is not ready counts as tainted even before the node lifecycle controller has written
+/// its taint, so that no pod slips through in between.
+pub fn untolerated(spec: &PodSpec, node: &Node) -> Option<Taint> {
+    let written = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).cloned();
+    written
+        .chain(readiness_taint(node))
+        .filter(|taint| taint.effect == NO_SCHEDULE || taint.effect == NO_EXECUTE)
+        .find(|taint| !is_tolerated(spec, taint))
+}
+
+/// Whether the pod may go to a node that was cordoned.
+pub fn tolerates_unschedulable(spec: &PodSpec) -> bool {
+    is_tolerated(spec, &no_schedule(UNSCHEDULABLE))
+}
+
+/// How many taints would rather not have the pod here.
+pub fn reluctance(spec: &PodSpec, node: &Node) -> i64 {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let reluctant = taints
+        .filter(|taint| taint.effect == PREFER_NO_SCHEDULE && !is_tolerated(spec, taint))
+        .count();
+    i64::try_from(reluctant).unwrap_or(i64::MAX)
+}
+
+fn readiness_taint(node: &Node) -> Option<Taint> {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.clone().find(|condition| condition.type_ == "Ready");
+    match ready.map(|condition| condition.status.as_str()) {
+        Some("True") => None,
+        Some("Unknown") => Some(no_schedule(UNREACHABLE)),
+        _ => Some(no_schedule(NOT_READY)),
+    }
+}
+
+fn no_schedule(key: &str) -> Taint {
+    Taint { key: key.to_owned(), effect: NO_SCHEDULE.to_owned(), value: None, time_added: None }
+}
+
+fn is_tolerated(spec: &PodSpec, taint: &Taint) -> bool {
+    spec.tolerations.iter().flatten().any(|toleration| tolerates(toleration, taint))
+}
+
+/// Whether one toleration lets one taint pass. An empty key or effect stands for all.
+pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let (effect, key) = (text(&toleration.effect), text(&toleration.key));
+    if !effect.is_empty() && effect != taint.effect || !key.is_empty() && key != taint.key {
+        return false;
+    }
+    match toleration.operator.as_deref() {
+        Some("Exists") => true,
+        None | Some("" | "Equal") => text(&toleration.value) == text(&taint.value),
+        Some(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn spec(tolerations: Value) -> PodSpec {
+        serde_json::from_value(json!({ "containers": [], "tolerations": tolerations }))
+            .expect("a pod spec")
+    }
+
+    fn node(taints: Value, ready: Option<&str>) -> Node {
+        let conditions: Vec<Value> =
+            ready.iter().map(|status| json!({ "type": "Ready", "status": status })).collect();
+        serde_json::from_value(json!({
+            "spec": { "taints": taints }, "status": { "conditions": conditions } }))
+        .expect("a node")
+    }
+
+    #[test]
+    fn a_toleration_lets_its_taint_pass() {
+        let taint = json!({ "key": "gpu", "value": "a100", "effect": "NoSchedule" });
+        for (toleration, expected) in [
+            (json!({ "key": "gpu", "operator": "Equal", "value": "a100" }), true),
+            (json!({ "key": "gpu", "value": "a100", "effect": "NoSchedule" }), true),
+            (json!({ "key": "gpu", "operator": "Exists" }), true),
+            (json!({ "operator": "Exists" }), true),
+            (json!({ "key": "gpu", "value": "t4" }), false),
+            (json!({ "key": "gpu", "value": "a100", "effect": "NoExecute" }), false),
+            (json!({ "key": "tpu", "operator": "Exists" }), false),
+        ] {
+            let kept_off =
+                untolerated(&spec(json!([toleration])), &node(json!([taint]), Some("True")));
+            assert_eq!(kept_off.is_none(), expected, "{toleration}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_is_tainted_before_anybody_wrote_so() {
+        let key = |ready| untolerated(&spec(json!([])), &node(json!([]), ready)).map(|t| t.key);
+        assert_eq!(key(Some("True")), None);
+        assert_eq!(key(Some("False")).as_deref(), Some(NOT_READY));
+        assert_eq!(key(Some("Unknown")).as_deref(), Some(UNREACHABLE));
+        assert_eq!(key(None).as_deref(), Some(NOT_READY));
+        let tolerant = spec(json!([{ "key": NOT_READY, "operator": "Exists" }]));
+        assert_eq!(untolerated(&tolerant, &node(json!([]), Some("False"))), None);
+    }
+
+    #[test]
+    fn a_preference_does_not_keep_a_pod_off() {
+        let taints = json!([{ "key": "old", "effect": "PreferNoSchedule" }]);
+        let node = node(taints, Some("True"));
+        assert_eq!(untolerated(&spec(json!([])), &node), None);
+        assert_eq!(reluctance(&spec(json!([])), &node), 1);
+        assert_eq!(reluctance(&spec(json!([{ "operator": "Exists" }])), &node), 0);
+    }
+}
