@@ -14,8 +14,10 @@ mod decode;
 mod discovery;
 mod encoded;
 mod handlers;
+mod limits;
 mod managed;
 mod object;
+pub mod openapi;
 mod openapi_routes;
 mod options;
 mod present;
@@ -152,7 +154,12 @@ impl Server {
             let handlers = handlers.clone();
             async move { registry::expire_events(&handlers.registry).await }
         });
-        let service = Arc::new(Service { authorizer: Authorizer, handlers, shutdown: own.clone() });
+        let service = Arc::new(Service {
+            authorizer: Authorizer,
+            handlers,
+            limits: Default::default(),
+            shutdown: own.clone(),
+        });
         let serving = serve::run(listener, acceptor, service);
         tokio::pin!(serving);
         tokio::select! {

@@ -4,14 +4,19 @@
 //! the way out; large lists leave in chunks so that no second copy of the list is ever whole.
 
 use std::convert::Infallible;
+use std::io::Write as _;
 
 use bytes::Bytes;
 use coffer_api::status::Failure;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
+
+use crate::limits::Place;
 
 /// The body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -150,6 +155,55 @@ pub(crate) fn failure(failure: &Failure, syntax: Syntax) -> Answer {
         answer.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
     }
     answer
+}
+
+/// The answer, which keeps its request's place until its last byte is sent.
+pub(crate) fn holding(answer: Answer, place: Option<Place>) -> Answer {
+    match place {
+        None => answer,
+        Some(place) => answer.map(|body| {
+            body.map_frame(move |frame| {
+                let _held = &place;
+                frame
+            })
+            .boxed_unsync()
+        }),
+    }
+}
+
+/// Compresses a stream of chunks; what is small is left as it is by the caller.
+pub(crate) fn gzip<I>(chunks: I) -> impl Iterator<Item = std::io::Result<Bytes>>
+where
+    I: Iterator<Item = std::io::Result<Bytes>>,
+{
+    let mut chunks = chunks;
+    let mut encoder = Some(GzEncoder::new(Vec::new(), Compression::fast()));
+    std::iter::from_fn(move || {
+        loop {
+            let writer = encoder.as_mut()?;
+            let step = match chunks.next() {
+                Some(chunk) => chunk.and_then(|chunk| writer.write_all(&chunk)),
+                None => return Some(encoder.take()?.finish().map(Bytes::from)),
+            };
+            if let Err(error) = step {
+                encoder = None;
+                return Some(Err(error));
+            }
+            if !writer.get_ref().is_empty() {
+                return Some(Ok(std::mem::take(writer.get_mut()).into()));
+            }
+        }
+    })
+}
+
+/// Whether the client takes gzip.
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(http::header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.trim().split(';').next() == Some("gzip"))
 }
 
 /// Adds one `Warning` header per text.

@@ -20,6 +20,7 @@ use crate::authn::Identity;
 use crate::authz::Authorizer;
 use crate::discovery;
 use crate::handlers::Handlers;
+use crate::limits::Limits;
 use crate::request::RequestInfo;
 use crate::respond::{self, Accept, Answer, Syntax};
 
@@ -40,6 +41,7 @@ const STREAMS_MAX: u32 = 250;
 pub(crate) struct Service {
     pub(crate) authorizer: Authorizer,
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) limits: Limits,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -136,9 +138,11 @@ impl Service {
     ) -> Result<Answer, Failure> {
         let identity = identity(caller, request.headers())?;
         let info = RequestInfo::parse(request.method(), request.uri())?;
+        let place = self.limits.enter(&identity, &info).await?;
         let permit = self.authorizer.check(identity, &info)?;
         if info.resource.is_some() {
-            return self.handlers.handle(permit, info, request).await;
+            let answer = self.handlers.handle(permit, info, request).await?;
+            return Ok(respond::holding(answer, place));
         }
         self.meta(&info, request.headers())
     }

@@ -1,26 +1,99 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch and server-side apply.
 
+use coffer_api::Document;
+use coffer_api::patch::{self, PatchKind};
+use coffer_api::schema;
 use coffer_api::status::Failure;
 use http::HeaderMap;
 use hyper::body::Incoming;
 
+use super::write::{expected_revision, same_uid, take_name, take_namespace};
 use super::{Call, Handlers};
+use crate::body::{self, MediaType};
+use crate::options::{FieldValidation, WriteOptions};
+use crate::registry::Change;
 use crate::respond::Answer;
+use crate::{decode, managed};
+
+const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+
+/// The patch a Content-Type names.
+fn kind(headers: &HeaderMap) -> Result<PatchKind, Failure> {
+    match MediaType::of(headers) {
+        Some(MediaType::JsonPatch) => Ok(PatchKind::Json),
+        Some(MediaType::MergePatch) => Ok(PatchKind::Merge),
+        Some(MediaType::StrategicMergePatch) => Ok(PatchKind::Strategic),
+        _ => Err(body::unsupported(ACCEPTED)),
+    }
+}
 
 impl Handlers {
-    pub(super) async fn patch(&self, call: &Call, body: Incoming) -> Result<Answer, Failure> {
-        let _ = (call, body);
-        Err(Failure::method_not_allowed())
+    pub(super) async fn patch(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+        let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+        if MediaType::of(&call.headers) == Some(MediaType::ApplyYaml) {
+            return self.apply(call, incoming, &options).await;
+        }
+        let kind = kind(&call.headers)?;
+        if options.force {
+            let path = coffer_api::field::Path::new("force");
+            let why = "may not be specified for non-apply patch";
+            let error = coffer_api::field::Error::forbidden(&path, why);
+            return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
+        }
+        let patch = body::read(incoming).await?;
+        let resource = &*call.resource;
+        let (info, name) = (resource.info, call.path.name.as_str());
+        let schema =
+            schema::of(&info.api_version(), info.kind).ok_or_else(Failure::no_such_path)?;
+        let writer = managed::writer(call, &options);
+        let mut warnings = Vec::new();
+        let target = (call.path.namespace.as_str(), name);
+        let change = |old: &dyn crate::object::Object| {
+            let current = resource.present(&crate::encoded::erasing(old.encode()));
+            let current = body::parse(&current, MediaType::Json).map_err(Failure::internal)?;
+            let patched = patch::apply(kind, current, &patch, schema)
+                .map_err(|error| Failure::from(&error))?;
+            warnings = decode::strict_document(resource, &patched, options.field_validation)?;
+            let mut object = decode::defaulted(resource, &patched)?;
+            take_namespace(&mut *object, call)?;
+            take_name(&mut *object, call)?;
+            same_uid(resource, name, object.meta().uid.as_deref(), old)?;
+            let expected = expected_revision(resource, &*object)?;
+            managed::on_update(resource, &mut *object, old, &writer);
+            let object = self.admission().update(&call.permit, resource, object, old)?;
+            Ok(Change { object, expected })
+        };
+        let mut written =
+            self.registry.update(resource, target, call.sub(), options.dry_run, change).await?;
+        written.warnings.splice(0..0, warnings);
+        self.written(call, written)
+    }
+
+    /// Server-side apply: the body says what its manager wants to own.
+    async fn apply(
+        &self,
+        call: &Call,
+        incoming: Incoming,
+        options: &WriteOptions,
+    ) -> Result<Answer, Failure> {
+        let _ = (call, incoming, options);
+        Err(body::unsupported(ACCEPTED))
     }
 }
 
 /// A value that is not stored, patched.
+///
+/// # Errors
+/// As a PATCH of an object.
 pub(super) fn patched_value<T: serde::de::DeserializeOwned + serde::Serialize>(
     bytes: &[u8],
     headers: &HeaderMap,
     current: &T,
-    kind: &str,
+    (version, name): (&str, &str),
 ) -> Result<T, Failure> {
-    let _ = (bytes, headers, current, kind);
-    Err(Failure::method_not_allowed())
+    let schema = schema::of(version, name).ok_or_else(Failure::no_such_path)?;
+    let current = Document::encode(current).map_err(Failure::internal)?;
+    let patched = patch::apply(kind(headers)?, current, bytes, schema)
+        .map_err(|error| Failure::from(&error))?;
+    crate::object::typed(&patched).map_err(|error| Failure::bad_request(error.to_string()))
 }

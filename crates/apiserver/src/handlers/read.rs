@@ -4,13 +4,14 @@ use bytes::Bytes;
 use coffer_api::status::Failure;
 use futures::stream;
 use http::StatusCode;
+use http::header::{CONTENT_ENCODING, HeaderValue, VARY};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use super::{Call, Handlers};
 use crate::present::{self, Include, ListChunks};
 use crate::registry::ListQuery;
-use crate::respond::{self, Answer, Form, Syntax};
+use crate::respond::{self, Answer, Body, Form, Syntax};
 
 impl Handlers {
     pub(super) async fn get(&self, call: &Call) -> Result<Answer, Failure> {
@@ -40,9 +41,19 @@ impl Handlers {
             return Ok(respond::json(StatusCode::OK, Syntax::Json, first));
         };
         let ready = [Ok(first), Ok(second)].into_iter();
-        let rest = chunks.map(|chunk| chunk.map_err(std::io::Error::other));
-        let frames = ready.chain(rest).map(|chunk| chunk.map(Frame::data));
-        let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
-        Ok(respond::typed(StatusCode::OK, "application/json", body))
+        let all = ready.chain(chunks.map(|chunk| chunk.map_err(std::io::Error::other)));
+        if !respond::takes_gzip(&call.headers) {
+            return Ok(respond::typed(StatusCode::OK, "application/json", streamed(all)));
+        }
+        let body = streamed(respond::gzip(all));
+        let mut answer = respond::typed(StatusCode::OK, "application/json", body);
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        Ok(answer)
     }
+}
+
+fn streamed(chunks: impl Iterator<Item = std::io::Result<Bytes>> + Send + 'static) -> Body {
+    StreamBody::new(stream::iter(chunks.map(|chunk| chunk.map(Frame::data)))).boxed_unsync()
 }

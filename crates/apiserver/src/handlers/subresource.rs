@@ -19,6 +19,9 @@ use crate::request::{Query, ResourcePath, Verb};
 use crate::respond::{self, Accept, Answer};
 use crate::{body, decode, managed};
 
+/// What is read and written at `scale`.
+const SCALE: (&str, &str) = ("autoscaling/v1", "Scale");
+
 impl Handlers {
     /// Routes a request below an object.
     pub(super) async fn subresource(
@@ -108,10 +111,10 @@ impl Handlers {
                 let change = |old: &dyn crate::object::Object| {
                     let current = crate::scale::of(old)?;
                     let scale: Scale = if verb == Verb::Patch {
-                        super::patch::patched_value(&bytes, &call.headers, &current, "Scale")?
+                        super::patch::patched_value(&bytes, &call.headers, &current, SCALE)?
                     } else {
                         let media = MediaType::of_object(&call.headers)?;
-                        decode::value(&bytes, media, "Scale", "autoscaling/v1")?
+                        decode::value(&bytes, media, SCALE.1, SCALE.0)?
                     };
                     let expected = crate::scale::expected(&scale)?;
                     let mut object = resource.parse(&old.encode())?;
