@@ -4,6 +4,8 @@
 //! etcd's (`/registry/secrets/myns/mysecret`), so that a prefix names a kind or a namespace of it.
 //! Writes come in through the registry; what happened goes out through [`Store::watch`].
 
+pub mod embedded;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -153,6 +155,14 @@ pub enum StoreError {
         key: String,
         /// Why, without any byte of the value.
         reason: String,
+    },
+    /// The key or the value is longer than the store takes.
+    #[error("{key}: a value of {bytes} bytes, or its key, is too large for the store")]
+    TooLarge {
+        /// The key, or its beginning.
+        key: String,
+        /// The length of the value.
+        bytes: usize,
     },
     /// The store is shutting down or its writer has failed; nothing later was written.
     #[error("store is closed: {0}")]

@@ -1,0 +1,101 @@
+//! Reads of the newest state and of older ones.
+//!
+//! A read first takes a view of the log, then asks the index which revisions it wants, then fetches
+//! their values from the view. In this order no row can be gone that the index named: the view
+//! keeps what a compaction meanwhile removes.
+
+use std::sync::{Arc, RwLock};
+
+use super::index::{Index, Located, TooOld};
+use super::log::View;
+use super::writer::UNPOISONED;
+use crate::{ListOptions, Page, Revision, StoreError, Versioned};
+
+/// Keys looked at under one hold of the index, so that a long list does not hold up the writer.
+const HOLD_KEYS: usize = 1024;
+
+pub(super) fn get(
+    index: &RwLock<Index>,
+    view: &View<'_>,
+    key: &str,
+) -> Result<Option<Versioned>, StoreError> {
+    let located = {
+        let index = index.read().expect(UNPOISONED);
+        let at = newest(&index, view);
+        index.at(key, at).map_err(|gone| gone.asked(at))?
+    };
+    located.map(|revision| fetch(view, (key.into(), revision))).transpose()
+}
+
+pub(super) fn list(
+    index: &RwLock<Index>,
+    view: &View<'_>,
+    prefix: &str,
+    options: &ListOptions,
+) -> Result<Page, StoreError> {
+    let at = revision(&index.read().expect(UNPOISONED), view, options.revision)?;
+    let limit = options.limit.unwrap_or(usize::MAX);
+    let mut after: Option<Arc<str>> = options.after.as_deref().map(Into::into);
+    let mut items = Vec::new();
+    while items.len() < limit {
+        let want = HOLD_KEYS.min(limit - items.len());
+        let found = index.read().expect(UNPOISONED).page(prefix, after.as_deref(), at, want);
+        let found = found.map_err(|gone| gone.asked(at))?;
+        let more = found.len() == want;
+        after = found.last().map(|(key, _)| Arc::clone(key)).or(after);
+        for located in found {
+            items.push(fetch(view, located)?);
+        }
+        if !more {
+            return Ok(Page { items, revision: at, remaining: 0 });
+        }
+    }
+    let remaining = remaining(index, prefix, after, at)?;
+    Ok(Page { items, revision: at, remaining })
+}
+
+fn remaining(
+    index: &RwLock<Index>,
+    prefix: &str,
+    after: Option<Arc<str>>,
+    at: Revision,
+) -> Result<usize, StoreError> {
+    let mut remaining = 0;
+    let mut next = Some(after);
+    while let Some(after) = next {
+        let counted =
+            index.read().expect(UNPOISONED).count(prefix, after.as_deref(), at, HOLD_KEYS);
+        let (found, last) = counted.map_err(|gone| gone.asked(at))?;
+        remaining += found;
+        next = last.map(Some);
+    }
+    Ok(remaining)
+}
+
+fn revision(
+    index: &Index,
+    view: &View<'_>,
+    asked: Option<Revision>,
+) -> Result<Revision, StoreError> {
+    let newest = newest(index, view);
+    match asked {
+        None => Ok(newest),
+        Some(requested) if requested > newest => Err(StoreError::Future { requested, newest }),
+        Some(requested) => Ok(requested),
+    }
+}
+
+/// The newest revision of which both halves know.
+fn newest(index: &Index, view: &View<'_>) -> Revision {
+    index.newest().min(view.newest())
+}
+
+fn fetch(view: &View<'_>, (key, revision): Located) -> Result<Versioned, StoreError> {
+    Ok(Versioned { key: key.as_ref().to_owned(), value: view.value(revision)?, revision })
+}
+
+impl TooOld {
+    fn asked(self, requested: Revision) -> StoreError {
+        StoreError::Compacted { requested, oldest: self.0 }
+    }
+}

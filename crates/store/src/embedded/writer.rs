@@ -1,0 +1,366 @@
+//! The one thread that writes.
+//!
+//! It takes the writes that have arrived, checks them in order against what the ones before them
+//! will have made, commits those that hold with one fsync, shows them to readers and watchers, and
+//! only then answers. Between batches it compacts what is older than the history kept.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::Options;
+use super::hub::Hub;
+use super::index::Index;
+use super::log::{Batch, Entry, LogError, Op, Sink};
+use crate::{Change, Event, Revision, StoreError, Value};
+
+/// Superseded rows removed by one commit: few enough that a write behind it barely waits.
+const SWEEP_MAX: usize = 512;
+
+/// What is asked of one key.
+#[derive(Debug)]
+pub(super) enum Write {
+    Create(Value),
+    Update(Value, Revision),
+    Delete(Revision),
+}
+
+/// One write on its way to the writer.
+#[derive(Debug)]
+pub(super) struct WriteJob {
+    pub(super) key: Arc<str>,
+    pub(super) write: Write,
+    pub(super) answer: oneshot::Sender<Result<Revision, StoreError>>,
+    /// Its place in the queue, given back with the answer.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// What the writer can be told.
+#[derive(Debug)]
+pub(super) enum Job {
+    Write(WriteJob),
+    Compact {
+        before: Revision,
+        answer: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// Answer what came before, then end.
+    Stop,
+}
+
+/// The writer's state. It lives on its thread and nowhere else.
+pub(super) struct Writer<S> {
+    sink: S,
+    index: Arc<RwLock<Index>>,
+    hub: Hub,
+    options: Options,
+    /// Why nothing is written any more, after a failure that leaves the disk's state unknown.
+    failed: Option<String>,
+    /// The last commit found the disk full; only a write that someone waits for tries again.
+    disk_full: bool,
+}
+
+impl<S: Sink> Writer<S> {
+    pub(super) fn new(sink: S, index: Arc<RwLock<Index>>, hub: Hub, options: Options) -> Self {
+        Self { sink, index, hub, options, failed: None, disk_full: false }
+    }
+
+    /// Works until told to stop, or until nobody is left to tell it anything.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let mut history = History::new(&self.options, self.newest());
+        loop {
+            let wait = if self.has_superseded() { Duration::ZERO } else { history.wait() };
+            match jobs.recv_timeout(wait) {
+                Ok(first) => {
+                    if !self.work(first, jobs) {
+                        break;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    // The failure, if any, is in `failed` and answers the writes that follow.
+                    let _ = self.commit(Batch::default());
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if let Some(before) = history.due(self.newest(), self.oldest()) {
+                let _ = self.compact(before);
+            }
+        }
+        self.hub.close("the store is shut down");
+    }
+
+    /// Serves the job and what has queued behind it; false after a stop.
+    fn work(&mut self, first: Job, jobs: &Receiver<Job>) -> bool {
+        let mut next = Some(first);
+        while let Some(job) = next.take() {
+            match job {
+                Job::Write(write) => {
+                    let (writes, other) = gather(write, jobs, &self.options);
+                    self.write(writes);
+                    next = other;
+                }
+                Job::Compact { before, answer } => {
+                    // Whoever asked may have gone; the compaction stands.
+                    let _ = answer.send(self.compact(before));
+                }
+                Job::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn write(&mut self, jobs: Vec<WriteJob>) {
+        let mut answers = Vec::with_capacity(jobs.len());
+        let mut plan = Plan::new(self.newest());
+        for job in jobs {
+            let result = plan.add(&self.index.read().expect(UNPOISONED), &job.key, job.write);
+            answers.push((job.answer, job.place, result));
+        }
+        let outcome = match self.events(&plan.batch) {
+            Ok(events) => self.commit(plan.batch).map(|()| events),
+            Err(error) => Err(error.into()),
+        };
+        if let Ok(events) = &outcome {
+            self.hub.publish(events, self.newest());
+        }
+        for (answer, place, planned) in answers {
+            // A caller that has gone away does not undo its write. A refusal, too, may rest on a
+            // write of this batch, and holds only if the batch does.
+            let _ = answer.send(match &outcome {
+                Ok(_) => planned,
+                Err(failure) => Err(failure.repeat()),
+            });
+            drop(place);
+        }
+    }
+
+    /// What watchers will be told, if anyone watches. Previous values come from the batch itself or
+    /// from the log.
+    fn events(&mut self, batch: &Batch) -> Result<Vec<Event>, LogError> {
+        let written: HashMap<Revision, &Value> =
+            batch.entries.iter().filter_map(|(e, v)| Some((e.revision, v.as_ref()?))).collect();
+        let mut events = Vec::new();
+        for (entry, value) in &batch.entries {
+            if !self.hub.is_watched(&entry.key) {
+                continue;
+            }
+            let previous = match entry.previous {
+                Some(revision) => Some(match written.get(&revision) {
+                    Some(value) => Value::clone(value),
+                    None => self.sink.value(revision)?,
+                }),
+                None => None,
+            };
+            events.push(entry.event(value.clone(), previous));
+        }
+        Ok(events)
+    }
+
+    /// Commits the batch together with some of the rows that nothing can see, and lets readers see it.
+    fn commit(&mut self, mut batch: Batch) -> Result<(), Failure> {
+        if let Some(reason) = &self.failed {
+            return Err(Failure::Closed(reason.clone()));
+        }
+        batch.superseded = self.index.read().expect(UNPOISONED).superseded(SWEEP_MAX);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.sink.commit(&batch) {
+            return Err(self.fail(error));
+        }
+        self.disk_full = false;
+        let mut index = self.index.write().expect(UNPOISONED);
+        index.forget(batch.superseded.len());
+        for (entry, _) in &batch.entries {
+            index.apply(entry).expect("the plan follows the index");
+        }
+        if let Some(oldest) = batch.oldest {
+            index.compact(oldest);
+        }
+        Ok(())
+    }
+
+    /// A full disk wrote nothing and may have room later. After anything else (a failed fsync above
+    /// all) what the disk holds is unknown until the store is opened again.
+    fn fail(&mut self, error: LogError) -> Failure {
+        if error.is_disk_full() {
+            self.disk_full = true;
+            tracing::error!(%error, "the disk is full: writes fail until it has room");
+        } else {
+            tracing::error!(%error, "the store failed to write and takes no more writes");
+            self.failed = Some(format!("an earlier write failed: {error}"));
+        }
+        Failure::Log(error)
+    }
+
+    fn compact(&mut self, before: Revision) -> Result<(), StoreError> {
+        let newest = self.newest();
+        if before > newest {
+            return Err(StoreError::Future { requested: before, newest });
+        }
+        if before <= self.oldest() {
+            return Ok(());
+        }
+        let batch = Batch { oldest: Some(before), ..Batch::default() };
+        self.commit(batch).map_err(|failure| failure.repeat())
+    }
+
+    fn newest(&self) -> Revision {
+        self.index.read().expect(UNPOISONED).newest()
+    }
+
+    fn oldest(&self) -> Revision {
+        self.index.read().expect(UNPOISONED).oldest()
+    }
+
+    fn has_superseded(&self) -> bool {
+        self.failed.is_none()
+            && !self.disk_full
+            && !self.index.read().expect(UNPOISONED).superseded(1).is_empty()
+    }
+}
+
+pub(super) const UNPOISONED: &str = "nothing panics while it holds the index";
+
+/// A failed commit, as told to each of its writes.
+#[derive(Debug)]
+enum Failure {
+    Log(LogError),
+    Closed(String),
+}
+
+impl Failure {
+    fn repeat(&self) -> StoreError {
+        match self {
+            Self::Log(error) => error.clone().into(),
+            Self::Closed(reason) => StoreError::Closed(reason.clone()),
+        }
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// The writes that can share a commit with the first, and the job that ended the gathering.
+fn gather(
+    first: WriteJob,
+    jobs: &Receiver<Job>,
+    options: &Options,
+) -> (Vec<WriteJob>, Option<Job>) {
+    let mut bytes = first.write.len();
+    let mut writes = vec![first];
+    while writes.len() < options.batch_writes_max && bytes < options.batch_bytes_max {
+        match jobs.try_recv() {
+            Ok(Job::Write(job)) => {
+                bytes += job.write.len();
+                writes.push(job);
+            }
+            Ok(other) => return (writes, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (writes, None)
+}
+
+impl Write {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Create(value) | Self::Update(value, _) => value.as_bytes().len(),
+            Self::Delete(_) => 0,
+        }
+    }
+}
+
+/// Writes that hold, in order, each checked against the ones before it.
+struct Plan {
+    batch: Batch,
+    newest: Revision,
+    /// What the batch leaves of the keys it touches.
+    pending: HashMap<Arc<str>, Option<Revision>>,
+}
+
+impl Plan {
+    fn new(newest: Revision) -> Self {
+        Self { batch: Batch::default(), newest, pending: HashMap::new() }
+    }
+
+    /// Adds the write if the key is as it expects; answers the revision it will have.
+    fn add(&mut self, index: &Index, key: &Arc<str>, write: Write) -> Result<Revision, StoreError> {
+        let current = self.pending.get(key).copied().unwrap_or_else(|| index.current(key));
+        let (op, value, expected) = match write {
+            Write::Create(value) => (Op::Create, Some(value), None),
+            Write::Update(value, expected) => (Op::Update, Some(value), Some(expected)),
+            Write::Delete(expected) => (Op::Delete, None, Some(expected)),
+        };
+        check(key, current, expected)?;
+        let revision = self.newest + 1;
+        let entry = Entry { revision, op, previous: current, key: Arc::clone(key) };
+        self.pending.insert(Arc::clone(key), value.is_some().then_some(revision));
+        self.batch.entries.push((entry, value));
+        self.newest = revision;
+        Ok(revision)
+    }
+}
+
+/// Whether a key is at the revision that the caller expects; no revision is an absent key.
+fn check(key: &str, found: Option<Revision>, expected: Option<Revision>) -> Result<(), StoreError> {
+    let key = || key.to_owned();
+    match (found, expected) {
+        (None, None) => Ok(()),
+        (Some(_), None) => Err(StoreError::Exists { key: key() }),
+        (None, Some(_)) => Err(StoreError::NotFound { key: key() }),
+        (Some(found), Some(expected)) if found == expected => Ok(()),
+        (Some(found), Some(expected)) => Err(StoreError::Conflict { key: key(), expected, found }),
+    }
+}
+
+impl Entry {
+    /// What a watcher is told of the write.
+    pub(super) fn event(&self, value: Option<Value>, previous: Option<Value>) -> Event {
+        let change = match (value, previous) {
+            (Some(value), None) => Change::Created(value),
+            (Some(value), Some(previous)) => Change::Updated { value, previous },
+            (None, Some(previous)) => Change::Deleted { previous },
+            (None, None) => unreachable!("a removal replaces something"),
+        };
+        Event { revision: self.revision, key: self.key.as_ref().to_owned(), change }
+    }
+}
+
+/// When to compact: once each period, up to where the store was a period ago, as kube-apiserver
+/// compacts etcd; and at once when there is more history than the store keeps.
+struct History {
+    period: Duration,
+    writes_max: u64,
+    next: Instant,
+    newest_then: Revision,
+}
+
+impl History {
+    fn new(options: &Options, newest: Revision) -> Self {
+        Self {
+            period: options.history,
+            writes_max: options.history_writes_max,
+            next: Instant::now() + options.history,
+            newest_then: newest,
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
+    fn due(&mut self, newest: Revision, oldest: Revision) -> Option<Revision> {
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + self.period;
+            return Some(std::mem::replace(&mut self.newest_then, newest));
+        }
+        // Half at a time, so that a busy store does not compact at every write.
+        (newest - oldest > self.writes_max).then(|| newest - self.writes_max / 2)
+    }
+}
