@@ -1,0 +1,381 @@
+//! The daemon's life: written down, started or adopted, watched, left running or ended.
+//!
+//! It is started in its own process group and is not ended with this process, because its pods
+//! outlive the control plane. The next start finds it by its socket and the kernel's word for who
+//! listens there; a configuration that changed meanwhile restarts the daemon, not the pods.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::cri::Cri;
+use crate::image::Image;
+use crate::programs::Programs;
+use crate::{Error, Layout, RegistryMirror, config, network, pause, sweep};
+
+/// How long a daemon may take from its start to a ready CRI service.
+const START_MAX: Duration = Duration::from_secs(60);
+/// How long a daemon may take to end after SIGTERM.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// containerd says nobody when its socket appears, so it is asked this often.
+const POLL: Duration = Duration::from_millis(20);
+/// A daemon that dies again and again is restarted this often at most.
+const RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
+/// A log longer than this is begun anew at the next start.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+/// The namespace that containerd's CRI service keeps its images in.
+const NAMESPACE: &str = "k8s.io";
+
+/// What a containerd of our own is made from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Everything that must survive a reboot goes below `containerd` in here.
+    pub data_dir: PathBuf,
+    /// Registries to ask before the ones that images name.
+    pub registry_mirrors: Vec<RegistryMirror>,
+}
+
+/// A containerd that answers. Dropping it leaves the daemon and its pods running.
+#[derive(Debug)]
+pub struct Containerd {
+    layout: Layout,
+    programs: Programs,
+    process: Process,
+}
+
+impl Containerd {
+    /// Starts the daemon of this data directory, or adopts the one that runs, and waits until its
+    /// CRI service is ready and holds the pause image.
+    ///
+    /// # Errors
+    /// When a program is missing, a file cannot be written, or the daemon does not become ready.
+    pub async fn start(settings: &Settings) -> Result<Self, Error> {
+        let programs = Programs::find(&std::env::var_os("PATH").unwrap_or_default())?;
+        let layout = Layout::create(&settings.data_dir)?;
+        write_mirrors(&layout, &settings.registry_mirrors)?;
+        network::configure(&layout)?;
+        let text = config::daemon(&layout, &programs.cni_plugins, snapshotter(layout.base()));
+        let changed = write_if_changed(&layout.config(), text.as_bytes())?;
+
+        let process = match Process::listening_at(&layout.socket()).await {
+            Some(running) if !changed => running,
+            Some(mut outdated) => {
+                outdated.end().await;
+                Process::spawn(&programs, &layout)?
+            }
+            None => Process::spawn(&programs, &layout)?,
+        };
+        let mut containerd = Self { layout, programs, process };
+        containerd.until_ready().await?;
+        Ok(containerd)
+    }
+
+    /// The CRI endpoint, as kubelets take it: `unix:///…`.
+    pub fn endpoint(&self) -> String {
+        format!("unix://{}", self.layout.socket().display())
+    }
+
+    /// Where its parts lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Keeps the daemon alive until `shutdown`, restarting it when it dies. Pods live on meanwhile.
+    pub async fn run(&mut self, shutdown: &CancellationToken) {
+        let mut delay = POLL;
+        while shutdown.run_until_cancelled(self.process.exited()).await.is_some() {
+            tracing::warn!(retry_in = ?delay, "containerd ended; starting it again");
+            if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {
+                return;
+            }
+            let born = Instant::now();
+            match shutdown.run_until_cancelled(self.restart()).await {
+                Some(Err(error)) => tracing::error!(%error, "containerd does not start"),
+                Some(Ok(())) => {}
+                None => return,
+            }
+            let lived_well = born.elapsed() > RESTART_DELAY_MAX;
+            delay = if lived_well { POLL } else { (delay * 2).min(RESTART_DELAY_MAX) };
+        }
+    }
+
+    async fn restart(&mut self) -> Result<(), Error> {
+        self.process = Process::spawn(&self.programs, &self.layout)?;
+        self.until_ready().await
+    }
+
+    /// Brings an image in under `reference` and waits until the CRI service knows it.
+    ///
+    /// # Errors
+    /// When `ctr` refuses it.
+    pub async fn import(&self, image: &Image, reference: &str) -> Result<(), Error> {
+        let snapshotter = snapshotter(self.layout.base());
+        self.ctr(reference, &["images", "import", "--snapshotter", snapshotter, "-"])
+            .feed(image.archive(reference))
+            .await?;
+        // What CRI's own pulls carry. `pinned` keeps the kubelet's image collection off it.
+        let labels = ["io.cri-containerd.image=managed", "io.cri-containerd.pinned=pinned"];
+        self.ctr(reference, &["images", "label", reference, labels[0], labels[1]])
+            .feed(Vec::new())
+            .await?;
+        self.until_known(reference).await
+    }
+
+    /// Ends all pods, giving containers `grace_s` seconds after SIGTERM, then the daemon, and
+    /// removes mounts, sockets, network bridge and remaining shims.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub async fn stop_with_pods(mut self, grace_s: i64) -> Result<(), Error> {
+        stop(&self.layout, Some(&mut self.process), grace_s).await
+    }
+
+    /// Does what [`Containerd::stop_with_pods`] does for a daemon that an earlier process left
+    /// behind, whether it still runs or not.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub async fn stop_abandoned(data_dir: &Path, grace_s: i64) -> Result<(), Error> {
+        let layout = Layout::create(data_dir)?;
+        let mut process = Process::listening_at(&layout.socket()).await;
+        stop(&layout, process.as_mut(), grace_s).await
+    }
+
+    async fn until_ready(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + START_MAX;
+        let socket = self.layout.socket();
+        loop {
+            let reason = tokio::select! {
+                status = self.process.exited() => return Err(self.died(status)),
+                answer = ask(&socket) => match answer {
+                    Ok(None) => break,
+                    Ok(Some(unready)) => unready,
+                    Err(error) => error.to_string(),
+                },
+            };
+            if Instant::now() > deadline {
+                let log = self.layout.log();
+                return Err(Error::NotReady { waited: START_MAX, reason, log });
+            }
+            sleep(POLL).await;
+        }
+        let mut cri = Cri::connect(&socket).await?;
+        if cri.has_image(pause::REFERENCE).await? {
+            return Ok(());
+        }
+        self.import(&pause::image(), pause::REFERENCE).await
+    }
+
+    async fn until_known(&self, reference: &str) -> Result<(), Error> {
+        let mut cri = Cri::connect(&self.layout.socket()).await?;
+        let known = async {
+            // The CRI service learns of an import by an event, a moment after `ctr` has answered.
+            while !cri.has_image(reference).await? {
+                sleep(POLL).await;
+            }
+            Ok(())
+        };
+        timeout(START_MAX, known).await.unwrap_or_else(|_| {
+            let reason = "the CRI service did not take notice of it".to_owned();
+            Err(Error::Import { reference: reference.to_owned(), reason })
+        })
+    }
+
+    fn ctr<'a>(&self, reference: &'a str, arguments: &[&str]) -> Ctr<'a> {
+        let mut command = tokio::process::Command::new(&self.programs.ctr);
+        command.arg("--address").arg(self.layout.socket()).args(["--namespace", NAMESPACE]);
+        command.args(arguments).kill_on_drop(true);
+        Ctr { command, reference }
+    }
+
+    fn died(&self, status: String) -> Error {
+        let log = self.layout.log();
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let last_words = text.lines().last().unwrap_or("none").to_owned();
+        Error::DiedAtStart { status, last_words, log }
+    }
+}
+
+async fn stop(layout: &Layout, process: Option<&mut Process>, grace_s: i64) -> Result<(), Error> {
+    if let Some(process) = process {
+        if let Err(error) = sweep::end_pods(&layout.socket(), grace_s).await {
+            tracing::warn!(%error, "pods could not be ended one by one");
+        }
+        process.end().await;
+    }
+    sweep::remains(layout)
+}
+
+async fn ask(socket: &Path) -> Result<Option<String>, Error> {
+    Cri::connect(socket).await?.unready().await
+}
+
+struct Ctr<'a> {
+    command: tokio::process::Command,
+    reference: &'a str,
+}
+
+impl Ctr<'_> {
+    async fn feed(mut self, input: Vec<u8>) -> Result<(), Error> {
+        let spawn = |source| Error::Spawn { program: "ctr".to_owned(), source };
+        self.command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().map_err(spawn)?;
+        let mut stdin = child.stdin.take().expect("stdin was asked for");
+        // A ctr that gives up early closes its end; its own words come with its exit status.
+        let write = async move {
+            let _ = stdin.write_all(&input).await;
+        };
+        let ((), output) = tokio::join!(write, child.wait_with_output());
+        let output = output.map_err(spawn)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let words = String::from_utf8_lossy(&output.stderr);
+        let reason = words.trim().lines().last().unwrap_or("no reason given").to_owned();
+        Err(Error::Import { reference: self.reference.to_owned(), reason })
+    }
+}
+
+/// A containerd process, ours or inherited.
+#[derive(Debug)]
+struct Process {
+    pidfd: Arc<OwnedFd>,
+    ended: watch::Receiver<Option<String>>,
+}
+
+impl Process {
+    fn spawn(programs: &Programs, layout: &Layout) -> Result<Self, Error> {
+        let program = programs.containerd.display().to_string();
+        let log = open_log(&layout.log())?;
+        let errors = log.try_clone().map_err(Error::file("share", layout.log()))?;
+        let mut command = Command::new(&programs.containerd);
+        command.arg("--config").arg(layout.config()).current_dir("/").process_group(0);
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        let child = command.spawn().map_err(|source| Error::Spawn { program, source })?;
+        Self::hold(Pid::from_child(&child), Some(child))
+    }
+
+    /// The process that listens at `socket`, if any does.
+    async fn listening_at(socket: &Path) -> Option<Self> {
+        let stream = tokio::net::UnixStream::connect(socket).await.ok()?;
+        let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+        Self::hold(peer.pid, None).ok()
+    }
+
+    /// Watches the process from a thread, which ends with it: a child must be reaped, an adopted
+    /// process cannot be.
+    fn hold(pid: Pid, child: Option<Child>) -> Result<Self, Error> {
+        let failed = |source| Error::Spawn { program: "containerd".to_owned(), source };
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed(errno.into()))?;
+        let pidfd = Arc::new(pidfd);
+        let watched = Arc::clone(&pidfd);
+        let (sender, ended) = watch::channel(None);
+        std::thread::Builder::new()
+            .name("containerd-exit".to_owned())
+            .spawn(move || {
+                // Nobody may be left to hear it.
+                let _ = sender.send(Some(wait(&watched, child)));
+            })
+            .map_err(failed)?;
+        Ok(Self { pidfd, ended })
+    }
+
+    /// Waits for the end and says how it came.
+    async fn exited(&mut self) -> String {
+        match self.ended.wait_for(Option::is_some).await {
+            Ok(status) => status.clone().unwrap_or_default(),
+            Err(_) => "its watcher is gone".to_owned(),
+        }
+    }
+
+    async fn end(&mut self) {
+        // An error means that it has ended already.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+        if timeout(STOP_MAX, self.exited()).await.is_err() {
+            tracing::warn!("containerd does not end at SIGTERM; killing it");
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            self.exited().await;
+        }
+    }
+}
+
+/// Blocks until the process has ended.
+fn wait(pidfd: &OwnedFd, child: Option<Child>) -> String {
+    match child.map(|mut child| child.wait()) {
+        Some(Ok(status)) => status.to_string(),
+        Some(Err(error)) => error.to_string(),
+        None => {
+            // A pidfd becomes readable when its process ends.
+            let mut watched = [PollFd::new(pidfd, PollFlags::IN)];
+            while let Err(Errno::INTR) = poll(&mut watched, None) {}
+            "adopted from an earlier run".to_owned()
+        }
+    }
+}
+
+/// overlayfs cannot lie on overlayfs, which is what containers themselves run on.
+fn snapshotter(directory: &Path) -> &'static str {
+    const OVERLAYFS_SUPER_MAGIC: u32 = 0x794c_7630;
+    match rustix::fs::statfs(directory) {
+        Ok(stat) if stat.f_type as u32 == OVERLAYFS_SUPER_MAGIC => "native",
+        _ => "overlayfs",
+    }
+}
+
+fn open_log(path: &Path) -> Result<std::fs::File, Error> {
+    let oversized = path.metadata().is_ok_and(|meta| meta.len() > LOG_BYTES_MAX);
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    let log = options.open(path).map_err(Error::file("open", path))?;
+    if oversized {
+        log.set_len(0).map_err(Error::file("shorten", path))?;
+    }
+    Ok(log)
+}
+
+/// Makes the directory of mirrors hold just these; containerd reads it at every pull.
+fn write_mirrors(layout: &Layout, mirrors: &[RegistryMirror]) -> Result<(), Error> {
+    let all = layout.hosts();
+    for entry in std::fs::read_dir(&all).map_err(Error::file("list", &all))?.flatten() {
+        let host = entry.file_name();
+        if !mirrors.iter().any(|mirror| host == mirror.host()) {
+            std::fs::remove_dir_all(entry.path()).map_err(Error::file("remove", entry.path()))?;
+        }
+    }
+    for mirror in mirrors {
+        let directory = all.join(mirror.host());
+        std::fs::create_dir_all(&directory).map_err(Error::file("create directory", &directory))?;
+        write_if_changed(&directory.join("hosts.toml"), mirror.hosts_toml().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Replaces a file by rename, so that no reader sees half of it. Says whether it was different.
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    if std::fs::read(path).is_ok_and(|before| before == bytes) {
+        return Ok(false);
+    }
+    let fresh = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600);
+    options
+        .open(&fresh)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(Error::file("write", &fresh))?;
+    std::fs::rename(&fresh, path).map_err(Error::file("replace", path))?;
+    Ok(true)
+}

@@ -1,0 +1,73 @@
+//! Finding the programs that a containerd of our own is made of, before anything is started, so
+//! that a missing one is named at once and not by containerd's log minutes later.
+
+use std::env::split_paths;
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// Where distributions and upstream's archive put network plugins.
+const CNI_DIRECTORIES: &[&str] = &["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
+
+/// The programs, found.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub(crate) containerd: PathBuf,
+    pub(crate) ctr: PathBuf,
+    pub(crate) cni_plugins: PathBuf,
+}
+
+impl Programs {
+    pub(crate) fn find(path: &OsStr) -> Result<Self, Error> {
+        let programs = Self {
+            containerd: in_path(path, "containerd", "containerd")?,
+            ctr: in_path(path, "ctr", "containerd")?,
+            cni_plugins: cni_plugins()?,
+        };
+        in_path(path, "containerd-shim-runc-v2", "containerd")?;
+        in_path(path, "runc", "runc")?;
+        Ok(programs)
+    }
+}
+
+fn in_path(path: &OsStr, program: &'static str, package: &'static str) -> Result<PathBuf, Error> {
+    split_paths(path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| is_executable(candidate))
+        .ok_or_else(|| Error::Missing {
+            program,
+            searched: format!("PATH ({})", path.to_string_lossy()),
+            package,
+        })
+}
+
+fn cni_plugins() -> Result<PathBuf, Error> {
+    let complete = |directory: &&&str| {
+        ["bridge", "host-local"].iter().all(|name| is_executable(&Path::new(directory).join(name)))
+    };
+    CNI_DIRECTORIES.iter().find(complete).map(PathBuf::from).ok_or_else(|| Error::Missing {
+        program: "the CNI plugin bridge or host-local",
+        searched: CNI_DIRECTORIES.join(", "),
+        package: "containernetworking-plugins",
+    })
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_containerd_is_named_with_the_package_that_brings_it() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = Programs::find(empty.path().as_os_str()).unwrap_err().to_string();
+        assert!(error.starts_with("containerd is not installed: not found in PATH"), "{error}");
+        assert!(error.contains("Debian's package is containerd"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}

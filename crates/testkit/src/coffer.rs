@@ -1,0 +1,130 @@
+//! A `coffer up` of its own for a test: free ports, a temporary data directory, nothing left over.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::runtime::end_containerd_of;
+use crate::{Kubectl, Running};
+
+/// From the start to `coffer is ready`, on a slow machine with its other core busy.
+const READY_MAX: Duration = Duration::from_secs(120);
+/// From SIGTERM to the end.
+const STOP_MAX: Duration = Duration::from_secs(60);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct CofferBuilder {
+    program: PathBuf,
+    arguments: Vec<String>,
+}
+
+/// A running `coffer up`. Dropping it ends it, its containerd and its pods.
+pub struct Coffer {
+    builder: CofferBuilder,
+    process: Option<Running>,
+    ready_line: String,
+    directory: TempDir,
+}
+
+impl CofferBuilder {
+    /// The program to run: `env!("CARGO_BIN_EXE_coffer")` in this workspace's tests.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), arguments: Vec::new() }
+    }
+
+    /// A further argument of `coffer up`.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends before, or is not ready in time; the error has what it said.
+    pub async fn start(self) -> Result<Coffer> {
+        let directory = tempfile::Builder::new().prefix("coffer-test-").tempdir()?;
+        let mut coffer =
+            Coffer { builder: self, process: None, ready_line: String::new(), directory };
+        coffer.start().await?;
+        Ok(coffer)
+    }
+}
+
+impl Coffer {
+    /// Starts it again on the same data directory, after [`Coffer::stop`] or [`Coffer::kill`].
+    ///
+    /// # Errors
+    /// When it ends before it is ready, or is not ready in time.
+    pub async fn start(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.builder.program);
+        command.arg("up").arg("--data-dir").arg(self.data_dir());
+        command.args(["--secure-port", "0", "--kubelet-port", "0"]).args(&self.builder.arguments);
+        let mut process = Running::start(command)?.patience(STOP_MAX);
+        let ready = |line: &str| line.starts_with("coffer is ready").then(|| line.to_owned());
+        self.ready_line = process.until(READY_MAX, ready).await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Ends it with SIGTERM, as a service manager would.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&mut self) -> Result<ExitStatus> {
+        self.end(Signal::TERM).await
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn kill(&mut self) -> Result<ExitStatus> {
+        self.end(Signal::KILL).await
+    }
+
+    async fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+        let mut process = self.process.take().context("coffer is not running")?;
+        process.signal(signal);
+        process.ended(STOP_MAX).await
+    }
+
+    /// The line with which it said that it is ready.
+    pub fn ready_line(&self) -> &str {
+        &self.ready_line
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir().join("admin.kubeconfig")
+    }
+
+    /// The kubectl on PATH, as the administrator.
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(self.kubeconfig())
+    }
+
+    /// All that it has said, on both outputs, since it was last started.
+    pub fn log(&self) -> Vec<String> {
+        self.process.as_ref().map(Running::log).unwrap_or_default()
+    }
+}
+
+impl Drop for Coffer {
+    fn drop(&mut self) {
+        self.process = None;
+        end_containerd_of(self.data_dir());
+    }
+}

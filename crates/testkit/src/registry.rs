@@ -1,0 +1,212 @@
+//! A docker-registry on loopback, and pushing to it over its HTTP API.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tempfile::TempDir;
+
+use crate::Running;
+use crate::image::{Blob, Image, MANIFEST_MEDIA_TYPE};
+
+/// A registry with its images in a temporary directory.
+pub struct Registry {
+    address: SocketAddr,
+    authorization: Option<String>,
+    client: Client<HttpConnector, Full<Bytes>>,
+    // Ended before its directory is removed: fields are dropped in this order.
+    _process: Running,
+    _directory: TempDir,
+}
+
+impl Registry {
+    /// A registry that anybody may pull from.
+    ///
+    /// # Errors
+    /// When docker-registry is not installed or does not start.
+    pub async fn open() -> Result<Self> {
+        Self::start(None).await
+    }
+
+    /// A registry that asks for this name and password.
+    ///
+    /// # Errors
+    /// When docker-registry or htpasswd is not installed, or it does not start.
+    pub async fn with_password(user: &str, password: &str) -> Result<Self> {
+        Self::start(Some((user, password))).await
+    }
+
+    async fn start(credentials: Option<(&str, &str)>) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("coffer-registry-").tempdir()?;
+        let storage = directory.path().join("storage");
+        let mut config = serde_json::json!({
+            "version": 0.1,
+            "log": { "level": "info", "accesslog": { "disabled": true } },
+            "storage": { "filesystem": { "rootdirectory": storage }, "delete": { "enabled": true } },
+            "http": { "addr": "127.0.0.1:0" },
+        });
+        if let Some((user, password)) = credentials {
+            let file = directory.path().join("htpasswd");
+            htpasswd(&file, user, password)?;
+            config["auth"] = serde_json::json!({ "htpasswd": { "realm": "test", "path": file } });
+        }
+        let path = directory.path().join("config.yml");
+        std::fs::write(&path, config.to_string())?;
+        let mut command = tokio::process::Command::new("docker-registry");
+        command.arg("serve").arg(&path).env("OTEL_TRACES_EXPORTER", "none");
+        let mut process = Running::start(command)?;
+        let address = process.until(Duration::from_secs(30), listening_address).await?;
+        let authorization = credentials.map(|(user, password)| {
+            format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+        });
+        Ok(Self {
+            address,
+            authorization,
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            _process: process,
+            _directory: directory,
+        })
+    }
+
+    /// `127.0.0.1:PORT`, as it stands in image references.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A value for `--registry-mirror` that makes this registry stand in for another.
+    pub fn mirror_of(&self, host: &str) -> String {
+        format!("{host}={}", self.url())
+    }
+
+    /// Puts an image in; `repository` is `library/redis` for what Docker Hub calls `redis`.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub async fn push(&self, image: &Image, repository: &str, tag: &str) -> Result<()> {
+        for blob in image.blobs() {
+            self.push_blob(repository, blob).await?;
+        }
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let bytes = Bytes::copy_from_slice(image.manifest().bytes());
+        self.call(Method::PUT, &path, MANIFEST_MEDIA_TYPE, bytes, StatusCode::CREATED).await?;
+        Ok(())
+    }
+
+    async fn push_blob(&self, repository: &str, blob: &Blob) -> Result<()> {
+        let start = format!("/v2/{repository}/blobs/uploads/");
+        let plain = "application/octet-stream";
+        let begun =
+            self.call(Method::POST, &start, plain, Bytes::new(), StatusCode::ACCEPTED).await?;
+        let location = begun
+            .headers()
+            .get(header::LOCATION)
+            .and_then(|location| location.to_str().ok()?.parse::<http::Uri>().ok())
+            .context("the registry named no place to upload to")?;
+        let to = location.path_and_query().context("the registry's place has no path")?;
+        let separator = if location.query().is_some() { '&' } else { '?' };
+        let path = format!("{to}{separator}digest={}", blob.digest());
+        let bytes = Bytes::copy_from_slice(blob.bytes());
+        self.call(Method::PUT, &path, plain, bytes, StatusCode::CREATED).await?;
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+        expected: StatusCode,
+    ) -> Result<Response<()>> {
+        let mut request = Request::builder()
+            .method(method.clone())
+            .uri(format!("{}{path}", self.url()))
+            .header(header::CONTENT_TYPE, content_type);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let response = self.client.request(request.body(Full::new(body))?).await?;
+        let (parts, body) = response.into_parts();
+        if parts.status != expected {
+            let words = body.collect().await?.to_bytes();
+            bail!("{method} {path}: {}: {}", parts.status, String::from_utf8_lossy(&words));
+        }
+        Ok(Response::from_parts(parts, ()))
+    }
+}
+
+/// `… msg="listening on 127.0.0.1:39417" …`
+fn listening_address(line: &str) -> Option<SocketAddr> {
+    let (_, after) = line.split_once("listening on ")?;
+    after.split(|c: char| c == '"' || c.is_whitespace()).next()?.parse().ok()
+}
+
+fn htpasswd(file: &Path, user: &str, password: &str) -> Result<()> {
+    use std::io::Write as _;
+    // docker-registry takes bcrypt only; the password goes by pipe and not by command line.
+    let mut command = Command::new("htpasswd");
+    command.args(["-i", "-B", "-c"]).arg(file).arg(user);
+    command.stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().context("cannot run htpasswd: run `make deps`")?;
+    let mut stdin = child.stdin.take().context("htpasswd has no standard input")?;
+    stdin.write_all(password.as_bytes())?;
+    drop(stdin);
+    let status = child.wait()?;
+    ensure!(status.success(), "htpasswd: {status}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Layer, Run};
+
+    fn small() -> Image {
+        Image::new(vec![Layer::new().file("hello", b"world", 0o644)], &Run::default())
+    }
+
+    async fn get(url: String, authorization: Option<&str>) -> StatusCode {
+        let client: Client<_, Full<Bytes>> =
+            Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        let mut request = Request::builder().uri(url).header(header::ACCEPT, MANIFEST_MEDIA_TYPE);
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        client.request(request.body(Full::default()).unwrap()).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn what_is_pushed_can_be_pulled_by_anybody() {
+        let registry = Registry::open().await.unwrap();
+        registry.push(&small(), "library/small", "latest").await.unwrap();
+        let url = format!("{}/v2/library/small/manifests/latest", registry.url());
+        assert_eq!(get(url, None).await, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn behind_a_password_only_its_knower_pulls() {
+        let registry = Registry::with_password("puller", "s3same").await.unwrap();
+        registry.push(&small(), "private/small", "1").await.unwrap();
+        let url = format!("{}/v2/private/small/manifests/1", registry.url());
+        assert_eq!(get(url.clone(), None).await, StatusCode::UNAUTHORIZED);
+        let right = format!("Basic {}", STANDARD.encode("puller:s3same"));
+        assert_eq!(get(url.clone(), Some(&right)).await, StatusCode::OK);
+        let wrong = format!("Basic {}", STANDARD.encode("puller:guess"));
+        assert_eq!(get(url, Some(&wrong)).await, StatusCode::UNAUTHORIZED);
+    }
+}
