@@ -30,6 +30,7 @@ const CLIENTS_REMEMBERED: usize = 1024;
 pub(crate) struct Limits {
     all: Arc<Semaphore>,
     clients: Mutex<HashMap<String, Client>>,
+    wait: Duration,
 }
 
 #[derive(Clone)]
@@ -46,11 +47,16 @@ pub(crate) struct Place {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(INFLIGHT_MAX)), clients: Mutex::default() }
+        Self::waiting(WAIT)
     }
 }
 
 impl Limits {
+    fn waiting(wait: Duration) -> Self {
+        let all = Arc::new(Semaphore::new(INFLIGHT_MAX));
+        Self { all, clients: Mutex::default(), wait }
+    }
+
     /// A place for a request; `None` for one that does not count.
     ///
     /// # Errors
@@ -69,7 +75,7 @@ impl Limits {
             let running = client.running.acquire_owned().await;
             (running, self.all.clone().acquire_owned().await)
         };
-        let (running, all) = tokio::time::timeout(WAIT, wait).await.map_err(|_| too_many())?;
+        let (running, all) = tokio::time::timeout(self.wait, wait).await.map_err(|_| too_many())?;
         let never = "the semaphores are never closed";
         Ok(Some(Place { _places: [present, running.expect(never), all.expect(never)] }))
     }
@@ -109,9 +115,9 @@ mod tests {
         RequestInfo::parse(&http::Method::GET, &uri.parse().unwrap()).unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_clients_flood_is_refused_and_another_client_still_enters() {
-        let limits = Limits::default();
+        let limits = Limits::waiting(Duration::from_millis(1));
         let info = get("/api/v1/secrets");
         let (mut flood, mut calm) = (Identity::anonymous(), Identity::anonymous());
         flood.user = "flood".to_owned();

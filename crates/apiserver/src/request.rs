@@ -11,7 +11,7 @@ use http::Method;
 /// What the caller wants done, in RBAC's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
-pub enum Verb {
+pub(crate) enum Verb {
     Get,
     List,
     Watch,
@@ -24,7 +24,7 @@ pub enum Verb {
 
 impl Verb {
     /// The word as roles and denial messages spell it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",
             Self::List => "list",
@@ -40,32 +40,32 @@ impl Verb {
 
 /// A resource path, split.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResourcePath {
+pub(crate) struct ResourcePath {
     /// API group, empty for core.
-    pub group: String,
+    pub(crate) group: String,
     /// API version, `v1`.
-    pub version: String,
+    pub(crate) version: String,
     /// Namespace, empty for cluster-scoped requests and lists across namespaces.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Plural resource name.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Object name, empty on collections.
-    pub name: String,
+    pub(crate) name: String,
     /// Subresource, empty for the object itself.
-    pub subresource: String,
+    pub(crate) subresource: String,
 }
 
 /// One request, parsed.
 #[derive(Clone, Debug)]
-pub struct RequestInfo {
+pub(crate) struct RequestInfo {
     /// The decoded path.
-    pub path: String,
+    pub(crate) path: String,
     /// HTTP method in lower case: the verb of non-resource requests.
-    pub method: String,
+    pub(crate) method: String,
     /// The resource asked for, or `None` for discovery, health and the like.
-    pub resource: Option<(Verb, ResourcePath)>,
+    pub(crate) resource: Option<(Verb, ResourcePath)>,
     /// The query parameters.
-    pub query: Query,
+    pub(crate) query: Query,
 }
 
 impl RequestInfo {
@@ -73,7 +73,7 @@ impl RequestInfo {
     ///
     /// # Errors
     /// 405 for a method that means nothing on a resource; 400 for a path that is not UTF-8.
-    pub fn parse(method: &Method, uri: &http::Uri) -> Result<Self, Failure> {
+    pub(crate) fn parse(method: &Method, uri: &http::Uri) -> Result<Self, Failure> {
         let path = percent_encoding::percent_decode_str(uri.path())
             .decode_utf8()
             .map_err(|_| Failure::bad_request("the request path is not valid UTF-8"))?
@@ -87,7 +87,7 @@ impl RequestInfo {
     }
 
     /// The verb as authorization and messages name it.
-    pub fn verb(&self) -> &str {
+    pub(crate) fn verb(&self) -> &str {
         match &self.resource {
             Some((verb, _)) => verb.as_str(),
             None => &self.method,
@@ -158,11 +158,11 @@ fn resource_path(path: &str) -> Option<ResourcePath> {
 
 /// Query parameters, decoded, in order.
 #[derive(Clone, Debug, Default)]
-pub struct Query(HashMap<String, Vec<String>>);
+pub(crate) struct Query(HashMap<String, Vec<String>>);
 
 impl Query {
     /// Decodes `a=b&c=d`.
-    pub fn parse(query: &str) -> Self {
+    pub(crate) fn parse(query: &str) -> Self {
         let mut all: HashMap<String, Vec<String>> = HashMap::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             all.entry(name.into_owned()).or_default().push(value.into_owned());
@@ -171,18 +171,18 @@ impl Query {
     }
 
     /// The first value of a parameter; an empty one counts as absent, as upstream has it.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.first().map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// All values of a parameter.
-    pub fn all(&self, name: &str) -> &[String] {
+    pub(crate) fn all(&self, name: &str) -> &[String] {
         self.0.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// A boolean parameter: absent, `0`, `false` are no; present without a value, and anything
     /// else, is yes.
-    pub fn flag(&self, name: &str) -> bool {
+    pub(crate) fn flag(&self, name: &str) -> bool {
         match self.0.get(name).and_then(|values| values.first()) {
             None => false,
             Some(value) => !matches!(value.to_ascii_lowercase().as_str(), "0" | "f" | "false"),
@@ -193,7 +193,7 @@ impl Query {
     ///
     /// # Errors
     /// 400 that names the parameter.
-    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
         self.get(name)
             .map(|text| {
                 text.parse().map_err(|_| {

@@ -1,0 +1,115 @@
+//! The machine's own kubectl against a real server: what people type works, with default flags.
+
+mod support;
+
+use support::TestServer;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const SECRET: &str = "apiVersion: v1
+kind: Secret
+metadata:
+  name: mysecret
+type: Opaque
+data:
+  password: dmFsdWUtMg0K
+  username: dmFsdWUtMQ0K
+";
+
+async fn ok(server: &TestServer, arguments: &[&str], input: &str) -> String {
+    let output = server.kubectl(arguments, input).await;
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+async fn refused(server: &TestServer, arguments: &[&str], input: &str) -> String {
+    let output = server.kubectl(arguments, input).await;
+    assert!(!output.status.success(), "{arguments:?}: {}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_created_shown_changed_and_deleted() {
+    let server = TestServer::start().await;
+    ok(&server, &["create", "namespace", "myns"], "").await;
+    let created = ok(&server, &["create", "-n", "myns", "-f", "-"], SECRET).await;
+    assert_eq!(created, "secret/mysecret created\n");
+
+    let shown = ok(&server, &["get", "secrets", "-n", "myns", "--no-headers"], "").await;
+    let cells: Vec<&str> = shown.split_whitespace().collect();
+    assert_eq!(cells[..3], ["mysecret", "Opaque", "2"]);
+    let described = ok(&server, &["describe", "secret", "mysecret", "-n", "myns"], "").await;
+    assert!(described.contains("password:  9 bytes"), "{described}");
+    let yaml = ok(&server, &["get", "secret", "mysecret", "-n", "myns", "-o", "yaml"], "").await;
+    assert!(yaml.contains("password: dmFsdWUtMg0K"), "{yaml}");
+
+    let patch = r#"{"stringData":{"username":"other"}}"#;
+    ok(&server, &["patch", "secret", "mysecret", "-n", "myns", "-p", patch], "").await;
+    let path = "jsonpath={.data.username}";
+    let value = ok(&server, &["get", "secret", "mysecret", "-n", "myns", "-o", path], "").await;
+    assert_eq!(value, "b3RoZXI=");
+
+    let deleted = ok(&server, &["delete", "secret", "mysecret", "-n", "myns"], "").await;
+    assert!(deleted.starts_with("secret \"mysecret\" deleted"), "{deleted}");
+    let missing = refused(&server, &["get", "secret", "mysecret", "-n", "myns"], "").await;
+    assert_eq!(missing, "Error from server (NotFound): secrets \"mysecret\" not found\n");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_manifest_is_said_in_upstreams_words() {
+    let server = TestServer::start().await;
+    let missing = refused(&server, &["create", "-n", "nope", "-f", "-"], SECRET).await;
+    assert!(missing.ends_with("namespaces \"nope\" not found\n"), "{missing}");
+
+    let unknown = SECRET.replace("type: Opaque", "typo: Opaque");
+    let refusal = refused(&server, &["create", "-f", "-"], &unknown).await;
+    assert!(refusal.contains("unknown field \"typo\""), "{refusal}");
+
+    let bad_name = SECRET.replace("name: mysecret", "name: My_Secret");
+    let refusal = refused(&server, &["create", "-f", "-"], &bad_name).await;
+    assert!(
+        refusal.contains("The Secret \"My_Secret\" is invalid: metadata.name: Invalid value: \"My_Secret\""),
+        "{refusal}"
+    );
+
+    ok(&server, &["create", "-f", "-"], SECRET).await;
+    let again = refused(&server, &["create", "-f", "-"], SECRET).await;
+    assert!(again.ends_with("secrets \"mysecret\" already exists\n"), "{again}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_side_apply_merges_what_three_parties_wrote() {
+    let server = TestServer::start().await;
+    ok(&server, &["apply", "-f", "-"], SECRET).await;
+    let patch = r#"{"stringData":{"extra":"kept"}}"#;
+    ok(&server, &["patch", "secret", "mysecret", "-p", patch], "").await;
+    let changed = SECRET.replace("  username: dmFsdWUtMQ0K\n", "");
+    ok(&server, &["apply", "-f", "-"], &changed).await;
+    let path = "go-template={{range $key, $value := .data}}{{$key}} {{end}}";
+    let keys = ok(&server, &["get", "secret", "mysecret", "-o", path], "").await;
+    assert_eq!(keys.trim(), "extra password");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_is_there_after_a_restart() {
+    let server = TestServer::start().await;
+    ok(&server, &["create", "-f", "-"], SECRET).await;
+    let dir = server.stop().await;
+    let server = TestServer::start_in(dir).await;
+    let name = ok(&server, &["get", "secret", "mysecret", "-o", "name"], "").await;
+    assert_eq!(name, "secret/mysecret\n");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_knows_the_fields() {
+    let server = TestServer::start().await;
+    let explained = ok(&server, &["explain", "secret.data"], "").await;
+    assert!(explained.contains("Data contains the secret data."), "{explained}");
+    server.stop().await;
+}

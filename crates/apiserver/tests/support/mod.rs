@@ -1,0 +1,159 @@
+//! A real server over TLS on a free port, with its own CA, for tests that come in by the door.
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use coffer_apiserver::{Config, KeyPair, Server};
+use coffer_store::embedded::{Embedded, Options};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer,
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A running server and what is needed to talk to it.
+pub struct TestServer {
+    pub address: std::net::SocketAddr,
+    pub ca_pem: String,
+    issuer: Issuer<'static, rcgen::KeyPair>,
+    dir: TempDir,
+    shutdown: CancellationToken,
+    task: Option<JoinHandle<()>>,
+    store: Option<Embedded>,
+}
+
+impl TestServer {
+    /// Starts on an empty store.
+    pub async fn start() -> Self {
+        Self::start_in(TempDir::new().unwrap()).await
+    }
+
+    /// Starts on what a directory holds.
+    pub async fn start_in(dir: TempDir) -> Self {
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.distinguished_name = named("test-ca", &[]);
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let issuer = Issuer::new(ca, ca_key);
+        let mut serving = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        serving.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let store = Embedded::open(&dir.path().join("store"), Options::default()).unwrap();
+        let config = Config {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            serving: signed(&issuer, serving),
+            client_ca_pem: ca_pem.clone().into(),
+            kubelet_client: None,
+            store: Arc::new(store.clone()),
+        };
+        let server = Server::build(config).await.unwrap();
+        let address = server.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move { server.run(stop).await.unwrap() });
+        let (task, store) = (Some(task), Some(store));
+        Self { address, ca_pem, issuer, dir, shutdown, task, store }
+    }
+
+    /// Stops, and answers the directory for a second start.
+    pub async fn stop(mut self) -> TempDir {
+        self.shutdown.cancel();
+        self.task.take().unwrap().await.unwrap();
+        self.store.take().unwrap().shutdown().await;
+        std::mem::replace(&mut self.dir, TempDir::new().unwrap())
+    }
+
+    /// A client certificate for a user in groups.
+    pub fn certificate(&self, user: &str, groups: &[&str]) -> KeyPair {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = named(user, groups);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        signed(&self.issuer, params)
+    }
+
+    /// A kubeconfig file for a user in groups.
+    pub fn kubeconfig(&self, user: &str, groups: &[&str]) -> PathBuf {
+        let pair = self.certificate(user, groups);
+        let path = self.dir.path().join(format!("{}.kubeconfig", user.replace(':', "-")));
+        let write = |suffix: &str, bytes: &[u8]| {
+            let path = path.with_extension(suffix);
+            std::fs::write(&path, bytes).unwrap();
+            path.display().to_string()
+        };
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+             clusters: [{{name: test, cluster: {{server: 'https://{}', certificate-authority: {}}}}}]\n\
+             users: [{{name: test, user: {{client-certificate: {}, client-key: {}}}}}]\n\
+             contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n",
+            self.address,
+            write("ca", self.ca_pem.as_bytes()),
+            write("crt", &pair.cert_pem),
+            write("key", &pair.key_pem),
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A `kube` client for a user in groups.
+    pub async fn client(&self, user: &str, groups: &[&str]) -> kube::Client {
+        let path = self.kubeconfig(user, groups);
+        let kubeconfig = kube::config::Kubeconfig::read_from(path).unwrap();
+        let options = kube::config::KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        kube::Client::try_from(config).unwrap()
+    }
+
+    /// A client that may do everything.
+    pub async fn admin(&self) -> kube::Client {
+        self.client("kubernetes-admin", &["system:masters"]).await
+    }
+
+    /// The output of the machine's kubectl as an admin, fed with `input`.
+    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Output {
+        let kubeconfig = self.kubeconfig("kubernetes-admin", &["system:masters"]);
+        let (arguments, input): (Vec<String>, _) =
+            (arguments.iter().map(|one| (*one).to_owned()).collect(), input.to_owned());
+        let cache = self.dir.path().join("kubectl-cache");
+        tokio::task::spawn_blocking(move || {
+            use std::io::Write as _;
+            let mut child = Command::new("kubectl")
+                .args(arguments)
+                .arg("--kubeconfig")
+                .arg(kubeconfig)
+                .arg("--cache-dir")
+                .arg(cache)
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .expect("kubectl is installed by `make deps`");
+            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            child.wait_with_output().unwrap()
+        })
+        .await
+        .unwrap()
+    }
+}
+
+fn named(user: &str, groups: &[&str]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, user);
+    for group in groups {
+        name.push(DnType::OrganizationName, *group);
+    }
+    name
+}
+
+fn signed(issuer: &Issuer<'static, rcgen::KeyPair>, params: CertificateParams) -> KeyPair {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    KeyPair {
+        cert_pem: certificate.pem().into_bytes(),
+        key_pem: zeroize::Zeroizing::new(key.serialize_pem().into_bytes()),
+    }
+}
