@@ -104,6 +104,27 @@ pub fn dns1123_subdomain(text: &str) -> Complaints {
     complaints
 }
 
+/// A DNS name in which labels may start with, and contain, underscores: search paths.
+pub fn dns1123_subdomain_with_underscore(text: &str) -> Complaints {
+    let mut complaints = Complaints::new();
+    if text.len() > SUBDOMAIN_BYTES_MAX {
+        complaints.push(max_length_complaint(SUBDOMAIN_BYTES_MAX));
+    }
+    let inner = |byte: u8| lower_alnum(byte) || matches!(byte, b'-' | b'_');
+    let label = |label: &str| {
+        let rest = label.strip_prefix('_').unwrap_or(label);
+        shaped(rest, lower_alnum, inner, lower_alnum)
+    };
+    if !text.split('.').all(label) {
+        complaints.push(regex_complaint(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
+            &["example.com"],
+        ));
+    }
+    complaints
+}
+
 /// A label of a DNS name that starts with a letter (RFC 1035): service names.
 pub fn dns1035_label(text: &str) -> Complaints {
     let mut complaints = Complaints::new();

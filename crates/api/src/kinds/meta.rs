@@ -21,7 +21,22 @@ pub fn validate(meta: &ObjectMeta, info: &KindInfo) -> ErrorList {
     errors.extend(non_negative(meta.generation, &path.child("generation")));
     errors.extend(validate_free_parts(meta, &path));
     errors.extend(validate_finalizers(finalizers(meta), &path.child("finalizers")));
+    errors.extend(validate_standard_finalizers(meta, &path));
     errors
+}
+
+/// A finalizer without a prefix must be one of those Kubernetes itself knows.
+fn validate_standard_finalizers(meta: &ObjectMeta, path: &Path) -> ErrorList {
+    let path = path.child("finalizers");
+    let each = |(at, name): (usize, &String)| standard_finalizer(name, &path.index(at));
+    finalizers(meta).iter().enumerate().filter_map(each).collect()
+}
+
+/// See [`validate_standard_finalizers`]; a namespace's spec has finalizers, too.
+pub(super) fn standard_finalizer(name: &str, path: &Path) -> Option<Error> {
+    let detail = "name is neither a standard finalizer name nor is it fully qualified";
+    let standard = matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+    (!name.contains('/') && !standard).then(|| Error::invalid(path, name, detail))
 }
 
 fn validate_name(meta: &ObjectMeta, info: &KindInfo, path: &Path) -> ErrorList {
@@ -218,6 +233,7 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> ErrorList {
     }
     errors.extend(validate_identity(new, old, &path));
     errors.extend(validate_free_parts(new, &path));
+    errors.extend(validate_standard_finalizers(new, &path));
     errors
 }
 

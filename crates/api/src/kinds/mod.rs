@@ -17,12 +17,14 @@ pub mod config_map;
 mod equality;
 pub mod meta;
 pub mod namespace;
+mod optional;
+pub mod pod;
 pub mod secret;
 mod service_account;
 
 pub use crate::secret::Secret;
 pub use equality::equal;
-pub use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+pub use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 
 /// A path below an object that is served on its own: `pods/status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +172,7 @@ macro_rules! for_each_kind {
     ($each:ident) => {
         $each!($crate::kinds::ConfigMap);
         $each!($crate::kinds::Namespace);
+        $each!($crate::kinds::Pod);
         $each!($crate::kinds::Secret);
         $each!($crate::kinds::ServiceAccount);
     };
@@ -179,6 +182,7 @@ macro_rules! for_each_kind {
 pub static ALL: &[&KindInfo] = &[
     <ConfigMap as Kind>::INFO,
     <Namespace as Kind>::INFO,
+    <Pod as Kind>::INFO,
     <Secret as Kind>::INFO,
     <ServiceAccount as Kind>::INFO,
 ];

@@ -70,7 +70,7 @@ impl Kind for Namespace {
 
     fn validate(&self) -> ErrorList {
         let mut errors = meta::validate(&self.metadata, &INFO);
-        errors.extend(validate_finalizers(self));
+        errors.extend(validate_finalizers(self, false));
         errors
     }
 
@@ -78,7 +78,7 @@ impl Kind for Namespace {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         match sub {
             Some("status") => errors.extend(validate_phase(self)),
-            Some("finalize") => errors.extend(validate_finalizers(self)),
+            Some("finalize") => errors.extend(validate_finalizers(self, true)),
             _ => {}
         }
         errors
@@ -93,18 +93,15 @@ fn phase(namespace: &Namespace) -> &str {
     namespace.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
-/// Finalizers of the spec: qualified names, and one without a prefix is only `kubernetes`.
-fn validate_finalizers(namespace: &Namespace) -> ErrorList {
+/// Finalizers of the spec. Upstream tells the index when they are finalized, not at creation.
+fn validate_finalizers(namespace: &Namespace, indexed: bool) -> ErrorList {
     let path = Path::new("spec").child("finalizers");
     let mut errors = ErrorList::new();
     let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_deref());
     for (at, name) in finalizers.unwrap_or_default().iter().enumerate() {
-        let path = path.index(at);
+        let path = if indexed { path.index(at) } else { path.clone() };
         errors.extend(meta::complaints(&path, name, names::qualified_name(name)));
-        if !name.contains('/') && name != FINALIZER {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(Error::invalid(&path, name, detail));
-        }
+        errors.extend(meta::standard_finalizer(name, &path));
     }
     errors
 }

@@ -1,0 +1,210 @@
+//! Pod: what it gets at birth, which doors change which part of it, and what is valid.
+//!
+//! The rules of the spec are shared with pod templates: see [`spec`] and [`template`].
+
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
+
+use super::optional::{list, text};
+use super::{Kind, KindInfo, Subresource, equal, meta};
+use crate::field::{Error, ErrorList, Path};
+
+mod containers;
+mod defaults;
+mod environment;
+mod handlers;
+mod image;
+mod placement;
+mod qos;
+pub(super) mod resources;
+mod security;
+mod spec;
+pub(super) mod template;
+mod update;
+mod volumes;
+mod warnings;
+
+/// Whether a spec stands in a pod, or in a template of pods that do not exist yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Pod,
+    Template,
+}
+
+/// The annotation by which a kubelet marks the API's image of a static pod.
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+const fn sub(
+    name: &'static str,
+    group: &'static str,
+    kind: &'static str,
+    verbs: &'static [&'static str],
+) -> Subresource {
+    Subresource { name, group, version: "v1", kind, verbs }
+}
+
+static INFO: KindInfo = KindInfo {
+    short_names: &["po"],
+    categories: &["all"],
+    tracks_generation: true,
+    subresources: &[
+        sub("attach", "", "PodAttachOptions", &["create", "get"]),
+        sub("binding", "", "Binding", &["create"]),
+        sub("ephemeralcontainers", "", "Pod", &["get", "patch", "update"]),
+        sub("eviction", "policy", "Eviction", &["create"]),
+        sub("exec", "", "PodExecOptions", &["create", "get"]),
+        sub("log", "", "Pod", &["get"]),
+        sub("portforward", "", "PodPortForwardOptions", &["create", "get"]),
+        Subresource::status("", "Pod"),
+    ],
+    field_labels: &[
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "spec.hostNetwork",
+        "status.phase",
+        "status.podIP",
+        "status.nominatedNodeName",
+    ],
+    ..KindInfo::of("", "Pod", "PodList", "pods", "pod")
+};
+
+impl Kind for Pod {
+    const INFO: &'static KindInfo = &INFO;
+
+    fn set_defaults(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        defaults::set(spec);
+        defaults::set_for_pod(spec);
+    }
+
+    fn prepare_for_create(&mut self) {
+        meta::first_generation(&mut self.metadata);
+        let mut status =
+            PodStatus { phase: Some("Pending".to_owned()), ..Default::default() };
+        if let Some(spec) = &self.spec {
+            status.qos_class = Some(qos::class(spec).to_owned());
+            if !list(&spec.scheduling_gates).is_empty() {
+                status.conditions = Some(vec![gated_condition()]);
+            }
+        }
+        self.status = Some(status);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+        match sub {
+            Some("status") => {
+                self.spec = old.spec.clone();
+                self.metadata.generation = old.metadata.generation;
+                // Old kubelets send owners that break garbage collection, and no class.
+                self.metadata.owner_references = old.metadata.owner_references.clone();
+                let class = old.status.as_ref().and_then(|status| status.qos_class.clone());
+                let status = self.status.get_or_insert_default();
+                if text(&status.qos_class).is_empty() {
+                    status.qos_class = class;
+                }
+            }
+            Some("ephemeralcontainers") => {
+                let added = self.spec.take().and_then(|spec| spec.ephemeral_containers);
+                let version = self.metadata.resource_version.take();
+                *self = old.clone();
+                self.metadata.resource_version = version;
+                self.spec.get_or_insert_default().ephemeral_containers = added;
+                count_generation(self, old);
+            }
+            _ => {
+                self.status = old.status.clone();
+                count_generation(self, old);
+            }
+        }
+    }
+
+    fn validate(&self) -> ErrorList {
+        let mut errors = validate_metadata_and_spec(self);
+        let spec = spec_of(self);
+        let path = Path::new("spec");
+        if !list(&spec.ephemeral_containers).is_empty() {
+            let path = path.child("ephemeralContainers");
+            errors.push(Error::forbidden(&path, "cannot be set on create"));
+        }
+        if !text(&spec.node_name).is_empty() && !list(&spec.scheduling_gates).is_empty() {
+            let detail = "cannot be set until all schedulingGates have been cleared";
+            errors.push(Error::forbidden(&path.child("nodeName"), detail));
+        }
+        errors
+    }
+
+    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+        match sub {
+            Some("status") => update::validate_status(self, old),
+            Some("ephemeralcontainers") => update::validate_ephemeral(self, old),
+            _ => update::validate(self, old),
+        }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let spec = spec_of(self);
+        let status = self.status.as_ref();
+        let of_status = |get: fn(&PodStatus) -> &Option<String>| {
+            status.map(|status| text(get(status)).to_owned()).unwrap_or_default()
+        };
+        vec![
+            ("spec.nodeName", text(&spec.node_name).to_owned()),
+            ("spec.restartPolicy", text(&spec.restart_policy).to_owned()),
+            ("spec.schedulerName", text(&spec.scheduler_name).to_owned()),
+            ("spec.serviceAccountName", text(&spec.service_account_name).to_owned()),
+            ("spec.hostNetwork", spec.host_network.unwrap_or_default().to_string()),
+            ("status.phase", of_status(|status| &status.phase)),
+            ("status.podIP", of_status(|status| &status.pod_ip)),
+            ("status.nominatedNodeName", of_status(|status| &status.nominated_node_name)),
+        ]
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        warnings::of_spec(spec_of(self), &Path::new("spec"))
+    }
+}
+
+/// Borrowed, or an empty one: a body without a spec is not refused before validation.
+fn spec_of(pod: &Pod) -> &PodSpec {
+    static EMPTY: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
+    pod.spec.as_ref().unwrap_or(&EMPTY)
+}
+
+fn count_generation(pod: &mut Pod, old: &Pod) {
+    let changed = !equal(&pod.spec, &old.spec);
+    meta::next_generation(&mut pod.metadata, &old.metadata, changed);
+}
+
+fn gated_condition() -> PodCondition {
+    PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("SchedulingGated".to_owned()),
+        message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// The rules a pod obeys at creation and at every later update alike.
+fn validate_metadata_and_spec(pod: &Pod) -> ErrorList {
+    let mut errors = meta::validate(&pod.metadata, &INFO);
+    let spec = spec_of(pod);
+    if let Some(annotations) = &pod.metadata.annotations {
+        let path = Path::new("metadata").child("annotations");
+        errors.extend(spec::validate_annotations(annotations, spec, &path));
+    }
+    let path = Path::new("spec");
+    errors.extend(spec::validate(spec, Some(&pod.metadata), Place::Pod, &path));
+    errors.extend(volumes::validate_tokens_have_account(spec, &path));
+    errors.extend(containers::validate_images_for_pod(
+        &spec.containers,
+        &path.child("containers"),
+    ));
+    let init = list(&spec.init_containers);
+    errors.extend(containers::validate_images_for_pod(init, &path.child("initContainers")));
+    errors
+}
+
+#[cfg(test)]
+mod tests;
