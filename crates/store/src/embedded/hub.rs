@@ -88,13 +88,6 @@ impl Hub {
         Ok((Subscription { id, prefix, queue, end, hub: self.clone() }, published))
     }
 
-    /// Whether anyone would be told of a write to `key`.
-    pub(super) fn is_watched(&self, key: &str) -> bool {
-        self.state().watchers.iter().any(|(len, watchers)| {
-            key.as_bytes().get(..*len).is_some_and(|prefix| watchers.contains_key(prefix))
-        })
-    }
-
     /// Queues the events for their watchers. After it returns they are on every queue.
     pub(super) fn publish(&self, events: &[Event], newest: Revision) {
         let mut state = self.state();

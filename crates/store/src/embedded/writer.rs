@@ -136,16 +136,14 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// What watchers will be told, if anyone watches. Previous values come from the batch itself or
+    /// What watchers will be told. Made for every write, watched or not: who subscribes while the batch
+    /// commits must not miss it. Previous values come from the batch itself or
     /// from the log.
     fn events(&mut self, batch: &Batch) -> Result<Vec<Event>, LogError> {
         let written: HashMap<Revision, &Value> =
             batch.entries.iter().filter_map(|(e, v)| Some((e.revision, v.as_ref()?))).collect();
         let mut events = Vec::new();
         for (entry, value) in &batch.entries {
-            if !self.hub.is_watched(&entry.key) {
-                continue;
-            }
             let previous = match entry.previous {
                 Some(revision) => Some(match written.get(&revision) {
                     Some(value) => Value::clone(value),
