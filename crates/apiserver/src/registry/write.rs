@@ -119,6 +119,7 @@ impl Registry {
             continue_life(&mut *object, &*old);
             object.prepare_for_update(&*old, sub);
             invalid(resource, &*object, object.validate_update(&*old, sub))?;
+            object.meta_mut().resource_version = None;
             let warnings = object.warnings();
             let ends = ends_life(resource, &*object);
             match self.replace(resource, &current, &*object, ends, dry_run).await {
@@ -178,7 +179,8 @@ fn begin_life(resource: &Resource, object: &mut dyn Object) {
 /// What an update cannot change, filled in where the client left it out.
 fn continue_life(object: &mut dyn Object, old: &dyn Object) {
     let (meta, old) = (object.meta_mut(), old.meta());
-    meta.resource_version = None;
+    // Validation wants one; what is stored has none.
+    meta.resource_version.clone_from(&old.resource_version);
     meta.self_link = None;
     meta.uid = meta.uid.take().filter(|uid| !uid.is_empty()).or_else(|| old.uid.clone());
     meta.creation_timestamp = old.creation_timestamp.clone();
