@@ -146,3 +146,69 @@ pub(crate) fn paths(resources: &Resources) -> Value {
     );
     json!({ "paths": all })
 }
+
+/// What a client sends and gets for aggregated discovery.
+pub(crate) const AGGREGATED: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Whether the client takes aggregated discovery (`/api` and `/apis` only).
+pub(crate) fn takes_aggregated(path: &str, accept: &str) -> bool {
+    matches!(path, "/api" | "/apis")
+        && accept.split(',').any(|alternative| {
+            let parts: Vec<&str> = alternative.split(';').map(str::trim).collect();
+            parts.first() == Some(&"application/json")
+                && parts.contains(&"as=APIGroupDiscoveryList")
+                && parts.contains(&"v=v2")
+                && parts.contains(&"g=apidiscovery.k8s.io")
+        })
+}
+
+/// Everything below `/api` or `/apis` in one document.
+pub(crate) fn aggregated(resources: &Resources, path: &str) -> Value {
+    let groups = if path == "/api" { vec![("", vec!["v1"])] } else { groups(resources) };
+    let items: Vec<Value> = groups
+        .into_iter()
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions
+                .into_iter()
+                .map(|version| {
+                    let served = resources.iter().map(|resource| resource.info);
+                    let served =
+                        served.filter(|info| info.group == group && info.version == version);
+                    json!({
+                        "version": version, "freshness": "Current",
+                        "resources": served.map(discovered).collect::<Vec<_>>(),
+                    })
+                })
+                .collect();
+            let name = if group.is_empty() { json!({}) } else { json!({ "name": group }) };
+            json!({ "metadata": name, "versions": versions })
+        })
+        .collect();
+    json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
+        "items": items,
+    })
+}
+
+fn discovered(info: &KindInfo) -> Value {
+    let kind = |group: &str, version: &str, kind: &str| {
+        json!({ "group": group, "version": version, "kind": kind })
+    };
+    let below: Vec<Value> = info
+        .subresources
+        .iter()
+        .map(|sub| {
+            json!({
+                "subresource": sub.name, "verbs": sub.verbs,
+                "responseKind": kind(sub.group, sub.version, sub.kind),
+            })
+        })
+        .collect();
+    json!({
+        "resource": info.plural, "singularResource": info.singular, "verbs": VERBS,
+        "responseKind": kind(info.group, info.version, info.kind),
+        "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
+        "shortNames": info.short_names, "categories": info.categories, "subresources": below,
+    })
+}

@@ -160,6 +160,11 @@ impl Service {
             return Ok(self.health(path));
         }
         let ok = StatusCode::OK;
+        let accept = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
+        if discovery::takes_aggregated(path, accept.unwrap_or_default()) {
+            let document = discovery::aggregated(self.resources(), path).to_string();
+            return Ok(respond::typed(ok, discovery::AGGREGATED, respond::full(document)));
+        }
         match path {
             "/version" => Ok(respond::value(ok, Syntax::Json, &discovery::version())),
             "" => Ok(respond::value(ok, Syntax::Json, &discovery::paths(self.resources()))),
