@@ -144,11 +144,19 @@ type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 pub struct Informer<K> {
     cache: Cache<K>,
     handlers: Vec<Handler<K>>,
+    trim: fn(&mut K),
 }
 
-impl<K> Default for Informer<K> {
+impl<K: Resource> Default for Informer<K> {
     fn default() -> Self {
-        Self { cache: Cache::default(), handlers: Vec::new() }
+        Self::trimming(without_field_owners)
+    }
+}
+
+impl<K> Informer<K> {
+    /// An informer that cuts out of each object what nobody here reads, before it is kept.
+    pub fn trimming(trim: fn(&mut K)) -> Self {
+        Self { cache: Cache::default(), handlers: Vec::new(), trim }
     }
 }
 
@@ -187,14 +195,15 @@ impl<K: Resource + Debug + 'static> Informer<K> {
                     listed.clear();
                     continue;
                 }
-                Ok(watcher::Event::InitApply(object)) => {
-                    listed.insert(ObjectKey::of(&object), Arc::new(trimmed(object)));
+                Ok(watcher::Event::InitApply(mut object)) => {
+                    (self.trim)(&mut object);
+                    listed.insert(ObjectKey::of(&object), Arc::new(object));
                     continue;
                 }
                 Ok(watcher::Event::InitDone) => self.cache.replace_all(std::mem::take(&mut listed)),
-                Ok(watcher::Event::Apply(object)) => {
-                    let key = ObjectKey::of(&object);
-                    self.cache.replace(key, Some(Arc::new(trimmed(object))))
+                Ok(watcher::Event::Apply(mut object)) => {
+                    (self.trim)(&mut object);
+                    self.cache.replace(ObjectKey::of(&object), Some(Arc::new(object)))
                 }
                 Ok(watcher::Event::Delete(object)) => {
                     self.cache.replace(ObjectKey::of(&object), None)
@@ -211,11 +220,10 @@ impl<K: Resource + Debug + 'static> Informer<K> {
     }
 }
 
-/// Without its field owners, which no controller reads and which are often half of an object. An
-/// update that leaves them out keeps the ones that the server has.
-fn trimmed<K: Resource>(mut object: K) -> K {
+/// No controller reads them and they are often half of an object. An update that leaves them out
+/// keeps the ones that the server has.
+fn without_field_owners<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
-    object
 }
 
 fn log(kind: &str, error: &watcher::Error) {

@@ -10,10 +10,14 @@
 pub mod error;
 pub mod events;
 pub mod informer;
+pub mod inventory;
 pub mod key;
 pub mod manager;
+pub mod namespace;
 pub mod owner;
+pub mod pod;
 pub mod queue;
+pub mod replication;
 pub mod scheduler;
 
 pub use error::Error;

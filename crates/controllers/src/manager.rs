@@ -13,13 +13,14 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::events;
 use crate::informer::Informer;
+use crate::{events, inventory};
 
 /// Collects controllers, then runs them together.
 pub struct Manager {
     client: Client,
     informers: HashMap<TypeId, Box<dyn Watching>>,
+    inventory: Option<inventory::Watcher>,
     workers: Vec<Worker>,
     events: events::Sink,
     event_writer: events::Writer,
@@ -50,7 +51,14 @@ impl Manager {
     /// A manager without controllers.
     pub fn new(client: Client) -> Self {
         let (events, event_writer) = events::channel(client.clone());
-        Self { client, informers: HashMap::new(), workers: Vec::new(), events, event_writer }
+        Self {
+            client,
+            informers: HashMap::new(),
+            inventory: None,
+            workers: Vec::new(),
+            events,
+            event_writer,
+        }
     }
 
     /// The API client.
@@ -76,6 +84,11 @@ impl Manager {
             .expect("the map's key is the type")
     }
 
+    /// The process's one inventory of all kinds.
+    pub fn inventory(&mut self) -> &mut inventory::Watcher {
+        self.inventory.get_or_insert_default()
+    }
+
     /// Adds a task; it gets a token that is cancelled at shutdown and must then return soon.
     pub fn add_worker<F>(&mut self, worker: impl FnOnce(CancellationToken) -> F + Send + 'static)
     where
@@ -91,6 +104,9 @@ impl Manager {
         tasks.spawn(self.event_writer.run(shutdown.clone()));
         for informer in self.informers.into_values() {
             tasks.spawn(informer.run(self.client.clone(), shutdown.clone()));
+        }
+        if let Some(inventory) = self.inventory {
+            tasks.spawn(inventory.run(self.client.clone(), shutdown.clone()));
         }
         for worker in self.workers {
             tasks.spawn(worker(shutdown.clone()));

@@ -2,6 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
+use kube::api::Patch;
+use serde_json::{Value, json};
 
 /// The one owner that manages the object.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
@@ -24,4 +26,16 @@ pub fn controller_ref<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReferenc
         controller: Some(true),
         block_owner_deletion: Some(true),
     }
+}
+
+/// A strategic merge patch that makes `owner` an owner of the object with `uid`, or fails if the
+/// object has been replaced.
+pub fn adoption(owner: &OwnerReference, uid: Option<&str>) -> Patch<Value> {
+    Patch::Strategic(json!({ "metadata": { "ownerReferences": [owner], "uid": uid } }))
+}
+
+/// A strategic merge patch that takes the owner with `owner_uid` off the object with `uid`.
+pub fn release(owner_uid: &str, uid: Option<&str>) -> Patch<Value> {
+    let gone = json!({ "$patch": "delete", "uid": owner_uid });
+    Patch::Strategic(json!({ "metadata": { "ownerReferences": [gone], "uid": uid } }))
 }

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::demand::{HostPort, Resources, host_ports, requests};
 use crate::owner::controller_of;
+use crate::pod::{is_terminal, node_name};
 
 /// Nodes and the pods on them.
 #[derive(Debug, Default)]
@@ -182,17 +183,6 @@ fn differs(old: &Node, new: &Node) -> bool {
 /// The uid of a pod that the API server has stored.
 pub fn uid(pod: &Pod) -> String {
     pod.metadata.uid.clone().unwrap_or_default()
-}
-
-/// Where the pod is bound to.
-pub fn node_name(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
-}
-
-/// Whether the pod has ended and holds nothing any more.
-pub fn is_terminal(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 #[cfg(test)]

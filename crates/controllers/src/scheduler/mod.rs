@@ -23,13 +23,14 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::cluster::{Cluster, is_terminal, node_name, uid};
+use self::cluster::{Cluster, uid};
 use self::plan::{Decision, plan};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder};
 use crate::informer::{Cache, Change};
 use crate::key::ObjectKey;
 use crate::manager::Manager;
+use crate::pod::{is_terminal, node_name};
 use crate::queue::Queue;
 
 /// The name pods ask for, and the one that events come from.

@@ -1,0 +1,63 @@
+//! What controllers ask about a pod.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// Where the pod is bound to.
+pub fn node_name(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// The phase, empty before the first status.
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// Whether the pod has ended and holds nothing any more.
+pub fn is_terminal(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Whether the pod counts as one of its controller's: it has not ended and is not being deleted.
+pub fn is_active(pod: &Pod) -> bool {
+    !is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether the pod can be used.
+pub fn is_ready(pod: &Pod) -> bool {
+    ready_condition(pod).is_some()
+}
+
+/// Since when the pod can be used, if it can.
+pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    ready_condition(pod)?.last_transition_time.as_ref().map(|Time(at)| *at)
+}
+
+/// Whether the pod has been ready for at least `min_ready_seconds`.
+pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
+    is_ready(pod) && available_in(pod, min_ready_seconds, now).is_none()
+}
+
+/// How long a ready pod still has to stay ready to be available; `None` if it is, or is not ready.
+pub fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
+    if min_ready_seconds == 0 {
+        return None;
+    }
+    let since = ready_since(pod)?;
+    let due = since + SignedDuration::from_secs(min_ready_seconds.into());
+    Duration::try_from(due.duration_since(now)).ok().filter(|left| !left.is_zero())
+}
+
+/// Restarts of the container that restarted most.
+pub fn restarts_max(pod: &Pod) -> i32 {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.map(|status| status.restart_count).max().unwrap_or_default()
+}
+
+fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
+    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    conditions.find(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

@@ -1,0 +1,106 @@
+//! What a controller has asked for and not yet seen. While something is expected, the cache is
+//! known to be behind, and acting on it would create or delete too many.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::key::ObjectKey;
+
+/// A watch that has been silent for this long has lost something; upstream's value.
+const EXPECTATION_LIFE: Duration = Duration::from_secs(5 * 60);
+
+/// Outstanding creations and deletions by controller object.
+#[derive(Debug, Default)]
+pub struct Expectations(Mutex<HashMap<ObjectKey, Expected>>);
+
+#[derive(Debug)]
+struct Expected {
+    creations: usize,
+    /// By uid, because a deletion is seen twice: as a mark, and as the end.
+    deletions: HashSet<String>,
+    since: Instant,
+}
+
+impl Expectations {
+    /// Whether everything asked for has been seen, or too long ago to wait for.
+    pub fn satisfied(&self, key: &ObjectKey) -> bool {
+        self.all().get(key).is_none_or(|expected| {
+            (expected.creations == 0 && expected.deletions.is_empty())
+                || expected.since.elapsed() > EXPECTATION_LIFE
+        })
+    }
+
+    /// From now on `count` creations are to be seen.
+    pub fn expect_creations(&self, key: &ObjectKey, count: usize) {
+        let expected =
+            Expected { creations: count, deletions: HashSet::new(), since: Instant::now() };
+        self.all().insert(key.clone(), expected);
+    }
+
+    /// From now on the deletion of these is to be seen.
+    pub fn expect_deletions(&self, key: &ObjectKey, uids: impl IntoIterator<Item = String>) {
+        let expected =
+            Expected { creations: 0, deletions: uids.into_iter().collect(), since: Instant::now() };
+        self.all().insert(key.clone(), expected);
+    }
+
+    /// A creation was seen, or failed and never will be.
+    pub fn creation_observed(&self, key: &ObjectKey) {
+        if let Some(expected) = self.all().get_mut(key) {
+            expected.creations = expected.creations.saturating_sub(1);
+        }
+    }
+
+    /// A deletion was seen, or failed and never will be.
+    pub fn deletion_observed(&self, key: &ObjectKey, uid: &str) {
+        if let Some(expected) = self.all().get_mut(key) {
+            expected.deletions.remove(uid);
+        }
+    }
+
+    /// The controller object is gone.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.all().remove(key);
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<ObjectKey, Expected>> {
+        self.0.lock().expect("no code panics while it holds the expectations")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_for_is_waited_for_but_not_for_ever() {
+        let key = ObjectKey::new("ns", "rs");
+        let expectations = Expectations::default();
+        assert!(expectations.satisfied(&key));
+        expectations.expect_creations(&key, 2);
+        expectations.creation_observed(&key);
+        assert!(!expectations.satisfied(&key));
+        expectations.creation_observed(&key);
+        assert!(expectations.satisfied(&key));
+        expectations.expect_creations(&key, 1);
+        tokio::time::advance(EXPECTATION_LIFE + Duration::from_secs(1)).await;
+        assert!(expectations.satisfied(&key));
+    }
+
+    /// A pod that goes gracefully is seen as deleted when it is marked, and once more when it ends;
+    /// the second sight must not count for another pod.
+    #[test]
+    fn a_deletion_seen_twice_counts_once() {
+        let key = ObjectKey::new("ns", "rs");
+        let expectations = Expectations::default();
+        expectations.expect_deletions(&key, ["a".to_owned(), "b".to_owned()]);
+        expectations.deletion_observed(&key, "a");
+        expectations.deletion_observed(&key, "a");
+        assert!(!expectations.satisfied(&key));
+        expectations.deletion_observed(&key, "b");
+        assert!(expectations.satisfied(&key));
+    }
+}

@@ -1,0 +1,204 @@
+//! The two kinds that keep a number of equal pods: they differ in selectors and in name only.
+
+use std::fmt::Debug;
+
+use coffer_api::selector::LabelSelector;
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{
+    PodTemplateSpec, ReplicationController, ReplicationControllerCondition,
+    ReplicationControllerStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::plan::Counts;
+use crate::error::Error;
+
+/// Why pods could not be created or deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaFailure {
+    /// `FailedCreate` or `FailedDelete`.
+    pub reason: &'static str,
+    /// What the API server said.
+    pub message: String,
+}
+
+/// A kind whose objects keep pods.
+pub trait Replicator:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Serialize
+    + Send
+    + Sync
+    + 'static
+{
+    /// The component that events come from.
+    const CONTROLLER: &'static str;
+
+    /// How many pods there should be.
+    fn replicas(&self) -> usize;
+    /// How long a pod must be ready to be available.
+    fn min_ready_seconds(&self) -> i32;
+    /// Which pods count.
+    ///
+    /// # Errors
+    /// The selector is malformed.
+    fn selector(&self) -> Result<LabelSelector, Error>;
+    /// What new pods look like.
+    fn template(&self) -> Option<&PodTemplateSpec>;
+    /// The object with a status of these counts, unless it has that already.
+    fn with_status(
+        &self,
+        counts: Counts,
+        failure: Option<&ReplicaFailure>,
+        now: Timestamp,
+    ) -> Option<Self>;
+}
+
+/// The condition that says that pods could not be created or deleted.
+const REPLICA_FAILURE: &str = "ReplicaFailure";
+
+fn at_least_none(replicas: Option<i32>) -> usize {
+    // Absent is 1 by defaulting; negative is refused by validation.
+    usize::try_from(replicas.unwrap_or(1)).unwrap_or(0)
+}
+
+/// Sets, keeps or removes the failure condition. One that is there keeps its first message, so
+/// that a failure that repeats with other words does not rewrite the status for ever.
+macro_rules! conditions {
+    ($condition:ident, $status:expr, $failure:expr, $now:expr) => {{
+        let mut conditions =
+            $status.and_then(|status| status.conditions.clone()).unwrap_or_default();
+        let found = conditions.iter().any(|condition| condition.type_ == REPLICA_FAILURE);
+        match $failure {
+            None => conditions.retain(|condition| condition.type_ != REPLICA_FAILURE),
+            Some(_) if found => {}
+            Some(failure) => conditions.push($condition {
+                type_: REPLICA_FAILURE.to_owned(),
+                status: "True".to_owned(),
+                reason: Some(failure.reason.to_owned()),
+                message: Some(failure.message.clone()),
+                last_transition_time: Some(Time($now)),
+            }),
+        }
+        (!conditions.is_empty()).then_some(conditions)
+    }};
+}
+
+impl Replicator for ReplicaSet {
+    const CONTROLLER: &'static str = "replicaset-controller";
+
+    fn replicas(&self) -> usize {
+        at_least_none(self.spec.as_ref().and_then(|spec| spec.replicas))
+    }
+
+    fn min_ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
+    }
+
+    fn selector(&self) -> Result<LabelSelector, Error> {
+        let selector = self.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
+        LabelSelector::of_structured(&selector).map_err(|error| Error::Object(error.to_string()))
+    }
+
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref()?.template.as_ref()
+    }
+
+    fn with_status(
+        &self,
+        counts: Counts,
+        failure: Option<&ReplicaFailure>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let old = self.status.as_ref();
+        let status = ReplicaSetStatus {
+            replicas: counts.replicas,
+            fully_labeled_replicas: Some(counts.fully_labeled).filter(|count| *count != 0),
+            ready_replicas: Some(counts.ready).filter(|count| *count != 0),
+            available_replicas: Some(counts.available).filter(|count| *count != 0),
+            observed_generation: self.metadata.generation,
+            conditions: conditions!(ReplicaSetCondition, old, failure, now),
+            terminating_replicas: old.and_then(|old| old.terminating_replicas),
+        };
+        (old != Some(&status)).then(|| Self { status: Some(status), ..self.clone() })
+    }
+}
+
+impl Replicator for ReplicationController {
+    const CONTROLLER: &'static str = "replication-controller";
+
+    fn replicas(&self) -> usize {
+        at_least_none(self.spec.as_ref().and_then(|spec| spec.replicas))
+    }
+
+    fn min_ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
+    }
+
+    fn selector(&self) -> Result<LabelSelector, Error> {
+        let selector = self.spec.as_ref().and_then(|spec| spec.selector.clone());
+        LabelSelector::of_map(&selector.unwrap_or_default())
+            .map_err(|error| Error::Object(error.to_string()))
+    }
+
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref()?.template.as_ref()
+    }
+
+    fn with_status(
+        &self,
+        counts: Counts,
+        failure: Option<&ReplicaFailure>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let old = self.status.as_ref();
+        let status = ReplicationControllerStatus {
+            replicas: counts.replicas,
+            fully_labeled_replicas: Some(counts.fully_labeled).filter(|count| *count != 0),
+            ready_replicas: Some(counts.ready).filter(|count| *count != 0),
+            available_replicas: Some(counts.available).filter(|count| *count != 0),
+            observed_generation: self.metadata.generation,
+            conditions: conditions!(ReplicationControllerCondition, old, failure, now),
+        };
+        (old != Some(&status)).then(|| Self { status: Some(status), ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_written_only_when_it_says_something_new() {
+        let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let rs: ReplicaSet = serde_json::from_value(json!({
+            "metadata": { "generation": 3 },
+            "spec": { "replicas": 2, "selector": { "matchLabels": { "app": "web" } } },
+        }))
+        .expect("a replica set");
+        let counts = Counts { replicas: 2, fully_labeled: 2, ready: 1, available: 0 };
+        let written = rs.with_status(counts, None, now).expect("a first status");
+        assert_eq!(
+            serde_json::to_value(&written.status).expect("a status"),
+            json!({ "replicas": 2, "fullyLabeledReplicas": 2, "readyReplicas": 1,
+                    "observedGeneration": 3 }),
+        );
+        assert_eq!(written.with_status(counts, None, now), None);
+
+        let failure =
+            ReplicaFailure { reason: "FailedCreate", message: "quota exceeded".to_owned() };
+        let failed = written.with_status(counts, Some(&failure), now).expect("a failure");
+        let other = ReplicaFailure { reason: "FailedCreate", message: "quota still".to_owned() };
+        assert_eq!(failed.with_status(counts, Some(&other), now), None);
+        assert_eq!(failed.with_status(counts, None, now), Some(written));
+    }
+}
