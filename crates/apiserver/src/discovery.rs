@@ -192,9 +192,7 @@ pub(crate) fn aggregated(resources: &Resources, path: &str) -> Value {
 }
 
 fn discovered(info: &KindInfo) -> Value {
-    let kind = |group: &str, version: &str, kind: &str| {
-        json!({ "group": group, "version": version, "kind": kind })
-    };
+    let kind = |group: &str, version: &str, kind: &str| json!({ "group": group, "version": version, "kind": kind });
     let below: Vec<Value> = info
         .subresources
         .iter()

@@ -10,6 +10,7 @@
 //!                                                "name":"mysecret",…       tail
 //! ```
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -60,6 +61,53 @@ fn stamp_text(revision: Revision) -> String {
     format!("\"resourceVersion\":\"{revision}\",")
 }
 
+/// Moves `metadata` to the front of a typed object's JSON, behind apiVersion and kind: the types
+/// encode their fields by alphabet, and [`stamp`] wants one place for all kinds.
+pub(crate) fn metadata_first(json: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    let members = members(&json);
+    let place =
+        members.iter().position(|member| json[member.clone()].starts_with(b"\"metadata\":"));
+    match place {
+        None | Some(2) => json,
+        Some(place) => {
+            let mut out = Zeroizing::new(Vec::with_capacity(json.len()));
+            out.push(b'{');
+            let order = (0..2).chain([place]).chain((2..members.len()).filter(|at| *at != place));
+            for (nth, at) in order.enumerate() {
+                if nth > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(&json[members[at].clone()]);
+            }
+            out.push(b'}');
+            out
+        }
+    }
+}
+
+/// The byte ranges of a compact JSON object's members, `"key":value` each.
+fn members(json: &[u8]) -> Vec<Range<usize>> {
+    let (mut members, mut start, mut depth) = (Vec::new(), 1, 0_usize);
+    let (mut in_string, mut escaped) = (false, false);
+    for (at, byte) in json.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 1 => {
+                members.push(start..at);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    members.push(start..json.len() - 1);
+    members
+}
+
 /// Shared bytes that are erased when the last holder drops them.
 pub(crate) fn erasing(bytes: Zeroizing<Vec<u8>>) -> Bytes {
     struct Owner(Zeroizing<Vec<u8>>);
@@ -76,6 +124,14 @@ pub(crate) fn erasing(bytes: Zeroizing<Vec<u8>>) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metadata_moves_in_front_of_fields_that_sort_before_it() {
+        let json = br#"{"apiVersion":"v1","kind":"ConfigMap","data":{"a,":"\"},{"},"metadata":{"name":"x"},"z":[1,{}]}"#;
+        let moved = metadata_first(Zeroizing::new(json.to_vec()));
+        let wanted = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a,":"\"},{"},"z":[1,{}]}"#;
+        assert_eq!(moved.as_slice(), wanted);
+    }
 
     #[test]
     fn a_stamp_goes_to_the_front_of_metadata_and_can_be_replaced() {

@@ -19,7 +19,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::cache::{CachedObject, Index, Shard, ShardSource};
-use crate::encoded::{Head, stamp};
+use crate::encoded::{Head, metadata_first, stamp};
 use crate::printers::{Column, Printed, RowCondition};
 
 /// A typed object of some served kind.
@@ -89,7 +89,8 @@ impl<K: Kind + Printed> Object for K {
     }
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(serde_json::to_vec(self).expect("API types have string keys only"))
+        let json = serde_json::to_vec(self).expect("API types have string keys only");
+        metadata_first(Zeroizing::new(json))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -71,7 +71,9 @@ async fn what_is_wrong_with_a_manifest_is_said_in_upstreams_words() {
     let bad_name = SECRET.replace("name: mysecret", "name: My_Secret");
     let refusal = refused(&server, &["create", "-f", "-"], &bad_name).await;
     assert!(
-        refusal.contains("The Secret \"My_Secret\" is invalid: metadata.name: Invalid value: \"My_Secret\""),
+        refusal.contains(
+            "The Secret \"My_Secret\" is invalid: metadata.name: Invalid value: \"My_Secret\""
+        ),
         "{refusal}"
     );
 

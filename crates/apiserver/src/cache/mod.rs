@@ -16,7 +16,7 @@ use coffer_store::{Change, Event, ListOptions, Revision, Store, StoreError, Valu
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use shard::{Scope, Shard, Start, Subscription};
+pub(crate) use shard::{Observer, Scope, Shard, Start, Subscription};
 
 use crate::encoded::Head;
 
@@ -46,7 +46,8 @@ pub(crate) struct CacheEvent {
 }
 
 impl CacheEvent {
-    fn subject(&self) -> &CachedObject {
+    /// The object after the write, or the last one before it.
+    pub(crate) fn subject(&self) -> &CachedObject {
         self.new.as_ref().or(self.old.as_ref()).expect("an event has a state before or after it")
     }
 }

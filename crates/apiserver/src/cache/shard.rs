@@ -66,6 +66,15 @@ pub(crate) struct Subscription {
     pub(crate) revision: Revision,
 }
 
+/// Told of every change under the lock that makes it visible, before any watcher is: what is
+/// derived from objects is never behind what somebody has seen. Must not call back into the shard.
+pub(crate) trait Observer: Send + Sync {
+    /// The whole state, at the beginning and after a reload.
+    fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>);
+    /// One write.
+    fn changed(&self, event: &CacheEvent);
+}
+
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Arc<CachedObject>>,
@@ -84,12 +93,13 @@ pub(crate) struct Shard {
     head: Head,
     index: Arc<dyn Index>,
     state: RwLock<State>,
+    observers: RwLock<Vec<Arc<dyn Observer>>>,
 }
 
 impl Shard {
     pub(super) fn new(source: ShardSource) -> Self {
         let ShardSource { prefix, head, index } = source;
-        Self { prefix, head, index, state: RwLock::default() }
+        Self { prefix, head, index, state: RwLock::default(), observers: RwLock::default() }
     }
 
     pub(super) fn prefix(&self) -> &str {
@@ -145,6 +155,21 @@ impl Shard {
     pub(super) fn reset(&self, objects: BTreeMap<String, Arc<CachedObject>>, revision: Revision) {
         let mut state = self.write();
         *state = State { objects, floor: revision, newest: revision, ..Default::default() };
+        for observer in self.observers().iter() {
+            observer.reset(&mut state.objects.values());
+        }
+    }
+
+    fn observers(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<dyn Observer>>> {
+        self.observers.read().expect("no panic happens under this lock")
+    }
+
+    /// Adds an observer and shows it the present state.
+    pub(crate) fn observe(&self, observer: Arc<dyn Observer>) {
+        // The state's lock first, as everywhere: no change falls between the two.
+        let state = self.write();
+        observer.reset(&mut state.objects.values());
+        self.observers.write().expect("no panic happens under this lock").push(observer);
     }
 
     pub(super) fn end_watchers(&self) {
@@ -163,6 +188,9 @@ impl Shard {
             return;
         }
         let event = Arc::new(CacheEvent { revision, old, new });
+        for observer in self.observers().iter() {
+            observer.changed(&event);
+        }
         state.remember(event.clone());
         state.dispatch(&event);
     }

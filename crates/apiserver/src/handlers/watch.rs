@@ -54,10 +54,13 @@ impl Handlers {
         }
         let start = self.start(&call).await?;
         let scope = selection.scope(&call.resource, &call.path.namespace);
-        let subscription = call.resource.shard().subscribe(scope, start).map_err(|too_old| {
-            let requested = call.query.get("resourceVersion").unwrap_or_default();
-            Failure::expired(format!("too old resource version: {requested} ({})", too_old.oldest))
-        })?;
+        // Everything up to here is in the shard before its state is taken.
+        let reached = self.registry.cache.revision();
+        let mut subscription = match call.resource.shard().subscribe(scope, start) {
+            Ok(subscription) => subscription,
+            Err(too_old) => return Ok(expired(&call, too_old.oldest)),
+        };
+        subscription.revision = subscription.revision.max(reached);
         let life = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
         let life = Duration::from_secs(life.unwrap_or_else(|| rand::random_range(LIFE_S)));
         let now = Instant::now();
@@ -114,6 +117,17 @@ impl Handlers {
             Some(version) => Start::After(version),
         })
     }
+}
+
+/// A watch that begins too far back: an answer of one ERROR event with code 410, as upstream's
+/// watch cache gives it, so that clients find it where they look for it.
+fn expired(call: &Call, oldest: Revision) -> Answer {
+    let requested = call.query.get("resourceVersion").unwrap_or_default();
+    let failure = Failure::expired(format!("too old resource version: {requested} ({oldest})"));
+    let mut out = BytesMut::new();
+    let status = serde_json::to_vec(&failure.status()).expect("a Status encodes");
+    put_frame(&mut out, "ERROR", &status);
+    respond::typed(StatusCode::OK, "application/json", respond::full(out.freeze()))
 }
 
 impl Watch {
@@ -198,18 +212,20 @@ impl Watch {
         }
     }
 
-    /// Says how far the watcher is, if it asked to be told. Only called when its queue is empty or
-    /// at its start, so that no event before the revision is still to come.
+    /// Says how far the watcher is, if it asked to be told.
     fn put_bookmark(&mut self, out: &mut BytesMut, initial_end: bool) {
         if !self.bookmarks && !initial_end {
             return;
         }
-        let reached = self.handlers.registry.cache.revision();
-        while let Ok(event) = self.subscription.live.try_recv() {
-            self.put_event(out, &event);
+        let mut revision = self.subscription.revision;
+        if !initial_end {
+            // What is applied by now is queued by now: send it first, then say how far that is.
+            revision = revision.max(self.handlers.registry.cache.revision());
+            while let Ok(event) = self.subscription.live.try_recv() {
+                self.put_event(out, &event);
+            }
         }
-        let revision = if initial_end { self.subscription.revision } else { reached };
-        let object = self.bookmark(revision.max(self.subscription.revision), initial_end);
+        let object = self.bookmark(revision, initial_end);
         put_frame(out, "BOOKMARK", object.to_string().as_bytes());
     }
 

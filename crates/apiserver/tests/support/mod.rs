@@ -41,7 +41,8 @@ impl TestServer {
         let ca_key = rcgen::KeyPair::generate().unwrap();
         let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
         let issuer = Issuer::new(ca, ca_key);
-        let mut serving = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        let mut serving =
+            CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
         serving.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let store = Embedded::open(&dir.path().join("store"), Options::default()).unwrap();
         let config = Config {

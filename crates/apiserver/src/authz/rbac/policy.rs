@@ -1,0 +1,500 @@
+//! The roles and bindings every cluster has, as upstream's bootstrap policy names and fills them.
+//!
+//! Only groups that Coffer serves or may come to serve are listed; the names, labels and
+//! aggregation are upstream's, so that what people wrote against Kubernetes binds the same roles.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::rbac::v1::{
+    AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
+    Subject,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
+use super::{GROUP, controllers};
+
+pub(super) const READ: &[&str] = &["get", "list", "watch"];
+const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+const READ_WRITE: &[&str] =
+    &["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+
+const APPS: &str = "apps";
+const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
+const AUTOSCALING: &str = "autoscaling";
+const BATCH: &str = "batch";
+const CERTIFICATES: &str = "certificates.k8s.io";
+const COORDINATION: &str = "coordination.k8s.io";
+const EVENTS: &str = "events.k8s.io";
+const NETWORKING: &str = "networking.k8s.io";
+const POLICY: &str = "policy";
+
+const EVERYBODY: [&str; 2] = ["system:authenticated", "system:unauthenticated"];
+
+fn owned(values: &[&str]) -> Option<Vec<String>> {
+    (!values.is_empty()).then(|| values.iter().map(|&value| value.to_owned()).collect())
+}
+
+/// A rule over resources.
+pub(super) fn rule(verbs: &[&str], groups: &[&str], resources: &[&str]) -> PolicyRule {
+    PolicyRule {
+        verbs: owned(verbs).unwrap_or_default(),
+        api_groups: owned(groups),
+        resources: owned(resources),
+        ..Default::default()
+    }
+}
+
+/// A rule over named objects of one resource.
+fn named(verbs: &[&str], group: &str, resource: &str, names: &[&str]) -> PolicyRule {
+    PolicyRule { resource_names: owned(names), ..rule(verbs, &[group], &[resource]) }
+}
+
+/// A rule over paths that are no resources.
+pub(super) fn paths(verbs: &[&str], urls: &[&str]) -> PolicyRule {
+    PolicyRule {
+        verbs: owned(verbs).unwrap_or_default(),
+        non_resource_urls: owned(urls),
+        ..Default::default()
+    }
+}
+
+/// Every part that writes events needs this.
+pub(super) fn events() -> PolicyRule {
+    rule(&["create", "update", "patch"], &["", EVENTS], &["events"])
+}
+
+/// Marked as made by the server, and as updated by it at every start unless somebody says no.
+pub(super) fn meta(name: &str) -> ObjectMeta {
+    let pair = |key: &str, value: &str| Some(BTreeMap::from([(key.to_owned(), value.to_owned())]));
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        labels: pair("kubernetes.io/bootstrapping", "rbac-defaults"),
+        annotations: pair(super::bootstrap::AUTO_UPDATE, "true"),
+        ..Default::default()
+    }
+}
+
+pub(super) fn role(name: &str, rules: Vec<PolicyRule>) -> ClusterRole {
+    ClusterRole { metadata: meta(name), rules: Some(rules), aggregation_rule: None }
+}
+
+fn aggregate_label(to: &str) -> (String, String) {
+    (format!("{GROUP}/aggregate-to-{to}"), "true".to_owned())
+}
+
+/// A role that is part of an aggregated one.
+fn part_of(to: &str, mut role: ClusterRole) -> ClusterRole {
+    role.metadata.labels.get_or_insert_default().extend([aggregate_label(to)]);
+    role
+}
+
+/// A role whose rules are those of all roles with its label.
+fn aggregated(name: &str) -> ClusterRole {
+    let selector = LabelSelector {
+        match_labels: Some(BTreeMap::from([aggregate_label(name)])),
+        match_expressions: None,
+    };
+    ClusterRole {
+        metadata: meta(name),
+        rules: None,
+        aggregation_rule: Some(AggregationRule { cluster_role_selectors: Some(vec![selector]) }),
+    }
+}
+
+fn subject(kind: &str, name: &str) -> Subject {
+    let api_group = Some(GROUP.to_owned());
+    Subject { kind: kind.to_owned(), name: name.to_owned(), api_group, namespace: None }
+}
+
+fn role_ref(kind: &str, name: &str) -> RoleRef {
+    RoleRef { api_group: GROUP.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
+}
+
+pub(super) fn binding(name: &str, role: &str, subjects: Vec<Subject>) -> ClusterRoleBinding {
+    let subjects = (!subjects.is_empty()).then_some(subjects);
+    ClusterRoleBinding { metadata: meta(name), role_ref: role_ref("ClusterRole", role), subjects }
+}
+
+pub(super) fn users(names: &[&str]) -> Vec<Subject> {
+    names.iter().map(|name| subject("User", name)).collect()
+}
+
+fn groups(names: &[&str]) -> Vec<Subject> {
+    names.iter().map(|name| subject("Group", name)).collect()
+}
+
+/// An account of kube-system.
+pub(super) fn system_account(name: &str) -> Subject {
+    Subject {
+        kind: "ServiceAccount".to_owned(),
+        name: name.to_owned(),
+        namespace: Some("kube-system".to_owned()),
+        api_group: None,
+    }
+}
+
+/// Every cluster role.
+pub(super) fn cluster_roles() -> Vec<ClusterRole> {
+    let mut all = vec![
+        role("cluster-admin", vec![rule(&["*"], &["*"], &["*"]), paths(&["*"], &["*"])]),
+        aggregated("admin"),
+        part_of("admin", aggregated("edit")),
+        part_of("edit", aggregated("view")),
+        part_of("admin", role("system:aggregate-to-admin", admin_rules())),
+        part_of("edit", role("system:aggregate-to-edit", edit_rules())),
+        part_of("view", role("system:aggregate-to-view", view_rules())),
+    ];
+    all.extend(caller_roles());
+    all.extend(component_roles());
+    all.extend(controllers::roles());
+    all
+}
+
+/// What callers get for who they are.
+fn caller_roles() -> Vec<ClusterRole> {
+    let info = ["/livez", "/readyz", "/healthz", "/version", "/version/"];
+    let mut discovery = info.to_vec();
+    discovery.extend(["/openapi", "/openapi/*", "/api", "/api/*", "/apis", "/apis/*"]);
+    let reviews = ["selfsubjectaccessreviews", "selfsubjectrulesreviews"];
+    vec![
+        role("system:discovery", vec![paths(&["get"], &discovery)]),
+        role("system:public-info-viewer", vec![paths(&["get"], &info)]),
+        role(
+            "system:basic-user",
+            vec![
+                rule(&["create"], &[AUTHORIZATION], &reviews),
+                rule(&["create"], &[AUTHENTICATION], &["selfsubjectreviews"]),
+            ],
+        ),
+        role(
+            "system:service-account-issuer-discovery",
+            vec![paths(
+                &["get"],
+                &[
+                    "/.well-known/openid-configuration",
+                    "/.well-known/openid-configuration/",
+                    "/openid/v1/jwks",
+                    "/openid/v1/jwks/",
+                ],
+            )],
+        ),
+        role(
+            "system:monitoring",
+            vec![paths(
+                &["get"],
+                &["/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/readyz"],
+            )],
+        ),
+        role(
+            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+            vec![rule(
+                &["create"],
+                &[CERTIFICATES],
+                &["certificatesigningrequests/nodeclient"],
+            )],
+        ),
+        role(
+            "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+            vec![rule(
+                &["create"],
+                &[CERTIFICATES],
+                &["certificatesigningrequests/selfnodeclient"],
+            )],
+        ),
+    ]
+}
+
+/// What the parts of a cluster need.
+fn component_roles() -> Vec<ClusterRole> {
+    vec![
+        role("system:kube-scheduler", scheduler_rules()),
+        role("system:kube-controller-manager", controller_manager_rules()),
+        role("system:node", node_rules()),
+        role(
+            "system:node-bootstrapper",
+            vec![rule(
+                &["create", "get", "list", "watch"],
+                &[CERTIFICATES],
+                &["certificatesigningrequests"],
+            )],
+        ),
+        role(
+            "system:node-problem-detector",
+            vec![
+                rule(&["get"], &[""], &["nodes"]),
+                rule(&["patch"], &[""], &["nodes/status"]),
+                events(),
+            ],
+        ),
+        role(
+            "system:kubelet-api-admin",
+            vec![
+                rule(&["get", "list", "watch"], &[""], &["nodes"]),
+                rule(&["proxy"], &[""], &["nodes"]),
+                rule(
+                    &["*"],
+                    &[""],
+                    &["nodes/log", "nodes/metrics", "nodes/proxy", "nodes/spec", "nodes/stats"],
+                ),
+            ],
+        ),
+        role(
+            "system:auth-delegator",
+            vec![
+                rule(&["create"], &[AUTHENTICATION], &["tokenreviews"]),
+                rule(&["create"], &[AUTHORIZATION], &["subjectaccessreviews"]),
+            ],
+        ),
+    ]
+}
+
+fn admin_rules() -> Vec<PolicyRule> {
+    vec![
+        rule(&["create"], &[AUTHORIZATION], &["localsubjectaccessreviews"]),
+        rule(READ_WRITE, &[GROUP], &["roles", "rolebindings"]),
+    ]
+}
+
+fn edit_rules() -> Vec<PolicyRule> {
+    let streams = ["pods/attach", "pods/proxy", "pods/exec", "pods/portforward"];
+    let mut escalating = streams.to_vec();
+    escalating.extend(["secrets", "services/proxy"]);
+    let mut pods = vec!["pods"];
+    pods.extend(streams);
+    vec![
+        rule(READ, &[""], &escalating),
+        rule(&["impersonate"], &[""], &["serviceaccounts"]),
+        rule(WRITE, &[""], &pods),
+        rule(&["create"], &[""], &["pods/eviction"]),
+        rule(
+            WRITE,
+            &[""],
+            &[
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "serviceaccounts",
+                "services",
+                "services/proxy",
+                "persistentvolumeclaims",
+                "configmaps",
+                "secrets",
+                "events",
+            ],
+        ),
+        rule(&["create"], &[""], &["serviceaccounts/token"]),
+        rule(
+            WRITE,
+            &[APPS],
+            &[
+                "statefulsets",
+                "statefulsets/scale",
+                "daemonsets",
+                "deployments",
+                "deployments/scale",
+                "deployments/rollback",
+                "replicasets",
+                "replicasets/scale",
+            ],
+        ),
+        rule(WRITE, &[AUTOSCALING], &["horizontalpodautoscalers"]),
+        rule(WRITE, &[BATCH], &["jobs", "cronjobs"]),
+        rule(WRITE, &[POLICY], &["poddisruptionbudgets"]),
+        rule(WRITE, &[NETWORKING], &["networkpolicies", "ingresses"]),
+        rule(READ_WRITE, &[COORDINATION], &["leases"]),
+    ]
+}
+
+/// Reading without secrets, and without what leads to them.
+fn view_rules() -> Vec<PolicyRule> {
+    vec![
+        rule(
+            READ,
+            &[""],
+            &[
+                "pods",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "serviceaccounts",
+                "services",
+                "services/status",
+                "endpoints",
+                "persistentvolumeclaims",
+                "persistentvolumeclaims/status",
+                "configmaps",
+            ],
+        ),
+        rule(
+            READ,
+            &[""],
+            &[
+                "limitranges",
+                "resourcequotas",
+                "bindings",
+                "events",
+                "pods/status",
+                "resourcequotas/status",
+                "namespaces/status",
+                "replicationcontrollers/status",
+                "pods/log",
+            ],
+        ),
+        rule(READ, &[""], &["namespaces"]),
+        rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
+        rule(
+            READ,
+            &[APPS],
+            &[
+                "controllerrevisions",
+                "statefulsets",
+                "statefulsets/status",
+                "statefulsets/scale",
+                "daemonsets",
+                "daemonsets/status",
+                "deployments",
+                "deployments/status",
+                "deployments/scale",
+                "replicasets",
+                "replicasets/status",
+                "replicasets/scale",
+            ],
+        ),
+        rule(
+            READ,
+            &[AUTOSCALING],
+            &["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
+        ),
+        rule(READ, &[BATCH], &["jobs", "cronjobs", "cronjobs/status", "jobs/status"]),
+        rule(READ, &[POLICY], &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
+        rule(READ, &[NETWORKING], &["networkpolicies", "ingresses", "ingresses/status"]),
+    ]
+}
+
+fn scheduler_rules() -> Vec<PolicyRule> {
+    vec![
+        events(),
+        rule(&["create"], &[COORDINATION], &["leases"]),
+        named(&["get", "update"], COORDINATION, "leases", &["kube-scheduler"]),
+        rule(READ, &[""], &["nodes", "namespaces"]),
+        rule(&["get", "list", "watch", "delete"], &[""], &["pods"]),
+        rule(&["create"], &[""], &["bindings", "pods/binding"]),
+        rule(&["patch", "update"], &[""], &["pods/status"]),
+        rule(READ, &[""], &["replicationcontrollers", "services"]),
+        rule(READ, &[APPS], &["replicasets", "statefulsets"]),
+        rule(READ, &[""], &["persistentvolumeclaims", "persistentvolumes"]),
+        rule(&["create"], &[AUTHENTICATION], &["tokenreviews"]),
+        rule(&["create"], &[AUTHORIZATION], &["subjectaccessreviews"]),
+    ]
+}
+
+fn controller_manager_rules() -> Vec<PolicyRule> {
+    vec![
+        events(),
+        rule(&["create"], &[COORDINATION], &["leases"]),
+        named(&["get", "update"], COORDINATION, "leases", &["kube-controller-manager"]),
+        rule(&["create"], &[""], &["secrets", "serviceaccounts"]),
+        rule(&["delete"], &[""], &["secrets"]),
+        rule(&["get"], &[""], &["namespaces", "secrets", "serviceaccounts", "configmaps"]),
+        rule(&["update"], &[""], &["secrets", "serviceaccounts"]),
+        rule(&["create"], &[AUTHENTICATION], &["tokenreviews"]),
+        rule(&["create"], &[AUTHORIZATION], &["subjectaccessreviews"]),
+        rule(&["list", "watch"], &["*"], &["*"]),
+        rule(&["create"], &[""], &["serviceaccounts/token"]),
+    ]
+}
+
+/// What every node may do, before the graph narrows it; also the rules of `system:node`, which is
+/// bound to nobody.
+pub(crate) fn node_rules() -> Vec<PolicyRule> {
+    vec![
+        rule(&["create"], &[AUTHENTICATION], &["tokenreviews"]),
+        rule(
+            &["create"],
+            &[AUTHORIZATION],
+            &["subjectaccessreviews", "localsubjectaccessreviews"],
+        ),
+        rule(READ, &[""], &["services"]),
+        rule(&["create", "get", "list", "watch"], &[""], &["nodes"]),
+        rule(&["update", "patch"], &[""], &["nodes/status"]),
+        rule(&["update", "patch"], &[""], &["nodes"]),
+        events(),
+        rule(READ, &[""], &["pods"]),
+        rule(&["create", "delete"], &[""], &["pods"]),
+        rule(&["update", "patch"], &[""], &["pods/status"]),
+        rule(&["create"], &[""], &["pods/eviction"]),
+        rule(READ, &[""], &["secrets", "configmaps"]),
+        rule(
+            &["create", "get", "list", "watch"],
+            &[CERTIFICATES],
+            &["certificatesigningrequests"],
+        ),
+        rule(&["get", "create", "update", "patch", "delete"], &[COORDINATION], &["leases"]),
+        rule(&["create"], &[""], &["serviceaccounts/token"]),
+    ]
+}
+
+/// Every cluster role binding.
+pub(super) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
+    let same = |name: &str, subjects| binding(name, name, subjects);
+    let mut all = vec![
+        same("cluster-admin", groups(&["system:masters"])),
+        same("system:monitoring", groups(&["system:monitoring"])),
+        same("system:discovery", groups(&["system:authenticated"])),
+        same("system:basic-user", groups(&["system:authenticated"])),
+        same("system:public-info-viewer", groups(&EVERYBODY)),
+        same("system:kube-controller-manager", users(&["system:kube-controller-manager"])),
+        same("system:kube-scheduler", users(&["system:kube-scheduler"])),
+        same("system:node", Vec::new()),
+        same("system:service-account-issuer-discovery", groups(&["system:serviceaccounts"])),
+    ];
+    all.extend(controllers::bindings());
+    all
+}
+
+/// Roles of single namespaces.
+pub(super) fn roles() -> Vec<Role> {
+    let of = |namespace: &str, name: &str, rules| {
+        let metadata = ObjectMeta { namespace: Some(namespace.to_owned()), ..meta(name) };
+        Role { metadata, rules: Some(rules) }
+    };
+    vec![
+        of(
+            "kube-system",
+            "extension-apiserver-authentication-reader",
+            vec![named(READ, "", "configmaps", &["extension-apiserver-authentication"])],
+        ),
+        of(
+            "kube-system",
+            "system:controller:token-cleaner",
+            vec![rule(&["get", "list", "watch", "delete"], &[""], &["secrets"]), events()],
+        ),
+        of(
+            "kube-system",
+            "system:controller:bootstrap-signer",
+            vec![rule(READ, &[""], &["secrets"])],
+        ),
+        of(
+            "kube-public",
+            "system:controller:bootstrap-signer",
+            vec![
+                rule(READ, &[""], &["configmaps"]),
+                named(&["update"], "", "configmaps", &["cluster-info"]),
+                events(),
+            ],
+        ),
+    ]
+}
+
+/// Bindings of single namespaces.
+pub(super) fn role_bindings() -> Vec<RoleBinding> {
+    let of = |namespace: &str, name: &str, account: &str| RoleBinding {
+        metadata: ObjectMeta { namespace: Some(namespace.to_owned()), ..meta(name) },
+        role_ref: role_ref("Role", name),
+        subjects: Some(vec![system_account(account)]),
+    };
+    vec![
+        of("kube-system", "system:controller:token-cleaner", "token-cleaner"),
+        of("kube-system", "system:controller:bootstrap-signer", "bootstrap-signer"),
+        of("kube-public", "system:controller:bootstrap-signer", "bootstrap-signer"),
+    ]
+}
