@@ -59,8 +59,7 @@ fn validate_data(map: &ConfigMap) -> ErrorList {
         bytes += value.0.len();
     }
     if bytes > DATA_BYTES_MAX {
-        // Upstream reports the whole object here, with an empty path.
-        errors.push(Error::too_long(&Path::new(""), DATA_BYTES_MAX));
+        errors.push(Error::too_long(&meta::whole_object(), DATA_BYTES_MAX));
     }
     errors
 }

@@ -279,6 +279,11 @@ fn validate_identity(new: &ObjectMeta, old: &ObjectMeta, path: &Path) -> ErrorLi
     errors
 }
 
+/// The path of an error about the object as a whole, as upstream prints a path without a name.
+pub fn whole_object() -> Path {
+    Path::new("[]")
+}
+
 /// `field is immutable`, if the two differ in meaning. The new value is shown as JSON, so never
 /// for payload.
 pub fn immutable<T: serde::Serialize>(new: &T, old: &T, path: &Path) -> Option<Error> {

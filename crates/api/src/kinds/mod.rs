@@ -21,6 +21,8 @@ mod optional;
 pub mod pod;
 pub mod secret;
 mod service_account;
+#[cfg(test)]
+mod testing;
 
 pub use crate::secret::Secret;
 pub use equality::equal;

@@ -179,7 +179,7 @@ pub(super) fn validate_ephemeral(new: &Pod, old: &Pod) -> ErrorList {
     let annotations = old.metadata.annotations.as_ref();
     if annotations.is_some_and(|annotations| annotations.contains_key(MIRROR_ANNOTATION)) {
         let detail = "static pods do not support ephemeral containers";
-        return vec![Error::forbidden(&Path::new(""), detail)];
+        return vec![Error::forbidden(&meta::whole_object(), detail)];
     }
     let path = Path::new("spec").child("ephemeralContainers");
     let containers = list(&spec_of(new).ephemeral_containers);
