@@ -3,6 +3,7 @@
 //! Pure: no I/O, no async, no clock. Types come from `k8s-openapi`, except [`secret::Secret`],
 //! whose payload erases itself and never prints.
 
+pub mod apply;
 pub mod document;
 pub mod field;
 pub mod kinds;

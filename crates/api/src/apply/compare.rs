@@ -1,0 +1,190 @@
+//! What changed between two versions of an object, field by field.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::element::Element;
+use super::set::{FieldSet, Node};
+use super::typed::{self, Parts, element};
+use crate::schema::{ListType, Schema, Shape};
+
+/// The fields that differ; each is in one of the three.
+#[derive(Default)]
+pub(super) struct Delta {
+    added: Node,
+    removed: Node,
+    modified: Node,
+}
+
+/// The same, of a whole object: its root is no field.
+pub(super) struct ObjectDelta {
+    pub(super) added: FieldSet,
+    pub(super) removed: FieldSet,
+    pub(super) modified: FieldSet,
+}
+
+impl Delta {
+    pub(super) fn children(self) -> ObjectDelta {
+        ObjectDelta {
+            added: self.added.children,
+            removed: self.removed.children,
+            modified: self.modified.children,
+        }
+    }
+
+    fn leaf(old: Option<&Value>, new: Option<&Value>) -> Self {
+        let mut delta = Self::default();
+        match (old, new) {
+            (None, _) => delta.added = Node::leaf(),
+            (_, None) => delta.removed = Node::leaf(),
+            (Some(old), Some(new)) if old != new => delta.modified = Node::leaf(),
+            _ => {}
+        }
+        delta
+    }
+
+    fn put(&mut self, element: &Element, child: Self) {
+        for (into, from) in [
+            (&mut self.added, child.added),
+            (&mut self.removed, child.removed),
+            (&mut self.modified, child.modified),
+        ] {
+            if !from.is_empty() {
+                into.children.insert(element.clone(), from);
+            }
+        }
+    }
+}
+
+/// Compares two versions of a value, of which at least one is there.
+pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, schema: Schema) -> Delta {
+    if old == new {
+        return Delta::default();
+    }
+    let taken = |value: Option<&'_ Value>| value.is_none_or(Value::is_null);
+    let old_parts = old.map(|value| typed::parts(value, schema));
+    let new_parts = new.map(|value| typed::parts(value, schema));
+    let mut delta = match (old_parts, new_parts) {
+        (Some(Parts::Members(old)), Some(Parts::Members(new)))
+            if !(old.is_empty() && new.is_empty()) =>
+        {
+            compare_members(Some(old), Some(new), schema)
+        }
+        (Some(Parts::Members(members)), _) if taken(new) && !members.is_empty() => {
+            compare_members(Some(members), None, schema)
+        }
+        (_, Some(Parts::Members(members))) if taken(old) && !members.is_empty() => {
+            compare_members(None, Some(members), schema)
+        }
+        (Some(Parts::Items(old, item, list)), Some(Parts::Items(new, ..)))
+            if !(old.is_empty() && new.is_empty()) =>
+        {
+            compare_items(old, new, item, list)
+        }
+        (Some(Parts::Items(items, item, list)), _) if taken(new) && !items.is_empty() => {
+            compare_items(items, &[], item, list)
+        }
+        (_, Some(Parts::Items(items, item, list))) if taken(old) && !items.is_empty() => {
+            compare_items(&[], items, item, list)
+        }
+        _ => return Delta::leaf(old, new),
+    };
+    delta.added.member |= old.is_none();
+    delta.removed.member |= new.is_none();
+    delta
+}
+
+type Members = Map<String, Value>;
+
+fn compare_members(old: Option<&Members>, new: Option<&Members>, schema: Schema) -> Delta {
+    let mut delta = Delta::default();
+    let in_old = old.into_iter().flat_map(|members| members.keys());
+    let only_in_new = new
+        .into_iter()
+        .flat_map(|members| members.keys())
+        .filter(|name| !old.is_some_and(|old| old.contains_key(*name)));
+    for name in in_old.chain(only_in_new) {
+        let (old, new) = (old.and_then(|old| old.get(name)), new.and_then(|new| new.get(name)));
+        let mut child = match schema.field(name) {
+            Some(schema) => compare(old, new, schema),
+            None => Delta::leaf(old, new),
+        };
+        if is_always_there(schema, name) {
+            child.added.member = false;
+            child.removed.member = false;
+        }
+        delta.put(&Element::field(name), child);
+    }
+    delta
+}
+
+/// Whether upstream's Go struct holds the field by value: it is there, if empty, in every object,
+/// and so nobody ever adds it. Without this, whoever creates a pod would own `spec` itself.
+fn is_always_there(schema: Schema, field: &str) -> bool {
+    let Some(name) = schema.definition_name() else { return false };
+    let is_object = schema.field("kind").is_some() && schema.field("apiVersion").is_some();
+    match field {
+        "metadata" | "spec" | "status" if is_object => {
+            schema.field(field).is_some_and(|field| matches!(field.shape(), Shape::Struct))
+        }
+        "metadata" | "spec" => name.ends_with(".PodTemplateSpec"),
+        "containers" => name.ends_with(".PodSpec"),
+        "resources" => name.ends_with(".Container"),
+        "template" => name.ends_with(".DeploymentSpec") || name.ends_with(".ReplicaSetSpec"),
+        "strategy" => name.ends_with(".DeploymentSpec"),
+        _ => false,
+    }
+}
+
+fn by_element<'a>(
+    items: &'a [Value],
+    schema: Schema,
+    list: ListType,
+) -> BTreeMap<Element, Vec<&'a Value>> {
+    let mut found: BTreeMap<Element, Vec<&Value>> = BTreeMap::new();
+    for item in items {
+        // An item without a key is nobody's.
+        if let Ok(element) = element(item, schema, list) {
+            found.entry(element).or_default().push(item);
+        }
+    }
+    found
+}
+
+fn compare_items(old: &[Value], new: &[Value], schema: Schema, list: ListType) -> Delta {
+    let old = by_element(old, schema, list);
+    let new = by_element(new, schema, list);
+    let mut delta = Delta::default();
+    let only_in_new = new.keys().filter(|element| !old.contains_key(*element));
+    for element in old.keys().chain(only_in_new) {
+        let before = old.get(element).map_or(&[][..], Vec::as_slice);
+        let after = new.get(element).map_or(&[][..], Vec::as_slice);
+        delta.put(element, compare_alike(before, after, schema));
+    }
+    delta
+}
+
+/// Items of one key. More than one are compared as a whole.
+fn compare_alike(old: &[&Value], new: &[&Value], schema: Schema) -> Delta {
+    match (old, new) {
+        ([] | [_], [] | [_]) => compare(old.first().copied(), new.first().copied(), schema),
+        ([_, _, ..], [_, _, ..]) => {
+            let mut delta = Delta::default();
+            delta.modified.member = old != new;
+            delta
+        }
+        ([_, _, ..], _) => {
+            let mut delta =
+                new.first().map_or_else(Delta::default, |new| compare(None, Some(new), schema));
+            delta.removed.member = true;
+            delta
+        }
+        (_, _) => {
+            let mut delta =
+                old.first().map_or_else(Delta::default, |old| compare(Some(old), None, schema));
+            delta.added.member = true;
+            delta
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Why an apply is refused, and the Status that says so.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{StatusCause, StatusDetails};
+use serde_json::Value;
+
+use super::Writer;
+use super::element::Element;
+use crate::status::Failure;
+
+/// A field that would change and that another manager owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// `"kubectl-client-side-apply" using v1`.
+    pub manager: String,
+    /// `.data.foo`.
+    pub path: String,
+    pub(super) elements: Vec<Element>,
+}
+
+impl Conflict {
+    pub(super) fn new(manager: String, elements: Vec<Element>) -> Self {
+        let path = elements.iter().map(ToString::to_string).collect();
+        Self { manager, path, elements }
+    }
+}
+
+/// Why an apply is refused. Fields are named by path; no value is quoted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The patch is of another version than the URL.
+    #[error(
+        "Incorrect version specified in apply patch. Specified patch version: {found}, \
+         expected: {expected}"
+    )]
+    WrongVersion {
+        /// The patch's.
+        found: String,
+        /// The URL's.
+        expected: String,
+    },
+    /// The patch says who owns what; only the server does.
+    #[error("metadata.managedFields must be nil")]
+    ManagedFieldsInPatch,
+    /// The patch does not fit the schema.
+    #[error("failed to create typed patch object ({object}): {}", joined(faults))]
+    Untyped {
+        /// `default/name; /v1, Kind=Secret`.
+        object: String,
+        /// Each `.spec.foo: field not declared in schema`.
+        faults: Vec<String>,
+    },
+    /// The live object's managedFields cannot be read.
+    #[error("failed to decode managed fields: {0}")]
+    ManagedFields(String),
+    /// Others own what would change.
+    #[error("{}", conflict_message(.0))]
+    Conflicts(Vec<Conflict>),
+}
+
+impl From<&ApplyError> for Failure {
+    fn from(error: &ApplyError) -> Self {
+        match error {
+            ApplyError::WrongVersion { .. } | ApplyError::ManagedFieldsInPatch => {
+                Self::bad_request(error.to_string())
+            }
+            ApplyError::Untyped { .. } | ApplyError::ManagedFields(_) => {
+                Self::plain(500, "", error.to_string())
+            }
+            ApplyError::Conflicts(conflicts) => {
+                let mut failure = Self::plain(409, "Conflict", error.to_string());
+                failure.details = Some(Box::new(StatusDetails {
+                    causes: Some(conflicts.iter().map(cause).collect()),
+                    ..Default::default()
+                }));
+                failure
+            }
+        }
+    }
+}
+
+fn cause(conflict: &Conflict) -> StatusCause {
+    StatusCause {
+        reason: Some("FieldManagerConflict".to_owned()),
+        message: Some(format!("conflict with {}", conflict.manager)),
+        field: Some(conflict.path.clone()),
+    }
+}
+
+fn conflict_message(conflicts: &[Conflict]) -> String {
+    if let [conflict] = conflicts {
+        let Conflict { manager, path, .. } = conflict;
+        return format!("Apply failed with 1 conflict: conflict with {manager}: {path}");
+    }
+    let mut lines = Vec::new();
+    let mut last = None;
+    // They come grouped by manager.
+    for conflict in conflicts {
+        if last != Some(&conflict.manager) {
+            lines.push(format!("conflicts with {}:", conflict.manager));
+            last = Some(&conflict.manager);
+        }
+        lines.push(format!("- {}", conflict.path));
+    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+}
+
+fn joined(faults: &[String]) -> String {
+    match faults {
+        [fault] => fault.clone(),
+        _ => {
+            let lines: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+            format!("errors:{lines}")
+        }
+    }
+}
+
+/// `default/name; /v1, Kind=Secret`.
+pub(super) fn describe(object: &Value, writer: &Writer<'_>) -> String {
+    let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+    let (group, version) = writer.api_version.rsplit_once('/').unwrap_or(("", writer.api_version));
+    format!("{}/{}; {group}/{version}, Kind={}", text("namespace"), text("name"), writer.kind)
+}
