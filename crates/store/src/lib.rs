@@ -5,6 +5,7 @@
 //! Writes come in through the registry; what happened goes out through [`Store::watch`].
 
 pub mod embedded;
+pub mod sealed;
 
 use std::sync::Arc;
 

@@ -1,41 +1,24 @@
 //! The embedded engine from outside: the promises of `Store`, one sentence a test.
 
+mod support;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use coffer_store::embedded::{Embedded, OpenError, Options};
-use coffer_store::{Change, Event, ListOptions, Store, StoreError, Value};
+use coffer_store::{Change, ListOptions, Store, StoreError};
 use futures::StreamExt;
-use futures::stream::BoxStream;
+
+use support::{take, value};
 
 fn open(dir: &Path) -> Embedded {
-    open_with(dir, Options::default())
-}
-
-fn open_with(dir: &Path, options: Options) -> Embedded {
-    Embedded::open(dir, options).expect("opens")
-}
-
-fn value(text: &str) -> Value {
-    Value::new(text.as_bytes().to_vec())
+    Embedded::open(dir, Options::default()).expect("opens")
 }
 
 async fn keys(store: &impl Store, prefix: &str, revision: Option<u64>) -> Vec<String> {
     let options = ListOptions { revision, ..ListOptions::default() };
     let page = store.list(prefix, options).await.expect("lists");
     page.items.into_iter().map(|item| item.key).collect()
-}
-
-type Watch = BoxStream<'static, Result<Event, StoreError>>;
-
-async fn take(watch: &mut Watch, count: usize) -> Vec<Event> {
-    let mut events = Vec::new();
-    while events.len() < count {
-        let next = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
-        events.push(next.expect("in time").expect("stream goes on").expect("event"));
-    }
-    events
 }
 
 #[tokio::test]

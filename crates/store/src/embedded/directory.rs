@@ -19,7 +19,7 @@ const LOCK: &str = "store.lock";
 pub(super) struct DataDir {
     path: PathBuf,
     /// The kernel drops the lock with the file, also when the process is killed.
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -38,7 +38,7 @@ impl DataDir {
         private_file(&path.join(DATABASE)).map_err(unusable)?;
         // Without this, a power loss could forget the names of files whose contents are safe.
         File::open(path).and_then(|dir| dir.sync_all()).map_err(unusable)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -47,6 +47,16 @@ impl DataDir {
 
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
+    }
+}
+
+impl Drop for DataDir {
+    /// Said aloud: a child that is being started at this moment still has a copy of the descriptor,
+    /// and would hold the lock until it closes it.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, dir = %self.path.display(), "the data directory stays locked");
+        }
     }
 }
 

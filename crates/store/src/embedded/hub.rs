@@ -116,6 +116,12 @@ impl Hub {
         }
     }
 
+    /// How many watch.
+    #[cfg(test)]
+    pub(super) fn watchers(&self) -> usize {
+        self.state().watchers.values().flat_map(HashMap::values).map(Vec::len).sum()
+    }
+
     fn leave(&self, id: u64, prefix: &[u8]) {
         let mut state = self.state();
         let Some(watchers) = state.watchers.get_mut(&prefix.len()) else { return };

@@ -11,6 +11,8 @@ mod index;
 mod list;
 mod log;
 mod readers;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod writer;
 

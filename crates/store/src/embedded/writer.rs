@@ -136,9 +136,8 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// What watchers will be told. Made for every write, watched or not: who subscribes while the batch
-    /// commits must not miss it. Previous values come from the batch itself or
-    /// from the log.
+    /// What watchers will be told. Made for every write, watched or not: who subscribes while the
+    /// batch commits must not miss it. Previous values come from the batch itself or from the log.
     fn events(&mut self, batch: &Batch) -> Result<Vec<Event>, LogError> {
         let written: HashMap<Revision, &Value> =
             batch.entries.iter().filter_map(|(e, v)| Some((e.revision, v.as_ref()?))).collect();
