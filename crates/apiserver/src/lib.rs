@@ -91,6 +91,9 @@ pub enum BuildError {
         /// Why.
         failure: Failure,
     },
+    /// The roles and bindings every cluster has cannot be made.
+    #[error("cannot make the default roles: {0}")]
+    Roles(Failure),
 }
 
 /// A server that listens, not yet accepting.
@@ -121,10 +124,13 @@ impl Server {
             .await
             .map_err(|error| BuildError::Load(error.to_string()))?;
         resources.attach(&cache);
-        let registry = Registry { store: config.store, cache: Arc::new(cache), resources };
+        let cache = Arc::new(cache);
+        let authorizer = Authorizer::new(&resources, cache.clone());
+        let registry = Registry { store: config.store, cache, resources };
         let shutdown = CancellationToken::new();
         let handlers = Arc::new(Handlers {
             registry,
+            authorizer,
             kubelets: Kubelets(kubelets),
             shutdown: shutdown.clone(),
         });
@@ -150,12 +156,13 @@ impl Server {
             async move { handlers.registry.cache.follow(stop).await }
         });
         make_namespaces(&handlers).await?;
+        authz::rbac::bootstrap::reconcile(&handlers).await.map_err(BuildError::Roles)?;
+        let aggregator = tokio::spawn(authz::rbac::aggregate::follow(handlers.clone(), own.clone()));
         let sweeper = tokio::spawn({
             let handlers = handlers.clone();
             async move { registry::expire_events(&handlers.registry).await }
         });
         let service = Arc::new(Service {
-            authorizer: Authorizer,
             handlers,
             limits: Default::default(),
             shutdown: own.clone(),
@@ -169,7 +176,7 @@ impl Server {
         // Ends at once where it has ended: only then was `own` cancelled by somebody else.
         serving.await;
         sweeper.abort();
-        let _ = follower.await;
+        let _ = tokio::join!(follower, aggregator);
         Ok(())
     }
 }

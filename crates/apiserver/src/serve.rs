@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::Identity;
-use crate::authz::Authorizer;
 use crate::discovery;
 use crate::handlers::Handlers;
 use crate::limits::Limits;
@@ -39,7 +38,6 @@ const STREAMS_MAX: u32 = 250;
 
 /// Everything a connection needs.
 pub(crate) struct Service {
-    pub(crate) authorizer: Authorizer,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) limits: Limits,
     pub(crate) shutdown: CancellationToken,
@@ -139,7 +137,7 @@ impl Service {
         let identity = identity(caller, request.headers())?;
         let info = RequestInfo::parse(request.method(), request.uri())?;
         let place = self.limits.enter(&identity, &info).await?;
-        let permit = self.authorizer.check(identity, &info)?;
+        let permit = self.handlers.authorizer.check(identity, &info).await?;
         if info.resource.is_some() {
             let answer = self.handlers.handle(permit, info, request).await?;
             return Ok(respond::holding(answer, place));

@@ -1,10 +1,26 @@
 //! Who may do what. [`Authorizer::check`] takes an [`Identity`] and yields a [`Permit`]; whatever
 //! handles a request starts from the permit and cannot be reached without one.
+//!
+//! The chain is upstream's: `system:masters`, then the Node authorizer, then RBAC; the first that
+//! allows decides, and where none does, the reasons of all are told.
 
-use coffer_api::status::{Failure, GroupResource};
+pub(crate) mod attributes;
+pub(crate) mod node;
+pub(crate) mod rbac;
+pub(crate) mod references;
 
+use std::sync::Arc;
+
+use coffer_api::status::Failure;
+
+use self::attributes::Attributes;
+use self::node::NodeAuthorizer;
+use self::node::graph::{Graph, PodFollower};
+use self::rbac::{Follower, RbacKind, Roles};
 use crate::authn::{AUTHENTICATED, Identity, MASTERS};
-use crate::request::{RequestInfo, ResourcePath};
+use crate::cache::Cache;
+use crate::object::Resources;
+use crate::request::RequestInfo;
 
 /// Proof that this caller may make this request.
 #[derive(Clone, Debug)]
@@ -21,68 +37,119 @@ impl Permit {
     /// What the server does on its own behalf: making the namespaces every cluster has.
     pub(crate) fn server_itself() -> Self {
         let groups = vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()];
-        Self { identity: Identity { user: "system:apiserver".into(), uid: String::new(), groups } }
+        let user = "system:apiserver".to_owned();
+        Self { identity: Identity { user, groups, ..Identity::default() } }
     }
 }
 
-/// Paths everyone may read, also without a name.
-const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
-/// Paths that everyone with a name may read.
-const DISCOVERY: [&str; 4] = ["/api", "/apis", "/openapi", "/"];
-/// Coffer's own parts, by the names in their certificates.
-const COMPONENTS: [&str; 2] = ["system:kube-scheduler", "system:kube-controller-manager"];
-const NODES: &str = "system:nodes";
+/// What an authorizer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Allow,
+    /// Not allowed by this one; why, where it knows.
+    NoOpinion(String),
+}
+
+impl Decision {
+    fn no_opinion() -> Self {
+        Self::NoOpinion(String::new())
+    }
+
+    fn no(reason: impl Into<String>) -> Self {
+        Self::NoOpinion(reason.into())
+    }
+}
 
 /// Decides on requests.
-#[derive(Debug, Default)]
-pub(crate) struct Authorizer;
+pub(crate) struct Authorizer {
+    pub(crate) roles: Arc<Roles>,
+    nodes: NodeAuthorizer,
+    cache: Arc<Cache>,
+}
 
 impl Authorizer {
+    /// An authorizer that follows the cache.
+    pub(crate) fn new(resources: &Resources, cache: Arc<Cache>) -> Self {
+        let (roles, graph) = (Arc::new(Roles::default()), Arc::new(Graph::default()));
+        for (kind, plural) in RbacKind::ALL {
+            if let Some(resource) = resources.find(rbac::GROUP, "v1", plural) {
+                resource.shard().observe(Arc::new(Follower { roles: roles.clone(), kind }));
+            }
+        }
+        if resources.find(rbac::GROUP, "v1", "clusterroles").is_none() {
+            roles.take_defaults();
+        }
+        if let Some(pods) = resources.find("", "v1", "pods") {
+            pods.shard().observe(Arc::new(PodFollower(graph.clone())));
+        }
+        Self { roles, nodes: NodeAuthorizer::new(graph), cache }
+    }
+
     /// Allows or denies one request.
     ///
     /// # Errors
     /// 403 worded as upstream's.
-    pub(crate) fn check(&self, identity: Identity, info: &RequestInfo) -> Result<Permit, Failure> {
-        let allowed = identity.in_group(MASTERS)
-            || match &info.resource {
-                None => non_resource_allowed(&identity, &info.path),
-                Some(_) => COMPONENTS.contains(&identity.user.as_str()) || identity.in_group(NODES),
-            };
-        if allowed { Ok(Permit { identity }) } else { Err(denial(&identity, info)) }
+    pub(crate) async fn check(
+        &self,
+        identity: Identity,
+        info: &RequestInfo,
+    ) -> Result<Permit, Failure> {
+        let asked = Attributes::of(info);
+        match self.decide_fresh(&identity, &asked).await {
+            Decision::Allow => Ok(Permit { identity }),
+            Decision::NoOpinion(reason) => Err(asked.denial(&identity, &reason)),
+        }
+    }
+
+    /// Decides by what the cache has and, before a denial, by everything written before: whoever
+    /// has just made a binding may count on it.
+    pub(crate) async fn decide_fresh(
+        &self,
+        identity: &Identity,
+        asked: &Attributes<'_>,
+    ) -> Decision {
+        let seen = self.cache.revision();
+        let first = self.decide(identity, asked);
+        if first == Decision::Allow {
+            return first;
+        }
+        match self.cache.fresh().await {
+            Ok(revision) if revision > seen => self.decide(identity, asked),
+            // Whoever cannot be shown to be allowed is not.
+            _ => first,
+        }
+    }
+
+    /// Decides by what the cache has.
+    pub(crate) fn decide(&self, identity: &Identity, asked: &Attributes<'_>) -> Decision {
+        if identity.in_group(MASTERS) {
+            return Decision::Allow;
+        }
+        let mut reasons = Vec::new();
+        match self.nodes.decide(identity, asked) {
+            Decision::Allow => return Decision::Allow,
+            Decision::NoOpinion(reason) => reasons.push(reason),
+        }
+        match self.roles.authorize(identity, asked) {
+            Ok(()) => return Decision::Allow,
+            Err(errors) if errors.is_empty() => {}
+            Err(errors) => reasons.push(format!("RBAC: {}", aggregate(&errors))),
+        }
+        reasons.retain(|reason| !reason.is_empty());
+        Decision::NoOpinion(reasons.join("\n"))
     }
 }
 
-fn non_resource_allowed(identity: &Identity, path: &str) -> bool {
-    let under = |root: &&str| {
-        path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    PUBLIC.iter().any(|root| under(&root))
-        || (identity.in_group(AUTHENTICATED) && DISCOVERY.iter().any(|root| under(&root)))
-}
-
-fn denial(identity: &Identity, info: &RequestInfo) -> Failure {
-    let user = &identity.user;
-    match &info.resource {
-        None => Failure::forbidden(
-            GroupResource { group: "", resource: "" },
-            "",
-            &format!("User \"{user}\" cannot {} path \"{}\"", info.method, info.path),
-        ),
-        Some((verb, target)) => {
-            let verb = verb.as_str();
-            let ResourcePath { group, namespace, resource, name, subresource, .. } = target;
-            let shown = match subresource.as_str() {
-                "" => resource.clone(),
-                sub => format!("{resource}/{sub}"),
-            };
-            let scope = match namespace.as_str() {
-                "" => "at the cluster scope".to_owned(),
-                namespace => format!("in the namespace \"{namespace}\""),
-            };
-            let why = format!(
-                "User \"{user}\" cannot {verb} resource \"{shown}\" in API group \"{group}\" {scope}"
-            );
-            Failure::forbidden(GroupResource { group, resource }, name, &why)
+/// Several errors as Go's aggregate prints them: one bare, more in brackets, each once.
+pub(crate) fn aggregate<E: std::fmt::Display>(errors: &[E]) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for text in errors.iter().map(ToString::to_string) {
+        if !texts.contains(&text) {
+            texts.push(text);
         }
+    }
+    match texts.as_slice() {
+        [only] => only.clone(),
+        all => format!("[{}]", all.join(", ")),
     }
 }

@@ -13,7 +13,7 @@ use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 
 use crate::admission::Admission;
-use crate::authz::Permit;
+use crate::authz::{Authorizer, Permit};
 use crate::object::Resource;
 use crate::registry::Registry;
 use crate::request::{Query, RequestInfo, ResourcePath, Verb};
@@ -22,6 +22,7 @@ use crate::respond::{Accept, Answer};
 /// What all handlers work with.
 pub(crate) struct Handlers {
     pub(crate) registry: Registry,
+    pub(crate) authorizer: Authorizer,
     pub(crate) kubelets: crate::proxy::Kubelets,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
 }

@@ -23,7 +23,7 @@ use crate::registry::Change;
 pub(super) const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// One of the four kinds, as far as mending goes.
-trait Mended: Metadata<Ty = ObjectMeta> + Serialize + Clone + 'static {
+trait Mended: Metadata<Ty = ObjectMeta> + Serialize + Clone + Send + Sync + 'static {
     const PLURAL: &'static str;
 
     /// Adds to `self`, as found, what the policy's `wanted` has beyond it. Whether anything was.
@@ -195,10 +195,8 @@ mod tests {
     #[test]
     fn mending_adds_what_is_missing_and_keeps_what_somebody_added() {
         let wanted = role("r", vec![rule(&["get", "list"], &[""], &["pods"])]);
-        let mut found = role(
-            "r",
-            vec![rule(&["get"], &[""], &["pods"]), rule(&["get"], &[""], &["secrets"])],
-        );
+        let mut found =
+            role("r", vec![rule(&["get"], &[""], &["pods"]), rule(&["get"], &[""], &["secrets"])]);
         assert!(found.mend(&wanted));
         assert_eq!(found.rules.as_ref().unwrap().len(), 3);
         assert!(!found.clone().mend(&wanted));

@@ -65,10 +65,7 @@ fn controllers() -> impl Iterator<Item = (&'static str, Vec<PolicyRule>)> {
         ),
         (
             "service-account-controller",
-            vec![
-                rule(&["get", "list", "watch", "create"], &[""], &["serviceaccounts"]),
-                events(),
-            ],
+            vec![rule(&["get", "list", "watch", "create"], &[""], &["serviceaccounts"]), events()],
         ),
         (
             "root-ca-cert-publisher",

@@ -188,11 +188,7 @@ fn caller_roles() -> Vec<ClusterRole> {
         ),
         role(
             "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-            vec![rule(
-                &["create"],
-                &[CERTIFICATES],
-                &["certificatesigningrequests/nodeclient"],
-            )],
+            vec![rule(&["create"], &[CERTIFICATES], &["certificatesigningrequests/nodeclient"])],
         ),
         role(
             "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
@@ -408,11 +404,7 @@ fn controller_manager_rules() -> Vec<PolicyRule> {
 pub(crate) fn node_rules() -> Vec<PolicyRule> {
     vec![
         rule(&["create"], &[AUTHENTICATION], &["tokenreviews"]),
-        rule(
-            &["create"],
-            &[AUTHORIZATION],
-            &["subjectaccessreviews", "localsubjectaccessreviews"],
-        ),
+        rule(&["create"], &[AUTHORIZATION], &["subjectaccessreviews", "localsubjectaccessreviews"]),
         rule(READ, &[""], &["services"]),
         rule(&["create", "get", "list", "watch"], &[""], &["nodes"]),
         rule(&["update", "patch"], &[""], &["nodes/status"]),
@@ -423,11 +415,7 @@ pub(crate) fn node_rules() -> Vec<PolicyRule> {
         rule(&["update", "patch"], &[""], &["pods/status"]),
         rule(&["create"], &[""], &["pods/eviction"]),
         rule(READ, &[""], &["secrets", "configmaps"]),
-        rule(
-            &["create", "get", "list", "watch"],
-            &[CERTIFICATES],
-            &["certificatesigningrequests"],
-        ),
+        rule(&["create", "get", "list", "watch"], &[CERTIFICATES], &["certificatesigningrequests"]),
         rule(&["get", "create", "update", "patch", "delete"], &[COORDINATION], &["leases"]),
         rule(&["create"], &[""], &["serviceaccounts/token"]),
     ]

@@ -46,9 +46,7 @@ fn name_holds(own: &[String], name: &str) -> bool {
 
 /// A trailing `*` holds for everything below.
 pub(super) fn path_holds(own: &str, path: &str) -> bool {
-    own == ALL
-        || own == path
-        || (own.ends_with('*') && path.starts_with(own.trim_end_matches('*')))
+    own == ALL || own == path || (own.ends_with('*') && path.starts_with(own.trim_end_matches('*')))
 }
 
 #[cfg(test)]

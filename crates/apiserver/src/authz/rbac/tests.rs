@@ -41,7 +41,8 @@ fn object<T: Serialize>(namespace: &str, value: &T) -> CachedObject {
 }
 
 fn bound(namespace: &str, role: &str, subject: serde_json::Value) -> (RbacKind, CachedObject) {
-    let kind = if namespace.is_empty() { RbacKind::ClusterRoleBinding } else { RbacKind::RoleBinding };
+    let kind =
+        if namespace.is_empty() { RbacKind::ClusterRoleBinding } else { RbacKind::RoleBinding };
     let value = serde_json::json!({
         "metadata": { "name": format!("{role}-{}", subject["name"].as_str().unwrap()) },
         "roleRef": { "apiGroup": GROUP, "kind": "ClusterRole", "name": role },
@@ -156,18 +157,11 @@ fn nodes_get_nothing_from_roles_and_controllers_what_they_need() {
 fn a_binding_to_a_role_that_is_gone_says_so() {
     let subject = serde_json::json!({"kind": "User", "name": "vera", "apiGroup": GROUP});
     let roles = roles(&[bound("n", "gone", subject)]);
-    let target = ResourceTarget {
-        resource: "pods".into(),
-        namespace: "n".into(),
-        ..Default::default()
-    };
-    let errors = roles
-        .authorize(&user("vera", &[]), &Attributes::resource("get", target))
-        .unwrap_err();
-    assert_eq!(
-        errors[0].to_string(),
-        "clusterroles.rbac.authorization.k8s.io \"gone\" not found"
-    );
+    let target =
+        ResourceTarget { resource: "pods".into(), namespace: "n".into(), ..Default::default() };
+    let errors =
+        roles.authorize(&user("vera", &[]), &Attributes::resource("get", target)).unwrap_err();
+    assert_eq!(errors[0].to_string(), "clusterroles.rbac.authorization.k8s.io \"gone\" not found");
 }
 
 #[test]

@@ -1,0 +1,50 @@
+//! Client certificates: CN is the user, every O a group.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use coffer_api::status::Failure;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{AUTHENTICATED, Identity};
+
+/// Which credential was used, for audit: the hash of the certificate.
+pub(super) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
+impl Identity {
+    /// The caller a verified client certificate names.
+    ///
+    /// # Errors
+    /// 401 where the certificate has no common name: it proves a key but names nobody.
+    pub fn from_certificate(der: &[u8]) -> Result<Self, Failure> {
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|_| Failure::unauthorized())?;
+        let subject = certificate.subject();
+        let user = subject
+            .iter_common_name()
+            .next()
+            .and_then(|name| name.as_str().ok())
+            .filter(|name| !name.is_empty())
+            .ok_or_else(Failure::unauthorized)?
+            .to_owned();
+        let mut groups: Vec<String> = subject
+            .iter_organization()
+            .filter_map(|name| name.as_str().ok())
+            .map(str::to_owned)
+            .collect();
+        if !groups.iter().any(|group| group == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
+        let extra = BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![fingerprint(der)])]);
+        Ok(Self { user, uid: String::new(), groups, extra })
+    }
+}
+
+fn fingerprint(der: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, der);
+    let mut text = "X509SHA256=".to_owned();
+    for byte in digest.as_ref() {
+        write!(text, "{byte:02x}").expect("writing to a String does not fail");
+    }
+    text
+}
