@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 
 /// Largest body accepted, in bytes: upstream's limit.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Deepest nesting accepted in a body: upstream's decoder allows 10,000, which no object needs.
+/// How much of a body over the limit is read and thrown away, so that the client, which is still
+/// sending, gets to read the refusal.
+const DRAIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const ACCEPTED: &str = "application/json, application/yaml";
 
 /// How a body is written.
@@ -69,15 +71,18 @@ pub(crate) fn unsupported(accepted: &str) -> Failure {
 /// 413 over the limit, 400 when the client breaks off.
 pub(crate) async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let announced = body.size_hint().lower();
-    if announced > BODY_BYTES_MAX as u64 {
-        return Err(Failure::too_large(BODY_BYTES_MAX));
+    let limit = BODY_BYTES_MAX as u64;
+    if announced > limit {
+        return drain(body).await;
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(announced as usize));
+    // Room for all of it at once: a vector that grows leaves copies of the payload behind.
+    let room = usize::try_from(announced.max(4096)).unwrap_or(BODY_BYTES_MAX);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Failure::bad_request("the request body ended early"))?;
         let Ok(mut data) = frame.into_data() else { continue };
         if bytes.len() + data.remaining() > BODY_BYTES_MAX {
-            return Err(Failure::too_large(BODY_BYTES_MAX));
+            return drain(body).await;
         }
         while data.has_remaining() {
             let chunk = data.chunk();
@@ -87,6 +92,17 @@ pub(crate) async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failu
         }
     }
     Ok(bytes)
+}
+
+/// Refuses a body that is too large once the client has had the time to send it.
+async fn drain<T>(mut body: Incoming) -> Result<T, Failure> {
+    let mut drained = 0;
+    while drained < DRAIN_BYTES_MAX
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        drained += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+    }
+    Err(Failure::too_large(BODY_BYTES_MAX))
 }
 
 /// A body as a document. YAML is read as YAML's superset of JSON, so a trailing comma passes there.

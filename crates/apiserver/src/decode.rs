@@ -154,6 +154,21 @@ fn strict_errors(
     Ok(errors)
 }
 
+/// The document of an apply patch.
+///
+/// # Errors
+/// 400 for what is no object of the resource's kind.
+pub(crate) fn apply_patch(resource: &Resource, bytes: &[u8]) -> Result<Document, Failure> {
+    let (kind, version) = (resource.info.kind, resource.info.api_version());
+    let mut document = body::parse(bytes, MediaType::ApplyYaml)
+        .map_err(|why| Failure::bad_request(format!("error decoding YAML: {why}")))?;
+    if !document.value().is_object() {
+        return Err(Failure::bad_request("error decoding YAML: the body is not an object"));
+    }
+    expect_kind(&mut document, kind, &version)?;
+    Ok(document)
+}
+
 /// Strict checking of a document that a patch made; there is no text to find duplicates in.
 ///
 /// # Errors

@@ -1,6 +1,11 @@
 //! managedFields: who wrote which field. The rules are `coffer_api::apply`'s; here they meet
 //! requests and objects.
 
+use coffer_api::apply;
+use coffer_api::kinds::KindInfo;
+use coffer_api::schema;
+use coffer_api::status::Failure;
+
 use crate::handlers::Call;
 use crate::object::{Object, Resource};
 use crate::options::WriteOptions;
@@ -8,29 +13,51 @@ use crate::options::WriteOptions;
 /// Who writes, through which door.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
-    pub(crate) manager: String,
-    pub(crate) subresource: Option<String>,
+    manager: String,
+    subresource: Option<String>,
+    api_version: String,
+    kind: &'static str,
 }
 
 /// The writer a call stands for.
 pub(crate) fn writer(call: &Call, options: &WriteOptions) -> Writer {
+    let info = stored_kind(&call.resource);
     Writer {
         manager: call.manager(options.field_manager.as_deref()),
         subresource: call.sub().map(str::to_owned),
+        api_version: info.api_version(),
+        kind: info.kind,
     }
 }
 
-/// Records the writer of a new object.
-pub(crate) fn on_create(resource: &Resource, object: &mut dyn Object, writer: &Writer) {
-    let _ = (resource, object, writer);
+/// Fields are tracked in the form that is stored.
+fn stored_kind(resource: &Resource) -> &'static KindInfo {
+    resource.stored_info()
 }
 
-/// Records the writer of what changed.
-pub(crate) fn on_update(
-    resource: &Resource,
-    object: &mut dyn Object,
-    old: &dyn Object,
-    writer: &Writer,
-) {
-    let _ = (resource, object, old, writer);
+impl Writer {
+    /// The writer as the rules of ownership want it, now.
+    ///
+    /// # Errors
+    /// 404 for a kind without a schema: none that is stored.
+    pub(crate) fn rules(&self) -> Result<apply::Writer<'_>, Failure> {
+        Ok(apply::Writer {
+            schema: schema::of(&self.api_version, self.kind).ok_or_else(Failure::no_such_path)?,
+            api_version: &self.api_version,
+            kind: self.kind,
+            manager: &self.manager,
+            subresource: self.subresource.as_deref(),
+            now: crate::registry::now().0,
+        })
+    }
+
+    /// Records this writer as the owner of what differs between `old` (`None`: nothing) and the
+    /// object.
+    pub(crate) fn track(&self, object: &mut dyn Object, old: Option<&dyn Object>) {
+        let Ok(rules) = self.rules() else { return };
+        let old = old.map(Object::document);
+        let new = object.document();
+        let old = old.as_ref().map(coffer_api::Document::value);
+        object.meta_mut().managed_fields = apply::managed_fields(old, new.value(), &rules);
+    }
 }

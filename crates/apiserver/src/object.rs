@@ -35,6 +35,8 @@ pub(crate) trait Object: Send + Sync {
     fn warnings(&self) -> Vec<String>;
     fn cells(&self, now: jiff::Timestamp) -> Vec<Value>;
     fn row_condition(&self) -> Option<RowCondition>;
+    /// The untyped form.
+    fn document(&self) -> Document;
     /// JSON with apiVersion, kind and metadata first.
     fn encode(&self) -> Zeroizing<Vec<u8>>;
     fn as_any(&self) -> &dyn Any;
@@ -88,6 +90,10 @@ impl<K: Kind + Printed> Object for K {
         Printed::condition(self)
     }
 
+    fn document(&self) -> Document {
+        Document::encode(self).expect("API types have string keys only")
+    }
+
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let json = serde_json::to_vec(self).expect("API types have string keys only");
         metadata_first(Zeroizing::new(json))
@@ -117,6 +123,7 @@ type Parse = fn(&[u8]) -> Result<Box<dyn Object>, DecodeError>;
 pub(crate) struct Resource {
     pub(crate) info: &'static KindInfo,
     pub(crate) columns: &'static [Column],
+    stored: &'static KindInfo,
     head: Head,
     prefix: String,
     decode: Decode,
@@ -139,6 +146,7 @@ impl Resource {
         let info = K::INFO;
         Self {
             info,
+            stored: info,
             columns: K::COLUMNS,
             head: Head::new(&info.api_version(), info.kind),
             prefix: format!("/registry/{}/", info.plural),
@@ -179,6 +187,11 @@ impl Resource {
 
     pub(crate) fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// The kind as it is stored: its own, unless it is another version's view of one.
+    pub(crate) fn stored_info(&self) -> &'static KindInfo {
+        self.stored
     }
 
     /// Whether clients get the stored bytes as they are.
@@ -241,14 +254,15 @@ pub(crate) fn typed<T: DeserializeOwned>(document: &Document) -> Result<T, Decod
 /// A serde message without the value it quotes: what was found may be a password in the wrong place.
 pub(crate) fn harmless(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let quoted = ["invalid type: string \"", "invalid value: string \"", "unknown variant `"];
-    match quoted.iter().find(|start| text.starts_with(**start)) {
-        Some(start) => {
-            let what = start.trim_end_matches([' ', '"', '`']);
+    let tells_a_value = ["invalid type: ", "invalid value: ", "unknown variant "]
+        .iter()
+        .any(|it| text.starts_with(it));
+    match text.find(['"', '`']) {
+        Some(quote) if tells_a_value => {
             let expected = text.rfind(", expected").map(|at| &text[at..]).unwrap_or_default();
-            format!("{what}{expected}")
+            format!("{}{expected}", text[..quote].trim_end())
         }
-        None => text,
+        _ => text,
     }
 }
 

@@ -115,3 +115,28 @@ async fn explain_knows_the_fields() {
     assert!(explained.contains("Data contains the secret data."), "{explained}");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_side_apply_names_the_owner_of_what_it_will_not_take() {
+    let server = TestServer::start().await;
+    let first = ok(&server, &["apply", "--server-side", "-f", "-"], SECRET).await;
+    assert_eq!(first, "secret/mysecret serverside-applied\n");
+    let other = SECRET.replace("dmFsdWUtMg0K", "b3RoZXI=");
+    let theirs = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
+    let conflict = refused(&server, &theirs, &other).await;
+    assert!(
+        conflict.starts_with("error: Apply failed with 1 conflict: conflict with \"kubectl\": .data.password"),
+        "{conflict}"
+    );
+    let forced = ["apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-"];
+    ok(&server, &forced, &other).await;
+    // What `other` no longer wants and nobody else owns goes away; `username` has two owners.
+    let less = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: mysecret\n";
+    ok(&server, &theirs, less).await;
+    let path = "go-template={{range $key, $value := .data}}{{$key}} {{end}}";
+    let keys = ok(&server, &["get", "secret", "mysecret", "-o", path], "").await;
+    assert_eq!(keys.trim(), "username");
+    let again = ok(&server, &["apply", "--server-side", "-f", "-"], SECRET).await;
+    assert_eq!(again, "secret/mysecret serverside-applied\n");
+    server.stop().await;
+}

@@ -1,6 +1,7 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch and server-side apply.
 
 use coffer_api::Document;
+use coffer_api::apply;
 use coffer_api::patch::{self, PatchKind};
 use coffer_api::schema;
 use coffer_api::status::Failure;
@@ -10,7 +11,7 @@ use hyper::body::Incoming;
 use super::write::{expected_revision, same_uid, take_name, take_namespace};
 use super::{Call, Handlers};
 use crate::body::{self, MediaType};
-use crate::options::{FieldValidation, WriteOptions};
+use crate::options::WriteOptions;
 use crate::registry::Change;
 use crate::respond::Answer;
 use crate::{decode, managed};
@@ -59,7 +60,7 @@ impl Handlers {
             take_name(&mut *object, call)?;
             same_uid(resource, name, object.meta().uid.as_deref(), old)?;
             let expected = expected_revision(resource, &*object)?;
-            managed::on_update(resource, &mut *object, old, &writer);
+            writer.track(&mut *object, Some(old));
             let object = self.admission().update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
         };
@@ -69,15 +70,59 @@ impl Handlers {
         self.written(call, written)
     }
 
-    /// Server-side apply: the body says what its manager wants to own.
+    /// Server-side apply: the body says what its manager wants the object to be.
     async fn apply(
         &self,
         call: &Call,
         incoming: Incoming,
         options: &WriteOptions,
     ) -> Result<Answer, Failure> {
-        let _ = (call, incoming, options);
-        Err(body::unsupported(ACCEPTED))
+        if options.field_manager.is_none() {
+            let path = coffer_api::field::Path::new("fieldManager");
+            let error = coffer_api::field::Error::required(&path, "is required for apply patch");
+            return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
+        }
+        let resource = &*call.resource;
+        let bytes = body::read(incoming).await?;
+        let patch = decode::apply_patch(resource, &bytes)?;
+        let strict = decode::strict_document(resource, &patch, options.field_validation)?;
+        let writer = managed::writer(call, options);
+        let change = |old: &dyn crate::object::Object| {
+            let live = old.document();
+            let applied = apply::apply(Some(&live), &patch, &writer.rules()?, options.force)
+                .map_err(|error| Failure::from(&error))?;
+            let object = self.wanted(call, &applied.object)?;
+            same_uid(resource, &call.path.name, object.meta().uid.as_deref(), old)?;
+            let expected = expected_revision(resource, &*object)?;
+            let object = self.admission().update(&call.permit, resource, object, old)?;
+            Ok(Change { object, expected })
+        };
+        let target = (call.path.namespace.as_str(), call.path.name.as_str());
+        let updated =
+            self.registry.update(resource, target, call.sub(), options.dry_run, change).await;
+        let mut written = match updated {
+            Err(failure) if failure.code == 404 && call.sub().is_none() => {
+                let applied = apply::apply(None, &patch, &writer.rules()?, options.force)
+                    .map_err(|error| Failure::from(&error))?;
+                let object = self.wanted(call, &applied.object)?;
+                self.insert_tracked(call, object, options).await?
+            }
+            other => other?,
+        };
+        written.warnings.splice(0..0, strict);
+        self.written(call, written)
+    }
+
+    /// The typed object of what an apply came to, at the place the URL names.
+    fn wanted(
+        &self,
+        call: &Call,
+        document: &Document,
+    ) -> Result<Box<dyn crate::object::Object>, Failure> {
+        let mut object = decode::defaulted(&call.resource, document)?;
+        take_namespace(&mut *object, call)?;
+        take_name(&mut *object, call)?;
+        Ok(object)
     }
 }
 

@@ -88,7 +88,7 @@ impl Handlers {
                 super::write::same_uid(resource, target.1, uid, old)?;
                 let mut pod = resource.parse(&old.encode())?;
                 assign(resource, &mut *pod, &node, &binding)?;
-                managed::on_update(resource, &mut *pod, old, &writer);
+                writer.track(&mut *pod, Some(old));
                 let object = self.admission().update(&call.permit, resource, pod, old)?;
                 Ok(Change { object, expected: None })
             })
@@ -119,7 +119,7 @@ impl Handlers {
                     let expected = crate::scale::expected(&scale)?;
                     let mut object = resource.parse(&old.encode())?;
                     crate::scale::set(&mut *object, &scale, resource)?;
-                    managed::on_update(resource, &mut *object, old, &writer);
+                    writer.track(&mut *object, Some(old));
                     let object = self.admission().update(&call.permit, resource, object, old)?;
                     Ok(Change { object, expected })
                 };

@@ -30,11 +30,22 @@ impl Handlers {
         self.written(call, written)
     }
 
-    /// Admits and writes a new object.
-    pub(super) async fn insert(
+    /// Admits and writes a new object, all of whose fields are its writer's.
+    async fn insert(
         &self,
         call: &Call,
         mut object: Box<dyn Object>,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
+        managed::writer(call, options).track(&mut *object, None);
+        self.insert_tracked(call, object, options).await
+    }
+
+    /// Admits and writes a new object whose managedFields are made already.
+    pub(super) async fn insert_tracked(
+        &self,
+        call: &Call,
+        object: Box<dyn Object>,
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
         if object.meta().resource_version.as_ref().is_some_and(|version| !version.is_empty()) {
@@ -43,7 +54,6 @@ impl Handlers {
         }
         // The namespace may have been made a moment ago.
         self.registry.settle().await?;
-        managed::on_create(&call.resource, &mut *object, &managed::writer(call, options));
         let admitted = self.admission().create(&call.permit, &call.resource, object)?;
         self.registry.create(&call.resource, admitted, options.dry_run).await
     }
@@ -82,7 +92,7 @@ impl Handlers {
             .update(resource, target, call.sub(), options.dry_run, |old| {
                 same_uid(resource, &call.path.name, uid.as_deref(), old)?;
                 let mut object = resource.parse(&encoded)?;
-                managed::on_update(resource, &mut *object, old, &writer);
+                writer.track(&mut *object, Some(old));
                 let object = self.admission().update(&call.permit, resource, object, old)?;
                 Ok(Change { object, expected })
             })
