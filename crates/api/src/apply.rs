@@ -163,12 +163,10 @@ pub fn apply(
 }
 
 fn check_patch(patch: &Value, writer: &Writer<'_>) -> Result<(), ApplyError> {
-    let api_version = patch["apiVersion"].as_str().unwrap_or_default();
-    if api_version != writer.api_version {
-        return Err(ApplyError::WrongVersion {
-            found: api_version.to_owned(),
-            expected: writer.api_version.to_owned(),
-        });
+    let text = |name: &str| patch[name].as_str().unwrap_or_default();
+    if (text("apiVersion"), text("kind")) != (writer.api_version, writer.kind) {
+        let found = error::group_version_kind(text("apiVersion"), text("kind"));
+        return Err(ApplyError::WrongType(found));
     }
     if managers::field(patch).is_some() {
         return Err(ApplyError::ManagedFieldsInPatch);

@@ -27,17 +27,9 @@ impl Conflict {
 /// Why an apply is refused. Fields are named by path; no value is quoted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
-    /// The patch is of another version than the URL.
-    #[error(
-        "Incorrect version specified in apply patch. Specified patch version: {found}, \
-         expected: {expected}"
-    )]
-    WrongVersion {
-        /// The patch's.
-        found: String,
-        /// The URL's.
-        expected: String,
-    },
+    /// The patch is of another version or kind than the URL.
+    #[error("invalid object type: {0}")]
+    WrongType(String),
     /// The patch says who owns what; only the server does.
     #[error("metadata.managedFields must be nil")]
     ManagedFieldsInPatch,
@@ -60,7 +52,7 @@ pub enum ApplyError {
 impl From<&ApplyError> for Failure {
     fn from(error: &ApplyError) -> Self {
         match error {
-            ApplyError::WrongVersion { .. } | ApplyError::ManagedFieldsInPatch => {
+            ApplyError::WrongType(_) | ApplyError::ManagedFieldsInPatch => {
                 Self::bad_request(error.to_string())
             }
             ApplyError::Untyped { .. } | ApplyError::ManagedFields(_) => {
@@ -116,7 +108,13 @@ fn joined(faults: &[String]) -> String {
 
 /// `default/name; /v1, Kind=Secret`.
 pub(super) fn describe(object: &Value, writer: &Writer<'_>) -> String {
-    let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
-    let (group, version) = writer.api_version.rsplit_once('/').unwrap_or(("", writer.api_version));
-    format!("{}/{}; {group}/{version}, Kind={}", text("namespace"), text("name"), writer.kind)
+    let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+    let type_ = group_version_kind(writer.api_version, writer.kind);
+    format!("{}/{}; {type_}", text("namespace"), text("name"))
+}
+
+/// `apps/v1, Kind=Deployment`, as Go prints a GroupVersionKind.
+pub(super) fn group_version_kind(api_version: &str, kind: &str) -> String {
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    format!("{group}/{version}, Kind={kind}")
 }
