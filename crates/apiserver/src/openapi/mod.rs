@@ -16,8 +16,9 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-/// The media type of [`v2_proto`].
-pub const V2_PROTO: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type that [`v2_proto`] is sent as. Clients ask for it with an `@` in place of the last
+/// dot but one; Go cannot parse that as a Content-Type, and upstream does not send it either.
+pub const V2_PROTO: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Encoded bytes with the hash that is their ETag.
 pub struct Encoded {
