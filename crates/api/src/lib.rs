@@ -9,11 +9,13 @@ pub mod field;
 pub mod kinds;
 pub mod names;
 pub mod patch;
+pub mod protobuf;
 pub mod quantity;
 pub mod schema;
 pub mod secret;
 pub mod selector;
 pub mod status;
+pub mod yaml;
 
 pub use document::Document;
 pub use k8s_openapi;

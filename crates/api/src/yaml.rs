@@ -1,0 +1,130 @@
+//! Manifests as people write them: YAML, of which JSON (with or without trailing commas) is a part.
+//!
+//! Numbers and booleans are read as kubectl reads them (YAML 1.1: `0400` is octal, `yes` is true).
+//! Errors name a place, never the text at it: manifests hold secrets.
+
+use serde_json::Value;
+
+use crate::document::Document;
+
+/// A manifest that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum YamlError {
+    /// The bytes are no text.
+    #[error("yaml: not UTF-8")]
+    NotText,
+    /// The text is no YAML.
+    #[error("yaml: line {line}: {problem}")]
+    Syntax {
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong there, without the text.
+        problem: &'static str,
+    },
+    /// The text is no YAML, and the reader could not say where.
+    #[error("yaml: the document cannot be read")]
+    Unreadable,
+}
+
+/// One document.
+///
+/// # Errors
+/// [`YamlError`].
+pub fn parse(bytes: &[u8]) -> Result<Document, YamlError> {
+    let text = text(bytes)?;
+    serde_saphyr::from_str_with_options::<Value>(text, options())
+        .map(Document::new)
+        .map_err(|error| located(&error))
+}
+
+/// All documents of a stream, empty ones left out.
+///
+/// # Errors
+/// [`YamlError`] of the first that cannot be read.
+pub fn parse_all(bytes: &[u8]) -> Result<Vec<Document>, YamlError> {
+    let text = text(bytes)?;
+    let all = serde_saphyr::from_multiple_with_options::<Value>(text, options())
+        .map_err(|error| located(&error))?;
+    Ok(all.into_iter().filter(|value| !value.is_null()).map(Document::new).collect())
+}
+
+fn text(bytes: &[u8]) -> Result<&str, YamlError> {
+    std::str::from_utf8(bytes).map_err(|_| YamlError::NotText)
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! { legacy_octal_numbers: true }
+}
+
+fn located(error: &serde_saphyr::Error) -> YamlError {
+    let duplicate = error.to_string().contains("duplicate");
+    let problem =
+        if duplicate { "key already set in map" } else { "did not find expected content" };
+    match error.location() {
+        Some(at) => YamlError::Syntax { line: at.line(), problem },
+        None => YamlError::Unreadable,
+    }
+}
+
+/// The closing brackets that a JSON-like text lacks at its very end, if that is all that is wrong
+/// with it: `}` for `{"spec": {…}`. `None` for a text that ends inside a string or a value, or
+/// whose brackets do not match.
+pub fn missing_closers(text: &str) -> Option<String> {
+    let mut open = Vec::new();
+    let (mut in_string, mut escaped) = (false, false);
+    let mut last = ' ';
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if in_string => escaped = true,
+            '"' => in_string = !in_string,
+            _ if in_string => {}
+            '{' => open.push('}'),
+            '[' => open.push(']'),
+            '}' | ']' if open.pop() != Some(c) => return None,
+            _ => {}
+        }
+        if !c.is_whitespace() {
+            last = c;
+        }
+    }
+    let whole = !in_string && matches!(last, '}' | ']') && !open.is_empty();
+    whole.then(|| open.into_iter().rev().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trailing_comma_and_an_octal_mode_are_read_as_kubectl_reads_them() {
+        let document = parse(b"{\"a\": [{\"image\": \"x\",}]}").unwrap();
+        assert_eq!(document.value()["a"][0]["image"], "x");
+        assert_eq!(parse(b"mode: 0400").unwrap().value()["mode"], 256);
+        assert_eq!(parse(b"on: yes").unwrap().value().to_string(), r#"{"on":true}"#);
+        assert_eq!(parse(b"a: \"0400\"").unwrap().value()["a"], "0400");
+    }
+
+    #[test]
+    fn a_stream_gives_its_documents_and_skips_empty_ones() {
+        let all = parse_all(b"---\na: 1\n---\n---\nb: 2\n").unwrap();
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn an_error_tells_the_line_and_not_the_secret() {
+        let error = parse(b"data:\n  password: \"hunter2\n bad").unwrap_err().to_string();
+        assert!(error.starts_with("yaml: line") && !error.contains("hunter2"), "{error}");
+        let error = parse(b"password: hunter2\npassword: hunter3\n").unwrap_err().to_string();
+        assert_eq!(error, "yaml: line 2: key already set in map");
+    }
+
+    #[test]
+    fn only_brackets_that_are_missing_at_the_very_end_are_supplied() {
+        assert_eq!(missing_closers("{\"a\": {\"b\": [1]}\n").as_deref(), Some("}"));
+        assert_eq!(missing_closers("{\"a\": [{}").as_deref(), Some("]}"));
+        for whole_or_broken in ["{}", "{\"a\": \"}", "{\"a\": 1", "{\"a\": ]", "a: b", ""] {
+            assert_eq!(missing_closers(whole_or_broken), None, "{whole_or_broken}");
+        }
+    }
+}
