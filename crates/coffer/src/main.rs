@@ -1,3 +1,76 @@
-//! The `coffer` binary.
+//! The program: `coffer up` for all parts in one process, and each part alone.
+//!
+//! It answers for what the parts have in common: the command line, the data directory, keys and
+//! certificates, kubeconfigs, the order of starting and ending. What a part does is its crate's.
+//! Every failure leaves as one line on standard error and exit status 1; a command line that makes
+//! no sense is clap's to refuse, with status 2.
 
-fn main() {}
+mod cli;
+mod data_dir;
+mod files;
+mod hardening;
+mod kubeconfig;
+mod logging;
+mod parts;
+mod pki;
+mod signals;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Arguments, Verb};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::start(arguments.verbosity);
+    match run(arguments.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("coffer: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<()> {
+    hardening::apply()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match verb {
+            Verb::Up(options) => up::run(options).await,
+            Verb::Apiserver(options) => parts::apiserver::run(options).await,
+            Verb::Scheduler(options) => parts::scheduler(options).await,
+            Verb::ControllerManager(options) => parts::controller_manager(options).await,
+        }
+    })
+}
+
+/// An error with its causes. A cause that its parent quotes already is not said twice.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let words = cause.to_string();
+        if text.is_empty() {
+            text = words;
+        } else if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+    }
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_that_says_each_thing_once() {
+        let cause = std::io::Error::other("disk is full");
+        let error =
+            anyhow::Error::new(cause).context("store: disk is full").context("cannot\nstart");
+        assert_eq!(one_line(&error), "cannot start: store: disk is full");
+    }
+}

@@ -135,26 +135,6 @@ impl Containerd {
         self.until_known(reference).await
     }
 
-    /// Ends all pods, giving containers `grace_s` seconds after SIGTERM, then the daemon, and
-    /// removes mounts, sockets, network bridge and remaining shims.
-    ///
-    /// # Errors
-    /// What could not be removed.
-    pub async fn stop_with_pods(mut self, grace_s: i64) -> Result<(), Error> {
-        stop(&self.layout, Some(&mut self.process), grace_s).await
-    }
-
-    /// Does what [`Containerd::stop_with_pods`] does for a daemon that an earlier process left
-    /// behind, whether it still runs or not.
-    ///
-    /// # Errors
-    /// What could not be removed.
-    pub async fn stop_abandoned(data_dir: &Path, grace_s: i64) -> Result<(), Error> {
-        let layout = Layout::create(data_dir)?;
-        let mut process = Process::listening_at(&layout.socket()).await;
-        stop(&layout, process.as_mut(), grace_s).await
-    }
-
     async fn until_ready(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + START_MAX;
         let socket = self.layout.socket();
@@ -210,14 +190,21 @@ impl Containerd {
     }
 }
 
-async fn stop(layout: &Layout, process: Option<&mut Process>, grace_s: i64) -> Result<(), Error> {
-    if let Some(process) = process {
+/// Ends the containerd of a data directory with all its pods, whoever started it and whether it
+/// still runs or not. Containers get `grace_s` seconds after SIGTERM; then the daemon, mounts,
+/// sockets, network bridge and remaining shims go.
+///
+/// # Errors
+/// What could not be removed.
+pub async fn stop_with_pods(data_dir: &Path, grace_s: i64) -> Result<(), Error> {
+    let layout = Layout::create(data_dir)?;
+    if let Some(mut process) = Process::listening_at(&layout.socket()).await {
         if let Err(error) = sweep::end_pods(&layout.socket(), grace_s).await {
             tracing::warn!(%error, "pods could not be ended one by one");
         }
         process.end().await;
     }
-    sweep::remains(layout)
+    sweep::remains(&layout)
 }
 
 async fn ask(socket: &Path) -> Result<Option<String>, Error> {

@@ -28,7 +28,11 @@ impl Layout {
     /// # Errors
     /// When a directory cannot be made, or a socket's path would be too long.
     pub fn create(data_dir: &Path) -> Result<Self, Error> {
-        make_private(data_dir)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)
+            .map_err(Error::file("create directory", data_dir))?;
         let data_dir =
             data_dir.canonicalize().map_err(Error::file("find the real path of", data_dir))?;
         let tag = tag(&data_dir);

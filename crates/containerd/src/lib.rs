@@ -7,7 +7,7 @@
 //!
 //! [`Containerd::start`] writes what the daemon needs ([`Layout`], `config`, `network`), starts or
 //! adopts it, and imports the [`image`] that holds pods' namespaces. Pods outlive the daemon and
-//! this process; [`Containerd::stop_with_pods`] is the way to end all of it.
+//! this process; [`stop_with_pods`] is the way to end all of it.
 
 mod config;
 pub mod cri;
@@ -22,6 +22,6 @@ mod programs;
 mod sweep;
 
 pub use config::{ParseMirrorError, RegistryMirror};
-pub use daemon::{Containerd, Settings};
+pub use daemon::{Containerd, Settings, stop_with_pods};
 pub use error::Error;
 pub use layout::Layout;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use coffer_containerd::{Containerd, Settings, mounts};
+use coffer_containerd::{Containerd, Settings, mounts, stop_with_pods};
 use coffer_testkit::images;
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
@@ -40,7 +40,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let stop = || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
-            let _ = runtime.block_on(Containerd::stop_abandoned(self.directory.path(), 0));
+            let _ = runtime.block_on(stop_with_pods(self.directory.path(), 0));
         };
         std::thread::scope(|scope| {
             scope.spawn(stop);
@@ -123,7 +123,7 @@ async fn a_pod_runs_and_ending_all_leaves_neither_process_nor_mount_nor_bridge()
     assert!(!mounts::below(layout.runtime()).unwrap().is_empty());
     let daemon = listener(&layout.socket());
 
-    containerd.stop_with_pods(0).await.unwrap();
+    stop_with_pods(machine.directory.path(), 0).await.unwrap();
     assert!(rustix::process::test_kill_process(daemon).is_err(), "the daemon lives");
     assert_eq!(mounts::below(machine.directory.path()).unwrap(), [] as [&Path; 0]);
     assert!(!layout.runtime().exists());
@@ -149,11 +149,10 @@ async fn a_second_start_adopts_the_daemon_and_its_pods() {
     let daemon = listener(&socket);
     drop(first);
 
-    let second = Containerd::start(&machine.settings()).await.unwrap();
+    let _second = Containerd::start(&machine.settings()).await.unwrap();
     assert_eq!(listener(&socket), daemon);
     let mut client = RuntimeServiceClient::new(channel(&socket).await);
     assert_eq!(exec(&mut client, &container, &["hostname"]).await, "lasting\n");
-    second.stop_with_pods(0).await.unwrap();
 }
 
 #[tokio::test]
@@ -169,7 +168,6 @@ async fn a_killed_daemon_is_started_again_and_its_pods_do_not_notice() {
     let stop = shutdown.clone();
     let supervisor = tokio::spawn(async move {
         containerd.run(&stop).await;
-        containerd
     });
     kill_process(listener(&socket), Signal::KILL).unwrap();
     let again = async {
@@ -186,7 +184,7 @@ async fn a_killed_daemon_is_started_again_and_its_pods_do_not_notice() {
     assert_eq!(still, started);
 
     shutdown.cancel();
-    supervisor.await.unwrap().stop_with_pods(0).await.unwrap();
+    supervisor.await.unwrap();
 }
 
 /// Both registries of the testkit, through the mirror's `hosts.toml` and by their own address.
@@ -203,5 +201,4 @@ async fn images_come_from_a_mirror_under_the_name_of_the_registry_it_mirrors() {
     let request = PullImageRequest { image: Some(image), ..PullImageRequest::default() };
     let answer = client.pull_image(request).await.unwrap().into_inner();
     assert!(answer.image_ref.starts_with("sha256:"), "{}", answer.image_ref);
-    containerd.stop_with_pods(0).await.unwrap();
 }

@@ -65,7 +65,7 @@ impl Drop for Runtime {
 pub(crate) fn end_containerd_of(data_dir: &std::path::Path) {
     let stop = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(Containerd::stop_abandoned(data_dir, 0))?;
+        runtime.block_on(coffer_containerd::stop_with_pods(data_dir, 0))?;
         coffer_containerd::mounts::unmount_below(data_dir)?;
         anyhow::Ok(())
     };

@@ -1,0 +1,30 @@
+# What a fresh Debian 12 machine with cargo needs to build, show and test Coffer.
+#
+#   make demo    the guide's first example, on a real kubectl and a real containerd
+#   make test    formatting, lints, all tests
+#   make build   target/release/coffer
+#   make deps    what apt must bring for the above; starts and enables no service
+
+SHELL := /bin/bash
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+
+.PHONY: build demo deps fmt lint test
+
+build: deps
+	cargo build --release --locked -p coffer
+
+demo: deps
+	cargo build --release --locked -p coffer -p coffer-testkit
+	scripts/demo
+
+test: deps fmt lint
+	cargo test --workspace --locked
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+deps:
+	scripts/deps

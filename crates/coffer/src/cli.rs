@@ -1,0 +1,101 @@
+//! The command line. Flags copy upstream's names where upstream has the flag.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use coffer_containerd::RegistryMirror;
+
+/// A Kubernetes-compatible control plane and node agent, built around Secrets.
+#[derive(Debug, Parser)]
+#[command(name = "coffer", version, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    /// Say more on standard error: -v what happens, -vv also what each part does.
+    #[arg(short = 'v', long = "verbose", action = ArgAction::Count, global = true)]
+    pub(crate) verbosity: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run everything in one process: API server, controllers, scheduler, kubelet, containerd.
+    Up(UpOptions),
+    /// Run the API server alone, with the store in its data directory.
+    Apiserver(ApiserverOptions),
+    /// Run the scheduler alone.
+    Scheduler(ClientOptions),
+    /// Run the controllers alone.
+    ControllerManager(ClientOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpOptions {
+    #[command(flatten)]
+    pub(crate) server: ApiserverOptions,
+    /// A CRI runtime that is running, such as unix:///run/containerd/containerd.sock. Without it
+    /// Coffer starts a containerd of its own below the data directory.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) container_runtime_endpoint: Option<String>,
+    /// The node's name; the host's name in lower case if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// The port for exec, attach, port-forward and logs; 0 takes a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 10250)]
+    pub(crate) kubelet_port: u16,
+    /// Ask the registry at URL first for images of HOST (docker.io for names without a host). May
+    /// be repeated. For the containerd that Coffer starts itself.
+    #[arg(
+        long,
+        value_name = "HOST=URL",
+        action = ArgAction::Append,
+        conflicts_with = "container_runtime_endpoint"
+    )]
+    pub(crate) registry_mirror: Vec<RegistryMirror>,
+    /// At SIGTERM end the pods and the containerd that Coffer started, too. Else they live on, and
+    /// the next start finds them.
+    #[arg(long)]
+    pub(crate) stop_pods_on_exit: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApiserverOptions {
+    /// Where all state is kept: store, keys, certificates, admin.kubeconfig.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/coffer")]
+    pub(crate) data_dir: PathBuf,
+    /// The port to serve HTTPS on; 0 takes a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 6443)]
+    pub(crate) secure_port: u16,
+    /// The address to serve HTTPS on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) bind_address: IpAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientOptions {
+    /// How to reach the API server.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_free_of_contradictions() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mirror_for_somebody_elses_runtime_is_refused() {
+        let line = ["coffer", "up", "--registry-mirror", "docker.io=http://a"];
+        assert!(Arguments::try_parse_from(line).is_ok());
+        let both = line.iter().copied().chain(["--container-runtime-endpoint", "unix:///x"]);
+        assert!(Arguments::try_parse_from(both).is_err());
+        let malformed = ["coffer", "up", "--registry-mirror", "docker.io"];
+        let error = Arguments::try_parse_from(malformed).unwrap_err().to_string();
+        assert!(error.contains("expected HOST=URL"), "{error}");
+    }
+}

@@ -1,0 +1,149 @@
+//! The data directory: made private, held by one process at a time.
+//!
+//! ```text
+//! coffer.lock        held while a Coffer runs; holds its process id
+//! admin.kubeconfig   for people
+//! kubeconfig/        for the parts
+//! pki/               keys and certificates
+//! store/             objects, secrets sealed
+//! sealing.key        what they are sealed with
+//! kubelet/           mount points of the node's pods
+//! containerd/        the runtime, if it is ours
+//! ```
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::files;
+
+const LOCK: &str = "coffer.lock";
+
+/// Why a data directory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DataDirError {
+    #[error("cannot open data directory {path}")]
+    Open { path: PathBuf, source: std::io::Error },
+    #[error("data directory {path} is in use by another coffer (process {holder})")]
+    InUse { path: PathBuf, holder: String },
+    #[error("{path} holds files that are not Coffer's; give --data-dir an empty or new directory")]
+    Foreign { path: PathBuf },
+}
+
+/// A data directory that is ours until this is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory if need be and takes hold of it.
+    pub(crate) fn hold(path: &Path) -> Result<Self, DataDirError> {
+        let open = |source| DataDirError::Open { path: path.to_owned(), source };
+        // Asked before its mode is changed: `--data-dir /etc` must do no harm.
+        if is_foreign(path).map_err(open)? {
+            return Err(DataDirError::Foreign { path: path.to_owned() });
+        }
+        files::private_directory(path).map_err(open)?;
+        let path = path.canonicalize().map_err(open)?;
+        let mut lock = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path.join(LOCK))
+            .map_err(open)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let _ = lock.read_to_string(&mut holder);
+                return Err(DataDirError::InUse { path, holder: holder.trim().to_owned() });
+            }
+            Err(errno) => return Err(open(errno.into())),
+        }
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(open)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The directory, as an absolute path without links.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.path.join("pki")
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path.join("store")
+    }
+
+    pub(crate) fn sealing_key(&self) -> PathBuf {
+        self.path.join("sealing.key")
+    }
+
+    pub(crate) fn kubelet(&self) -> PathBuf {
+        self.path.join("kubelet")
+    }
+
+    pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
+        self.path.join("admin.kubeconfig")
+    }
+
+    /// The kubeconfig of a part, such as `scheduler`.
+    pub(crate) fn kubeconfig(&self, part: &str) -> PathBuf {
+        self.path.join("kubeconfig").join(format!("{part}.kubeconfig"))
+    }
+}
+
+/// Whether there is something in the directory, and no Coffer has been there.
+fn is_foreign(path: &Path) -> std::io::Result<bool> {
+    match path.read_dir() {
+        Ok(mut entries) => Ok(entries.next().is_some() && !path.join(LOCK).exists()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_is_held_once_and_free_again_afterwards() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let held = DataDir::hold(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let second = DataDir::hold(&path).unwrap_err().to_string();
+        assert!(second.contains(&format!("(process {})", std::process::id())), "{second}");
+        drop(held);
+        DataDir::hold(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_somebody_elses_files_is_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("passwd"), "").unwrap();
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let error = DataDir::hold(directory.path()).unwrap_err();
+        assert!(matches!(error, DataDirError::Foreign { .. }), "{error}");
+        assert_eq!(directory.path().metadata().unwrap().permissions().mode() & 0o777, 0o755);
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_an_error_that_names_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = DataDir::hold(file.path()).unwrap_err();
+        assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");
+    }
+}

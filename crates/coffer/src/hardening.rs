@@ -1,0 +1,20 @@
+//! What the process gives up because it holds secrets: core dumps, being read by others, files
+//! that others can read.
+
+use anyhow::{Context, Result};
+use rustix::fs::Mode;
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
+};
+
+/// Applies all of it to this process. Programs it starts get their own dumpable flag back from
+/// `exec`; of the core limit only the soft one is lowered, so that a container may raise its own.
+pub(crate) fn apply() -> Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context("cannot keep this process from being dumped")?;
+    let limit = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit })
+        .context("cannot switch core dumps off")?;
+    umask(Mode::RWXG | Mode::RWXO);
+    Ok(())
+}

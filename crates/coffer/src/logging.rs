@@ -1,0 +1,27 @@
+//! The log, on standard error: warnings only, unless asked for more.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Where a filter in `tracing`'s syntax may be given, for whoever follows one part closely.
+const VARIABLE: &str = "COFFER_LOG";
+
+/// Starts logging for the process.
+pub(crate) fn start(verbosity: u8) {
+    let default = match verbosity {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    // At debug the libraries below print whole requests: they stay at info.
+    let quiet =
+        if verbosity > 1 { ",hyper=info,h2=info,kube=info,rustls=info,tower=info" } else { "" };
+    let filter = EnvFilter::try_from_env(VARIABLE)
+        .unwrap_or_else(|_| EnvFilter::new(format!("{default}{quiet}")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
