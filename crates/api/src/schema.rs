@@ -10,7 +10,7 @@ mod registry;
 mod rules;
 pub mod strict;
 
-pub use definitions::{Gvk, PREFIX, definitions, gvks};
+pub use definitions::{Definitions, Gvk, PREFIX, definitions};
 use registry::{Definition, Node, NodeShape};
 pub use strict::unknown_fields;
 

@@ -24,30 +24,15 @@ pub const PREFIX: &str = "#/definitions/";
 
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
-/// Every definition by its name, `io.k8s.api.core.v1.Secret` and so on, with Kubernetes' extensions.
-///
-/// Made anew by each call: it is large, and those who need it keep what they make of it.
-pub fn definitions() -> Map<String, Value> {
-    let mut roots = Roots::new();
-    roots.add_all();
-    let Roots { mut generator, lists, gvks } = roots;
-    let mut definitions = generator.take_definitions(false);
-    for (name, schema) in &mut definitions {
-        annotate(name, schema);
-    }
-    for list in lists {
-        definitions.insert(list.name.clone(), list.schema());
-    }
-    for (name, gvk) in gvks {
-        let Some(definition) = definitions.get_mut(&name) else { continue };
-        let (group, version) = gvk.api_version.rsplit_once('/').unwrap_or(("", gvk.api_version));
-        definition["x-kubernetes-group-version-kind"] =
-            json!([{ "group": group, "kind": gvk.kind, "version": version }]);
-    }
-    definitions
+/// The definitions, and which of them are kinds.
+pub struct Definitions {
+    /// Each by its name, `io.k8s.api.core.v1.Secret` and so on, with Kubernetes' extensions.
+    pub schemas: Map<String, Value>,
+    /// The names of those that are kinds of their own.
+    pub kinds: Vec<(String, Gvk)>,
 }
 
-/// A kind and the definition that describes it.
+/// A kind as objects name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gvk {
     /// `v1` or `apps/v1`.
@@ -56,17 +41,31 @@ pub struct Gvk {
     pub kind: &'static str,
 }
 
-/// Each definition that is a kind of its own, with its name.
-pub fn gvks() -> Vec<(String, Gvk)> {
+/// Makes all definitions anew: they are large, and those who need them keep what they make of them.
+pub fn definitions() -> Definitions {
     let mut roots = Roots::new();
     roots.add_all();
-    roots.gvks
+    let Roots { mut generator, lists, kinds } = roots;
+    let mut schemas = generator.take_definitions(false);
+    for (name, schema) in &mut schemas {
+        annotate(name, schema);
+    }
+    for list in lists {
+        schemas.insert(list.name.clone(), list.schema());
+    }
+    for (name, gvk) in &kinds {
+        let Some(schema) = schemas.get_mut(name) else { continue };
+        let (group, version) = gvk.api_version.rsplit_once('/').unwrap_or(("", gvk.api_version));
+        schema["x-kubernetes-group-version-kind"] =
+            json!([{ "group": group, "kind": gvk.kind, "version": version }]);
+    }
+    Definitions { schemas, kinds }
 }
 
 struct Roots {
     generator: SchemaGenerator,
     lists: Vec<List>,
-    gvks: Vec<(String, Gvk)>,
+    kinds: Vec<(String, Gvk)>,
 }
 
 struct List {
@@ -78,7 +77,7 @@ struct List {
 impl Roots {
     fn new() -> Self {
         let settings = SchemaSettings::draft07().with(|settings| settings.transforms.clear());
-        Self { generator: settings.into_generator(), lists: Vec::new(), gvks: Vec::new() }
+        Self { generator: settings.into_generator(), lists: Vec::new(), kinds: Vec::new() }
     }
 
     fn add_all(&mut self) {
@@ -128,7 +127,7 @@ impl Roots {
 
     fn add_as<T: JsonSchema>(&mut self, api_version: &'static str, kind: &'static str) {
         self.generator.subschema_for::<T>();
-        self.gvks.push((T::schema_name().into_owned(), Gvk { api_version, kind }));
+        self.kinds.push((T::schema_name().into_owned(), Gvk { api_version, kind }));
     }
 
     fn add_listed<T: ListableResource + JsonSchema>(&mut self) {
@@ -137,7 +136,7 @@ impl Roots {
         let package = item.strip_suffix(T::KIND).expect("a definition's name ends in its kind");
         let name = format!("{package}{}", T::LIST_KIND);
         let gvk = Gvk { api_version: T::API_VERSION, kind: T::LIST_KIND };
-        self.gvks.push((name.clone(), gvk));
+        self.kinds.push((name.clone(), gvk));
         self.lists.push(List { name, item, kind: T::LIST_KIND });
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{LazyLock, OnceLock};
 
 use serde_json::{Map, Value};
 
-use super::definitions::{PREFIX, definitions, gvks};
+use super::definitions::{Definitions, PREFIX, definitions};
 use super::{ListRule, rules};
 
 pub(super) struct Node {
@@ -55,14 +55,14 @@ pub(super) fn root(api_version: &str, kind: &str) -> Option<&'static Node> {
 }
 
 fn build() -> HashMap<&'static str, Vec<(&'static str, &'static Node)>> {
-    let json = definitions();
-    let builder = Builder::new(&json);
+    let Definitions { schemas, kinds } = definitions();
+    let builder = Builder::new(&schemas);
     for (name, definition) in &builder.structs {
-        let fields = builder.fields(name, &json[*name]);
+        let fields = builder.fields(name, &schemas[*name]);
         assert!(definition.fields.set(fields).is_ok(), "each definition is filled once");
     }
     let mut roots: HashMap<_, Vec<_>> = HashMap::new();
-    for (name, gvk) in gvks() {
+    for (name, gvk) in kinds {
         if let Some(definition) = builder.structs.get(name.as_str()) {
             let atomic = false;
             let node = Node { shape: NodeShape::Struct(definition), atomic };

@@ -159,7 +159,7 @@ mod tests {
     /// A typo in a name here would silently make a list atomic.
     #[test]
     fn every_rule_names_a_field_that_exists() {
-        let definitions = definitions();
+        let definitions = definitions().schemas;
         let exists = |name: &str, field: &str| {
             let full = definitions.keys().find(|full| short(full) == name);
             let full = full.unwrap_or_else(|| panic!("no definition {name}"));
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn every_key_of_a_keyed_list_is_a_field_of_its_items() {
-        let definitions = definitions();
+        let definitions = definitions().schemas;
         for (name, field, rule) in LISTS {
             let full = definitions.keys().find(|full| short(full) == *name).expect("tested above");
             let Some(item) = definitions[full]["properties"][*field]["items"]["$ref"].as_str()

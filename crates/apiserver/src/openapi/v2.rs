@@ -1,18 +1,16 @@
 //! The version 2 document: definitions from the schemas, paths from the table of kinds.
 
-use std::collections::HashMap;
-
 use coffer_api::kinds;
-use coffer_api::schema::{self, Gvk};
+use coffer_api::schema::{self, Definitions, Gvk};
 use serde_json::{Map, Value, json};
 
 use super::operations::{self, Names};
 
 /// The whole document.
 pub(super) fn document() -> Value {
-    let mut definitions = schema::definitions();
-    definitions.values_mut().for_each(fit);
-    let names = DefinitionNames::new();
+    let Definitions { mut schemas, kinds: names } = schema::definitions();
+    schemas.values_mut().for_each(fit);
+    let names = DefinitionNames(names);
     let mut paths: Map<String, Value> =
         kinds::ALL.iter().flat_map(|info| operations::paths(info, &names)).collect();
     add_discovery(&mut paths);
@@ -20,30 +18,18 @@ pub(super) fn document() -> Value {
         "swagger": "2.0",
         "info": { "title": "Kubernetes", "version": "v1.34.0" },
         "paths": paths,
-        "definitions": definitions,
+        "definitions": schemas,
     })
 }
 
-struct DefinitionNames(HashMap<(String, &'static str), String>);
-
-impl DefinitionNames {
-    fn new() -> Self {
-        let by_kind = schema::gvks()
-            .into_iter()
-            .map(|(name, Gvk { api_version, kind })| ((api_version.to_owned(), kind), name))
-            .collect();
-        Self(by_kind)
-    }
-}
+struct DefinitionNames(Vec<(String, Gvk)>);
 
 impl Names for DefinitionNames {
     fn definition(&self, group: &str, version: &str, kind: &str) -> Option<String> {
         let api_version =
             if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-        self.0
-            .iter()
-            .find(|((at, name), _)| *at == api_version && *name == kind)
-            .map(|(_, name)| name.clone())
+        let is_it = |gvk: &Gvk| gvk.api_version == api_version && gvk.kind == kind;
+        self.0.iter().find(|(_, gvk)| is_it(gvk)).map(|(name, _)| name.clone())
     }
 }
 
