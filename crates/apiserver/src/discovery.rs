@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::object::Resources;
 
 /// The Kubernetes minor version whose API is served.
-const MINOR: &str = "34";
+const MINOR: &str = "33";
 /// Verbs of a stored resource, in discovery's order.
 const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];

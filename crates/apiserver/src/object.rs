@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use coffer_api::Document;
 use coffer_api::field::ErrorList;
-use coffer_api::kinds::{Kind, KindInfo};
+use coffer_api::kinds::{self, Event, Kind, KindInfo, SeriesEvent};
 use coffer_api::status::{Failure, GroupResource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -128,18 +128,12 @@ pub(crate) struct Resource {
     prefix: String,
     decode: Decode,
     parse: Parse,
-    convert: Option<Convert>,
+    outward: Option<Outward>,
     shard: OnceLock<Arc<Shard>>,
 }
 
-/// How a second version of a kind is read from and written as the stored one.
-#[derive(Clone, Copy)]
-struct Convert {
-    /// From this version's object to the stored one's.
-    inward: fn(&Document) -> Result<Document, DecodeError>,
-    /// From the stored version's JSON to this one's.
-    outward: fn(&[u8]) -> Option<Zeroizing<Vec<u8>>>,
-}
+/// From the stored version's JSON to a second version's.
+type Outward = fn(&[u8]) -> Option<Zeroizing<Vec<u8>>>;
 
 impl Resource {
     fn of<K: Kind + Printed>() -> Self {
@@ -152,7 +146,7 @@ impl Resource {
             prefix: format!("/registry/{}/", info.plural),
             decode: decode::<K>,
             parse: parse::<K>,
-            convert: None,
+            outward: None,
             shard: OnceLock::new(),
         }
     }
@@ -196,7 +190,7 @@ impl Resource {
 
     /// Whether clients get the stored bytes as they are.
     pub(crate) fn is_stored_form(&self) -> bool {
-        self.convert.is_none()
+        self.outward.is_none()
     }
 
     /// The object a body describes.
@@ -204,11 +198,7 @@ impl Resource {
     /// # Errors
     /// 400 as upstream words it, naming the field and no value.
     pub(crate) fn decode(&self, document: &Document) -> Result<Box<dyn Object>, Failure> {
-        let result = match self.convert {
-            None => (self.decode)(document),
-            Some(convert) => (convert.inward)(document).and_then(|stored| (self.decode)(&stored)),
-        };
-        result.map_err(|error| {
+        (self.decode)(document).map_err(|error| {
             let (kind, version) = (self.info.kind, self.info.api_version());
             Failure::bad_request(format!(
                 "{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"
@@ -223,13 +213,27 @@ impl Resource {
 
     /// The bytes a client of this version gets.
     pub(crate) fn present(&self, bytes: &Bytes) -> Bytes {
-        match self.convert {
+        match self.outward.and_then(|outward| outward(bytes)) {
+            Some(converted) => crate::encoded::erasing(converted),
             None => bytes.clone(),
-            Some(convert) => match (convert.outward)(bytes) {
-                Some(converted) => crate::encoded::erasing(converted),
-                None => bytes.clone(),
-            },
         }
+    }
+}
+
+/// `events.k8s.io/v1`, a second form of what is stored as core/v1 events: one list of events,
+/// whichever way they come in.
+fn events_view() -> Resource {
+    Resource {
+        info: SeriesEvent::INFO,
+        decode: |document| {
+            let event = typed::<SeriesEvent>(document)?;
+            Ok(Box::new(kinds::event::to_core(event)))
+        },
+        outward: Some(|bytes| {
+            let event = serde_json::from_slice::<Event>(bytes).ok()?;
+            serde_json::to_vec(&kinds::event::from_core(event)).ok().map(Zeroizing::new)
+        }),
+        ..Resource::of::<Event>()
     }
 }
 
@@ -313,6 +317,11 @@ impl Resources {
             };
         }
         coffer_api::for_each_kind!(register);
+        for resource in &mut ordered {
+            if resource.info.group == SeriesEvent::INFO.group {
+                *resource = events_view();
+            }
+        }
         let ordered: Vec<_> = ordered.into_iter().map(Arc::new).collect();
         let by_path = ordered
             .iter()

@@ -125,10 +125,13 @@ async fn server_side_apply_names_the_owner_of_what_it_will_not_take() {
     let theirs = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
     let conflict = refused(&server, &theirs, &other).await;
     assert!(
-        conflict.starts_with("error: Apply failed with 1 conflict: conflict with \"kubectl\": .data.password"),
+        conflict.starts_with(
+            "error: Apply failed with 1 conflict: conflict with \"kubectl\": .data.password"
+        ),
         "{conflict}"
     );
-    let forced = ["apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-"];
+    let forced =
+        ["apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-"];
     ok(&server, &forced, &other).await;
     // What `other` no longer wants and nobody else owns goes away; `username` has two owners.
     let less = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: mysecret\n";
@@ -138,5 +141,25 @@ async fn server_side_apply_names_the_owner_of_what_it_will_not_take() {
     assert_eq!(keys.trim(), "username");
     let again = ok(&server, &["apply", "--server-side", "-f", "-"], SECRET).await;
     assert_eq!(again, "secret/mysecret serverside-applied\n");
+    server.stop().await;
+}
+
+const EVENT: &str = r#"{"apiVersion":"events.k8s.io/v1","kind":"Event",
+"metadata":{"name":"e","namespace":"default"},"eventTime":"2026-01-01T00:00:00.000000Z",
+"reportingController":"coffer.dev/test","reportingInstance":"test-1","action":"Testing",
+"reason":"Tested","type":"Normal","note":"both forms are one event",
+"regarding":{"kind":"Pod","namespace":"default","name":"p"}}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_written_in_one_form_is_read_in_the_other() {
+    let server = TestServer::start().await;
+    ok(&server, &["create", "-f", "-"], EVENT).await;
+    let path = "jsonpath={.involvedObject.name} {.message}";
+    let core = ok(&server, &["get", "events", "e", "-o", path], "").await;
+    assert_eq!(core, "p both forms are one event");
+    let path = "jsonpath={.items[*].regarding.name} {.items[*].note}";
+    let selector = "--field-selector=regarding.name=p";
+    let series = ok(&server, &["get", "events.v1.events.k8s.io", selector, "-o", path], "").await;
+    assert_eq!(series, "p both forms are one event");
     server.stop().await;
 }

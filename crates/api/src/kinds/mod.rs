@@ -13,20 +13,33 @@ use serde::de::DeserializeOwned;
 use crate::field::ErrorList;
 use crate::names::NameRule;
 
+pub mod binding;
 pub mod config_map;
 mod equality;
+pub mod event;
+mod lease;
 pub mod meta;
 pub mod namespace;
+mod node;
 mod optional;
 pub mod pod;
+pub mod rbac;
+mod resource_quota;
 pub mod secret;
 mod service_account;
 #[cfg(test)]
 mod testing;
+mod workloads;
 
 pub use crate::secret::Secret;
 pub use equality::equal;
-pub use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+pub use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+pub use k8s_openapi::api::coordination::v1::Lease;
+pub use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Namespace, Node, Pod, ReplicationController, ResourceQuota, ServiceAccount,
+};
+pub use k8s_openapi::api::events::v1::Event as SeriesEvent;
+pub use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 
 /// A path below an object that is served on its own: `pods/status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,18 +186,102 @@ pub trait Kind:
 macro_rules! for_each_kind {
     ($each:ident) => {
         $each!($crate::kinds::ConfigMap);
+        $each!($crate::kinds::Event);
         $each!($crate::kinds::Namespace);
+        $each!($crate::kinds::Node);
         $each!($crate::kinds::Pod);
+        $each!($crate::kinds::ReplicationController);
+        $each!($crate::kinds::ResourceQuota);
         $each!($crate::kinds::Secret);
         $each!($crate::kinds::ServiceAccount);
+        $each!($crate::kinds::Deployment);
+        $each!($crate::kinds::ReplicaSet);
+        $each!($crate::kinds::Lease);
+        $each!($crate::kinds::SeriesEvent);
+        $each!($crate::kinds::ClusterRole);
+        $each!($crate::kinds::ClusterRoleBinding);
+        $each!($crate::kinds::Role);
+        $each!($crate::kinds::RoleBinding);
     };
 }
 
 /// Every served kind.
 pub static ALL: &[&KindInfo] = &[
     <ConfigMap as Kind>::INFO,
+    <Event as Kind>::INFO,
     <Namespace as Kind>::INFO,
+    <Node as Kind>::INFO,
     <Pod as Kind>::INFO,
+    <ReplicationController as Kind>::INFO,
+    <ResourceQuota as Kind>::INFO,
     <Secret as Kind>::INFO,
     <ServiceAccount as Kind>::INFO,
+    <Deployment as Kind>::INFO,
+    <ReplicaSet as Kind>::INFO,
+    <Lease as Kind>::INFO,
+    <SeriesEvent as Kind>::INFO,
+    <ClusterRole as Kind>::INFO,
+    <ClusterRoleBinding as Kind>::INFO,
+    <Role as Kind>::INFO,
+    <RoleBinding as Kind>::INFO,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{ALL, Kind};
+
+    #[test]
+    fn the_table_and_the_macro_list_the_same_kinds_once() {
+        let mut listed = Vec::new();
+        macro_rules! list {
+            ($kind:ty) => {
+                listed.push(<$kind as Kind>::INFO.api_version() + "/" + <$kind as Kind>::INFO.plural);
+            };
+        }
+        crate::for_each_kind!(list);
+        let table: Vec<_> = ALL.iter().map(|it| it.api_version() + "/" + it.plural).collect();
+        assert_eq!(listed, table);
+        assert_eq!(table.iter().collect::<BTreeSet<_>>().len(), table.len());
+    }
+
+    #[test]
+    fn what_a_kind_says_of_itself_agrees_with_its_type() {
+        macro_rules! agree {
+            ($kind:ty) => {
+                let info = <$kind as Kind>::INFO;
+                assert_eq!(info.kind, <$kind as k8s_openapi::Resource>::KIND);
+                assert_eq!(info.group, <$kind as k8s_openapi::Resource>::GROUP);
+                assert_eq!(info.version, <$kind as k8s_openapi::Resource>::VERSION);
+                assert_eq!(info.plural, <$kind as k8s_openapi::Resource>::URL_PATH_SEGMENT);
+                assert_eq!(info.list_kind, format!("{}List", info.kind));
+                assert_eq!(info.singular, info.kind.to_lowercase());
+            };
+        }
+        crate::for_each_kind!(agree);
+    }
+
+    #[test]
+    fn an_empty_object_answers_all_its_field_labels_and_does_not_panic() {
+        macro_rules! check {
+            ($kind:ty) => {
+                let mut object: $kind = serde_json::from_str("{\"metadata\":{}}").unwrap();
+                object.set_defaults();
+                object.prepare_for_create();
+                assert!(!object.validate().is_empty());
+                let old: $kind = serde_json::from_str("{\"metadata\":{}}").unwrap();
+                for sub in std::iter::once(None).chain(
+                    <$kind as Kind>::INFO.subresources.iter().map(|sub| Some(sub.name)),
+                ) {
+                    object.prepare_for_update(&old, sub);
+                    object.validate_update(&old, sub);
+                }
+                object.warnings();
+                let labels: Vec<_> = object.fields().iter().map(|(label, _)| *label).collect();
+                assert_eq!(labels, <$kind as Kind>::INFO.field_labels);
+            };
+        }
+        crate::for_each_kind!(check);
+    }
+}

@@ -16,7 +16,7 @@ pub(super) fn document() -> Value {
     add_discovery(&mut paths);
     json!({
         "swagger": "2.0",
-        "info": { "title": "Kubernetes", "version": "v1.34.0" },
+        "info": { "title": "Kubernetes", "version": "v1.33.0" },
         "paths": paths,
         "definitions": schemas,
     })
