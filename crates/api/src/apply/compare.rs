@@ -137,11 +137,7 @@ fn is_always_there(schema: Schema, field: &str) -> bool {
     }
 }
 
-fn by_element<'a>(
-    items: &'a [Value],
-    schema: Schema,
-    list: ListType,
-) -> BTreeMap<Element, Vec<&'a Value>> {
+fn by_element(items: &[Value], schema: Schema, list: ListType) -> BTreeMap<Element, Vec<&Value>> {
     let mut found: BTreeMap<Element, Vec<&Value>> = BTreeMap::new();
     for item in items {
         // An item without a key is nobody's.

@@ -142,9 +142,13 @@ impl Roots {
 }
 
 impl List {
+    fn item_kind(&self) -> &str {
+        self.item.rsplit('.').next().unwrap_or(&self.item)
+    }
+
     fn schema(&self) -> Value {
         json!({
-            "description": format!("{} is a list of objects.", self.kind),
+            "description": format!("{} is a list of {}.", self.kind, self.item_kind()),
             "type": "object",
             "properties": {
                 "apiVersion": { "description": API_VERSION, "type": "string" },
