@@ -27,6 +27,8 @@ pub(crate) enum Verb {
     Scheduler(ClientOptions),
     /// Run the controllers alone.
     ControllerManager(ClientOptions),
+    /// Run a node's agent alone.
+    Kubelet(KubeletOptions),
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +78,57 @@ pub(crate) struct ClientOptions {
     /// How to reach the API server.
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KubeletOptions {
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+    /// The node's name; the host's name in lower case if not given.
+    #[arg(long, value_name = "NAME", visible_alias = "hostname-override")]
+    pub(crate) node_name: Option<String>,
+    /// Where volumes and logs of the node's pods are.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub(crate) root_dir: PathBuf,
+    /// The CRI runtime to start containers with.
+    #[arg(long, value_name = "ENDPOINT", default_value = "unix:///run/containerd/containerd.sock")]
+    pub(crate) container_runtime_endpoint: String,
+    /// The address to serve exec, attach, port-forward and logs on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) address: IpAddr,
+    /// The port to serve exec, attach, port-forward and logs on; 0 takes a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 10250)]
+    pub(crate) port: u16,
+    /// The address that the node says it has; the one to serve on if not given.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// How many pods the node takes.
+    #[arg(long, value_name = "NUMBER", default_value_t = coffer_kubelet::MAX_PODS_DEFAULT)]
+    pub(crate) max_pods: u32,
+    /// At SIGTERM end the node's pods, too. Else they live on, and the next start finds them.
+    #[arg(long)]
+    pub(crate) stop_pods_on_exit: bool,
+    #[command(flatten)]
+    pub(crate) tls: KubeletTls,
+}
+
+/// The kubelet's server has a certificate that the API server trusts, and trusts the API server's.
+/// All three files are given, or they come from the cluster's authorities on this machine.
+#[derive(Debug, Args)]
+pub(crate) struct KubeletTls {
+    /// The certificate to serve with.
+    #[arg(long, value_name = "FILE", requires_all = ["tls_private_key_file", "client_ca_file"])]
+    pub(crate) tls_cert_file: Option<PathBuf>,
+    /// The key of the certificate to serve with.
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub(crate) tls_private_key_file: Option<PathBuf>,
+    /// What must have signed the API server's certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub(crate) client_ca_file: Option<PathBuf>,
+    /// The cluster's `pki` directory, to make the three from; the one beside the kubeconfig if not
+    /// given.
+    #[arg(long, value_name = "DIR", conflicts_with = "tls_cert_file")]
+    pub(crate) pki_dir: Option<PathBuf>,
 }
 
 #[cfg(test)]

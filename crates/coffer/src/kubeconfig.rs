@@ -84,6 +84,8 @@ mod tests {
         let credential = Credential {
             cert_pem: "certificate".to_owned(),
             key_pem: Zeroizing::new("key".to_owned()),
+            cert_path: "unused".into(),
+            key_path: "unused".into(),
         };
         let text = render("kubernetes-admin", "https://127.0.0.1:6443", "authority", &credential);
         let expected = "\

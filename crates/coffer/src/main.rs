@@ -11,6 +11,7 @@ mod files;
 mod hardening;
 mod kubeconfig;
 mod logging;
+mod node_name;
 mod parts;
 mod pki;
 mod signals;
@@ -43,6 +44,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             Verb::Apiserver(options) => parts::apiserver::run(options).await,
             Verb::Scheduler(options) => parts::scheduler(options).await,
             Verb::ControllerManager(options) => parts::controller_manager(options).await,
+            Verb::Kubelet(options) => parts::kubelet::run(options).await,
         }
     })
 }

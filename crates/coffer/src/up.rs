@@ -6,11 +6,13 @@
 //! but at the server's port and the runtime's socket.
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow};
 use coffer_containerd::{Containerd, Settings};
+use coffer_kubelet::{Config, Kubelet, ServerConfig};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
@@ -22,11 +24,15 @@ use crate::cli::UpOptions;
 use crate::data_dir::DataDir;
 use crate::parts::apiserver::ApiServer;
 use crate::pki::Pki;
-use crate::{parts, signals};
+use crate::{node_name, parts, signals};
 
-/// Time for a container between SIGTERM and SIGKILL when pods end with this process: the default
-/// of a pod's own `terminationGracePeriodSeconds`.
+/// The kubelet ends its pods with their own grace periods. One that it does not know, because the
+/// start was cut short, gets this long.
 const GRACE_S: i64 = 30;
+/// One machine: the server reaches the kubelet without a network.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// The name of the kubelet's kubeconfig.
+const KUBELET: &str = "kubelet";
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
 /// How often the log says what a start that hangs is waiting for.
@@ -34,22 +40,21 @@ const COMPLAINT: Duration = Duration::from_secs(30);
 
 /// Runs everything until a signal.
 pub(crate) async fn run(options: UpOptions) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("coffer up must run as root: it mounts volumes and starts containers");
-    }
-    let node = node_name(options.node_name.as_deref())?;
+    parts::kubelet::require_root("coffer up")?;
+    let node = node_name::resolve(options.node_name.as_deref())?;
     let data = DataDir::hold(&options.server.data_dir)?;
     let shutdown = signals::shutdown()?;
     let pki = Pki::open(&data.pki())?;
     let server = ApiServer::build(&options.server, &data, &pki).await?;
     server.write_kubeconfigs(&data, &pki)?;
+    server.write_kubeconfig(&data, &pki, KUBELET, &pki.kubelet_client(&node)?)?;
 
     let mut servers = Parts::default();
     let mut clients = Parts::default();
     let announcement = announcement(server.url(), &node, &data.admin_kubeconfig());
     servers.spawn("the API server", |stop| server.run(stop));
     let outcome = async {
-        let start = start_clients(&mut clients, &options, &data, &node);
+        let start = start_clients(&mut clients, &options, &data, &pki, &node);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             failure = servers.first_end() => return Err(failure),
@@ -68,9 +73,9 @@ pub(crate) async fn run(options: UpOptions) -> Result<()> {
     .await;
 
     clients.end().await;
-    let pods = end_pods(&options, &data).await;
+    let containerd = end_containerd(&options, &data).await;
     servers.end().await;
-    outcome.and(pods)
+    outcome.and(containerd)
 }
 
 /// Starts what talks to the server, and waits until the node is ready for pods.
@@ -78,12 +83,14 @@ async fn start_clients(
     clients: &mut Parts,
     options: &UpOptions,
     data: &DataDir,
+    pki: &Pki,
     node: &str,
 ) -> Result<()> {
-    let _endpoint = match &options.container_runtime_endpoint {
+    let endpoint = match &options.container_runtime_endpoint {
         Some(endpoint) => endpoint.clone(),
         None => start_containerd(clients, options, data).await?,
     };
+    start_kubelet(clients, options, data, pki, node, endpoint).await?;
     let client = parts::client(&data.kubeconfig("scheduler")).await?;
     clients.spawn("the scheduler", |stop| async move {
         coffer_controllers::scheduler::run(client, stop).await;
@@ -115,15 +122,39 @@ async fn start_containerd(
     Ok(endpoint)
 }
 
-/// Ends the pods if that was asked for; else they live on for the next start.
-async fn end_pods(options: &UpOptions, data: &DataDir) -> Result<()> {
-    if !options.stop_pods_on_exit {
-        return Ok(());
-    }
-    if options.container_runtime_endpoint.is_none() {
+async fn start_kubelet(
+    clients: &mut Parts,
+    options: &UpOptions,
+    data: &DataDir,
+    pki: &Pki,
+    node: &str,
+    endpoint: String,
+) -> Result<()> {
+    let address = SocketAddr::new(LOOPBACK, options.kubelet_port);
+    let files = pki.kubelet_server(&data.pki(), node, &[LOOPBACK])?;
+    let server = ServerConfig {
+        address,
+        tls_cert_file: files.cert_path,
+        tls_private_key_file: files.key_path,
+        client_ca_file: pki.kubelet_client_ca_path().to_owned(),
+    };
+    let client = parts::client(&data.kubeconfig(KUBELET)).await?;
+    let mut config = Config::new(node, data.kubelet(), endpoint, client, server);
+    config.node_ip = Some(LOOPBACK);
+    let kubelet = Kubelet::build(config).await.context("the kubelet cannot start")?;
+    let on_exit = parts::kubelet::on_exit(options.stop_pods_on_exit);
+    clients.spawn("the kubelet", move |stop| async move {
+        kubelet.run(stop, on_exit).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// Ends the containerd that is ours, if pods end with this process; else it lives on with them.
+async fn end_containerd(options: &UpOptions, data: &DataDir) -> Result<()> {
+    if options.stop_pods_on_exit && options.container_runtime_endpoint.is_none() {
         coffer_containerd::stop_with_pods(data.path(), GRACE_S).await?;
     }
-    coffer_containerd::mounts::unmount_below(&data.kubelet())?;
     Ok(())
 }
 
@@ -156,22 +187,6 @@ fn node_is_ready(node: Option<&Node>) -> bool {
 
 fn announcement(url: &str, node: &str, kubeconfig: &Path) -> String {
     format!("coffer is ready: {url}, node {node}, KUBECONFIG={}", kubeconfig.display())
-}
-
-/// The name asked for, or the host's as upstream's kubelet takes it: in lower case.
-fn node_name(asked: Option<&str>) -> Result<String> {
-    let host = rustix::system::uname();
-    let name = match asked {
-        Some(name) => name.to_owned(),
-        None => host.nodename().to_string_lossy().trim().to_lowercase(),
-    };
-    let problems = coffer_api::names::dns1123_subdomain(&name);
-    match problems.first() {
-        Some(problem) => {
-            Err(anyhow!("{name:?} cannot be a node's name: {problem}; see --node-name"))
-        }
-        None => Ok(name),
-    }
 }
 
 /// Tasks that are meant to run until they are told to stop, together.
@@ -216,13 +231,7 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_host_name_that_no_node_may_have_is_told_with_the_way_out() {
-        assert_eq!(node_name(Some("node-1.example")).unwrap(), "node-1.example");
-        let error = node_name(Some("Node_1")).unwrap_err().to_string();
-        assert!(error.contains("--node-name"), "{error}");
-    }
+    use anyhow::bail;
 
     #[tokio::test]
     async fn a_part_that_ends_by_itself_is_named() {

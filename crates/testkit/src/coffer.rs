@@ -1,4 +1,4 @@
-//! A `coffer up` of its own for a test: free ports, a temporary data directory, nothing left over.
+//! A Coffer of its own for a test: free ports, a temporary data directory, nothing left over.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -12,7 +12,7 @@ use tokio::process::Command;
 use crate::runtime::end_containerd_of;
 use crate::{Kubectl, Running};
 
-/// From the start to `coffer is ready`, on a slow machine with its other core busy.
+/// From the start to readiness, on a slow machine with its other core busy.
 const READY_MAX: Duration = Duration::from_secs(120);
 /// From SIGTERM to the end.
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -21,10 +21,11 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct CofferBuilder {
     program: PathBuf,
+    verb: &'static str,
     arguments: Vec<String>,
 }
 
-/// A running `coffer up`. Dropping it ends it, its containerd and its pods.
+/// A running `coffer up` or `coffer apiserver`. Dropping it ends it, its containerd and its pods.
 pub struct Coffer {
     builder: CofferBuilder,
     process: Option<Running>,
@@ -33,12 +34,18 @@ pub struct Coffer {
 }
 
 impl CofferBuilder {
-    /// The program to run: `env!("CARGO_BIN_EXE_coffer")` in this workspace's tests.
-    pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), arguments: Vec::new() }
+    /// `coffer up`; the program is `env!("CARGO_BIN_EXE_coffer")` in this workspace's tests.
+    pub fn up(program: impl Into<PathBuf>) -> Self {
+        let arguments = vec!["--kubelet-port".to_owned(), "0".to_owned()];
+        Self { program: program.into(), verb: "up", arguments }
     }
 
-    /// A further argument of `coffer up`.
+    /// `coffer apiserver`: no node, no runtime, no need for root.
+    pub fn apiserver(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), verb: "apiserver", arguments: Vec::new() }
+    }
+
+    /// A further argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
@@ -65,10 +72,11 @@ impl Coffer {
     /// When it ends before it is ready, or is not ready in time.
     pub async fn start(&mut self) -> Result<()> {
         let mut command = Command::new(&self.builder.program);
-        command.arg("up").arg("--data-dir").arg(self.data_dir());
-        command.args(["--secure-port", "0", "--kubelet-port", "0"]).args(&self.builder.arguments);
+        command.arg(self.builder.verb).arg("--data-dir").arg(self.data_dir());
+        command.args(["--secure-port", "0"]).args(&self.builder.arguments);
         let mut process = Running::start(command)?.patience(STOP_MAX);
-        let ready = |line: &str| line.starts_with("coffer is ready").then(|| line.to_owned());
+        let says = if self.builder.verb == "up" { "coffer is ready" } else { "apiserver is ready" };
+        let ready = |line: &str| line.starts_with(says).then(|| line.to_owned());
         self.ready_line = process.until(READY_MAX, ready).await?;
         self.process = Some(process);
         Ok(())
@@ -125,6 +133,8 @@ impl Coffer {
 impl Drop for Coffer {
     fn drop(&mut self) {
         self.process = None;
-        end_containerd_of(self.data_dir());
+        if self.builder.verb == "up" {
+            end_containerd_of(self.data_dir());
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The parts, each as `coffer PART` runs it and as `coffer up` puts it together.
 
 pub(crate) mod apiserver;
+pub(crate) mod kubelet;
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! A certificate authority in two files.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -23,6 +23,7 @@ pub(super) const BACKDATE: Duration = Duration::minutes(5);
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     cert_pem: String,
+    cert_path: PathBuf,
 }
 
 impl Authority {
@@ -60,11 +61,15 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_pem(&cert_pem, key)
             .map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { issuer, cert_pem })
+        Ok(Self { issuer, cert_pem, cert_path: path.to_owned() })
     }
 
     pub(super) fn cert_pem(&self) -> &str {
         &self.cert_pem
+    }
+
+    pub(super) fn cert_path(&self) -> &Path {
+        &self.cert_path
     }
 
     /// Signs what `params` say about the owner of `key`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
@@ -22,10 +22,12 @@ const VALIDITY: Duration = Duration::days(365);
 /// Made anew at a start when less than this is left.
 const RENEW_BEFORE: Duration = Duration::days(60);
 
-/// A certificate and its key, as PEM. `Debug` shows neither.
+/// A certificate and its key, as PEM, and the files they are in. `Debug` shows none.
 pub(crate) struct Credential {
     pub(crate) cert_pem: String,
     pub(crate) key_pem: Zeroizing<String>,
+    pub(crate) cert_path: PathBuf,
+    pub(crate) key_path: PathBuf,
 }
 
 impl std::fmt::Debug for Credential {
@@ -67,13 +69,13 @@ impl Profile {
         if let (Some(cert_pem), Some(key_pem)) = (read_if_there(&cert_path)?, key_pem) {
             let fits = KeyPair::from_pem(&key_pem).is_ok_and(|key| holds_key(&cert_pem, &key));
             if fits && authority.has_signed(&cert_pem) && self.is_met_by(&cert_pem, now) {
-                return Ok(Credential { cert_pem, key_pem });
+                return Ok(Credential { cert_pem, key_pem, cert_path, key_path });
             }
         }
-        let made = self.make(authority, now)?;
-        write(&key_path, made.key_pem.as_bytes())?;
-        write(&cert_path, made.cert_pem.as_bytes())?;
-        Ok(made)
+        let (cert_pem, key_pem) = self.make(authority, now)?;
+        write(&key_path, key_pem.as_bytes())?;
+        write(&cert_path, cert_pem.as_bytes())?;
+        Ok(Credential { cert_pem, key_pem, cert_path, key_path })
     }
 
     fn is_met_by(&self, cert_pem: &str, now: OffsetDateTime) -> bool {
@@ -96,7 +98,11 @@ impl Profile {
         }
     }
 
-    fn make(&self, authority: &Authority, now: OffsetDateTime) -> Result<Credential, PkiError> {
+    fn make(
+        &self,
+        authority: &Authority,
+        now: OffsetDateTime,
+    ) -> Result<(String, Zeroizing<String>), PkiError> {
         let failed = |reason: String| PkiError::Make {
             what: format!("the certificate of {}", self.common_name),
             reason,
@@ -127,7 +133,7 @@ impl Profile {
         params.not_after = now + VALIDITY;
         let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
         let cert_pem = authority.sign(&params, &key).map_err(failed)?;
-        Ok(Credential { cert_pem, key_pem: Zeroizing::new(key.serialize_pem()) })
+        Ok((cert_pem, Zeroizing::new(key.serialize_pem())))
     }
 }
 

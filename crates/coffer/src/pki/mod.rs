@@ -52,11 +52,7 @@ impl Pki {
     }
 
     fn open_at(directory: &Path, now: OffsetDateTime) -> Result<Self, PkiError> {
-        files::private_directory(directory).map_err(|source| PkiError::File {
-            action: "make directory",
-            path: directory.to_owned(),
-            source,
-        })?;
+        private_directory(directory)?;
         let authority = |stem, name| Authority::load_or_make(directory, stem, name, now);
         Ok(Self {
             cluster: authority("ca", "kubernetes")?,
@@ -72,8 +68,8 @@ impl Pki {
     }
 
     /// What kubelets check their clients against.
-    pub(crate) fn kubelet_client_ca_pem(&self) -> &str {
-        self.kubelet_clients.cert_pem()
+    pub(crate) fn kubelet_client_ca_path(&self) -> &Path {
+        self.kubelet_clients.cert_path()
     }
 
     /// The API server's certificate for HTTPS, good for the names that clients in and around a
@@ -131,15 +127,24 @@ impl Pki {
         self.cluster_signed("kubelet-client", &name, Some("system:nodes"), Usage::Client)
     }
 
-    /// A node's kubelet, as a server.
+    /// A node's kubelet, as a server. Its files lie in `directory`: several nodes may share the
+    /// authorities, each has its own key.
     pub(crate) fn kubelet_server(
         &self,
+        directory: &Path,
         node: &str,
-        address: IpAddr,
+        addresses: &[IpAddr],
     ) -> Result<Credential, PkiError> {
-        let names = vec![node.to_owned(), address.to_string()];
-        let name = format!("system:node:{node}");
-        self.cluster_signed("kubelet", &name, Some("system:nodes"), Usage::Server(names))
+        private_directory(directory)?;
+        let mut names = vec![node.to_owned(), "localhost".to_owned()];
+        names.extend(addresses.iter().map(IpAddr::to_string));
+        let profile = Profile {
+            stem: "kubelet",
+            common_name: format!("system:node:{node}"),
+            organization: Some("system:nodes"),
+            usage: Usage::Server(names),
+        };
+        profile.load_or_make(directory, &self.cluster, self.now)
     }
 
     fn cluster_signed(
@@ -152,6 +157,14 @@ impl Pki {
         let profile = Profile { stem, common_name: common_name.to_owned(), organization, usage };
         profile.load_or_make(&self.directory, &self.cluster, self.now)
     }
+}
+
+fn private_directory(path: &Path) -> Result<(), PkiError> {
+    files::private_directory(path).map_err(|source| PkiError::File {
+        action: "make directory",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -168,13 +181,13 @@ mod tests {
         let first = Pki::open(directory.path()).unwrap();
         let again = Pki::open(directory.path()).unwrap();
         assert_eq!(first.ca_pem(), again.ca_pem());
-        assert_eq!(first.kubelet_client_ca_pem(), again.kubelet_client_ca_pem());
+        assert_eq!(first.kubelet_clients.cert_pem(), again.kubelet_clients.cert_pem());
         let both = |of: fn(&Pki) -> Credential| (of(&first).cert_pem, of(&again).cert_pem);
         for (before, after) in [
             both(|pki| pki.apiserver(ADDRESS).unwrap()),
             both(|pki| pki.apiserver_kubelet_client().unwrap()),
             both(|pki| pki.admin().unwrap()),
-            both(|pki| pki.kubelet_server("node", ADDRESS).unwrap()),
+            both(|pki| pki.kubelet_server(&pki.directory, "node", &[ADDRESS]).unwrap()),
         ] {
             assert_eq!(before, after);
         }

@@ -1,0 +1,82 @@
+//! The kubelet alone: on a machine of its own, or one of several nodes on a machine.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use coffer_kubelet::{Config, Kubelet, OnExit, ServerConfig};
+
+use crate::cli::KubeletOptions;
+use crate::pki::Pki;
+use crate::{node_name, parts, signals};
+
+/// The kubelet alone, until a signal.
+pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
+    require_root("coffer kubelet")?;
+    let node = node_name::resolve(options.node_name.as_deref())?;
+    let shutdown = signals::shutdown()?;
+    let server = server_config(&options, &node)?;
+    let client = parts::client(&options.client.kubeconfig).await?;
+    let endpoint = options.container_runtime_endpoint;
+    let mut config = Config::new(node, options.root_dir, endpoint, client, server);
+    config.node_ip = Some(options.node_ip.unwrap_or(options.address))
+        .filter(|address| !address.is_unspecified());
+    config.max_pods = options.max_pods;
+    let kubelet = Kubelet::build(config).await?;
+    kubelet.run(shutdown, on_exit(options.stop_pods_on_exit)).await;
+    Ok(())
+}
+
+/// What becomes of the pods when the process ends.
+pub(crate) fn on_exit(stop_pods: bool) -> OnExit {
+    if stop_pods { OnExit::StopPods } else { OnExit::LeavePods }
+}
+
+/// One clear line before anything is touched, instead of a mount that fails with EPERM later.
+pub(crate) fn require_root(program: &str) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("{program} must run as root: it mounts volumes and starts containers");
+    }
+    Ok(())
+}
+
+fn server_config(options: &KubeletOptions, node: &str) -> Result<ServerConfig> {
+    let address = SocketAddr::new(options.address, options.port);
+    let tls = &options.tls;
+    if let (Some(certificate), Some(key), Some(ca)) =
+        (&tls.tls_cert_file, &tls.tls_private_key_file, &tls.client_ca_file)
+    {
+        return Ok(ServerConfig {
+            address,
+            tls_cert_file: certificate.clone(),
+            tls_private_key_file: key.clone(),
+            client_ca_file: ca.clone(),
+        });
+    }
+    let directory = match &tls.pki_dir {
+        Some(directory) => directory.clone(),
+        None => beside(&options.client.kubeconfig).context(
+            "there are no authorities beside the kubeconfig to make a serving certificate from; \
+             give --tls-cert-file, --tls-private-key-file and --client-ca-file, or --pki-dir",
+        )?,
+    };
+    let pki = Pki::open(&directory)?;
+    let mut addresses = vec![options.address, SocketAddr::from(([127, 0, 0, 1], 0)).ip()];
+    addresses.extend(options.node_ip);
+    addresses.retain(|address| !address.is_unspecified());
+    let files = pki.kubelet_server(&options.root_dir.join("pki"), node, &addresses)?;
+    Ok(ServerConfig {
+        address,
+        tls_cert_file: files.cert_path,
+        tls_private_key_file: files.key_path,
+        client_ca_file: pki.kubelet_client_ca_path().to_owned(),
+    })
+}
+
+/// The `pki` of the data directory that a kubeconfig lies in, as `DIR/admin.kubeconfig` or
+/// `DIR/kubeconfig/PART.kubeconfig`.
+fn beside(kubeconfig: &Path) -> Option<PathBuf> {
+    let kubeconfig = kubeconfig.canonicalize().ok()?;
+    let above = kubeconfig.ancestors().skip(1).take(2);
+    above.map(|directory| directory.join("pki")).find(|pki| pki.join("ca.key").exists())
+}

@@ -1,0 +1,137 @@
+//! What is kept, what lives on and what is gone when Coffer ends and starts again.
+
+use std::path::Path;
+use std::process::Command;
+
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, images, mounts};
+
+/// No byte of the test's own program or images reads like this.
+const CANARY: &str = "c4n4ry-7f3a9d02-of-the-lifecycle-test";
+const CANARY_BASE64: &str = "YzRuNHJ5LTdmM2E5ZDAyLW9mLXRoZS1saWZlY3ljbGUtdGVzdA";
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: keeper
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    command: ["sleep", "3600"]
+    volumeMounts:
+    - { name: secret, mountPath: /etc/secret }
+  volumes:
+  - name: secret
+    secret: { secretName: canary }
+"#;
+
+async fn registry() -> Registry {
+    let registry = Registry::open().await.unwrap();
+    registry.push(&images::busybox().unwrap(), "library/busybox", "latest").await.unwrap();
+    registry
+}
+
+fn builder(registry: &Registry) -> CofferBuilder {
+    CofferBuilder::up(env!("CARGO_BIN_EXE_coffer"))
+        .arg("--registry-mirror")
+        .arg(registry.mirror_of("docker.io"))
+}
+
+async fn start_pod(kubectl: &Kubectl) {
+    let secret = format!(
+        "{{apiVersion: v1, kind: Secret, metadata: {{name: canary}}, stringData: {{k: {CANARY}}}}}"
+    );
+    kubectl.ok_with_input(&["create", "-f", "-"], secret.as_bytes()).await.unwrap();
+    kubectl.ok_with_input(&["create", "-f", "-"], POD.as_bytes()).await.unwrap();
+    until_ready(kubectl).await;
+}
+
+async fn until_ready(kubectl: &Kubectl) {
+    let wait = ["wait", "--for=condition=Ready", "pod/keeper", "--timeout=120s"];
+    kubectl.ok(&wait).await.unwrap();
+}
+
+/// Which container runs, how often it was restarted, and what it reads.
+async fn pod(kubectl: &Kubectl) -> (String, String) {
+    let path = "-o=jsonpath={.status.containerStatuses[0].containerID} \
+                {.status.containerStatuses[0].restartCount}";
+    let container = kubectl.ok(&["get", "pod", "keeper", path]).await.unwrap();
+    let read = ["exec", "keeper", "--", "cat", "/etc/secret/k"];
+    (container, kubectl.ok(&read).await.unwrap())
+}
+
+/// The files on the data directory's own file system, and of the runtime's state, that hold the
+/// canary. What is mounted below, the secret's tmpfs above all, is not on disk and not searched.
+fn leaks(coffer: &Coffer) -> String {
+    let mut find = Command::new("find");
+    find.arg(coffer.data_dir());
+    for entry in Path::new("/run").read_dir().unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("coffer-") {
+            find.arg(entry.path());
+        }
+    }
+    find.args(["-xdev", "-type", "f", "-exec", "grep", "-laF"]);
+    find.args(["-e", CANARY, "-e", CANARY_BASE64, "{}", "+"]);
+    String::from_utf8(find.output().unwrap().stdout).unwrap()
+}
+
+#[tokio::test]
+async fn no_byte_of_a_secret_reaches_the_disk_from_its_creation_to_its_end() {
+    let registry = registry().await;
+    let mut coffer = builder(&registry).start().await.unwrap();
+    let kubectl = coffer.kubectl();
+    // The search itself must be able to find.
+    let probe = coffer.data_dir().join("probe");
+    std::fs::write(&probe, format!("x{CANARY_BASE64}x")).unwrap();
+    assert_eq!(leaks(&coffer).trim(), probe.display().to_string());
+    std::fs::remove_file(&probe).unwrap();
+
+    start_pod(&kubectl).await;
+    assert_eq!(pod(&kubectl).await.1, CANARY);
+    assert_eq!(leaks(&coffer), "");
+    kubectl.ok(&["delete", "pod", "keeper"]).await.unwrap();
+    kubectl.ok(&["delete", "secret", "canary"]).await.unwrap();
+    assert_eq!(leaks(&coffer), "");
+    let log = coffer.log().join("\n");
+    assert!(!log.contains(CANARY) && !log.contains(CANARY_BASE64), "{log}");
+    assert!(coffer.stop().await.unwrap().success());
+    assert_eq!(leaks(&coffer), "");
+}
+
+#[tokio::test]
+async fn a_restart_keeps_objects_and_leaves_the_pod_running() {
+    let registry = registry().await;
+    let mut coffer = builder(&registry).start().await.unwrap();
+    let kubectl = coffer.kubectl();
+    start_pod(&kubectl).await;
+    let before = pod(&kubectl).await;
+
+    assert!(coffer.stop().await.unwrap().success());
+    assert_eq!(mounts::below(&coffer.data_dir().join("kubelet")).unwrap().len(), 1);
+    coffer.start().await.unwrap();
+    until_ready(&kubectl).await;
+    assert_eq!(pod(&kubectl).await, before);
+
+    coffer.kill().await.unwrap();
+    coffer.start().await.unwrap();
+    until_ready(&kubectl).await;
+    assert_eq!(pod(&kubectl).await, before);
+}
+
+#[tokio::test]
+async fn asked_to_it_ends_its_pods_and_leaves_no_mount_and_no_process() {
+    let registry = registry().await;
+    let mut coffer = builder(&registry).arg("--stop-pods-on-exit").start().await.unwrap();
+    start_pod(&coffer.kubectl()).await;
+    assert!(coffer.stop().await.unwrap().success());
+
+    assert_eq!(mounts::below(coffer.data_dir()).unwrap().len(), 0);
+    let data_dir = coffer.data_dir().as_os_str().as_encoded_bytes();
+    for entry in Path::new("/proc").read_dir().unwrap().flatten() {
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let names_it = command.windows(data_dir.len()).any(|window| window == data_dir);
+        assert!(!names_it, "{}", String::from_utf8_lossy(&command));
+    }
+}
