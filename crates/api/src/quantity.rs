@@ -281,6 +281,11 @@ impl Quantity {
         if value < 0 { order.reverse() } else { order }
     }
 
+    /// The amount in decimal, whatever its suffix: equal amounts give equal text.
+    pub fn decimal(&self) -> String {
+        if self.is_zero() { "0".to_owned() } else { self.written_decimal(Format::Decimal) }
+    }
+
     fn written(&self) -> String {
         if self.value == 0 {
             return "0".to_owned();

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Document;
+use crate::quantity::Quantity;
 
 /// Maps of the API, as opposed to structs: an empty one equals an absent one.
 const MAP_FIELDS: &[&str] = &[
@@ -18,6 +19,10 @@ const MAP_FIELDS: &[&str] = &[
     "overhead",
     "requests",
 ];
+
+/// Maps whose values are quantities, for which `1000m` equals `1`.
+const QUANTITY_FIELDS: &[&str] =
+    &["allocatable", "capacity", "hard", "limits", "overhead", "requests", "used"];
 
 /// Semantic equality of two values of one type. Not for payload: both are encoded on the way.
 pub fn equal<T: Serialize>(left: &T, right: &T) -> bool {
@@ -34,7 +39,12 @@ pub fn equal<T: Serialize>(left: &T, right: &T) -> bool {
 fn prune(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.values_mut().for_each(prune);
+            for (name, value) in fields.iter_mut() {
+                prune(value);
+                if QUANTITY_FIELDS.contains(&name.as_str()) {
+                    normalize_quantities(value);
+                }
+            }
             fields.retain(|name, value| match value {
                 Value::Null => false,
                 Value::Array(items) => !items.is_empty(),
@@ -49,9 +59,17 @@ fn prune(value: &mut Value) {
     }
 }
 
+fn normalize_quantities(map: &mut Value) {
+    for value in map.as_object_mut().into_iter().flat_map(|amounts| amounts.values_mut()) {
+        if let Some(quantity) = value.as_str().and_then(|text| Quantity::parse(text).ok()) {
+            *value = Value::String(quantity.decimal());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PodSpec, Volume};
+    use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PodSpec, ResourceRequirements, Volume};
 
     use super::equal;
 
@@ -67,5 +85,14 @@ mod tests {
         let bare = Volume { name: "v".into(), ..Default::default() };
         let dir = Volume { empty_dir: Some(EmptyDirVolumeSource::default()), ..bare.clone() };
         assert!(!equal(&bare, &dir));
+    }
+    #[test]
+    fn quantities_are_equal_by_amount() {
+        let limits = |memory: &str| -> ResourceRequirements {
+            serde_json::from_value(serde_json::json!({"limits": {"memory": memory}})).unwrap()
+        };
+        assert!(equal(&limits("1.500"), &limits("1500m")));
+        assert!(equal(&limits("1Ki"), &limits("1024")));
+        assert!(!equal(&limits("1Ki"), &limits("1k")));
     }
 }

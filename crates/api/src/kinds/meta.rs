@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
 
-use super::{KindInfo, equal};
+use super::{KindInfo, equal, shown};
 use crate::field::{Error, ErrorKind, ErrorList, Path};
 use crate::names;
 
@@ -129,14 +129,14 @@ fn validate_owners(owners: &[OwnerReference], path: &Path) -> ErrorList {
         }
         if owner.api_version == "v1" && owner.kind == "Event" {
             let detail = "/v1, Kind=Event is disallowed from being an owner";
-            errors.push(invalid_json(path, owner, detail));
+            errors.push(invalid_json(path, &shown::owner(owner), detail));
         }
         if owner.controller == Some(true) {
             let name = format!("{}/{}", owner.kind, owner.name);
             match &controller {
                 Some(first) => errors.push(invalid_json(
                     path,
-                    &owners,
+                    &owners.iter().map(shown::owner).collect::<Vec<_>>(),
                     &format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                     ),

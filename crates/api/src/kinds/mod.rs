@@ -27,6 +27,7 @@ pub mod rbac;
 mod resource_quota;
 pub mod secret;
 mod service_account;
+mod shown;
 #[cfg(test)]
 mod testing;
 mod workloads;
@@ -237,7 +238,8 @@ mod tests {
         let mut listed = Vec::new();
         macro_rules! list {
             ($kind:ty) => {
-                listed.push(<$kind as Kind>::INFO.api_version() + "/" + <$kind as Kind>::INFO.plural);
+                listed
+                    .push(<$kind as Kind>::INFO.api_version() + "/" + <$kind as Kind>::INFO.plural);
             };
         }
         crate::for_each_kind!(list);
@@ -271,9 +273,9 @@ mod tests {
                 object.prepare_for_create();
                 assert!(!object.validate().is_empty());
                 let old: $kind = serde_json::from_str("{\"metadata\":{}}").unwrap();
-                for sub in std::iter::once(None).chain(
-                    <$kind as Kind>::INFO.subresources.iter().map(|sub| Some(sub.name)),
-                ) {
+                for sub in std::iter::once(None)
+                    .chain(<$kind as Kind>::INFO.subresources.iter().map(|sub| Some(sub.name)))
+                {
                     object.prepare_for_update(&old, sub);
                     object.validate_update(&old, sub);
                 }

@@ -40,9 +40,21 @@ fn an_immutable_map_keeps_its_data() {
         &with(&valid(), "immutable", json!(true)),
         None,
         &[
-            ("data.text", json!("new"), &["data: Forbidden: field is immutable when `immutable` is set"]),
-            ("binaryData", Value::Null, &["binaryData: Forbidden: field is immutable when `immutable` is set"]),
-            ("immutable", json!(false), &["immutable: Forbidden: field is immutable when `immutable` is set"]),
+            (
+                "data.text",
+                json!("new"),
+                &["data: Forbidden: field is immutable when `immutable` is set"],
+            ),
+            (
+                "binaryData",
+                Value::Null,
+                &["binaryData: Forbidden: field is immutable when `immutable` is set"],
+            ),
+            (
+                "immutable",
+                json!(false),
+                &["immutable: Forbidden: field is immutable when `immutable` is set"],
+            ),
         ],
     );
 }

@@ -26,29 +26,108 @@ fn metadata_of_new_objects() {
         &valid(),
         &[
             ("metadata.name", json!("A"), &[&bad_name]),
-            ("metadata.name", Value::Null, &["metadata.name: Required value: name or generateName is required"]),
+            (
+                "metadata.name",
+                Value::Null,
+                &["metadata.name: Required value: name or generateName is required"],
+            ),
             ("metadata.generateName", json!("A"), &[&bad_prefix]),
             ("metadata.generateName", json!("a-"), &[]),
             ("metadata.namespace", Value::Null, &["metadata.namespace: Required value"]),
-            ("metadata.namespace", json!("a.b"), &["metadata.namespace: Invalid value: \"a.b\": must not contain dots"]),
-            ("metadata.generation", json!(-1), &["metadata.generation: Invalid value: -1: must be greater than or equal to 0"]),
+            (
+                "metadata.namespace",
+                json!("a.b"),
+                &["metadata.namespace: Invalid value: \"a.b\": must not contain dots"],
+            ),
+            (
+                "metadata.generation",
+                json!(-1),
+                &["metadata.generation: Invalid value: -1: must be greater than or equal to 0"],
+            ),
             ("metadata.labels.a b", json!("x"), &[&bad_label]),
-            ("metadata.labels.a", json!("x".repeat(64)), &[&format!("metadata.labels: Invalid value: \"{}\": must be no more than 63 characters", "x".repeat(64))]),
+            (
+                "metadata.labels.a",
+                json!("x".repeat(64)),
+                &[&format!(
+                    "metadata.labels: Invalid value: \"{}\": must be no more than 63 characters",
+                    "x".repeat(64)
+                )],
+            ),
             ("metadata.annotations.a b", json!("never shown"), &[&bad_annotation]),
-            ("metadata.annotations.UPPER~example~com/x", json!("fine: keys are compared in lower case"), &[]),
-            ("metadata.annotations.x", json!("y".repeat(262_144)), &["metadata.annotations: Too long: may not be more than 262144 bytes"]),
+            (
+                "metadata.annotations.UPPER~example~com/x",
+                json!("fine: keys are compared in lower case"),
+                &[],
+            ),
+            (
+                "metadata.annotations.x",
+                json!("y".repeat(262_144)),
+                &["metadata.annotations: Too long: may not be more than 262144 bytes"],
+            ),
             ("metadata.ownerReferences", owner("", Value::Null), &[]),
-            ("metadata.ownerReferences", owner("apiVersion", json!("")), &["metadata.ownerReferences.apiVersion: Invalid value: \"\": version must not be empty"]),
-            ("metadata.ownerReferences", owner("kind", json!("")), &["metadata.ownerReferences.kind: Invalid value: \"\": must not be empty"]),
-            ("metadata.ownerReferences", owner("name", json!("")), &["metadata.ownerReferences.name: Invalid value: \"\": must not be empty"]),
-            ("metadata.ownerReferences", owner("uid", json!("")), &["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"]),
-            ("metadata.ownerReferences", owner("kind", json!("Event")), &["metadata.ownerReferences: Invalid value: {\"apiVersion\":\"v1\",\"kind\":\"Event\",\"name\":\"p\",\"uid\":\"u\"}: /v1, Kind=Event is disallowed from being an owner"]),
+            (
+                "metadata.ownerReferences",
+                owner("apiVersion", json!("")),
+                &[
+                    "metadata.ownerReferences.apiVersion: Invalid value: \"\": version must not be empty",
+                ],
+            ),
+            (
+                "metadata.ownerReferences",
+                owner("kind", json!("")),
+                &["metadata.ownerReferences.kind: Invalid value: \"\": must not be empty"],
+            ),
+            (
+                "metadata.ownerReferences",
+                owner("name", json!("")),
+                &["metadata.ownerReferences.name: Invalid value: \"\": must not be empty"],
+            ),
+            (
+                "metadata.ownerReferences",
+                owner("uid", json!("")),
+                &["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"],
+            ),
+            (
+                "metadata.ownerReferences",
+                owner("kind", json!("Event")),
+                &[
+                    "metadata.ownerReferences: Invalid value: {\"apiVersion\":\"v1\",\"kind\":\"Event\",\"name\":\"p\",\"uid\":\"u\"}: /v1, Kind=Event is disallowed from being an owner",
+                ],
+            ),
             ("metadata.finalizers", json!(["example.com/f", "orphan"]), &[]),
-            ("metadata.finalizers", json!(["f"]), &["metadata.finalizers[0]: Invalid value: \"f\": name is neither a standard finalizer name nor is it fully qualified"]),
-            ("metadata.finalizers", json!(["orphan", "foregroundDeletion"]), &["metadata.finalizers: Invalid value: [\"orphan\",\"foregroundDeletion\"]: finalizer orphan and foregroundDeletion cannot be both set"]),
-            ("metadata.managedFields", json!([{"operation": "Merge"}]), &["metadata.managedFields[0].operation: Invalid value: \"Merge\": must be `Apply` or `Update`"]),
-            ("metadata.managedFields", json!([{"operation": "Apply", "fieldsType": "V2"}]), &["metadata.managedFields[0].fieldsType: Invalid value: \"V2\": must be `FieldsV1`"]),
-            ("metadata.managedFields", json!([{"operation": "Apply", "manager": "m".repeat(129)}]), &["metadata.managedFields[0].manager: Too long: may not be more than 128 bytes"]),
+            (
+                "metadata.finalizers",
+                json!(["f"]),
+                &[
+                    "metadata.finalizers[0]: Invalid value: \"f\": name is neither a standard finalizer name nor is it fully qualified",
+                ],
+            ),
+            (
+                "metadata.finalizers",
+                json!(["orphan", "foregroundDeletion"]),
+                &[
+                    "metadata.finalizers: Invalid value: [\"orphan\",\"foregroundDeletion\"]: finalizer orphan and foregroundDeletion cannot be both set",
+                ],
+            ),
+            (
+                "metadata.managedFields",
+                json!([{"operation": "Merge"}]),
+                &[
+                    "metadata.managedFields[0].operation: Invalid value: \"Merge\": must be `Apply` or `Update`",
+                ],
+            ),
+            (
+                "metadata.managedFields",
+                json!([{"operation": "Apply", "fieldsType": "V2"}]),
+                &[
+                    "metadata.managedFields[0].fieldsType: Invalid value: \"V2\": must be `FieldsV1`",
+                ],
+            ),
+            (
+                "metadata.managedFields",
+                json!([{"operation": "Apply", "manager": "m".repeat(129)}]),
+                &["metadata.managedFields[0].manager: Too long: may not be more than 128 bytes"],
+            ),
         ],
     );
 }
@@ -69,7 +148,11 @@ fn cluster_scoped_objects_have_no_namespace() {
     let row = json!("x");
     check_create::<Namespace>(
         &object,
-        &[("metadata.namespace", row, &["metadata.namespace: Forbidden: not allowed on this type"])],
+        &[(
+            "metadata.namespace",
+            row,
+            &["metadata.namespace: Forbidden: not allowed on this type"],
+        )],
     );
 }
 
@@ -79,12 +162,40 @@ fn identity_does_not_change() {
         &valid(),
         None,
         &[
-            ("metadata.name", json!("other"), &["metadata.name: Invalid value: \"other\": field is immutable"]),
-            ("metadata.namespace", json!("other"), &["metadata.namespace: Invalid value: \"other\": field is immutable"]),
-            ("metadata.uid", json!("other"), &["metadata.uid: Invalid value: \"other\": field is immutable"]),
-            ("metadata.creationTimestamp", json!("2020-01-01T00:00:00Z"), &["metadata.creationTimestamp: Invalid value: \"2020-01-01T00:00:00Z\": field is immutable"]),
-            ("metadata.deletionTimestamp", json!("2020-01-01T00:00:00Z"), &["metadata.deletionTimestamp: Invalid value: \"2020-01-01T00:00:00Z\": field is immutable"]),
-            ("metadata.deletionGracePeriodSeconds", json!(1), &["metadata.deletionGracePeriodSeconds: Invalid value: 1: field is immutable"]),
+            (
+                "metadata.name",
+                json!("other"),
+                &["metadata.name: Invalid value: \"other\": field is immutable"],
+            ),
+            (
+                "metadata.namespace",
+                json!("other"),
+                &["metadata.namespace: Invalid value: \"other\": field is immutable"],
+            ),
+            (
+                "metadata.uid",
+                json!("other"),
+                &["metadata.uid: Invalid value: \"other\": field is immutable"],
+            ),
+            (
+                "metadata.creationTimestamp",
+                json!("2020-01-01T00:00:00Z"),
+                &[
+                    "metadata.creationTimestamp: Invalid value: \"2020-01-01T00:00:00Z\": field is immutable",
+                ],
+            ),
+            (
+                "metadata.deletionTimestamp",
+                json!("2020-01-01T00:00:00Z"),
+                &[
+                    "metadata.deletionTimestamp: Invalid value: \"2020-01-01T00:00:00Z\": field is immutable",
+                ],
+            ),
+            (
+                "metadata.deletionGracePeriodSeconds",
+                json!(1),
+                &["metadata.deletionGracePeriodSeconds: Invalid value: 1: field is immutable"],
+            ),
             ("metadata.labels.c", json!("d"), &[]),
         ],
     );

@@ -15,12 +15,18 @@ fn names_are_dns_labels_and_finalizers_are_known_or_qualified() {
     check_create::<Namespace>(
         &valid(),
         &[
-            ("metadata.name", json!("a.b"), &["metadata.name: Invalid value: \"a.b\": must not contain dots"]),
+            (
+                "metadata.name",
+                json!("a.b"),
+                &["metadata.name: Invalid value: \"a.b\": must not contain dots"],
+            ),
             ("spec.finalizers", json!(["example.com/f"]), &[]),
             (
                 "spec.finalizers",
                 json!(["f"]),
-                &["spec.finalizers: Invalid value: \"f\": name is neither a standard finalizer name nor is it fully qualified"],
+                &[
+                    "spec.finalizers: Invalid value: \"f\": name is neither a standard finalizer name nor is it fully qualified",
+                ],
             ),
         ],
     );
@@ -43,7 +49,9 @@ fn the_phase_goes_with_the_deletion_timestamp() {
         &[(
             "status.phase",
             json!("Terminating"),
-            &["status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"],
+            &[
+                "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty",
+            ],
         )],
     );
     check_update::<Namespace>(
@@ -52,7 +60,9 @@ fn the_phase_goes_with_the_deletion_timestamp() {
         &[(
             "spec.finalizers",
             json!(["kubernetes", "f"]),
-            &["spec.finalizers[1]: Invalid value: \"f\": name is neither a standard finalizer name nor is it fully qualified"],
+            &[
+                "spec.finalizers[1]: Invalid value: \"f\": name is neither a standard finalizer name nor is it fully qualified",
+            ],
         )],
     );
 }

@@ -339,8 +339,7 @@ fn validate_propagation(mount: &VolumeMount, container: &Container, path: &Path)
                 errors.push(Error::forbidden(&path, detail));
             }
             if mount.mount_propagation.as_deref().is_some_and(|mode| mode != "None") {
-                let detail =
-                    "may only be specified when mountPropagation is None or not specified";
+                let detail = "may only be specified when mountPropagation is None or not specified";
                 errors.push(Error::forbidden(&path, detail));
             }
         }
@@ -397,11 +396,7 @@ fn validate_devices(container: &Container, volumes: &Known<'_>, path: &Path) -> 
     errors
 }
 
-fn validate_resize(
-    policies: &[ContainerResizePolicy],
-    spec: &PodSpec,
-    path: &Path,
-) -> ErrorList {
+fn validate_resize(policies: &[ContainerResizePolicy], spec: &PodSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut resources = BTreeSet::new();
     for (at, policy) in policies.iter().enumerate() {

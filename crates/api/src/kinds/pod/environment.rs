@@ -221,9 +221,7 @@ fn validate_divisor(field: &ResourceFieldSelector, is_huge: bool, path: &Path) -
             return Some(Error::invalid(path, &shown, error.to_string()));
         }
     };
-    let sizes = [
-        "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
-    ];
+    let sizes = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
     let resource = field.resource.as_str();
     let (allowed, what): (&[&str], _) = match resource {
         "limits.cpu" | "requests.cpu" => (&["1m", "1"], "cpu"),

@@ -71,9 +71,8 @@ fn is_domain(text: &str) -> bool {
         .and_then(|rest| rest.strip_suffix(']'))
         .is_some_and(|inner| inner.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':'));
     (bracketed || host.split('.').all(label))
-        && port.is_none_or(|port| {
-            !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
-        })
+        && port
+            .is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Lower case letters and digits, between them one dot, one or two underscores, or dashes.

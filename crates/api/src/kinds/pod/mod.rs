@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 use super::optional::{list, text};
 use super::{Kind, KindInfo, Subresource, equal, meta};
 use crate::field::{Error, ErrorList, Path};
+use crate::names;
 
 mod containers;
 mod defaults;
@@ -22,6 +23,10 @@ pub(super) mod template;
 mod update;
 mod volumes;
 mod warnings;
+
+pub(super) use placement::{validate_effect, validate_selector};
+pub(super) use spec::is_ip;
+pub(super) use warnings::of_template as template_warnings;
 
 /// Whether a spec stands in a pod, or in a template of pods that do not exist yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +85,7 @@ impl Kind for Pod {
 
     fn prepare_for_create(&mut self) {
         meta::first_generation(&mut self.metadata);
-        let mut status =
-            PodStatus { phase: Some("Pending".to_owned()), ..Default::default() };
+        let mut status = PodStatus { phase: Some("Pending".to_owned()), ..Default::default() };
         if let Some(spec) = &self.spec {
             status.qos_class = Some(qos::class(spec).to_owned());
             if !list(&spec.scheduling_gates).is_empty() {
@@ -161,7 +165,16 @@ impl Kind for Pod {
     }
 
     fn warnings(&self) -> Vec<String> {
-        warnings::of_spec(spec_of(self), &Path::new("spec"))
+        let mut warnings = Vec::new();
+        let wrong = names::dns1123_label(text(&self.metadata.name));
+        if !wrong.is_empty() {
+            warnings.push(format!(
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
+                wrong.join(" ")
+            ));
+        }
+        warnings.extend(warnings::of_spec(spec_of(self), &Path::new("spec")));
+        warnings
     }
 }
 
@@ -197,10 +210,7 @@ fn validate_metadata_and_spec(pod: &Pod) -> ErrorList {
     let path = Path::new("spec");
     errors.extend(spec::validate(spec, Some(&pod.metadata), Place::Pod, &path));
     errors.extend(volumes::validate_tokens_have_account(spec, &path));
-    errors.extend(containers::validate_images_for_pod(
-        &spec.containers,
-        &path.child("containers"),
-    ));
+    errors.extend(containers::validate_images_for_pod(&spec.containers, &path.child("containers")));
     let init = list(&spec.init_containers);
     errors.extend(containers::validate_images_for_pod(init, &path.child("initContainers")));
     errors

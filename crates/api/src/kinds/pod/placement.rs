@@ -137,20 +137,19 @@ fn validate_affinity(affinity: &Affinity, path: &Path) -> ErrorList {
             errors.extend(validate_term(&term.preference, false, &path.child("preference")));
         }
     }
-    let mut pods = |name: &str,
-                    required: &[PodAffinityTerm],
-                    preferred: &[WeightedPodAffinityTerm]| {
-        let path = path.child(name);
-        for (at, term) in required.iter().enumerate() {
-            errors.extend(validate_pod_term(term, &path.child(REQUIRED).index(at)));
-        }
-        for (at, weighted) in preferred.iter().enumerate() {
-            let path = path.child(PREFERRED).index(at);
-            errors.extend(validate_weight(weighted.weight, &path));
-            let term = &weighted.pod_affinity_term;
-            errors.extend(validate_pod_term(term, &path.child("podAffinityTerm")));
-        }
-    };
+    let mut pods =
+        |name: &str, required: &[PodAffinityTerm], preferred: &[WeightedPodAffinityTerm]| {
+            let path = path.child(name);
+            for (at, term) in required.iter().enumerate() {
+                errors.extend(validate_pod_term(term, &path.child(REQUIRED).index(at)));
+            }
+            for (at, weighted) in preferred.iter().enumerate() {
+                let path = path.child(PREFERRED).index(at);
+                errors.extend(validate_weight(weighted.weight, &path));
+                let term = &weighted.pod_affinity_term;
+                errors.extend(validate_pod_term(term, &path.child("podAffinityTerm")));
+            }
+        };
     if let Some(pod) = &affinity.pod_affinity {
         let required = list(&pod.required_during_scheduling_ignored_during_execution);
         let preferred = list(&pod.preferred_during_scheduling_ignored_during_execution);
@@ -225,10 +224,8 @@ fn validate_match_field(requirement: &NodeSelectorRequirement, path: &Path) -> E
 
 fn validate_pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
-    let selectors = [
-        ("labelSelector", &term.label_selector),
-        ("namespaceSelector", &term.namespace_selector),
-    ];
+    let selectors =
+        [("labelSelector", &term.label_selector), ("namespaceSelector", &term.namespace_selector)];
     for (name, selector) in selectors {
         if let Some(selector) = selector {
             errors.extend(validate_selector(selector, &path.child(name)));
@@ -266,9 +263,8 @@ fn validate_label_keys(keys: &[String], has_selector: bool, path: &Path) -> Erro
         let detail = "must not be specified when labelSelector is not set";
         return vec![Error::forbidden(path, detail)];
     }
-    let each = |(at, key): (usize, &String)| {
-        complaints(&path.index(at), key, names::qualified_name(key))
-    };
+    let each =
+        |(at, key): (usize, &String)| complaints(&path.index(at), key, names::qualified_name(key));
     keys.iter().enumerate().flat_map(each).collect()
 }
 

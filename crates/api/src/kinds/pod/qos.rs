@@ -69,10 +69,7 @@ mod tests {
         assert_eq!(class_of(one), "BestEffort");
         let same = serde_json::json!({"cpu": "1", "memory": "1Gi"});
         let both = serde_json::json!({"limits": same, "requests": same});
-        assert_eq!(
-            class_of(serde_json::json!([{"name": "c", "resources": both}])),
-            "Guaranteed"
-        );
+        assert_eq!(class_of(serde_json::json!([{"name": "c", "resources": both}])), "Guaranteed");
         assert_eq!(
             class_of(serde_json::json!([{"name": "c", "resources": both}, {"name": "d"}])),
             "Burstable"

@@ -8,6 +8,7 @@ use super::volumes::descending_path;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::invalid_json;
 use crate::kinds::optional::list;
+use crate::kinds::shown;
 use crate::names;
 
 const ID_MAX: i64 = i32::MAX as i64;
@@ -36,12 +37,12 @@ pub(super) fn validate(context: &SecurityContext, host_users: bool, path: &Path)
     if context.allow_privilege_escalation == Some(false) {
         if context.privileged == Some(true) {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.push(invalid_json(path, context, detail));
+            errors.push(invalid_json(path, &shown::security_context(context), detail));
         }
         let added = context.capabilities.as_ref().map(|it| list(&it.add)).unwrap_or_default();
         if added.iter().any(|capability| capability == "CAP_SYS_ADMIN") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.push(invalid_json(path, context, detail));
+            errors.push(invalid_json(path, &shown::security_context(context), detail));
         }
     }
     errors.extend(validate_app_armor(&context.app_armor_profile, &path.child("appArmorProfile")));
@@ -140,7 +141,7 @@ fn validate_seccomp(profile: &Option<SeccompProfile>, path: &Path) -> ErrorList 
         ("Localhost", Some(file)) => errors.extend(descending_path(file, &path)),
         (_, Some(_)) => {
             let detail = "can only be set when seccomp type is Localhost";
-            errors.push(invalid_json(&path, profile, detail));
+            errors.push(invalid_json(&path, &shown::seccomp(profile), detail));
         }
         (_, None) => {}
     }

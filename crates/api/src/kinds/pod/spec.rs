@@ -11,6 +11,7 @@ use super::{MIRROR_ANNOTATION, Place, placement, security, volumes};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::{complaints, invalid_json, validate_labels};
 use crate::kinds::optional::{list, text};
+use crate::kinds::shown;
 use crate::names;
 
 /// Everything wrong with a spec. `meta` is the pod's, absent for a template.
@@ -84,7 +85,7 @@ fn validate_claims(spec: &PodSpec, path: &Path) -> ErrorList {
             }
         };
         if !detail.is_empty() {
-            errors.push(invalid_json(&path, claim, detail));
+            errors.push(invalid_json(&path, &shown::claim(claim), detail));
         }
         for (field, source) in sources {
             if let Some(source) = source {
@@ -194,7 +195,8 @@ pub(crate) fn is_ip(address: &str) -> bool {
         digits && (stripped.is_empty() || stripped.parse::<u8>().is_ok())
     };
     let parts: Vec<&str> = address.split('.').collect();
-    address.parse::<std::net::IpAddr>().is_ok() || (parts.len() == 4 && parts.into_iter().all(octet))
+    address.parse::<std::net::IpAddr>().is_ok()
+        || (parts.len() == 4 && parts.into_iter().all(octet))
 }
 
 fn validate_gates(spec: &PodSpec, path: &Path) -> ErrorList {

@@ -137,10 +137,7 @@ fn defaults_are_idempotent_and_complete() {
             "/volumes/4/projected/sources/0/serviceAccountToken",
             json!({"path": "token", "expirationSeconds": 3600}),
         ),
-        (
-            "/volumes/4/projected/sources/1/downwardAPI/items/0/fieldRef/apiVersion",
-            json!("v1"),
-        ),
+        ("/volumes/4/projected/sources/1/downwardAPI/items/0/fieldRef/apiVersion", json!("v1")),
     ] {
         assert_eq!(spec.pointer(place), Some(&expected), "{place}");
     }

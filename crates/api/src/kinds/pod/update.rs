@@ -3,12 +3,14 @@
 //! Upstream ends its refusal with a diff of the two specs. Ours does not: environment variables
 //! often hold secrets, and a diff would carry them into logs.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus, Toleration};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, NodeAffinity, NodeSelectorTerm, Pod, PodSpec, PodStatus, Toleration,
+};
 
 use super::{MIRROR_ANNOTATION, placement, spec, spec_of, validate_metadata_and_spec};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::optional::{list, text};
-use crate::kinds::{equal, meta};
+use crate::kinds::{equal, meta, shown};
 use crate::names;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
@@ -50,7 +52,7 @@ pub(super) fn validate(new: &Pod, old: &Pod) -> ErrorList {
     errors
 }
 
-fn validate_images(containers: &[k8s_openapi::api::core::v1::Container], path: &Path) -> ErrorList {
+fn validate_images(containers: &[Container], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (at, container) in containers.iter().enumerate() {
         let (path, image) = (path.index(at).child("image"), text(&container.image));
@@ -140,19 +142,73 @@ fn mask_updatable(new: &PodSpec, old: &PodSpec, path: &Path) -> (PodSpec, ErrorL
         masked.termination_grace_period_seconds = old.termination_grace_period_seconds;
     }
     // While gates hold the pod back, where it may run may still be narrowed.
-    if !list(&old.scheduling_gates).is_empty() && !equal(&masked.node_selector, &old.node_selector)
-    {
-        let kept = old.node_selector.iter().flatten().all(|(key, value)| {
-            new.node_selector.as_ref().is_some_and(|labels| labels.get(key) == Some(value))
-        });
-        if !kept {
-            let detail = "only additions are allowed (no mutations or deletions)";
-            let path = path.child("nodeSelector");
-            errors.push(meta::invalid_json(&path, &new.node_selector, detail));
-        }
-        masked.node_selector = old.node_selector.clone();
+    if !list(&old.scheduling_gates).is_empty() {
+        errors.extend(mask_node_selector(&mut masked, old, &path.child("nodeSelector")));
+        errors.extend(mask_node_affinity(&mut masked, old, &path.child("affinity")));
     }
     (masked, errors)
+}
+
+fn mask_node_selector(masked: &mut PodSpec, old: &PodSpec, path: &Path) -> Option<Error> {
+    if equal(&masked.node_selector, &old.node_selector) {
+        return None;
+    }
+    let new = std::mem::replace(&mut masked.node_selector, old.node_selector.clone());
+    let kept = old
+        .node_selector
+        .iter()
+        .flatten()
+        .all(|(key, value)| new.as_ref().is_some_and(|labels| labels.get(key) == Some(value)));
+    let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+    (!kept).then(|| meta::invalid_json(path, &new, detail))
+}
+
+/// Terms of a required node affinity may get further requirements, and lose none.
+fn mask_node_affinity(masked: &mut PodSpec, old: &PodSpec, path: &Path) -> ErrorList {
+    let of = |spec: &PodSpec| spec.affinity.as_ref().and_then(|it| it.node_affinity.clone());
+    let (new_affinity, old_affinity) = (of(masked), of(old));
+    if equal(&new_affinity, &old_affinity) {
+        return ErrorList::new();
+    }
+    match (&mut masked.affinity, &old.affinity) {
+        (Some(affinity), None)
+            if affinity.pod_affinity.is_none() && affinity.pod_anti_affinity.is_none() =>
+        {
+            masked.affinity = None;
+        }
+        (affinity, _) => affinity.get_or_insert_default().node_affinity = old_affinity.clone(),
+    }
+    let terms = |affinity: Option<NodeAffinity>| {
+        let required =
+            affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution);
+        required.map(|selector| selector.node_selector_terms).unwrap_or_default()
+    };
+    let (new, old) = (terms(new_affinity), terms(old_affinity));
+    let path = path
+        .child("nodeAffinity")
+        .child("requiredDuringSchedulingIgnoredDuringExecution")
+        .child("nodeSelectorTerms");
+    if !old.is_empty() && new.len() != old.len() {
+        let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        let shown: Vec<_> = new.iter().map(shown::term).collect();
+        return vec![meta::invalid_json(&path, &shown, detail)];
+    }
+    let detail = "only additions are allowed (no mutations or deletions)";
+    let pairs = new.iter().zip(&old).enumerate();
+    pairs
+        .filter(|(_, (new, old))| !only_adds(new, old))
+        .map(|(at, (new, _))| meta::invalid_json(&path.index(at), &shown::term(new), detail))
+        .collect()
+}
+
+fn only_adds(new: &NodeSelectorTerm, old: &NodeSelectorTerm) -> bool {
+    let (new_labels, old_labels) = (list(&new.match_expressions), list(&old.match_expressions));
+    let (new_fields, old_fields) = (list(&new.match_fields), list(&old.match_fields));
+    // An empty term matches nothing; a requirement would make it match something.
+    if old_labels.is_empty() && old_fields.is_empty() {
+        return new_labels.is_empty() && new_fields.is_empty();
+    }
+    new_labels.starts_with(old_labels) && new_fields.starts_with(old_fields)
 }
 
 fn validate_annotations(new: &Pod, old: &Pod) -> ErrorList {
@@ -241,42 +297,47 @@ fn validate_transitions(
 ) -> ErrorList {
     let policy = text(&spec.restart_policy);
     let restarts = |name: &str| {
-        list(&spec.init_containers).iter().any(|container| {
-            container.name == name && text(&container.restart_policy) == "Always"
-        })
+        list(&spec.init_containers)
+            .iter()
+            .any(|container| container.name == name && text(&container.restart_policy) == "Always")
     };
-    let regular = |status: &ContainerStatus| may_restart(status, policy);
     let init = |status: &ContainerStatus| restarts(&status.name) || may_restart(status, policy);
-    let ephemeral = |status: &ContainerStatus| may_restart(status, "Never");
-    let groups: [(&str, _, _, &dyn Fn(&ContainerStatus) -> bool); 3] = [
-        ("containerStatuses", &new.container_statuses, &old.container_statuses, &regular),
-        (
-            "initContainerStatuses",
-            &new.init_container_statuses,
-            &old.init_container_statuses,
-            &init,
-        ),
-        (
-            "ephemeralContainerStatuses",
-            &new.ephemeral_container_statuses,
-            &old.ephemeral_container_statuses,
-            &ephemeral,
-        ),
-    ];
-    let mut errors = ErrorList::new();
-    for (name, new, old, may_leave) in groups {
-        for (at, old) in list(old).iter().enumerate() {
-            let revived = list(new).iter().any(|new| {
-                new.name == old.name && new.state.as_ref().is_none_or(|it| it.terminated.is_none())
-            });
-            if is_terminated(old) && !may_leave(old) && revived {
-                let path = path.child(name).index(at).child("state");
-                let detail = "may not be transitioned to non-terminated state";
-                errors.push(Error::forbidden(&path, detail));
-            }
-        }
-    }
+    let mut errors = revived(
+        list(&new.container_statuses),
+        list(&old.container_statuses),
+        |status| may_restart(status, policy),
+        &path.child("containerStatuses"),
+    );
+    errors.extend(revived(
+        list(&new.init_container_statuses),
+        list(&old.init_container_statuses),
+        init,
+        &path.child("initContainerStatuses"),
+    ));
+    errors.extend(revived(
+        list(&new.ephemeral_container_statuses),
+        list(&old.ephemeral_container_statuses),
+        |status| may_restart(status, "Never"),
+        &path.child("ephemeralContainerStatuses"),
+    ));
     errors
+}
+
+fn revived(
+    new: &[ContainerStatus],
+    old: &[ContainerStatus],
+    may_leave: impl Fn(&ContainerStatus) -> bool,
+    path: &Path,
+) -> ErrorList {
+    let lives = |name: &str| {
+        let mut same = new.iter().filter(|new| new.name == name);
+        same.any(|new| !is_terminated(new))
+    };
+    let detail = "may not be transitioned to non-terminated state";
+    let dead = old.iter().enumerate().filter(|(_, old)| is_terminated(old) && !may_leave(old));
+    dead.filter(|(_, old)| lives(&old.name))
+        .map(|(at, _)| Error::forbidden(&path.index(at).child("state"), detail))
+        .collect()
 }
 
 fn is_terminated(status: &ContainerStatus) -> bool {
@@ -295,19 +356,19 @@ fn may_restart(status: &ContainerStatus, policy: &str) -> bool {
 fn validate_addresses(status: &PodStatus, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let pod_ips: Vec<&str> = list(&status.pod_ips).iter().map(|ip| ip.ip.as_str()).collect();
-    errors.extend(validate_families(&pod_ips, &status.pod_ips, &path.child("podIPs")));
+    errors.extend(validate_families(&pod_ips, &path.child("podIPs")));
     let host_ips: Vec<&str> = list(&status.host_ips).iter().map(|ip| ip.ip.as_str()).collect();
     let path = path.child("hostIPs");
     if let Some(first) = host_ips.first().filter(|first| **first != text(&status.host_ip)) {
         let path = path.index(0).child("ip");
         errors.push(Error::invalid(&path, *first, "must be equal to `hostIP`"));
     }
-    errors.extend(validate_families(&host_ips, &status.host_ips, &path));
+    errors.extend(validate_families(&host_ips, &path));
     errors
 }
 
 /// One address of each family at most.
-fn validate_families<T: serde::Serialize>(ips: &[&str], shown: &T, path: &Path) -> ErrorList {
+fn validate_families(ips: &[&str], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (at, ip) in ips.iter().enumerate() {
         errors.extend(spec::validate_ip(ip, &path.index(at)));
@@ -316,7 +377,7 @@ fn validate_families<T: serde::Serialize>(ips: &[&str], shown: &T, path: &Path) 
     let dual = sixes == 1 && ips.len() == 2;
     if ips.len() > 1 && !dual {
         let detail = "may specify no more than one IP for each IP family";
-        errors.push(meta::invalid_json(path, shown, detail));
+        errors.push(meta::invalid_json(path, &shown::ips(ips), detail));
     }
     errors
 }

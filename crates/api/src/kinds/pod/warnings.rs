@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
 use super::environment;
 use super::resources::Amounts;
@@ -10,8 +10,14 @@ use crate::field::Path;
 use crate::kinds::optional::{list, text};
 use crate::quantity::Quantity;
 
+/// Warnings about the pods a template would make.
+pub(crate) fn of_template(template: Option<&PodTemplateSpec>, path: &Path) -> Vec<String> {
+    let spec = template.and_then(|template| template.spec.as_ref());
+    spec.map(|spec| of_spec(spec, &path.child("spec"))).unwrap_or_default()
+}
+
 /// Warnings about a spec at `path`, of a pod or of a template.
-pub(crate) fn of_spec(spec: &PodSpec, path: &Path) -> Vec<String> {
+pub(super) fn of_spec(spec: &PodSpec, path: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(deprecated_volumes(spec, path));
     let mut addresses = BTreeSet::new();

@@ -36,10 +36,18 @@ fn keys_are_file_names_and_values_have_a_limit() {
             ("data.a b", json!(CANARY), &[&bad_key]),
             ("data.~", json!(CANARY), &["data[.]: Invalid value: \".\": must not be '.'"]),
             ("data.~~", json!(CANARY), &["data[..]: Invalid value: \"..\": must not be '..'"]),
-            ("data.~~x", json!(CANARY), &["data[..x]: Invalid value: \"..x\": must not start with '..'"]),
+            (
+                "data.~~x",
+                json!(CANARY),
+                &["data[..x]: Invalid value: \"..x\": must not start with '..'"],
+            ),
             (&long, json!(CANARY), &[&long_error]),
             ("data.key", million(1_048_576), &[]),
-            ("data.key", million(1_048_577), &["data: Too long: may not be more than 1048576 bytes"]),
+            (
+                "data.key",
+                million(1_048_577),
+                &["data: Too long: may not be more than 1048576 bytes"],
+            ),
             ("data", Value::Null, &[]),
             ("type", json!("example.com/anything"), &[]),
         ],
@@ -74,17 +82,23 @@ fn each_type_has_its_required_keys() {
             (
                 "data.~dockercfg",
                 json!(CANARY),
-                &["data[.dockercfg]: Invalid value: \"<secret contents redacted>\": invalid character at line 1 column 1"],
+                &[
+                    "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": invalid character at line 1 column 1",
+                ],
             ),
             (
                 "data.~dockercfg",
                 json!(""),
-                &["data[.dockercfg]: Invalid value: \"<secret contents redacted>\": unexpected end of JSON input"],
+                &[
+                    "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": unexpected end of JSON input",
+                ],
             ),
             (
                 "data.~dockercfg",
                 json!("W10="),
-                &["data[.dockercfg]: Invalid value: \"<secret contents redacted>\": json: cannot unmarshal into Go value of type map[string]interface {}"],
+                &[
+                    "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": json: cannot unmarshal into Go value of type map[string]interface {}",
+                ],
             ),
         ],
     );
@@ -96,7 +110,11 @@ fn each_type_has_its_required_keys() {
         &basic,
         &[
             ("data.password", Value::Null, &[]),
-            ("data", Value::Null, &["data[username]: Required value", "data[password]: Required value"]),
+            (
+                "data",
+                Value::Null,
+                &["data[username]: Required value", "data[password]: Required value"],
+            ),
         ],
     );
     check_create::<Secret>(
@@ -107,7 +125,11 @@ fn each_type_has_its_required_keys() {
         &tls,
         &[
             ("data.tls~key", Value::Null, &["data[tls.key]: Required value"]),
-            ("data", Value::Null, &["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
+            (
+                "data",
+                Value::Null,
+                &["data[tls.crt]: Required value", "data[tls.key]: Required value"],
+            ),
         ],
     );
 }
@@ -119,10 +141,14 @@ fn the_type_does_not_change() {
         None,
         &[
             ("data.key", json!("bmV3"), &[]),
-            ("type", json!("kubernetes.io/ssh-auth"), &[
-                "type: Invalid value: \"kubernetes.io/ssh-auth\": field is immutable",
-                "data[ssh-privatekey]: Required value",
-            ]),
+            (
+                "type",
+                json!("kubernetes.io/ssh-auth"),
+                &[
+                    "type: Invalid value: \"kubernetes.io/ssh-auth\": field is immutable",
+                    "data[ssh-privatekey]: Required value",
+                ],
+            ),
         ],
     );
 }
@@ -140,8 +166,16 @@ fn an_immutable_secret_keeps_its_data_and_its_immutability() {
             ("data.more", json!(""), &[message]),
             ("stringData.key", json!("new"), &[message]),
             ("stringData.key", json!("canary"), &[]),
-            ("immutable", json!(false), &["immutable: Forbidden: field is immutable when `immutable` is set"]),
-            ("immutable", Value::Null, &["immutable: Forbidden: field is immutable when `immutable` is set"]),
+            (
+                "immutable",
+                json!(false),
+                &["immutable: Forbidden: field is immutable when `immutable` is set"],
+            ),
+            (
+                "immutable",
+                Value::Null,
+                &["immutable: Forbidden: field is immutable when `immutable` is set"],
+            ),
         ],
     );
 }
@@ -159,9 +193,13 @@ fn string_data_becomes_data_and_is_gone() {
 
 #[test]
 fn no_message_shows_a_value() {
-    let broken = with(&of_type("kubernetes.io/dockercfg", json!({})), "data", json!({
-        ".dockercfg": CANARY, "a b": CANARY,
-    }));
+    let broken = with(
+        &of_type("kubernetes.io/dockercfg", json!({})),
+        "data",
+        json!({
+            ".dockercfg": CANARY, "a b": CANARY,
+        }),
+    );
     let old: Secret = stored(&with(&valid(), "immutable", json!(true)));
     let new = updated(&old, &broken, None);
     let all = [created::<Secret>(&broken).validate(), new.validate_update(&old, None)].concat();

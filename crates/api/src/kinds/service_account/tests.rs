@@ -15,11 +15,7 @@ fn names_are_subdomains() {
         &valid(),
         &[("metadata.namespace", Value::Null, &["metadata.namespace: Required value"])],
     );
-    check_update::<ServiceAccount>(
-        &valid(),
-        None,
-        &[("secrets", json!([{"name": "extra"}]), &[])],
-    );
+    check_update::<ServiceAccount>(&valid(), None, &[("secrets", json!([{"name": "extra"}]), &[])]);
 }
 
 #[test]

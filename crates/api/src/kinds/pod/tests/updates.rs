@@ -17,22 +17,44 @@ fn only_a_few_fields_of_the_spec_change() {
         &[
             ("metadata.labels", json!({"a": "b"}), &[]),
             ("spec.containers.0.image", json!("redis:7"), &[REFUSED]),
-            ("spec.containers.0", json!({"name": "mypod", "image": "redis:7", "imagePullPolicy": "Always", "volumeMounts": guide()["spec"]["containers"][0]["volumeMounts"]}), &[]),
+            (
+                "spec.containers.0",
+                json!({"name": "mypod", "image": "redis:7", "imagePullPolicy": "Always", "volumeMounts": guide()["spec"]["containers"][0]["volumeMounts"]}),
+                &[],
+            ),
             ("spec.activeDeadlineSeconds", json!(10), &[]),
             ("spec.tolerations", json!([{"operator": "Exists"}]), &[]),
-            ("spec.containers.1", container, &["spec.containers: Forbidden: pod updates may not add or remove containers"]),
-            ("spec.containers.0.env", json!([{"name": "PASSWORD", "value": "never shown"}]), &[REFUSED]),
+            (
+                "spec.containers.1",
+                container,
+                &["spec.containers: Forbidden: pod updates may not add or remove containers"],
+            ),
+            (
+                "spec.containers.0.env",
+                json!([{"name": "PASSWORD", "value": "never shown"}]),
+                &[REFUSED],
+            ),
             ("spec.volumes.0.secret.secretName", json!("other"), &[REFUSED]),
             ("spec.nodeName", json!("n2"), &[REFUSED]),
             ("spec.serviceAccountName", json!("other"), &[REFUSED]),
             ("spec.restartPolicy", json!("Never"), &[REFUSED]),
             ("spec.terminationGracePeriodSeconds", json!(1), &[REFUSED]),
-            ("spec.schedulingGates", json!([{"name": "a/b"}]), &["spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'a/b'"]),
-            ("metadata.annotations.kubernetes~io/config~mirror", json!("x"), &[
-                "metadata.annotations[kubernetes.io/config.mirror]: Invalid value: \"x\": must set spec.nodeName if mirror pod annotation is set",
-                "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation",
-                "metadata.annotations[kubernetes.io/config.mirror]: Invalid value: \"x\": must set spec.nodeName if mirror pod annotation is set",
-            ]),
+            (
+                "spec.schedulingGates",
+                json!([{"name": "a/b"}]),
+                &[
+                    "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'a/b'",
+                ],
+            ),
+            (
+                "metadata.annotations.kubernetes~io/config~mirror",
+                json!("x"),
+                &[
+                    "metadata.annotations[kubernetes.io/config.mirror]: Invalid value: \"x\": must set spec.nodeName if mirror pod annotation is set",
+                    "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation",
+                    "metadata.annotations[kubernetes.io/config.mirror]: Invalid value: \"x\": must set spec.nodeName if mirror pod annotation is set",
+                ],
+            ),
         ],
     );
 }
@@ -40,30 +62,94 @@ fn only_a_few_fields_of_the_spec_change() {
 #[test]
 fn what_changes_in_one_direction_only() {
     let mut object = with(&guide(), "spec.activeDeadlineSeconds", json!(10));
-    object = with(&object, "spec.tolerations", json!([{"key": "a", "operator": "Exists", "effect": "NoExecute"}]));
+    object = with(
+        &object,
+        "spec.tolerations",
+        json!([{"key": "a", "operator": "Exists", "effect": "NoExecute"}]),
+    );
     object = with(&object, "spec.terminationGracePeriodSeconds", json!(-5));
     check_update::<Pod>(
         &object,
         None,
         &[
             ("spec.activeDeadlineSeconds", json!(5), &[]),
-            ("spec.activeDeadlineSeconds", json!(11), &["spec.activeDeadlineSeconds: Invalid value: 11: must be less than or equal to previous value"]),
-            ("spec.activeDeadlineSeconds", Value::Null, &["spec.activeDeadlineSeconds: Invalid value: null: must not update from a positive integer to nil value"]),
+            (
+                "spec.activeDeadlineSeconds",
+                json!(11),
+                &[
+                    "spec.activeDeadlineSeconds: Invalid value: 11: must be less than or equal to previous value",
+                ],
+            ),
+            (
+                "spec.activeDeadlineSeconds",
+                Value::Null,
+                &[
+                    "spec.activeDeadlineSeconds: Invalid value: null: must not update from a positive integer to nil value",
+                ],
+            ),
             ("spec.tolerations.0.tolerationSeconds", json!(9), &[]),
-            ("spec.tolerations", Value::Null, &["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]),
-            ("spec.tolerations.0.key", json!("b"), &["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]),
+            (
+                "spec.tolerations",
+                Value::Null,
+                &[
+                    "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds",
+                ],
+            ),
+            (
+                "spec.tolerations.0.key",
+                json!("b"),
+                &[
+                    "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds",
+                ],
+            ),
             ("spec.terminationGracePeriodSeconds", json!(1), &[]),
             ("spec.terminationGracePeriodSeconds", json!(2), &[REFUSED]),
         ],
     );
     let gated = with(&guide(), "spec.schedulingGates", json!([{"name": "a/b"}]));
+    let required = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = |terms: Value| json!({ "nodeSelectorTerms": terms });
+    let zone = json!({"key": "zone", "operator": "In", "values": ["a"]});
+    let disk = json!({"key": "disk", "operator": "Exists"});
+    check_update::<Pod>(
+        &with(&gated, required, terms(json!([{"matchExpressions": [zone]}]))),
+        None,
+        &[
+            (required, terms(json!([{"matchExpressions": [zone, disk]}])), &[]),
+            (
+                required,
+                terms(json!([{"matchExpressions": [disk]}])),
+                &[
+                    "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]: Invalid value: {\"MatchExpressions\":[{\"Key\":\"disk\",\"Operator\":\"Exists\",\"Values\":null}],\"MatchFields\":null}: only additions are allowed (no mutations or deletions)",
+                ],
+            ),
+            (
+                "spec.affinity",
+                Value::Null,
+                &[
+                    "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Invalid value: []: no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+                ],
+            ),
+        ],
+    );
+    check_update::<Pod>(
+        &gated,
+        None,
+        &[(required, terms(json!([{"matchExpressions": [zone]}])), &[])],
+    );
     check_update::<Pod>(
         &with(&gated, "spec.nodeSelector", json!({"zone": "a"})),
         None,
         &[
             ("spec.schedulingGates", json!([]), &[]),
             ("spec.nodeSelector.disk", json!("ssd"), &[]),
-            ("spec.nodeSelector", json!({"zone": "b"}), &["spec.nodeSelector: Invalid value: {\"zone\":\"b\"}: only additions are allowed (no mutations or deletions)"]),
+            (
+                "spec.nodeSelector",
+                json!({"zone": "b"}),
+                &[
+                    "spec.nodeSelector: Invalid value: {\"zone\":\"b\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+                ],
+            ),
         ],
     );
 }
@@ -76,13 +162,47 @@ fn a_status_keeps_its_class_and_its_dead_containers() {
         &guide(),
         Some("status"),
         &[
-            ("status", json!({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}), &[]),
-            ("status", json!({"qosClass": "Guaranteed"}), &["status.qosClass: Invalid value: \"Guaranteed\": field is immutable"]),
-            ("status", json!({"podIPs": [{"ip": "ten"}]}), &["status.podIPs[0]: Invalid value: \"ten\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]),
-            ("status", json!({"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]}), &["status.podIPs: Invalid value: [{\"ip\":\"10.0.0.1\"},{\"ip\":\"10.0.0.2\"}]: may specify no more than one IP for each IP family"]),
-            ("status", json!({"hostIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.0.2"}]}), &["status.hostIPs[0].ip: Invalid value: \"10.0.0.2\": must be equal to `hostIP`"]),
-            ("status", json!({"conditions": [{"type": "coffer.dev/SecretsCurrent", "status": "True"}]}), &[]),
-            ("status", json!({"nominatedNodeName": "a b"}), &["status.nominatedNodeName: Invalid value: \"a b\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"]),
+            (
+                "status",
+                json!({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}),
+                &[],
+            ),
+            (
+                "status",
+                json!({"qosClass": "Guaranteed"}),
+                &["status.qosClass: Invalid value: \"Guaranteed\": field is immutable"],
+            ),
+            (
+                "status",
+                json!({"podIPs": [{"ip": "ten"}]}),
+                &[
+                    "status.podIPs[0]: Invalid value: \"ten\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                ],
+            ),
+            (
+                "status",
+                json!({"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]}),
+                &[
+                    "status.podIPs: Invalid value: [{\"IP\":\"10.0.0.1\"},{\"IP\":\"10.0.0.2\"}]: may specify no more than one IP for each IP family",
+                ],
+            ),
+            (
+                "status",
+                json!({"hostIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.0.2"}]}),
+                &["status.hostIPs[0].ip: Invalid value: \"10.0.0.2\": must be equal to `hostIP`"],
+            ),
+            (
+                "status",
+                json!({"conditions": [{"type": "coffer.dev/SecretsCurrent", "status": "True"}]}),
+                &[],
+            ),
+            (
+                "status",
+                json!({"nominatedNodeName": "a b"}),
+                &[
+                    "status.nominatedNodeName: Invalid value: \"a b\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+                ],
+            ),
         ],
     );
     for (policy, refused) in [("Always", false), ("OnFailure", false), ("Never", true)] {
@@ -112,9 +232,23 @@ fn ephemeral_containers_come_and_do_not_go() {
         &[
             (place, one.clone(), &[]),
             ("spec.restartPolicy", json!("Never"), &[]),
-            (place, with(&one, "0.targetContainerName", json!("none")), &["spec.ephemeralContainers[0].targetContainerName: Not found: \"none\""]),
-            (place, with(&one, "0.name", json!("mypod")), &["spec.ephemeralContainers[0].name: Duplicate value: \"mypod\""]),
-            (place, with(&one, "0.ports", json!([{"containerPort": 1}])), &["spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container"]),
+            (
+                place,
+                with(&one, "0.targetContainerName", json!("none")),
+                &["spec.ephemeralContainers[0].targetContainerName: Not found: \"none\""],
+            ),
+            (
+                place,
+                with(&one, "0.name", json!("mypod")),
+                &["spec.ephemeralContainers[0].name: Duplicate value: \"mypod\""],
+            ),
+            (
+                place,
+                with(&one, "0.ports", json!([{"containerPort": 1}])),
+                &[
+                    "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
+                ],
+            ),
         ],
     );
     let old: Pod = stored(&guide());

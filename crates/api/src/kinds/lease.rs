@@ -1,0 +1,61 @@
+//! Lease: who holds something, and until when; nodes renew one each.
+
+use k8s_openapi::api::coordination::v1::Lease;
+
+use super::optional::text;
+use super::{Kind, KindInfo, meta};
+use crate::field::{Error, ErrorList, Path};
+use crate::names;
+
+static INFO: KindInfo = KindInfo {
+    create_on_update: true,
+    unconditional_update: false,
+    ..KindInfo::of("coordination.k8s.io", "Lease", "LeaseList", "leases", "lease")
+};
+
+impl Kind for Lease {
+    const INFO: &'static KindInfo = &INFO;
+
+    fn validate(&self) -> ErrorList {
+        let mut errors = meta::validate(&self.metadata, &INFO);
+        errors.extend(validate_spec(self));
+        errors
+    }
+
+    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+        let mut errors = meta::validate_update(&self.metadata, &old.metadata);
+        errors.extend(validate_spec(self));
+        errors
+    }
+}
+
+fn validate_spec(lease: &Lease) -> ErrorList {
+    let Some(spec) = &lease.spec else { return ErrorList::new() };
+    let path = Path::new("spec");
+    let mut errors = ErrorList::new();
+    if let Some(seconds) = spec.lease_duration_seconds.filter(|seconds| *seconds <= 0) {
+        let path = path.child("leaseDurationSeconds");
+        errors.push(Error::invalid(&path, seconds, "must be greater than 0"));
+    }
+    if let Some(count) = spec.lease_transitions.filter(|count| *count < 0) {
+        let path = path.child("leaseTransitions");
+        errors.push(Error::invalid(&path, count, "must be greater than or equal to 0"));
+    }
+    if let Some(strategy) = &spec.strategy {
+        // Upstream names the field twice.
+        let path = path.child("strategy").child("strategy");
+        if strategy.contains('/') {
+            errors.extend(meta::complaints(&path, strategy, names::qualified_name(strategy)));
+        } else if strategy != "OldestEmulationVersion" {
+            errors.push(Error::not_supported(&path, strategy, &["OldestEmulationVersion"]));
+        }
+    }
+    if !text(&spec.preferred_holder).is_empty() && text(&spec.strategy).is_empty() {
+        let detail = "may only be specified if `strategy` is defined";
+        errors.push(Error::forbidden(&path.child("preferredHolder"), detail));
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Node: a machine that runs pods.
+
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
+
+use super::optional::{list, text};
+use super::pod::resources::{self, Amounts};
+use super::{Kind, KindInfo, Subresource, meta, shown};
+use crate::field::{Error, ErrorList, Path};
+use crate::names;
+
+static INFO: KindInfo = KindInfo {
+    short_names: &["no"],
+    namespaced: false,
+    field_labels: &["spec.unschedulable"],
+    subresources: &[Subresource::status("", "Node")],
+    ..KindInfo::of("", "Node", "NodeList", "nodes", "node")
+};
+
+impl Kind for Node {
+    const INFO: &'static KindInfo = &INFO;
+
+    fn set_defaults(&mut self) {
+        let Some(status) = &mut self.status else { return };
+        let both = [&mut status.capacity, &mut status.allocatable];
+        both.into_iter().flatten().for_each(resources::canonicalize);
+        // All that a node has can be given away, until its kubelet says less.
+        if status.allocatable.is_none() {
+            status.allocatable = status.capacity.clone();
+        }
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+        match sub {
+            Some("status") => self.spec = old.spec.clone(),
+            _ => self.status = old.status.clone(),
+        }
+    }
+
+    fn validate(&self) -> ErrorList {
+        let mut errors = meta::validate(&self.metadata, &INFO);
+        errors.extend(validate_taints(self));
+        errors.extend(validate_amounts(self));
+        errors.extend(validate_cidrs(self));
+        errors
+    }
+
+    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+        let mut errors = meta::validate_update(&self.metadata, &old.metadata);
+        errors.extend(validate_amounts(self));
+        errors.extend(validate_addresses(self));
+        errors.extend(validate_first_values(self, old));
+        errors.extend(validate_taints(self));
+        errors
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let spec = self.spec.as_ref();
+        let unschedulable = spec.and_then(|spec| spec.unschedulable).unwrap_or_default();
+        vec![("spec.unschedulable", unschedulable.to_string())]
+    }
+}
+
+fn validate_taints(node: &Node) -> ErrorList {
+    let path = Path::new("metadata").child("taints");
+    let mut errors = ErrorList::new();
+    let mut seen: Vec<&Taint> = Vec::new();
+    for (at, taint) in node.spec.iter().flat_map(|spec| list(&spec.taints)).enumerate() {
+        let path = path.index(at);
+        let wrong = names::qualified_name(&taint.key);
+        errors.extend(meta::complaints(&path.child("key"), &taint.key, wrong));
+        let wrong = names::label_value(text(&taint.value));
+        if !wrong.is_empty() {
+            let path = path.child("value");
+            errors.push(Error::invalid(&path, text(&taint.value), wrong.join(";")));
+        }
+        let effect = path.child("effect");
+        if taint.effect.is_empty() {
+            errors.push(Error::required(&effect, ""));
+        } else {
+            errors.extend(super::pod::validate_effect(&taint.effect, &effect));
+        }
+        if seen.iter().any(|other| other.key == taint.key && other.effect == taint.effect) {
+            let mut error = meta::invalid_json(&path, &shown::taint(taint), "");
+            error.kind = crate::field::ErrorKind::Duplicate;
+            error.detail = "taints must be unique by key and effect pair".to_owned();
+            errors.push(error);
+        }
+        seen.push(taint);
+    }
+    errors
+}
+
+fn validate_amounts(node: &Node) -> ErrorList {
+    let path = Path::new("status");
+    let amounts = |get: fn(&NodeStatus) -> &Option<Amounts>| {
+        node.status.as_ref().and_then(|status| get(status).as_ref())
+    };
+    let both = [
+        ("capacity", amounts(|status| &status.capacity)),
+        ("allocatable", amounts(|status| &status.allocatable)),
+    ];
+    let mut errors = ErrorList::new();
+    for (name, amounts) in both {
+        for (resource, amount) in amounts.into_iter().flatten() {
+            let path = path.child(name).child(resource);
+            errors.extend(resources::validate_quantity(resource, amount, &path));
+        }
+    }
+    errors
+}
+
+fn is_cidr(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else { return false };
+    let bits = if address.contains(':') { 128 } else { 32 };
+    super::pod::is_ip(address) && length.parse::<u8>().is_ok_and(|length| length <= bits)
+}
+
+fn validate_cidrs(node: &Node) -> ErrorList {
+    let path = Path::new("spec").child("podCIDRs");
+    let cidrs = node.spec.as_ref().map(|spec| list(&spec.pod_cidrs)).unwrap_or_default();
+    let mut errors = ErrorList::new();
+    for (at, cidr) in cidrs.iter().enumerate() {
+        if !is_cidr(cidr) {
+            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            errors.push(Error::invalid(&path.index(at), cidr, detail));
+        }
+    }
+    let sixes = cidrs.iter().filter(|cidr| cidr.contains(':')).count();
+    if cidrs.len() > 1 && !(cidrs.len() == 2 && sixes == 1) {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.push(meta::invalid_json(&path, &cidrs, detail));
+    }
+    for (at, cidr) in cidrs.iter().enumerate() {
+        if cidrs[..at].contains(cidr) {
+            errors.push(Error::duplicate(&path.index(at), cidr));
+        }
+    }
+    errors
+}
+
+fn validate_addresses(node: &Node) -> ErrorList {
+    let path = Path::new("status").child("addresses");
+    let addresses = node.status.as_ref().map(|status| list(&status.addresses)).unwrap_or_default();
+    let mut errors = ErrorList::new();
+    for (at, address) in addresses.iter().enumerate() {
+        if addresses[..at].contains(address) {
+            let mut error = meta::invalid_json(&path.index(at), &shown::address(address), "");
+            error.kind = crate::field::ErrorKind::Duplicate;
+            errors.push(error);
+        }
+    }
+    errors
+}
+
+/// What is given once and for all: the pods' network and the provider's name for the machine.
+fn validate_first_values(new: &Node, old: &Node) -> ErrorList {
+    let empty = NodeSpec::default();
+    let (new, old) = (new.spec.as_ref().unwrap_or(&empty), old.spec.as_ref().unwrap_or(&empty));
+    let path = Path::new("spec");
+    let mut errors = ErrorList::new();
+    let (new_cidrs, old_cidrs) = (list(&new.pod_cidrs), list(&old.pod_cidrs));
+    if !old_cidrs.is_empty() && new_cidrs != old_cidrs {
+        let detail = "node updates may not change podCIDR except from \"\" to valid";
+        errors.push(Error::forbidden(&path.child("podCIDRs"), detail));
+    }
+    let provider = text(&old.provider_id);
+    if !provider.is_empty() && text(&new.provider_id) != provider {
+        let detail = "node updates may not change providerID except from \"\" to valid";
+        errors.push(Error::forbidden(&path.child("providerID"), detail));
+    }
+    if text(&new.external_id) != text(&old.external_id) {
+        errors.push(Error::forbidden(&path.child("externalID"), "may not be updated"));
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests;

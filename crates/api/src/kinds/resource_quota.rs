@@ -1,0 +1,187 @@
+//! ResourceQuota: how much of what a namespace may use.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus};
+
+use super::optional::list;
+use super::pod::resources::{self, Amounts};
+use super::{Kind, KindInfo, Subresource, meta};
+use crate::field::{Error, ErrorList, Path};
+
+static INFO: KindInfo = KindInfo {
+    short_names: &["quota"],
+    subresources: &[Subresource::status("", "ResourceQuota")],
+    ..KindInfo::of("", "ResourceQuota", "ResourceQuotaList", "resourcequotas", "resourcequota")
+};
+
+impl Kind for ResourceQuota {
+    const INFO: &'static KindInfo = &INFO;
+
+    fn set_defaults(&mut self) {
+        if let Some(hard) = self.spec.as_mut().and_then(|spec| spec.hard.as_mut()) {
+            resources::canonicalize(hard);
+        }
+        if let Some(status) = &mut self.status {
+            let both = [&mut status.hard, &mut status.used];
+            both.into_iter().flatten().for_each(resources::canonicalize);
+        }
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(ResourceQuotaStatus::default());
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+        match sub {
+            Some("status") => self.spec = old.spec.clone(),
+            _ => self.status = old.status.clone(),
+        }
+    }
+
+    fn validate(&self) -> ErrorList {
+        let mut errors = meta::validate(&self.metadata, &INFO);
+        errors.extend(validate_spec(self));
+        errors
+    }
+
+    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+        let mut errors = meta::validate_update(&self.metadata, &old.metadata);
+        if sub == Some("status") {
+            let status = self.status.clone().unwrap_or_default();
+            let path = Path::new("status");
+            errors.extend(validate_amounts(&status.hard, &path.child("hard")));
+            errors.extend(validate_amounts(&status.used, &path.child("used")));
+            return errors;
+        }
+        errors.extend(validate_spec(self));
+        let (new, old) = (scopes_of(self), scopes_of(old));
+        if new.iter().collect::<BTreeSet<_>>() != old.iter().collect::<BTreeSet<_>>() {
+            let path = Path::new("spec").child("scopes");
+            errors.push(meta::invalid_json(&path, &new, meta::IMMUTABLE));
+        }
+        errors
+    }
+}
+
+fn scopes_of(quota: &ResourceQuota) -> &[String] {
+    quota.spec.as_ref().map(|spec| list(&spec.scopes)).unwrap_or_default()
+}
+
+fn validate_amounts(amounts: &Option<Amounts>, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for (name, amount) in amounts.iter().flatten() {
+        let path = path.key(name);
+        errors.extend(resources::validate_quota_name(name, &path));
+        errors.extend(resources::validate_quantity(name, amount, &path));
+    }
+    errors
+}
+
+fn validate_spec(quota: &ResourceQuota) -> ErrorList {
+    let Some(spec) = &quota.spec else { return ErrorList::new() };
+    let path = Path::new("spec");
+    let mut errors = validate_amounts(&spec.hard, &path.child("hard"));
+    errors.extend(validate_scopes(spec, &path.child("scopes")));
+    errors.extend(validate_selector(spec, &path.child("scopeSelector")));
+    errors
+}
+
+const SCOPES: &[&str] = &[
+    "Terminating",
+    "NotTerminating",
+    "BestEffort",
+    "NotBestEffort",
+    "PriorityClass",
+    "CrossNamespacePodAffinity",
+    "VolumeAttributesClass",
+];
+
+/// Whether it makes sense to count a resource only among the pods of a scope.
+fn applies(scope: &str, resource: &str) -> bool {
+    let compute =
+        ["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
+    match scope {
+        "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => {
+            matches!(resource, "persistentvolumeclaims" | "requests.storage")
+        }
+        _ if SCOPES.contains(&scope) => resource == "pods" || compute.contains(&resource),
+        _ => true,
+    }
+}
+
+fn applies_to_all(scope: &str, spec: &ResourceQuotaSpec) -> impl Iterator<Item = ()> {
+    let standard = |name: &&String| resources::is_standard_quota_name(name);
+    let names = spec.hard.iter().flat_map(|hard| hard.keys()).filter(standard);
+    names.filter(move |name| !applies(scope, name)).map(|_| ()).collect::<Vec<_>>().into_iter()
+}
+
+fn conflicts(scopes: &BTreeSet<&str>) -> usize {
+    let pairs = [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]];
+    pairs.iter().filter(|pair| pair.iter().all(|scope| scopes.contains(scope))).count()
+}
+
+fn validate_scopes(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
+    let scopes = list(&spec.scopes);
+    let invalid = |detail| meta::invalid_json(path, &scopes, detail);
+    let mut errors = ErrorList::new();
+    for scope in scopes {
+        if !SCOPES.contains(&scope.as_str()) {
+            errors.push(invalid("unsupported scope"));
+        }
+        errors.extend(
+            applies_to_all(scope, spec).map(|()| invalid("unsupported scope applied to resource")),
+        );
+    }
+    let set = scopes.iter().map(String::as_str).collect();
+    errors.extend((0..conflicts(&set)).map(|_| invalid("conflicting scopes")));
+    errors
+}
+
+fn validate_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
+    let Some(selector) = &spec.scope_selector else { return ErrorList::new() };
+    let path = path.child("matchExpressions");
+    let mut errors = ErrorList::new();
+    let mut set = BTreeSet::new();
+    for requirement in list(&selector.match_expressions) {
+        let (scope, operator) = (requirement.scope_name.as_str(), requirement.operator.as_str());
+        if !SCOPES.contains(&scope) {
+            errors.push(Error::invalid(&path.child("scopeName"), scope, "unsupported scope"));
+        }
+        let detail = "unsupported scope applied to resource";
+        errors.extend(
+            applies_to_all(scope, spec).map(|()| meta::invalid_json(&path, selector, detail)),
+        );
+        let valued = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
+        if SCOPES.contains(&scope) && !valued && operator != "Exists" {
+            let detail = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            errors.push(Error::invalid(&path.child("operator"), operator, detail));
+        }
+        let values = list(&requirement.values);
+        match operator {
+            "In" | "NotIn" if values.is_empty() => {
+                let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                errors.push(Error::required(&path.child("values"), detail));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                errors.push(meta::invalid_json(&path.child("values"), &values, detail));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => {
+                let detail = "not a valid selector operator";
+                errors.push(Error::invalid(&path.child("operator"), operator, detail));
+            }
+        }
+        set.insert(scope);
+    }
+    let shown = &spec.scopes;
+    errors.extend(
+        (0..conflicts(&set)).map(|_| meta::invalid_json(&path, shown, "conflicting scopes")),
+    );
+    errors
+}
+
+#[cfg(test)]
+mod tests;
