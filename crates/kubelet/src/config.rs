@@ -1,0 +1,106 @@
+//! What a kubelet is told when it is made.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+
+/// The port of upstream's kubelet.
+pub const SERVER_PORT_DEFAULT: u16 = 10250;
+/// How many pods a node takes where nothing else is said. Upstream says 110, with larger machines
+/// and a network of 256 addresses per node in mind; the limit here is the network alone.
+pub const MAX_PODS_DEFAULT: u32 = 250;
+
+/// Settings of a [`Kubelet`](crate::Kubelet).
+#[derive(Clone)]
+pub struct Config {
+    /// The node's name; also what its pods are labelled with in the runtime.
+    pub node_name: String,
+    /// Where volumes and logs are; one kubelet at a time uses it.
+    pub root_dir: PathBuf,
+    /// The runtime's socket: `unix:///run/containerd/containerd.sock`.
+    pub container_runtime_endpoint: String,
+    /// How to reach the API server.
+    pub client: kube::Client,
+    /// The HTTPS server for exec, attach, port-forward and logs.
+    pub server: ServerConfig,
+    /// The address that the node is reached at; the one that leads to the network where absent.
+    pub node_ip: Option<IpAddr>,
+    /// How many pods the node takes.
+    pub max_pods: u32,
+    /// Labels of the node beside the usual ones.
+    pub node_labels: Vec<(String, String)>,
+    /// Name servers for pods with `dnsPolicy: ClusterFirst`; without any, pods get the host's.
+    pub cluster_dns: Vec<IpAddr>,
+    /// The domain of the cluster's services.
+    pub cluster_domain: String,
+    /// Where containers find the API server (`KUBERNETES_SERVICE_HOST` and `_PORT`), if they can.
+    pub kubernetes_service: Option<SocketAddr>,
+}
+
+/// Settings of the kubelet's own HTTPS server.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen; port 0 takes a free one, which the Node object then tells.
+    pub address: SocketAddr,
+    /// PEM file with the serving certificate and what signed it.
+    pub tls_cert_file: PathBuf,
+    /// PEM file with the key for it.
+    pub tls_private_key_file: PathBuf,
+    /// PEM file with the CA whose certificates may talk to this server. Of those only the API
+    /// server's, named `kube-apiserver-kubelet-client`, may.
+    pub client_ca_file: PathBuf,
+}
+
+impl Config {
+    /// Settings with upstream's defaults for all that is not asked for here.
+    pub fn new(
+        node_name: impl Into<String>,
+        root_dir: impl Into<PathBuf>,
+        container_runtime_endpoint: impl Into<String>,
+        client: kube::Client,
+        server: ServerConfig,
+    ) -> Self {
+        Self {
+            node_name: node_name.into(),
+            root_dir: root_dir.into(),
+            container_runtime_endpoint: container_runtime_endpoint.into(),
+            client,
+            server,
+            node_ip: None,
+            max_pods: MAX_PODS_DEFAULT,
+            node_labels: Vec::new(),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            kubernetes_service: None,
+        }
+    }
+}
+
+/// The address from which this machine would speak to the network. Nothing is sent.
+pub(crate) fn outward_ip() -> IpAddr {
+    const SOMEWHERE: (&str, u16) = ("192.0.2.1", 9);
+    let local = || {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(SOMEWHERE)?;
+        socket.local_addr()
+    };
+    // A machine without a route speaks to itself.
+    local().map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
+}
+
+/// The variables by which programs in containers find the API server.
+pub(crate) fn service_variables(service: Option<SocketAddr>) -> Vec<(String, String)> {
+    let Some(service) = service else { return Vec::new() };
+    let (host, port) = (service.ip(), service.port());
+    let url = format!("tcp://{service}");
+    let variables = [
+        ("KUBERNETES_SERVICE_HOST".to_owned(), host.to_string()),
+        ("KUBERNETES_SERVICE_PORT".to_owned(), port.to_string()),
+        ("KUBERNETES_SERVICE_PORT_HTTPS".to_owned(), port.to_string()),
+        ("KUBERNETES_PORT".to_owned(), url.clone()),
+        (format!("KUBERNETES_PORT_{port}_TCP"), url),
+        (format!("KUBERNETES_PORT_{port}_TCP_PROTO"), "tcp".to_owned()),
+        (format!("KUBERNETES_PORT_{port}_TCP_PORT"), port.to_string()),
+        (format!("KUBERNETES_PORT_{port}_TCP_ADDR"), host.to_string()),
+    ];
+    variables.into()
+}

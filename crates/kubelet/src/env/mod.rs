@@ -1,0 +1,492 @@
+//! A container's environment.
+//!
+//! Fetching and deciding are apart: [`Sources::fetch`] gets every object that the container
+//! refers to, secrets by way of the pod's snapshot; [`resolve`] is pure and follows upstream's
+//! order: the service variables, then `envFrom` in its order, then `env` in its order, later
+//! ones over earlier ones.
+
+mod expand;
+
+use std::collections::BTreeMap;
+
+use coffer_api::secret::{Secret, SecretBytes};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod};
+use zeroize::Zeroizing;
+
+pub(crate) use self::expand::expand;
+use crate::downward::{self, Facts};
+use crate::objects::{FetchError, Kind, ObjectKey, Objects, Version};
+use crate::pod::{self, PodId};
+use crate::snapshot::{self, Keep, Record, Snapshot};
+
+/// Values shorter than this are not looked for in error texts: they are in every text.
+const REDACTED_LEN_MIN: usize = 4;
+
+/// Why a container has no environment yet: `CreateContainerConfigError`. Upstream's words.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnvError {
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    #[error("couldn't find key {key} in Secret {namespace}/{name}")]
+    NoSecretKey { key: String, namespace: String, name: String },
+    #[error("couldn't find key {key} in ConfigMap {namespace}/{name}")]
+    NoConfigMapKey { key: String, namespace: String, name: String },
+    #[error(
+        "key {key} in Secret {namespace}/{name} is not UTF-8 text and cannot be an environment variable"
+    )]
+    NotText { key: String, namespace: String, name: String },
+    #[error("unsupported fieldPath: {0}")]
+    Field(String),
+    #[error("failed to read the pod's secrets: {0}")]
+    Snapshot(std::io::Error),
+}
+
+impl EnvError {
+    /// Which object may end this error.
+    pub(crate) fn waits_for(&self) -> Option<ObjectKey> {
+        match self {
+            Self::Fetch(error) => Some(error.key().clone()),
+            Self::NoSecretKey { namespace, name, .. } | Self::NotText { namespace, name, .. } => {
+                Some(ObjectKey::secret(namespace, name))
+            }
+            Self::NoConfigMapKey { namespace, name, .. } => {
+                Some(ObjectKey::config_map(namespace, name))
+            }
+            Self::Field(_) | Self::Snapshot(_) => None,
+        }
+    }
+}
+
+/// The objects that a container's environment refers to; `None` for one that does not exist and
+/// does not have to.
+#[derive(Default)]
+pub(crate) struct Sources {
+    secrets: BTreeMap<String, Option<FetchedSecret>>,
+    config_maps: BTreeMap<String, Option<ConfigMap>>,
+}
+
+/// A secret's keys, and which version they are of.
+struct FetchedSecret {
+    version: Version,
+    keys: BTreeMap<String, SecretBytes>,
+}
+
+impl Sources {
+    /// Gets everything one container needs.
+    ///
+    /// A secret that is in the pod's snapshot is taken from there, whatever it is by now; one
+    /// that is not is fetched and added to it.
+    pub(crate) async fn fetch(
+        objects: &Objects,
+        snapshot: &Snapshot,
+        id: &PodId,
+        pod: &Pod,
+        container: &Container,
+    ) -> Result<Self, EnvError> {
+        let kept = snapshot::env_secrets(pod::spec(pod));
+        let mut sources = Self::default();
+        for (name, optional) in secret_references(container) {
+            if !sources.secrets.contains_key(name) {
+                let keep = kept.get(name).unwrap_or(&Keep::All);
+                let keys = secret(objects, snapshot, (id, pod), (name, optional), keep).await?;
+                sources.secrets.insert(name.to_owned(), keys);
+            }
+        }
+        for (name, optional) in config_map_references(container) {
+            if !sources.config_maps.contains_key(name) {
+                let map = match objects.get::<ConfigMap>(id.namespace(), name).await {
+                    Ok(map) => Some(map),
+                    Err(error) if optional && error.is_not_found() => None,
+                    Err(error) => return Err(error.into()),
+                };
+                sources.config_maps.insert(name.to_owned(), map);
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Which version of an object was fetched.
+    pub(crate) fn seen(&self, key: &ObjectKey) -> Option<Version> {
+        match key.kind {
+            Kind::Secret => {
+                self.secrets.get(&key.name)?.as_ref().map(|secret| secret.version.clone())
+            }
+            Kind::ConfigMap => {
+                let map = self.config_maps.get(&key.name)?.as_ref();
+                map.map(|map| Version::of(&map.metadata))
+            }
+            Kind::ServiceAccount => None,
+        }
+    }
+
+    fn keys(&self, secret: &str) -> Option<&BTreeMap<String, SecretBytes>> {
+        self.secrets.get(secret)?.as_ref().map(|secret| &secret.keys)
+    }
+}
+
+/// The secrets that a container refers to; optional where every reference is.
+fn secret_references(container: &Container) -> BTreeMap<&str, bool> {
+    let from = container.env_from.iter().flatten().filter_map(|source| {
+        let secret = source.secret_ref.as_ref()?;
+        Some((secret.name.as_str(), secret.optional == Some(true)))
+    });
+    let single = container.env.iter().flatten().filter_map(|variable| {
+        let secret = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
+        Some((secret.name.as_str(), secret.optional == Some(true)))
+    });
+    all_optional(from.chain(single))
+}
+
+fn config_map_references(container: &Container) -> BTreeMap<&str, bool> {
+    let from = container.env_from.iter().flatten().filter_map(|source| {
+        let map = source.config_map_ref.as_ref()?;
+        Some((map.name.as_str(), map.optional == Some(true)))
+    });
+    let single = container.env.iter().flatten().filter_map(|variable| {
+        let map = variable.value_from.as_ref()?.config_map_key_ref.as_ref()?;
+        Some((map.name.as_str(), map.optional == Some(true)))
+    });
+    all_optional(from.chain(single))
+}
+
+fn all_optional<'a>(references: impl Iterator<Item = (&'a str, bool)>) -> BTreeMap<&'a str, bool> {
+    let mut optional = BTreeMap::new();
+    for (name, is_optional) in references {
+        *optional.entry(name).or_insert(true) &= is_optional;
+    }
+    optional
+}
+
+async fn secret(
+    objects: &Objects,
+    snapshot: &Snapshot,
+    (id, pod): (&PodId, &Pod),
+    (name, optional): (&str, bool),
+    keep: &Keep,
+) -> Result<Option<FetchedSecret>, EnvError> {
+    match snapshot.secret(name).map_err(EnvError::Snapshot)? {
+        Some(Record::Present { version, keys }) => {
+            return Ok(Some(FetchedSecret { version, keys }));
+        }
+        Some(Record::Absent) if optional => return Ok(None),
+        // A volume could do without it, this container cannot: it stays missing for the pod.
+        Some(Record::Absent) => {
+            let key = ObjectKey::secret(id.namespace(), name);
+            return Err(FetchError::NotFound(key).into());
+        }
+        None => {}
+    }
+    let fetched = match objects.get::<Secret>(id.namespace(), name).await {
+        Ok(secret) => Some(secret),
+        Err(error) if optional && error.is_not_found() => None,
+        Err(error) => return Err(error.into()),
+    };
+    // A secret that lacks a key which some container cannot do without is not recorded: a record
+    // does not change, and that container could never start. Those that can start do.
+    let complete = fetched
+        .as_ref()
+        .is_none_or(|secret| snapshot::missing_key(pod::spec(pod), name, secret).is_none());
+    if complete {
+        snapshot.add(name, fetched.as_ref(), keep).map_err(EnvError::Snapshot)?;
+    }
+    Ok(fetched
+        .map(|secret| FetchedSecret { version: Version::of(&secret.metadata), keys: secret.data }))
+}
+
+/// A container's environment, and the names that could not be part of it.
+#[derive(Default)]
+pub(crate) struct Environment {
+    variables: Vec<(String, Zeroizing<String>)>,
+    /// Which of them come from Secrets.
+    secret: Vec<String>,
+    /// One entry per `envFrom` object with names that are none, for the event.
+    pub(crate) invalid: Vec<InvalidNames>,
+}
+
+/// Keys that cannot be environment variables.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct InvalidNames {
+    /// `secret` or `configMap`.
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+    pub(crate) keys: Vec<String>,
+}
+
+impl Environment {
+    fn set(&mut self, name: &str, value: Zeroizing<String>) {
+        match self.variables.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => self.variables.push((name.to_owned(), value)),
+        }
+    }
+
+    /// A variable's value.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.variables.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// A text of the runtime's without the values that come from Secrets: it may quote a command
+    /// line, and a command line may hold them.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let mut redacted = text.to_owned();
+        for name in &self.secret {
+            match self.get(name) {
+                Some(value) if value.trim().len() >= REDACTED_LEN_MIN => {
+                    redacted = redacted.replace(value.trim(), "<redacted>");
+                }
+                _ => {}
+            }
+        }
+        redacted
+    }
+
+    /// All variables in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// Where a container's environment comes from besides its own spec.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) facts: Facts<'a>,
+    /// Variables that every container gets, such as where the API server is.
+    pub(crate) services: &'a [(String, String)],
+}
+
+/// Puts a container's environment together.
+pub(crate) fn resolve(
+    pod: &Pod,
+    id: &PodId,
+    container: &Container,
+    sources: &Sources,
+    around: Surroundings<'_>,
+) -> Result<Environment, EnvError> {
+    let mut environment = Environment::default();
+    for (name, value) in around.services {
+        environment.set(name, Zeroizing::new(value.clone()));
+    }
+    from_objects(&mut environment, container, id, sources)?;
+    for variable in container.env.iter().flatten() {
+        let value = match &variable.value_from {
+            None => {
+                let text = variable.value.as_deref().unwrap_or_default();
+                Some(Zeroizing::new(expand(text, |name| environment.get(name))))
+            }
+            Some(source) => from_source(pod, id, container, sources, around, source)?,
+        };
+        if let Some(value) = value {
+            let source = variable.value_from.as_ref();
+            if source.is_some_and(|source| source.secret_key_ref.is_some()) {
+                environment.secret.push(variable.name.clone());
+            }
+            environment.set(&variable.name, value);
+        }
+    }
+    Ok(environment)
+}
+
+fn from_objects(
+    environment: &mut Environment,
+    container: &Container,
+    id: &PodId,
+    sources: &Sources,
+) -> Result<(), EnvError> {
+    for source in container.env_from.iter().flatten() {
+        let prefix = source.prefix.as_deref().unwrap_or_default();
+        if let Some(reference) = &source.secret_ref {
+            let keys = sources.keys(&reference.name);
+            let mut invalid = Vec::new();
+            for (key, bytes) in keys.into_iter().flatten() {
+                let name = format!("{prefix}{key}");
+                if is_env_name(&name) {
+                    environment.set(&name, text(key, bytes.expose(), id, &reference.name)?);
+                    environment.secret.push(name);
+                } else {
+                    invalid.push(name);
+                }
+            }
+            environment.note("secret", &reference.name, invalid);
+        }
+        if let Some(reference) = &source.config_map_ref {
+            let map = sources.config_maps.get(&reference.name).and_then(Option::as_ref);
+            let mut invalid = Vec::new();
+            for (key, value) in map.and_then(|map| map.data.as_ref()).into_iter().flatten() {
+                let name = format!("{prefix}{key}");
+                if is_env_name(&name) {
+                    environment.set(&name, Zeroizing::new(value.clone()));
+                } else {
+                    invalid.push(name);
+                }
+            }
+            environment.note("configMap", &reference.name, invalid);
+        }
+    }
+    Ok(())
+}
+
+impl Environment {
+    fn note(&mut self, kind: &'static str, name: &str, keys: Vec<String>) {
+        if !keys.is_empty() {
+            self.invalid.push(InvalidNames { kind, name: name.to_owned(), keys });
+        }
+    }
+}
+
+fn from_source(
+    pod: &Pod,
+    id: &PodId,
+    container: &Container,
+    sources: &Sources,
+    around: Surroundings<'_>,
+    source: &EnvVarSource,
+) -> Result<Option<Zeroizing<String>>, EnvError> {
+    if let Some(wanted) = &source.secret_key_ref {
+        let keys = sources.keys(&wanted.name);
+        return match keys.and_then(|keys| keys.get(&wanted.key)) {
+            Some(bytes) => text(&wanted.key, bytes.expose(), id, &wanted.name).map(Some),
+            None if wanted.optional == Some(true) => Ok(None),
+            None => Err(EnvError::NoSecretKey {
+                key: wanted.key.clone(),
+                namespace: id.namespace().to_owned(),
+                name: wanted.name.clone(),
+            }),
+        };
+    }
+    if let Some(wanted) = &source.config_map_key_ref {
+        let map = sources.config_maps.get(&wanted.name).and_then(Option::as_ref);
+        let value = map.and_then(|map| map.data.as_ref()).and_then(|data| data.get(&wanted.key));
+        return match value {
+            Some(value) => Ok(Some(Zeroizing::new(value.clone()))),
+            None if wanted.optional == Some(true) => Ok(None),
+            None => Err(EnvError::NoConfigMapKey {
+                key: wanted.key.clone(),
+                namespace: id.namespace().to_owned(),
+                name: wanted.name.clone(),
+            }),
+        };
+    }
+    let value = if let Some(field) = &source.field_ref {
+        downward::field(pod, &field.field_path, around.facts)
+            .ok_or_else(|| EnvError::Field(field.field_path.clone()))?
+    } else if let Some(selector) = &source.resource_field_ref {
+        let wanted = selector.container_name.as_deref().filter(|name| !name.is_empty());
+        let of = wanted.map_or(Some(container), |name| {
+            pod::all_containers(pod::spec(pod)).find(|container| container.name == name)
+        });
+        of.and_then(|container| downward::resource(container, selector, around.facts))
+            .ok_or_else(|| EnvError::Field(selector.resource.clone()))?
+    } else {
+        return Err(EnvError::Field("valueFrom".to_owned()));
+    };
+    Ok(Some(Zeroizing::new(value)))
+}
+
+fn text(key: &str, bytes: &[u8], id: &PodId, name: &str) -> Result<Zeroizing<String>, EnvError> {
+    // The error of the conversion holds the bytes; it is dropped unseen.
+    std::str::from_utf8(bytes).map(|text| Zeroizing::new(text.to_owned())).map_err(|_| {
+        EnvError::NotText {
+            key: key.to_owned(),
+            namespace: id.namespace().to_owned(),
+            name: name.to_owned(),
+        }
+    })
+}
+
+/// Upstream's `IsEnvVarName`: letters, digits, `_`, `-` and `.`, not beginning with a digit.
+fn is_env_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    !name.is_empty()
+        && name.bytes().all(allowed)
+        && !name.as_bytes()[0].is_ascii_digit()
+        && name != "."
+        && !name.starts_with("..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::downward::NodeFacts;
+
+    fn environment(
+        container: serde_json::Value,
+        sources: &Sources,
+    ) -> Result<Environment, EnvError> {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+            "spec": {"containers": [container]},
+        }))
+        .expect("a pod");
+        let id = PodId::of(&pod).expect("an identity");
+        let node = NodeFacts { ip: [10, 0, 0, 1].into(), cpu_milli: 1000, memory_bytes: 1 };
+        let ips = ["10.1.0.2".to_owned()];
+        let services = [("KUBERNETES_SERVICE_HOST".to_owned(), "10.0.0.1".to_owned())];
+        let facts = Facts { node, pod_ips: &ips };
+        let around = Surroundings { facts, services: &services };
+        resolve(&pod, &id, &pod::spec(&pod).containers[0], sources, around)
+    }
+
+    fn sources() -> Sources {
+        let bytes = |text: &[u8]| SecretBytes::new(text.to_vec());
+        let keys = [
+            ("user".to_owned(), bytes(b"value-1\r\n")),
+            ("1st".to_owned(), bytes(b"x")),
+            ("raw".to_owned(), bytes(b"\xff")),
+        ];
+        let version = Version { uid: "u".to_owned(), resource_version: "1".to_owned() };
+        let secret = FetchedSecret { version, keys: keys.into() };
+        let secrets = [("s".to_owned(), Some(secret)), ("gone".to_owned(), None)];
+        Sources { secrets: secrets.into(), config_maps: BTreeMap::new() }
+    }
+
+    #[test]
+    fn later_variables_win_and_may_refer_to_earlier_ones() {
+        let container = serde_json::json!({"name": "c", "env": [
+            {"name": "A", "value": "1"},
+            {"name": "A", "value": "2"},
+            {"name": "USER", "valueFrom": {"secretKeyRef": {"name": "s", "key": "user"}}},
+            {"name": "B", "value": "$(A)-$(KUBERNETES_SERVICE_HOST)-$(NONE)"},
+            {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ]});
+        let environment = environment(container, &sources()).expect("resolved");
+        assert_eq!(environment.get("A"), Some("2"));
+        assert_eq!(environment.get("B"), Some("2-10.0.0.1-$(NONE)"));
+        assert_eq!(environment.get("USER"), Some("value-1\r\n"));
+        assert_eq!(environment.get("IP"), Some("10.1.0.2"));
+        let quoted = "exec: \"login --as value-1\": not found";
+        assert_eq!(environment.redact(quoted), "exec: \"login --as <redacted>\": not found");
+    }
+
+    #[test]
+    fn env_from_takes_every_key_that_is_a_name_and_reports_the_others() {
+        let from = |prefix: &str| serde_json::json!({"name": "c", "envFrom": [{"prefix": prefix, "secretRef": {"name": "s"}}]});
+        let mut sources = sources();
+        let secret = sources.secrets.get_mut("s").and_then(Option::as_mut).expect("there");
+        secret.keys.remove("raw");
+        let plain = environment(from(""), &sources).expect("resolved");
+        assert_eq!(plain.get("user"), Some("value-1\r\n"));
+        let invalid =
+            InvalidNames { kind: "secret", name: "s".to_owned(), keys: vec!["1st".to_owned()] };
+        assert_eq!(plain.invalid, [invalid]);
+        let prefixed = environment(from("P_"), &sources).expect("resolved");
+        assert_eq!(prefixed.get("P_1st"), Some("x"));
+        assert!(prefixed.invalid.is_empty());
+    }
+
+    #[test]
+    fn a_missing_key_or_one_that_is_no_text_is_an_error_unless_optional() {
+        let reference = |name: &str, key: &str, optional: bool| {
+            serde_json::json!({"name": "c", "env": [{"name": "X", "valueFrom": {
+                "secretKeyRef": {"name": name, "key": key, "optional": optional}}}]})
+        };
+        let error =
+            |container| environment(container, &sources()).err().expect("an error").to_string();
+        assert_eq!(error(reference("s", "none", false)), "couldn't find key none in Secret ns/s");
+        assert!(error(reference("s", "raw", false)).contains("is not UTF-8 text"));
+        for optional in [reference("s", "none", true), reference("gone", "x", true)] {
+            let environment = environment(optional, &sources()).expect("resolved");
+            assert_eq!(environment.get("X"), None);
+        }
+    }
+}

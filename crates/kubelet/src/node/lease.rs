@@ -1,0 +1,65 @@
+//! The node's Lease: a sign of life that is cheap to write.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::time::MissedTickBehavior;
+
+use crate::objects::root_cause;
+
+const NAMESPACE: &str = "kube-node-lease";
+/// Upstream's: a lease is good for 40 s and renewed every quarter of that.
+const LEASE_DURATION_S: i32 = 40;
+const RENEW_PERIOD: Duration = Duration::from_secs(10);
+/// After a failure, sooner.
+const RETRY_PERIOD: Duration = Duration::from_secs(1);
+
+/// Renews the lease until dropped.
+pub(super) async fn renew(client: kube::Client, node: String, node_uid: String) {
+    let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
+    let mut ticks = tokio::time::interval(RENEW_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        while let Err(error) = renew_once(&leases, &node, &node_uid).await {
+            tracing::debug!(cause = root_cause(&error), "node lease not renewed");
+            tokio::time::sleep(RETRY_PERIOD).await;
+        }
+    }
+}
+
+async fn renew_once(leases: &Api<Lease>, node: &str, node_uid: &str) -> kube::Result<()> {
+    let spec = LeaseSpec {
+        holder_identity: Some(node.to_owned()),
+        lease_duration_seconds: Some(LEASE_DURATION_S),
+        renew_time: Some(MicroTime(Timestamp::now())),
+        ..Default::default()
+    };
+    let patch = json!({"spec": spec});
+    match leases.patch(node, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => return Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => return Err(error),
+    }
+    let owner = OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Node".to_owned(),
+        name: node.to_owned(),
+        uid: node_uid.to_owned(),
+        ..Default::default()
+    };
+    let lease = Lease {
+        metadata: ObjectMeta {
+            name: Some(node.to_owned()),
+            namespace: Some(NAMESPACE.to_owned()),
+            owner_references: Some(vec![owner]),
+            ..Default::default()
+        },
+        spec: Some(spec),
+    };
+    leases.create(&PostParams::default(), &lease).await.map(|_| ())
+}

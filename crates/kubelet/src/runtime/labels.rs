@@ -1,0 +1,72 @@
+//! The labels and annotations by which sandboxes and containers are found again. Upstream's
+//! names, so that `crictl` and monitoring agents understand what they see.
+
+use std::collections::HashMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::pod::PodId;
+
+pub(super) const POD_NAME: &str = "io.kubernetes.pod.name";
+pub(super) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+pub(super) const POD_UID: &str = "io.kubernetes.pod.uid";
+pub(super) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+/// Which kubelet's it is: several nodes on one machine may share one runtime.
+pub(super) const NODE: &str = "coffer.dev/node";
+
+pub(super) const HASH: &str = "io.kubernetes.container.hash";
+pub(super) const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
+pub(super) const MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
+pub(super) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+pub(super) const GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// Holds a copy of the whole pod and says nothing that the runtime needs.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+pub(super) fn pod_labels(id: &PodId, node: &str) -> HashMap<String, String> {
+    let labels =
+        [(POD_NAME, id.name()), (POD_NAMESPACE, id.namespace()), (POD_UID, id.uid()), (NODE, node)];
+    labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// A sandbox carries its pod's own labels too.
+pub(super) fn sandbox_labels(pod: &Pod, id: &PodId, node: &str) -> HashMap<String, String> {
+    let mut labels: HashMap<_, _> =
+        pod.metadata.labels.iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    labels.extend(pod_labels(id, node));
+    labels
+}
+
+pub(super) fn sandbox_annotations(pod: &Pod) -> HashMap<String, String> {
+    let annotations = pod.metadata.annotations.iter().flatten();
+    annotations
+        .filter(|(key, _)| *key != LAST_APPLIED)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// Changes when a container's definition changes in a way that takes a new container. FNV-1a: it
+/// must stay the same in later builds, or an upgraded kubelet would restart every container.
+pub(crate) fn container_hash(container: &Container) -> String {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let image = container.image.as_deref().unwrap_or_default();
+    let bytes = container.name.bytes().chain([0]).chain(image.bytes());
+    let hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    format!("{hash:x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_same_in_every_build() {
+        let container = Container {
+            name: "mypod".to_owned(),
+            image: Some("redis".to_owned()),
+            ..Default::default()
+        };
+        assert_eq!(container_hash(&container), "2af42717ecc8907d");
+    }
+}

@@ -1,0 +1,285 @@
+//! The container runtime, over CRI v1 on a unix socket.
+//!
+//! [`Runtime`] makes the calls and turns their failures into [`RuntimeError`]. What is asked of
+//! the runtime is made by pure functions in the modules below; what it answers becomes
+//! [`Observed`]. CRI requests hold environment values and credentials: none is ever printed, and
+//! an error carries the runtime's words only.
+
+mod container;
+mod labels;
+mod observed;
+mod relist;
+mod resources;
+mod sandbox;
+mod security;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use k8s_cri::v1::image_service_client::ImageServiceClient;
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use k8s_cri::v1::{self as cri};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+pub(crate) use self::container::{ContainerPlan, container_config};
+pub(crate) use self::labels::container_hash;
+pub(crate) use self::observed::{Container, ContainerState, Observed, Sandbox};
+pub(crate) use self::relist::{Relist, RuntimeHealth};
+pub(crate) use self::resources::qos_class;
+pub(crate) use self::sandbox::{DnsDefaults, host_name, sandbox_config};
+pub(crate) use self::security::check_non_root;
+
+/// How long a call may take that has no reason to take long.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// A pull has no natural limit; one this long is stuck.
+const PULL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// Listings of a full node are larger than gRPC's default of 4 MiB; upstream allows 16 as well.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Why a call to the runtime failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum RuntimeError {
+    /// The socket is not there, or the call did not get through.
+    #[error("container runtime is down: {0}")]
+    Unreachable(String),
+    /// What the call was about does not exist.
+    #[error("rpc error: code = NotFound desc = {0}")]
+    NotFound(String),
+    /// The runtime refused or failed, in upstream's form of a gRPC error.
+    #[error("rpc error: code = {code:?} desc = {message}")]
+    Failed { code: Code, message: String },
+}
+
+impl From<Status> for RuntimeError {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::Unavailable => Self::Unreachable(status.message().to_owned()),
+            Code::NotFound => Self::NotFound(status.message().to_owned()),
+            code => Self::Failed { code, message: status.message().to_owned() },
+        }
+    }
+}
+
+impl RuntimeError {
+    /// The runtime's own words.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Unreachable(message) | Self::NotFound(message) | Self::Failed { message, .. } => {
+                message
+            }
+        }
+    }
+}
+
+/// What the runtime calls itself.
+pub(crate) struct RuntimeVersion {
+    pub(crate) name: String,
+    pub(crate) version: String,
+}
+
+/// An image that is on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) id: String,
+    pub(crate) size_bytes: u64,
+    /// Who runs in it where the pod does not say: a number, or a name.
+    pub(crate) uid: Option<i64>,
+    pub(crate) user_name: String,
+}
+
+/// A connection to the runtime; clones share it. It connects when it is used, and again when the
+/// runtime was restarted.
+#[derive(Clone)]
+pub(crate) struct Runtime {
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+    /// Sandboxes and containers carry it as a label: several nodes may share one runtime.
+    node: Arc<str>,
+}
+
+/// The socket's path from an endpoint, with or without `unix://`.
+pub(crate) fn socket_path(endpoint: &str) -> Option<PathBuf> {
+    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
+impl Runtime {
+    pub(crate) fn new(socket: &Path, node: &str) -> Self {
+        let socket: Arc<Path> = socket.into();
+        // The name is for the protocol only; the connector goes to the socket.
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let socket = socket.clone();
+            async move { tokio::net::UnixStream::connect(&*socket).await.map(TokioIo::new) }
+        });
+        let channel =
+            Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
+        Self {
+            runtime: RuntimeServiceClient::new(channel.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            images: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            node: node.into(),
+        }
+    }
+
+    pub(crate) async fn version(&self) -> Result<RuntimeVersion, RuntimeError> {
+        let ask = cri::VersionRequest { version: "v1".to_owned() };
+        let answer = self.runtime.clone().version(call(ask)).await?.into_inner();
+        Ok(RuntimeVersion { name: answer.runtime_name, version: answer.runtime_version })
+    }
+
+    /// The runtime's conditions, `RuntimeReady` and `NetworkReady` among them.
+    pub(crate) async fn conditions(&self) -> Result<Vec<cri::RuntimeCondition>, RuntimeError> {
+        let ask = cri::StatusRequest { verbose: false };
+        let answer = self.runtime.clone().status(call(ask)).await?.into_inner();
+        Ok(answer.status.map(|status| status.conditions).unwrap_or_default())
+    }
+
+    pub(crate) async fn run_sandbox(
+        &self,
+        config: cri::PodSandboxConfig,
+        handler: &str,
+    ) -> Result<String, RuntimeError> {
+        let ask =
+            cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
+        // Twice the usual time, as upstream: the network plugin takes part.
+        let answer = self.runtime.clone().run_pod_sandbox(timed(ask, CALL_TIMEOUT * 2)).await?;
+        Ok(answer.into_inner().pod_sandbox_id)
+    }
+
+    /// Stops a sandbox and what runs in it; one that is gone is stopped.
+    pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
+        let ask = cri::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        gone_is_fine(self.runtime.clone().stop_pod_sandbox(call(ask)).await)
+    }
+
+    /// Removes a sandbox with its containers.
+    pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
+        let ask = cri::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        gone_is_fine(self.runtime.clone().remove_pod_sandbox(call(ask)).await)
+    }
+
+    pub(crate) async fn create_container(
+        &self,
+        sandbox: &str,
+        config: cri::ContainerConfig,
+        sandbox_config: cri::PodSandboxConfig,
+    ) -> Result<String, RuntimeError> {
+        let ask = cri::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        Ok(self.runtime.clone().create_container(call(ask)).await?.into_inner().container_id)
+    }
+
+    pub(crate) async fn start_container(&self, id: &str) -> Result<(), RuntimeError> {
+        let ask = cri::StartContainerRequest { container_id: id.to_owned() };
+        self.runtime.clone().start_container(call(ask)).await?;
+        Ok(())
+    }
+
+    /// Ends a container: its stop signal, and after the grace period SIGKILL.
+    pub(crate) async fn stop_container(
+        &self,
+        id: &str,
+        grace: Duration,
+    ) -> Result<(), RuntimeError> {
+        let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        let ask = cri::StopContainerRequest { container_id: id.to_owned(), timeout };
+        let limit = grace.saturating_add(CALL_TIMEOUT);
+        gone_is_fine(self.runtime.clone().stop_container(timed(ask, limit)).await)
+    }
+
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
+        let ask = cri::RemoveContainerRequest { container_id: id.to_owned() };
+        gone_is_fine(self.runtime.clone().remove_container(call(ask)).await)
+    }
+
+    /// The streaming URL for an exec.
+    pub(crate) async fn exec(&self, ask: cri::ExecRequest) -> Result<String, RuntimeError> {
+        Ok(self.runtime.clone().exec(call(ask)).await?.into_inner().url)
+    }
+
+    /// The streaming URL for an attach.
+    pub(crate) async fn attach(&self, ask: cri::AttachRequest) -> Result<String, RuntimeError> {
+        Ok(self.runtime.clone().attach(call(ask)).await?.into_inner().url)
+    }
+
+    /// The streaming URL for port forwarding.
+    pub(crate) async fn port_forward(
+        &self,
+        sandbox: &str,
+        port: Vec<i32>,
+    ) -> Result<String, RuntimeError> {
+        let ask = cri::PortForwardRequest { pod_sandbox_id: sandbox.to_owned(), port };
+        Ok(self.runtime.clone().port_forward(call(ask)).await?.into_inner().url)
+    }
+
+    /// Whether an image is here.
+    pub(crate) async fn image(&self, name: &str) -> Result<Option<Image>, RuntimeError> {
+        let ask = cri::ImageStatusRequest { image: Some(image_spec(name)), verbose: false };
+        let answer = self.images.clone().image_status(call(ask)).await?.into_inner();
+        Ok(answer.image.map(|image| Image {
+            id: image.id,
+            size_bytes: image.size,
+            uid: image.uid.map(|uid| uid.value),
+            user_name: image.username,
+        }))
+    }
+
+    /// Pulls an image, with a credential or anonymously, and returns the runtime's reference.
+    pub(crate) async fn pull_image(
+        &self,
+        name: &str,
+        auth: Option<cri::AuthConfig>,
+    ) -> Result<String, RuntimeError> {
+        let ask =
+            cri::PullImageRequest { image: Some(image_spec(name)), auth, sandbox_config: None };
+        Ok(self.images.clone().pull_image(timed(ask, PULL_TIMEOUT)).await?.into_inner().image_ref)
+    }
+}
+
+fn image_spec(name: &str) -> cri::ImageSpec {
+    cri::ImageSpec { image: name.to_owned(), ..Default::default() }
+}
+
+fn call<T>(message: T) -> Request<T> {
+    timed(message, CALL_TIMEOUT)
+}
+
+fn timed<T>(message: T, limit: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    // gRPC writes at most eight digits; a day is as good as for ever.
+    request.set_timeout(limit.min(Duration::from_secs(24 * 60 * 60)));
+    request
+}
+
+fn gone_is_fine<T>(result: Result<tonic::Response<T>, Status>) -> Result<(), RuntimeError> {
+    match result.map_err(RuntimeError::from) {
+        Ok(_) | Err(RuntimeError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_socket_with_or_without_its_scheme() {
+        let expected = Some(PathBuf::from("/run/containerd/containerd.sock"));
+        assert_eq!(socket_path("unix:///run/containerd/containerd.sock"), expected);
+        assert_eq!(socket_path("/run/containerd/containerd.sock"), expected);
+        assert_eq!(socket_path("tcp://127.0.0.1:1"), None);
+        assert_eq!(socket_path("unix://relative"), None);
+    }
+
+    #[test]
+    fn errors_read_as_upstream_writes_them() {
+        let error = RuntimeError::from(Status::unknown("failed to pull"));
+        assert_eq!(error.to_string(), "rpc error: code = Unknown desc = failed to pull");
+    }
+}

@@ -1,0 +1,148 @@
+//! Requests and limits as cgroup settings, and the quality-of-service class that follows. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::pod;
+use crate::quantity;
+
+const CPU_SHARES_MIN: i64 = 2;
+const CPU_SHARES_MAX: i64 = 262_144;
+const CPU_SHARES_PER_CPU: i64 = 1024;
+const CPU_PERIOD_US: i64 = 100_000;
+const CPU_QUOTA_US_MIN: i64 = 1000;
+
+/// How the kernel chooses whom to kill when memory is short; upstream's values.
+const OOM_SCORE_GUARANTEED: i64 = -997;
+const OOM_SCORE_BEST_EFFORT: i64 = 1000;
+
+/// Quality of service, as Kubernetes derives it from requests and limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QosClass {
+    Guaranteed,
+    Burstable,
+    BestEffort,
+}
+
+impl QosClass {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "Guaranteed",
+            Self::Burstable => "Burstable",
+            Self::BestEffort => "BestEffort",
+        }
+    }
+}
+
+type Amounts = BTreeMap<String, Quantity>;
+
+fn amounts(container: &Container) -> (Option<&Amounts>, Option<&Amounts>) {
+    let resources = container.resources.as_ref();
+    (
+        resources.and_then(|resources| resources.requests.as_ref()),
+        resources.and_then(|resources| resources.limits.as_ref()),
+    )
+}
+
+fn positive<'a>(amounts: Option<&'a Amounts>, name: &str) -> Option<&'a Quantity> {
+    let amount = amounts?.get(name)?;
+    quantity::milli_value(amount).filter(|milli| *milli > 0).map(|_| amount)
+}
+
+/// The class of a pod.
+pub(crate) fn qos_class(spec: &PodSpec) -> QosClass {
+    let mut any = false;
+    let mut guaranteed = true;
+    for container in pod::all_containers(spec) {
+        let (requests, limits) = amounts(container);
+        for name in ["cpu", "memory"] {
+            let (request, limit) = (positive(requests, name), positive(limits, name));
+            any |= request.is_some() || limit.is_some();
+            guaranteed &= limit.is_some_and(|limit| {
+                let same = |request| quantity::milli_value(request) == quantity::milli_value(limit);
+                request.is_none_or(same)
+            });
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => QosClass::BestEffort,
+        (true, true) => QosClass::Guaranteed,
+        (true, false) => QosClass::Burstable,
+    }
+}
+
+/// A container's cgroup settings.
+pub(super) fn container_resources(
+    spec: &PodSpec,
+    container: &Container,
+    node_memory_bytes: i64,
+) -> cri::LinuxContainerResources {
+    let (requests, limits) = amounts(container);
+    let milli = |amounts, name| positive(amounts, name).and_then(quantity::milli_value);
+    let bytes = |amounts| positive(amounts, "memory").and_then(quantity::value);
+    let cpu_limit = milli(limits, "cpu");
+    let cpu = milli(requests, "cpu").or(cpu_limit).unwrap_or(0);
+    let memory_limit = bytes(limits).unwrap_or(0);
+    let memory_request = bytes(requests).unwrap_or(memory_limit);
+    cri::LinuxContainerResources {
+        cpu_shares: (cpu * CPU_SHARES_PER_CPU / 1000).clamp(CPU_SHARES_MIN, CPU_SHARES_MAX),
+        cpu_period: CPU_PERIOD_US,
+        cpu_quota: cpu_limit
+            .map_or(0, |milli| (milli * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN)),
+        memory_limit_in_bytes: memory_limit,
+        oom_score_adj: oom_score(qos_class(spec), memory_request, node_memory_bytes),
+        ..Default::default()
+    }
+}
+
+/// The more of the node's memory a burstable container asked for, the later it is killed.
+fn oom_score(class: QosClass, request_bytes: i64, node_bytes: i64) -> i64 {
+    match class {
+        QosClass::Guaranteed => OOM_SCORE_GUARANTEED,
+        QosClass::BestEffort => OOM_SCORE_BEST_EFFORT,
+        QosClass::Burstable => {
+            let asked = i128::from(request_bytes) * 1000 / i128::from(node_bytes.max(1));
+            let score = 1000 - i64::try_from(asked).unwrap_or(1000);
+            score.clamp(1000 + OOM_SCORE_GUARANTEED, OOM_SCORE_BEST_EFFORT - 1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(resources: serde_json::Value) -> PodSpec {
+        serde_json::from_value(serde_json::json!({
+            "containers": [{"name": "c", "resources": resources}]}))
+        .expect("a spec")
+    }
+
+    #[test]
+    fn the_class_follows_requests_and_limits() {
+        let class = |resources| qos_class(&spec(resources));
+        assert_eq!(class(serde_json::json!({})), QosClass::BestEffort);
+        let limits = serde_json::json!({"cpu": "1", "memory": "1Gi"});
+        assert_eq!(class(serde_json::json!({"limits": limits})), QosClass::Guaranteed);
+        let same =
+            serde_json::json!({"limits": limits, "requests": {"cpu": "1000m", "memory": "1024Mi"}});
+        assert_eq!(class(same), QosClass::Guaranteed);
+        let less = serde_json::json!({"limits": limits, "requests": {"cpu": "500m"}});
+        assert_eq!(class(less), QosClass::Burstable);
+    }
+
+    #[test]
+    fn cgroup_settings_are_upstreams() {
+        let resources = serde_json::json!({"requests": {"cpu": "250m", "memory": "256Mi"},
+            "limits": {"cpu": "500m", "memory": "512Mi"}});
+        let spec = spec(resources);
+        let settings = container_resources(&spec, &spec.containers[0], 1 << 30);
+        assert_eq!(settings.cpu_shares, 256);
+        assert_eq!((settings.cpu_period, settings.cpu_quota), (100_000, 50_000));
+        assert_eq!(settings.memory_limit_in_bytes, 512 << 20);
+        assert_eq!(settings.oom_score_adj, 750);
+    }
+}

@@ -1,0 +1,378 @@
+//! The kubelet's HTTPS server, for the API server and nobody else.
+//!
+//! TLS lets in who has a certificate of the client CA; of those, only the API server is served.
+
+mod changes;
+mod log_stream;
+mod route;
+mod tls;
+mod tunnel;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use k8s_cri::v1 as cri;
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::log_stream::LogSource;
+use self::route::{ExecOptions, LogOptions, Route, RouteError, Target};
+pub use self::tls::TlsError;
+use self::tunnel::TunnelError;
+use crate::config::ServerConfig;
+use crate::runtime::{Container, RuntimeError};
+use crate::worker::{Found, Workers};
+
+/// Connections at the same time; each exec and each followed log is one.
+const CONNECTIONS_MAX: usize = 1024;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pieces of a log that wait for a slow client.
+const LOG_CHUNKS_MAX: usize = 4;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// What every answer's body is.
+type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The server, listening.
+pub(crate) struct Server {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    address: SocketAddr,
+}
+
+/// Why the server cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Its certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The port is taken, say.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// Where it should listen.
+        address: SocketAddr,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+}
+
+impl Server {
+    /// Opens the port. Nothing is served before [`Self::run`].
+    pub(crate) async fn bind(config: &ServerConfig) -> Result<Self, ServerError> {
+        let acceptor = TlsAcceptor::from(tls::tls_config(config)?);
+        let address = config.address;
+        let failed = |cause| ServerError::Listen { address, cause };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, acceptor, address })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until dropped; what is open then goes on until its owner ends it.
+    pub(crate) async fn run(self, workers: Arc<Workers>, sessions: Sessions) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let handler = Arc::new(Handler { workers, sessions: sessions.clone() });
+        loop {
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, say: let some be closed first.
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (acceptor, handler) = (self.acceptor.clone(), handler.clone());
+            sessions.spawn(async move {
+                serve(stream, acceptor, handler).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, handler: Arc<Handler>) {
+    let _ = stream.set_nodelay(true);
+    let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+    let stream = match accepted {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let is_allowed = match tls::is_api_server(certificates.first()) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "request refused");
+            false
+        }
+    };
+    let service = service_fn(move |request| {
+        let handler = handler.clone();
+        async move {
+            let answer = if is_allowed {
+                handler.answer(request).await
+            } else {
+                text(StatusCode::FORBIDDEN, "Forbidden")
+            };
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Everything that is open: connections, tunnels, logs that are followed.
+#[derive(Clone, Default)]
+pub(crate) struct Sessions {
+    tasks: TaskTracker,
+    end: CancellationToken,
+}
+
+impl Sessions {
+    fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
+        let end = self.end.clone();
+        self.tasks.spawn(async move {
+            end.run_until_cancelled(session).await;
+        });
+    }
+
+    /// Ends all of them.
+    pub(crate) async fn close(self) {
+        self.end.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+struct Handler {
+    workers: Arc<Workers>,
+    sessions: Sessions,
+}
+
+/// Why a request failed, as the client is told.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("404 page not found")]
+    NoPage,
+    #[error("Method Not Allowed")]
+    Method,
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("pod does not exist")]
+    NoPod,
+    #[error("container not found ({0:?})")]
+    NoContainer(String),
+    #[error("{0}")]
+    Runtime(#[from] RuntimeError),
+    #[error("{0}")]
+    Tunnel(#[from] TunnelError),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoPage | Self::NoPod | Self::NoContainer(_) => StatusCode::NOT_FOUND,
+            Self::Runtime(RuntimeError::NotFound(_)) => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BadRequest(_) | Self::Tunnel(TunnelError::NoUpgrade) => StatusCode::BAD_REQUEST,
+            Self::Runtime(_) | Self::Tunnel(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<RouteError> for Refusal {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::NotFound => Self::NoPage,
+            RouteError::MethodNotAllowed => Self::Method,
+            RouteError::BadRequest(message) => Self::BadRequest(message),
+        }
+    }
+}
+
+impl Handler {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let uri = request.uri();
+        let routed = Route::of(request.method(), uri.path(), uri.query());
+        let answered = match routed {
+            Ok(route) => self.handle(route, request).await,
+            Err(error) => Err(error.into()),
+        };
+        answered.unwrap_or_else(|refusal| text(refusal.status(), &refusal.to_string()))
+    }
+
+    async fn handle(
+        &self,
+        route: Route,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        match route {
+            Route::Health => Ok(text(StatusCode::OK, "ok")),
+            Route::Pods => Ok(self.pods()),
+            Route::Logs(target, options) => self.logs(&target, options).await,
+            Route::Exec(target, options) => {
+                let container = self.running(&target).await?;
+                let url = self.workers.shared().runtime.exec(exec(container, options)).await?;
+                Ok(tunnel::open(&url, request, &self.sessions).await?)
+            }
+            Route::Attach(target, options) => {
+                let container = self.running(&target).await?;
+                let ask = attach(container, &options);
+                let url = self.workers.shared().runtime.attach(ask).await?;
+                Ok(tunnel::open(&url, request, &self.sessions).await?)
+            }
+            Route::PortForward(target, ports) => {
+                let found = self.find(&target)?;
+                let runtime = &self.workers.shared().runtime;
+                let observed = runtime.observe(&found.id).await?;
+                let sandbox = observed.sandbox().ok_or(Refusal::NoPod)?;
+                let url = runtime.port_forward(&sandbox.id, ports).await?;
+                Ok(tunnel::open(&url, request, &self.sessions).await?)
+            }
+        }
+    }
+
+    fn find(&self, target: &Target) -> Result<Found, Refusal> {
+        let found = self.workers.find(&target.namespace, &target.pod, target.uid.as_deref());
+        found.ok_or(Refusal::NoPod)
+    }
+
+    /// The id of a container that something can be run in.
+    async fn running(&self, target: &Target) -> Result<String, Refusal> {
+        let found = self.find(target)?;
+        let observed = self.workers.shared().runtime.observe(&found.id).await?;
+        let container = observed.latest(&target.container);
+        container
+            .map(|container| container.id.clone())
+            .ok_or_else(|| Refusal::NoContainer(target.container.clone()))
+    }
+
+    fn pods(&self) -> Response<Body> {
+        let list = List::<Pod> { items: self.workers.pods(), ..Default::default() };
+        let body = serde_json::to_vec(&list).unwrap_or_default();
+        let mut response = Response::new(full(body));
+        let json = header::HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+
+    async fn logs(&self, target: &Target, options: LogOptions) -> Result<Response<Body>, Refusal> {
+        let found = self.find(target)?;
+        let runtime = self.workers.shared().runtime.clone();
+        let observed = runtime.observe(&found.id).await?;
+        let name = &target.container;
+        let wanted = if options.previous { observed.previous(name) } else { observed.latest(name) };
+        let container = wanted.ok_or_else(|| no_log(&found, name, options.previous))?;
+        let source = log_source(container, runtime);
+        let (chunks, received) = mpsc::channel(LOG_CHUNKS_MAX);
+        self.sessions.spawn(log_stream::send(source, options, chunks));
+        let frames = stream::unfold(received, async |mut received| {
+            let chunk = received.recv().await?;
+            Some((chunk.map(Frame::data).map_err(BoxError::from), received))
+        });
+        let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+        let plain = header::HeaderValue::from_static("text/plain");
+        response.headers_mut().insert(header::CONTENT_TYPE, plain);
+        Ok(response)
+    }
+}
+
+fn log_source(container: &Container, runtime: crate::runtime::Runtime) -> LogSource {
+    LogSource {
+        path: PathBuf::from(&container.log_path),
+        container_id: container.id.clone(),
+        runtime,
+    }
+}
+
+/// Why a container has no log; upstream's words.
+fn no_log(found: &Found, container: &str, previous: bool) -> Refusal {
+    let pod = found.id.name();
+    let message = if previous {
+        format!("previous terminated container {container:?} in pod {pod:?} not found")
+    } else {
+        let why = match waiting_reason(&found.pod, container).as_str() {
+            "ErrImagePull" => "image can't be pulled".to_owned(),
+            "ImagePullBackOff" => "trying and failing to pull image".to_owned(),
+            reason => reason.to_owned(),
+        };
+        format!("container {container:?} in pod {pod:?} is waiting to start: {why}")
+    };
+    Refusal::BadRequest(message)
+}
+
+fn waiting_reason(pod: &Pod, container: &str) -> String {
+    let status = pod.status.as_ref();
+    let main = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let init =
+        status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+    let found: Option<&ContainerStatus> =
+        main.iter().chain(init).find(|status| status.name == container);
+    let waiting = found.and_then(|status| status.state.as_ref()?.waiting.as_ref());
+    let reason = waiting.and_then(|waiting| waiting.reason.clone());
+    reason.unwrap_or_else(|| "ContainerCreating".to_owned())
+}
+
+fn exec(container_id: String, options: ExecOptions) -> cri::ExecRequest {
+    cri::ExecRequest {
+        container_id,
+        cmd: options.command,
+        tty: options.tty,
+        stdin: options.stdin,
+        stdout: options.stdout,
+        stderr: options.stderr,
+    }
+}
+
+fn attach(container_id: String, options: &ExecOptions) -> cri::AttachRequest {
+    cri::AttachRequest {
+        container_id,
+        tty: options.tty,
+        stdin: options.stdin,
+        stdout: options.stdout,
+        stderr: options.stderr,
+    }
+}
+
+fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn text(status: StatusCode, message: &str) -> Response<Body> {
+    let mut response = Response::new(full(message.to_owned()));
+    *response.status_mut() = status;
+    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}

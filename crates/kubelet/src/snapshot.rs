@@ -1,0 +1,287 @@
+//! What a pod's secrets were when it started, kept for the pod's life.
+//!
+//! The guide: "Once the kubelet has started a pod's containers, its secret volumes will not
+//! change". Volumes keep their own bytes. The rest is here, on one small tmpfs per pod that no
+//! container sees: which version of each secret was taken, and the keys that environment
+//! variables come from, so that a container restarted later, also by a later kubelet process and
+//! with no API server, gets the same values. Nothing of it stays in the kubelet's memory.
+//!
+//! ```text
+//! <pod>/snapshot/<secret>/..version    "<uid> <resourceVersion>", or empty: it did not exist
+//! <pod>/snapshot/<secret>/<key>        bytes, for secrets that environment variables refer to
+//! ```
+//!
+//! The mount also is the commit point of a pod's set-up: it is attached after all volumes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use coffer_api::secret::{Secret, SecretBytes};
+use k8s_openapi::api::core::v1::PodSpec;
+
+use crate::objects::Version;
+use crate::pod::{self, Layout, is_path_component};
+use crate::volume::tmpfs::{Detached, Options, Size};
+use crate::volume::{mountinfo, spec};
+
+/// Room for one secret's keys: the payload's 1 MiB and a page of loss for each of many keys.
+const SECRET_ROOM_BYTES: u64 = 4 * 1024 * 1024;
+/// Room for the versions of secrets whose keys are not kept.
+const BASE_ROOM_BYTES: u64 = 1024 * 1024;
+const VERSION_FILE: &str = "..version";
+
+/// Which keys of a secret are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Only the version: volumes hold the bytes.
+    Version,
+    Keys(BTreeSet<String>),
+    All,
+}
+
+/// The secrets that a pod's environment variables refer to, and which of their keys.
+pub(crate) fn env_secrets(spec: &PodSpec) -> BTreeMap<&str, Keep> {
+    let mut secrets: BTreeMap<&str, Keep> = BTreeMap::new();
+    for container in pod::all_containers(spec) {
+        for source in container.env_from.iter().flatten() {
+            if let Some(secret) = &source.secret_ref {
+                secrets.insert(&secret.name, Keep::All);
+            }
+        }
+        for variable in container.env.iter().flatten() {
+            let source = variable.value_from.as_ref();
+            let Some(secret) = source.and_then(|source| source.secret_key_ref.as_ref()) else {
+                continue;
+            };
+            let keep = secrets.entry(&secret.name).or_insert(Keep::Keys(BTreeSet::new()));
+            if let Keep::Keys(keys) = keep {
+                keys.insert(secret.key.clone());
+            }
+        }
+    }
+    secrets
+}
+
+/// A key that some container cannot do without and that the secret does not have.
+pub(crate) fn missing_key<'a>(spec: &'a PodSpec, name: &str, secret: &Secret) -> Option<&'a str> {
+    let variables = pod::all_containers(spec).flat_map(|container| container.env.iter().flatten());
+    let references =
+        variables.filter_map(|variable| variable.value_from.as_ref()?.secret_key_ref.as_ref());
+    let required = references
+        .filter(|reference| reference.name == name && reference.optional != Some(true))
+        .map(|reference| reference.key.as_str());
+    required.into_iter().find(|key| !secret.data.contains_key(*key))
+}
+
+/// Whether a pod has a snapshot, and with it the commit mark of its set-up.
+pub(crate) fn is_needed(spec: &PodSpec) -> bool {
+    spec::has_files(spec) || !env_secrets(spec).is_empty()
+}
+
+/// What the snapshot says about one secret.
+pub(crate) enum Record {
+    /// It did not exist when it was looked for, and did not have to.
+    Absent,
+    Present {
+        version: Version,
+        keys: BTreeMap<String, SecretBytes>,
+    },
+}
+
+/// A pod's snapshot, by where it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    directory: PathBuf,
+}
+
+impl Snapshot {
+    pub(crate) fn of(layout: &Layout, uid: &str) -> Self {
+        Self { directory: layout.snapshot(uid) }
+    }
+
+    /// Whether the pod's set-up was finished.
+    pub(crate) fn is_committed(&self) -> io::Result<bool> {
+        mountinfo::is_mounted(&self.directory)
+    }
+
+    /// Makes the snapshot of `secrets` visible, complete.
+    pub(crate) fn commit<'a>(
+        &self,
+        secrets: impl Iterator<Item = (&'a str, Option<&'a Secret>, &'a Keep)>,
+        room_for: usize,
+    ) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let bytes = BASE_ROOM_BYTES + SECRET_ROOM_BYTES * room_for as u64;
+        let size = Size { bytes, inodes: None };
+        let tmpfs = Detached::new(Options { size, root_mode: 0o700, exec: false })?;
+        // A detached mount can be walked through its descriptor.
+        let root = tmpfs.root()?;
+        let path =
+            PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&root)));
+        for (name, secret, keep) in secrets {
+            record(&path, name, secret, keep)?;
+        }
+        drop(root);
+        Ok(tmpfs.attach(&self.directory)?)
+    }
+
+    /// Adds a secret that was not there at the commit; one that is recorded stays as it is.
+    pub(crate) fn add(&self, name: &str, secret: Option<&Secret>, keep: &Keep) -> io::Result<()> {
+        record(&self.directory, name, secret, keep)
+    }
+
+    /// What is recorded about a secret, with its kept keys.
+    pub(crate) fn secret(&self, name: &str) -> io::Result<Option<Record>> {
+        if !is_path_component(name) {
+            return Ok(None);
+        }
+        let directory = self.directory.join(name);
+        let Some(version) = read_version(&directory)? else { return Ok(None) };
+        let Some(version) = version else { return Ok(Some(Record::Absent)) };
+        let mut keys = BTreeMap::new();
+        for entry in fs::read_dir(&directory)? {
+            let key = entry?.file_name().to_string_lossy().into_owned();
+            if key != VERSION_FILE {
+                keys.insert(key.clone(), read_key(&directory.join(key))?);
+            }
+        }
+        Ok(Some(Record::Present { version, keys }))
+    }
+
+    /// The versions of all recorded secrets; `None` for one that did not exist.
+    pub(crate) fn versions(&self) -> io::Result<BTreeMap<String, Option<Version>>> {
+        let mut versions = BTreeMap::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                continue; // A record that was being written when its writer died.
+            }
+            if let Some(version) = read_version(&self.directory.join(&name))? {
+                versions.insert(name, version);
+            }
+        }
+        Ok(versions)
+    }
+}
+
+/// Writes a record beside its place and moves it there, so that it is whole or absent.
+fn record(root: &Path, name: &str, secret: Option<&Secret>, keep: &Keep) -> io::Result<()> {
+    if !is_path_component(name) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a secret's name"));
+    }
+    let target = root.join(name);
+    // A secret's name begins with a letter or digit, so this is nobody's.
+    let draft = root.join(format!("..{name}"));
+    match fs::remove_dir_all(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::DirBuilder::new().mode(0o700).create(&draft)?;
+    let version = secret.map(|secret| Version::of(&secret.metadata));
+    let text = version.map(|version| format!("{} {}", version.uid, version.resource_version));
+    write_key(&draft.join(VERSION_FILE), text.unwrap_or_default().as_bytes())?;
+    for (key, bytes) in secret.into_iter().flat_map(|secret| &secret.data) {
+        let kept = match keep {
+            Keep::Version => false,
+            Keep::Keys(keys) => keys.contains(key),
+            Keep::All => true,
+        };
+        if kept && is_path_component(key) && key != VERSION_FILE {
+            write_key(&draft.join(key), bytes.expose())?;
+        }
+    }
+    match fs::rename(&draft, &target) {
+        // Recorded already, and a record does not change.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            fs::remove_dir_all(&draft)
+        }
+        result => result,
+    }
+}
+
+fn write_key(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}
+
+fn read_key(path: &Path) -> io::Result<SecretBytes> {
+    let mut file = fs::File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
+    // Read into a buffer of the right size: one that grows leaves copies behind.
+    let mut bytes = zeroize::Zeroizing::new(vec![0; length]);
+    file.read_exact(&mut bytes)?;
+    Ok(SecretBytes::new(std::mem::take(&mut *bytes)))
+}
+
+/// `None` if nothing is recorded, `Some(None)` if the secret did not exist.
+fn read_version(directory: &Path) -> io::Result<Option<Option<Version>>> {
+    let text = match fs::read_to_string(directory.join(VERSION_FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Some(text.split_once(' ').map(|(uid, version)| Version {
+        uid: uid.to_owned(),
+        resource_version: version.to_owned(),
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(version: &str, password: &[u8]) -> Secret {
+        let mut secret = Secret::default();
+        secret.metadata.uid = Some("u-1".to_owned());
+        secret.metadata.resource_version = Some(version.to_owned());
+        secret.data.insert("password".to_owned(), SecretBytes::new(password.to_vec()));
+        secret.data.insert("other".to_owned(), SecretBytes::new(b"unused".to_vec()));
+        secret
+    }
+
+    fn password(snapshot: &Snapshot) -> Vec<u8> {
+        match snapshot.secret("db").expect("readable") {
+            Some(Record::Present { keys, .. }) => {
+                assert!(!keys.contains_key("other"), "only what is referred to is kept");
+                keys["password"].expose().to_vec()
+            }
+            _ => panic!("db is recorded"),
+        }
+    }
+
+    #[test]
+    fn a_record_does_not_change_once_it_is_made() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let snapshot = Snapshot { directory: directory.path().to_owned() };
+        let keep = Keep::Keys(["password".to_owned()].into());
+        snapshot.add("db", Some(&secret("7", b"\x00old")), &keep).expect("recorded");
+        snapshot.add("db", Some(&secret("8", b"new")), &keep).expect("passed over");
+        snapshot.add("gone", None, &Keep::All).expect("recorded");
+        snapshot.add("gone", Some(&secret("9", b"late")), &Keep::All).expect("passed over");
+
+        assert_eq!(password(&snapshot), b"\x00old");
+        assert!(matches!(snapshot.secret("gone"), Ok(Some(Record::Absent))));
+        assert!(matches!(snapshot.secret("nosuch"), Ok(None)));
+        let versions = snapshot.versions().expect("readable");
+        let seven = Version { uid: "u-1".to_owned(), resource_version: "7".to_owned() };
+        assert_eq!(versions, [("db".to_owned(), Some(seven)), ("gone".to_owned(), None)].into());
+    }
+
+    #[test]
+    fn the_keys_that_the_environment_needs_are_found_in_every_container() {
+        let spec: PodSpec = serde_json::from_value(serde_json::json!({
+            "initContainers": [{"name": "i", "env": [
+                {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "a"}}}]}],
+            "containers": [{"name": "c", "envFrom": [{"secretRef": {"name": "all"}}], "env": [
+                {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "b"}}},
+                {"name": "C", "valueFrom": {"secretKeyRef": {"name": "all", "key": "b"}}}]}],
+        }))
+        .expect("a spec");
+        let keys = Keep::Keys(["a".to_owned(), "b".to_owned()].into());
+        assert_eq!(env_secrets(&spec), [("all", Keep::All), ("s", keys)].into());
+    }
+}

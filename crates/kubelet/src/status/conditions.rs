@@ -1,0 +1,135 @@
+//! The conditions that a kubelet writes. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition};
+
+use super::{Phase, View, is_initialized, time};
+use crate::pod;
+
+/// A condition before it has its times.
+struct Finding {
+    name: &'static str,
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Finding {
+    fn holds(name: &'static str) -> Self {
+        Self { name, holds: true, reason: None, message: None }
+    }
+
+    fn fails(name: &'static str, reason: &'static str, message: String) -> Self {
+        let message = (!message.is_empty()).then_some(message);
+        Self { name, holds: false, reason: Some(reason), message }
+    }
+}
+
+pub(super) fn conditions(
+    view: &View<'_>,
+    phase: Phase,
+    init_statuses: &[ContainerStatus],
+    statuses: &[ContainerStatus],
+) -> Vec<PodCondition> {
+    let containers = containers_ready("ContainersReady", phase, statuses);
+    let ready = match readiness_gates(view) {
+        Some(message) if containers.holds => {
+            Finding::fails("Ready", "ReadinessGatesNotReady", message)
+        }
+        _ => containers_ready("Ready", phase, statuses),
+    };
+    let findings = [
+        ready_to_start(view),
+        initialized(view, phase, init_statuses),
+        ready,
+        containers,
+        Finding::holds("PodScheduled"),
+    ];
+    findings.into_iter().map(|finding| timed(view, finding)).collect()
+}
+
+/// Whether the pod has a sandbox with a network.
+fn ready_to_start(view: &View<'_>) -> Finding {
+    const NAME: &str = "PodReadyToStartContainers";
+    match view.observed.sandbox() {
+        Some(sandbox) if !sandbox.ips.is_empty() || pod::uses_host_network(pod::spec(view.pod)) => {
+            Finding::holds(NAME)
+        }
+        _ => Finding { name: NAME, holds: false, reason: None, message: None },
+    }
+}
+
+fn initialized(view: &View<'_>, phase: Phase, statuses: &[ContainerStatus]) -> Finding {
+    const NAME: &str = "Initialized";
+    if phase == Phase::Succeeded {
+        return Finding { reason: Some("PodCompleted"), ..Finding::holds(NAME) };
+    }
+    if is_initialized(pod::spec(view.pod), view.observed) {
+        return Finding::holds(NAME);
+    }
+    let incomplete: Vec<_> =
+        statuses.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));
+    Finding::fails(NAME, "ContainersNotInitialized", message)
+}
+
+fn containers_ready(name: &'static str, phase: Phase, statuses: &[ContainerStatus]) -> Finding {
+    match phase {
+        Phase::Succeeded => return Finding::fails(name, "PodCompleted", String::new()),
+        Phase::Failed => return Finding::fails(name, "PodFailed", String::new()),
+        Phase::Pending | Phase::Running => {}
+    }
+    let unready: Vec<_> =
+        statuses.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    if unready.is_empty() {
+        return Finding::holds(name);
+    }
+    let message = format!("containers with unready status: [{}]", unready.join(" "));
+    Finding::fails(name, "ContainersNotReady", message)
+}
+
+/// What is missing of the conditions that the pod wants others to set.
+fn readiness_gates(view: &View<'_>) -> Option<String> {
+    let gates = pod::spec(view.pod).readiness_gates.as_deref().unwrap_or_default();
+    let known = view.pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+    let missing: Vec<_> = gates
+        .iter()
+        .filter_map(|gate| {
+            let name = &gate.condition_type;
+            let found = known.unwrap_or_default().iter().find(|known| known.type_ == *name);
+            match found {
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate {name:?} does not exist."
+                )),
+                Some(found) if found.status != "True" => Some(format!(
+                    "the status of pod readiness gate {name:?} is not \"True\", but {}",
+                    found.status
+                )),
+                Some(_) => None,
+            }
+        })
+        .collect();
+    match missing.len() {
+        0 => None,
+        1 => missing.into_iter().next(),
+        _ => Some(format!("[{}]", missing.join(", "))),
+    }
+}
+
+/// Gives a condition its times: the transition is now only if the status changed.
+fn timed(view: &View<'_>, finding: Finding) -> PodCondition {
+    let status = if finding.holds { "True" } else { "False" };
+    let known = view.known.conditions.as_deref().unwrap_or_default();
+    let known = known.iter().find(|known| known.type_ == finding.name);
+    let unchanged = known.filter(|known| known.status == status);
+    PodCondition {
+        type_: finding.name.to_owned(),
+        status: status.to_owned(),
+        reason: finding.reason.map(str::to_owned),
+        message: finding.message,
+        last_transition_time: unchanged
+            .and_then(|known| known.last_transition_time.clone())
+            .or_else(|| time(view.now.as_nanosecond())),
+        last_probe_time: None,
+        observed_generation: view.pod.metadata.generation,
+    }
+}

@@ -1,0 +1,246 @@
+//! Tells the API server a pod's status, and at the end that the pod is over.
+//!
+//! One task per pod, so that a pod worker never waits for the API server. Only the newest status
+//! is kept; what is sent is the difference to what was sent last, as a strategic merge patch of
+//! the `status` subresource that names the pod's uid (a pod of the same name made since is left
+//! alone).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::backoff::{self, Backoff};
+use crate::objects::root_cause;
+use crate::pod::PodId;
+
+/// What the API server should know.
+#[derive(Clone, Default, PartialEq)]
+struct Report {
+    status: Option<PodStatus>,
+    annotations: BTreeMap<String, String>,
+    /// Nothing of the pod is left here.
+    is_over: bool,
+}
+
+/// The pod worker's end.
+pub(crate) struct Reporter {
+    report: watch::Sender<Report>,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Reporter {
+    /// Begins reporting about a pod that the API server knows as `known`.
+    pub(crate) fn new(client: kube::Client, id: PodId, known: Option<&PodStatus>) -> Self {
+        let sent = Sent { status: known.map(object).unwrap_or_default(), ..Default::default() };
+        let (report, reports) = watch::channel(Report::default());
+        let pods = Api::namespaced(client, id.namespace());
+        let task = AbortOnDropHandle::new(tokio::spawn(run(pods, id, sent, reports)));
+        Self { report, task }
+    }
+
+    /// The status is this now.
+    pub(crate) fn status(&self, status: PodStatus) {
+        self.report.send_if_modified(|report| {
+            let differs = report.status.as_ref() != Some(&status);
+            report.status = Some(status);
+            differs
+        });
+    }
+
+    /// The pod has these annotations of ours.
+    pub(crate) fn annotations(&self, annotations: BTreeMap<String, String>) {
+        self.report.send_if_modified(|report| {
+            let differs = report.annotations != annotations;
+            report.annotations = annotations;
+            differs
+        });
+    }
+
+    /// Nothing of the pod is left on this node: its object may go. Waits until it is gone.
+    pub(crate) async fn finish(self) {
+        self.report.send_modify(|report| report.is_over = true);
+        // An aborted task means that the kubelet ends; the next one finishes.
+        let _ = self.task.await;
+    }
+}
+
+/// What was sent, to send differences.
+#[derive(Default)]
+struct Sent {
+    status: Map<String, Value>,
+    annotations: BTreeMap<String, String>,
+}
+
+enum Outcome {
+    Done,
+    /// The pod is not there any more, or is another one.
+    Gone,
+}
+
+async fn run(pods: Api<Pod>, id: PodId, mut sent: Sent, mut reports: watch::Receiver<Report>) {
+    let mut backoff = Backoff::new(backoff::API);
+    while reports.changed().await.is_ok() {
+        loop {
+            let report = reports.borrow_and_update().clone();
+            match send(&pods, &id, &mut sent, &report).await {
+                Ok(Outcome::Done) if report.is_over => return,
+                Ok(Outcome::Done) => {
+                    backoff.reset();
+                    break;
+                }
+                Ok(Outcome::Gone) => return,
+                Err(error) => {
+                    let cause = root_cause(&error);
+                    tracing::debug!(pod = %id, cause, "status not reported yet");
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+}
+
+async fn send(
+    pods: &Api<Pod>,
+    id: &PodId,
+    sent: &mut Sent,
+    report: &Report,
+) -> kube::Result<Outcome> {
+    let status = report.status.as_ref().map(object).unwrap_or_else(|| sent.status.clone());
+    let changes = difference(&sent.status, &status);
+    if !changes.is_empty() || report.annotations != sent.annotations {
+        let mut metadata = json!({"uid": id.uid()});
+        if report.annotations != sent.annotations {
+            metadata["annotations"] = json!(report.annotations);
+        }
+        let mut patch = json!({"metadata": metadata});
+        if !changes.is_empty() {
+            patch["status"] = Value::Object(changes);
+        }
+        let params = PatchParams::default();
+        match pods.patch_status(id.name(), &params, &Patch::Strategic(&patch)).await {
+            Ok(_) => {
+                sent.status = status;
+                sent.annotations = report.annotations.clone();
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Outcome::Gone),
+            Err(kube::Error::Api(conflict)) if conflict.code == 409 => {
+                // Either the name is another pod's by now, or a writer was in the way.
+                return match pods.get_metadata_opt(id.name()).await? {
+                    Some(found) if found.metadata.uid.as_deref() == Some(id.uid()) => {
+                        Err(kube::Error::Api(conflict))
+                    }
+                    _ => Ok(Outcome::Gone),
+                };
+            }
+            // Said once and not again until it changes: the same patch would be refused again.
+            Err(kube::Error::Api(refused)) if refused.code == 422 || refused.code == 400 => {
+                tracing::warn!(pod = %id, message = refused.message, "status refused");
+                sent.status = status;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if report.is_over { delete(pods, id).await } else { Ok(Outcome::Done) }
+}
+
+/// Deletes the object itself, which only the node's kubelet does once nothing runs.
+async fn delete(pods: &Api<Pod>, id: &PodId) -> kube::Result<Outcome> {
+    let uid = Some(id.uid().to_owned());
+    let params = DeleteParams::default()
+        .grace_period(0)
+        .preconditions(Preconditions { uid, resource_version: None });
+    match pods.delete(id.name(), &params).await {
+        Ok(_) => Ok(Outcome::Done),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
+            Ok(Outcome::Gone)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn object(status: &PodStatus) -> Map<String, Value> {
+    match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        // A status always is an object.
+        _ => Map::new(),
+    }
+}
+
+/// The lists that are merged by key; all others are replaced whole.
+fn merge_key(field: &str) -> Option<&'static str> {
+    match field {
+        "conditions" => Some("type"),
+        "podIPs" | "hostIPs" => Some("ip"),
+        _ => None,
+    }
+}
+
+/// The patch that makes `after` of `before`.
+fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
+    let mut patch = Map::new();
+    for (field, value) in after {
+        let old = before.get(field);
+        if old == Some(value) {
+            continue;
+        }
+        let change = match (merge_key(field), value) {
+            (Some(key), Value::Array(items)) => merged(key, field, old, items),
+            _ => value.clone(),
+        };
+        patch.insert(field.clone(), change);
+    }
+    for (field, _) in before {
+        // A field that this kubelet does not compute is another's.
+        let ours = matches!(field.as_str(), "reason" | "message" | "podIP" | "podIPs");
+        if ours && !after.contains_key(field) {
+            patch.insert(field.clone(), Value::Null);
+        }
+    }
+    patch
+}
+
+/// The entries that are new or changed; for addresses, also which are to be removed.
+fn merged(key: &str, field: &str, old: Option<&Value>, items: &[Value]) -> Value {
+    let old = old.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut changes: Vec<Value> =
+        items.iter().filter(|item| !old.contains(item)).cloned().collect();
+    if field != "conditions" {
+        let gone = old.iter().filter(|item| !items.contains(item));
+        changes.extend(gone.map(|item| json!({"$patch": "delete", key: item[key]})));
+    }
+    Value::Array(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn only_what_changed_is_sent() {
+        let before = fields(json!({
+            "phase": "Pending", "qosClass": "BestEffort", "message": "old",
+            "conditions": [{"type": "Ready", "status": "False"}, {"type": "other", "status": "x"}],
+            "podIPs": [{"ip": "10.0.0.1"}],
+        }));
+        let after = fields(json!({
+            "phase": "Running", "qosClass": "BestEffort",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "podIPs": [{"ip": "10.0.0.2"}],
+        }));
+        let expected = fields(json!({
+            "phase": "Running", "message": null,
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "podIPs": [{"ip": "10.0.0.2"}, {"$patch": "delete", "ip": "10.0.0.1"}],
+        }));
+        assert_eq!(difference(&before, &after), expected);
+        assert!(difference(&after, &after).is_empty());
+    }
+}

@@ -1,0 +1,218 @@
+//! A pod's volumes, all or none.
+//!
+//! Setting up goes in three steps. *Gather* fetches every object that a volume is made from, each
+//! once, so that two volumes of one secret hold the same version; whatever is missing is
+//! reported and nothing is made. *Mount* makes each volume's tmpfs, whole before it is seen.
+//! *Commit* attaches the pod's [snapshot](crate::snapshot). No container starts before the
+//! commit, so what an interrupted set-up left behind was never seen and is thrown away.
+
+mod gather;
+pub(crate) mod host;
+pub(crate) mod mountinfo;
+mod payload;
+pub(crate) mod spec;
+pub(crate) mod sub_path;
+pub(crate) mod tmpfs;
+mod writer;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use tokio::sync::Semaphore;
+
+pub(crate) use self::gather::Wanted;
+use self::gather::{Gathered, GatheredVolume};
+use self::payload::PayloadError;
+use self::spec::VolumeKind;
+use self::tmpfs::{Detached, Options, Size};
+use self::writer::Ownership;
+use crate::downward::NodeFacts;
+use crate::objects::{FetchError, Objects};
+use crate::pod::{self, Layout, PodId};
+use crate::snapshot::{self, Snapshot};
+
+/// How many pods are set up at the same time: each may hold its secrets in memory meanwhile.
+const SET_UPS_MAX: usize = 8;
+/// Directories above a volume are for the kubelet and the runtime, both root.
+const PARENT_MODE: u32 = 0o750;
+const VOLUME_ROOT_MODE: u32 = 0o755;
+
+/// Why one volume is not there. The text follows `MountVolume.SetUp failed for volume "x" : `.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VolumeError {
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    #[error("{0}")]
+    Payload(#[from] PayloadError),
+    #[error("hostPath type check failed: {0}")]
+    HostPath(String),
+    #[error("no volume plugin matched")]
+    Unsupported,
+    #[error("unsupported field path {0:?}")]
+    Field(String),
+    #[error("failed to {step}: {cause}")]
+    Io { step: &'static str, cause: io::Error },
+}
+
+/// A volume that is not there, and which object could change that.
+pub(crate) struct Failed {
+    pub(crate) volume: String,
+    pub(crate) error: VolumeError,
+    pub(crate) waits_for: Vec<Wanted>,
+}
+
+/// Makes and removes volumes.
+pub(crate) struct Volumes {
+    layout: Layout,
+    objects: Arc<Objects>,
+    node: NodeFacts,
+    set_ups: Semaphore,
+}
+
+impl Volumes {
+    pub(crate) fn new(layout: Layout, objects: Arc<Objects>, node: NodeFacts) -> Self {
+        Self { layout, objects, node, set_ups: Semaphore::new(SET_UPS_MAX) }
+    }
+
+    /// Sets up all volumes of a pod, or says what hinders each. Does nothing where it was done,
+    /// by this process or an earlier one.
+    ///
+    /// Once begun, the mounting part runs to its end even if the future is dropped; pod workers
+    /// do not drop it.
+    pub(crate) async fn set_up(&self, id: &PodId, pod: &Arc<Pod>) -> Result<(), Vec<Failed>> {
+        let snapshot = Snapshot::of(&self.layout, id.uid());
+        let needs_snapshot = snapshot::is_needed(pod::spec(pod));
+        if needs_snapshot && is_committed(&snapshot)? {
+            return Ok(());
+        }
+        let permit = self.set_ups.acquire().await.ok();
+        let gathered = gather::gather(&self.objects, id, pod, self.node).await?;
+        let (layout, id, pod) = (self.layout.clone(), id.clone(), pod.clone());
+        let mount = move || mount_all(&layout, &id, &pod, &gathered, needs_snapshot);
+        let result = tokio::task::spawn_blocking(mount).await;
+        drop(permit);
+        result.unwrap_or_else(|error| Err(vec![whole_pod(io::Error::other(error))]))
+    }
+
+    /// Whether everything a container of this pod may need is in place.
+    pub(crate) fn is_set_up(&self, id: &PodId, spec: &PodSpec) -> bool {
+        snapshot::is_needed(spec)
+            && Snapshot::of(&self.layout, id.uid()).is_committed().unwrap_or_default()
+    }
+
+    /// Unmounts all of a pod's and removes its directory.
+    pub(crate) async fn tear_down(&self, id: &PodId) -> io::Result<()> {
+        let directory = self.layout.pod(id.uid());
+        let remove = move || remove_pod_directory(&directory);
+        tokio::task::spawn_blocking(remove)
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// Unmounts all of a pod's that has run to its end; its logs and messages stay.
+    pub(crate) async fn release(&self, id: &PodId) -> io::Result<()> {
+        let directory = self.layout.pod(id.uid());
+        let unmount = move || mountinfo::unmount_below(&directory);
+        tokio::task::spawn_blocking(unmount)
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+}
+
+fn is_committed(snapshot: &Snapshot) -> Result<bool, Vec<Failed>> {
+    snapshot.is_committed().map_err(|cause| vec![whole_pod(cause)])
+}
+
+/// A failure that is no single volume's.
+fn whole_pod(cause: io::Error) -> Failed {
+    let error = VolumeError::Io { step: "set up the pod's directory", cause };
+    Failed { volume: String::new(), error, waits_for: Vec::new() }
+}
+
+fn mount_all(
+    layout: &Layout,
+    id: &PodId,
+    pod: &Pod,
+    gathered: &Gathered,
+    needs_snapshot: bool,
+) -> Result<(), Vec<Failed>> {
+    let spec = pod::spec(pod);
+    let prepare = || {
+        make_parent(&layout.pod(id.uid()))?;
+        if needs_snapshot {
+            // What an interrupted set-up left: no container has seen it.
+            mountinfo::unmount_below(&layout.pod(id.uid()))?;
+        }
+        Ok(())
+    };
+    prepare().map_err(|cause| vec![whole_pod(cause)])?;
+
+    let owner = ownership(spec);
+    let mut failures = Vec::new();
+    for (name, kind) in spec::volumes(spec) {
+        let path = kind.path(layout, id.uid(), name);
+        let result = match &kind {
+            VolumeKind::Files(files) => gathered
+                .volume(name)
+                .ok_or(VolumeError::Unsupported)
+                .and_then(|volume| mount_files(&path, files, volume, owner)),
+            VolumeKind::EmptyDir(source) => host::empty_dir(source, &path, owner),
+            VolumeKind::HostPath(source) => host::host_path(source),
+            VolumeKind::Unsupported => Err(VolumeError::Unsupported),
+        };
+        if let Err(error) = result {
+            failures.push(Failed { volume: name.to_owned(), error, waits_for: Vec::new() });
+        }
+    }
+    if failures.is_empty() && needs_snapshot {
+        let snapshot = Snapshot::of(layout, id.uid());
+        let result = snapshot.commit(gathered.records(), gathered.env_secrets());
+        failures.extend(result.err().map(whole_pod));
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+fn mount_files(
+    path: &Path,
+    files: &spec::FilesVolume<'_>,
+    volume: &GatheredVolume,
+    owner: Ownership,
+) -> Result<(), VolumeError> {
+    let failed = |step| move |cause: io::Error| VolumeError::Io { step, cause };
+    let payload = volume.payload(files)?;
+    make_parent(path).map_err(failed("make the mount point"))?;
+    let size = Size::of(&payload);
+    let options = Options { size, root_mode: VOLUME_ROOT_MODE, exec: false };
+    let tmpfs = Detached::new(options).map_err(|error| failed("make the tmpfs")(error.into()))?;
+    let fill = || {
+        let root = tmpfs.root()?;
+        writer::write(std::os::fd::AsFd::as_fd(&root), &payload, owner)
+    };
+    fill().map_err(|error| failed("fill the tmpfs")(error.into()))?;
+    tmpfs.attach(path).map_err(|error| failed("mount the tmpfs")(error.into()))
+}
+
+fn ownership(spec: &PodSpec) -> Ownership {
+    let context = spec.security_context.as_ref();
+    let fs_group = context.and_then(|context| context.fs_group);
+    Ownership { fs_group: fs_group.and_then(|group| u32::try_from(group).ok()) }
+}
+
+fn make_parent(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(PARENT_MODE).create(path)
+}
+
+fn remove_pod_directory(directory: &Path) -> io::Result<()> {
+    mountinfo::unmount_below(directory)?;
+    // What is still mounted would be emptied instead of removed.
+    if mountinfo::read()?.iter().any(|mount| mount.target.starts_with(directory)) {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a volume is still mounted"));
+    }
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,116 @@
+//! What is mounted, read from /proc/self/mountinfo, and unmounting all of a pod's.
+//!
+//! ```text
+//! 36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+//! id parent dev root target     options    fields   - type source    super options
+//! ```
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::mount::UnmountFlags;
+
+/// One mount, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mount {
+    pub(crate) target: PathBuf,
+    pub(crate) options: String,
+    pub(crate) fs_type: String,
+}
+
+/// All mounts of this process' namespace, in the order in which they were made.
+pub(crate) fn read() -> io::Result<Vec<Mount>> {
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
+}
+
+fn parse(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let target = PathBuf::from(OsString::from_vec(unescape(fields.nth(4)?)));
+    let options = String::from_utf8_lossy(fields.next()?).into_owned();
+    fields.find(|field| *field == b"-")?;
+    let fs_type = String::from_utf8_lossy(fields.next()?).into_owned();
+    Some(Mount { target, options, fs_type })
+}
+
+/// The kernel writes space, tab, newline and backslash as three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = (first == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match octal {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+/// Whether something is mounted at exactly this path.
+pub(crate) fn is_mounted(path: &Path) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+    match rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) {
+        Ok(found) if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
+            Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        }
+        // Kernels before 5.8 do not say.
+        Ok(_) => Ok(read()?.iter().any(|mount| mount.target == path)),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Unmounts everything at and below `directory`, last mounted first.
+pub(crate) fn unmount_below(directory: &Path) -> io::Result<()> {
+    let mounts = read()?;
+    for mount in mounts.iter().rev().filter(|mount| mount.target.starts_with(directory)) {
+        match rustix::mount::unmount(&mount.target, UnmountFlags::NOFOLLOW) {
+            // Gone already: nothing is mounted there, or the path is gone.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(error) => {
+                let path = mount.target.display();
+                return Err(io::Error::new(
+                    io::Error::from(error).kind(),
+                    format!("unmount {path}: {error}"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_with_optional_fields_and_escapes_is_read() {
+        let line =
+            br"36 35 98:0 /mnt1 /mnt\040with\134 rw,noatime master:1 shared:2 - tmpfs src rw";
+        let mount = parse(line).expect("a mount");
+        assert_eq!(mount.target, Path::new("/mnt with\\"));
+        assert_eq!(mount.options, "rw,noatime");
+        assert_eq!(mount.fs_type, "tmpfs");
+        assert_eq!(parse(b""), None);
+        assert_eq!(parse(b"36 35 98:0 /mnt1 /mnt rw"), None);
+    }
+
+    #[test]
+    fn the_proc_file_system_is_found_mounted() {
+        assert!(is_mounted(Path::new("/proc")).expect("readable"));
+        assert!(!is_mounted(Path::new("/proc/self")).expect("readable"));
+        assert!(!is_mounted(Path::new("/nosuch")).expect("readable"));
+    }
+}

@@ -1,0 +1,157 @@
+//! The volumes of a pod's spec, sorted by how they are made. Pure.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, PodSpec,
+    ProjectedVolumeSource, Volume, VolumeProjection,
+};
+
+use super::payload::FILE_MODE_DEFAULT;
+use crate::pod::Layout;
+
+/// Seconds a projected token is good for where the source does not say.
+const TOKEN_EXPIRATION_DEFAULT_S: i64 = 3600;
+
+/// How a volume is made.
+pub(crate) enum VolumeKind<'a> {
+    /// A tmpfs with files made from API objects, read-only for containers.
+    Files(FilesVolume<'a>),
+    EmptyDir(&'a EmptyDirVolumeSource),
+    HostPath(&'a HostPathVolumeSource),
+    /// No part of this kubelet makes it.
+    Unsupported,
+}
+
+/// A volume of files.
+pub(crate) struct FilesVolume<'a> {
+    /// The plugin's directory name.
+    pub(crate) plugin: &'static str,
+    pub(crate) default_mode: i32,
+    pub(crate) sources: Vec<FileSource<'a>>,
+}
+
+/// One object that files are made from.
+pub(crate) enum FileSource<'a> {
+    Secret {
+        name: &'a str,
+        items: Option<&'a [KeyToPath]>,
+        optional: bool,
+    },
+    ConfigMap {
+        name: &'a str,
+        items: Option<&'a [KeyToPath]>,
+        optional: bool,
+    },
+    DownwardApi {
+        items: &'a [DownwardAPIVolumeFile],
+    },
+    Token {
+        audience: Option<&'a str>,
+        expiration_s: i64,
+        path: &'a str,
+    },
+    /// `clusterTrustBundle`, `podCertificate` and what comes after them.
+    Unsupported,
+}
+
+impl<'a> VolumeKind<'a> {
+    pub(crate) fn of(volume: &'a Volume) -> Self {
+        if let Some(secret) = &volume.secret {
+            return Self::files(
+                "kubernetes.io~secret",
+                secret.default_mode,
+                vec![FileSource::Secret {
+                    name: secret.secret_name.as_deref().unwrap_or_default(),
+                    items: secret.items.as_deref(),
+                    optional: secret.optional == Some(true),
+                }],
+            );
+        }
+        if let Some(map) = &volume.config_map {
+            return Self::files(
+                "kubernetes.io~configmap",
+                map.default_mode,
+                vec![FileSource::ConfigMap {
+                    name: &map.name,
+                    items: map.items.as_deref(),
+                    optional: map.optional == Some(true),
+                }],
+            );
+        }
+        if let Some(downward) = &volume.downward_api {
+            let items = downward.items.as_deref().unwrap_or_default();
+            let source = FileSource::DownwardApi { items };
+            return Self::files("kubernetes.io~downward-api", downward.default_mode, vec![source]);
+        }
+        if let Some(projected) = &volume.projected {
+            return Self::projected(projected);
+        }
+        match (&volume.empty_dir, &volume.host_path) {
+            (Some(empty), _) => Self::EmptyDir(empty),
+            (None, Some(host)) => Self::HostPath(host),
+            (None, None) => Self::Unsupported,
+        }
+    }
+
+    fn files(plugin: &'static str, mode: Option<i32>, sources: Vec<FileSource<'a>>) -> Self {
+        let default_mode = mode.unwrap_or(FILE_MODE_DEFAULT);
+        Self::Files(FilesVolume { plugin, default_mode, sources })
+    }
+
+    fn projected(projected: &'a ProjectedVolumeSource) -> Self {
+        let sources = projected.sources.iter().flatten().map(projection).collect();
+        Self::files("kubernetes.io~projected", projected.default_mode, sources)
+    }
+
+    /// Whether containers may write into it at all.
+    pub(crate) fn is_writable(&self) -> bool {
+        matches!(self, Self::EmptyDir(_) | Self::HostPath(_))
+    }
+
+    /// Where it is on this machine.
+    pub(crate) fn path(&self, layout: &Layout, uid: &str, name: &str) -> PathBuf {
+        match self {
+            Self::Files(files) => layout.volume(uid, files.plugin, name),
+            Self::EmptyDir(_) => layout.volume(uid, "kubernetes.io~empty-dir", name),
+            Self::HostPath(host) => PathBuf::from(&host.path),
+            Self::Unsupported => layout.volume(uid, "unsupported", name),
+        }
+    }
+}
+
+fn projection(source: &VolumeProjection) -> FileSource<'_> {
+    if let Some(secret) = &source.secret {
+        FileSource::Secret {
+            name: &secret.name,
+            items: secret.items.as_deref(),
+            optional: secret.optional == Some(true),
+        }
+    } else if let Some(map) = &source.config_map {
+        FileSource::ConfigMap {
+            name: &map.name,
+            items: map.items.as_deref(),
+            optional: map.optional == Some(true),
+        }
+    } else if let Some(downward) = &source.downward_api {
+        FileSource::DownwardApi { items: downward.items.as_deref().unwrap_or_default() }
+    } else if let Some(token) = &source.service_account_token {
+        FileSource::Token {
+            audience: token.audience.as_deref().filter(|audience| !audience.is_empty()),
+            expiration_s: token.expiration_seconds.unwrap_or(TOKEN_EXPIRATION_DEFAULT_S),
+            path: &token.path,
+        }
+    } else {
+        FileSource::Unsupported
+    }
+}
+
+/// The volumes of a pod, with how each is made.
+pub(crate) fn volumes(spec: &PodSpec) -> impl Iterator<Item = (&str, VolumeKind<'_>)> {
+    spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), VolumeKind::of(volume)))
+}
+
+/// Whether the pod has a volume whose content comes from the API.
+pub(crate) fn has_files(spec: &PodSpec) -> bool {
+    volumes(spec).any(|(_, kind)| matches!(kind, VolumeKind::Files(_)))
+}

@@ -1,0 +1,100 @@
+//! The end of a pod: containers, sandbox, volumes, traces, and last the API object.
+//!
+//! Each step is repeated until it has succeeded, by this process or the next one: whatever of a
+//! pod is found is taken from there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Desired;
+use super::messages;
+use super::task::{Next, Worker, field_path, grace_period};
+use crate::event::Reason;
+use crate::runtime::{Container, ContainerState, Observed, RuntimeError};
+
+impl Worker {
+    /// One round for a pod that should not be.
+    pub(super) async fn end(&mut self, desired: &Desired) -> Result<Next, RuntimeError> {
+        let observed = self.shared.runtime.observe(&self.id).await?;
+        let alive: Vec<&Container> = observed
+            .containers
+            .iter()
+            .filter(|container| {
+                matches!(container.state, ContainerState::Running | ContainerState::Unknown)
+            })
+            .collect();
+        if let Some(pod) = &desired.pod {
+            self.remember_messages(pod, &observed);
+            let is_ending = alive.is_empty();
+            self.report(pod, &observed, is_ending);
+        }
+        if !alive.is_empty() {
+            self.stop_all(desired, &alive).await?;
+            return Ok(Next::Again);
+        }
+        for sandbox in observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
+            self.shared.runtime.stop_sandbox(&sandbox.id).await?;
+        }
+        // The secrets go first of what is left: nothing runs that could still read them.
+        self.release().await?;
+        self.remove(&observed).await?;
+        if desired.is_gone {
+            // There is no object left to report about.
+            self.reporter = None;
+        }
+        Ok(Next::Done)
+    }
+
+    /// Ends all containers at once, each with the same time to do it; a second, shorter deadline
+    /// from the API server takes effect at once.
+    async fn stop_all(
+        &mut self,
+        desired: &Desired,
+        alive: &[&Container],
+    ) -> Result<(), RuntimeError> {
+        let mut said: BTreeSet<&str> = BTreeSet::new();
+        let stops = alive.iter().map(|container| {
+            if let Some(pod) = &desired.pod
+                && said.insert(&container.name)
+            {
+                let message = format!("Stopping container {}", container.name);
+                let field = field_path(pod, &container.name);
+                self.shared.events.container(&self.id, &field, Reason::KillingContainer, message);
+            }
+            let grace = match &desired.pod {
+                Some(pod) => grace_period(pod),
+                None => {
+                    Duration::from_secs(u64::try_from(container.grace_period_s).unwrap_or_default())
+                }
+            };
+            self.shared.runtime.stop_container(&container.id, grace)
+        });
+        let stops: Vec<_> = stops.collect();
+        let all = futures::future::try_join_all(stops);
+        let mut desired = self.desired.clone();
+        tokio::select! {
+            result = all => result.map(|_| ()),
+            Ok(()) = desired.changed() => Ok(()),
+        }
+    }
+
+    async fn release(&mut self) -> Result<(), RuntimeError> {
+        self.shared.volumes.tear_down(&self.id).await.map_err(|error| {
+            let message = format!("error killing pod: failed to remove its volumes: {error}");
+            self.shared.events.pod(&self.id, Reason::FailedKillPod, message);
+            RuntimeError::Unreachable(format!("remove volumes: {error}"))
+        })
+    }
+
+    async fn remove(&mut self, observed: &Observed) -> Result<(), RuntimeError> {
+        let runtime = &self.shared.runtime;
+        for container in &observed.containers {
+            runtime.remove_container(&container.id).await?;
+        }
+        for sandbox in &observed.sandboxes {
+            runtime.remove_sandbox(&sandbox.id).await?;
+        }
+        messages::remove_logs(&self.shared.layout.logs(&self.id));
+        Ok(())
+    }
+}

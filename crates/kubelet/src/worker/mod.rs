@@ -1,0 +1,210 @@
+//! The pods of this node: one worker task per pod, found by uid.
+//!
+//! The source of pods says what should be, the relist says that something changed, and each
+//! worker brings its pod from what is to what should be. A worker lives until nothing of its pod
+//! is left on the machine, also when the API server has forgotten the pod already.
+
+mod end;
+mod hosts;
+mod messages;
+mod mounts;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
+mod start;
+mod task;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::downward::NodeFacts;
+use crate::event::EventSink;
+use crate::image::Images;
+use crate::objects::Objects;
+use crate::pod::{Layout, PodId};
+use crate::runtime::{DnsDefaults, Runtime};
+use crate::volume::Volumes;
+
+/// What all pod workers share.
+pub(crate) struct Shared {
+    pub(crate) node_name: String,
+    pub(crate) client: kube::Client,
+    pub(crate) runtime: Runtime,
+    /// `containerd`, `cri-o`: the scheme of container ids.
+    pub(crate) runtime_name: String,
+    pub(crate) images: Images,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) volumes: Volumes,
+    pub(crate) events: EventSink,
+    pub(crate) layout: Layout,
+    pub(crate) dns: DnsDefaults,
+    pub(crate) facts: NodeFacts,
+    /// Environment variables that every container gets.
+    pub(crate) services: Vec<(String, String)>,
+}
+
+/// What should become of a pod.
+#[derive(Clone, Default)]
+pub(crate) struct Desired {
+    /// As the API server has it, or had it last. None for a pod that was found only here.
+    pub(crate) pod: Option<Arc<Pod>>,
+    /// The API server has it no more.
+    pub(crate) is_gone: bool,
+}
+
+struct Handle {
+    id: PodId,
+    desired: watch::Sender<Desired>,
+    poke: Arc<Notify>,
+}
+
+/// All pod workers.
+pub(crate) struct Workers {
+    shared: Arc<Shared>,
+    handles: Mutex<HashMap<String, Handle>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Workers {
+    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Arc::new(Self { shared, handles: Mutex::default(), tasks, stop })
+    }
+
+    fn handles(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pod is, or has become, this.
+    pub(crate) fn apply(self: &Arc<Self>, pod: Pod) {
+        let Some(id) = PodId::of(&pod) else {
+            tracing::warn!(
+                name = pod.metadata.name,
+                "ignored a pod whose identity is no file name"
+            );
+            return;
+        };
+        let desired = Desired { pod: Some(Arc::new(pod)), is_gone: false };
+        self.send(id, desired);
+    }
+
+    /// The API server has a pod no more.
+    pub(crate) fn gone(self: &Arc<Self>, uid: &str) {
+        let handles = self.handles();
+        if let Some(handle) = handles.get(uid) {
+            handle.desired.send_modify(|desired| desired.is_gone = true);
+        }
+    }
+
+    /// A pod was found on this machine that the API server does not have.
+    pub(crate) fn orphan(self: &Arc<Self>, id: PodId) {
+        tracing::info!(pod = %id, "ending a pod that the API server does not have");
+        self.send(id, Desired { pod: None, is_gone: true });
+    }
+
+    fn send(self: &Arc<Self>, id: PodId, desired: Desired) {
+        let mut handles = self.handles();
+        if let Some(handle) = handles.get(id.uid()) {
+            handle.desired.send_replace(desired);
+            return;
+        }
+        let (sender, receiver) = watch::channel(desired);
+        let poke = Arc::new(Notify::new());
+        let worker = task::Worker::new(self.shared.clone(), id.clone(), receiver, poke.clone());
+        handles.insert(id.uid().to_owned(), Handle { id: id.clone(), desired: sender, poke });
+        let workers = Arc::downgrade(self);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            if stop.run_until_cancelled(worker.run()).await.is_none() {
+                return;
+            }
+            if let Some(workers) = workers.upgrade() {
+                workers.handles().remove(id.uid());
+            }
+        });
+    }
+
+    /// Something of a pod changed in the runtime.
+    pub(crate) fn poke(&self, uid: &str) {
+        if let Some(handle) = self.handles().get(uid) {
+            handle.poke.notify_one();
+        }
+    }
+
+    /// The uids of all pods that have a worker.
+    pub(crate) fn uids(&self) -> Vec<String> {
+        self.handles().keys().cloned().collect()
+    }
+
+    /// All pods, as the API server has them.
+    pub(crate) fn pods(&self) -> Vec<Pod> {
+        let handles = self.handles();
+        handles
+            .values()
+            .filter_map(|handle| handle.desired.borrow().pod.as_deref().cloned())
+            .collect()
+    }
+
+    /// A pod by name, as the API server has it; the newest, should there be two.
+    pub(crate) fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Found> {
+        let handles = self.handles();
+        let mut found = handles.values().filter(|handle| {
+            handle.id.namespace() == namespace
+                && handle.id.name() == name
+                && uid.is_none_or(|uid| handle.id.uid() == uid)
+        });
+        let first = found.next()?;
+        let handle =
+            found.fold(first, |best, next| if best.desired.borrow().is_gone { next } else { best });
+        let pod = handle.desired.borrow().pod.clone()?;
+        Some(Found { id: handle.id.clone(), pod })
+    }
+
+    /// Ends every pod on the node; for `--stop-pods-on-exit`.
+    pub(crate) async fn end_all(&self) {
+        for handle in self.handles().values() {
+            handle.desired.send_modify(|desired| desired.is_gone = true);
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Stops working and leaves the pods as they are.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+/// A pod that somebody asked for by name.
+pub(crate) struct Found {
+    pub(crate) id: PodId,
+    pub(crate) pod: Arc<Pod>,
+}
+
+/// Pod directories of an earlier process, by uid.
+pub(crate) fn directories(layout: &Layout) -> std::io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(layout.pods()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    }
+    Ok(found)
+}

@@ -1,0 +1,125 @@
+//! What is mounted into a container.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+
+use super::{Shared, hosts};
+use crate::env::{Environment, expand};
+use crate::pod::{self, PodId};
+use crate::runtime::host_name;
+use crate::volume::spec::VolumeKind;
+use crate::volume::{spec, sub_path};
+
+const MESSAGE_PATH_DEFAULT: &str = "/dev/termination-log";
+
+/// Why a container's mounts cannot be made; upstream's words where it has them.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MountError {
+    #[error("cannot find volume {volume:?} to mount into container {container:?}")]
+    NoVolume { volume: String, container: String },
+    #[error(
+        "failed to prepare subPath for volumeMount {volume:?} of container {container:?}: {cause}"
+    )]
+    SubPath { volume: String, container: String, cause: io::Error },
+    #[error("failed to prepare the container's files: {0}")]
+    Files(io::Error),
+}
+
+/// All mounts of one container.
+pub(super) fn mounts(
+    shared: &Shared,
+    id: &PodId,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    ips: &[String],
+    environment: &Environment,
+) -> Result<Vec<cri::Mount>, MountError> {
+    let mut mounts = Vec::new();
+    for (at, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        mounts.push(volume_mount(shared, id, pod, container, (at, mount), environment)?);
+    }
+    let taken = |path: &str| mounts.iter().any(|mount: &cri::Mount| mount.container_path == path);
+
+    let hosts_file = shared.layout.etc_hosts(id.uid());
+    if !taken("/etc/hosts")
+        && hosts::write(&hosts_file, pod::spec(pod), &host_name(pod), ips)
+            .map_err(MountError::Files)?
+    {
+        mounts.push(bind(&hosts_file, "/etc/hosts", false));
+    }
+    let message_path = container.termination_message_path.as_deref();
+    let message_path = message_path.filter(|path| !path.is_empty()).unwrap_or(MESSAGE_PATH_DEFAULT);
+    let message_file = shared.layout.termination_log(id.uid(), &container.name, attempt);
+    make_message_file(&message_file).map_err(MountError::Files)?;
+    mounts.push(bind(&message_file, message_path, false));
+    Ok(mounts)
+}
+
+fn volume_mount(
+    shared: &Shared,
+    id: &PodId,
+    pod: &Pod,
+    container: &Container,
+    (at, mount): (usize, &VolumeMount),
+    environment: &Environment,
+) -> Result<cri::Mount, MountError> {
+    let found = spec::volumes(pod::spec(pod)).find(|(name, _)| *name == mount.name);
+    let (name, kind) = found.ok_or_else(|| MountError::NoVolume {
+        volume: mount.name.clone(),
+        container: container.name.clone(),
+    })?;
+    let mut source = kind.path(&shared.layout, id.uid(), name);
+    if let VolumeKind::HostPath(host) = &kind
+        && host.type_.as_deref().unwrap_or_default().is_empty()
+        && !source.exists()
+    {
+        // As docker did, and upstream's kubelet does for it.
+        fs::create_dir_all(&source).map_err(MountError::Files)?;
+    }
+    if let Some(path) = wanted_sub_path(mount, environment) {
+        let target = shared.layout.sub_path(id.uid(), name, &container.name, at);
+        sub_path::bind(&source, &path, &target, kind.is_writable()).map_err(|cause| {
+            let (volume, container) = (mount.name.clone(), container.name.clone());
+            MountError::SubPath { volume, container, cause }
+        })?;
+        source = target;
+    }
+    let read_only = mount.read_only == Some(true) || !kind.is_writable();
+    let mut made = bind(&source, &mount.mount_path, read_only);
+    made.propagation = match mount.mount_propagation.as_deref() {
+        Some("HostToContainer") => cri::MountPropagation::PropagationHostToContainer,
+        Some("Bidirectional") => cri::MountPropagation::PropagationBidirectional,
+        _ => cri::MountPropagation::PropagationPrivate,
+    } as i32;
+    Ok(made)
+}
+
+fn wanted_sub_path(mount: &VolumeMount, environment: &Environment) -> Option<String> {
+    let plain = mount.sub_path.as_deref().filter(|path| !path.is_empty()).map(str::to_owned);
+    let expression = mount.sub_path_expr.as_deref().filter(|path| !path.is_empty());
+    plain.or_else(|| expression.map(|path| expand(path, |name| environment.get(name))))
+}
+
+fn bind(host: &Path, container: &str, readonly: bool) -> cri::Mount {
+    cri::Mount {
+        host_path: host.to_string_lossy().into_owned(),
+        container_path: container.to_owned(),
+        readonly,
+        ..Default::default()
+    }
+}
+
+/// The container may run as anybody, so anybody may write the message.
+fn make_message_file(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let file = fs::File::create(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o666))
+}

@@ -1,0 +1,271 @@
+//! Starting one container: back-off, image, configuration, creation, start.
+//!
+//! Whatever hinders it becomes the container's waiting reason and an event, both upstream's, and
+//! a time at which it is tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::{Container as Spec, Pod};
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::mounts;
+use super::task::{CONFIG_ERROR, Worker, field_path};
+use crate::backoff::{self, Backoff};
+use crate::downward::Facts;
+use crate::duration::go_duration;
+use crate::env::{self, Environment, Sources, Surroundings};
+use crate::event::Reason;
+use crate::image::Keyring;
+use crate::pod;
+use crate::runtime::{
+    ContainerPlan, ContainerState, Image, Observed, check_non_root, container_config,
+    sandbox_config,
+};
+use crate::snapshot::Snapshot;
+use crate::status::Waiting;
+
+/// Why a container was not started.
+struct Hindrance {
+    reason: &'static str,
+    message: String,
+    retry_after: Duration,
+}
+
+/// A container on its way.
+struct Start<'a> {
+    pod: &'a Arc<Pod>,
+    spec: &'a Spec,
+    field: String,
+    attempt: u32,
+    sandbox: &'a str,
+    sandbox_attempt: u32,
+    ips: &'a [String],
+}
+
+impl Worker {
+    pub(super) async fn start(
+        &mut self,
+        pod: &Arc<Pod>,
+        observed: &Observed,
+        name: &str,
+        attempt: u32,
+        sandbox: &str,
+    ) {
+        let Some(spec) = pod::all_containers(pod::spec(pod)).find(|spec| spec.name == name) else {
+            return;
+        };
+        let field = field_path(pod, name);
+        if let Some(delay) = self.crash_delay(observed, name) {
+            let message = format!("Back-off restarting failed container {name} in pod {}", self.id);
+            let events = &self.shared.events;
+            events.container(&self.id, &field, Reason::BackOffStartContainer, message);
+            let delays = self.crashes.get(name).map(Backoff::delay).unwrap_or_default();
+            let message = format!(
+                "back-off {} restarting failed container={name} pod={}",
+                go_duration(delays),
+                self.id
+            );
+            self.hold(name, delay, Waiting { reason: "CrashLoopBackOff", message });
+            return;
+        }
+        let host = [self.shared.facts.ip.to_string()];
+        let found = observed.sandboxes.iter().find(|found| found.id == sandbox);
+        let own = found.map(|found| found.ips.as_slice()).unwrap_or_default();
+        let ips = if pod::uses_host_network(pod::spec(pod)) { &host } else { own };
+        let sandbox_attempt = found.map_or(0, |found| found.attempt);
+        let start = Start { pod, spec, field, attempt, sandbox, sandbox_attempt, ips };
+        match self.try_start(&start).await {
+            Ok(()) => {
+                self.progress.holds.remove(name);
+                self.config_backoff.reset();
+                self.count_start(observed, name);
+            }
+            Err(None) => {}
+            Err(Some(hindrance)) => {
+                let waiting = Waiting { reason: hindrance.reason, message: hindrance.message };
+                self.hold(name, hindrance.retry_after, waiting);
+            }
+        }
+    }
+
+    /// How long a container that ended has to wait before it may start again.
+    fn crash_delay(&mut self, observed: &Observed, name: &str) -> Option<Duration> {
+        let latest =
+            observed.latest(name).filter(|latest| latest.state == ContainerState::Exited)?;
+        let delay = self.crashes.get(name)?.delay();
+        let now = Timestamp::now().as_nanosecond();
+        let since = u64::try_from(now - i128::from(latest.finished_at_ns)).unwrap_or(0);
+        let left = delay.saturating_sub(Duration::from_nanos(since));
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// A restart was made: the next one comes later.
+    fn count_start(&mut self, observed: &Observed, name: &str) {
+        if observed.latest(name).is_some_and(|latest| latest.state == ContainerState::Exited) {
+            let crashes = self.crashes.entry(name.to_owned());
+            crashes.or_insert_with(|| Backoff::new(backoff::CRASH)).failed(Instant::now());
+        }
+    }
+
+    /// `Err(None)` where the pod is to end meanwhile.
+    async fn try_start(&mut self, start: &Start<'_>) -> Result<(), Option<Hindrance>> {
+        let Some(image) = self.image(start).await.map_err(Some)? else { return Err(None) };
+        check_non_root(pod::spec(start.pod), &self.id, start.spec, &image)
+            .map_err(|error| Some(self.config_error(start, error.to_string())))?;
+        let environment = self.environment(start).await.map_err(Some)?;
+        let mounts = mounts::mounts(
+            &self.shared,
+            &self.id,
+            start.pod,
+            start.spec,
+            start.attempt,
+            start.ips,
+            &environment,
+        )
+        .map_err(|error| Some(self.config_error(start, error.to_string())))?;
+        self.create_and_start(start, &image, &environment, mounts).await.map_err(Some)
+    }
+
+    /// The container's image; `None` if the pod is to end before it is here.
+    async fn image(&self, start: &Start<'_>) -> Result<Option<Image>, Hindrance> {
+        let keyring = Keyring::default();
+        let images = &self.shared.images;
+        let ensure = images.ensure(&self.id, start.spec, &start.field, &keyring);
+        let mut desired = self.desired.clone();
+        let ending = desired.wait_for(|desired| {
+            desired.is_gone || desired.pod.as_ref().is_some_and(|pod| pod::is_terminating(pod))
+        });
+        tokio::select! {
+            ensured = ensure => match ensured {
+                Ok(image) => Ok(Some(image)),
+                Err(error) => {
+                    self.say_failed(start, error.reason);
+                    Err(Hindrance {
+                        reason: error.reason,
+                        message: error.message,
+                        retry_after: error.retry_after,
+                    })
+                }
+            },
+            _ = ending => Ok(None),
+        }
+    }
+
+    async fn environment(&mut self, start: &Start<'_>) -> Result<Environment, Hindrance> {
+        let shared = self.shared.clone();
+        let snapshot = Snapshot::of(&shared.layout, self.id.uid());
+        let facts = Facts { node: shared.facts, pod_ips: start.ips };
+        let around = Surroundings { facts, services: &shared.services };
+        let fetched =
+            Sources::fetch(&shared.objects, &snapshot, &self.id, start.pod, start.spec).await;
+        let (resolved, sources) = match fetched {
+            Ok(sources) => {
+                (env::resolve(start.pod, &self.id, start.spec, &sources, around), sources)
+            }
+            Err(error) => (Err(error), Sources::default()),
+        };
+        let error = match resolved {
+            Ok(environment) => {
+                self.report_invalid_names(&environment);
+                return Ok(environment);
+            }
+            Err(error) => error,
+        };
+        if let Some(key) = error.waits_for() {
+            self.await_object(&key, sources.seen(&key));
+        }
+        Err(self.config_error(start, error.to_string()))
+    }
+
+    fn report_invalid_names(&self, environment: &Environment) {
+        for invalid in &environment.invalid {
+            let message = format!(
+                "Keys [{}] from the EnvFrom {} {}/{} were skipped since they are considered \
+                 invalid environment variable names.",
+                invalid.keys.join(", "),
+                invalid.kind,
+                self.id.namespace(),
+                invalid.name
+            );
+            let reason = Reason::InvalidEnvironmentVariableNames;
+            self.shared.events.pod(&self.id, reason, message);
+        }
+    }
+
+    async fn create_and_start(
+        &mut self,
+        start: &Start<'_>,
+        image: &Image,
+        environment: &Environment,
+        mounts: Vec<cri::Mount>,
+    ) -> Result<(), Hindrance> {
+        let shared = self.shared.clone();
+        let name = &start.spec.name;
+        let logs = shared.layout.logs(&self.id);
+        let sandbox_config = sandbox_config(
+            start.pod,
+            &self.id,
+            &shared.node_name,
+            start.sandbox_attempt,
+            &logs,
+            &shared.dns,
+        );
+        let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
+            let words = words.iter().flatten();
+            words.map(|word| env::expand(word, |name| environment.get(name))).collect()
+        };
+        let key_value = |(key, value): (&str, &str)| cri::KeyValue {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let config = container_config(ContainerPlan {
+            pod: start.pod,
+            id: &self.id,
+            node: &shared.node_name,
+            container: start.spec,
+            attempt: start.attempt,
+            image,
+            envs: environment.iter().map(key_value).collect(),
+            command: expanded(&start.spec.command),
+            args: expanded(&start.spec.args),
+            mounts,
+            log_path: format!("{name}/{}.log", start.attempt),
+            node_memory_bytes: shared.facts.memory_bytes,
+        });
+        if let Err(error) = std::fs::create_dir_all(logs.join(name)) {
+            return Err(self.failed(start, "CreateContainerError", error.to_string()));
+        }
+        let created = shared.runtime.create_container(start.sandbox, config, sandbox_config).await;
+        let id = created.map_err(|error| {
+            self.failed(start, "CreateContainerError", environment.redact(&error.to_string()))
+        })?;
+        let (pod, events) = (self.id.clone(), &shared.events);
+        let say = |reason, message| events.container(&pod, &start.field, reason, message);
+        say(Reason::CreatedContainer, format!("Created container: {name}"));
+        shared.runtime.start_container(&id).await.map_err(|error| {
+            self.failed(start, "RunContainerError", environment.redact(&error.to_string()))
+        })?;
+        say(Reason::StartedContainer, format!("Started container {name}"));
+        Ok(())
+    }
+
+    /// A container whose configuration cannot be made, and the event that says so.
+    fn config_error(&mut self, start: &Start<'_>, message: String) -> Hindrance {
+        self.failed(start, CONFIG_ERROR, message)
+    }
+
+    fn failed(&mut self, start: &Start<'_>, reason: &'static str, message: String) -> Hindrance {
+        self.say_failed(start, &message);
+        let retry_after = self.config_backoff.failed(Instant::now());
+        Hindrance { reason, message, retry_after }
+    }
+
+    fn say_failed(&self, start: &Start<'_>, message: &str) {
+        let message = format!("Error: {message}");
+        let events = &self.shared.events;
+        events.container(&self.id, &start.field, Reason::FailedToCreateContainer, message);
+    }
+}

@@ -1,0 +1,366 @@
+//! One pod's worker: look, plan, act, report, wait.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::plan::{self, Action, Hold, Progress, Stop, StopReason};
+use super::{Desired, Shared, messages};
+use crate::backoff::{self, Backoff};
+use crate::event::Reason;
+use crate::objects::{ObjectKey, Subscription, Version};
+use crate::pod::{self, GRACE_PERIOD_DEFAULT_S, PodId};
+use crate::runtime::{Observed, RuntimeError, sandbox_config};
+use crate::status::report::Reporter;
+use crate::status::{self, Phase, View, Waiting};
+use crate::volume::Failed;
+
+/// The least a container gets to end by itself; upstream's.
+const GRACE_PERIOD_MIN: Duration = Duration::from_secs(2);
+
+/// What a worker does after a round.
+pub(super) enum Next {
+    /// Something was done: look again.
+    Again,
+    /// Nothing is to be done until something happens, or until then.
+    Wait(Option<Instant>),
+    /// Nothing of the pod is left.
+    Done,
+}
+
+/// An object that the pod cannot go on without.
+struct Awaited {
+    subscription: Subscription,
+    seen: Option<Version>,
+}
+
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: PodId,
+    pub(super) desired: watch::Receiver<Desired>,
+    poke: Arc<Notify>,
+    pub(super) progress: Progress,
+    pub(super) crashes: BTreeMap<String, Backoff>,
+    pub(super) messages: BTreeMap<String, String>,
+    pub(super) reporter: Option<Reporter>,
+    known: PodStatus,
+    volume_backoff: Backoff,
+    sandbox_backoff: Backoff,
+    runtime_backoff: Backoff,
+    pub(super) config_backoff: Backoff,
+    awaited: Vec<Awaited>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        id: PodId,
+        desired: watch::Receiver<Desired>,
+        poke: Arc<Notify>,
+    ) -> Self {
+        let known = desired.borrow().pod.as_ref().and_then(|pod| pod.status.clone());
+        // A pod that is only here has nobody to be reported to.
+        let reporter = desired
+            .borrow()
+            .pod
+            .is_some()
+            .then(|| Reporter::new(shared.client.clone(), id.clone(), known.as_ref()));
+        Self {
+            shared,
+            id,
+            desired,
+            poke,
+            progress: Progress::default(),
+            crashes: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            reporter,
+            known: known.unwrap_or_default(),
+            volume_backoff: Backoff::new(backoff::VOLUME),
+            sandbox_backoff: Backoff::new(backoff::RUNTIME),
+            runtime_backoff: Backoff::new(backoff::RUNTIME),
+            config_backoff: Backoff::new(backoff::CONTAINER_CONFIG),
+            awaited: Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let desired = self.desired.borrow_and_update().clone();
+            let round = match &desired.pod {
+                Some(pod) if !desired.is_gone && !pod::is_terminating(pod) => {
+                    let pod = pod.clone();
+                    self.sync(&pod).await
+                }
+                _ => self.end(&desired).await,
+            };
+            match round {
+                Ok(Next::Again) => self.runtime_backoff.reset(),
+                Ok(Next::Wait(until)) => {
+                    self.runtime_backoff.reset();
+                    self.wait(until).await;
+                }
+                Ok(Next::Done) => break,
+                Err(error) => {
+                    let delay = self.runtime_backoff.failed(Instant::now());
+                    tracing::warn!(pod = %self.id, %error, "pod not in order yet");
+                    self.wait(Some(Instant::now() + delay)).await;
+                }
+            }
+        }
+        self.shared.images.forget_pod(&self.id);
+        if let Some(reporter) = self.reporter.take() {
+            reporter.finish().await;
+        }
+    }
+
+    /// Waits until something happened that may matter to this pod.
+    async fn wait(&mut self, until: Option<Instant>) {
+        let timer = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        let arrived = tokio::select! {
+            changed = self.desired.changed() => {
+                if changed.is_err() {
+                    // The kubelet ends; this task is about to be stopped.
+                    std::future::pending::<()>().await;
+                }
+                false
+            }
+            () = self.poke.notified() => false,
+            () = timer => false,
+            () = any_changed(&mut self.awaited) => true,
+        };
+        if arrived {
+            self.awaited.clear();
+            self.progress.volumes_hold = None;
+            self.progress.holds.retain(|_, hold| hold.waiting.reason != CONFIG_ERROR);
+        }
+    }
+
+    /// Watches for an object, so that the pod goes on as soon as it appears.
+    pub(super) fn await_object(&mut self, key: &ObjectKey, seen: Option<Version>) {
+        let subscription = self.shared.objects.watch(key);
+        self.awaited.push(Awaited { subscription, seen });
+    }
+
+    /// One round for a pod that should run.
+    async fn sync(&mut self, pod: &Arc<Pod>) -> Result<Next, RuntimeError> {
+        let observed = self.shared.runtime.observe(&self.id).await?;
+        self.remember_messages(pod, &observed);
+        let phase = self.report(pod, &observed, false);
+        let spec = pod::spec(pod);
+        let now = Instant::now();
+        let plan = plan::plan(spec, phase.is_final(), &observed, &self.progress, now);
+        if plan.actions.is_empty() {
+            return Ok(Next::Wait(plan.wake));
+        }
+        for action in plan.actions {
+            self.act(pod, &observed, action).await?;
+            if self.desired.has_changed().unwrap_or(false) {
+                break;
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    /// Does one thing. What fails for the pod's own reasons becomes a hold; what fails for the
+    /// runtime's ends the round.
+    async fn act(
+        &mut self,
+        pod: &Arc<Pod>,
+        observed: &Observed,
+        action: Action,
+    ) -> Result<(), RuntimeError> {
+        let runtime = &self.shared.runtime;
+        match action {
+            Action::SetUpVolumes => self.set_up_volumes(pod).await,
+            Action::ReleaseVolumes => match self.shared.volumes.release(&self.id).await {
+                Ok(()) => self.progress.volumes_released = true,
+                Err(error) => {
+                    return Err(RuntimeError::Unreachable(format!("unmount volumes: {error}")));
+                }
+            },
+            Action::CreateSandbox { attempt } => self.create_sandbox(pod, attempt).await?,
+            Action::StopSandbox { id } => runtime.stop_sandbox(&id).await?,
+            Action::RemoveSandbox { id } => runtime.remove_sandbox(&id).await?,
+            Action::Remove { id, log_path } => {
+                runtime.remove_container(&id).await?;
+                messages::remove_log(&log_path);
+                self.messages.remove(&id);
+            }
+            Action::Stop { container } => self.stop(pod, &container).await?,
+            Action::Start { name, attempt, sandbox } => {
+                self.start(pod, observed, &name, attempt, &sandbox).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_up_volumes(&mut self, pod: &Arc<Pod>) {
+        self.awaited.clear();
+        match self.shared.volumes.set_up(&self.id, pod).await {
+            Ok(()) => {
+                self.progress.volumes_ready = true;
+                self.progress.volumes_released = false;
+                self.volume_backoff.reset();
+                self.progress.volumes_hold = None;
+            }
+            Err(failures) => {
+                let delay = self.volume_backoff.failed(Instant::now());
+                self.progress.volumes_hold = Some(Instant::now() + delay);
+                for failed in failures {
+                    self.report_failed_volume(&failed);
+                    for wanted in failed.waits_for {
+                        self.await_object(&wanted.key, wanted.seen);
+                    }
+                }
+            }
+        }
+    }
+
+    fn report_failed_volume(&self, failed: &Failed) {
+        let message = if failed.volume.is_empty() {
+            failed.error.to_string()
+        } else {
+            format!("MountVolume.SetUp failed for volume {:?} : {}", failed.volume, failed.error)
+        };
+        self.shared.events.pod(&self.id, Reason::FailedMountVolume, message);
+    }
+
+    async fn create_sandbox(&mut self, pod: &Arc<Pod>, attempt: u32) -> Result<(), RuntimeError> {
+        let shared = &self.shared;
+        if attempt > 0 {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            shared.events.pod(&self.id, Reason::SandboxChanged, message);
+        }
+        let logs = shared.layout.logs(&self.id);
+        let config = sandbox_config(pod, &self.id, &shared.node_name, attempt, &logs, &shared.dns);
+        let handler = pod::spec(pod).runtime_class_name.as_deref().unwrap_or_default();
+        let made = match std::fs::create_dir_all(&logs) {
+            Ok(()) => shared.runtime.run_sandbox(config, handler).await,
+            Err(error) => {
+                Err(RuntimeError::Unreachable(format!("make the log directory: {error}")))
+            }
+        };
+        match made {
+            Ok(_) => {
+                self.sandbox_backoff.reset();
+                self.progress.sandbox_hold = None;
+            }
+            Err(error) => {
+                let message = format!("Failed to create pod sandbox: {error}");
+                shared.events.pod(&self.id, Reason::FailedCreatePodSandBox, message);
+                let delay = self.sandbox_backoff.failed(Instant::now());
+                self.progress.sandbox_hold = Some(Instant::now() + delay);
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&mut self, pod: &Pod, container: &Stop) -> Result<(), RuntimeError> {
+        let name = &container.name;
+        let message = match container.why {
+            StopReason::DefinitionChanged => {
+                format!("Container {name} definition changed, will be restarted")
+            }
+            StopReason::Unhealthy => {
+                format!("Container {name} failed liveness probe, will be restarted")
+            }
+            StopReason::SandboxGone | StopReason::PodOver => format!("Stopping container {name}"),
+        };
+        let field = field_path(pod, name);
+        self.shared.events.container(&self.id, &field, Reason::KillingContainer, message);
+        let grace = grace_period(pod);
+        self.shared.runtime.stop_container(&container.id, grace).await?;
+        self.progress.unhealthy.retain(|id| *id != container.id);
+        Ok(())
+    }
+
+    /// Puts a container off, and says why.
+    pub(super) fn hold(&mut self, name: &str, delay: Duration, waiting: Waiting) {
+        let until = Instant::now() + delay;
+        self.progress.holds.insert(name.to_owned(), Hold { until, waiting });
+    }
+
+    pub(super) fn remember_messages(&mut self, pod: &Pod, observed: &Observed) {
+        messages::collect(&self.shared.layout, &self.id, pod, observed, &mut self.messages);
+    }
+
+    /// Computes the status and passes it on.
+    pub(super) fn report(&mut self, pod: &Pod, observed: &Observed, is_ending: bool) -> Phase {
+        let waiting = self
+            .progress
+            .holds
+            .iter()
+            .map(|(name, hold)| (name.clone(), hold.waiting.clone()))
+            .collect();
+        let view = View {
+            pod,
+            known: &self.known,
+            observed,
+            waiting: &waiting,
+            messages: &self.messages,
+            probes: &BTreeMap::new(),
+            is_ending,
+            host_ip: self.shared.facts.ip,
+            runtime_name: &self.shared.runtime_name,
+            now: Timestamp::now(),
+        };
+        let status = status::compute(&view);
+        if let Some(reporter) = &self.reporter {
+            reporter.status(status.clone());
+        }
+        self.known = status;
+        // An API client may have said so, for a pod that was evicted.
+        let by_others = pod.status.as_ref().and_then(Phase::reported);
+        by_others.or(Phase::reported(&self.known)).unwrap_or(Phase::Running)
+    }
+}
+
+/// The waiting reason of a container whose configuration cannot be made.
+pub(super) const CONFIG_ERROR: &str = "CreateContainerConfigError";
+
+async fn any_changed(awaited: &mut [Awaited]) {
+    if awaited.is_empty() {
+        return std::future::pending().await;
+    }
+    let changes = awaited.iter_mut().map(|awaited| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(awaited.subscription.changed_from(awaited.seen.as_ref()))
+    });
+    futures::future::select_all(changes).await;
+}
+
+/// What an event about a container names.
+pub(super) fn field_path(pod: &Pod, name: &str) -> String {
+    let is_init = pod::init_containers(pod::spec(pod)).iter().any(|init| init.name == name);
+    if is_init {
+        format!("spec.initContainers{{{name}}}")
+    } else {
+        format!("spec.containers{{{name}}}")
+    }
+}
+
+/// How long a pod's containers get to end by themselves.
+pub(super) fn grace_period(pod: &Pod) -> Duration {
+    let meta = &pod.metadata;
+    let seconds = meta
+        .deletion_grace_period_seconds
+        .or(pod::spec(pod).termination_grace_period_seconds)
+        .unwrap_or(GRACE_PERIOD_DEFAULT_S);
+    // Not more than what is left of the time that the API server has granted.
+    let left = meta
+        .deletion_timestamp
+        .as_ref()
+        .map_or(seconds, |deadline| deadline.0.as_second() - Timestamp::now().as_second());
+    let seconds = u64::try_from(seconds.min(left)).unwrap_or(0);
+    Duration::from_secs(seconds).max(GRACE_PERIOD_MIN)
+}
