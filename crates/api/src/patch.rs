@@ -7,6 +7,7 @@
 //! What a patch removes or overwrites is erased.
 
 mod json;
+mod list;
 mod merge;
 mod order;
 mod strategic;
@@ -23,6 +24,9 @@ pub const OPERATIONS_MAX: usize = 10_000;
 /// How much a JSON patch may add to a document by `copy`, in bytes of JSON: without a bound, sixty
 /// operations that copy a document into itself would fill any memory.
 pub const COPY_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// How deep a JSON patch may nest a document: as deep as our JSON reader goes.
+pub const NESTING_MAX: usize = 127;
 
 /// Which patch a request's content type says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

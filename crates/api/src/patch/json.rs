@@ -4,7 +4,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{COPY_BYTES_MAX, OPERATIONS_MAX, PatchError, decode_json, discard, wrong_type};
+use super::{
+    COPY_BYTES_MAX, NESTING_MAX, OPERATIONS_MAX, PatchError, decode_json, discard, wrong_type,
+};
 use crate::document::Document;
 
 /// The operations of a body, each checked when its turn comes.
@@ -65,6 +67,7 @@ fn one(
 }
 
 fn add(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    check_depth(path, &value)?;
     let (mut container, key) = find(target, path).ok_or_else(|| {
         format!("add operation does not apply: doc is missing path: \"{path}\": missing value")
     })?;
@@ -83,6 +86,7 @@ fn remove(target: &mut Value, path: &str) -> Result<(), String> {
 }
 
 fn replace(target: &mut Value, path: &str, value: &Value) -> Result<(), String> {
+    check_depth(path, value)?;
     if path.is_empty() {
         if !value.is_object() && !value.is_array() {
             return Err("replace operation value must be object or array".to_owned());
@@ -116,6 +120,7 @@ fn move_(target: &mut Value, from: &str, path: &str) -> Result<(), String> {
         .map_err(|error| format!("error in move for path: '{key}': {error}"))?;
     // Held in a document meanwhile: if there is no place for it, it is erased.
     let mut value = Document::new(value);
+    check_depth(path, value.value())?;
     let (mut container, key) = find(target, path).ok_or_else(|| {
         format!(
             "move operation does not apply: doc is missing destination path: {path}: missing value"
@@ -159,6 +164,7 @@ fn copy(
              exceeding the limit {COPY_BYTES_MAX}"
         ));
     }
+    check_depth(path, found)?;
     let mut value = Document::new(found.clone());
     let (mut container, key) = find(target, path).ok_or_else(|| {
         format!(
@@ -168,6 +174,21 @@ fn copy(
     container
         .add(&key, value.value_mut().take())
         .map_err(|error| format!("error while adding value during copy: {error}"))
+}
+
+/// Moves and copies can put a document deeper and deeper into itself, and whatever walks it later,
+/// be it only to drop it, does so on the stack.
+fn check_depth(path: &str, value: &Value) -> Result<(), String> {
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    let above = path.matches('/').count();
+    if above + depth(value) > NESTING_MAX { Err("exceeded max depth".to_owned()) } else { Ok(()) }
 }
 
 /// The size of a value as JSON, without writing it anywhere.
