@@ -5,6 +5,7 @@ use coffer_api::status::Failure;
 use serde_json::{Value, json};
 
 use crate::object::Resources;
+use crate::reviews::{self, Review};
 
 /// The Kubernetes minor version whose API is served.
 const MINOR: &str = "33";
@@ -78,6 +79,11 @@ fn groups(resources: &Resources) -> Vec<(&'static str, Vec<&'static str>)> {
             None => all.push((info.group, vec![info.version])),
         }
     }
+    for review in &reviews::ALL {
+        if !all.iter().any(|(group, _)| *group == review.group) {
+            all.push((review.group, vec![reviews::VERSION]));
+        }
+    }
     all
 }
 
@@ -96,7 +102,8 @@ fn resource_list(resources: &Resources, group: &str, version: &str) -> Result<Va
         .iter()
         .map(|resource| resource.info)
         .filter(|info| info.group == group && info.version == version);
-    let mut all: Vec<Value> = served.flat_map(api_resources).collect();
+    let reviews = reviews::of(group, version).map(Review::api_resource);
+    let mut all: Vec<Value> = served.flat_map(api_resources).chain(reviews).collect();
     if all.is_empty() {
         return Err(Failure::no_such_path());
     }
@@ -177,7 +184,10 @@ pub(crate) fn aggregated(resources: &Resources, path: &str) -> Value {
                         served.filter(|info| info.group == group && info.version == version);
                     json!({
                         "version": version, "freshness": "Current",
-                        "resources": served.map(discovered).collect::<Vec<_>>(),
+                        "resources": served
+                            .map(discovered)
+                            .chain(reviews::of(group, version).map(Review::discovered))
+                            .collect::<Vec<_>>(),
                     })
                 })
                 .collect();

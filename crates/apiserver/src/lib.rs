@@ -5,6 +5,7 @@
 //! `Admitted`), so none can be left out. Nothing here knows nodes, containers or schedules; those
 //! parts are clients like any other.
 
+mod access;
 mod admission;
 mod authn;
 mod authz;
@@ -26,9 +27,11 @@ mod proxy;
 mod registry;
 mod request;
 mod respond;
+mod reviews;
 mod scale;
 mod serve;
 mod tls;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,8 +42,12 @@ use k8s_openapi::api::core::v1::Namespace;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use access::AccessConfig;
+pub use admission::SecretUseCheck;
+pub use authn::{TokenFile, TokenFileError};
 pub use tls::{KeyPair, TlsError};
 
+use crate::authn::Authenticator;
 use crate::authz::{Authorizer, Permit};
 use crate::handlers::Handlers;
 use crate::object::Resources;
@@ -64,6 +71,8 @@ pub struct Config {
     pub kubelet_client: Option<(KeyPair, Vec<u8>)>,
     /// Where objects are kept.
     pub store: Arc<dyn Store>,
+    /// Who is let in, and as whom.
+    pub access: AccessConfig,
 }
 
 /// Why a server could not be built.
@@ -80,6 +89,9 @@ pub enum BuildError {
     /// A certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A key of service account tokens cannot be used.
+    #[error(transparent)]
+    TokenKey(#[from] tokens::KeyError),
     /// The store cannot be read.
     #[error("cannot load the store: {0}")]
     Load(String),
@@ -115,6 +127,8 @@ impl Server {
             Some((pair, ca)) => Some(tls::kubelet_client_config(pair, ca)?),
             None => None,
         };
+        let mut access = config.access;
+        let authenticator = Authenticator::new(&mut access)?;
         let address = config.bind;
         let listener = TcpListener::bind(address)
             .await
@@ -130,11 +144,18 @@ impl Server {
         let shutdown = CancellationToken::new();
         let handlers = Arc::new(Handlers {
             registry,
+            authenticator,
             authorizer,
+            access,
             kubelets: Kubelets(kubelets),
             shutdown: shutdown.clone(),
         });
         Ok(Self { listener, acceptor: tls.into(), handlers, shutdown })
+    }
+
+    /// The keys of service account tokens, to be exchanged while it runs.
+    pub fn token_keys(&self) -> tokens::TokenKeys {
+        self.handlers.authenticator.tokens.keys()
     }
 
     /// Where it listens.

@@ -16,12 +16,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::authn::Identity;
+use crate::authn::{self, Identity};
 use crate::discovery;
 use crate::handlers::Handlers;
 use crate::limits::Limits;
 use crate::request::RequestInfo;
 use crate::respond::{self, Accept, Answer, Syntax};
+use crate::tokens;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -134,7 +135,10 @@ impl Service {
         caller: Option<Result<Identity, Failure>>,
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
-        let identity = identity(caller, request.headers())?;
+        let Handlers { authenticator, authorizer, registry, .. } = &*self.handlers;
+        let headers = request.headers();
+        let identity = authenticator.authenticate(registry, caller, headers).await?;
+        let identity = authn::impersonate(authorizer, identity, headers).await?;
         let info = RequestInfo::parse(request.method(), request.uri())?;
         let place = self.limits.enter(&identity, &info).await?;
         let permit = self.handlers.authorizer.check(identity, &info).await?;
@@ -163,6 +167,9 @@ impl Service {
             let document = discovery::aggregated(self.resources(), path).to_string();
             return Ok(respond::typed(ok, discovery::AGGREGATED, respond::full(document)));
         }
+        if let Some((media, bytes)) = tokens::document(&self.handlers.authenticator.tokens, path) {
+            return Ok(respond::typed(ok, media, respond::full(bytes)));
+        }
         match path {
             "/version" => Ok(respond::value(ok, Syntax::Json, &discovery::version())),
             "" => Ok(respond::value(ok, Syntax::Json, &discovery::paths(self.resources()))),
@@ -188,18 +195,4 @@ impl Service {
         }
         respond::text(StatusCode::OK, "ok")
     }
-}
-
-/// Who makes this request: a token's owner, the connection's certificate, or nobody by name.
-fn identity(
-    certificate: Option<Result<Identity, Failure>>,
-    headers: &HeaderMap,
-) -> Result<Identity, Failure> {
-    if let Some(caller) = certificate {
-        return caller;
-    }
-    if headers.contains_key(http::header::AUTHORIZATION) {
-        return Err(Failure::unauthorized());
-    }
-    Ok(Identity::anonymous())
 }

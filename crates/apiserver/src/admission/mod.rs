@@ -1,11 +1,17 @@
 //! What may be written. Admission takes the [`Permit`] and the object, may change the object, and
 //! yields [`Admitted`], the only thing a registry write accepts.
+//!
+//! The order is upstream's: first whether the namespace takes objects at all, then what nodes may
+//! write, then what a pod gets from its service account, last who may use and give what.
+
+mod escalation;
+mod namespace_lifecycle;
+pub(crate) mod node_restriction;
 
 use coffer_api::status::Failure;
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 
-use crate::authz::Permit;
+use crate::access::AccessConfig;
+use crate::authz::{Authorizer, Permit};
 use crate::object::{Object, Resource, Resources};
 
 /// A write that has passed authentication, authorization and admission.
@@ -21,12 +27,23 @@ impl<T> Admitted<T> {
     }
 }
 
-/// Namespaces that cannot be deleted.
-const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+/// Whether using a secret in a pod takes a right to that secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecretUseCheck {
+    /// Whoever may create pods may use every secret of the namespace, as in Kubernetes.
+    Off,
+    /// As `Off`, with a warning for what `Enforce` would refuse.
+    Warn,
+    /// `use` or `get` on each secret, or the write is refused.
+    #[default]
+    Enforce,
+}
 
 /// The chain of admission checks.
 pub(crate) struct Admission<'a> {
     pub(crate) resources: &'a Resources,
+    pub(crate) authorizer: &'a Authorizer,
+    pub(crate) access: &'a AccessConfig,
 }
 
 impl Admission<'_> {
@@ -37,7 +54,9 @@ impl Admission<'_> {
         resource: &Resource,
         object: Box<dyn Object>,
     ) -> Result<Admitted<Box<dyn Object>>, Failure> {
-        self.namespace_lives(resource, &*object)?;
+        namespace_lifecycle::create(self.resources, resource, &*object)?;
+        node_restriction::create(self.resources, permit, resource, &*object)?;
+        escalation::check(self.authorizer, permit.identity(), resource, &*object, None)?;
         Ok(Admitted { object, permit: permit.clone() })
     }
 
@@ -49,7 +68,8 @@ impl Admission<'_> {
         object: Box<dyn Object>,
         old: &dyn Object,
     ) -> Result<Admitted<Box<dyn Object>>, Failure> {
-        let _ = (resource, old);
+        node_restriction::update(permit, resource, &*object, old)?;
+        escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         Ok(Admitted { object, permit: permit.clone() })
     }
 
@@ -58,45 +78,11 @@ impl Admission<'_> {
         &self,
         permit: &Permit,
         resource: &Resource,
+        namespace: &str,
         name: &str,
     ) -> Result<Admitted<()>, Failure> {
-        if resource.info.plural == "namespaces" && IMMORTAL.contains(&name) {
-            return Err(Failure::forbidden(
-                resource.group_resource(),
-                name,
-                "this namespace may not be deleted",
-            ));
-        }
+        namespace_lifecycle::delete(resource, name)?;
+        node_restriction::delete(permit, resource, namespace, name)?;
         Ok(Admitted { object: (), permit: permit.clone() })
-    }
-
-    /// NamespaceLifecycle: nothing is made in a namespace that is not there or is going away.
-    fn namespace_lives(&self, resource: &Resource, object: &dyn Object) -> Result<(), Failure> {
-        if !resource.info.namespaced {
-            return Ok(());
-        }
-        let name = object.meta().namespace.as_deref().unwrap_or_default();
-        let namespaces = self.resources.core("namespaces");
-        let found = namespaces.shard().get(&namespaces.key("", name));
-        let found = found.ok_or_else(|| Failure::not_found(namespaces.group_resource(), name))?;
-        let namespace = namespaces.parse(&found.bytes)?;
-        if namespace.meta().deletion_timestamp.is_none() {
-            return Ok(());
-        }
-        let mut failure = Failure::forbidden(
-            resource.group_resource(),
-            object.meta().name.as_deref().unwrap_or_default(),
-            &format!(
-                "unable to create new content in namespace {name} because it is being terminated"
-            ),
-        );
-        let details = failure.details.get_or_insert_default();
-        details.causes = Some(vec![StatusCause {
-            reason: Some("NamespaceTerminating".to_owned()),
-            message: Some(format!("namespace {name} is being terminated")),
-            field: Some("metadata.namespace".to_owned()),
-        }]);
-        debug_assert!(namespace.as_any().is::<Namespace>());
-        Err(failure)
     }
 }

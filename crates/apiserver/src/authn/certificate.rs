@@ -9,14 +9,14 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::{AUTHENTICATED, Identity};
 
 /// Which credential was used, for audit: the hash of the certificate.
-pub(super) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 impl Identity {
     /// The caller a verified client certificate names.
     ///
     /// # Errors
     /// 401 where the certificate has no common name: it proves a key but names nobody.
-    pub fn from_certificate(der: &[u8]) -> Result<Self, Failure> {
+    pub(crate) fn from_certificate(der: &[u8]) -> Result<Self, Failure> {
         let (_, certificate) =
             X509Certificate::from_der(der).map_err(|_| Failure::unauthorized())?;
         let subject = certificate.subject();

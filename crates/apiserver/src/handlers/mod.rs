@@ -12,17 +12,22 @@ use coffer_api::status::Failure;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 
+use crate::access::AccessConfig;
 use crate::admission::Admission;
+use crate::authn::Authenticator;
 use crate::authz::{Authorizer, Permit};
 use crate::object::Resource;
 use crate::registry::Registry;
 use crate::request::{Query, RequestInfo, ResourcePath, Verb};
 use crate::respond::{Accept, Answer};
+use crate::reviews;
 
 /// What all handlers work with.
 pub(crate) struct Handlers {
     pub(crate) registry: Registry,
+    pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Authorizer,
+    pub(crate) access: AccessConfig,
     pub(crate) kubelets: crate::proxy::Kubelets,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
 }
@@ -54,7 +59,11 @@ impl Call {
 
 impl Handlers {
     pub(crate) fn admission(&self) -> Admission<'_> {
-        Admission { resources: &self.registry.resources }
+        Admission {
+            resources: &self.registry.resources,
+            authorizer: &self.authorizer,
+            access: &self.access,
+        }
     }
 
     /// Handles one permitted resource request.
@@ -64,6 +73,9 @@ impl Handlers {
         info: RequestInfo,
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
+        if let Some(review) = info.resource.as_ref().and_then(|(_, path)| reviews::find(path)) {
+            return reviews::answer(self, review, &permit, &info, request).await;
+        }
         let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
         let found = self.registry.resources.find(&path.group, &path.version, &path.resource);
         let resource = found.cloned().ok_or_else(Failure::no_such_path)?;

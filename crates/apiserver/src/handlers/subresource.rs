@@ -53,6 +53,7 @@ impl Handlers {
                 self.scale(verb, &call, body).await
             }
             ("binding", Verb::Create) => self.bind(&call, body).await,
+            ("token", Verb::Create) => self.token(&call, body).await,
             ("finalize", Verb::Update) => self.update(&call, body).await,
             ("status", Verb::Get) => self.get(&call).await,
             ("status", Verb::Update) => self.update(&call, body).await,

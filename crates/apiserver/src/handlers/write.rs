@@ -113,7 +113,7 @@ impl Handlers {
     pub(super) async fn delete(&self, call: &Call, body: Incoming) -> Result<Answer, Failure> {
         let options = delete_options(call, body).await?;
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
-        let admitted = self.admission().delete(&call.permit, &call.resource, name)?;
+        let admitted = self.admission().delete(&call.permit, &call.resource, namespace, name)?;
         let deleted =
             self.registry.delete(&call.resource, namespace, name, &options, admitted).await?;
         let bytes = match deleted {
@@ -141,8 +141,9 @@ impl Handlers {
         let options = delete_options(call, body).await?;
         let list = self.registry.list(&call.resource, &call.path.namespace, &query).await?;
         for item in &list.items {
-            let admitted = self.admission().delete(&call.permit, &call.resource, &item.name)?;
             let (namespace, name) = (&item.namespace, &item.name);
+            let admitted =
+                self.admission().delete(&call.permit, &call.resource, namespace, name)?;
             let done =
                 self.registry.delete(&call.resource, namespace, name, &options, admitted).await;
             match done {

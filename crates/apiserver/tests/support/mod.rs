@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use coffer_apiserver::{Config, KeyPair, Server};
+use coffer_apiserver::tokens::{ServiceAccountKeys, generate_signing_key};
+use coffer_apiserver::{AccessConfig, Config, KeyPair, Server};
 use coffer_store::embedded::{Embedded, Options};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -51,6 +52,7 @@ impl TestServer {
             client_ca_pem: ca_pem.clone().into(),
             kubelet_client: None,
             store: Arc::new(store.clone()),
+            access: access(),
         };
         let server = Server::build(config).await.unwrap();
         let address = server.local_addr().unwrap();
@@ -138,6 +140,15 @@ impl TestServer {
         })
         .await
         .unwrap()
+    }
+}
+
+/// Defaults, with a key to sign tokens with.
+fn access() -> AccessConfig {
+    let signing_pem = generate_signing_key().unwrap();
+    AccessConfig {
+        service_account_keys: Some(ServiceAccountKeys { signing_pem, accepted_pem: Vec::new() }),
+        ..Default::default()
     }
 }
 

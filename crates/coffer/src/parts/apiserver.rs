@@ -59,6 +59,7 @@ impl ApiServer {
                 pki.ca_pem().as_bytes().to_vec(),
             )),
             store: Arc::new(sealed),
+            access: Default::default(),
         };
         let server = Server::build(config).await?;
         let url = kubeconfig::server_url(server.local_addr()?);

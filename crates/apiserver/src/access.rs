@@ -1,0 +1,28 @@
+//! What an operator decides about identity and access.
+
+use crate::admission::SecretUseCheck;
+use crate::authn::TokenFile;
+use crate::tokens::ServiceAccountKeys;
+
+/// Identity and access, with defaults that are safe.
+#[derive(Debug, Default)]
+pub struct AccessConfig {
+    /// Keys of service account tokens. Without any, none is issued and none accepted.
+    pub service_account_keys: Option<ServiceAccountKeys>,
+    /// `iss` of tokens (`--service-account-issuer`); upstream's usual value where absent.
+    pub service_account_issuer: Option<String>,
+    /// Where others find the keys (`--service-account-jwks-uri`); below the issuer where absent.
+    pub service_account_jwks_uri: Option<String>,
+    /// What this server is to a token's audience (`--api-audiences`); the issuer where empty.
+    pub api_audiences: Vec<String>,
+    /// `--token-auth-file`, read.
+    pub token_file: TokenFile,
+    /// Refuses whoever proves nothing, instead of letting them in as `system:anonymous`.
+    pub refuse_anonymous: bool,
+    /// Mounts a token into every container (unless pod or account say no), as upstream's admission.
+    pub automount_tokens: bool,
+    /// The CA certificate that token Secrets carry as `ca.crt`, PEM.
+    pub root_ca_pem: Vec<u8>,
+    /// Whether creating a pod takes the right to use the secrets it names (`--secret-use-check`).
+    pub secret_use_check: SecretUseCheck,
+}

@@ -1,0 +1,50 @@
+//! NamespaceLifecycle: nothing is made in a namespace that is not there or is going away, and some
+//! namespaces never go.
+
+use coffer_api::status::Failure;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
+
+use crate::object::{Object, Resource, Resources};
+
+/// Namespaces that cannot be deleted.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// A deletion.
+pub(super) fn delete(resource: &Resource, name: &str) -> Result<(), Failure> {
+    if resource.info.plural == "namespaces" && IMMORTAL.contains(&name) {
+        let why = "this namespace may not be deleted";
+        return Err(Failure::forbidden(resource.group_resource(), name, why));
+    }
+    Ok(())
+}
+
+/// A new object.
+pub(super) fn create(
+    resources: &Resources,
+    resource: &Resource,
+    object: &dyn Object,
+) -> Result<(), Failure> {
+    if !resource.info.namespaced {
+        return Ok(());
+    }
+    let name = object.meta().namespace.as_deref().unwrap_or_default();
+    let namespaces = resources.core("namespaces");
+    let found = namespaces.shard().get(&namespaces.key("", name));
+    let found = found.ok_or_else(|| Failure::not_found(namespaces.group_resource(), name))?;
+    let namespace = namespaces.parse(&found.bytes)?;
+    if namespace.meta().deletion_timestamp.is_none() {
+        return Ok(());
+    }
+    let mut failure = Failure::forbidden(
+        resource.group_resource(),
+        object.meta().name.as_deref().unwrap_or_default(),
+        &format!("unable to create new content in namespace {name} because it is being terminated"),
+    );
+    let details = failure.details.get_or_insert_default();
+    details.causes = Some(vec![StatusCause {
+        reason: Some("NamespaceTerminating".to_owned()),
+        message: Some(format!("namespace {name} is being terminated")),
+        field: Some("metadata.namespace".to_owned()),
+    }]);
+    Err(failure)
+}

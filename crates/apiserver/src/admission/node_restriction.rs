@@ -1,0 +1,423 @@
+//! NodeRestriction: what a node may write into the objects that it may write at all.
+//!
+//! The Node authorizer sees paths; this sees content. A node changes its own Node (and no label or
+//! taint that would draw other workloads to it), its own Lease, the status of its own pods; it makes
+//! mirror pods that refer to nothing, and asks for tokens for its own pods' accounts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_api::kinds::equal;
+use coffer_api::status::{Failure, GroupResource};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+
+use crate::authz::Permit;
+use crate::authz::node::graph::MIRROR;
+use crate::authz::node::{self, LEASES};
+use crate::authz::references::{self, ReferenceKind};
+use crate::object::{Object, Resource, Resources};
+use crate::request::ResourcePath;
+
+/// The node that asks, if it is one.
+///
+/// # Errors
+/// 403 for a node that does not say which.
+fn asking<'a>(
+    permit: &'a Permit,
+    resource: GroupResource<'_>,
+    name: &str,
+) -> Result<Option<&'a str>, Failure> {
+    let identity = permit.identity();
+    match node::of(identity) {
+        Some("") => {
+            let why = format!("could not determine node from user {:?}", identity.user);
+            Err(Failure::forbidden(resource, name, &why))
+        }
+        found => Ok(found),
+    }
+}
+
+/// An object of a resource that is being written, with how to say no.
+struct Subject<'a> {
+    resource: &'a Resource,
+    name: &'a str,
+}
+
+impl Subject<'_> {
+    fn no<T>(&self, why: impl AsRef<str>) -> Result<T, Failure> {
+        Err(Failure::forbidden(self.resource.group_resource(), self.name, why.as_ref()))
+    }
+}
+
+fn name_of(object: &dyn Object) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
+}
+
+/// A new object.
+pub(super) fn create(
+    resources: &Resources,
+    permit: &Permit,
+    resource: &Resource,
+    object: &dyn Object,
+) -> Result<(), Failure> {
+    let name = name_of(object);
+    let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let subject = Subject { resource, name };
+    match (resource.info.group, resource.info.plural) {
+        ("", "pods") => match object.as_any().downcast_ref::<Pod>() {
+            Some(pod) => create_pod(resources, node, &subject, pod),
+            None => subject.no("unexpected type"),
+        },
+        ("", "nodes") => {
+            own_node(node, &subject)?;
+            let labels = forbidden_labels(object.meta().labels.as_ref(), None);
+            if labels.is_empty() {
+                return Ok(());
+            }
+            subject
+                .no(format!("node {node:?} is not allowed to set the following labels: {labels}"))
+        }
+        ("coordination.k8s.io", "leases") => own_lease(node, &subject, object.meta()),
+        _ => Ok(()),
+    }
+}
+
+/// A successor of an object, through any of its doors.
+pub(super) fn update(
+    permit: &Permit,
+    resource: &Resource,
+    object: &dyn Object,
+    old: &dyn Object,
+) -> Result<(), Failure> {
+    let name = name_of(old);
+    let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let subject = Subject { resource, name };
+    match (resource.info.group, resource.info.plural) {
+        // The authorizer lets a node at the status only.
+        ("", "pods") => pod_status(node, &subject, object, old),
+        ("", "nodes") => {
+            own_node(node, &subject)?;
+            update_node(node, &subject, object, old)
+        }
+        ("coordination.k8s.io", "leases") => own_lease(node, &subject, old.meta()),
+        _ => Ok(()),
+    }
+}
+
+/// A deletion.
+pub(super) fn delete(
+    permit: &Permit,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Failure> {
+    let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let subject = Subject { resource, name };
+    match (resource.info.group, resource.info.plural) {
+        ("", "pods") => {
+            let pod: Pod = cached(resource, namespace, name)?;
+            if node_of(&pod) == node {
+                return Ok(());
+            }
+            subject
+                .no(format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
+        }
+        ("", "nodes") => own_node(node, &subject),
+        _ => Ok(()),
+    }
+}
+
+/// A token for a pod's account.
+pub(crate) fn token(
+    resources: &Resources,
+    permit: &Permit,
+    path: &ResourcePath,
+    request: &TokenRequest,
+) -> Result<(), Failure> {
+    let accounts = resources.core("serviceaccounts");
+    let (namespace, account) = (path.namespace.as_str(), path.name.as_str());
+    let Some(node) = asking(permit, accounts.group_resource(), account)? else { return Ok(()) };
+    let subject = Subject { resource: accounts, name: account };
+    let reference = request.spec.bound_object_ref.as_ref();
+    let text = |field: Option<&String>| field.map(String::as_str).unwrap_or_default().to_owned();
+    let (version, kind) = (
+        text(reference.and_then(|it| it.api_version.as_ref())),
+        text(reference.and_then(|it| it.kind.as_ref())),
+    );
+    let (name, uid) = (
+        text(reference.and_then(|it| it.name.as_ref())),
+        text(reference.and_then(|it| it.uid.as_ref())),
+    );
+    if (version.as_str(), kind.as_str()) != ("v1", "Pod") || name.is_empty() {
+        return subject.no("node requested token not bound to a pod");
+    }
+    if uid.is_empty() {
+        return subject.no("node requested token with a pod binding without a uid");
+    }
+    let pod: Pod = cached(resources.core("pods"), namespace, &name)?;
+    if pod.metadata.uid.as_deref() != Some(&uid) {
+        return subject.no(format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        ));
+    }
+    if node_of(&pod) != node {
+        return subject.no("node requested token bound to a pod scheduled on a different node");
+    }
+    Ok(())
+}
+
+fn cached<T: DeserializeOwned>(
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+) -> Result<T, Failure> {
+    let found = resource
+        .shard()
+        .get(&resource.key(namespace, name))
+        .ok_or_else(|| Failure::not_found(resource.group_resource(), name))?;
+    serde_json::from_slice(&found.bytes)
+        .map_err(|_| Failure::internal("the stored object cannot be read"))
+}
+
+fn node_of(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
+}
+
+fn create_pod(
+    resources: &Resources,
+    node: &str,
+    subject: &Subject<'_>,
+    pod: &Pod,
+) -> Result<(), Failure> {
+    let annotations = pod.metadata.annotations.as_ref();
+    if !annotations.is_some_and(|all| all.contains_key(MIRROR)) {
+        return subject.no(format!(
+            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+        ));
+    }
+    if node_of(pod) != node {
+        return subject
+            .no(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+    }
+    mirror_owner(resources, node, subject, pod)?;
+    let Some(spec) = &pod.spec else { return Ok(()) };
+    for found in references::of(spec) {
+        let what = match found.kind {
+            ReferenceKind::ServiceAccount => "a service account",
+            ReferenceKind::Secret => "secrets",
+            ReferenceKind::ConfigMap => "configmaps",
+        };
+        return subject.no(format!("node {node:?} can not create pods that reference {what}"));
+    }
+    let claims = |volume: &k8s_openapi::api::core::v1::Volume| {
+        volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
+    };
+    if spec.volumes.iter().flatten().any(claims) {
+        return subject.no(format!(
+            "node {node:?} can not create pods that reference persistentvolumeclaims"
+        ));
+    }
+    Ok(())
+}
+
+/// A mirror pod belongs to its node, by an owner reference that says which node exactly.
+fn mirror_owner(
+    resources: &Resources,
+    node: &str,
+    subject: &Subject<'_>,
+    pod: &Pod,
+) -> Result<(), Failure> {
+    let itself = "set to itself";
+    let owner = match pod.metadata.owner_references.as_deref().unwrap_or_default() {
+        [only] => only,
+        [] => {
+            return subject.no(format!(
+                "node {node:?} can only create pods with an owner reference {itself}"
+            ));
+        }
+        _ => {
+            return subject.no(format!(
+                "node {node:?} can only create pods with a single owner reference {itself}"
+            ));
+        }
+    };
+    if (owner.api_version.as_str(), owner.kind.as_str(), owner.name.as_str())
+        != ("v1", "Node", node)
+    {
+        return subject
+            .no(format!("node {node:?} can only create pods with an owner reference {itself}"));
+    }
+    if owner.controller != Some(true) {
+        return subject.no(format!(
+            "node {node:?} can only create pods with a controller owner reference {itself}"
+        ));
+    }
+    if owner.block_owner_deletion == Some(true) {
+        return subject
+            .no(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
+    }
+    let Some(nodes) = resources.find("", "v1", "nodes") else {
+        return Err(Failure::not_found(GroupResource { group: "", resource: "nodes" }, node));
+    };
+    let found: Node = cached(nodes, "", node)?;
+    let uid = found.metadata.uid.unwrap_or_default();
+    if owner.uid != uid {
+        return subject.no(format!("node {node} UID mismatch: expected {} got {uid}", owner.uid));
+    }
+    Ok(())
+}
+
+fn pod_status(
+    node: &str,
+    subject: &Subject<'_>,
+    object: &dyn Object,
+    old: &dyn Object,
+) -> Result<(), Failure> {
+    if old.as_any().downcast_ref::<Pod>().map(node_of) != Some(node) {
+        return subject.no(format!(
+            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+        ));
+    }
+    let labels = |meta: &ObjectMeta| meta.labels.clone().unwrap_or_default();
+    if labels(object.meta()) != labels(old.meta()) {
+        return subject.no(format!("node {node:?} cannot update labels through pod status"));
+    }
+    Ok(())
+}
+
+fn own_node(node: &str, subject: &Subject<'_>) -> Result<(), Failure> {
+    if subject.name == node {
+        return Ok(());
+    }
+    subject.no(format!("node {node:?} is not allowed to modify node {:?}", subject.name))
+}
+
+fn update_node(
+    node: &str,
+    subject: &Subject<'_>,
+    object: &dyn Object,
+    old: &dyn Object,
+) -> Result<(), Failure> {
+    let spec = |object: &dyn Object| {
+        object
+            .as_any()
+            .downcast_ref::<Node>()
+            .and_then(|node| node.spec.clone())
+            .unwrap_or_default()
+    };
+    let (new_spec, old_spec) = (spec(object), spec(old));
+    let source = &new_spec.config_source;
+    if source.is_some() && !equal(source, &old_spec.config_source) {
+        return subject.no(format!(
+            "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+        ));
+    }
+    let taints =
+        |spec: &k8s_openapi::api::core::v1::NodeSpec| spec.taints.clone().unwrap_or_default();
+    if taints(&new_spec) != taints(&old_spec) {
+        return subject.no(format!("node {node:?} is not allowed to modify taints"));
+    }
+    let labels = forbidden_labels(object.meta().labels.as_ref(), old.meta().labels.as_ref());
+    if !labels.is_empty() {
+        return subject.no(format!("is not allowed to modify labels: {labels}"));
+    }
+    let owners = |meta: &ObjectMeta| meta.owner_references.clone().unwrap_or_default();
+    if owners(object.meta()) != owners(old.meta()) {
+        return subject.no(format!("node {node:?} is not allowed to modify ownerReferences"));
+    }
+    Ok(())
+}
+
+fn own_lease(node: &str, subject: &Subject<'_>, meta: &ObjectMeta) -> Result<(), Failure> {
+    if meta.namespace.as_deref() != Some(LEASES) {
+        return subject.no(format!("can only access leases in the {LEASES:?} system namespace"));
+    }
+    if subject.name != node {
+        return subject.no("can only access node lease with the same name as the requesting node");
+    }
+    Ok(())
+}
+
+/// Labels of Kubernetes' own that a kubelet may set on its Node.
+const KUBELET_LABELS: [&str; 11] = [
+    "kubernetes.io/hostname",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+];
+/// Prefixes whose labels a kubelet may set.
+const KUBELET_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
+/// The prefix by which others keep workloads away from nodes that they do not trust.
+const RESTRICTED_DOMAIN: &str = "node-restriction.kubernetes.io";
+
+/// Changed labels that a node may not change, sorted and joined.
+fn forbidden_labels(
+    new: Option<&BTreeMap<String, String>>,
+    old: Option<&BTreeMap<String, String>>,
+) -> String {
+    let value = |labels: Option<&BTreeMap<String, String>>, key: &String| {
+        labels.and_then(|labels| labels.get(key)).cloned()
+    };
+    let keys: BTreeSet<&String> = new.into_iter().chain(old).flat_map(BTreeMap::keys).collect();
+    let changed = keys.into_iter().filter(|key| value(new, key) != value(old, key));
+    let forbidden: Vec<&str> =
+        changed.map(String::as_str).filter(|key| is_forbidden(key)).collect();
+    forbidden.join(", ")
+}
+
+fn is_forbidden(key: &str) -> bool {
+    let domain = key.split_once('/').map(|(domain, _)| domain).unwrap_or_default();
+    let within = |of: &str| domain == of || domain.ends_with(&format!(".{of}"));
+    let kubernetes = within("kubernetes.io") || within("k8s.io");
+    let kubelets = KUBELET_LABELS.contains(&key) || KUBELET_DOMAINS.iter().any(|it| within(it));
+    within(RESTRICTED_DOMAIN) || (kubernetes && !kubelets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_may_set_its_own_labels_and_none_that_draw_workloads() {
+        for (label, forbidden) in [
+            ("disk", false),
+            ("example.com/rack", false),
+            ("kubernetes.io/hostname", false),
+            ("node.kubernetes.io/instance-type", false),
+            ("pool.node.kubernetes.io/x", false),
+            ("kubelet.kubernetes.io/x", false),
+            ("node-restriction.kubernetes.io/secure", true),
+            ("x.node-restriction.kubernetes.io/secure", true),
+            ("node-role.kubernetes.io/control-plane", true),
+            ("kubernetes.io/other", true),
+            ("k8s.io/x", true),
+        ] {
+            assert_eq!(is_forbidden(label), forbidden, "{label}");
+        }
+    }
+
+    #[test]
+    fn only_labels_that_change_are_looked_at() {
+        let map = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        let old: BTreeMap<String, String> =
+            map(&[("node-restriction.kubernetes.io/a", "1"), ("k8s.io/b", "1"), ("c", "1")]);
+        let new: BTreeMap<String, String> =
+            map(&[("node-restriction.kubernetes.io/a", "1"), ("k8s.io/b", "2"), ("c", "2")]);
+        assert_eq!(forbidden_labels(Some(&new), Some(&old)), "k8s.io/b");
+        assert_eq!(
+            forbidden_labels(None, Some(&old)),
+            "k8s.io/b, node-restriction.kubernetes.io/a"
+        );
+    }
+}

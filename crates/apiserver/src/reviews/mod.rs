@@ -1,0 +1,179 @@
+//! Reviews: questions about identity and access that are asked by creating an object nobody keeps.
+//!
+//! `authentication.k8s.io` says who somebody is, `authorization.k8s.io` what they may do. Each
+//! review is one POST; nothing is stored, read or listed.
+
+mod access;
+mod identity;
+mod rules;
+
+use coffer_api::status::Failure;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::authz::Permit;
+use crate::body::{self, MediaType};
+use crate::decode;
+use crate::handlers::Handlers;
+use crate::request::{RequestInfo, ResourcePath, Verb};
+use crate::respond::{self, Accept, Answer};
+
+const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
+
+/// One kind of review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Review {
+    pub(crate) group: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) plural: &'static str,
+    pub(crate) singular: &'static str,
+    pub(crate) namespaced: bool,
+}
+
+const fn review(
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+) -> Review {
+    Review { group, kind, plural, singular, namespaced: false }
+}
+
+/// Every review, in discovery's order.
+pub(crate) const ALL: [Review; 6] = [
+    review(AUTHENTICATION, "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview"),
+    review(AUTHENTICATION, "TokenReview", "tokenreviews", "tokenreview"),
+    Review {
+        namespaced: true,
+        ..review(
+            AUTHORIZATION,
+            "LocalSubjectAccessReview",
+            "localsubjectaccessreviews",
+            "localsubjectaccessreview",
+        )
+    },
+    review(
+        AUTHORIZATION,
+        "SelfSubjectAccessReview",
+        "selfsubjectaccessreviews",
+        "selfsubjectaccessreview",
+    ),
+    review(
+        AUTHORIZATION,
+        "SelfSubjectRulesReview",
+        "selfsubjectrulesreviews",
+        "selfsubjectrulesreview",
+    ),
+    review(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview"),
+];
+
+/// The version both groups are served in.
+pub(crate) const VERSION: &str = "v1";
+
+impl Review {
+    /// Its entry in a group's list of resources.
+    pub(crate) fn api_resource(&self) -> Value {
+        json!({
+            "name": self.plural, "singularName": self.singular, "namespaced": self.namespaced,
+            "kind": self.kind, "verbs": ["create"],
+        })
+    }
+
+    /// Its entry in aggregated discovery.
+    pub(crate) fn discovered(&self) -> Value {
+        json!({
+            "resource": self.plural, "singularResource": self.singular, "verbs": ["create"],
+            "responseKind": { "group": self.group, "version": VERSION, "kind": self.kind },
+            "scope": if self.namespaced { "Namespaced" } else { "Cluster" },
+        })
+    }
+
+    fn api_version(&self) -> String {
+        format!("{}/{VERSION}", self.group)
+    }
+}
+
+/// The reviews of a group and version.
+pub(crate) fn of(group: &str, version: &str) -> impl Iterator<Item = &'static Review> {
+    ALL.iter().filter(move |review| (review.group, VERSION) == (group, version))
+}
+
+/// The review at a path, if there is one.
+pub(crate) fn find(path: &ResourcePath) -> Option<&'static Review> {
+    let here = |review: &&Review| {
+        (review.group, VERSION, review.plural) == (&*path.group, &*path.version, &*path.resource)
+    };
+    ALL.iter().find(here)
+}
+
+/// Answers a permitted request for a review.
+///
+/// # Errors
+/// 405 for any verb but create; 400 and 422 for a body that asks nothing.
+pub(crate) async fn answer(
+    handlers: &Handlers,
+    review: &Review,
+    permit: &Permit,
+    info: &RequestInfo,
+    request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    let Some((verb, path)) = &info.resource else { return Err(Failure::no_such_path()) };
+    if review.namespaced == path.namespace.is_empty() {
+        return Err(Failure::no_such_path());
+    }
+    let whole = path.name.is_empty() && path.subresource.is_empty();
+    if *verb != Verb::Create || !whole {
+        return Err(Failure::method_not_allowed());
+    }
+    let accept = Accept::of(request.headers())?;
+    let media = MediaType::of_object(request.headers())?;
+    let bytes = body::read(request.into_body()).await?;
+    let asked = Asked { review, media, bytes: &bytes };
+    let who = permit.identity();
+    let status = StatusCode::CREATED;
+    Ok(match review.kind {
+        "SelfSubjectReview" => {
+            respond::value(status, accept.syntax, &identity::of_caller(&asked, who)?)
+        }
+        "TokenReview" => {
+            respond::value(status, accept.syntax, &identity::of_token(handlers, &asked).await?)
+        }
+        "SelfSubjectAccessReview" => {
+            let answer = access::of_caller(&handlers.authorizer, &asked, who).await?;
+            respond::value(status, accept.syntax, &answer)
+        }
+        "SubjectAccessReview" => {
+            let answer = access::of_subject(&handlers.authorizer, &asked).await?;
+            respond::value(status, accept.syntax, &answer)
+        }
+        "LocalSubjectAccessReview" => {
+            let answer = access::local(&handlers.authorizer, &asked, &path.namespace).await?;
+            respond::value(status, accept.syntax, &answer)
+        }
+        _ => {
+            let answer = rules::of_caller(&handlers.authorizer, &asked, who)?;
+            respond::value(status, accept.syntax, &answer)
+        }
+    })
+}
+
+/// The body of a review, to be decoded as its kind.
+struct Asked<'a> {
+    review: &'a Review,
+    media: MediaType,
+    bytes: &'a [u8],
+}
+
+impl Asked<'_> {
+    fn decode<T: DeserializeOwned + Serialize>(&self) -> Result<T, Failure> {
+        decode::value(self.bytes, self.media, self.review.kind, &self.review.api_version())
+    }
+
+    fn invalid(&self, error: coffer_api::field::Error) -> Failure {
+        Failure::invalid(self.review.group, self.review.kind, "", &vec![error])
+    }
+}

@@ -1,0 +1,51 @@
+//! All that the caller may do in a namespace: what `kubectl auth can-i --list` shows.
+
+use coffer_api::status::Failure;
+use k8s_openapi::api::authorization::v1::{
+    NonResourceRule, ResourceRule, SelfSubjectRulesReview, SubjectRulesReviewStatus,
+};
+
+use super::Asked;
+use crate::authn::Identity;
+use crate::authz::{Authorizer, aggregate, node};
+use crate::registry::now;
+
+pub(super) fn of_caller(
+    authorizer: &Authorizer,
+    asked: &Asked<'_>,
+    who: &Identity,
+) -> Result<SelfSubjectRulesReview, Failure> {
+    let mut review: SelfSubjectRulesReview = asked.decode()?;
+    let namespace = review.spec.namespace.clone().unwrap_or_default();
+    if namespace.is_empty() {
+        return Err(Failure::bad_request("no namespace on request"));
+    }
+    let (rules, errors) = authorizer.roles.rules_for(who, &namespace);
+    let mut complaints: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let is_node = node::of(who).is_some();
+    if is_node {
+        complaints.push("node authorizer does not support user rule resolution".to_owned());
+    }
+    let mut status = SubjectRulesReviewStatus {
+        incomplete: !complaints.is_empty(),
+        evaluation_error: (!complaints.is_empty()).then(|| aggregate(&complaints)),
+        ..Default::default()
+    };
+    for rule in rules {
+        if rule.resources.as_ref().is_some_and(|resources| !resources.is_empty()) {
+            status.resource_rules.push(ResourceRule {
+                verbs: rule.verbs.clone(),
+                api_groups: rule.api_groups,
+                resources: rule.resources,
+                resource_names: rule.resource_names,
+            });
+        }
+        if rule.non_resource_urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
+            let (verbs, non_resource_urls) = (rule.verbs, rule.non_resource_urls);
+            status.non_resource_rules.push(NonResourceRule { verbs, non_resource_urls });
+        }
+    }
+    review.metadata.creation_timestamp = Some(now());
+    review.status = Some(status);
+    Ok(review)
+}

@@ -1,0 +1,38 @@
+//! The door to TokenRequest: reads the body, admits, answers.
+
+use coffer_api::status::Failure;
+use http::StatusCode;
+use hyper::body::Incoming;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+
+use crate::body::{self, MediaType};
+use crate::handlers::{Call, Handlers};
+use crate::options::WriteOptions;
+use crate::respond::{self, Answer};
+use crate::{admission, decode};
+
+impl Handlers {
+    /// `serviceaccounts/NAME/token`.
+    pub(crate) async fn token(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+        WriteOptions::parse(&call.query, "CreateOptions")?;
+        let media = MediaType::of_object(&call.headers)?;
+        let bytes = body::read(incoming).await?;
+        let request: TokenRequest =
+            decode::value(&bytes, media, "TokenRequest", "authentication.k8s.io/v1")?;
+        let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
+        let named = request.metadata.name.as_deref().unwrap_or_default();
+        if !named.is_empty() && named != name {
+            return Err(Failure::bad_request(format!(
+                "the name of the object ({named}) does not match the name on the URL ({name})"
+            )));
+        }
+        // The account and the pod may have been made a moment ago.
+        self.registry.settle().await?;
+        let resources = &self.registry.resources;
+        admission::node_restriction::token(resources, &call.permit, &call.path, &request)?;
+        let tokens = &self.authenticator.tokens;
+        let now = jiff::Timestamp::now();
+        let answer = super::create_token(tokens, resources, (namespace, name), request, now)?;
+        Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &answer))
+    }
+}

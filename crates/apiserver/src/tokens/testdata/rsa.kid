@@ -1,0 +1,1 @@
+pHpXzRJjF_b4L1yUklWoAJWj6-xhMDZPnQwqiX2wge8
