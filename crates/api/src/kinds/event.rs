@@ -117,16 +117,20 @@ impl Kind for Event {
         errors
     }
 
+    /// Under the names of both forms, since one stored event is selected through either.
     fn fields(&self) -> Vec<(&'static str, String)> {
         let component = self.source.as_ref().map(|it| text(&it.component)).unwrap_or_default();
-        let source = if component.is_empty() { text(&self.reporting_component) } else { component };
+        let reporter = text(&self.reporting_component);
+        let source = if component.is_empty() { reporter } else { component };
         let mut fields = object_fields(&self.involved_object, &CORE_INFO);
         fields.extend([
             ("reason", text(&self.reason).to_owned()),
-            ("reportingComponent", text(&self.reporting_component).to_owned()),
+            ("reportingComponent", reporter.to_owned()),
             ("source", source.to_owned()),
             ("type", text(&self.type_).to_owned()),
         ]);
+        fields.extend(object_fields(&self.involved_object, &SERIES_INFO));
+        fields.push(("reportingController", reporter.to_owned()));
         fields
     }
 }
@@ -135,22 +139,11 @@ impl Kind for SeriesEvent {
     const INFO: &'static KindInfo = &SERIES_INFO;
 
     fn validate(&self) -> ErrorList {
-        let event = to_core(self.clone());
-        let mut errors = validate_any(&event);
-        errors.extend(meta::validate(&event.metadata, &SERIES_INFO));
-        errors.extend(validate_strictly(&event));
-        errors
+        validate_series_form(&to_core(self.clone()))
     }
 
     fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
-        let (new, old) = (to_core(self.clone()), to_core(old.clone()));
-        let mut errors = validate_any(&new);
-        errors.extend(meta::validate_update(&new.metadata, &old.metadata));
-        if !equal(&new.series, &old.series) {
-            errors.extend(validate_series(&new));
-        }
-        errors.extend(validate_frozen(&new, &old));
-        errors
+        validate_series_form_update(&to_core(self.clone()), &to_core(old.clone()))
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -163,6 +156,25 @@ impl Kind for SeriesEvent {
         ]);
         fields
     }
+}
+
+/// Everything wrong with a new event that came in by events.k8s.io/v1, in its stored form.
+pub fn validate_series_form(event: &Event) -> ErrorList {
+    let mut errors = validate_any(event);
+    errors.extend(meta::validate(&event.metadata, &SERIES_INFO));
+    errors.extend(validate_strictly(event));
+    errors
+}
+
+/// Everything wrong with an update that came in by events.k8s.io/v1, both in their stored form.
+pub fn validate_series_form_update(new: &Event, old: &Event) -> ErrorList {
+    let mut errors = validate_any(new);
+    errors.extend(meta::validate_update(&new.metadata, &old.metadata));
+    if !equal(&new.series, &old.series) {
+        errors.extend(validate_series(new));
+    }
+    errors.extend(validate_frozen(new, old));
+    errors
 }
 
 /// The first seven labels of both forms, which speak of the object in the same order.

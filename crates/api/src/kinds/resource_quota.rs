@@ -1,6 +1,7 @@
 //! ResourceQuota: how much of what a namespace may use.
 
 use std::collections::BTreeSet;
+use std::iter::repeat_n;
 
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus};
 
@@ -111,10 +112,11 @@ fn applies(scope: &str, resource: &str) -> bool {
     }
 }
 
-fn applies_to_all(scope: &str, spec: &ResourceQuotaSpec) -> impl Iterator<Item = ()> {
-    let standard = |name: &&String| resources::is_standard_quota_name(name);
-    let names = spec.hard.iter().flat_map(|hard| hard.keys()).filter(standard);
-    names.filter(move |name| !applies(scope, name)).map(|_| ()).collect::<Vec<_>>().into_iter()
+/// How many of the quota's resources are not to be counted in this scope.
+fn misapplied(scope: &str, spec: &ResourceQuotaSpec) -> usize {
+    let names = spec.hard.iter().flat_map(|hard| hard.keys());
+    let standard = names.filter(|name| resources::is_standard_quota_name(name));
+    standard.filter(|name| !applies(scope, name)).count()
 }
 
 fn conflicts(scopes: &BTreeSet<&str>) -> usize {
@@ -130,12 +132,11 @@ fn validate_scopes(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
         if !SCOPES.contains(&scope.as_str()) {
             errors.push(invalid("unsupported scope"));
         }
-        errors.extend(
-            applies_to_all(scope, spec).map(|()| invalid("unsupported scope applied to resource")),
-        );
+        let detail = "unsupported scope applied to resource";
+        errors.extend(repeat_n(invalid(detail), misapplied(scope, spec)));
     }
     let set = scopes.iter().map(String::as_str).collect();
-    errors.extend((0..conflicts(&set)).map(|_| invalid("conflicting scopes")));
+    errors.extend(repeat_n(invalid("conflicting scopes"), conflicts(&set)));
     errors
 }
 
@@ -150,9 +151,8 @@ fn validate_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
             errors.push(Error::invalid(&path.child("scopeName"), scope, "unsupported scope"));
         }
         let detail = "unsupported scope applied to resource";
-        errors.extend(
-            applies_to_all(scope, spec).map(|()| meta::invalid_json(&path, selector, detail)),
-        );
+        let error = meta::invalid_json(&path, selector, detail);
+        errors.extend(repeat_n(error, misapplied(scope, spec)));
         let valued = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
         if SCOPES.contains(&scope) && !valued && operator != "Exists" {
             let detail = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
@@ -176,10 +176,8 @@ fn validate_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
         }
         set.insert(scope);
     }
-    let shown = &spec.scopes;
-    errors.extend(
-        (0..conflicts(&set)).map(|_| meta::invalid_json(&path, shown, "conflicting scopes")),
-    );
+    let error = meta::invalid_json(&path, &spec.scopes, "conflicting scopes");
+    errors.extend(repeat_n(error, conflicts(&set)));
     errors
 }
 

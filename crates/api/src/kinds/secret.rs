@@ -6,6 +6,8 @@ use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::secret::Secret;
 
+mod pem;
+
 /// The type of a Secret that names none.
 pub const OPAQUE: &str = "Opaque";
 /// A service account's token.
@@ -65,6 +67,11 @@ impl Kind for Secret {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("type", type_of(self).to_owned())]
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let is_tls = type_of(self) == "kubernetes.io/tls";
+        is_tls.then(|| pem::warning(self)).flatten().map(str::to_owned).into_iter().collect()
     }
 }
 

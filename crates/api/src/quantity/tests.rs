@@ -1,5 +1,7 @@
 //! Upstream's own table of texts and what becomes of them, and the arithmetic.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn canonical(text: &str) -> String {
@@ -114,4 +116,31 @@ fn whole_units_are_rounded_away_from_zero() {
     let mut fine = Quantity::parse("1.0001").unwrap();
     fine.round_up_to(-3);
     assert_eq!(fine.to_string(), "1001m");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in ".*") {
+        let _ = Quantity::parse(&text);
+    }
+
+    #[test]
+    fn writing_loses_nothing(text in "[+-]?[0-9]{0,20}(\\.[0-9]{0,12})?(|n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?[0-9]{1,3})") {
+        if let Ok(quantity) = Quantity::parse(&text) {
+            for written in [quantity.to_string(), quantity.written(), quantity.decimal()] {
+                prop_assert_eq!(&Quantity::parse(&written).unwrap(), &quantity, "{}", written);
+            }
+            let again = Quantity::parse(&quantity.written()).unwrap();
+            prop_assert_eq!(again.written(), quantity.written());
+        }
+    }
+
+    #[test]
+    fn comparison_agrees_with_subtraction(a in -1_000_000i64..1_000_000, b in -1_000_000i64..1_000_000, suffix in "(n|m|k|Ki|e2)") {
+        let left = Quantity::parse(&format!("{a}m")).unwrap();
+        let right = Quantity::parse(&format!("{b}{suffix}")).unwrap();
+        let mut rest = left.clone();
+        rest.sub(&right);
+        prop_assert_eq!(left.cmp(&right), rest.cmp(&Quantity::ZERO));
+    }
 }

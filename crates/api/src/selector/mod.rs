@@ -3,6 +3,7 @@
 
 mod fields;
 mod labels;
+mod parse;
 
 pub use fields::FieldSelector;
 pub use labels::{LabelSelector, Operator, Requirement};
@@ -11,3 +12,6 @@ pub use labels::{LabelSelector, Operator, Requirement};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SelectorError(String);
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,7 @@ impl Kind for Pod {
                 if text(&status.qos_class).is_empty() {
                     status.qos_class = class;
                 }
+                keep_observed_generations(status, old.status.as_ref());
             }
             Some("ephemeralcontainers") => {
                 let added = self.spec.take().and_then(|spec| spec.ephemeral_containers);
@@ -187,6 +188,18 @@ fn spec_of(pod: &Pod) -> &PodSpec {
 fn count_generation(pod: &mut Pod, old: &Pod) {
     let changed = !equal(&pod.spec, &old.spec);
     meta::next_generation(&mut pod.metadata, &old.metadata, changed);
+}
+
+/// A client that knows nothing of observed generations does not clear them.
+fn keep_observed_generations(status: &mut PodStatus, old: Option<&PodStatus>) {
+    let Some(old) = old else { return };
+    status.observed_generation = status.observed_generation.or(old.observed_generation);
+    let mut before: Vec<&PodCondition> = list(&old.conditions).iter().collect();
+    for condition in status.conditions.iter_mut().flatten() {
+        let Some(at) = before.iter().position(|old| old.type_ == condition.type_) else { continue };
+        let old = before.remove(at);
+        condition.observed_generation = condition.observed_generation.or(old.observed_generation);
+    }
 }
 
 fn gated_condition() -> PodCondition {

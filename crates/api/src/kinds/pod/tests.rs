@@ -6,6 +6,7 @@ use crate::kinds::testing::{created, stored, updated, with};
 use crate::kinds::{Kind, Pod};
 
 mod containers;
+mod fuzz;
 mod placement;
 mod updates;
 mod volumes;

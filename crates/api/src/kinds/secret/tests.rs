@@ -209,3 +209,34 @@ fn no_message_shows_a_value() {
         assert!(!text.contains("canary") && !text.contains(CANARY), "{text}");
     }
 }
+
+#[test]
+fn a_tls_pair_that_is_none_is_warned_of() {
+    let pem = |label: &str| format!("-----BEGIN {label}-----\nY2FuYXJ5\n-----END {label}-----\n");
+    let warnings = |certificate: String, key: String| {
+        let object = with(
+            &of_type("kubernetes.io/tls", Value::Null),
+            "stringData",
+            json!({
+                "tls.crt": certificate, "tls.key": key,
+            }),
+        );
+        created::<Secret>(&object).warnings()
+    };
+    let (certificate, key) = (pem("CERTIFICATE"), pem("RSA PRIVATE KEY"));
+    assert_eq!(warnings(certificate.clone(), key.clone()), [""; 0]);
+    for (pair, message) in [
+        (("", key.as_str()), "tls: failed to find any PEM data in certificate input"),
+        (
+            (key.as_str(), certificate.as_str()),
+            "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may have been switched",
+        ),
+        ((certificate.as_str(), "x"), "tls: failed to find any PEM data in key input"),
+        (
+            (certificate.as_str(), certificate.as_str()),
+            "tls: found a certificate rather than a key in the PEM for the private key",
+        ),
+    ] {
+        assert_eq!(warnings(pair.0.to_owned(), pair.1.to_owned()), [message]);
+    }
+}
