@@ -13,13 +13,14 @@ pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// How much of a body over the limit is read and thrown away, so that the client, which is still
 /// sending, gets to read the refusal.
 const DRAIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
-const ACCEPTED: &str = "application/json, application/yaml";
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MediaType {
     Json,
     Yaml,
+    Protobuf,
     JsonPatch,
     MergePatch,
     StrategicMergePatch,
@@ -34,6 +35,7 @@ impl MediaType {
         match text.split(';').next().unwrap_or_default().trim() {
             "" | "application/json" | "*/*" => Some(Self::Json),
             "application/yaml" | "application/x-yaml" | "text/yaml" => Some(Self::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(Self::Protobuf),
             "application/json-patch+json" => Some(Self::JsonPatch),
             "application/merge-patch+json" => Some(Self::MergePatch),
             "application/strategic-merge-patch+json" => Some(Self::StrategicMergePatch),
@@ -48,7 +50,7 @@ impl MediaType {
     /// 415 that lists what is accepted.
     pub(crate) fn of_object(headers: &HeaderMap) -> Result<Self, Failure> {
         match Self::of(headers) {
-            Some(found @ (Self::Json | Self::Yaml)) => Ok(found),
+            Some(found @ (Self::Json | Self::Yaml | Self::Protobuf)) => Ok(found),
             _ => Err(unsupported(ACCEPTED)),
         }
     }
@@ -113,6 +115,10 @@ pub(crate) fn parse(bytes: &[u8], media: MediaType) -> Result<Document, String> 
     match media {
         MediaType::Yaml | MediaType::ApplyYaml => {
             coffer_api::yaml::parse(bytes).map_err(|error| error.to_string())
+        }
+        // What kubectl's create verbs and client-go's typed clients send.
+        MediaType::Protobuf => {
+            coffer_api::protobuf::decode(bytes).map_err(|error| error.to_string())
         }
         _ => serde_json::from_slice::<serde_json::Value>(bytes)
             .map(Document::new)
