@@ -8,6 +8,8 @@ use coffer_api::kinds::{KindInfo, Subresource};
 use coffer_api::schema::PREFIX;
 use serde_json::{Map, Value, json};
 
+use crate::reviews::{Review, VERSION};
+
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const PATCH_TYPES: [&str; 4] = [
     "application/json-patch+json",
@@ -29,17 +31,14 @@ pub(super) fn paths(info: &KindInfo, names: &impl Names) -> Vec<(String, Value)>
     let Some(list) = names.definition(info.group, info.version, info.list_kind) else {
         return Vec::new();
     };
-    let door = Door { info, object, list };
-    let prefix = prefix(info.group, info.version);
-    let collection = if info.namespaced {
-        format!("{prefix}/namespaces/{{namespace}}/{}", info.plural)
-    } else {
-        format!("{prefix}/{}", info.plural)
-    };
+    let KindInfo { group, version, kind, namespaced, .. } = *info;
+    let door = Door { group, version, kind, namespaced, object };
+    let collection = collection(group, version, info.plural, namespaced);
     let item = format!("{collection}/{{name}}");
-    let mut paths = vec![(collection, door.collection()), (item.clone(), door.item())];
-    if info.namespaced {
-        paths.push((format!("{prefix}/{}", info.plural), door.everywhere()));
+    let mut paths = vec![(collection, door.collection(&list)), (item.clone(), door.item())];
+    if namespaced {
+        let everywhere = format!("{}/{}", prefix(group, version), info.plural);
+        paths.push((everywhere, door.everywhere(&list)));
     }
     for sub in info.subresources {
         if let Some(definition) = names.definition(sub.group, sub.version, sub.kind) {
@@ -47,6 +46,20 @@ pub(super) fn paths(info: &KindInfo, names: &impl Names) -> Vec<(String, Value)>
         }
     }
     paths
+}
+
+/// The one path of a review: created, answered, and kept nowhere.
+pub(super) fn review(review: &Review, names: &impl Names) -> Option<(String, Value)> {
+    let Review { group, kind, namespaced, .. } = *review;
+    let object = names.definition(group, VERSION, kind)?;
+    let door = Door { group, version: VERSION, kind, namespaced, object };
+    let item = json!({ "post": door.create(), "parameters": door.path_parameters(false) });
+    Some((collection(group, VERSION, review.plural, namespaced), item))
+}
+
+fn collection(group: &str, version: &str, plural: &str, namespaced: bool) -> String {
+    let scope = if namespaced { "/namespaces/{namespace}" } else { "" };
+    format!("{}{scope}/{plural}", prefix(group, version))
 }
 
 /// `/api/v1` or `/apis/apps/v1`.
@@ -66,10 +79,13 @@ pub(super) fn discovery(definition: &str, id: &str, description: &str) -> Value 
     }})
 }
 
-struct Door<'a> {
-    info: &'a KindInfo,
+/// A kind at its paths.
+struct Door {
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    namespaced: bool,
     object: String,
-    list: String,
 }
 
 /// What an operation does, as `x-kubernetes-action` and the operation's id say it.
@@ -90,16 +106,14 @@ const DELETE: Verb = Verb { action: "delete", id: "delete", description: "delete
 const DELETE_ALL: Verb =
     Verb { action: "deletecollection", id: "delete", description: "delete collection of" };
 
-impl Door<'_> {
-    fn collection(&self) -> Value {
+impl Door {
+    fn collection(&self, list: &str) -> Value {
         let parameters = self.path_parameters(false);
         let mut delete_all = list_parameters();
         delete_all.extend(delete_parameters());
         json!({
-            "get": self.operation(&LIST, "", &self.list, list_parameters(), &["200"]),
-            "post": self.operation(
-                &CREATE, "", &self.object, write_parameters(&self.object), &["200", "201", "202"],
-            ),
+            "get": self.operation(&LIST, "", list, list_parameters(), &["200"]),
+            "post": self.create(),
             "delete": self.operation(
                 &DELETE_ALL, "", &format!("{META}.Status"), delete_all, &["200"],
             ),
@@ -107,9 +121,14 @@ impl Door<'_> {
         })
     }
 
-    fn everywhere(&self) -> Value {
+    fn create(&self) -> Value {
+        let codes = &["200", "201", "202"];
+        self.operation(&CREATE, "", &self.object, write_parameters(&self.object), codes)
+    }
+
+    fn everywhere(&self, list: &str) -> Value {
         json!({
-            "get": self.operation(&LIST, "ForAllNamespaces", &self.list, list_parameters(), &["200"]),
+            "get": self.operation(&LIST, "ForAllNamespaces", list, list_parameters(), &["200"]),
             "parameters": [pretty()],
         })
     }
@@ -171,15 +190,14 @@ impl Door<'_> {
         parameters: Vec<Value>,
         codes: &[&str],
     ) -> Value {
-        let info = self.info;
         let mut produces = vec!["application/json", "application/yaml"];
         if verb.action == "list" {
             produces.push("application/json;stream=watch");
         }
         json!({
-            "description": format!("{} {}", verb.description, info.kind),
+            "description": format!("{} {}", verb.description, self.kind),
             "operationId": self.id(verb, suffix),
-            "tags": [tag(info.group, info.version)],
+            "tags": [tag(self.group, self.version)],
             "schemes": ["https"],
             "consumes": ["*/*"],
             "produces": produces,
@@ -187,26 +205,25 @@ impl Door<'_> {
             "responses": responses(answer, codes),
             "x-kubernetes-action": verb.action,
             "x-kubernetes-group-version-kind":
-                { "group": info.group, "kind": info.kind, "version": info.version },
+                { "group": self.group, "kind": self.kind, "version": self.version },
         })
     }
 
     /// `createCoreV1NamespacedSecret`.
     fn id(&self, verb: &Verb, suffix: &str) -> String {
-        let group: String =
-            tag(self.info.group, self.info.version).split('_').map(capitalised).collect();
+        let group: String = tag(self.group, self.version).split('_').map(capitalised).collect();
         let collection = if verb.action == "deletecollection" { "Collection" } else { "" };
-        let namespaced = self.info.namespaced && suffix != "ForAllNamespaces";
+        let namespaced = self.namespaced && suffix != "ForAllNamespaces";
         let scope = if namespaced { "Namespaced" } else { "" };
-        format!("{}{group}{collection}{scope}{}{suffix}", verb.id, self.info.kind)
+        format!("{}{group}{collection}{scope}{}{suffix}", verb.id, self.kind)
     }
 
     fn path_parameters(&self, item: bool) -> Vec<Value> {
         let mut parameters = Vec::new();
         if item {
-            parameters.push(in_path("name", &format!("name of the {}", self.info.kind)));
+            parameters.push(in_path("name", &format!("name of the {}", self.kind)));
         }
-        if self.info.namespaced {
+        if self.namespaced {
             parameters.push(in_path("namespace", NAMESPACE));
         }
         parameters.push(pretty());

@@ -32,6 +32,19 @@ fn every_served_kind_has_a_definition_and_a_patch_that_says_what_it_takes() {
 }
 
 #[test]
+fn a_review_can_be_created_and_nothing_else() {
+    let v2 = parsed(v2_json());
+    for review in &crate::reviews::ALL {
+        let scope = if review.namespaced { "/namespaces/{namespace}" } else { "" };
+        let prefix = operations::prefix(review.group, crate::reviews::VERSION);
+        let item = &v2["paths"][format!("{prefix}{scope}/{}", review.plural)];
+        let names: Vec<_> = item.as_object().expect(review.kind).keys().collect();
+        assert_eq!(names, ["parameters", "post"]);
+        assert!(v3(prefix.trim_start_matches('/')).is_some(), "{prefix}");
+    }
+}
+
+#[test]
 fn no_reference_leads_nowhere() {
     fn check(value: &Value, prefix: &str, known: &Value) {
         match value {

@@ -5,6 +5,7 @@ use coffer_api::schema::{self, Definitions, Gvk};
 use serde_json::{Map, Value, json};
 
 use super::operations::{self, Names};
+use crate::reviews;
 
 /// The whole document.
 pub(super) fn document() -> Value {
@@ -13,6 +14,7 @@ pub(super) fn document() -> Value {
     let names = DefinitionNames(names);
     let mut paths: Map<String, Value> =
         kinds::ALL.iter().flat_map(|info| operations::paths(info, &names)).collect();
+    paths.extend(reviews::ALL.iter().filter_map(|review| operations::review(review, &names)));
     add_discovery(&mut paths);
     json!({
         "swagger": "2.0",
@@ -71,19 +73,18 @@ fn add_discovery(paths: &mut Map<String, Value>) {
         "getCodeVersion",
         "get the version information for this server",
     );
-    for info in kinds::ALL {
-        let prefix = operations::prefix(info.group, info.version);
+    let of_reviews = reviews::ALL.iter().map(|review| (review.group, reviews::VERSION));
+    for (group, version) in
+        kinds::ALL.iter().map(|info| (info.group, info.version)).chain(of_reviews)
+    {
+        let prefix = operations::prefix(group, version);
         let id = format!("get{}APIResources", prefix.replace(['/', '.'], ""));
-        add(
-            format!("{prefix}/"),
-            format!("{META}.APIResourceList"),
-            &id,
-            "get available resources",
-        );
-        if !info.group.is_empty() {
-            let id = format!("get{}APIGroup", info.group.replace('.', ""));
-            let group = format!("/apis/{}/", info.group);
-            add(group, format!("{META}.APIGroup"), &id, "get information of a group");
+        let list = format!("{META}.APIResourceList");
+        add(format!("{prefix}/"), list, &id, "get available resources");
+        if !group.is_empty() {
+            let id = format!("get{}APIGroup", group.replace('.', ""));
+            let path = format!("/apis/{group}/");
+            add(path, format!("{META}.APIGroup"), &id, "get information of a group");
         }
     }
 }
