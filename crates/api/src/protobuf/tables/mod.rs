@@ -27,84 +27,56 @@ pub(super) struct Kind {
 
 /// All but `DeleteOptions`, which every group version has.
 pub(super) static KINDS: &[Kind] = &[
-    Kind { api_version: "v1", kind: "Binding", message: &core::BINDING },
-    Kind { api_version: "v1", kind: "ConfigMap", message: &core::CONFIG_MAP },
-    Kind { api_version: "v1", kind: "Event", message: &core::EVENT },
-    Kind { api_version: "v1", kind: "Namespace", message: &core::NAMESPACE },
-    Kind { api_version: "v1", kind: "Node", message: &core::NODE },
-    Kind { api_version: "v1", kind: "Pod", message: &core::POD },
-    Kind {
-        api_version: "v1",
-        kind: "ReplicationController",
-        message: &core::REPLICATION_CONTROLLER,
-    },
-    Kind { api_version: "v1", kind: "ResourceQuota", message: &core::RESOURCE_QUOTA },
-    Kind { api_version: "v1", kind: "Secret", message: &core::SECRET },
-    Kind { api_version: "v1", kind: "Service", message: &core::SERVICE },
-    Kind { api_version: "v1", kind: "ServiceAccount", message: &core::SERVICE_ACCOUNT },
-    Kind { api_version: "apps/v1", kind: "Deployment", message: &apps::DEPLOYMENT },
-    Kind { api_version: "apps/v1", kind: "ReplicaSet", message: &apps::REPLICA_SET },
-    Kind { api_version: "coordination.k8s.io/v1", kind: "Lease", message: &coordination::LEASE },
-    Kind { api_version: "events.k8s.io/v1", kind: "Event", message: &events::EVENT },
-    Kind {
-        api_version: "rbac.authorization.k8s.io/v1",
-        kind: "ClusterRole",
-        message: &rbac::CLUSTER_ROLE,
-    },
-    Kind {
-        api_version: "rbac.authorization.k8s.io/v1",
-        kind: "ClusterRoleBinding",
-        message: &rbac::CLUSTER_ROLE_BINDING,
-    },
-    Kind { api_version: "rbac.authorization.k8s.io/v1", kind: "Role", message: &rbac::ROLE },
-    Kind {
-        api_version: "rbac.authorization.k8s.io/v1",
-        kind: "RoleBinding",
-        message: &rbac::ROLE_BINDING,
-    },
-    Kind {
-        api_version: "certificates.k8s.io/v1",
-        kind: "CertificateSigningRequest",
-        message: &certificates::CERTIFICATE_SIGNING_REQUEST,
-    },
-    Kind { api_version: "autoscaling/v1", kind: "Scale", message: &autoscaling::SCALE },
-    Kind { api_version: "policy/v1", kind: "Eviction", message: &policy::EVICTION },
-    Kind {
-        api_version: "authentication.k8s.io/v1",
-        kind: "TokenReview",
-        message: &authentication::TOKEN_REVIEW,
-    },
-    Kind {
-        api_version: "authentication.k8s.io/v1",
-        kind: "TokenRequest",
-        message: &authentication::TOKEN_REQUEST,
-    },
-    Kind {
-        api_version: "authentication.k8s.io/v1",
-        kind: "SelfSubjectReview",
-        message: &authentication::SELF_SUBJECT_REVIEW,
-    },
-    Kind {
-        api_version: "authorization.k8s.io/v1",
-        kind: "LocalSubjectAccessReview",
-        message: &authorization::LOCAL_SUBJECT_ACCESS_REVIEW,
-    },
-    Kind {
-        api_version: "authorization.k8s.io/v1",
-        kind: "SelfSubjectAccessReview",
-        message: &authorization::SELF_SUBJECT_ACCESS_REVIEW,
-    },
-    Kind {
-        api_version: "authorization.k8s.io/v1",
-        kind: "SelfSubjectRulesReview",
-        message: &authorization::SELF_SUBJECT_RULES_REVIEW,
-    },
-    Kind {
-        api_version: "authorization.k8s.io/v1",
-        kind: "SubjectAccessReview",
-        message: &authorization::SUBJECT_ACCESS_REVIEW,
-    },
+    kind("v1", "Binding", &core::BINDING),
+    kind("v1", "ConfigMap", &core::CONFIG_MAP),
+    kind("v1", "Event", &core::EVENT),
+    kind("v1", "Namespace", &core::NAMESPACE),
+    kind("v1", "Node", &core::NODE),
+    kind("v1", "Pod", &core::POD),
+    kind("v1", "ReplicationController", &core::REPLICATION_CONTROLLER),
+    kind("v1", "ResourceQuota", &core::RESOURCE_QUOTA),
+    kind("v1", "Secret", &core::SECRET),
+    kind("v1", "Service", &core::SERVICE),
+    kind("v1", "ServiceAccount", &core::SERVICE_ACCOUNT),
+    kind("apps/v1", "Deployment", &apps::DEPLOYMENT),
+    kind("apps/v1", "ReplicaSet", &apps::REPLICA_SET),
+    kind("coordination.k8s.io/v1", "Lease", &coordination::LEASE),
+    kind("events.k8s.io/v1", "Event", &events::EVENT),
+    kind("rbac.authorization.k8s.io/v1", "ClusterRole", &rbac::CLUSTER_ROLE),
+    kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", &rbac::CLUSTER_ROLE_BINDING),
+    kind("rbac.authorization.k8s.io/v1", "Role", &rbac::ROLE),
+    kind("rbac.authorization.k8s.io/v1", "RoleBinding", &rbac::ROLE_BINDING),
+    kind(
+        "certificates.k8s.io/v1",
+        "CertificateSigningRequest",
+        &certificates::CERTIFICATE_SIGNING_REQUEST,
+    ),
+    kind("autoscaling/v1", "Scale", &autoscaling::SCALE),
+    kind("policy/v1", "Eviction", &policy::EVICTION),
+    kind("authentication.k8s.io/v1", "TokenReview", &authentication::TOKEN_REVIEW),
+    kind("authentication.k8s.io/v1", "TokenRequest", &authentication::TOKEN_REQUEST),
+    kind("authentication.k8s.io/v1", "SelfSubjectReview", &authentication::SELF_SUBJECT_REVIEW),
+    kind(
+        "authorization.k8s.io/v1",
+        "LocalSubjectAccessReview",
+        &authorization::LOCAL_SUBJECT_ACCESS_REVIEW,
+    ),
+    kind(
+        "authorization.k8s.io/v1",
+        "SelfSubjectAccessReview",
+        &authorization::SELF_SUBJECT_ACCESS_REVIEW,
+    ),
+    kind(
+        "authorization.k8s.io/v1",
+        "SelfSubjectRulesReview",
+        &authorization::SELF_SUBJECT_RULES_REVIEW,
+    ),
+    kind("authorization.k8s.io/v1", "SubjectAccessReview", &authorization::SUBJECT_ACCESS_REVIEW),
 ];
+
+const fn kind(api_version: &'static str, kind: &'static str, message: &'static Message) -> Kind {
+    Kind { api_version, kind, message }
+}
 
 /// The message of a kind.
 pub(super) fn message(api_version: &str, kind: &str) -> Option<&'static Message> {
