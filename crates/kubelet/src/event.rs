@@ -43,7 +43,6 @@ pub(crate) enum Reason {
     CreatedContainer,
     StartedContainer,
     FailedToCreateContainer,
-    FailedToStartContainer,
     KillingContainer,
     BackOffStartContainer,
     FailedCreatePodSandBox,
@@ -61,9 +60,7 @@ impl Reason {
         match self {
             Self::PullingImage => "Pulling",
             Self::PulledImage => "Pulled",
-            Self::FailedToPullImage
-            | Self::FailedToCreateContainer
-            | Self::FailedToStartContainer => "Failed",
+            Self::FailedToPullImage | Self::FailedToCreateContainer => "Failed",
             Self::FailedToInspectImage => "InspectFailed",
             Self::ErrImageNeverPull => "ErrImageNeverPull",
             Self::BackOffPullImage | Self::BackOffStartContainer => "BackOff",

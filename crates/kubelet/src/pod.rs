@@ -191,12 +191,6 @@ pub(crate) fn is_terminating(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
-/// `Succeeded` and `Failed` are for ever.
-pub(crate) fn is_finished(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 pub(crate) fn uses_host_network(spec: &PodSpec) -> bool {
     spec.host_network == Some(true)
 }

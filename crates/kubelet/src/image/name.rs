@@ -61,16 +61,6 @@ impl ImageName {
         valid.then(|| Self { registry: registry.to_owned(), repository, tag, digest })
     }
 
-    /// Host, and port where there is one, of the registry that has the image.
-    pub(crate) fn registry(&self) -> &str {
-        &self.registry
-    }
-
-    /// The path inside the registry.
-    pub(crate) fn repository(&self) -> &str {
-        &self.repository
-    }
-
     /// Whether the name means whatever is newest.
     pub(crate) fn is_latest(&self) -> bool {
         self.digest.is_none() && self.tag.as_deref() == Some(DEFAULT_TAG)

@@ -145,7 +145,10 @@ impl NodeAgent {
         let version = match self.runtime.version().await {
             Ok(version) => format!("{}://{}", version.name, version.version),
             Err(_) => {
-                return (Readiness::NotReady("container runtime is down".to_owned()), String::new());
+                return (
+                    Readiness::NotReady("container runtime is down".to_owned()),
+                    String::new(),
+                );
             }
         };
         let conditions: Result<_, RuntimeError> = self.runtime.conditions().await;

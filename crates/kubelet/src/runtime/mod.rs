@@ -26,7 +26,9 @@ use tonic::{Code, Request, Status};
 
 pub(crate) use self::container::{ContainerPlan, container_config};
 pub(crate) use self::labels::container_hash;
-pub(crate) use self::observed::{Container, ContainerState, Observed, Sandbox};
+#[cfg(test)]
+pub(crate) use self::observed::Sandbox;
+pub(crate) use self::observed::{Container, ContainerState, Observed};
 pub(crate) use self::relist::{Relist, RuntimeHealth};
 pub(crate) use self::resources::qos_class;
 pub(crate) use self::sandbox::{DnsDefaults, host_name, sandbox_config};

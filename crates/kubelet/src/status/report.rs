@@ -203,13 +203,23 @@ fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<St
     patch
 }
 
-/// The entries that are new or changed; for addresses, also which are to be removed.
+/// The entries that are new or changed, with what they have lost; for addresses, also which are
+/// to be removed.
 fn merged(key: &str, field: &str, old: Option<&Value>, items: &[Value]) -> Value {
     let old = old.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut changes: Vec<Value> =
-        items.iter().filter(|item| !old.contains(item)).cloned().collect();
+    let changed = items.iter().filter(|item| !old.contains(item)).map(|item| {
+        let mut item = item.clone();
+        let before = old.iter().find(|before| before[key] == item[key]);
+        for lost in before.and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+            if item.get(lost).is_none() {
+                item[lost] = Value::Null;
+            }
+        }
+        item
+    });
+    let mut changes: Vec<Value> = changed.collect();
     if field != "conditions" {
-        let gone = old.iter().filter(|item| !items.contains(item));
+        let gone = old.iter().filter(|item| !items.iter().any(|new| new[key] == item[key]));
         changes.extend(gone.map(|item| json!({"$patch": "delete", key: item[key]})));
     }
     Value::Array(changes)
@@ -227,7 +237,8 @@ mod tests {
     fn only_what_changed_is_sent() {
         let before = fields(json!({
             "phase": "Pending", "qosClass": "BestEffort", "message": "old",
-            "conditions": [{"type": "Ready", "status": "False"}, {"type": "other", "status": "x"}],
+            "conditions": [{"type": "Ready", "status": "False", "reason": "ContainersNotReady"},
+                {"type": "other", "status": "x"}],
             "podIPs": [{"ip": "10.0.0.1"}],
         }));
         let after = fields(json!({
@@ -237,7 +248,7 @@ mod tests {
         }));
         let expected = fields(json!({
             "phase": "Running", "message": null,
-            "conditions": [{"type": "Ready", "status": "True"}],
+            "conditions": [{"type": "Ready", "status": "True", "reason": null}],
             "podIPs": [{"ip": "10.0.0.2"}, {"$patch": "delete", "ip": "10.0.0.1"}],
         }));
         assert_eq!(difference(&before, &after), expected);

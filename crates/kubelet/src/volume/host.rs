@@ -27,12 +27,14 @@ pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), VolumeError
     let failed = |cause: io::Error| VolumeError::Io { step: "prepare the host path", cause };
     match kind {
         "DirectoryOrCreate" if !path.exists() => {
-            return DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed);
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+            return made.and_then(|()| open_to_all(path, 0o755)).map_err(failed);
         }
         "FileOrCreate" if !path.exists() => {
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(false).mode(0o644);
-            return options.open(path).map(|_| ()).map_err(failed);
+            let made = options.open(path).and_then(|_| open_to_all(path, 0o644));
+            return made.map_err(failed);
         }
         _ => {}
     }
@@ -49,6 +51,11 @@ pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), VolumeError
         Ok(found) if matches(found.file_type()) => Ok(()),
         _ => Err(VolumeError::HostPath(format!("{} is not a {wanted}", source.path))),
     }
+}
+
+/// Gives what was made the mode that upstream's kubelet gives it, whatever this process' umask.
+fn open_to_all(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 /// Makes an `emptyDir` at `path`, or leaves the one that is there.

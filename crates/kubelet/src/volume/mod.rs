@@ -96,12 +96,6 @@ impl Volumes {
         result.unwrap_or_else(|error| Err(vec![whole_pod(io::Error::other(error))]))
     }
 
-    /// Whether everything a container of this pod may need is in place.
-    pub(crate) fn is_set_up(&self, id: &PodId, spec: &PodSpec) -> bool {
-        snapshot::is_needed(spec)
-            && Snapshot::of(&self.layout, id.uid()).is_committed().unwrap_or_default()
-    }
-
     /// Unmounts all of a pod's and removes its directory.
     pub(crate) async fn tear_down(&self, id: &PodId) -> io::Result<()> {
         let directory = self.layout.pod(id.uid());

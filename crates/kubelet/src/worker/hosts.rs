@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::PodSpec;
@@ -38,6 +39,8 @@ pub(super) fn write(
     }
     // Written in place: containers that run have this file mounted, not this name.
     fs::write(path, text + &aliases(spec))?;
+    // Whoever the container runs as; this process' umask may say otherwise.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))?;
     Ok(true)
 }
 
