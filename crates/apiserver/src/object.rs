@@ -211,6 +211,37 @@ impl Resource {
         (self.parse)(bytes).map_err(|error| Failure::internal(format!("stored object: {error}")))
     }
 
+    /// Everything wrong with a new object, by the rules of the version it came in.
+    pub(crate) fn validate(&self, object: &dyn Object) -> ErrorList {
+        match self.series_event(object) {
+            Some(event) => kinds::event::validate_series_form(event),
+            None => object.validate(),
+        }
+    }
+
+    /// Everything wrong with a successor, by the rules of the version it came in.
+    pub(crate) fn validate_update(
+        &self,
+        object: &dyn Object,
+        old: &dyn Object,
+        sub: Option<&str>,
+    ) -> ErrorList {
+        match (self.series_event(object), self.series_event(old)) {
+            (Some(new), Some(old)) => kinds::event::validate_series_form_update(new, old),
+            _ => object.validate_update(old, sub),
+        }
+    }
+
+    /// The stored event, where this is the second form of events.
+    fn series_event<'a>(&self, object: &'a dyn Object) -> Option<&'a Event> {
+        self.outward.and_then(|_| object.as_any().downcast_ref())
+    }
+
+    /// Warnings for an update; upstream has none for pods, whose spec hardly changes.
+    pub(crate) fn update_warnings(&self, object: &dyn Object) -> Vec<String> {
+        if object.as_any().is::<kinds::Pod>() { Vec::new() } else { object.warnings() }
+    }
+
     /// The bytes a client of this version gets.
     pub(crate) fn present(&self, bytes: &Bytes) -> Bytes {
         match self.outward.and_then(|outward| outward(bytes)) {

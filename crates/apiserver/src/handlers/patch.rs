@@ -85,7 +85,6 @@ impl Handlers {
         let resource = &*call.resource;
         let bytes = body::read(incoming).await?;
         let patch = decode::apply_patch(resource, &bytes)?;
-        let strict = decode::strict_document(resource, &patch, options.field_validation)?;
         let writer = managed::writer(call, options);
         let change = |old: &dyn crate::object::Object| {
             let live = old.document();
@@ -100,7 +99,7 @@ impl Handlers {
         let target = (call.path.namespace.as_str(), call.path.name.as_str());
         let updated =
             self.registry.update(resource, target, call.sub(), options.dry_run, change).await;
-        let mut written = match updated {
+        let written = match updated {
             Err(failure) if failure.code == 404 && call.sub().is_none() => {
                 let applied = apply::apply(None, &patch, &writer.rules()?, options.force)
                     .map_err(|error| Failure::from(&error))?;
@@ -109,7 +108,6 @@ impl Handlers {
             }
             other => other?,
         };
-        written.warnings.splice(0..0, strict);
         self.written(call, written)
     }
 

@@ -54,13 +54,7 @@ impl Selection {
             "metadata.name" => object.name.as_str(),
             "metadata.namespace" => object.namespace.as_str(),
             _ => {
-                // The second form of events has another name for what they are about.
-                let about = field.strip_prefix("regarding.");
-                let is_field = |name: &str| match about {
-                    Some(about) => name.strip_prefix("involvedObject.") == Some(about),
-                    None => name == field,
-                };
-                let found = object.fields.iter().find(|(name, _)| is_field(name));
+                let found = object.fields.iter().find(|(name, _)| *name == field);
                 found.map(|(_, value)| value.as_str()).unwrap_or_default()
             }
         };

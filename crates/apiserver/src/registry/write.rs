@@ -49,10 +49,14 @@ impl Registry {
         begin_life(resource, &mut *object);
         object.prepare_for_create();
         let generated = generate_name(&mut *object);
+        if generated {
+            // Some defaults follow from the name.
+            object.set_defaults();
+        }
         let mut tries = if generated { GENERATED_NAME_TRIES } else { 1 };
         loop {
             check_name(resource, &*object)?;
-            invalid(resource, &*object, object.validate())?;
+            invalid(resource, &*object, resource.validate(&*object))?;
             let name = object.meta().name.clone().unwrap_or_default();
             let key = resource.key(object.meta().namespace.as_deref().unwrap_or_default(), &name);
             let written = self.insert(resource, &key, &*object, dry_run).await;
@@ -64,6 +68,7 @@ impl Registry {
                 Err(StoreError::Exists { .. }) if tries > 0 => {
                     object.meta_mut().name = None;
                     generate_name(&mut *object);
+                    object.set_defaults();
                 }
                 Err(StoreError::Exists { .. }) => {
                     return Err(Failure::already_exists(resource.group_resource(), &name));
@@ -118,9 +123,9 @@ impl Registry {
             }
             continue_life(&mut *object, &*old);
             object.prepare_for_update(&*old, sub);
-            invalid(resource, &*object, object.validate_update(&*old, sub))?;
+            invalid(resource, &*object, resource.validate_update(&*object, &*old, sub))?;
             object.meta_mut().resource_version = None;
-            let warnings = object.warnings();
+            let warnings = resource.update_warnings(&*object);
             let ends = ends_life(resource, &*object);
             match self.replace(resource, &current, &*object, ends, dry_run).await {
                 Ok(bytes) => return Ok(Written { bytes, created: false, warnings }),
