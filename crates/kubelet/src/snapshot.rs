@@ -151,6 +151,20 @@ impl Snapshot {
         Ok(Some(Record::Present { version, keys }))
     }
 
+    /// A text of the runtime's without the values that the environment got: it may quote a command
+    /// line, and a command line may hold them.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let mut redacted = text.to_owned();
+        let names = self.versions().unwrap_or_default();
+        for name in names.keys() {
+            let Ok(Some(Record::Present { keys, .. })) = self.secret(name) else { continue };
+            for value in keys.values().filter_map(|bytes| std::str::from_utf8(bytes.expose()).ok()) {
+                redacted = redact(&redacted, value);
+            }
+        }
+        redacted
+    }
+
     /// The versions of all recorded secrets; `None` for one that did not exist.
     pub(crate) fn versions(&self) -> io::Result<BTreeMap<String, Option<Version>>> {
         let mut versions = BTreeMap::new();
@@ -165,6 +179,15 @@ impl Snapshot {
         }
         Ok(versions)
     }
+}
+
+/// Values shorter than this are not looked for in texts: they are in every text.
+const REDACTED_LEN_MIN: usize = 4;
+
+/// The text without the value.
+pub(crate) fn redact(text: &str, value: &str) -> String {
+    let value = value.trim();
+    if value.len() < REDACTED_LEN_MIN { text.to_owned() } else { text.replace(value, "<redacted>") }
 }
 
 /// Writes a record beside its place and moves it there, so that it is whole or absent.
@@ -264,6 +287,7 @@ mod tests {
         snapshot.add("gone", Some(&secret("9", b"late")), &Keep::All).expect("passed over");
 
         assert_eq!(password(&snapshot), b"\x00old");
+        assert_eq!(snapshot.redact("login --as \u{0}old failed"), "login --as <redacted> failed");
         assert!(matches!(snapshot.secret("gone"), Ok(Some(Record::Absent))));
         assert!(matches!(snapshot.secret("nosuch"), Ok(None)));
         let versions = snapshot.versions().expect("readable");

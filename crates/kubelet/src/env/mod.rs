@@ -19,9 +19,6 @@ use crate::objects::{FetchError, Kind, ObjectKey, Objects, Version};
 use crate::pod::{self, PodId};
 use crate::snapshot::{self, Keep, Record, Snapshot};
 
-/// Values shorter than this are not looked for in error texts: they are in every text.
-const REDACTED_LEN_MIN: usize = 4;
-
 /// Why a container has no environment yet: `CreateContainerConfigError`. Upstream's words.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnvError {
@@ -229,16 +226,8 @@ impl Environment {
     /// A text of the runtime's without the values that come from Secrets: it may quote a command
     /// line, and a command line may hold them.
     pub(crate) fn redact(&self, text: &str) -> String {
-        let mut redacted = text.to_owned();
-        for name in &self.secret {
-            match self.get(name) {
-                Some(value) if value.trim().len() >= REDACTED_LEN_MIN => {
-                    redacted = redacted.replace(value.trim(), "<redacted>");
-                }
-                _ => {}
-            }
-        }
-        redacted
+        let values = self.secret.iter().filter_map(|name| self.get(name));
+        values.fold(text.to_owned(), |text, value| snapshot::redact(&text, value))
     }
 
     /// All variables in their order.

@@ -151,8 +151,7 @@ fn terminated_state(view: &View<'_>, container: &Container) -> ContainerState {
         "" => "Error",
         reason => reason,
     };
-    let left = view.messages.get(&container.id).cloned();
-    let message = left.unwrap_or_else(|| container.message.clone());
+    let message = view.messages.get(&container.id).cloned().unwrap_or_default();
     let terminated = ContainerStateTerminated {
         container_id: Some(container_id(view, &container.id)),
         exit_code: container.exit_code,

@@ -5,16 +5,32 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use crate::logs;
 use crate::pod::{self, Layout, PodId};
 use crate::runtime::{Container, ContainerState, Observed};
+use crate::snapshot::Snapshot;
 
 /// Upstream's limits: a message from the file, and one from the log.
 const MESSAGE_BYTES_MAX: u64 = 4096;
 const LOG_MESSAGE_BYTES_MAX: u64 = 2048;
 const LOG_MESSAGE_LINES_MAX: usize = 80;
+
+/// The messages that were reported already, by container id.
+///
+/// An earlier kubelet has read them, with what the pod's secrets were at hand.
+pub(super) fn reported(status: &PodStatus) -> BTreeMap<String, String> {
+    let init = status.init_container_statuses.iter().flatten();
+    let all = init.chain(status.container_statuses.iter().flatten());
+    let states = all.flat_map(|status| [&status.state, &status.last_state]);
+    let ended = states.filter_map(|state| state.as_ref()?.terminated.as_ref());
+    let messages = ended.filter_map(|ended| {
+        let id = ended.container_id.as_deref()?.split_once("://")?.1;
+        Some((id.to_owned(), ended.message.clone().unwrap_or_default()))
+    });
+    messages.collect()
+}
 
 /// Reads the messages of containers that ended and were not read yet; forgets those that are
 /// gone.
@@ -36,7 +52,7 @@ pub(super) fn collect(
             message = last_lines(Path::new(&container.log_path));
         }
         if message.is_empty() {
-            message.clone_from(&container.message);
+            message = Snapshot::of(layout, id.uid()).redact(&container.message);
         }
         messages.insert(container.id.clone(), message);
     }

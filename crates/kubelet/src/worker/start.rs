@@ -27,6 +27,9 @@ use crate::runtime::{
 use crate::snapshot::Snapshot;
 use crate::status::Waiting;
 
+/// The waiting reason of a container that was made and could not be started.
+const RUN_ERROR: &str = "RunContainerError";
+
 /// Why a container was not started.
 struct Hindrance {
     reason: &'static str,
@@ -85,6 +88,9 @@ impl Worker {
             }
             Err(None) => {}
             Err(Some(hindrance)) => {
+                if hindrance.reason == RUN_ERROR {
+                    self.count_start(observed, name);
+                }
                 let waiting = Waiting { reason: hindrance.reason, message: hindrance.message };
                 self.hold(name, hindrance.retry_after, waiting);
             }
@@ -246,7 +252,7 @@ impl Worker {
         let say = |reason, message| events.container(&pod, &start.field, reason, message);
         say(Reason::CreatedContainer, format!("Created container: {name}"));
         shared.runtime.start_container(&id).await.map_err(|error| {
-            self.failed(start, "RunContainerError", environment.redact(&error.to_string()))
+            self.failed(start, RUN_ERROR, environment.redact(&error.to_string()))
         })?;
         say(Reason::StartedContainer, format!("Started container {name}"));
         Ok(())

@@ -78,7 +78,7 @@ impl Worker {
             poke,
             progress: Progress::default(),
             crashes: BTreeMap::new(),
-            messages: BTreeMap::new(),
+            messages: known.as_ref().map(messages::reported).unwrap_or_default(),
             reporter,
             known: known.unwrap_or_default(),
             volume_backoff: Backoff::new(backoff::VOLUME),
