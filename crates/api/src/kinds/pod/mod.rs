@@ -117,6 +117,8 @@ impl Kind for Pod {
                 self.spec.get_or_insert_default().ephemeral_containers = added;
                 count_generation(self, old);
             }
+            // The server's own writing: the node, and the condition that says so.
+            Some("binding") => {}
             _ => {
                 self.status = old.status.clone();
                 count_generation(self, old);
@@ -143,6 +145,7 @@ impl Kind for Pod {
         match sub {
             Some("status") => update::validate_status(self, old),
             Some("ephemeralcontainers") => update::validate_ephemeral(self, old),
+            Some("binding") => ErrorList::new(),
             _ => update::validate(self, old),
         }
     }
