@@ -74,7 +74,8 @@ struct Shared {
 #[derive(Clone)]
 struct Watched {
     kind: Arc<Kind>,
-    cache: Cache<Meta>,
+    /// Absent for kinds that are listed when needed but not watched.
+    cache: Option<Cache<Meta>>,
     stop: CancellationToken,
 }
 
@@ -175,7 +176,7 @@ impl Watcher {
             let entry = kinds.entry(kind.qualified());
             entry.or_insert_with(|| self.watch(Arc::new(kind), client, shutdown, watches));
         }
-        let caches: Vec<_> = kinds.values().map(|watched| watched.cache.clone()).collect();
+        let caches: Vec<_> = kinds.values().filter_map(|watched| watched.cache.clone()).collect();
         drop(kinds);
         if !*shared.synced.borrow() {
             let inventory = self.inventory.clone();
@@ -197,6 +198,10 @@ impl Watcher {
         watches: &mut JoinSet<()>,
     ) -> Watched {
         let stop = shutdown.child_token();
+        // Events own nothing, are owned by nothing, and outnumber everything else.
+        if kind.resource.plural == "events" {
+            return Watched { kind, cache: None, stop };
+        }
         let mut informer = Informer::trimming(identity);
         let cache = informer.cache();
         for handler in self.handlers.iter().cloned() {
@@ -205,7 +210,7 @@ impl Watcher {
         }
         let api = kind.api(client.clone(), "");
         watches.spawn(informer.run(api, watcher::Config::default(), stop.clone()));
-        Watched { kind, cache, stop }
+        Watched { kind, cache: Some(cache), stop }
     }
 }
 

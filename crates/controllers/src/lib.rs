@@ -7,8 +7,10 @@
 //! out), a reconciler at the edge that applies the plan, and the machinery all share: [`informer`]
 //! (one watch per kind and process), [`queue`] (deduplicated, with back-off), [`events`].
 
+pub mod deployment;
 pub mod error;
 pub mod events;
+pub mod garbage;
 pub mod informer;
 pub mod inventory;
 pub mod key;
@@ -22,3 +24,22 @@ pub mod scheduler;
 
 pub use error::Error;
 pub use manager::Manager;
+
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+/// Runs every controller but the scheduler until `shutdown`: what `coffer controller-manager` is.
+pub async fn run_all(client: Client, shutdown: CancellationToken) {
+    let mut manager = Manager::new(client);
+    register_all(&mut manager);
+    manager.run(shutdown).await;
+}
+
+/// Adds every controller but the scheduler to a manager, for a process that shares its caches with
+/// the scheduler too.
+pub fn register_all(manager: &mut Manager) {
+    namespace::register(manager);
+    replication::register(manager);
+    garbage::register(manager);
+    deployment::register(manager);
+}

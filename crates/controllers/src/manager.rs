@@ -3,7 +3,8 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -13,7 +14,9 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Error;
 use crate::informer::Informer;
+use crate::queue::Queue;
 use crate::{events, inventory};
 
 /// Collects controllers, then runs them together.
@@ -95,6 +98,27 @@ impl Manager {
         F: Future<Output = ()> + Send + 'static,
     {
         self.workers.push(Box::new(move |shutdown| worker(shutdown).boxed()));
+    }
+
+    /// Adds the usual task: once `ready` (the caches it reads have been filled), it reconciles the
+    /// keys of a queue with `workers` at a time.
+    pub fn add_controller<T, F, R>(
+        &mut self,
+        name: &'static str,
+        workers: usize,
+        queue: Queue<T>,
+        ready: impl Future<Output = ()> + Send + 'static,
+        reconcile: F,
+    ) where
+        T: Clone + Eq + Hash + Display + Send + 'static,
+        F: Fn(T) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.add_worker(move |shutdown| async move {
+            if shutdown.run_until_cancelled(ready).await.is_some() {
+                queue.work(name, workers, &shutdown, reconcile).await;
+            }
+        });
     }
 
     /// Runs everything until `shutdown`; returns when all tasks have ended. A task that panics

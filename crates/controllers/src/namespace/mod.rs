@@ -65,16 +65,15 @@ pub fn register(manager: &mut Manager) {
             this.queue.add_after(key, SETTLE);
         }
     });
-    manager.add_worker(move |shutdown| async move {
-        controller.namespaces.synced().await;
+    let (this, queue) = (controller.clone(), controller.queue.clone());
+    let ready = async move {
+        this.namespaces.synced().await;
         // A kind that is not known yet might hold objects.
-        controller.inventory.synced().await;
-        let queue = controller.queue.clone();
-        let reconcile = |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(&key).await }
-        };
-        queue.work(NAME, WORKERS, &shutdown, reconcile).await;
+        this.inventory.synced().await;
+    };
+    manager.add_controller(NAME, WORKERS, queue, ready, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
     });
 }
 

@@ -61,15 +61,14 @@ fn register_kind<K: Replicator>(manager: &mut Manager) {
         .on_change(move |change| this.queue.add(ObjectKey::of(&**change.latest())));
     let this = controller.clone();
     manager.informer::<Pod>().on_change(move |change| this.pod_changed(change));
-    manager.add_worker(move |shutdown| async move {
-        controller.objects.synced().await;
-        controller.pods.synced().await;
-        let queue = controller.queue.clone();
-        let reconcile = |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(&key).await }
-        };
-        queue.work(K::CONTROLLER, WORKERS, &shutdown, reconcile).await;
+    let (this, queue) = (controller.clone(), controller.queue.clone());
+    let ready = async move {
+        this.objects.synced().await;
+        this.pods.synced().await;
+    };
+    manager.add_controller(K::CONTROLLER, WORKERS, queue, ready, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
     });
 }
 

@@ -15,7 +15,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Sorts pods so that those to be deleted first come first. `related` are the pods that share the
 /// work, by which the nodes with most of them are found.
-pub fn sort_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) {
+pub(super) fn sort_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) {
     let mut by_node: HashMap<&str, usize> = HashMap::new();
     for pod in related {
         if let Some(node) = node_name(pod) {

@@ -63,15 +63,14 @@ pub fn register(manager: &mut Manager) {
     manager.informer::<Pod>().on_change(move |change| this.pod_changed(change));
     let this = scheduler.clone();
     manager.informer::<Node>().on_change(move |change| this.node_changed(change));
-    manager.add_worker(move |shutdown| async move {
-        scheduler.pods.synced().await;
-        scheduler.nodes.synced().await;
-        let queue = scheduler.queue.clone();
-        let schedule = |key| {
-            let scheduler = scheduler.clone();
-            async move { scheduler.schedule(&key).await }
-        };
-        queue.work(NAME, BINDINGS_MAX, &shutdown, schedule).await;
+    let (this, queue) = (scheduler.clone(), scheduler.queue.clone());
+    let ready = async move {
+        this.pods.synced().await;
+        this.nodes.synced().await;
+    };
+    manager.add_controller(NAME, BINDINGS_MAX, queue, ready, move |key| {
+        let scheduler = scheduler.clone();
+        async move { scheduler.schedule(&key).await }
     });
 }
 

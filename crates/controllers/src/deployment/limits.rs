@@ -1,0 +1,108 @@
+//! How many pods a Deployment may have too many, or too few, while it changes.
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+/// The replicas asked for.
+pub fn desired(deployment: &Deployment) -> i32 {
+    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+/// Whether pods are replaced step by step, not all at once.
+pub fn is_rolling(deployment: &Deployment) -> bool {
+    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
+    strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("Recreate")
+}
+
+/// Pods above the number asked for that a rollout may have.
+pub fn surge_max(deployment: &Deployment) -> i32 {
+    if is_rolling(deployment) { resolved(deployment).0 } else { 0 }
+}
+
+/// Pods below the number asked for that a rollout may have.
+pub fn unavailable_max(deployment: &Deployment) -> i32 {
+    let desired = desired(deployment);
+    if is_rolling(deployment) && desired != 0 { resolved(deployment).1.min(desired) } else { 0 }
+}
+
+/// Surge rounds up and unavailability down; if both come to nothing, no step could be made, so one
+/// pod may be missing.
+fn resolved(deployment: &Deployment) -> (i32, i32) {
+    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
+    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    let (surge, unavailable) = match rolling {
+        Some(rolling) => (rolling.max_surge.as_ref(), rolling.max_unavailable.as_ref()),
+        None => (None, None),
+    };
+    let desired = desired(deployment);
+    let surge = scaled(surge, desired, Rounding::Up);
+    match (surge, scaled(unavailable, desired, Rounding::Down)) {
+        (0, 0) => (0, 1),
+        both => both,
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Rounding {
+    Up,
+    Down,
+}
+
+/// A number, or a percentage of the pods asked for; absent is 25 %, as defaulting has it.
+fn scaled(bound: Option<&IntOrString>, of: i32, rounding: Rounding) -> i32 {
+    let percent = match bound {
+        Some(IntOrString::Int(number)) => return *number,
+        Some(IntOrString::String(text)) => {
+            text.strip_suffix('%').and_then(|digits| digits.parse().ok()).unwrap_or(0)
+        }
+        None => 25,
+    };
+    let hundredths = i64::from(of) * percent;
+    let whole = match rounding {
+        Rounding::Up => (hundredths + 99).div_euclid(100),
+        Rounding::Down => hundredths.div_euclid(100),
+    };
+    i32::try_from(whole).unwrap_or(i32::MAX)
+}
+
+/// The replicas a ReplicaSet is asked for.
+pub fn size(set: &ReplicaSet) -> i32 {
+    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+/// The pods of a ReplicaSet that are available.
+pub fn available(set: &ReplicaSet) -> i32 {
+    set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
+}
+
+/// The pods of a ReplicaSet that are there.
+pub fn actual(set: &ReplicaSet) -> i32 {
+    set.status.as_ref().map_or(0, |status| status.replicas)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn bounds(replicas: i32, surge: Value, unavailable: Value) -> (i32, i32) {
+        let deployment: Deployment = serde_json::from_value(json!({ "spec": {
+            "replicas": replicas, "selector": {}, "template": {},
+            "strategy": { "type": "RollingUpdate",
+                "rollingUpdate": { "maxSurge": surge, "maxUnavailable": unavailable } } } }))
+        .expect("a deployment");
+        (surge_max(&deployment), unavailable_max(&deployment))
+    }
+
+    #[test]
+    fn percentages_round_so_that_a_rollout_can_always_step() {
+        assert_eq!(bounds(10, json!("25%"), json!("25%")), (3, 2));
+        assert_eq!(bounds(1, json!("25%"), json!("25%")), (1, 0));
+        assert_eq!(bounds(1, json!("0%"), json!("25%")), (0, 1));
+        assert_eq!(bounds(10, json!(0), json!(1)), (0, 1));
+        assert_eq!(bounds(3, json!(1), json!(9)), (1, 3));
+        assert_eq!(bounds(0, json!("25%"), json!("25%")), (0, 0));
+        assert_eq!(bounds(4, json!(null), json!(null)), (1, 1));
+    }
+}

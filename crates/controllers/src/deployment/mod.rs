@@ -1,0 +1,357 @@
+//! Deployments: replaces pods of one template by those of another, step by step, and remembers the
+//! templates for the way back.
+//!
+//! A Deployment owns ReplicaSets, one per template, and only sets their sizes; the pods are the
+//! ReplicaSets' business. Each reconciliation makes one step ([`plan`]); the change that it causes
+//! comes back through the watches and causes the next one.
+
+pub mod limits;
+pub mod plan;
+pub mod revision;
+pub mod sizes;
+pub mod status;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use coffer_api::selector::LabelSelector;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use self::limits::size;
+use self::plan::{Action, plan};
+use self::revision::{REVISION, same_template};
+use self::status::Draft;
+use crate::error::{self, Error};
+use crate::events::{EventType, Recorder, now};
+use crate::informer::{Cache, Change};
+use crate::key::ObjectKey;
+use crate::manager::Manager;
+use crate::owner::{adoption, controller_of, controller_ref, is_controlled_by, release};
+use crate::pod::is_terminal;
+use crate::queue::Queue;
+use crate::replication::plan::{Claim, claim, selects};
+
+const NAME: &str = "deployment-controller";
+/// Deployments reconciled at once, upstream's `--concurrent-deployment-syncs`.
+const WORKERS: usize = 5;
+
+/// Runs the deployment controller alone until `shutdown`.
+pub async fn run(client: Client, shutdown: CancellationToken) {
+    let mut manager = Manager::new(client);
+    register(&mut manager);
+    manager.run(shutdown).await;
+}
+
+/// Adds the deployment controller to a manager.
+pub fn register(manager: &mut Manager) {
+    let controller = Arc::new(Controller {
+        client: manager.client(),
+        deployments: manager.informer::<Deployment>().cache(),
+        sets: manager.informer::<ReplicaSet>().cache(),
+        pods: manager.informer::<Pod>().cache(),
+        recorder: manager.recorder(NAME),
+        queue: Queue::default(),
+    });
+    let queue = controller.queue.clone();
+    manager
+        .informer::<Deployment>()
+        .on_change(move |change| queue.add(ObjectKey::of(&**change.latest())));
+    let this = controller.clone();
+    manager.informer::<ReplicaSet>().on_change(move |change| this.set_changed(change));
+    let this = controller.clone();
+    manager.informer::<Pod>().on_change(move |change| this.pod_changed(change));
+    let (this, queue) = (controller.clone(), controller.queue.clone());
+    let ready = async move {
+        this.deployments.synced().await;
+        this.sets.synced().await;
+        this.pods.synced().await;
+    };
+    manager.add_controller(NAME, WORKERS, queue, ready, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
+    });
+}
+
+struct Controller {
+    client: Client,
+    deployments: Cache<Deployment>,
+    sets: Cache<ReplicaSet>,
+    pods: Cache<Pod>,
+    recorder: Recorder,
+    queue: Queue<ObjectKey>,
+}
+
+impl Controller {
+    fn set_changed(&self, change: &Change<ReplicaSet>) {
+        for side in [&change.old, &change.new].into_iter().flatten() {
+            if let Some(owner) = self.owner_of(&side.metadata) {
+                self.queue.add(owner);
+            }
+        }
+        let set = change.latest();
+        if change.is_delete() || controller_of(&set.metadata).is_some() {
+            return;
+        }
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        for deployment in self.deployments.in_namespace(namespace) {
+            let selector = selector(&deployment);
+            if selector.is_ok_and(|selector| selects(&selector, &set.metadata)) {
+                self.queue.add(ObjectKey::of(&*deployment));
+            }
+        }
+    }
+
+    /// The last old pod that ends is what the Recreate strategy waits for.
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let pod = change.latest();
+        if !change.is_delete() && !is_terminal(pod) {
+            return;
+        }
+        let Some(owner) = controller_of(&pod.metadata).filter(|o| o.kind == "ReplicaSet") else {
+            return;
+        };
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let set = self.sets.get(&ObjectKey::new(namespace, &owner.name));
+        let set = set.filter(|set| set.metadata.uid.as_ref() == Some(&owner.uid));
+        if let Some(owner) = set.and_then(|set| self.owner_of(&set.metadata)) {
+            self.queue.add(owner);
+        }
+    }
+
+    fn owner_of(&self, set: &ObjectMeta) -> Option<ObjectKey> {
+        let owner = controller_of(set).filter(|owner| owner.kind == "Deployment")?;
+        let key = ObjectKey::new(set.namespace.clone().unwrap_or_default(), &owner.name);
+        let deployment = self.deployments.get(&key)?;
+        (deployment.metadata.uid.as_ref() == Some(&owner.uid)).then_some(key)
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
+        let Some(deployment) = self.deployments.get(key) else { return Ok(()) };
+        let selector = selector(&deployment)?;
+        if selector.is_empty() {
+            let message =
+                "This deployment is selecting all pods. A non-empty selector is required.";
+            self.recorder.record(&*deployment, EventType::Warning, "SelectingAll", message);
+            return Ok(());
+        }
+        let sets = self.claim(&deployment, &selector, key).await?;
+        let busy = self.busy(key);
+        let plan = plan(&deployment, sets, &busy, now());
+        for action in plan.actions {
+            self.apply(&deployment, key, action).await?;
+        }
+        if let Some(wait) = plan.check_in {
+            self.queue.add_after(key.clone(), wait);
+        }
+        Ok(())
+    }
+
+    /// The ReplicaSets of a Deployment, after adopting and releasing those that need it.
+    async fn claim(
+        &self,
+        deployment: &Deployment,
+        selector: &LabelSelector,
+        key: &ObjectKey,
+    ) -> Result<Vec<ReplicaSet>, Error> {
+        let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
+        let mut claimed = Vec::new();
+        for set in self.sets.in_namespace(&key.namespace) {
+            let set_uid = set.metadata.uid.as_deref();
+            match claim(&deployment.metadata, selector, &set.metadata) {
+                Claim::Keep => claimed.push(ReplicaSet::clone(&set)),
+                Claim::Ignore => {}
+                Claim::Release => {
+                    self.patch_set(key, &set, &release(uid, set_uid)).await?;
+                }
+                Claim::Adopt if self.is_alive(deployment, key).await? => {
+                    let patch = adoption(&controller_ref(deployment), set_uid);
+                    claimed.extend(self.patch_set(key, &set, &patch).await?);
+                }
+                Claim::Adopt => {}
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// The cache may not know yet that the Deployment is being deleted.
+    async fn is_alive(&self, deployment: &Deployment, key: &ObjectKey) -> Result<bool, Error> {
+        let api = self.deployments_of(key);
+        let fresh = api.get_metadata_opt(&key.name).await.map_err(Error::api("get the owner"))?;
+        Ok(fresh.is_some_and(|fresh| {
+            fresh.metadata.uid == deployment.metadata.uid
+                && fresh.metadata.deletion_timestamp.is_none()
+        }))
+    }
+
+    /// Patches a ReplicaSet's owners; answers it if it is still the one that was meant.
+    async fn patch_set(
+        &self,
+        key: &ObjectKey,
+        set: &ReplicaSet,
+        patch: &Patch<serde_json::Value>,
+    ) -> Result<Option<ReplicaSet>, Error> {
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        match self.sets_of(key).patch(name, &PatchParams::default(), patch).await {
+            Ok(patched) => Ok(Some(patched)),
+            Err(error) if error::is_not_found(&error) || error::is_invalid(&error) => Ok(None),
+            Err(error) => Err(Error::api("change the owners of a replica set")(error)),
+        }
+    }
+
+    /// Uids of the ReplicaSets that have pods that have not ended.
+    fn busy(&self, key: &ObjectKey) -> HashSet<String> {
+        let pods = self.pods.in_namespace(&key.namespace).into_iter();
+        let running = pods.filter(|pod| !is_terminal(pod));
+        running.filter_map(|pod| Some(controller_of(&pod.metadata)?.uid.clone())).collect()
+    }
+
+    async fn apply(
+        &self,
+        deployment: &Deployment,
+        key: &ObjectKey,
+        action: Action,
+    ) -> Result<(), Error> {
+        match action {
+            Action::Create(set) => self.create(deployment, key, *set).await,
+            Action::Update(set, scaled) => self.update(deployment, key, &set, scaled).await,
+            Action::Delete(set) => self.delete(key, &set).await,
+            Action::Annotate(revision) => {
+                let uid = &deployment.metadata.uid;
+                let meta = json!({ "uid": uid, "annotations": { REVISION: revision } });
+                let patch = Patch::Merge(json!({ "metadata": meta }));
+                let api = self.deployments_of(key);
+                let done = api.patch(&key.name, &PatchParams::default(), &patch).await;
+                done.map(drop).map_err(Error::api("note the revision"))
+            }
+            Action::Status(status) => self.write_status(deployment, key, *status).await,
+        }
+    }
+
+    async fn create(
+        &self,
+        deployment: &Deployment,
+        key: &ObjectKey,
+        set: ReplicaSet,
+    ) -> Result<(), Error> {
+        let name = set.metadata.name.clone().unwrap_or_default();
+        let error = match self.sets_of(key).create(&PostParams::default(), &set).await {
+            Ok(created) => {
+                if size(&created) > 0 {
+                    self.tell_scaled(deployment, &name, (0, size(&created)));
+                }
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if error::is_already_exists(&error) {
+            return self.settle_collision(deployment, key, &set).await;
+        }
+        if error::is_namespace_terminating(&error) {
+            return Ok(());
+        }
+        let mut draft = Draft::new(deployment, now());
+        let message = draft.note_failed(&name, &error::message(&error));
+        self.recorder.record(deployment, EventType::Warning, "FailedCreate", message);
+        self.write_status(deployment, key, draft.unchanged()).await?;
+        Err(Error::api("create replica set")(error))
+    }
+
+    /// The name is taken: by an earlier try of this step, which is fine, or by another template
+    /// with the same hash, which calls for another name.
+    async fn settle_collision(
+        &self,
+        deployment: &Deployment,
+        key: &ObjectKey,
+        set: &ReplicaSet,
+    ) -> Result<(), Error> {
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        let found = self.sets_of(key).get_opt(name).await;
+        let template = |set: &ReplicaSet| set.spec.as_ref().and_then(|spec| spec.template.clone());
+        let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
+        let ours = found.map_err(Error::api("get replica set"))?.is_some_and(|found| {
+            let same = template(&found).zip(template(set));
+            is_controlled_by(&found.metadata, uid)
+                && same.is_some_and(|(found, wanted)| same_template(&found, &wanted))
+        });
+        if !ours {
+            let mut status = deployment.status.clone().unwrap_or_default();
+            status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+            self.write_status(deployment, key, status).await?;
+        }
+        Err(Error::Unfinished("the name of the new replica set was taken"))
+    }
+
+    async fn update(
+        &self,
+        deployment: &Deployment,
+        key: &ObjectKey,
+        set: &ReplicaSet,
+        scaled: Option<(i32, i32)>,
+    ) -> Result<(), Error> {
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        let done = self.sets_of(key).replace(name, &PostParams::default(), set).await;
+        done.map_err(Error::api("update replica set"))?;
+        if let Some(scaled) = scaled {
+            self.tell_scaled(deployment, name, scaled);
+        }
+        Ok(())
+    }
+
+    fn tell_scaled(&self, deployment: &Deployment, set: &str, (from, to): (i32, i32)) {
+        let direction = if to > from { "up" } else { "down" };
+        let message = format!("Scaled {direction} replica set {set} from {from} to {to}");
+        self.recorder.record(deployment, EventType::Normal, "ScalingReplicaSet", message);
+    }
+
+    async fn delete(&self, key: &ObjectKey, set: &ReplicaSet) -> Result<(), Error> {
+        let meta = set.meta();
+        let same = Preconditions {
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+        };
+        let params = DeleteParams::background().preconditions(same);
+        let name = meta.name.as_deref().unwrap_or_default();
+        match self.sets_of(key).delete(name, &params).await {
+            Err(error) if error::is_not_found(&error) => Ok(()),
+            other => other.map(drop).map_err(Error::api("delete replica set")),
+        }
+    }
+
+    async fn write_status(
+        &self,
+        deployment: &Deployment,
+        key: &ObjectKey,
+        status: DeploymentStatus,
+    ) -> Result<(), Error> {
+        if deployment.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let mut next = Deployment { status: Some(status), ..deployment.clone() };
+        // The revision may have been noted a moment ago; the status alone is written here, by uid.
+        next.metadata.resource_version = None;
+        let params = PostParams::default();
+        match self.deployments_of(key).replace_status(&key.name, &params, &next).await {
+            Err(error) if error::is_not_found(&error) => Ok(()),
+            other => other.map(drop).map_err(Error::api("update status")),
+        }
+    }
+
+    fn deployments_of(&self, key: &ObjectKey) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+
+    fn sets_of(&self, key: &ObjectKey) -> Api<ReplicaSet> {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+}
+
+fn selector(deployment: &Deployment) -> Result<LabelSelector, Error> {
+    let selector = deployment.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
+    LabelSelector::of_structured(&selector).map_err(|error| Error::Object(error.to_string()))
+}

@@ -1,0 +1,231 @@
+//! Who owns whom, as the watches show it. Pure: changes go in, uids to look at come out.
+//!
+//! An owner that is referred to but has never been seen is in the graph by its uid alone: its
+//! dependents are known, so that they are found when it turns out not to exist.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use crate::inventory::Kind;
+use crate::key::ObjectKey;
+
+/// The finalizer of an object that goes after its dependents.
+pub const FOREGROUND: &str = "foregroundDeletion";
+/// The finalizer of an object that leaves its dependents behind.
+pub const ORPHAN: &str = "orphan";
+
+/// How an object is being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is not.
+    None,
+    /// It will go without the garbage collector's help.
+    Plain,
+    /// It waits for its dependents to go.
+    Foreground,
+    /// It waits for its dependents to be set free.
+    Orphan,
+}
+
+impl Deletion {
+    /// Reads it out of an object's metadata.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        let has = |finalizer: &str| meta.finalizers.iter().flatten().any(|one| one == finalizer);
+        match meta.deletion_timestamp {
+            None => Self::None,
+            Some(_) if has(FOREGROUND) => Self::Foreground,
+            Some(_) if has(ORPHAN) => Self::Orphan,
+            Some(_) => Self::Plain,
+        }
+    }
+}
+
+/// One object.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its kind.
+    pub kind: Arc<Kind>,
+    /// Its name.
+    pub key: ObjectKey,
+    /// Whom it refers to as owners.
+    pub owners: Vec<OwnerReference>,
+    /// How it is being deleted.
+    pub deletion: Deletion,
+}
+
+impl Node {
+    fn blocks(&self, owner: &str) -> bool {
+        let mut owners = self.owners.iter();
+        owners.any(|one| one.uid == owner && one.block_owner_deletion == Some(true))
+    }
+}
+
+/// All objects by uid, and their dependents.
+#[derive(Debug, Default)]
+pub struct Graph {
+    nodes: HashMap<String, Node>,
+    dependents: HashMap<String, BTreeSet<String>>,
+}
+
+impl Graph {
+    /// Takes in an object as it is now; answers which uids to look at.
+    pub fn set(&mut self, kind: &Arc<Kind>, meta: &ObjectMeta) -> Vec<String> {
+        let uid = meta.uid.clone().unwrap_or_default();
+        let node = Node {
+            kind: kind.clone(),
+            key: ObjectKey::new(
+                meta.namespace.clone().unwrap_or_default(),
+                meta.name.clone().unwrap_or_default(),
+            ),
+            owners: meta.owner_references.clone().unwrap_or_default(),
+            deletion: Deletion::of(meta),
+        };
+        let mut look = Vec::new();
+        let old = self.nodes.insert(uid.clone(), node.clone());
+        let old_owners = old.as_ref().map_or(&[][..], |old| &old.owners);
+        for gone in old_owners {
+            if !node.owners.iter().any(|owner| owner.uid == gone.uid) {
+                self.unlink(&gone.uid, &uid);
+            }
+            if !node.blocks(&gone.uid) && self.waits(&gone.uid) {
+                look.push(gone.uid.clone());
+            }
+        }
+        for owner in &node.owners {
+            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
+        }
+        let began = old.as_ref().is_none_or(|old| old.deletion != node.deletion);
+        match node.deletion {
+            Deletion::Foreground if began => {
+                look.push(uid.clone());
+                look.extend(self.dependents(&uid));
+            }
+            Deletion::Orphan if began => look.push(uid),
+            Deletion::None if node.owners != old_owners => look.push(uid),
+            _ => {}
+        }
+        look
+    }
+
+    /// Forgets an object that is gone; answers which uids to look at.
+    pub fn remove(&mut self, uid: &str) -> Vec<String> {
+        let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+        let mut look = self.dependents(uid);
+        for owner in &node.owners {
+            self.unlink(&owner.uid, uid);
+            if self.waits(&owner.uid) {
+                look.push(owner.uid.clone());
+            }
+        }
+        look
+    }
+
+    /// One object.
+    pub fn node(&self, uid: &str) -> Option<&Node> {
+        self.nodes.get(uid)
+    }
+
+    /// Those that refer to an object as their owner.
+    pub fn dependents(&self, uid: &str) -> Vec<String> {
+        self.dependents.get(uid).into_iter().flatten().cloned().collect()
+    }
+
+    /// Those among the dependents that an object in foreground deletion must wait for.
+    pub fn blocking(&self, uid: &str) -> Vec<String> {
+        let blocks =
+            |dependent: &String| self.nodes.get(dependent).is_some_and(|node| node.blocks(uid));
+        self.dependents(uid).into_iter().filter(blocks).collect()
+    }
+
+    fn waits(&self, uid: &str) -> bool {
+        self.nodes.get(uid).is_some_and(|node| node.deletion == Deletion::Foreground)
+    }
+
+    fn unlink(&mut self, owner: &str, dependent: &str) {
+        if let Some(dependents) = self.dependents.get_mut(owner) {
+            dependents.remove(dependent);
+            if dependents.is_empty() {
+                self.dependents.remove(owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::api::ApiResource;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn kind() -> Arc<Kind> {
+        let resource = ApiResource {
+            group: String::new(),
+            version: "v1".into(),
+            api_version: "v1".into(),
+            kind: "ConfigMap".into(),
+            plural: "configmaps".into(),
+        };
+        Arc::new(Kind { resource, namespaced: true })
+    }
+
+    fn meta(uid: &str, owners: &[(&str, bool)], deletion: &[&str]) -> ObjectMeta {
+        let owners: Vec<Value> = owners
+            .iter()
+            .map(|(uid, blocks)| {
+                json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": uid,
+                                         "uid": uid, "blockOwnerDeletion": blocks })
+            })
+            .collect();
+        let deleted = (!deletion.is_empty()).then_some("2026-01-01T00:00:00Z");
+        serde_json::from_value(json!({ "uid": uid, "name": uid, "ownerReferences": owners,
+            "deletionTimestamp": deleted, "finalizers": deletion }))
+        .expect("metadata")
+    }
+
+    #[test]
+    fn when_an_owner_goes_its_dependents_are_looked_at() {
+        let mut graph = Graph::default();
+        assert!(graph.set(&kind(), &meta("owner", &[], &[])).is_empty());
+        // New with an owner: that may not exist.
+        assert_eq!(graph.set(&kind(), &meta("a", &[("owner", false)], &[])), ["a"]);
+        assert_eq!(graph.set(&kind(), &meta("b", &[("owner", false)], &[])), ["b"]);
+        assert!(graph.set(&kind(), &meta("b", &[("owner", false)], &[])).is_empty(), "no news");
+        assert_eq!(graph.remove("owner"), ["a", "b"]);
+        assert!(graph.remove("a").is_empty());
+        assert_eq!(graph.dependents("owner"), ["b"]);
+    }
+
+    #[test]
+    fn an_owner_in_the_foreground_waits_for_those_that_block_it() {
+        let mut graph = Graph::default();
+        graph.set(&kind(), &meta("owner", &[], &[]));
+        graph.set(&kind(), &meta("a", &[("owner", true)], &[]));
+        graph.set(&kind(), &meta("b", &[("owner", false)], &[]));
+        let began = graph.set(&kind(), &meta("owner", &[], &[FOREGROUND]));
+        assert_eq!(began, ["owner", "a", "b"]);
+        assert_eq!(graph.blocking("owner"), ["a"]);
+        assert_eq!(graph.remove("a"), ["owner"]);
+        assert!(graph.blocking("owner").is_empty());
+    }
+
+    #[test]
+    fn a_dependent_that_lets_go_of_its_owner_no_longer_holds_it() {
+        let mut graph = Graph::default();
+        graph.set(&kind(), &meta("owner", &[], &[FOREGROUND]));
+        graph.set(&kind(), &meta("a", &[("owner", true)], &[]));
+        assert_eq!(graph.set(&kind(), &meta("a", &[("owner", false)], &[])), ["owner", "a"]);
+        assert_eq!(graph.set(&kind(), &meta("a", &[], &[])), ["owner", "a"]);
+        assert!(graph.dependents("owner").is_empty());
+    }
+
+    #[test]
+    fn an_orphaning_owner_is_looked_at_once() {
+        let mut graph = Graph::default();
+        assert_eq!(graph.set(&kind(), &meta("owner", &[], &[ORPHAN])), ["owner"]);
+        assert!(graph.set(&kind(), &meta("owner", &[], &[ORPHAN])).is_empty());
+        assert!(graph.set(&kind(), &meta("owner", &[], &["other"])).is_empty());
+    }
+}

@@ -1,0 +1,137 @@
+//! Deployments, ReplicaSets and ReplicationControllers against a real API server, driven by
+//! kubectl, with stand-ins for kubelets.
+
+mod cluster;
+
+use cluster::{Cluster, within};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use kube::api::{DeleteParams, ListParams};
+use kube::runtime::wait::{await_condition, conditions};
+use serde_json::json;
+
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: c, image: 'redis:1'}]}
+";
+
+async fn cluster() -> Cluster {
+    let cluster = Cluster::start().await.with_scheduler().with_kubelets();
+    cluster.node("node1", json!({})).await;
+    cluster
+}
+
+async fn images(cluster: &Cluster) -> Vec<String> {
+    let pods = cluster.namespaced::<Pod>().list(&ListParams::default()).await.unwrap();
+    let live = pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    live.map(|pod| pod.spec.unwrap().containers[0].image.clone().unwrap()).collect()
+}
+
+async fn rolled_out(cluster: &Cluster) {
+    let arguments = ["rollout", "status", "deployment/web", "--timeout=30s"];
+    let told = cluster.kubectl(&arguments, "").await;
+    assert!(told.contains("successfully rolled out"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_rolls_out_back_and_remembers() {
+    let cluster = cluster().await;
+    cluster.kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
+    rolled_out(&cluster).await;
+    assert_eq!(images(&cluster).await, ["redis:1"; 3]);
+
+    cluster.kubectl(&["set", "image", "deployment/web", "c=redis:2"], "").await;
+    rolled_out(&cluster).await;
+    assert_eq!(images(&cluster).await, ["redis:2"; 3]);
+    let history = cluster.kubectl(&["rollout", "history", "deployment/web"], "").await;
+    assert!(history.contains("1 ") && history.contains("2 "), "{history}");
+
+    cluster.kubectl(&["rollout", "undo", "deployment/web"], "").await;
+    rolled_out(&cluster).await;
+    assert_eq!(images(&cluster).await, ["redis:1"; 3]);
+    let sets = cluster.namespaced::<ReplicaSet>().list(&ListParams::default()).await.unwrap();
+    assert_eq!(sets.items.len(), 2, "the first one came back");
+
+    cluster.kubectl(&["scale", "deployment/web", "--replicas=5"], "").await;
+    rolled_out(&cluster).await;
+    assert_eq!(images(&cluster).await.len(), 5);
+    let table = cluster.kubectl(&["get", "deployment", "web", "--no-headers"], "").await;
+    assert!(table.contains("5/5     5            5"), "{table}");
+    cluster.stop().await;
+}
+
+/// A broken image: one pod too many that does not work, and all of the old ones still there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_image_takes_nothing_down() {
+    let cluster = cluster().await;
+    cluster.kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
+    rolled_out(&cluster).await;
+    cluster.kubectl(&["set", "image", "deployment/web", "c=broken"], "").await;
+    let stuck = |deployment: Option<&Deployment>| {
+        let status = deployment.and_then(|deployment| deployment.status.as_ref());
+        status.is_some_and(|status| {
+            status.updated_replicas == Some(1) && status.unavailable_replicas == Some(1)
+        })
+    };
+    let deployments = cluster.namespaced::<Deployment>();
+    within("one broken pod", await_condition(deployments, "web", stuck)).await;
+    let mut images = images(&cluster).await;
+    images.sort();
+    assert_eq!(images, ["broken", "redis:1", "redis:1", "redis:1"]);
+    cluster.stop().await;
+}
+
+/// Deleting a deployment takes its replica sets and pods with it, through the garbage collector.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_deployment_takes_its_pods_along() {
+    let cluster = cluster().await;
+    cluster.kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
+    rolled_out(&cluster).await;
+    let pods = cluster.namespaced::<Pod>();
+    let all = pods.list(&ListParams::default()).await.unwrap().items;
+    cluster.kubectl(&["delete", "deployment", "web", "--cascade=foreground"], "").await;
+    for pod in all {
+        let (name, uid) = (pod.metadata.name.unwrap(), pod.metadata.uid.unwrap());
+        let gone = conditions::is_deleted(&uid);
+        within(&name, await_condition(pods.clone(), &name, gone)).await;
+    }
+    let sets = cluster.namespaced::<ReplicaSet>().list(&ListParams::default()).await.unwrap();
+    assert!(sets.items.is_empty());
+    cluster.stop().await;
+}
+
+/// A pod that somebody deletes is replaced; one that fits and nobody owns is taken in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replication_controller_replaces_and_adopts() {
+    let cluster = cluster().await;
+    let pods = cluster.namespaced::<Pod>();
+    let stray = json!({ "metadata": { "name": "stray", "labels": { "app": "db" } },
+                        "spec": { "containers": [{ "name": "c", "image": "redis" }] } });
+    cluster.create(&pods, stray).await;
+    let controllers = cluster.namespaced::<ReplicationController>();
+    let controller = json!({ "metadata": { "name": "db" }, "spec": { "replicas": 3,
+        "selector": { "app": "db" }, "template": { "metadata": { "labels": { "app": "db" } },
+            "spec": { "containers": [{ "name": "c", "image": "redis" }] } } } });
+    cluster.create(&controllers, controller).await;
+    let complete = |controller: Option<&ReplicationController>| {
+        let status = controller.and_then(|controller| controller.status.as_ref());
+        status.is_some_and(|status| status.replicas == 3 && status.available_replicas == Some(3))
+    };
+    within("three", await_condition(controllers.clone(), "db", complete)).await;
+    let stray = pods.get("stray").await.unwrap();
+    assert_eq!(stray.metadata.owner_references.unwrap()[0].kind, "ReplicationController");
+    assert_eq!(pods.list(&ListParams::default()).await.unwrap().items.len(), 3);
+
+    let uid = stray.metadata.uid.unwrap();
+    pods.delete("stray", &DeleteParams::default()).await.unwrap();
+    within("gone", await_condition(pods.clone(), "stray", conditions::is_deleted(&uid))).await;
+    within("three again", await_condition(controllers, "db", complete)).await;
+    cluster.stop().await;
+}
