@@ -76,9 +76,6 @@ impl Authorizer {
                 resource.shard().observe(Arc::new(Follower { roles: roles.clone(), kind }));
             }
         }
-        if resources.find(rbac::GROUP, "v1", "clusterroles").is_none() {
-            roles.take_defaults();
-        }
         if let Some(pods) = resources.find("", "v1", "pods") {
             pods.shard().observe(Arc::new(PodFollower(graph.clone())));
         }

@@ -3,7 +3,8 @@
 use coffer_api::status::Failure;
 use http::StatusCode;
 use hyper::body::Incoming;
-use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::body::{self, MediaType};
 use crate::handlers::{Call, Handlers};
@@ -11,14 +12,24 @@ use crate::options::WriteOptions;
 use crate::respond::{self, Answer};
 use crate::{admission, decode};
 
+/// What a client asks. Go's clients send an empty status along, whose time is null and no time.
+#[derive(serde::Deserialize)]
+struct Asked {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: TokenRequestSpec,
+}
+
 impl Handlers {
     /// `serviceaccounts/NAME/token`.
     pub(crate) async fn token(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
         WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::read(incoming).await?;
-        let request: TokenRequest =
+        let asked: Asked =
             decode::value(&bytes, media, "TokenRequest", "authentication.k8s.io/v1")?;
+        let request = TokenRequest { metadata: asked.metadata, spec: asked.spec, status: None };
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         let named = request.metadata.name.as_deref().unwrap_or_default();
         if !named.is_empty() && named != name {

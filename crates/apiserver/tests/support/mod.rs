@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use coffer_apiserver::tokens::{ServiceAccountKeys, generate_signing_key};
+use coffer_apiserver::tokens::{ServiceAccountKeys, TokenKeys, generate_signing_key};
 use coffer_apiserver::{AccessConfig, Config, KeyPair, Server};
 use coffer_store::embedded::{Embedded, Options};
 use rcgen::{
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub struct TestServer {
     pub address: std::net::SocketAddr,
     pub ca_pem: String,
+    pub token_keys: TokenKeys,
     issuer: Issuer<'static, rcgen::KeyPair>,
     dir: TempDir,
     shutdown: CancellationToken,
@@ -36,6 +37,11 @@ impl TestServer {
 
     /// Starts on what a directory holds.
     pub async fn start_in(dir: TempDir) -> Self {
+        Self::start_with(dir, access()).await
+    }
+
+    /// Starts with an operator's decisions about access.
+    pub async fn start_with(dir: TempDir, access: AccessConfig) -> Self {
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.distinguished_name = named("test-ca", &[]);
@@ -52,15 +58,15 @@ impl TestServer {
             client_ca_pem: ca_pem.clone().into(),
             kubelet_client: None,
             store: Arc::new(store.clone()),
-            access: access(),
+            access,
         };
         let server = Server::build(config).await.unwrap();
-        let address = server.local_addr().unwrap();
+        let (address, token_keys) = (server.local_addr().unwrap(), server.token_keys());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let task = tokio::spawn(async move { server.run(stop).await.unwrap() });
         let (task, store) = (Some(task), Some(store));
-        Self { address, ca_pem, issuer, dir, shutdown, task, store }
+        Self { address, ca_pem, token_keys, issuer, dir, shutdown, task, store }
     }
 
     /// Stops, and answers the directory for a second start.
@@ -111,6 +117,16 @@ impl TestServer {
         kube::Client::try_from(config).unwrap()
     }
 
+    /// A `kube` client with a bearer token, or with nothing at all.
+    pub fn bearer(&self, token: Option<&str>) -> kube::Client {
+        let mut config = kube::Config::new(format!("https://{}", self.address).parse().unwrap());
+        let pem = rustls_pki_types::pem::PemObject::from_pem_slice(self.ca_pem.as_bytes());
+        let root: rustls_pki_types::CertificateDer<'static> = pem.unwrap();
+        config.root_cert = Some(vec![root.to_vec()]);
+        config.auth_info.token = token.map(|token| token.to_owned().into());
+        kube::Client::try_from(config).unwrap()
+    }
+
     /// A client that may do everything.
     pub async fn admin(&self) -> kube::Client {
         self.client("kubernetes-admin", &["system:masters"]).await
@@ -144,7 +160,7 @@ impl TestServer {
 }
 
 /// Defaults, with a key to sign tokens with.
-fn access() -> AccessConfig {
+pub fn access() -> AccessConfig {
     let signing_pem = generate_signing_key().unwrap();
     AccessConfig {
         service_account_keys: Some(ServiceAccountKeys { signing_pem, accepted_pem: Vec::new() }),

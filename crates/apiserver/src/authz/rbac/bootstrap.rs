@@ -103,19 +103,19 @@ fn mend_labels(found: &mut ObjectMeta, wanted: &ObjectMeta) -> bool {
 /// # Errors
 /// What the registry answers.
 pub(crate) async fn reconcile(handlers: &Handlers) -> Result<(), Failure> {
-    for role in policy::cluster_roles() {
-        ensure(handlers, role).await?;
-    }
-    for binding in policy::cluster_role_bindings() {
-        ensure(handlers, binding).await?;
-    }
-    for role in policy::roles() {
-        ensure(handlers, role).await?;
-    }
-    for binding in policy::role_bindings() {
-        ensure(handlers, binding).await?;
-    }
+    // All at once, so that the store commits them together.
+    tokio::try_join!(
+        ensure_all(handlers, policy::cluster_roles()),
+        ensure_all(handlers, policy::cluster_role_bindings()),
+        ensure_all(handlers, policy::roles()),
+        ensure_all(handlers, policy::role_bindings()),
+    )?;
     super::aggregate::reconcile(handlers).await
+}
+
+async fn ensure_all<T: Mended>(handlers: &Handlers, wanted: Vec<T>) -> Result<(), Failure> {
+    let all = wanted.into_iter().map(|wanted| ensure(handlers, wanted));
+    futures::future::try_join_all(all).await.map(drop)
 }
 
 async fn ensure<T: Mended>(handlers: &Handlers, wanted: T) -> Result<(), Failure> {

@@ -62,23 +62,6 @@ impl Roles {
         self.0.write().expect("no panic happens under this lock")
     }
 
-    /// Judges by the default policy alone: for as long as the kinds are not served.
-    pub(super) fn take_defaults(&self) {
-        let mut roles = policy::cluster_roles();
-        aggregate::fill_in(&mut roles);
-        let mut state = self.write();
-        for role in roles {
-            let name = role.metadata.name.unwrap_or_default();
-            state.roles.insert((String::new(), name), role.rules.unwrap_or_default().into());
-        }
-        let scope = state.bindings.entry(String::new()).or_default();
-        for binding in policy::cluster_role_bindings() {
-            let name = binding.metadata.name.unwrap_or_default();
-            let subjects = binding.subjects.unwrap_or_default();
-            scope.insert(name, Binding { role: binding.role_ref, subjects });
-        }
-    }
-
     /// Whether some rule that this caller has allows what is asked; else why it was hard to tell.
     pub(crate) fn authorize(
         &self,

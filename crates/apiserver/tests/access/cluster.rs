@@ -1,0 +1,171 @@
+//! Two namespaces, two nodes, and a caller of every sort.
+
+use http::{Method, Request};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use crate::support::TestServer;
+
+/// Somebody who asks, and how they are called in tables.
+pub struct Caller {
+    pub name: &'static str,
+    client: kube::Client,
+}
+
+/// What a request came to.
+#[derive(Debug)]
+pub struct Reply {
+    pub code: u16,
+    pub body: Value,
+}
+
+impl Reply {
+    pub fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or_default()
+    }
+}
+
+impl Caller {
+    pub fn new(name: &'static str, client: kube::Client) -> Self {
+        Self { name, client }
+    }
+
+    /// Asks, and reads the whole answer unless it is a watch's.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Reply {
+        self.ask_as(method, path, body, &[]).await
+    }
+
+    /// Asks with further headers.
+    pub async fn ask_as(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let content_type = match method {
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let mut request = Request::builder()
+            .method(method.parse::<Method>().unwrap())
+            .uri(path)
+            .header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let response = self.client.send(request.body(body.into()).unwrap()).await.unwrap();
+        let code = response.status().as_u16();
+        if path.contains("watch=true") && code == 200 {
+            return Reply { code, body: Value::Null };
+        }
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        Reply { code, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+    }
+
+    /// Creates what must be created.
+    pub async fn make(&self, path: &str, body: Value) -> Value {
+        let reply = self.ask("POST", path, Some(&body)).await;
+        assert!(matches!(reply.code, 200 | 201), "{path}: {} {}", reply.code, reply.message());
+        reply.body
+    }
+}
+
+/// A server with the test's world in it.
+pub struct Cluster {
+    pub server: TestServer,
+    pub admin: Caller,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        Self::on(TestServer::start().await).await
+    }
+
+    pub async fn on(server: TestServer) -> Self {
+        let admin = Caller::new("admin", server.admin().await);
+        for namespace in ["a", "b"] {
+            let meta = json!({ "metadata": { "name": namespace } });
+            admin.make("/api/v1/namespaces", meta).await;
+            let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+            for name in ["default", "app"] {
+                let account = json!({ "metadata": { "name": name } });
+                let reply = admin.ask("POST", &accounts, Some(&account)).await;
+                assert!(matches!(reply.code, 201 | 409), "{}", reply.message());
+            }
+            for secret in ["db", "other"] {
+                admin
+                    .make(&format!("/api/v1/namespaces/{namespace}/secrets"), self::secret(secret))
+                    .await;
+            }
+            let node = format!("node-{namespace}");
+            admin.make("/api/v1/nodes", json!({ "metadata": { "name": node } })).await;
+            let pods = format!("/api/v1/namespaces/{namespace}/pods");
+            admin.make(&pods, pod(&format!("p{namespace}"), "db")).await;
+            bind(&admin, namespace, &format!("p{namespace}"), &node).await;
+        }
+        let give = |name: &str, role: &str, subject: Value| {
+            json!({
+                "metadata": { "name": name },
+                "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": role },
+                "subjects": [subject],
+            })
+        };
+        let bindings = format!("/apis/{RBAC}/v1/namespaces/a/rolebindings");
+        let alice = json!({ "kind": "User", "name": "alice", "apiGroup": RBAC });
+        admin.make(&bindings, give("alice", "view", alice)).await;
+        let app = json!({ "kind": "ServiceAccount", "name": "app", "namespace": "a" });
+        admin.make(&bindings, give("app", "edit", app)).await;
+        Self { server, admin }
+    }
+
+    /// A user with a certificate.
+    pub async fn user(&self, name: &'static str, user: &str, groups: &[&str]) -> Caller {
+        Caller::new(name, self.server.client(user, groups).await)
+    }
+
+    pub async fn node(&self, name: &'static str) -> Caller {
+        self.user(name, &format!("system:node:{name}"), &["system:nodes"]).await
+    }
+
+    /// An account, by a token made for it.
+    pub async fn account(&self, name: &'static str, namespace: &str, account: &str) -> Caller {
+        let token = self.token(namespace, account, json!({})).await;
+        Caller::new(name, self.server.bearer(Some(&token)))
+    }
+
+    /// A token of an account.
+    pub async fn token(&self, namespace: &str, account: &str, spec: Value) -> String {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+        let made = self.admin.make(&path, json!({ "spec": spec })).await;
+        made["status"]["token"].as_str().unwrap().to_owned()
+    }
+
+    pub fn anonymous(&self) -> Caller {
+        Caller::new("anonymous", self.server.bearer(None))
+    }
+}
+
+pub const RBAC: &str = "rbac.authorization.k8s.io";
+
+pub fn secret(name: &str) -> Value {
+    json!({ "metadata": { "name": name }, "stringData": { "password": "hunter2" } })
+}
+
+pub fn pod(name: &str, secret: &str) -> Value {
+    json!({
+        "metadata": { "name": name },
+        "spec": {
+            "serviceAccountName": "app",
+            "containers": [{ "name": "c", "image": "i" }],
+            "volumes": [{ "name": "v", "secret": { "secretName": secret } }],
+        },
+    })
+}
+
+pub async fn bind(admin: &Caller, namespace: &str, pod: &str, node: &str) {
+    let target = json!({ "apiVersion": "v1", "kind": "Node", "name": node });
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/binding");
+    admin.make(&path, json!({ "metadata": { "name": pod }, "target": target })).await;
+}

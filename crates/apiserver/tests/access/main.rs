@@ -1,0 +1,11 @@
+//! Who may do what, through the door: real HTTPS, real certificates and tokens.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cluster;
+mod escalation;
+mod matrix;
+mod reviews;
+mod stolen_node;
+mod tokens;

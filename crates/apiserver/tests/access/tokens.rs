@@ -1,0 +1,245 @@
+//! Tokens through the door: what they are good for, and what ends them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine as _;
+use coffer_apiserver::tokens::{ServiceAccountKeys, generate_signing_key};
+use coffer_apiserver::{AccessConfig, TokenFile};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cluster::{Caller, Cluster, pod};
+use crate::support::{self, TestServer};
+
+const WHOAMI: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+
+async fn whoami(cluster: &Cluster, token: &str) -> (u16, Value) {
+    let caller = Caller::new("token", cluster.server.bearer(Some(token)));
+    let reply = caller.ask("POST", WHOAMI, Some(&json!({}))).await;
+    (reply.code, reply.body["status"]["userInfo"].clone())
+}
+
+fn claims(token: &str) -> Value {
+    let part = token.split('.').nth(1).unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_token_is_its_account_until_what_it_is_bound_to_is_gone() {
+    let cluster = Cluster::start().await;
+    let bound = |kind: &str, name: &str| json!({ "boundObjectRef": { "apiVersion": "v1", "kind": kind, "name": name } });
+    let to_pod = cluster.token("a", "app", bound("Pod", "pa")).await;
+    let to_secret = cluster.token("a", "app", bound("Secret", "other")).await;
+    let to_node = cluster.token("a", "app", bound("Node", "node-b")).await;
+    let to_account = cluster.token("a", "app", json!({})).await;
+
+    let (code, user) = whoami(&cluster, &to_pod).await;
+    assert_eq!(code, 201);
+    assert_eq!(user["username"], "system:serviceaccount:a:app");
+    assert_eq!(
+        user["groups"],
+        json!(["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"])
+    );
+    assert_eq!(user["extra"]["authentication.kubernetes.io/pod-name"], json!(["pa"]));
+    assert_eq!(user["extra"]["authentication.kubernetes.io/node-name"], json!(["node-a"]));
+    assert_eq!(claims(&to_pod)["kubernetes.io"]["pod"]["name"], "pa");
+
+    for (token, gone) in [
+        (&to_pod, "/api/v1/namespaces/a/pods/pa?gracePeriodSeconds=0"),
+        (&to_secret, "/api/v1/namespaces/a/secrets/other"),
+        (&to_node, "/api/v1/nodes/node-b"),
+        (&to_account, "/api/v1/namespaces/a/serviceaccounts/app"),
+    ] {
+        assert_eq!(whoami(&cluster, token).await.0, 201, "{gone}");
+        assert_eq!(cluster.admin.ask("DELETE", gone, None).await.code, 200);
+        cluster.admin.ask("GET", "/api/v1/namespaces", None).await;
+        assert_eq!(whoami(&cluster, token).await.0, 401, "{gone}");
+    }
+    // An account of the same name is not the same account.
+    let again = json!({ "metadata": { "name": "app" } });
+    cluster.admin.make("/api/v1/namespaces/a/serviceaccounts", again).await;
+    assert_eq!(whoami(&cluster, &to_account).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_token_cannot_be_asked_for_is_refused() {
+    let cluster = Cluster::start().await;
+    let bound = |kind: &str, name: &str, uid: &str| json!({ "boundObjectRef": { "apiVersion": "v1", "kind": kind, "name": name, "uid": uid } });
+    cluster
+        .admin
+        .make("/api/v1/namespaces/b/pods", {
+            let mut other = pod("default-pod", "db");
+            other["spec"]["serviceAccountName"] = "default".into();
+            other
+        })
+        .await;
+    for (namespace, account, spec, code, message) in [
+        ("a", "nobody", json!({}), 404, "serviceaccounts \"nobody\" not found"),
+        (
+            "a",
+            "app",
+            json!({ "expirationSeconds": 60 }),
+            422,
+            "TokenRequest.authentication.k8s.io \"app\" is invalid: spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes",
+        ),
+        ("a", "app", bound("Pod", "nope", ""), 404, "pods \"nope\" not found"),
+        (
+            "a",
+            "app",
+            bound("Pod", "pa", "u"),
+            409,
+            "does not match the UID in record. The object might have been deleted and then recreated",
+        ),
+        (
+            "b",
+            "app",
+            bound("Pod", "default-pod", ""),
+            400,
+            "cannot bind token for serviceaccount \"app\" to pod running with different serviceaccount name.",
+        ),
+        (
+            "a",
+            "app",
+            bound("ConfigMap", "c", ""),
+            400,
+            "cannot bind token to object of type /v1, Kind=ConfigMap",
+        ),
+    ] {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+        let reply = cluster.admin.ask("POST", &path, Some(&json!({ "spec": spec }))).await;
+        assert_eq!(reply.code, code, "{}", reply.message());
+        assert!(reply.message().contains(message), "{}", reply.message());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_another_audience_does_not_open_this_door() {
+    let cluster = Cluster::start().await;
+    let token = cluster.token("a", "app", json!({ "audiences": ["vault"] })).await;
+    assert_eq!(whoami(&cluster, &token).await.0, 401);
+    let review = |audience: &str| json!({ "spec": { "token": token, "audiences": [audience] } });
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let for_vault = cluster.admin.make(path, review("vault")).await;
+    assert_eq!(for_vault["status"]["authenticated"], true);
+    assert_eq!(for_vault["status"]["audiences"], json!(["vault"]));
+    assert_eq!(for_vault["status"]["user"]["username"], "system:serviceaccount:a:app");
+    assert_eq!(for_vault["spec"]["token"], Value::Null);
+    let for_bank = cluster.admin.make(path, review("bank")).await;
+    assert_ne!(for_bank["status"]["authenticated"], true);
+    assert_eq!(for_bank["status"]["error"], "invalid bearer token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_token_and_a_bootstrap_token_name_their_owners() {
+    let token_file = TokenFile::parse("0perator-token,olga,7,\"ops,dev\"").unwrap();
+    let access = AccessConfig { token_file, ..support::access() };
+    let server = TestServer::start_with(TempDir::new().unwrap(), access).await;
+    let cluster = Cluster::on(server).await;
+    let (code, user) = whoami(&cluster, "0perator-token").await;
+    assert_eq!((code, &user["username"], &user["uid"]), (201, &json!("olga"), &json!("7")));
+    assert_eq!(user["groups"], json!(["ops", "dev", "system:authenticated"]));
+
+    let token = "abcdef.0123456789abcdef";
+    assert_eq!(whoami(&cluster, token).await.0, 401);
+    let secret = json!({
+        "metadata": { "name": "bootstrap-token-abcdef" },
+        "type": "bootstrap.kubernetes.io/token",
+        "stringData": {
+            "token-id": "abcdef", "token-secret": "0123456789abcdef",
+            "usage-bootstrap-authentication": "true",
+            "auth-extra-groups": "system:bootstrappers:edge",
+        },
+    });
+    cluster.admin.make("/api/v1/namespaces/kube-system/secrets", secret).await;
+    let (code, user) = whoami(&cluster, token).await;
+    assert_eq!((code, &user["username"]), (201, &json!("system:bootstrap:abcdef")));
+    assert_eq!(whoami(&cluster, "abcdef.0123456789abcdee").await.0, 401);
+    let path = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef";
+    cluster.admin.ask("DELETE", path, None).await;
+    cluster.admin.ask("GET", "/api/v1/namespaces", None).await;
+    assert_eq!(whoami(&cluster, token).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_names_nobody_is_refused_and_not_taken_for_anonymous() {
+    let cluster = Cluster::start().await;
+    for junk in ["junk", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", ""] {
+        let caller = Caller::new("junk", cluster.server.bearer(None));
+        let header = format!("Bearer {junk}");
+        let headers = [("authorization", header.as_str())];
+        let reply = caller.ask_as("GET", "/healthz", None, &headers).await;
+        let wanted = if junk.is_empty() { 200 } else { 401 };
+        assert_eq!(reply.code, wanted, "{junk}");
+    }
+    let access = AccessConfig { refuse_anonymous: true, ..support::access() };
+    let strict = TestServer::start_with(TempDir::new().unwrap(), access).await;
+    let nobody = Caller::new("anonymous", strict.bearer(None));
+    assert_eq!(nobody.ask("GET", "/healthz", None).await.code, 401);
+}
+
+/// Keys are exchanged while clients work: first the new one is accepted, then it signs, then the
+/// old one goes. No client with a valid token is refused at any moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_rotated_while_fifty_clients_work() {
+    let first = generate_signing_key().unwrap();
+    let keys = |signing: &zeroize::Zeroizing<Vec<u8>>,
+                accepted: &[&zeroize::Zeroizing<Vec<u8>>]| {
+        let accepted_pem = accepted.iter().map(|pem| (*pem).clone()).collect();
+        ServiceAccountKeys { signing_pem: signing.clone(), accepted_pem }
+    };
+    let access =
+        AccessConfig { service_account_keys: Some(keys(&first, &[])), ..support::access() };
+    let server = TestServer::start_with(TempDir::new().unwrap(), access).await;
+    let cluster = Arc::new(Cluster::on(server).await);
+    let old_token = cluster.token("a", "app", json!({})).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..50)
+        .map(|_| {
+            let caller = Caller::new("token", cluster.server.bearer(Some(&old_token)));
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let mut answered = 0_u32;
+                while !stop.load(Ordering::Relaxed) {
+                    let reply = caller.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await;
+                    assert_eq!(reply.code, 200, "{}", reply.message());
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    for _ in 0..10 {
+        let next = generate_signing_key().unwrap();
+        cluster.server.token_keys.replace(&keys(&first, &[&next])).unwrap();
+        cluster.server.token_keys.replace(&keys(&next, &[&first])).unwrap();
+        let token = cluster.token("a", "app", json!({})).await;
+        assert_eq!(whoami(&cluster, &token).await.0, 201);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.await.unwrap() > 0);
+    }
+    let last = generate_signing_key().unwrap();
+    cluster.server.token_keys.replace(&keys(&last, &[])).unwrap();
+    assert_eq!(whoami(&cluster, &old_token).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_find_the_keys_by_openid_discovery() {
+    let cluster = Cluster::start().await;
+    let app = cluster.account("app", "a", "app").await;
+    let found = app.ask("GET", "/.well-known/openid-configuration", None).await;
+    assert_eq!(found.code, 200);
+    assert_eq!(found.body["issuer"], "https://kubernetes.default.svc.cluster.local");
+    assert_eq!(found.body["id_token_signing_alg_values_supported"], json!(["ES256"]));
+    let keys = app.ask("GET", "/openid/v1/jwks", None).await.body;
+    let token = cluster.token("a", "app", json!({})).await;
+    let header = token.split('.').next().unwrap();
+    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    assert_eq!(keys["keys"][0]["kid"], header["kid"]);
+    assert_eq!(keys["keys"][0]["crv"], "P-256");
+    assert_eq!(keys["keys"][0].get("d"), None);
+}
