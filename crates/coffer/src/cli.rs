@@ -29,6 +29,8 @@ pub(crate) enum Verb {
     ControllerManager(ClientOptions),
     /// Run a node's agent alone.
     Kubelet(KubeletOptions),
+    /// Send manifests to the API server by server-side apply.
+    Apply(crate::apply::ApplyOptions),
 }
 
 #[derive(Debug, Args)]
