@@ -178,7 +178,8 @@ pub enum StoreError {
 /// *Durability*: a write is answered after it has been fsynced, never before. *Order*: revisions
 /// are dense and start at 1; a watcher sees every write of its prefix once, in revision order;
 /// before a write is answered its event is queued for every watcher. *Atomicity*: a write that was
-/// not answered is either wholly there or wholly absent after a crash.
+/// not answered is either wholly there or wholly absent after a crash. A caller that stops waiting
+/// for its answer does not undo its write.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The newest state of one key.
@@ -201,8 +202,10 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a key that is still at `expected`; answers the revision of the removal.
     async fn delete(&self, key: &str, expected: Revision) -> Result<Revision, StoreError>;
 
-    /// Every write under `prefix` with a revision greater than `after`, and those to come. The
-    /// stream ends after an error; a dropped stream costs nothing further.
+    /// Every write under `prefix` with a revision greater than `after`, and those to come. An
+    /// `after` whose following writes are no longer all there is [`StoreError::Compacted`], one that
+    /// has not been reached is [`StoreError::Future`]. The stream ends after an error; a dropped
+    /// stream costs nothing further.
     async fn watch(
         &self,
         prefix: &str,
@@ -212,6 +215,7 @@ pub trait Store: Send + Sync + 'static {
     /// The revision of the newest write that has been answered or is visible to reads.
     async fn revision(&self) -> Result<Revision, StoreError>;
 
-    /// Forgets history before `before`: its states can no longer be listed nor watched from.
+    /// Forgets history before `before`: its states can no longer be listed nor watched from. The
+    /// state at `before` itself can. Engines also compact by themselves.
     async fn compact(&self, before: Revision) -> Result<(), StoreError>;
 }

@@ -1,6 +1,8 @@
 //! Processes that are killed, disks that fill up, writes that are torn: what was acknowledged is
 //! there afterwards, and what was not is there whole or not at all.
 
+#![allow(clippy::print_stdout, reason = "children talk to the test through it")]
+
 mod support;
 
 use std::collections::{BTreeMap, HashMap};

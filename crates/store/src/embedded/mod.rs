@@ -76,7 +76,7 @@ impl Default for Options {
             watch_queue_max: 4096,
             readers_max: 4,
             cache_kib: 2048,
-            checkpoint_pages: 2000,
+            checkpoint_pages: 4000,
         }
     }
 }

@@ -20,6 +20,7 @@ enum Fault {
     Before,
     /// All is written, and the answer is lost.
     After,
+    Panic,
 }
 
 /// A real log that fails at one commit and tells the size of each batch.
@@ -47,6 +48,7 @@ impl Sink for Faulty {
                 self.log.commit(batch)?;
                 Err(error(rusqlite::ffi::SQLITE_IOERR_FSYNC))
             }
+            Some((_, Fault::Panic)) => panic!("as the test wants it"),
             None => self.log.commit(batch),
         }
     }
@@ -60,6 +62,16 @@ struct Bench {
     store: Embedded,
     sizes: mpsc::UnboundedReceiver<usize>,
     turns: std::sync::mpsc::Sender<()>,
+}
+
+impl Bench {
+    /// Waits until so many writes have taken their place in the queue and are not yet answered.
+    async fn queued(&self, count: usize) {
+        let free = Options::default().write_queue_max - count;
+        while self.store.inner.places.available_permits() > free {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 fn bench(dir: &Path, fault: Option<(usize, Fault)>) -> Bench {
@@ -88,10 +100,7 @@ async fn writes_that_arrive_during_a_commit_share_the_next_one() {
     let first = create(0);
     assert_eq!(bench.sizes.recv().await, Some(1), "the first is being committed");
     let rest: Vec<_> = (1..=100).map(create).collect();
-    // Each took its place and told the writer; the places say when all have.
-    while bench.store.inner.places.available_permits() > Options::default().write_queue_max - 101 {
-        tokio::task::yield_now().await;
-    }
+    bench.queued(101).await;
     bench.turns.send(()).expect("writer");
     assert_eq!(bench.sizes.recv().await, Some(100));
     assert_eq!(first.await.expect("task").expect("create"), 1);
@@ -129,15 +138,20 @@ async fn a_batch_that_fails_fails_whole() {
         let store = bench.store.clone();
         let first = tokio::spawn(async move { store.create("/first", value("1")).await });
         assert_eq!(bench.sizes.recv().await, Some(1));
-        let racing =
-            futures::future::join_all((0..3).map(|_| bench.store.create("/same", value("2"))));
-        let racing = async {
-            bench.turns.send(()).expect("writer");
-            bench.turns.send(()).expect("writer");
-            racing.await
-        };
+        let racing: Vec<_> = (0..3)
+            .map(|_| {
+                let store = bench.store.clone();
+                tokio::spawn(async move { store.create("/same", value("2")).await })
+            })
+            .collect();
+        bench.queued(4).await;
         let mut watch = bench.store.watch("/", 0).await.expect("watch");
-        let answers = racing.await;
+        bench.turns.send(()).expect("writer");
+        bench.turns.send(()).expect("writer");
+        let mut answers = Vec::new();
+        for write in racing {
+            answers.push(write.await.expect("task"));
+        }
         first.await.expect("task").expect("create");
         assert!(
             answers.iter().all(|answer| matches!(answer, Err(StoreError::Io(_)))),
@@ -189,6 +203,21 @@ async fn shutdown_answers_what_is_queued_and_refuses_what_comes_later() {
     let store = Embedded::open(dir.path(), Options::default()).expect("given back");
     assert!(store.get("/queued").await.expect("get").is_some());
     store.shutdown().await;
+}
+
+/// A broken invariant ends the writer; nobody may go on waiting for it.
+#[tokio::test]
+async fn a_writer_that_panics_ends_every_write_and_every_watch() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let bench = bench(dir.path(), Some((1, Fault::Panic)));
+    let mut watch = bench.store.watch("/", 0).await.expect("watch");
+    bench.turns.send(()).expect("writer");
+    let write = bench.store.create("/k", value("v")).await;
+    assert!(matches!(write, Err(StoreError::Closed(_))), "{write:?}");
+    assert!(matches!(watch.next().await, Some(Err(StoreError::Closed(_)))));
+    let later = bench.store.create("/k", value("v")).await;
+    assert!(matches!(later, Err(StoreError::Closed(_))), "{later:?}");
+    bench.store.shutdown().await;
 }
 
 /// Everything is written by many at once and watched by many at once; each watcher must see what

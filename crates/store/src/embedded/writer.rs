@@ -18,7 +18,7 @@ use super::log::{Batch, Entry, LogError, Op, Sink};
 use crate::{Change, Event, Revision, StoreError, Value};
 
 /// Superseded rows removed by one commit: few enough that a write behind it barely waits.
-const SWEEP_MAX: usize = 512;
+const SWEEP_MAX: usize = 256;
 
 /// What is asked of one key.
 #[derive(Debug)]
@@ -88,7 +88,6 @@ impl<S: Sink> Writer<S> {
                 let _ = self.compact(before);
             }
         }
-        self.hub.close("the store is shut down");
     }
 
     /// Serves the job and what has queued behind it; false after a stop.
@@ -216,6 +215,14 @@ impl<S: Sink> Writer<S> {
         self.failed.is_none()
             && !self.disk_full
             && !self.index.read().expect(UNPOISONED).superseded(1).is_empty()
+    }
+}
+
+impl<S> Drop for Writer<S> {
+    /// Also when the thread panics: a watcher must not wait for a writer that is gone.
+    fn drop(&mut self) {
+        let panicked = std::thread::panicking();
+        self.hub.close(if panicked { "the writer failed" } else { "the store is shut down" });
     }
 }
 
