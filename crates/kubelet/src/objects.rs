@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use coffer_api::secret::Secret;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::Body;
@@ -119,6 +119,15 @@ impl Version {
             resource_version: meta.resource_version.clone().unwrap_or_default(),
         }
     }
+}
+
+/// What a watch knows of its object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Nothing yet.
+    Unknown,
+    Absent,
+    Present(Version),
 }
 
 /// A type that can be fetched here.
@@ -279,7 +288,7 @@ impl Objects {
         watches.retain(|_, watch| watch.strong_count() > 0);
         let known = watches.get(key).and_then(Weak::upgrade);
         let shared = known.unwrap_or_else(|| {
-            let (sender, versions) = watch::channel(None);
+            let (sender, versions) = watch::channel(Seen::Unknown);
             let follow = follow(self.client.clone(), key.clone(), sender);
             let task = AbortOnDropHandle::new(tokio::spawn(follow));
             let shared = Arc::new(ObjectWatch { versions, _task: task });
@@ -299,20 +308,23 @@ pub(crate) struct ServiceAccountRef<'a> {
 }
 
 struct ObjectWatch {
-    versions: watch::Receiver<Option<Version>>,
+    versions: watch::Receiver<Seen>,
     _task: AbortOnDropHandle<()>,
 }
 
 /// A share in the watch of one object.
 pub(crate) struct Subscription {
-    versions: watch::Receiver<Option<Version>>,
+    versions: watch::Receiver<Seen>,
     _watch: Arc<ObjectWatch>,
 }
 
 impl Subscription {
     /// Waits until the object exists in a version other than `known`.
     pub(crate) async fn changed_from(&mut self, known: Option<&Version>) {
-        let differs = |seen: &Option<Version>| seen.is_some() && seen.as_ref() != known;
+        let differs = |seen: &Seen| match seen {
+            Seen::Present(version) => Some(version) != known,
+            Seen::Unknown | Seen::Absent => false,
+        };
         if self.versions.wait_for(differs).await.is_err() {
             // The watching task is gone, which happens only at shutdown.
             std::future::pending::<()>().await;
@@ -320,8 +332,22 @@ impl Subscription {
     }
 }
 
+impl Subscription {
+    /// What is known now.
+    pub(crate) fn seen(&self) -> Seen {
+        self.versions.borrow().clone()
+    }
+
+    /// Waits until something else is known.
+    pub(crate) async fn changed(&mut self) {
+        if self.versions.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Keeps one watch open and publishes the version of what it sees.
-async fn follow(client: kube::Client, key: ObjectKey, versions: watch::Sender<Option<Version>>) {
+async fn follow(client: kube::Client, key: ObjectKey, versions: watch::Sender<Seen>) {
     let mut backoff = Backoff::new(backoff::API);
     loop {
         match watch_once(&client, &key, &versions).await {
@@ -335,17 +361,16 @@ async fn follow(client: kube::Client, key: ObjectKey, versions: watch::Sender<Op
 async fn watch_once(
     client: &kube::Client,
     key: &ObjectKey,
-    versions: &watch::Sender<Option<Version>>,
+    versions: &watch::Sender<Seen>,
 ) -> Result<(), String> {
-    const METADATA_ONLY: &str =
-        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
-    let request = Request::get(key.watch_path())
-        .header(header::ACCEPT, METADATA_ONLY)
-        .body(Body::empty())
-        .map_err(|error| error.to_string())?;
-    let response = client.send(request).await.map_err(|error| root_cause(&error))?;
+    let response = metadata(client, &key.watch_path()).await?;
     if !response.status().is_success() {
         return Err(response.status().to_string());
+    }
+    // A watch begins with what exists and says nothing of what does not. Asked after it began, so
+    // that an object which is made now comes by the watch.
+    if metadata(client, &key.path()).await?.status() == StatusCode::NOT_FOUND {
+        versions.send_replace(Seen::Absent);
     }
     let mut body = response.into_body();
     let mut line = Zeroizing::new(Vec::new());
@@ -366,7 +391,18 @@ async fn watch_once(
     Ok(())
 }
 
-fn publish(line: &[u8], versions: &watch::Sender<Option<Version>>) -> Result<(), String> {
+/// Asks for an object's metadata, or a watch of it.
+async fn metadata(client: &kube::Client, path: &str) -> Result<Response<Body>, String> {
+    const METADATA_ONLY: &str =
+        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+    let request = Request::get(path)
+        .header(header::ACCEPT, METADATA_ONLY)
+        .body(Body::empty())
+        .map_err(|error| error.to_string())?;
+    client.send(request).await.map_err(|error| root_cause(&error))
+}
+
+fn publish(line: &[u8], versions: &watch::Sender<Seen>) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Line {
         r#type: String,
@@ -389,10 +425,15 @@ fn publish(line: &[u8], versions: &watch::Sender<Option<Version>>) -> Result<(),
     let Metadata { uid, resource_version } = line.object.metadata;
     match line.r#type.as_str() {
         "ADDED" | "MODIFIED" => {
-            versions.send_replace(Some(Version { uid, resource_version }));
+            let version = Version { uid, resource_version };
+            versions.send_if_modified(|seen| {
+                let differs = !matches!(seen, Seen::Present(known) if *known == version);
+                *seen = Seen::Present(version);
+                differs
+            });
         }
         "DELETED" => {
-            versions.send_replace(None);
+            versions.send_replace(Seen::Absent);
         }
         "ERROR" => return Err(format!("the API server ended it with {:?}", line.object.code)),
         _ => {}
@@ -490,16 +531,16 @@ mod tests {
 
     #[test]
     fn watch_events_publish_versions_and_nothing_else() {
-        let (sender, versions) = watch::channel(None);
+        let (sender, versions) = watch::channel(Seen::Unknown);
         let added = br#"{"type":"ADDED","object":{"metadata":{"uid":"u","resourceVersion":"7"}}}"#;
         publish(added, &sender).expect("an event");
         let seven = Version { uid: "u".to_owned(), resource_version: "7".to_owned() };
-        assert_eq!(*versions.borrow(), Some(seven));
+        assert_eq!(*versions.borrow(), Seen::Present(seven.clone()));
         publish(br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#, &sender)
             .expect("an event");
-        assert!(versions.borrow().is_some());
+        assert_eq!(*versions.borrow(), Seen::Present(seven));
         publish(br#"{"type":"DELETED","object":{"metadata":{}}}"#, &sender).expect("an event");
-        assert_eq!(*versions.borrow(), None);
+        assert_eq!(*versions.borrow(), Seen::Absent);
         let error = br#"{"type":"ERROR","object":{"kind":"Status","code":410}}"#;
         assert!(publish(error, &sender).is_err());
         assert!(publish(b"{", &sender).is_err());

@@ -32,6 +32,7 @@ const SECRET_ROOM_BYTES: u64 = 4 * 1024 * 1024;
 /// Room for the versions of secrets whose keys are not kept.
 const BASE_ROOM_BYTES: u64 = 1024 * 1024;
 const VERSION_FILE: &str = "..version";
+const VERSION_FILE_NEXT: &str = "..version_next";
 
 /// Which keys of a secret are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +134,17 @@ impl Snapshot {
         record(&self.directory, name, secret, keep)
     }
 
+    /// Records that volumes hold another version by now, for pods that follow their secrets.
+    pub(crate) fn supersede(&self, name: &str, secret: Option<&Secret>) -> io::Result<()> {
+        if !is_path_component(name) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a secret's name"));
+        }
+        let next = self.directory.join(name).join(VERSION_FILE_NEXT);
+        let _ = fs::remove_file(&next);
+        write_key(&next, version_text(secret).as_bytes())?;
+        fs::rename(&next, self.directory.join(name).join(VERSION_FILE))
+    }
+
     /// What is recorded about a secret, with its kept keys.
     pub(crate) fn secret(&self, name: &str) -> io::Result<Option<Record>> {
         if !is_path_component(name) {
@@ -144,7 +156,7 @@ impl Snapshot {
         let mut keys = BTreeMap::new();
         for entry in fs::read_dir(&directory)? {
             let key = entry?.file_name().to_string_lossy().into_owned();
-            if key != VERSION_FILE {
+            if key != VERSION_FILE && key != VERSION_FILE_NEXT {
                 keys.insert(key.clone(), read_key(&directory.join(key))?);
             }
         }
@@ -158,7 +170,8 @@ impl Snapshot {
         let names = self.versions().unwrap_or_default();
         for name in names.keys() {
             let Ok(Some(Record::Present { keys, .. })) = self.secret(name) else { continue };
-            for value in keys.values().filter_map(|bytes| std::str::from_utf8(bytes.expose()).ok()) {
+            for value in keys.values().filter_map(|bytes| std::str::from_utf8(bytes.expose()).ok())
+            {
                 redacted = redact(&redacted, value);
             }
         }
@@ -203,16 +216,15 @@ fn record(root: &Path, name: &str, secret: Option<&Secret>, keep: &Keep) -> io::
         _ => {}
     }
     fs::DirBuilder::new().mode(0o700).create(&draft)?;
-    let version = secret.map(|secret| Version::of(&secret.metadata));
-    let text = version.map(|version| format!("{} {}", version.uid, version.resource_version));
-    write_key(&draft.join(VERSION_FILE), text.unwrap_or_default().as_bytes())?;
+    write_key(&draft.join(VERSION_FILE), version_text(secret).as_bytes())?;
     for (key, bytes) in secret.into_iter().flat_map(|secret| &secret.data) {
+        // A key cannot be named as our own files are: keys do not begin with two dots.
         let kept = match keep {
             Keep::Version => false,
             Keep::Keys(keys) => keys.contains(key),
             Keep::All => true,
         };
-        if kept && is_path_component(key) && key != VERSION_FILE {
+        if kept && is_path_component(key) && !key.starts_with("..") {
             write_key(&draft.join(key), bytes.expose())?;
         }
     }
@@ -223,6 +235,13 @@ fn record(root: &Path, name: &str, secret: Option<&Secret>, keep: &Keep) -> io::
         }
         result => result,
     }
+}
+
+fn version_text(secret: Option<&Secret>) -> String {
+    let version = secret.map(|secret| Version::of(&secret.metadata));
+    version
+        .map(|version| format!("{} {}", version.uid, version.resource_version))
+        .unwrap_or_default()
 }
 
 fn write_key(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -92,6 +92,13 @@ pub(crate) struct Image {
     pub(crate) user_name: String,
 }
 
+/// How a command in a container ended.
+pub(crate) struct ExecOutcome {
+    pub(crate) exit_code: i32,
+    /// Both of its outputs.
+    pub(crate) output: Vec<u8>,
+}
+
 /// A connection to the runtime; clones share it. It connects when it is used, and again when the
 /// runtime was restarted.
 #[derive(Clone)]
@@ -198,6 +205,23 @@ impl Runtime {
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
         let ask = cri::RemoveContainerRequest { container_id: id.to_owned() };
         gone_is_fine(self.runtime.clone().remove_container(call(ask)).await)
+    }
+
+    /// Runs a command in a container and waits for its end, or for the time to be over.
+    pub(crate) async fn exec_sync(
+        &self,
+        container: &str,
+        cmd: Vec<String>,
+        limit: Duration,
+    ) -> Result<ExecOutcome, RuntimeError> {
+        let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX).max(1);
+        let ask = cri::ExecSyncRequest { container_id: container.to_owned(), cmd, timeout };
+        // The runtime keeps the time; this is for a runtime that does not answer.
+        let limit = limit.saturating_add(CALL_TIMEOUT);
+        let answer = self.runtime.clone().exec_sync(timed(ask, limit)).await?.into_inner();
+        let mut output = answer.stdout;
+        output.extend(answer.stderr);
+        Ok(ExecOutcome { exit_code: answer.exit_code, output })
     }
 
     /// The streaming URL for an exec.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition};
 
-use super::{Phase, View, is_initialized, time};
+use super::{Phase, SecretsFinding, View, is_initialized, time};
 use crate::pod;
 
 /// A condition before it has its times.
@@ -37,14 +37,24 @@ pub(super) fn conditions(
         }
         _ => containers_ready("Ready", phase, statuses),
     };
-    let findings = [
+    let usual = [
         ready_to_start(view),
         initialized(view, phase, init_statuses),
         ready,
         containers,
         Finding::holds("PodScheduled"),
     ];
-    findings.into_iter().map(|finding| timed(view, finding)).collect()
+    let findings = usual.into_iter().chain(view.secrets.map(secrets_current));
+    findings.map(|finding| timed(view, finding)).collect()
+}
+
+/// A condition of ours: the guide plans that pods report which secrets they use.
+fn secrets_current(secrets: &SecretsFinding) -> Finding {
+    const NAME: &str = "coffer.dev/SecretsCurrent";
+    if secrets.stale.is_empty() {
+        return Finding { reason: Some("SecretsCurrent"), ..Finding::holds(NAME) };
+    }
+    Finding::fails(NAME, "SecretsChanged", secrets.stale.clone())
 }
 
 /// Whether the pod has a sandbox with a network.

@@ -38,12 +38,21 @@ pub(crate) struct View<'a> {
     pub(crate) messages: &'a BTreeMap<String, String>,
     /// The readiness and startup of containers with probes; those without are not in it.
     pub(crate) probes: &'a BTreeMap<String, Probed>,
+    /// Nothing for a pod without secrets, or before they are mounted.
+    pub(crate) secrets: Option<&'a SecretsFinding>,
     /// Whether the containers are being ended for good.
     pub(crate) is_ending: bool,
     pub(crate) host_ip: IpAddr,
     /// What container ids begin with: `containerd`.
     pub(crate) runtime_name: &'a str,
     pub(crate) now: Timestamp,
+}
+
+/// Whether the pod's secrets are those that the API server has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecretsFinding {
+    /// Which are not, and how; empty if all are.
+    pub(crate) stale: String,
 }
 
 /// What probes found out about a running container.

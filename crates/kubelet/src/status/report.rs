@@ -17,6 +17,9 @@ use crate::backoff::{self, Backoff};
 use crate::objects::root_cause;
 use crate::pod::PodId;
 
+/// What all annotations of this kubelet begin with.
+const OUR_PREFIX: &str = "coffer.dev/";
+
 /// What the API server should know.
 #[derive(Clone, Default, PartialEq)]
 struct Report {
@@ -34,8 +37,13 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// Begins reporting about a pod that the API server knows as `known`.
-    pub(crate) fn new(client: kube::Client, id: PodId, known: Option<&PodStatus>) -> Self {
-        let sent = Sent { status: known.map(object).unwrap_or_default(), ..Default::default() };
+    pub(crate) fn new(client: kube::Client, id: PodId, known: &Pod) -> Self {
+        let annotations = known.metadata.annotations.iter().flatten();
+        let annotations = annotations.filter(|(key, _)| key.starts_with(OUR_PREFIX));
+        let sent = Sent {
+            status: known.status.as_ref().map(object).unwrap_or_default(),
+            annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        };
         let (report, reports) = watch::channel(Report::default());
         let pods = Api::namespaced(client, id.namespace());
         let task = AbortOnDropHandle::new(tokio::spawn(run(pods, id, sent, reports)));
@@ -111,10 +119,15 @@ async fn send(
 ) -> kube::Result<Outcome> {
     let status = report.status.as_ref().map(object).unwrap_or_else(|| sent.status.clone());
     let changes = difference(&sent.status, &status);
-    if !changes.is_empty() || report.annotations != sent.annotations {
+    let annotations: BTreeMap<_, _> = report
+        .annotations
+        .iter()
+        .filter(|(key, value)| sent.annotations.get(*key) != Some(*value))
+        .collect();
+    if !changes.is_empty() || !annotations.is_empty() {
         let mut metadata = json!({"uid": id.uid()});
-        if report.annotations != sent.annotations {
-            metadata["annotations"] = json!(report.annotations);
+        if !annotations.is_empty() {
+            metadata["annotations"] = json!(annotations);
         }
         let mut patch = json!({"metadata": metadata});
         if !changes.is_empty() {
@@ -124,7 +137,7 @@ async fn send(
         match pods.patch_status(id.name(), &params, &Patch::Strategic(&patch)).await {
             Ok(_) => {
                 sent.status = status;
-                sent.annotations = report.annotations.clone();
+                sent.annotations.extend(report.annotations.clone());
             }
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Outcome::Gone),
             Err(kube::Error::Api(conflict)) if conflict.code == 409 => {

@@ -10,6 +10,7 @@ mod gather;
 pub(crate) mod host;
 pub(crate) mod mountinfo;
 mod payload;
+mod refresh;
 pub(crate) mod spec;
 pub(crate) mod sub_path;
 pub(crate) mod tmpfs;
@@ -92,6 +93,24 @@ impl Volumes {
         let (layout, id, pod) = (self.layout.clone(), id.clone(), pod.clone());
         let mount = move || mount_all(&layout, &id, &pod, &gathered, needs_snapshot);
         let result = tokio::task::spawn_blocking(mount).await;
+        drop(permit);
+        result.unwrap_or_else(|error| Err(vec![whole_pod(io::Error::other(error))]))
+    }
+
+    /// Gives the volumes that `stale` secrets are in their present content, each as a whole, for
+    /// pods that ask for it. Secrets that the environment uses too are left out of the record:
+    /// the environment keeps its version, and that is the one to report.
+    pub(crate) async fn refresh(
+        &self,
+        id: &PodId,
+        pod: &Arc<Pod>,
+        stale: Vec<String>,
+    ) -> Result<(), Vec<Failed>> {
+        let permit = self.set_ups.acquire().await.ok();
+        let gathered = gather::gather(&self.objects, id, pod, self.node).await?;
+        let (layout, id, pod) = (self.layout.clone(), id.clone(), pod.clone());
+        let refresh = move || refresh::refresh(&layout, &id, &pod, &gathered, &stale);
+        let result = tokio::task::spawn_blocking(refresh).await;
         drop(permit);
         result.unwrap_or_else(|error| Err(vec![whole_pod(io::Error::other(error))]))
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::{self, Errno};
-use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags};
 
 use super::payload::Payload;
 
@@ -49,6 +49,16 @@ impl Size {
     }
 }
 
+impl std::ops::Add for Size {
+    type Output = Self;
+
+    /// Room for both, as while one takes the other's place.
+    fn add(self, other: Self) -> Self {
+        let inodes = self.inodes.zip(other.inodes).map(|(one, other)| one + other);
+        Self { bytes: self.bytes + other.bytes, inodes }
+    }
+}
+
 /// What else a tmpfs should be; the defaults are for secrets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
@@ -65,10 +75,7 @@ impl Detached {
     pub(crate) fn new(options: Options) -> io::Result<Self> {
         let fs = mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         mount::fsconfig_set_string(fs.as_fd(), "source", "tmpfs")?;
-        mount::fsconfig_set_string(fs.as_fd(), "size", options.size.bytes.to_string())?;
-        if let Some(inodes) = options.size.inodes {
-            mount::fsconfig_set_string(fs.as_fd(), "nr_inodes", inodes.to_string())?;
-        }
+        configure_size(fs.as_fd(), options.size)?;
         mount::fsconfig_set_string(fs.as_fd(), "mode", format!("{:o}", options.root_mode))?;
         forbid_swap(fs.as_fd())?;
         mount::fsconfig_create(fs.as_fd())?;
@@ -89,6 +96,30 @@ impl Detached {
     /// Makes it visible at `target`, an existing directory.
     pub(crate) fn attach(self, target: &Path) -> io::Result<()> {
         mount::move_mount(self.0.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    }
+}
+
+/// Changes how much the tmpfs at `target` may hold.
+pub(crate) fn resize(target: &Path, size: Size) -> io::Result<()> {
+    let fs = mount::fspick(CWD, target, FsPickFlags::FSPICK_CLOEXEC)?;
+    configure_size(fs.as_fd(), size)?;
+    // Said again: a remount that leaves it out asks for swap back, and is refused.
+    forbid_swap(fs.as_fd())?;
+    mount::fsconfig_reconfigure(fs.as_fd())
+}
+
+/// How much the tmpfs at `target` holds now.
+pub(crate) fn used(target: &Path) -> io::Result<Size> {
+    let found = rustix::fs::statvfs(target)?;
+    let bytes = (found.f_blocks - found.f_bfree) * found.f_frsize;
+    Ok(Size { bytes, inodes: Some(found.f_files - found.f_ffree) })
+}
+
+fn configure_size(fs: BorrowedFd<'_>, size: Size) -> io::Result<()> {
+    mount::fsconfig_set_string(fs, "size", size.bytes.to_string())?;
+    match size.inodes {
+        Some(inodes) => mount::fsconfig_set_string(fs, "nr_inodes", inodes.to_string()),
+        None => Ok(()),
     }
 }
 

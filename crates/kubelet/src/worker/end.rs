@@ -3,13 +3,14 @@
 //! Each step is repeated until it has succeeded, by this process or the next one: whatever of a
 //! pod is found is taken from there.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Desired;
 use super::messages;
-use super::task::{Next, Worker, field_path, grace_period};
+use super::stop::{self, Stopping};
+use super::task::{Next, Worker, grace_period, pod_ip};
 use crate::event::Reason;
+use crate::probe::Probes;
 use crate::runtime::{Container, ContainerState, Observed, RuntimeError};
 
 impl Worker {
@@ -23,13 +24,15 @@ impl Worker {
                 matches!(container.state, ContainerState::Running | ContainerState::Unknown)
             })
             .collect();
+        // Who is about to end is not asked any more whether he is well.
+        self.probes.values_mut().for_each(Probes::rest);
         if let Some(pod) = &desired.pod {
             self.remember_messages(pod, &observed);
             let is_ending = alive.is_empty();
             self.report(pod, &observed, is_ending);
         }
         if !alive.is_empty() {
-            self.stop_all(desired, &alive).await?;
+            self.stop_all(desired, &observed, &alive).await?;
             return Ok(Next::Again);
         }
         for sandbox in observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
@@ -50,24 +53,27 @@ impl Worker {
     async fn stop_all(
         &mut self,
         desired: &Desired,
+        observed: &Observed,
         alive: &[&Container],
     ) -> Result<(), RuntimeError> {
-        let mut said: BTreeSet<&str> = BTreeSet::new();
+        let ip = desired.pod.as_ref().and_then(|pod| pod_ip(&self.shared, pod, observed));
         let stops = alive.iter().map(|container| {
-            if let Some(pod) = &desired.pod
-                && said.insert(&container.name)
-            {
-                let message = format!("Stopping container {}", container.name);
-                let field = field_path(pod, &container.name);
-                self.shared.events.container(&self.id, &field, Reason::KillingContainer, message);
-            }
             let grace = match &desired.pod {
                 Some(pod) => grace_period(pod),
                 None => {
                     Duration::from_secs(u64::try_from(container.grace_period_s).unwrap_or_default())
                 }
             };
-            self.shared.runtime.stop_container(&container.id, grace)
+            let stopping = Stopping {
+                id: &self.id,
+                pod: desired.pod.as_deref(),
+                container_id: &container.id,
+                name: &container.name,
+                pod_ip: ip.as_deref(),
+                grace,
+                message: format!("Stopping container {}", container.name),
+            };
+            stop::stop(&self.shared, stopping)
         });
         let stops: Vec<_> = stops.collect();
         let all = futures::future::try_join_all(stops);

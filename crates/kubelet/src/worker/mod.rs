@@ -12,7 +12,9 @@ mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod start;
+mod stop;
 mod task;
+mod usage;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

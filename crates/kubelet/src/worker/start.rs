@@ -12,12 +12,14 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::mounts;
-use super::task::{CONFIG_ERROR, Worker, field_path};
+use super::stop::{self, Stopping};
+use super::task::{CONFIG_ERROR, Worker, field_path, grace_period};
 use crate::backoff::{self, Backoff};
 use crate::downward::Facts;
 use crate::duration::go_duration;
 use crate::env::{self, Environment, Sources, Surroundings};
 use crate::event::Reason;
+use crate::handler::{self, Action, Subject};
 use crate::image::Keyring;
 use crate::pod;
 use crate::runtime::{
@@ -26,6 +28,10 @@ use crate::runtime::{
 };
 use crate::snapshot::Snapshot;
 use crate::status::Waiting;
+
+/// How long a `postStart` hook may take. The API has no limit; without one a hook that hangs
+/// would keep its pod from being deleted.
+const POST_START_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The waiting reason of a container that was made and could not be started.
 const RUN_ERROR: &str = "RunContainerError";
@@ -82,6 +88,7 @@ impl Worker {
         let start = Start { pod, spec, field, attempt, sandbox, sandbox_attempt, ips };
         match self.try_start(&start).await {
             Ok(()) => {
+                self.usage_is_old = true;
                 self.progress.holds.remove(name);
                 self.config_backoff.reset();
                 self.count_start(observed, name);
@@ -255,7 +262,40 @@ impl Worker {
             self.failed(start, RUN_ERROR, environment.redact(&error.to_string()))
         })?;
         say(Reason::StartedContainer, format!("Started container {name}"));
-        Ok(())
+        self.post_start(start, &id).await
+    }
+
+    /// Runs the container's `postStart` hook; a container whose hook fails is ended.
+    async fn post_start(&mut self, start: &Start<'_>, id: &str) -> Result<(), Hindrance> {
+        let lifecycle = start.spec.lifecycle.as_ref();
+        let hook = lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref());
+        let Some(action) = hook.and_then(Action::of_hook) else { return Ok(()) };
+        let shared = self.shared.clone();
+        let subject = Subject {
+            runtime: &shared.runtime,
+            container_id: id,
+            spec: start.spec,
+            pod_ip: start.ips.first().map(String::as_str),
+        };
+        if handler::run(subject, action, POST_START_TIMEOUT).await.is_ok() {
+            return Ok(());
+        }
+        let message = "PostStartHook failed".to_owned();
+        let reason = Reason::FailedPostStartHook;
+        shared.events.container(&self.id, &start.field, reason, message.clone());
+        let stopping = Stopping {
+            id: &self.id,
+            pod: Some(start.pod),
+            container_id: id,
+            name: &start.spec.name,
+            pod_ip: subject.pod_ip,
+            grace: grace_period(start.pod),
+            message: "FailedPostStartHook".to_owned(),
+        };
+        if let Err(error) = stop::stop(&shared, stopping).await {
+            tracing::warn!(pod = %self.id, %error, "container with a failed hook not stopped");
+        }
+        Err(self.failed(start, "PostStartHookError", message))
     }
 
     /// A container whose configuration cannot be made, and the event that says so.

@@ -11,18 +11,22 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::plan::{self, Action, Hold, Progress, Stop, StopReason};
+use super::stop::{self, Stopping};
+use super::usage::Usage;
 use super::{Desired, Shared, messages};
 use crate::backoff::{self, Backoff};
 use crate::event::Reason;
 use crate::objects::{ObjectKey, Subscription, Version};
 use crate::pod::{self, GRACE_PERIOD_DEFAULT_S, PodId};
-use crate::runtime::{Observed, RuntimeError, sandbox_config};
+use crate::probe::{Probes, Probing};
+use crate::runtime::{Container, Observed, RuntimeError, sandbox_config};
+use crate::snapshot::{self, Snapshot};
 use crate::status::report::Reporter;
 use crate::status::{self, Phase, View, Waiting};
 use crate::volume::Failed;
 
 /// The least a container gets to end by itself; upstream's.
-const GRACE_PERIOD_MIN: Duration = Duration::from_secs(2);
+pub(super) const GRACE_PERIOD_MIN: Duration = Duration::from_secs(2);
 
 /// What a worker does after a round.
 pub(super) enum Next {
@@ -55,6 +59,13 @@ pub(super) struct Worker {
     runtime_backoff: Backoff,
     pub(super) config_backoff: Backoff,
     awaited: Vec<Awaited>,
+    /// By container id.
+    pub(super) probes: BTreeMap<String, Probes>,
+    usage: Usage,
+    refresh_backoff: Backoff,
+    refresh_hold: Option<Instant>,
+    /// Whether the snapshot may record more than `usage` knows.
+    pub(super) usage_is_old: bool,
 }
 
 impl Worker {
@@ -64,13 +75,10 @@ impl Worker {
         desired: watch::Receiver<Desired>,
         poke: Arc<Notify>,
     ) -> Self {
-        let known = desired.borrow().pod.as_ref().and_then(|pod| pod.status.clone());
+        let pod = desired.borrow().pod.clone();
+        let known = pod.as_ref().and_then(|pod| pod.status.clone());
         // A pod that is only here has nobody to be reported to.
-        let reporter = desired
-            .borrow()
-            .pod
-            .is_some()
-            .then(|| Reporter::new(shared.client.clone(), id.clone(), known.as_ref()));
+        let reporter = pod.map(|pod| Reporter::new(shared.client.clone(), id.clone(), &pod));
         Self {
             shared,
             id,
@@ -86,6 +94,11 @@ impl Worker {
             runtime_backoff: Backoff::new(backoff::RUNTIME),
             config_backoff: Backoff::new(backoff::CONTAINER_CONFIG),
             awaited: Vec::new(),
+            probes: BTreeMap::new(),
+            usage: Usage::default(),
+            refresh_backoff: Backoff::new(backoff::VOLUME),
+            refresh_hold: None,
+            usage_is_old: true,
         }
     }
 
@@ -138,6 +151,7 @@ impl Worker {
             () = self.poke.notified() => false,
             () = timer => false,
             () = any_changed(&mut self.awaited) => true,
+            () = self.usage.changed() => false,
         };
         if arrived {
             self.awaited.clear();
@@ -156,12 +170,19 @@ impl Worker {
     async fn sync(&mut self, pod: &Arc<Pod>) -> Result<Next, RuntimeError> {
         let observed = self.shared.runtime.observe(&self.id).await?;
         self.remember_messages(pod, &observed);
+        self.note_usage();
+        self.tend_probes(pod, &observed);
         let phase = self.report(pod, &observed, false);
         let spec = pod::spec(pod);
+        if !phase.is_final() && follows_secrets(pod) {
+            self.follow_secrets(pod).await;
+        }
         let now = Instant::now();
         let plan = plan::plan(spec, phase.is_final(), &observed, &self.progress, now);
         if plan.actions.is_empty() {
-            return Ok(Next::Wait(plan.wake));
+            let refresh = self.refresh_hold.filter(|until| *until > now);
+            let wake = [plan.wake, refresh].into_iter().flatten().min();
+            return Ok(Next::Wait(wake));
         }
         for action in plan.actions {
             self.act(pod, &observed, action).await?;
@@ -170,6 +191,48 @@ impl Worker {
             }
         }
         Ok(Next::Again)
+    }
+
+    /// Finds out which versions of its secrets the pod uses.
+    fn note_usage(&mut self) {
+        if !std::mem::take(&mut self.usage_is_old) {
+            return;
+        }
+        let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
+        if !snapshot.is_committed().unwrap_or_default() {
+            return;
+        }
+        match self.usage.reload(&snapshot, &self.shared.objects, &self.id) {
+            Ok(()) => {
+                let annotations = self.usage.annotations();
+                if let Some(reporter) = self.reporter.as_ref().filter(|_| !annotations.is_empty()) {
+                    reporter.annotations(annotations);
+                }
+            }
+            Err(error) => tracing::warn!(pod = %self.id, %error, "cannot read the snapshot"),
+        }
+    }
+
+    /// Brings the volumes of a pod that asked for it up to the present versions of its secrets.
+    async fn follow_secrets(&mut self, pod: &Arc<Pod>) {
+        let now = Instant::now();
+        if self.refresh_hold.is_some_and(|until| until > now) {
+            return;
+        }
+        self.refresh_hold = None;
+        let env = snapshot::env_secrets(pod::spec(pod));
+        let outdated = self.usage.outdated(|name| !env.contains_key(name));
+        if outdated.is_empty() {
+            self.refresh_backoff.reset();
+            return;
+        }
+        if let Err(failures) = self.shared.volumes.refresh(&self.id, pod, outdated).await {
+            failures.iter().for_each(|failed| self.report_failed_volume(failed));
+        }
+        self.usage_is_old = true;
+        self.note_usage();
+        // Also after a success: what was fetched may be newer than what the watch has told.
+        self.refresh_hold = Some(now + self.refresh_backoff.failed(now));
     }
 
     /// Does one thing. What fails for the pod's own reasons becomes a hold; what fails for the
@@ -197,7 +260,7 @@ impl Worker {
                 messages::remove_log(&log_path);
                 self.messages.remove(&id);
             }
-            Action::Stop { container } => self.stop(pod, &container).await?,
+            Action::Stop { container } => self.stop(pod, observed, &container).await?,
             Action::Start { name, attempt, sandbox } => {
                 self.start(pod, observed, &name, attempt, &sandbox).await;
             }
@@ -210,6 +273,7 @@ impl Worker {
         match self.shared.volumes.set_up(&self.id, pod).await {
             Ok(()) => {
                 self.progress.volumes_ready = true;
+                self.usage_is_old = true;
                 self.progress.volumes_released = false;
                 self.volume_backoff.reset();
                 self.progress.volumes_hold = None;
@@ -266,23 +330,63 @@ impl Worker {
         Ok(())
     }
 
-    async fn stop(&mut self, pod: &Pod, container: &Stop) -> Result<(), RuntimeError> {
+    async fn stop(
+        &mut self,
+        pod: &Pod,
+        observed: &Observed,
+        container: &Stop,
+    ) -> Result<(), RuntimeError> {
         let name = &container.name;
         let message = match container.why {
             StopReason::DefinitionChanged => {
                 format!("Container {name} definition changed, will be restarted")
             }
             StopReason::Unhealthy => {
-                format!("Container {name} failed liveness probe, will be restarted")
+                let probes = self.probes.get(&container.id);
+                let kind = probes.and_then(Probes::dead).unwrap_or("liveness");
+                format!("Container {name} failed {kind} probe, will be restarted")
             }
             StopReason::SandboxGone | StopReason::PodOver => format!("Stopping container {name}"),
         };
-        let field = field_path(pod, name);
-        self.shared.events.container(&self.id, &field, Reason::KillingContainer, message);
-        let grace = grace_period(pod);
-        self.shared.runtime.stop_container(&container.id, grace).await?;
-        self.progress.unhealthy.retain(|id| *id != container.id);
-        Ok(())
+        let ip = pod_ip(&self.shared, pod, observed);
+        let stopping = Stopping {
+            id: &self.id,
+            pod: Some(pod),
+            container_id: &container.id,
+            name,
+            pod_ip: ip.as_deref(),
+            grace: grace_period(pod),
+            message,
+        };
+        stop::stop(&self.shared, stopping).await
+    }
+
+    /// Starts the probes of containers that run, and ends those of containers that do not.
+    fn tend_probes(&mut self, pod: &Pod, observed: &Observed) {
+        let is_running = |id: &String| observed.running().any(|container| container.id == *id);
+        self.probes.retain(|id, _| is_running(id));
+        let ip = pod_ip(&self.shared, pod, observed);
+        for container in observed.running() {
+            let spec = pod::all_containers(pod::spec(pod)).find(|spec| spec.name == container.name);
+            let Some(spec) = spec.filter(|_| !self.probes.contains_key(&container.id)) else {
+                continue;
+            };
+            let probes = Probes::start(&Probing {
+                runtime: &self.shared.runtime,
+                events: &self.shared.events,
+                pod: &self.id,
+                field: field_path(pod, &spec.name),
+                container_id: &container.id,
+                spec,
+                pod_ip: ip.as_deref(),
+                poke: &self.poke,
+            });
+            if let Some(probes) = probes {
+                self.probes.insert(container.id.clone(), probes);
+            }
+        }
+        let dead = self.probes.iter().filter(|(_, probes)| probes.dead().is_some());
+        self.progress.unhealthy = dead.map(|(id, _)| id.clone()).collect();
     }
 
     /// Puts a container off, and says why.
@@ -303,13 +407,20 @@ impl Worker {
             .iter()
             .map(|(name, hold)| (name.clone(), hold.waiting.clone()))
             .collect();
+        let secrets = self.usage.finding();
+        let probed = |container: &Container| {
+            let probes = self.probes.get(&container.id)?;
+            Some((container.name.clone(), probes.probed()))
+        };
+        let probes = observed.running().filter_map(probed).collect();
         let view = View {
             pod,
             known: &self.known,
             observed,
             waiting: &waiting,
             messages: &self.messages,
-            probes: &BTreeMap::new(),
+            probes: &probes,
+            secrets: secrets.as_ref(),
             is_ending,
             host_ip: self.shared.facts.ip,
             runtime_name: &self.shared.runtime_name,
@@ -329,6 +440,14 @@ impl Worker {
 /// The waiting reason of a container whose configuration cannot be made.
 pub(super) const CONFIG_ERROR: &str = "CreateContainerConfigError";
 
+/// Set to `live` on a pod whose volumes are to follow their secrets.
+const UPDATE_ANNOTATION: &str = "coffer.dev/secret-update";
+
+fn follows_secrets(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(UPDATE_ANNOTATION)).is_some_and(|value| value == "live")
+}
+
 async fn any_changed(awaited: &mut [Awaited]) {
     if awaited.is_empty() {
         return std::future::pending().await;
@@ -337,6 +456,14 @@ async fn any_changed(awaited: &mut [Awaited]) {
         Box::pin(awaited.subscription.changed_from(awaited.seen.as_ref()))
     });
     futures::future::select_all(changes).await;
+}
+
+/// Where the pod is reached.
+pub(super) fn pod_ip(shared: &Shared, pod: &Pod, observed: &Observed) -> Option<String> {
+    if pod::uses_host_network(pod::spec(pod)) {
+        return Some(shared.facts.ip.to_string());
+    }
+    observed.sandboxes.first()?.ips.first().cloned()
 }
 
 /// What an event about a container names.
