@@ -96,7 +96,8 @@ impl Probes {
             };
             Some(AbortOnDropHandle::new(tokio::spawn(prober.run())))
         });
-        Some(Self { findings, tasks: tasks.collect() })
+        let tasks = tasks.collect();
+        Some(Self { findings, tasks })
     }
 
     pub(crate) fn probed(&self) -> Probed {
