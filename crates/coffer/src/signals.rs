@@ -1,11 +1,17 @@
-//! SIGTERM and SIGINT end the program in order; a second one ends it at once.
+//! SIGTERM and SIGINT end the program in order; asked again, it ends at once.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What a shell reports for a program that SIGTERM ended.
 const STATUS_OF_SIGTERM: i32 = 143;
+/// timeout(1) and terminals signal a process and its group: what comes this soon after the first
+/// signal is the first signal again and no impatience.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// A token that the first signal cancels.
 pub(crate) fn shutdown() -> Result<CancellationToken> {
@@ -19,10 +25,11 @@ pub(crate) fn shutdown() -> Result<CancellationToken> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            Instant::now()
         };
-        next().await;
+        let first = next().await;
         cancelled.cancel();
-        next().await;
+        while next().await - first < SAME_SIGNAL {}
         std::process::exit(STATUS_OF_SIGTERM);
     });
     Ok(token)

@@ -95,6 +95,7 @@ fn a_user_who_is_not_root() {
 fn a_data_directory_that_may_not_be_read() {
     let unprivileged = Unprivileged::new();
     let closed = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(closed.path(), PermissionsExt::from_mode(0o700)).unwrap();
     let mut command = unprivileged.command("apiserver");
     let output = run(command.arg("--data-dir").arg(closed.path()));
     assert_refused(&output, "Permission denied");

@@ -90,6 +90,13 @@ impl Coffer {
         self.end(Signal::TERM).await
     }
 
+    /// Sends SIGTERM and does not wait.
+    pub fn signal(&self) {
+        if let Some(process) = &self.process {
+            process.signal(Signal::TERM);
+        }
+    }
+
     /// Ends it with SIGKILL.
     ///
     /// # Errors
