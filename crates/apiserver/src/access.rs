@@ -19,8 +19,9 @@ pub struct AccessConfig {
     pub token_file: TokenFile,
     /// Refuses whoever proves nothing, instead of letting them in as `system:anonymous`.
     pub refuse_anonymous: bool,
-    /// Mounts a token into every container (unless pod or account say no), as upstream's admission.
-    pub automount_tokens: bool,
+    /// Whether pods get a service account, its token and its secrets. Needs the controllers that
+    /// make the default accounts; without them no pod could be made.
+    pub service_account_admission: bool,
     /// The CA certificate that token Secrets carry as `ca.crt`, PEM.
     pub root_ca_pem: Vec<u8>,
     /// Whether creating a pod takes the right to use the secrets it names (`--secret-use-check`).

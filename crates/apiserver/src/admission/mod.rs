@@ -4,23 +4,36 @@
 //! The order is upstream's: first whether the namespace takes objects at all, then what nodes may
 //! write, then what a pod gets from its service account, last who may use and give what.
 
+mod attach;
 mod escalation;
+mod mountable;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
+mod secret_use;
+pub(crate) mod service_account;
+mod token_secret;
 
 use coffer_api::status::Failure;
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::access::AccessConfig;
 use crate::authz::{Authorizer, Permit};
 use crate::object::{Object, Resource, Resources};
+use crate::tokens::Authority;
 
 /// A write that has passed authentication, authorization and admission.
 pub(crate) struct Admitted<T> {
     object: T,
     permit: Permit,
+    warnings: Vec<String>,
 }
 
 impl<T> Admitted<T> {
+    /// What the client should be told though the write is admitted.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// The admitted object.
     pub(crate) fn into_inner(self) -> (T, Permit) {
         (self.object, self.permit)
@@ -43,6 +56,7 @@ pub enum SecretUseCheck {
 pub(crate) struct Admission<'a> {
     pub(crate) resources: &'a Resources,
     pub(crate) authorizer: &'a Authorizer,
+    pub(crate) tokens: &'a Authority,
     pub(crate) access: &'a AccessConfig,
 }
 
@@ -52,12 +66,21 @@ impl Admission<'_> {
         &self,
         permit: &Permit,
         resource: &Resource,
-        object: Box<dyn Object>,
+        mut object: Box<dyn Object>,
     ) -> Result<Admitted<Box<dyn Object>>, Failure> {
         namespace_lifecycle::create(self.resources, resource, &*object)?;
         node_restriction::create(self.resources, permit, resource, &*object)?;
+        let name = object.meta().name.clone().unwrap_or_default();
+        let mut warnings = Vec::new();
+        if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
+            let forbidden =
+                |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
+            warnings = self.equip(pod).map_err(forbidden)?;
+        }
+        token_secret::fill_in(self, &mut *object)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, None)?;
-        Ok(Admitted { object, permit: permit.clone() })
+        warnings.extend(secret_use::check(self, permit, resource, &*object, None)?);
+        Ok(Admitted { object, permit: permit.clone(), warnings })
     }
 
     /// Admits a successor of an object.
@@ -65,12 +88,15 @@ impl Admission<'_> {
         &self,
         permit: &Permit,
         resource: &Resource,
-        object: Box<dyn Object>,
+        mut object: Box<dyn Object>,
         old: &dyn Object,
     ) -> Result<Admitted<Box<dyn Object>>, Failure> {
         node_restriction::update(permit, resource, &*object, old)?;
+        token_secret::fill_in(self, &mut *object)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
-        Ok(Admitted { object, permit: permit.clone() })
+        let warnings = secret_use::check(self, permit, resource, &*object, Some(old))?;
+        let warnings = warnings.into_iter().collect();
+        Ok(Admitted { object, permit: permit.clone(), warnings })
     }
 
     /// Admits a deletion.
@@ -83,6 +109,17 @@ impl Admission<'_> {
     ) -> Result<Admitted<()>, Failure> {
         namespace_lifecycle::delete(resource, name)?;
         node_restriction::delete(permit, resource, namespace, name)?;
-        Ok(Admitted { object: (), permit: permit.clone() })
+        Ok(Admitted { object: (), permit: permit.clone(), warnings: Vec::new() })
+    }
+
+    /// Gives a new pod what its service account says; answers warnings.
+    fn equip(&self, pod: &mut Pod) -> Result<Vec<String>, String> {
+        if !self.access.service_account_admission {
+            return Ok(Vec::new());
+        }
+        match service_account::admit(self.resources, pod)? {
+            Some(account) => attach::attach(self.resources, &account, pod),
+            None => Ok(Vec::new()),
+        }
     }
 }

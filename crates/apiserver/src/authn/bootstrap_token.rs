@@ -7,7 +7,7 @@ use super::{AUTHENTICATED, Identity};
 use crate::object::Resources;
 
 /// The type of a bootstrap token's Secret.
-pub(crate) const TOKEN_TYPE: &str = "bootstrap.kubernetes.io/token";
+const TOKEN_TYPE: &str = "bootstrap.kubernetes.io/token";
 const NAMESPACE: &str = "kube-system";
 const NAME_PREFIX: &str = "bootstrap-token-";
 const USER_PREFIX: &str = "system:bootstrap:";

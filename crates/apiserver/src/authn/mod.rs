@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use coffer_api::status::Failure;
 use http::HeaderMap;
 
-pub(crate) use bootstrap_token::TOKEN_TYPE as BOOTSTRAP_TOKEN;
 pub(crate) use certificate::CREDENTIAL_ID;
 pub(crate) use impersonate::impersonate;
 pub use token_file::{TokenFile, TokenFileError};

@@ -62,6 +62,7 @@ impl Handlers {
         Admission {
             resources: &self.registry.resources,
             authorizer: &self.authorizer,
+            tokens: &self.authenticator.tokens,
             access: &self.access,
         }
     }

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::json;
 
 use super::{Call, Handlers};
+use crate::admission::service_account;
 use crate::body::MediaType;
 use crate::object::{Object, Resource};
 use crate::options::{WriteOptions, dry_run};
@@ -54,6 +55,10 @@ impl Handlers {
         }
         // The namespace may have been made a moment ago.
         self.registry.settle().await?;
+        if self.access.service_account_admission {
+            let resources = &self.registry.resources;
+            service_account::await_default_account(resources, &call.resource, &*object).await;
+        }
         let admitted = self.admission().create(&call.permit, &call.resource, object)?;
         self.registry.create(&call.resource, admitted, options.dry_run).await
     }

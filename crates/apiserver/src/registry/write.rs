@@ -42,9 +42,10 @@ impl Registry {
     pub(crate) async fn create(
         &self,
         resource: &Resource,
-        admitted: Admitted<Box<dyn Object>>,
+        mut admitted: Admitted<Box<dyn Object>>,
         dry_run: bool,
     ) -> Result<Written, Failure> {
+        let mut warnings = admitted.take_warnings();
         let (mut object, _) = admitted.into_inner();
         begin_life(resource, &mut *object);
         object.prepare_for_create();
@@ -63,7 +64,8 @@ impl Registry {
             tries -= 1;
             match written {
                 Ok(bytes) => {
-                    return Ok(Written { bytes, created: true, warnings: object.warnings() });
+                    warnings.extend(object.warnings());
+                    return Ok(Written { bytes, created: true, warnings });
                 }
                 Err(StoreError::Exists { .. }) if tries > 0 => {
                     object.meta_mut().name = None;
@@ -116,7 +118,8 @@ impl Registry {
         for _ in 0..UPDATE_TRIES {
             let current = self.get(resource, namespace, name).await?;
             let old = resource.parse(&current.bytes)?;
-            let Change { object, expected } = change(&*old)?;
+            let Change { mut object, expected } = change(&*old)?;
+            let mut warnings = object.take_warnings();
             let (mut object, _) = object.into_inner();
             if expected.is_some_and(|expected| expected != current.revision) {
                 return Err(modified(resource, name));
@@ -125,7 +128,7 @@ impl Registry {
             object.prepare_for_update(&*old, sub);
             invalid(resource, &*object, resource.validate_update(&*object, &*old, sub))?;
             object.meta_mut().resource_version = None;
-            let warnings = resource.update_warnings(&*object);
+            warnings.extend(resource.update_warnings(&*object));
             let ends = ends_life(resource, &*object);
             match self.replace(resource, &current, &*object, ends, dry_run).await {
                 Ok(bytes) => return Ok(Written { bytes, created: false, warnings }),

@@ -43,7 +43,7 @@ impl Handlers {
         admission::node_restriction::token(resources, &call.permit, &call.path, &request)?;
         let tokens = &self.authenticator.tokens;
         let now = jiff::Timestamp::now();
-        let answer = super::create_token(tokens, resources, (namespace, name), request, now)?;
+        let answer = super::request::create(tokens, resources, (namespace, name), request, now)?;
         Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &answer))
     }
 }

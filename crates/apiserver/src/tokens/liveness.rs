@@ -14,7 +14,7 @@ use crate::object::Resources;
 /// ending may still say goodbye. Upstream's leeway.
 const LEEWAY_S: i64 = 60;
 /// The key of a token Secret's token.
-pub(super) const TOKEN_KEY: &str = "token";
+pub(crate) const TOKEN_KEY: &str = "token";
 /// The uid of a token Secret's account.
 pub(crate) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
@@ -97,7 +97,7 @@ pub(super) fn check_legacy(
 }
 
 /// The token in a service account's token Secret.
-pub(crate) fn legacy_token(secret: &Secret) -> Option<&[u8]> {
+fn legacy_token(secret: &Secret) -> Option<&[u8]> {
     let annotations = secret.metadata.annotations.as_ref()?;
     let named = annotations.get(SERVICE_ACCOUNT_NAME).is_some_and(|name| !name.is_empty());
     let is_token = secret.type_.as_deref() == Some(SERVICE_ACCOUNT_TOKEN) && named;

@@ -19,12 +19,11 @@ use zeroize::Zeroizing;
 
 pub use keyring::{KeyError, ServiceAccountKeys, generate_signing_key};
 
-pub(crate) use claims::{Binding, Issue};
-pub(crate) use liveness::legacy_token;
-pub(crate) use request::{DEFAULT_TOKEN_S, create as create_token};
+pub(crate) use claims::Legacy;
+pub(crate) use liveness::{ACCOUNT_UID, TOKEN_KEY};
 pub(crate) use well_known::document;
 
-use self::claims::{Claims, LEGACY_ISSUER, Legacy};
+use self::claims::{Claims, Issue, LEGACY_ISSUER};
 use self::keyring::Keyring;
 use crate::authn::Identity;
 use crate::object::Resources;

@@ -13,7 +13,7 @@ use super::{Authority, liveness};
 use crate::object::Resources;
 
 /// How long a token lives that asks for no time, in seconds.
-pub(crate) const DEFAULT_TOKEN_S: i64 = 3600;
+const DEFAULT_TOKEN_S: i64 = 3600;
 /// Shortest and longest life, in seconds.
 const LIFE_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 
@@ -22,7 +22,7 @@ const LIFE_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 /// # Errors
 /// 404 for an account or bound object that is not there, 409 for another one of the same name,
 /// 422 for a life out of range.
-pub(crate) fn create(
+pub(super) fn create(
     authority: &Authority,
     resources: &Resources,
     (namespace, account): (&str, &str),

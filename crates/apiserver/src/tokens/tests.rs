@@ -1,6 +1,6 @@
 //! Keys and claims; what a token hangs on is proven through the door.
 
-use super::claims::Bound;
+use super::claims::{Binding, Bound};
 use super::*;
 
 fn keys() -> ServiceAccountKeys {

@@ -1,42 +1,46 @@
 //! Two namespaces, two nodes, and a caller of every sort.
 
+use coffer_apiserver::AccessConfig;
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::support::TestServer;
+use crate::support::{self, TestServer};
 
 /// Somebody who asks, and how they are called in tables.
-pub struct Caller {
-    pub name: &'static str,
+pub(crate) struct Caller {
+    pub(crate) name: &'static str,
     client: kube::Client,
 }
 
 /// What a request came to.
 #[derive(Debug)]
-pub struct Reply {
-    pub code: u16,
-    pub body: Value,
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    pub(crate) body: Value,
+    /// Of the Warning headers.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Reply {
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         self.body["message"].as_str().unwrap_or_default()
     }
 }
 
 impl Caller {
-    pub fn new(name: &'static str, client: kube::Client) -> Self {
+    pub(crate) fn new(name: &'static str, client: kube::Client) -> Self {
         Self { name, client }
     }
 
     /// Asks, and reads the whole answer unless it is a watch's.
-    pub async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Reply {
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Reply {
         self.ask_as(method, path, body, &[]).await
     }
 
     /// Asks with further headers.
-    pub async fn ask_as(
+    pub(crate) async fn ask_as(
         &self,
         method: &str,
         path: &str,
@@ -57,15 +61,17 @@ impl Caller {
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let response = self.client.send(request.body(body.into()).unwrap()).await.unwrap();
         let code = response.status().as_u16();
+        let warnings = response.headers().get_all("warning").iter();
+        let warnings = warnings.map(|it| it.to_str().unwrap().to_owned()).collect();
         if path.contains("watch=true") && code == 200 {
-            return Reply { code, body: Value::Null };
+            return Reply { code, body: Value::Null, warnings };
         }
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        Reply { code, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+        Reply { code, body: serde_json::from_slice(&bytes).unwrap_or_default(), warnings }
     }
 
     /// Creates what must be created.
-    pub async fn make(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn make(&self, path: &str, body: Value) -> Value {
         let reply = self.ask("POST", path, Some(&body)).await;
         assert!(matches!(reply.code, 200 | 201), "{path}: {} {}", reply.code, reply.message());
         reply.body
@@ -73,19 +79,21 @@ impl Caller {
 }
 
 /// A server with the test's world in it.
-pub struct Cluster {
-    pub server: TestServer,
-    pub admin: Caller,
+pub(crate) struct Cluster {
+    pub(crate) server: TestServer,
+    pub(crate) admin: Caller,
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
-        Self::on(TestServer::start().await).await
+    pub(crate) async fn start() -> Self {
+        let access = AccessConfig { service_account_admission: true, ..support::access() };
+        Self::on(TestServer::start_with(TempDir::new().unwrap(), access).await).await
     }
 
-    pub async fn on(server: TestServer) -> Self {
+    pub(crate) async fn on(server: TestServer) -> Self {
         let admin = Caller::new("admin", server.admin().await);
         for namespace in ["a", "b"] {
+            // As the controllers would.
             let meta = json!({ "metadata": { "name": namespace } });
             admin.make("/api/v1/namespaces", meta).await;
             let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
@@ -121,39 +129,44 @@ impl Cluster {
     }
 
     /// A user with a certificate.
-    pub async fn user(&self, name: &'static str, user: &str, groups: &[&str]) -> Caller {
+    pub(crate) async fn user(&self, name: &'static str, user: &str, groups: &[&str]) -> Caller {
         Caller::new(name, self.server.client(user, groups).await)
     }
 
-    pub async fn node(&self, name: &'static str) -> Caller {
+    pub(crate) async fn node(&self, name: &'static str) -> Caller {
         self.user(name, &format!("system:node:{name}"), &["system:nodes"]).await
     }
 
     /// An account, by a token made for it.
-    pub async fn account(&self, name: &'static str, namespace: &str, account: &str) -> Caller {
+    pub(crate) async fn account(
+        &self,
+        name: &'static str,
+        namespace: &str,
+        account: &str,
+    ) -> Caller {
         let token = self.token(namespace, account, json!({})).await;
         Caller::new(name, self.server.bearer(Some(&token)))
     }
 
     /// A token of an account.
-    pub async fn token(&self, namespace: &str, account: &str, spec: Value) -> String {
+    pub(crate) async fn token(&self, namespace: &str, account: &str, spec: Value) -> String {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let made = self.admin.make(&path, json!({ "spec": spec })).await;
         made["status"]["token"].as_str().unwrap().to_owned()
     }
 
-    pub fn anonymous(&self) -> Caller {
+    pub(crate) fn anonymous(&self) -> Caller {
         Caller::new("anonymous", self.server.bearer(None))
     }
 }
 
-pub const RBAC: &str = "rbac.authorization.k8s.io";
+pub(crate) const RBAC: &str = "rbac.authorization.k8s.io";
 
-pub fn secret(name: &str) -> Value {
+pub(crate) fn secret(name: &str) -> Value {
     json!({ "metadata": { "name": name }, "stringData": { "password": "hunter2" } })
 }
 
-pub fn pod(name: &str, secret: &str) -> Value {
+pub(crate) fn pod(name: &str, secret: &str) -> Value {
     json!({
         "metadata": { "name": name },
         "spec": {
@@ -164,7 +177,7 @@ pub fn pod(name: &str, secret: &str) -> Value {
     })
 }
 
-pub async fn bind(admin: &Caller, namespace: &str, pod: &str, node: &str) {
+pub(crate) async fn bind(admin: &Caller, namespace: &str, pod: &str, node: &str) {
     let target = json!({ "apiVersion": "v1", "kind": "Node", "name": node });
     let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/binding");
     admin.make(&path, json!({ "metadata": { "name": pod }, "target": target })).await;

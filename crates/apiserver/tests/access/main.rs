@@ -6,6 +6,7 @@ mod support;
 mod cluster;
 mod escalation;
 mod matrix;
+mod pods;
 mod reviews;
 mod stolen_node;
 mod tokens;

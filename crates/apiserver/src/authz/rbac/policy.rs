@@ -391,7 +391,9 @@ fn controller_manager_rules() -> Vec<PolicyRule> {
         rule(&["create"], &[""], &["secrets", "serviceaccounts"]),
         rule(&["delete"], &[""], &["secrets"]),
         rule(&["get"], &[""], &["namespaces", "secrets", "serviceaccounts", "configmaps"]),
-        rule(&["update"], &[""], &["secrets", "serviceaccounts"]),
+        rule(&["update", "patch"], &[""], &["secrets", "serviceaccounts"]),
+        // Pods are made from templates whose writers had to have this right.
+        rule(&["use"], &[""], &["secrets"]),
         rule(&["create"], &[AUTHENTICATION], &["tokenreviews"]),
         rule(&["create"], &[AUTHORIZATION], &["subjectaccessreviews"]),
         rule(&["list", "watch"], &["*"], &["*"]),

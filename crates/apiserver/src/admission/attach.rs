@@ -1,0 +1,316 @@
+//! Automatic use of manually created secrets: what an account lists, its pods get.
+//!
+//! The guide plans this ("Automatic use of Manually Created Secrets"). Registry credentials become
+//! image pull secrets; any other secret is mounted read-only in every container, at
+//! `/var/run/secrets/coffer.dev/NAME` or where [`MOUNT_PATH`] says. A pod's own mounts always win.
+
+use std::collections::BTreeMap;
+
+use coffer_api::kinds::ServiceAccount;
+use coffer_api::kinds::secret::SERVICE_ACCOUNT_TOKEN;
+use k8s_openapi::api::core::v1::{
+    LocalObjectReference, Pod, PodSpec, SecretVolumeSource, Volume, VolumeMount,
+};
+use ring::digest::{SHA256, digest};
+use serde::Deserialize;
+
+use super::service_account::containers;
+use crate::object::Resources;
+
+/// Where a secret is mounted. On a secret: a path. On an account: a path, if it has one such secret,
+/// or `NAME=PATH` separated by commas. The account's word goes before the secret's.
+pub(crate) const MOUNT_PATH: &str = "coffer.dev/mount-path";
+/// `false` on an account or a pod: nothing is attached.
+pub(crate) const ATTACH: &str = "coffer.dev/attach-secrets";
+/// Where secrets are mounted for which nobody says where.
+const DEFAULT_DIRECTORY: &str = "/var/run/secrets/coffer.dev";
+const FILE_MODE: i32 = 0o644;
+/// Volume names are DNS labels.
+const VOLUME_NAME_MAX: usize = 63;
+
+/// What is known of a listed secret without its payload.
+struct Listed {
+    name: String,
+    type_: String,
+    mount_path: Option<String>,
+}
+
+/// Adds an account's secrets to a new pod; answers what there is to warn about.
+///
+/// # Errors
+/// An annotation that makes no sense, to be told as forbidden.
+pub(super) fn attach(
+    resources: &Resources,
+    account: &ServiceAccount,
+    pod: &mut Pod,
+) -> Result<Vec<String>, String> {
+    let annotation = |annotations: Option<&BTreeMap<String, String>>, key: &str| {
+        annotations.and_then(|all| all.get(key)).cloned()
+    };
+    let of_account = account.metadata.annotations.as_ref();
+    let refuses =
+        |annotations| annotation(annotations, ATTACH).is_some_and(|value| value == "false");
+    if refuses(of_account) || refuses(pod.metadata.annotations.as_ref()) {
+        return Ok(Vec::new());
+    }
+    let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
+    let (listed, mut warnings) = listed(resources, account, namespace);
+    let volumes: Vec<&Listed> = listed.iter().filter(|it| !is_registry(&it.type_)).collect();
+    let paths = Paths::of(annotation(of_account, MOUNT_PATH), &volumes)?;
+    let spec = pod.spec.get_or_insert_default();
+    for secret in listed.iter().filter(|secret| is_registry(&secret.type_)) {
+        let all = spec.image_pull_secrets.get_or_insert_default();
+        if !all.iter().any(|own| own.name == secret.name) {
+            all.push(LocalObjectReference { name: secret.name.clone() });
+        }
+    }
+    for secret in volumes {
+        let path = paths.path_of(secret)?;
+        if !mount(spec, &secret.name, &path) {
+            warnings.push(format!(
+                "secret {:?} of service account {:?} is not mounted: something is at {path} already",
+                secret.name,
+                account.metadata.name.as_deref().unwrap_or_default(),
+            ));
+        }
+    }
+    Ok(warnings)
+}
+
+/// The account's secrets but for its own tokens, in its order.
+fn listed(
+    resources: &Resources,
+    account: &ServiceAccount,
+    namespace: &str,
+) -> (Vec<Listed>, Vec<String>) {
+    /// The payload is skipped, not read.
+    #[derive(Deserialize)]
+    struct Head {
+        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+        #[serde(rename = "type", default)]
+        type_: String,
+    }
+    let secrets = resources.core("secrets");
+    let (mut all, mut warnings): (Vec<Listed>, Vec<String>) = Default::default();
+    let names = account.secrets.iter().flatten().filter_map(|reference| reference.name.as_deref());
+    for name in names.filter(|name| !name.is_empty()) {
+        let found = secrets.shard().get(&secrets.key(namespace, name));
+        let head = found.and_then(|found| serde_json::from_slice::<Head>(&found.bytes).ok());
+        match head {
+            Some(head) if head.type_ == SERVICE_ACCOUNT_TOKEN => {}
+            Some(_) if all.iter().any(|listed| listed.name == name) => {}
+            Some(head) => {
+                let annotations = head.metadata.annotations.as_ref();
+                let mount_path = annotations.and_then(|all| all.get(MOUNT_PATH)).cloned();
+                all.push(Listed { name: name.to_owned(), type_: head.type_, mount_path });
+            }
+            // Tokens come and go; a pod does not wait for what may never have been a secret.
+            None => warnings.push(format!(
+                "secret {name:?} of service account {:?} is not there and is not attached",
+                account.metadata.name.as_deref().unwrap_or_default(),
+            )),
+        }
+    }
+    (all, warnings)
+}
+
+fn is_registry(type_: &str) -> bool {
+    matches!(type_, "kubernetes.io/dockercfg" | "kubernetes.io/dockerconfigjson")
+}
+
+/// What an account says about where its secrets go.
+enum Paths {
+    /// Nothing.
+    Silent,
+    /// One path for its only secret.
+    Only(String),
+    ByName(BTreeMap<String, String>),
+}
+
+impl Paths {
+    fn of(annotation: Option<String>, secrets: &[&Listed]) -> Result<Self, String> {
+        let Some(text) = annotation else { return Ok(Self::Silent) };
+        if !text.contains('=') {
+            return match secrets {
+                [] | [_] => Ok(Self::Only(text)),
+                _ => Err(format!(
+                    "annotation {MOUNT_PATH} of the service account must be NAME=PATH,… because it has several secrets"
+                )),
+            };
+        }
+        let pairs = text.split(',').map(|pair| {
+            let (name, path) = pair.split_once('=').ok_or_else(|| {
+                format!("annotation {MOUNT_PATH} of the service account must be NAME=PATH,…")
+            })?;
+            Ok((name.trim().to_owned(), path.trim().to_owned()))
+        });
+        Ok(Self::ByName(pairs.collect::<Result<_, String>>()?))
+    }
+
+    fn path_of(&self, secret: &Listed) -> Result<String, String> {
+        let by_account = match self {
+            Self::Silent => None,
+            Self::Only(path) => Some(path),
+            Self::ByName(paths) => paths.get(&secret.name),
+        };
+        let path = by_account
+            .or(secret.mount_path.as_ref())
+            .cloned()
+            .unwrap_or_else(|| format!("{DEFAULT_DIRECTORY}/{}", secret.name));
+        let path = path.trim_end_matches('/').to_owned();
+        let safe = path.starts_with('/')
+            && !path.contains(':')
+            && path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
+        if safe {
+            return Ok(path);
+        }
+        Err(format!(
+            "annotation {MOUNT_PATH} for secret {:?} must be an absolute path below /, without ':' and '..'",
+            secret.name
+        ))
+    }
+}
+
+/// Mounts a secret in every container that has nothing there; whether any has it now.
+fn mount(spec: &mut PodSpec, secret: &str, path: &str) -> bool {
+    let own = |volume: &&Volume| {
+        let source = volume.secret.as_ref();
+        volume.name == volume_name(secret)
+            && source.and_then(|source| source.secret_name.as_deref()) == Some(secret)
+    };
+    let existing = spec.volumes.iter().flatten().find(own).is_some();
+    let taken = spec.volumes.iter().flatten().any(|volume| volume.name == volume_name(secret));
+    if taken && !existing {
+        return false;
+    }
+    let (mut there, mut added) = (false, false);
+    for container in containers(spec) {
+        let mounts = container.volume_mounts.get_or_insert_default();
+        let ours =
+            |mount: &VolumeMount| mount.mount_path == path && mount.name == volume_name(secret);
+        if mounts.iter().any(ours) {
+            there = true;
+        } else if !mounts.iter().any(|mount| overlap(&mount.mount_path, path)) {
+            mounts.push(VolumeMount {
+                name: volume_name(secret),
+                mount_path: path.to_owned(),
+                read_only: Some(true),
+                ..Default::default()
+            });
+            (there, added) = (true, true);
+        }
+    }
+    if added && !existing {
+        spec.volumes.get_or_insert_default().push(Volume {
+            name: volume_name(secret),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(secret.to_owned()),
+                default_mode: Some(FILE_MODE),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+    }
+    there
+}
+
+/// Whether one path is the other or lies within it: either mount would hide part of the other.
+fn overlap(one: &str, other: &str) -> bool {
+    let (one, other) = (one.trim_end_matches('/'), other.trim_end_matches('/'));
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    within(one, other) || within(other, one)
+}
+
+/// A volume name for a secret, the same each time. Secret names are longer than volume names may
+/// be, and have dots.
+fn volume_name(secret: &str) -> String {
+    let plain = format!("coffer-secret-{secret}");
+    if plain.len() <= VOLUME_NAME_MAX && !plain.contains('.') {
+        return plain;
+    }
+    let hash = digest(&SHA256, secret.as_bytes());
+    let hash: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("coffer-secret-{hash}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn listed(name: &str, mount_path: Option<&str>) -> Listed {
+        let (type_, mount_path) = ("Opaque".to_owned(), mount_path.map(str::to_owned));
+        Listed { name: name.to_owned(), type_, mount_path }
+    }
+
+    fn path(account: Option<&str>, secret: &Listed, others: &[&Listed]) -> Result<String, String> {
+        let mut all = vec![secret];
+        all.extend(others);
+        Paths::of(account.map(str::to_owned), &all)?.path_of(secret)
+    }
+
+    #[test]
+    fn the_account_says_where_then_the_secret_then_the_default() {
+        let (plain, own) = (listed("db", None), listed("db", Some("/from/secret/")));
+        assert_eq!(path(None, &plain, &[]).unwrap(), "/var/run/secrets/coffer.dev/db");
+        assert_eq!(path(None, &own, &[]).unwrap(), "/from/secret");
+        assert_eq!(path(Some("/etc/secret-volume"), &own, &[]).unwrap(), "/etc/secret-volume");
+        let other = listed("x", None);
+        assert_eq!(path(Some("db=/a,x=/b"), &plain, &[&other]).unwrap(), "/a");
+        assert_eq!(path(Some("x=/b"), &own, &[&other]).unwrap(), "/from/secret");
+        assert!(path(Some("/a"), &plain, &[&other]).unwrap_err().contains("several secrets"));
+    }
+
+    #[test]
+    fn a_path_that_leads_astray_is_refused() {
+        for bad in ["etc", "/", "", "/a/../b", "/a:b", "/a//b", "/./a"] {
+            let error = path(None, &listed("db", Some(bad)), &[]).unwrap_err();
+            assert!(error.contains("must be an absolute path"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_mount_of_the_pods_own_is_never_covered_nor_held() {
+        let spec = json!({
+            "containers": [
+                { "name": "a" },
+                { "name": "b", "volumeMounts": [{ "name": "v", "mountPath": "/etc/db/" }] },
+                { "name": "c", "volumeMounts": [{ "name": "v", "mountPath": "/etc/db/sub" }] },
+                { "name": "d", "volumeMounts": [{ "name": "v", "mountPath": "/etc" }] },
+                { "name": "e", "volumeMounts": [{ "name": "v", "mountPath": "/etc/db2" }] },
+            ],
+        });
+        let mut spec: PodSpec = serde_json::from_value(spec).unwrap();
+        assert!(mount(&mut spec, "db", "/etc/db"));
+        let has = |spec: &PodSpec| -> String {
+            let ours = |mount: &VolumeMount| mount.name == "coffer-secret-db";
+            let with = spec
+                .containers
+                .iter()
+                .filter(|container| container.volume_mounts.iter().flatten().any(ours));
+            with.map(|container| container.name.as_str()).collect()
+        };
+        assert_eq!(has(&spec), "ae");
+        let before = spec.clone();
+        assert!(mount(&mut spec, "db", "/etc/db"));
+        assert_eq!(spec, before, "a second time adds nothing");
+        let mut full: PodSpec = serde_json::from_value(
+            json!({ "containers": [{ "name": "a", "volumeMounts": [{ "name": "v", "mountPath": "/etc" }] }] }),
+        )
+        .unwrap();
+        assert!(!mount(&mut full, "db", "/etc/db"));
+        assert_eq!(full.volumes, None);
+    }
+
+    #[test]
+    fn long_and_dotted_names_get_volume_names_that_are_labels() {
+        assert_eq!(volume_name("db"), "coffer-secret-db");
+        for name in ["a.b", "x".repeat(253).as_str()] {
+            let label = volume_name(name);
+            assert!(label.len() <= 63 && !label.contains('.'), "{label}");
+        }
+    }
+}

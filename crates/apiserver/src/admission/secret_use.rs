@@ -1,0 +1,125 @@
+//! Use is a right: who makes a pod that uses a secret must be allowed to use that secret.
+//!
+//! In Kubernetes whoever may create pods in a namespace may read all its secrets, by running a pod
+//! that shows them; the guide names it as a risk. Here a pod, a pod template or an account that
+//! refers to a secret takes the right `use` or `get` on it. Only what a write adds is looked at:
+//! scaling what somebody else set up takes no right to its secrets, and a controller that makes
+//! pods from a template acts for the one whose template was admitted.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use coffer_api::kinds::ServiceAccount;
+use coffer_api::status::Failure;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
+
+use super::{Admission, SecretUseCheck};
+use crate::authz::attributes::{Attributes, ResourceTarget};
+use crate::authz::references::{self, ReferenceKind};
+use crate::authz::{Decision, Permit};
+use crate::object::{Object, Resource};
+
+/// Judges what a write adds; answers warnings where they are all that is wanted.
+///
+/// # Errors
+/// 403 that names every secret the writer may not use.
+pub(super) fn check(
+    admission: &Admission<'_>,
+    permit: &Permit,
+    resource: &Resource,
+    object: &dyn Object,
+    old: Option<&dyn Object>,
+) -> Result<Option<String>, Failure> {
+    let mode = admission.access.secret_use_check;
+    if mode == SecretUseCheck::Off {
+        return Ok(None);
+    }
+    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+    let wanted = used_by(admission, object);
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let before = old.map(|old| used_by(admission, old)).unwrap_or_default();
+    let denied: Vec<&String> = wanted
+        .difference(&before)
+        .filter(|name| !may_use(admission, permit, namespace, name))
+        .collect();
+    if denied.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<String> = denied.iter().map(|name| format!("{name:?}")).collect();
+    let plural = if names.len() == 1 { "secret" } else { "secrets" };
+    let user = &permit.identity().user;
+    let why = format!(
+        "User {user:?} cannot use {plural} {} in the namespace {namespace:?}: that takes the verb \"use\" or \"get\" on it",
+        names.join(", ")
+    );
+    if mode == SecretUseCheck::Warn {
+        return Ok(Some(why));
+    }
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    Err(Failure::forbidden(resource.group_resource(), name, &why))
+}
+
+fn may_use(admission: &Admission<'_>, permit: &Permit, namespace: &str, name: &str) -> bool {
+    ["use", "get"].iter().any(|verb| {
+        let asked = Attributes::resource(
+            verb,
+            ResourceTarget {
+                resource: Cow::Borrowed("secrets"),
+                namespace: Cow::Borrowed(namespace),
+                name: Cow::Borrowed(name),
+                ..Default::default()
+            },
+        );
+        admission.authorizer.decide(permit.identity(), &asked) == Decision::Allow
+    })
+}
+
+/// The secrets that pods get by this object. A template's pods also get what their account adds.
+fn used_by(admission: &Admission<'_>, object: &dyn Object) -> BTreeSet<String> {
+    let any = object.as_any();
+    if let Some(account) = any.downcast_ref::<ServiceAccount>() {
+        let listed = account.secrets.iter().flatten().filter_map(|it| it.name.clone());
+        let pull = account.image_pull_secrets.iter().flatten().map(|it| it.name.clone());
+        return listed.chain(pull).filter(|name| !name.is_empty()).collect();
+    }
+    if let Some(pod) = any.downcast_ref::<Pod>() {
+        return secrets_of(pod);
+    }
+    let Some(template) = template_of(any) else { return BTreeSet::new() };
+    let mut pod = Pod {
+        metadata: template.metadata.clone().unwrap_or_default(),
+        spec: template.spec.clone(),
+        status: None,
+    };
+    pod.metadata.namespace.clone_from(&object.meta().namespace);
+    let own = secrets_of(&pod);
+    // A template of an account that is not there, or that refuses it, makes no pods for now.
+    match admission.equip(&mut pod) {
+        Ok(_) => &own | &secrets_of(&pod),
+        Err(_) => own,
+    }
+}
+
+fn secrets_of(pod: &Pod) -> BTreeSet<String> {
+    let references = pod.spec.as_ref().map(references::of).unwrap_or_default();
+    references
+        .into_iter()
+        .filter(|found| found.kind == ReferenceKind::Secret)
+        .map(|found| found.name.to_owned())
+        .collect()
+}
+
+fn template_of(any: &dyn Any) -> Option<&PodTemplateSpec> {
+    if let Some(found) = any.downcast_ref::<Deployment>() {
+        return found.spec.as_ref().map(|spec| &spec.template);
+    }
+    if let Some(found) = any.downcast_ref::<ReplicaSet>() {
+        return found.spec.as_ref().and_then(|spec| spec.template.as_ref());
+    }
+    let found = any.downcast_ref::<ReplicationController>()?;
+    found.spec.as_ref().and_then(|spec| spec.template.as_ref())
+}

@@ -1,0 +1,291 @@
+//! What a pod gets from its account, and who may give it what.
+
+use coffer_apiserver::{AccessConfig, SecretUseCheck};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cluster::{Caller, Cluster, RBAC, pod};
+use crate::support::{self, TestServer};
+
+const PODS: &str = "/api/v1/namespaces/a/pods";
+const ACCOUNTS: &str = "/api/v1/namespaces/a/serviceaccounts";
+
+fn plain(name: &str) -> Value {
+    json!({ "metadata": { "name": name }, "spec": { "containers": [{ "name": "c", "image": "i" }] } })
+}
+
+fn mounts(pod: &Value) -> Vec<(&str, &str)> {
+    let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array();
+    mounts
+        .into_iter()
+        .flatten()
+        .map(|mount| (mount["name"].as_str().unwrap(), mount["mountPath"].as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_gets_its_account_and_the_accounts_credentials() {
+    let cluster = Cluster::start().await;
+    let made = cluster.admin.make(PODS, plain("p")).await;
+    assert_eq!(made["spec"]["serviceAccountName"], "default");
+    assert_eq!(made["spec"]["serviceAccount"], "default");
+    let (volume, path) = mounts(&made)[0];
+    assert_eq!(path, "/var/run/secrets/kubernetes.io/serviceaccount");
+    assert!(volume.starts_with("kube-api-access-"));
+    assert_eq!(made["spec"]["volumes"][0]["name"], volume);
+
+    let mut without = plain("q");
+    without["spec"]["automountServiceAccountToken"] = false.into();
+    let made = cluster.admin.make(PODS, without).await;
+    assert!(mounts(&made).is_empty());
+
+    let mut unknown = plain("r");
+    unknown["spec"]["serviceAccount"] = "x".into();
+    let reply = cluster.admin.ask("POST", PODS, Some(&unknown)).await;
+    assert_eq!(
+        (reply.code, reply.message()),
+        (
+            403,
+            "pods \"r\" is forbidden: error looking up service account a/x: serviceaccount \"x\" not found"
+        )
+    );
+}
+
+/// The guide's first commands: a namespace, and at once a pod in it. The default account comes a
+/// moment later, from a controller; the pod waits for it, and not for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_in_a_new_namespace_waits_for_its_default_account() {
+    let cluster = Cluster::start().await;
+    cluster.admin.make("/api/v1/namespaces", json!({ "metadata": { "name": "new" } })).await;
+    let controller = Caller::new("admin", cluster.server.admin().await);
+    let later = tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let account = json!({ "metadata": { "name": "default" } });
+        controller.make("/api/v1/namespaces/new/serviceaccounts", account).await;
+    });
+    cluster.admin.make("/api/v1/namespaces/new/pods", plain("p")).await;
+    later.await.unwrap();
+
+    cluster.admin.make("/api/v1/namespaces", json!({ "metadata": { "name": "newer" } })).await;
+    let reply = cluster.admin.ask("POST", "/api/v1/namespaces/newer/pods", Some(&plain("p"))).await;
+    assert_eq!(
+        reply.message(),
+        "pods \"p\" is forbidden: error looking up service account newer/default: serviceaccount \"default\" not found"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_account_lists_its_pods_get() {
+    let cluster = Cluster::start().await;
+    let secrets = "/api/v1/namespaces/a/secrets";
+    let registry = json!({
+        "metadata": { "name": "registry" }, "type": "kubernetes.io/dockerconfigjson",
+        "stringData": { ".dockerconfigjson": "{}" },
+    });
+    cluster.admin.make(secrets, registry).await;
+    let account = json!({
+        "metadata": {
+            "name": "prod-db-client",
+            "annotations": { "coffer.dev/mount-path": "db=/etc/secret-volume" },
+        },
+        "secrets": [{ "name": "db" }, { "name": "registry" }, { "name": "other" }],
+    });
+    cluster.admin.make(ACCOUNTS, account).await;
+    // The guide's shortened pod.
+    let short = json!({
+        "metadata": { "name": "prod-db-client-pod", "labels": { "name": "prod-db-client" } },
+        "spec": {
+            "serviceAccount": "prod-db-client",
+            "containers": [{ "name": "db-client-container", "image": "myClientImage" }],
+        },
+    });
+    let made = cluster.admin.make(PODS, short.clone()).await;
+    let found: Vec<_> = mounts(&made).into_iter().skip(1).collect();
+    assert_eq!(
+        found,
+        [
+            ("coffer-secret-db", "/etc/secret-volume"),
+            ("coffer-secret-other", "/var/run/secrets/coffer.dev/other"),
+        ]
+    );
+    assert_eq!(made["spec"]["volumes"][1]["secret"]["secretName"], "db");
+    assert_eq!(made["spec"]["imagePullSecrets"], json!([{ "name": "registry" }]));
+
+    let mut without = short;
+    without["metadata"] =
+        json!({ "name": "without", "annotations": { "coffer.dev/attach-secrets": "false" } });
+    let made = cluster.admin.make(PODS, without).await;
+    assert_eq!(mounts(&made).len(), 1);
+    assert_eq!(made["spec"]["imagePullSecrets"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_secret_is_filled_in_and_is_good_while_it_is_there() {
+    let cluster = Cluster::start().await;
+    let secret = json!({
+        "metadata": {
+            "generateName": "app-token-",
+            "annotations": { "kubernetes.io/service-account.name": "app" },
+        },
+        "type": "kubernetes.io/service-account-token",
+    });
+    let made = cluster.admin.make("/api/v1/namespaces/a/secrets", secret).await;
+    let decode = |key: &str| {
+        use base64::Engine as _;
+        let text = made["data"][key].as_str().unwrap();
+        String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text).unwrap()).unwrap()
+    };
+    assert_eq!(decode("namespace"), "a");
+    let app = Caller::new("app", cluster.server.bearer(Some(&decode("token"))));
+    assert_eq!(app.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 200);
+    let path =
+        format!("/api/v1/namespaces/a/secrets/{}", made["metadata"]["name"].as_str().unwrap());
+    assert_eq!(cluster.admin.ask("DELETE", &path, None).await.code, 200);
+    cluster.admin.ask("GET", "/api/v1/namespaces", None).await;
+    assert_eq!(app.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 401);
+}
+
+/// A user who may make pods and templates, and nothing with secrets.
+async fn dave(cluster: &Cluster) -> Caller {
+    let role = json!({
+        "metadata": { "name": "deployer" },
+        "rules": [
+            { "apiGroups": ["", "apps"], "verbs": ["*"], "resources": [
+                "pods", "deployments", "deployments/scale", "replicationcontrollers", "serviceaccounts",
+            ] },
+        ],
+    });
+    cluster.admin.make(&format!("/apis/{RBAC}/v1/namespaces/a/roles"), role).await;
+    let binding = json!({
+        "metadata": { "name": "deployer" },
+        "roleRef": { "apiGroup": RBAC, "kind": "Role", "name": "deployer" },
+        "subjects": [{ "kind": "User", "name": "dave", "apiGroup": RBAC }],
+    });
+    cluster.admin.make(&format!("/apis/{RBAC}/v1/namespaces/a/rolebindings"), binding).await;
+    cluster.user("dave", "dave", &[]).await
+}
+
+/// Lets dave use one secret, without reading it.
+async fn allow(cluster: &Cluster, secret: &str) {
+    let role = json!({
+        "metadata": { "name": format!("use-{secret}") },
+        "rules": [{ "apiGroups": [""], "resources": ["secrets"], "verbs": ["use"], "resourceNames": [secret] }],
+    });
+    cluster.admin.make(&format!("/apis/{RBAC}/v1/namespaces/a/roles"), role).await;
+    let binding = json!({
+        "metadata": { "name": format!("use-{secret}") },
+        "roleRef": { "apiGroup": RBAC, "kind": "Role", "name": format!("use-{secret}") },
+        "subjects": [{ "kind": "User", "name": "dave", "apiGroup": RBAC }],
+    });
+    cluster.admin.make(&format!("/apis/{RBAC}/v1/namespaces/a/rolebindings"), binding).await;
+}
+
+fn deployment(template: &Value) -> Value {
+    let mut template = template.clone();
+    template["metadata"] = json!({ "labels": { "app": "x" } });
+    json!({
+        "metadata": { "name": "d" },
+        "spec": { "replicas": 1, "selector": { "matchLabels": { "app": "x" } }, "template": template },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_use_a_secret_makes_no_pod_that_does() {
+    let cluster = Cluster::start().await;
+    let dave = dave(&cluster).await;
+    let account = json!({ "metadata": { "name": "listed" }, "secrets": [{ "name": "other" }] });
+    cluster.admin.make(ACCOUNTS, account).await;
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut value = plain("p");
+        change(&mut value);
+        value
+    };
+    let env = json!([{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }]);
+    let projected =
+        json!([{ "name": "v", "projected": { "sources": [{ "secret": { "name": "db" } }] } }]);
+    let ways = [
+        ("a volume", pod("p", "db"), "db"),
+        ("the environment", with(&|it| it["spec"]["containers"][0]["env"] = env.clone()), "db"),
+        (
+            "the whole environment",
+            with(&|it| {
+                it["spec"]["containers"][0]["envFrom"] = json!([{ "secretRef": { "name": "db" } }]);
+            }),
+            "db",
+        ),
+        ("a projected volume", with(&|it| it["spec"]["volumes"] = projected.clone()), "db"),
+        (
+            "an image pull secret",
+            with(&|it| it["spec"]["imagePullSecrets"] = json!([{ "name": "db" }])),
+            "db",
+        ),
+        (
+            "an account that lists it",
+            with(&|it| it["spec"]["serviceAccountName"] = "listed".into()),
+            "other",
+        ),
+    ];
+    for (way, body, secret) in &ways {
+        let reply = dave.ask("POST", PODS, Some(body)).await;
+        assert_eq!(reply.code, 403, "{way}");
+        assert_eq!(
+            reply.message(),
+            format!(
+                "pods \"p\" is forbidden: User \"dave\" cannot use secret \"{secret}\" in the namespace \"a\": that takes the verb \"use\" or \"get\" on it"
+            ),
+            "{way}"
+        );
+        let path = "/apis/apps/v1/namespaces/a/deployments";
+        let reply = dave.ask("POST", path, Some(&deployment(body))).await;
+        assert_eq!(reply.code, 403, "a template with {way}: {}", reply.message());
+    }
+    let account = json!({ "metadata": { "name": "own" }, "secrets": [{ "name": "db" }] });
+    let reply = dave.ask("POST", ACCOUNTS, Some(&account)).await;
+    assert!(reply.message().contains("cannot use secret \"db\""), "{}", reply.message());
+
+    // With the right, all of it passes, and the secret stays unread.
+    allow(&cluster, "db").await;
+    allow(&cluster, "other").await;
+    for (way, body, _) in &ways {
+        let reply = dave.ask("POST", &format!("{PODS}?dryRun=All"), Some(body)).await;
+        assert_eq!(reply.code, 201, "{way}: {}", reply.message());
+    }
+    let secret = dave.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await;
+    assert_eq!(secret.code, 403);
+}
+
+/// An operator scales and labels what somebody else set up; the secrets in it are not theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_creators() {
+    let cluster = Cluster::start().await;
+    let dave = dave(&cluster).await;
+    let path = "/apis/apps/v1/namespaces/a/deployments";
+    cluster.admin.make(path, deployment(&pod("p", "db"))).await;
+    let scale = json!({ "spec": { "replicas": 3 } });
+    let reply = dave.ask("PATCH", &format!("{path}/d/scale"), Some(&scale)).await;
+    assert_eq!(reply.code, 200, "{}", reply.message());
+    let label = json!({ "metadata": { "labels": { "team": "x" } } });
+    assert_eq!(dave.ask("PATCH", &format!("{path}/d"), Some(&label)).await.code, 200);
+    let volumes = json!([{ "name": "v", "secret": { "secretName": "other" } }]);
+    let more = json!({ "spec": { "template": { "spec": { "volumes": volumes } } } });
+    let reply = dave.ask("PATCH", &format!("{path}/d"), Some(&more)).await;
+    assert!(reply.message().contains("cannot use secret \"other\""), "{}", reply.message());
+
+    let manager = cluster.user("control", "system:kube-controller-manager", &[]).await;
+    let reply = manager.ask("POST", PODS, Some(&pod("made", "db"))).await;
+    assert_eq!(reply.code, 201, "{}", reply.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_can_warn_only_or_be_off() {
+    for (mode, warns) in [(SecretUseCheck::Warn, true), (SecretUseCheck::Off, false)] {
+        let access = AccessConfig { secret_use_check: mode, ..support::access() };
+        let server = TestServer::start_with(TempDir::new().unwrap(), access).await;
+        let cluster = Cluster::on(server).await;
+        let dave = dave(&cluster).await;
+        let reply = dave.ask("POST", PODS, Some(&pod("p", "db"))).await;
+        assert_eq!(reply.code, 201, "{mode:?}: {}", reply.message());
+        let told = reply.warnings.iter().any(|text| text.contains("cannot use secret"));
+        assert_eq!(told, warns, "{mode:?}: {:?}", reply.warnings);
+    }
+}
