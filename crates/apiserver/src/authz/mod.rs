@@ -8,10 +8,13 @@ pub(crate) mod attributes;
 pub(crate) mod node;
 pub(crate) mod rbac;
 pub(crate) mod references;
+mod standing;
 
 use std::sync::Arc;
 
 use coffer_api::status::Failure;
+
+pub(crate) use self::standing::Standing;
 
 use self::attributes::Attributes;
 use self::node::NodeAuthorizer;

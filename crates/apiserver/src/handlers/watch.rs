@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Call, Handlers};
+use crate::authz::Standing;
 use crate::cache::{CacheEvent, CachedObject, Start, Subscription};
 use crate::present::{self, Include};
 use crate::registry::{self, Selection};
@@ -34,6 +35,7 @@ struct Watch {
     call: Call,
     selection: Selection,
     include: Include,
+    standing: Standing,
     subscription: Subscription,
     bookmarks: bool,
     /// The client asked for the present state first and for a bookmark where it ends.
@@ -68,6 +70,11 @@ impl Handlers {
             handlers: self.clone(),
             bookmarks: call.query.flag("allowWatchBookmarks"),
             marks_initial_end: call.query.flag("sendInitialEvents"),
+            standing: Standing::of(
+                &call.path,
+                selection.name(),
+                call.query.get("fieldSelector"),
+            ),
             selection,
             include,
             subscription,
@@ -141,6 +148,9 @@ impl Watch {
             self.put_past(&mut out);
         }
         while out.is_empty() {
+            if self.ended {
+                return None;
+            }
             let shutdown = self.handlers.shutdown.clone();
             let wake = self.next_bookmark.min(self.ends_at);
             tokio::select! {
@@ -182,6 +192,10 @@ impl Watch {
     }
 
     fn put_event(&mut self, out: &mut BytesMut, event: &CacheEvent) {
+        if self.ended || !self.standing.holds(&self.handlers.authorizer, &self.call.permit) {
+            self.ended = true;
+            return;
+        }
         let matching = |object: &Option<Arc<CachedObject>>| {
             object.clone().filter(|object| self.selection.matches(object))
         };

@@ -70,11 +70,39 @@ impl Caller {
         Reply { code, body: serde_json::from_slice(&bytes).unwrap_or_default(), warnings }
     }
 
+    /// Opens a watch.
+    pub(crate) async fn watch(&self, path: &str) -> Watch {
+        let request = Request::get(path).body(kube::client::Body::empty()).unwrap();
+        let response = self.client.send(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        Watch { body: response.into_body(), read: Vec::new() }
+    }
+
     /// Creates what must be created.
     pub(crate) async fn make(&self, path: &str, body: Value) -> Value {
         let reply = self.ask("POST", path, Some(&body)).await;
         assert!(matches!(reply.code, 200 | 201), "{path}: {} {}", reply.code, reply.message());
         reply.body
+    }
+}
+
+/// A watch under way.
+pub(crate) struct Watch {
+    body: kube::client::Body,
+    read: Vec<u8>,
+}
+
+impl Watch {
+    /// The next event; `None` once the server has ended the watch.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = self.body.frame().await?.ok()?;
+            self.read.extend_from_slice(frame.data_ref()?);
+        }
     }
 }
 

@@ -242,3 +242,31 @@ async fn a_node_reads_secrets_from_binding_to_deletion_and_not_an_instant_longer
         assert_eq!(node.ask("GET", path, None).await.code, 403, "after the deletion");
     }
 }
+
+/// A watch that was opened while a pod needed the secret ends when none does any more, before the
+/// next state of the secret is told; a user's ends with the binding that gave it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_with_the_right_to_it() {
+    let cluster = Cluster::start().await;
+    let (node, admin) = (cluster.node("node-a").await, &cluster.admin);
+    let app = cluster.account("app", "a", "app").await;
+    let path = "/api/v1/namespaces/a/secrets?watch=true&fieldSelector=metadata.name=db";
+    let (mut for_node, mut for_app) = (node.watch(path).await, app.watch(path).await);
+    assert_eq!(for_node.next().await.unwrap()["type"], "ADDED");
+    assert_eq!(for_app.next().await.unwrap()["type"], "ADDED");
+    let change = |value: &str| json!({ "metadata": { "labels": { "round": value } } });
+    let secret = "/api/v1/namespaces/a/secrets/db";
+    admin.ask("PATCH", secret, Some(&change("1"))).await;
+    assert_eq!(for_node.next().await.unwrap()["type"], "MODIFIED");
+    assert_eq!(for_app.next().await.unwrap()["type"], "MODIFIED");
+
+    admin.ask("DELETE", "/api/v1/namespaces/a/pods/pa?gracePeriodSeconds=0", None).await;
+    admin.ask("PATCH", secret, Some(&change("2"))).await;
+    assert_eq!(for_node.next().await, None);
+    assert_eq!(for_app.next().await.unwrap()["type"], "MODIFIED");
+
+    let binding = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings/app";
+    admin.ask("DELETE", binding, None).await;
+    admin.ask("PATCH", secret, Some(&change("3"))).await;
+    assert_eq!(for_app.next().await, None);
+}

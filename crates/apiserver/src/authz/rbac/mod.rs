@@ -45,6 +45,8 @@ struct Binding {
 struct State {
     /// By namespace (empty for cluster roles) and name.
     roles: HashMap<(String, String), Arc<[PolicyRule]>>,
+    /// Counts changes.
+    generation: u64,
     /// By namespace (empty for cluster role bindings), then name.
     bindings: HashMap<String, BTreeMap<String, Binding>>,
 }
@@ -81,6 +83,11 @@ impl Roles {
             !allowed
         });
         if allowed { Ok(()) } else { Err(errors) }
+    }
+
+    /// Counts changes of roles and bindings: while it stays, so do the answers.
+    pub(crate) fn generation(&self) -> u64 {
+        self.read().generation
     }
 
     /// All rules a caller has in a namespace (or, where that is empty, everywhere).
@@ -204,6 +211,7 @@ impl Observer for Follower {
         } else {
             state.bindings.retain(|namespace, _| !ours(namespace));
         }
+        state.generation += 1;
         for object in objects {
             state.put(self.kind, object, true);
         }
@@ -217,6 +225,7 @@ impl Observer for Follower {
 impl State {
     /// Takes in an object, or takes it out.
     fn put(&mut self, kind: RbacKind, object: &CachedObject, there: bool) {
+        self.generation += 1;
         if kind.is_role() {
             let key = (object.namespace.clone(), object.name.clone());
             match there.then(|| rules(kind, object)).flatten() {
