@@ -14,6 +14,7 @@ use crate::field::ErrorList;
 use crate::names::NameRule;
 
 pub mod binding;
+pub mod certificate_signing_request;
 pub mod config_map;
 mod equality;
 pub mod event;
@@ -35,6 +36,7 @@ mod workloads;
 pub use crate::secret::Secret;
 pub use equality::equal;
 pub use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+pub use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 pub use k8s_openapi::api::coordination::v1::Lease;
 pub use k8s_openapi::api::core::v1::{
     ConfigMap, Event, Namespace, Node, Pod, ReplicationController, ResourceQuota, ServiceAccount,
@@ -197,6 +199,7 @@ macro_rules! for_each_kind {
         $each!($crate::kinds::ServiceAccount);
         $each!($crate::kinds::Deployment);
         $each!($crate::kinds::ReplicaSet);
+        $each!($crate::kinds::CertificateSigningRequest);
         $each!($crate::kinds::Lease);
         $each!($crate::kinds::SeriesEvent);
         $each!($crate::kinds::ClusterRole);
@@ -219,6 +222,7 @@ pub static ALL: &[&KindInfo] = &[
     <ServiceAccount as Kind>::INFO,
     <Deployment as Kind>::INFO,
     <ReplicaSet as Kind>::INFO,
+    <CertificateSigningRequest as Kind>::INFO,
     <Lease as Kind>::INFO,
     <SeriesEvent as Kind>::INFO,
     <ClusterRole as Kind>::INFO,

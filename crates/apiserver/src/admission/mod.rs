@@ -5,6 +5,7 @@
 //! write, then what a pod gets from its service account, last who may use and give what.
 
 mod attach;
+mod certificates;
 mod escalation;
 mod mountable;
 mod namespace_lifecycle;
@@ -78,6 +79,7 @@ impl Admission<'_> {
             warnings = self.equip(pod).map_err(forbidden)?;
         }
         token_secret::fill_in(self, &mut *object)?;
+        certificates::create(permit, resource, &mut *object)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, None)?;
         warnings.extend(secret_use::check(self, permit, resource, &*object, None)?);
         Ok(Admitted { object, permit: permit.clone(), warnings })
@@ -93,6 +95,7 @@ impl Admission<'_> {
     ) -> Result<Admitted<Box<dyn Object>>, Failure> {
         node_restriction::update(permit, resource, &*object, old)?;
         token_secret::fill_in(self, &mut *object)?;
+        certificates::update(self, permit, resource, &*object, old)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         let warnings = secret_use::check(self, permit, resource, &*object, Some(old))?;
         let warnings = warnings.into_iter().collect();

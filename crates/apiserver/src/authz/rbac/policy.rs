@@ -435,6 +435,23 @@ pub(super) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
         same("system:kube-controller-manager", users(&["system:kube-controller-manager"])),
         same("system:kube-scheduler", users(&["system:kube-scheduler"])),
         same("system:node", Vec::new()),
+        // What kubeadm sets up: whoever has a bootstrap token may ask to become a node, and a node
+        // may ask for its next certificate. Both are approved as what they are.
+        binding(
+            "coffer:kubelet-bootstrap",
+            "system:node-bootstrapper",
+            groups(&["system:bootstrappers"]),
+        ),
+        binding(
+            "coffer:node-autoapprove-bootstrap",
+            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+            groups(&["system:bootstrappers"]),
+        ),
+        binding(
+            "coffer:node-autoapprove-certificate-rotation",
+            "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+            groups(&["system:nodes"]),
+        ),
         same("system:service-account-issuer-discovery", groups(&["system:serviceaccounts"])),
     ];
     all.extend(controllers::bindings());

@@ -1,0 +1,380 @@
+//! CertificateSigningRequest: asking for a certificate, and the three doors to the answer. The
+//! object is its asker's, `approval` its approver's, `status` its signer's; none writes through
+//! another's door. Who asks is the server's to fill in, and no client's.
+
+use k8s_openapi::api::certificates::v1::{
+    CertificateSigningRequest, CertificateSigningRequestCondition,
+};
+
+use super::optional::list;
+use super::{Kind, KindInfo, Subresource, meta};
+use crate::field::{Error, ErrorList, Path};
+use crate::names;
+
+/// The condition that lets a signer sign.
+pub const APPROVED: &str = "Approved";
+/// The condition that ends a request without a certificate.
+pub const DENIED: &str = "Denied";
+/// The condition of a request that its signer could not fulfil.
+pub const FAILED: &str = "Failed";
+
+const GROUP: &str = "certificates.k8s.io";
+/// Served by v1beta1 only.
+const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
+/// Shortest life that can be asked for, in seconds.
+const EXPIRATION_MIN_S: i32 = 600;
+const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE REQUEST-----";
+
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+static INFO: KindInfo = KindInfo {
+    namespaced: false,
+    short_names: &["csr"],
+    subresources: &[
+        Subresource { name: "approval", ..Subresource::status(GROUP, "CertificateSigningRequest") },
+        Subresource::status(GROUP, "CertificateSigningRequest"),
+    ],
+    field_labels: &["spec.signerName"],
+    ..KindInfo::of(
+        GROUP,
+        "CertificateSigningRequest",
+        "CertificateSigningRequestList",
+        "certificatesigningrequests",
+        "certificatesigningrequest",
+    )
+};
+
+impl Kind for CertificateSigningRequest {
+    const INFO: &'static KindInfo = &INFO;
+
+    fn prepare_for_create(&mut self) {
+        self.status = None;
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+        self.spec = old.spec.clone();
+        match sub {
+            Some("approval") => {
+                let conditions = self.status.take().and_then(|status| status.conditions);
+                self.status.clone_from(&old.status);
+                if conditions.is_some() || self.status.is_some() {
+                    self.status.get_or_insert_default().conditions = conditions;
+                }
+            }
+            Some("status") => {}
+            _ => self.status.clone_from(&old.status),
+        }
+    }
+
+    fn validate(&self) -> ErrorList {
+        let mut errors = meta::validate(&self.metadata, &INFO);
+        errors.extend(validate_spec(self));
+        errors.extend(validate_conditions(conditions(self)));
+        errors
+    }
+
+    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+        let mut errors = self.validate();
+        errors.extend(meta::validate_update(&self.metadata, &old.metadata));
+        match sub {
+            Some("approval") => {
+                errors.extend(keeps(self, old, &[APPROVED, DENIED, FAILED], false));
+                errors.extend(adds_none(self, old, &[FAILED]));
+            }
+            Some("status") => {
+                errors.extend(keeps(self, old, &[APPROVED, DENIED], true));
+                errors.extend(adds_none(self, old, &[APPROVED, DENIED]));
+                errors.extend(keeps(self, old, &[FAILED], false));
+                errors.extend(validate_certificate(self, old));
+            }
+            _ => {}
+        }
+        errors
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("spec.signerName", self.spec.signer_name.clone())]
+    }
+}
+
+fn conditions(csr: &CertificateSigningRequest) -> &[CertificateSigningRequestCondition] {
+    csr.status.as_ref().map(|status| list(&status.conditions)).unwrap_or_default()
+}
+
+fn validate_spec(csr: &CertificateSigningRequest) -> ErrorList {
+    let (path, spec) = (Path::new("spec"), &csr.spec);
+    let mut errors = ErrorList::new();
+    if !spec.request.0.trim_ascii_start().starts_with(PEM_BEGIN) {
+        // What the asker sent is not quoted: it may have been a key.
+        let why = "PEM block type must be CERTIFICATE REQUEST";
+        errors.push(Error::invalid_redacted(&path.child("request"), why));
+    }
+    let usages = path.child("usages");
+    if list(&spec.usages).is_empty() {
+        errors.push(Error::required(&usages, ""));
+    }
+    for (at, usage) in list(&spec.usages).iter().enumerate() {
+        if !USAGES.contains(&usage.as_str()) {
+            errors.push(Error::not_supported(&usages.index(at), usage, &USAGES));
+        } else if list(&spec.usages)[..at].contains(usage) {
+            errors.push(Error::duplicate(&usages.index(at), usage));
+        }
+    }
+    errors.extend(validate_signer(&spec.signer_name, &path.child("signerName")));
+    if let Some(seconds) = spec.expiration_seconds.filter(|seconds| *seconds < EXPIRATION_MIN_S) {
+        let why = "may not specify a duration less than 600 seconds (10 minutes)";
+        errors.push(Error::invalid(&path.child("expirationSeconds"), seconds, why));
+    }
+    errors
+}
+
+/// `example.com/name`: a domain with a dot, and a path below it.
+fn validate_signer(signer: &str, path: &Path) -> ErrorList {
+    if signer.is_empty() {
+        return vec![Error::required(path, "")];
+    }
+    if signer == LEGACY_SIGNER {
+        let why = "the legacy signerName is not allowed via this API version";
+        return vec![Error::invalid(path, signer, why)];
+    }
+    let malformed = || {
+        let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        vec![Error::invalid(path, signer, why)]
+    };
+    match signer.split('/').collect::<Vec<_>>().as_slice() {
+        [domain, name] if !name.is_empty() => {
+            let mut errors = meta::complaints(path, domain, names::dns1123_subdomain(domain));
+            if !domain.contains('.') {
+                let why = "should be a domain with at least two segments separated by dots";
+                errors.push(Error::invalid(path, *domain, why));
+            }
+            errors.extend(meta::complaints(path, name, names::dns1123_subdomain(name)));
+            errors
+        }
+        _ => malformed(),
+    }
+}
+
+fn validate_conditions(all: &[CertificateSigningRequestCondition]) -> ErrorList {
+    let path = Path::new("status").child("conditions");
+    let mut errors = ErrorList::new();
+    for (at, condition) in all.iter().enumerate() {
+        let (path, kind) = (path.index(at), condition.type_.as_str());
+        if kind.is_empty() {
+            errors.push(Error::required(&path.child("type"), ""));
+        }
+        let final_ = matches!(kind, APPROVED | DENIED | FAILED);
+        match condition.status.as_str() {
+            "" => errors.push(Error::required(&path.child("status"), "")),
+            "True" => {}
+            "False" | "Unknown" if !final_ => {}
+            other => {
+                let supported: &[&str] =
+                    if final_ { &["True"] } else { &["False", "True", "Unknown"] };
+                errors.push(Error::not_supported(&path.child("status"), other, supported));
+            }
+        }
+        if all[..at].iter().any(|before| before.type_ == kind) {
+            errors.push(Error::duplicate(&path.child("type"), kind));
+        }
+        let other = match kind {
+            APPROVED => DENIED,
+            DENIED => APPROVED,
+            _ => continue,
+        };
+        if all[..at].iter().any(|before| before.type_ == other) {
+            let why = "Approved and Denied conditions are mutually exclusive";
+            errors.push(Error::invalid(&path.child("type"), kind, why));
+        }
+    }
+    errors
+}
+
+fn of_type<'a>(
+    csr: &'a CertificateSigningRequest,
+    kind: &str,
+) -> Option<&'a CertificateSigningRequestCondition> {
+    conditions(csr).iter().find(|condition| condition.type_ == kind)
+}
+
+/// Conditions, once there, stay; with `whole` as they are.
+fn keeps(
+    new: &CertificateSigningRequest,
+    old: &CertificateSigningRequest,
+    kinds: &[&str],
+    whole: bool,
+) -> ErrorList {
+    let path = Path::new("status").child("conditions");
+    let lost = |kind: &&&str| {
+        let (new, old) = (of_type(new, kind), of_type(old, kind));
+        old.is_some() && (new.is_none() || (whole && new != old))
+    };
+    let complain = |kind: &&str| {
+        Error::forbidden(&path, format!("updates may not remove a condition of type {kind:?}"))
+    };
+    kinds.iter().filter(lost).map(complain).collect()
+}
+
+fn adds_none(
+    new: &CertificateSigningRequest,
+    old: &CertificateSigningRequest,
+    kinds: &[&str],
+) -> ErrorList {
+    let path = Path::new("status").child("conditions");
+    let added = |kind: &&&str| of_type(new, kind).is_some() && of_type(old, kind).is_none();
+    let complain = |kind: &&str| {
+        Error::forbidden(&path, format!("updates may not add a condition of type {kind:?}"))
+    };
+    kinds.iter().filter(added).map(complain).collect()
+}
+
+/// A certificate is set once, and is PEM.
+fn validate_certificate(
+    new: &CertificateSigningRequest,
+    old: &CertificateSigningRequest,
+) -> Option<Error> {
+    let certificate = |csr: &CertificateSigningRequest| {
+        let status = csr.status.as_ref();
+        status.and_then(|status| status.certificate.clone()).unwrap_or_default().0
+    };
+    let (new, old) = (certificate(new), certificate(old));
+    let path = Path::new("status").child("certificate");
+    if !old.is_empty() && new != old {
+        let why = "updates may not modify existing certificate content";
+        return Some(Error::forbidden(&path, why));
+    }
+    let pem = new.is_empty() || new.windows(27).any(|part| part == b"-----BEGIN CERTIFICATE-----");
+    (!pem)
+        .then(|| Error::invalid_redacted(&path, "must contain at least one CERTIFICATE PEM block"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn csr(status: Value) -> CertificateSigningRequest {
+        use base64::Engine as _;
+        let pem = "-----BEGIN CERTIFICATE REQUEST-----\nAA==\n-----END CERTIFICATE REQUEST-----\n";
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "csr-1", "uid": "u", "resourceVersion": "1",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {
+                "request": base64::engine::general_purpose::STANDARD.encode(pem),
+                "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+                "usages": ["digital signature", "client auth"],
+            },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn condition(kind: &str) -> Value {
+        json!({ "type": kind, "status": "True" })
+    }
+
+    fn updated(sub: Option<&str>, old: Value, new: Value) -> (Value, Vec<String>) {
+        let (old, mut new) = (csr(old), csr(new));
+        new.prepare_for_update(&old, sub);
+        let errors = new.validate_update(&old, sub).iter().map(ToString::to_string).collect();
+        (serde_json::to_value(new.status).unwrap(), errors)
+    }
+
+    #[test]
+    fn a_request_is_well_formed_or_says_where_not() {
+        assert_eq!(csr(Value::Null).validate(), []);
+        let errors = |change: &dyn Fn(&mut CertificateSigningRequest)| -> Vec<String> {
+            let mut changed = csr(Value::Null);
+            change(&mut changed);
+            changed.validate().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            errors(&|it| it.spec.request.0 = b"-----BEGIN PRIVATE KEY-----".to_vec()),
+            [
+                "spec.request: Invalid value: \"<redacted>\": PEM block type must be CERTIFICATE REQUEST"
+            ]
+        );
+        assert_eq!(errors(&|it| it.spec.usages = None), ["spec.usages: Required value"]);
+        assert_eq!(
+            errors(&|it| it.spec.signer_name = "kubelet".into()),
+            [
+                "spec.signerName: Invalid value: \"kubelet\": must be a fully qualified domain and path of the form 'example.com/signer-name'"
+            ]
+        );
+        assert_eq!(
+            errors(&|it| it.spec.expiration_seconds = Some(60)),
+            [
+                "spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 600 seconds (10 minutes)"
+            ]
+        );
+    }
+
+    #[test]
+    fn each_door_writes_its_own_part_only() {
+        let approved = json!({ "conditions": [condition("Approved")] });
+        let certificate = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
+        let signed = json!({ "conditions": [condition("Approved")], "certificate": certificate });
+        // The object's own door writes no status.
+        let (status, errors) = updated(None, Value::Null, approved.clone());
+        assert_eq!((status, errors.len()), (Value::Null, 0));
+        // The approver approves, and sets no certificate.
+        let (status, errors) = updated(Some("approval"), Value::Null, signed.clone());
+        assert_eq!((status, errors.len()), (approved.clone(), 0));
+        // The signer signs what is approved, and approves nothing itself.
+        let (status, errors) = updated(Some("status"), approved.clone(), signed.clone());
+        assert_eq!((status, errors.len()), (signed.clone(), 0));
+        let (_, errors) = updated(Some("status"), Value::Null, approved.clone());
+        assert_eq!(
+            errors,
+            ["status.conditions: Forbidden: updates may not add a condition of type \"Approved\""]
+        );
+        let (_, errors) = updated(Some("approval"), approved.clone(), Value::Null);
+        assert_eq!(
+            errors,
+            [
+                "status.conditions: Forbidden: updates may not remove a condition of type \"Approved\""
+            ]
+        );
+        let both = json!({ "conditions": [condition("Approved"), condition("Denied")] });
+        let (_, errors) = updated(Some("approval"), approved, both);
+        assert_eq!(
+            errors,
+            [
+                "status.conditions[1].type: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive"
+            ]
+        );
+        let other = json!({ "conditions": [condition("Approved")], "certificate": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tQQ==" });
+        let (_, errors) = updated(Some("status"), signed, other);
+        assert_eq!(
+            errors,
+            ["status.certificate: Forbidden: updates may not modify existing certificate content"]
+        );
+    }
+}

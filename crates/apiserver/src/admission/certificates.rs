@@ -1,0 +1,119 @@
+//! Certificate requests: who asks, who may approve and sign, and what nobody gets.
+//!
+//! A request's asker is the caller, whatever the body says. Approving and signing are rights on a
+//! signer (`approve`, `sign` on `signers`), beside the right to write the subresource.
+
+use std::borrow::Cow;
+
+use coffer_api::field::{Error, Path};
+use coffer_api::status::Failure;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
+
+use super::Admission;
+use crate::authn::MASTERS;
+use crate::authz::attributes::{Attributes, ResourceTarget};
+use crate::authz::{Decision, Permit};
+use crate::object::{Object, Resource};
+
+const GROUP: &str = "certificates.k8s.io";
+/// Certificates of this signer open the API.
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+
+/// A new request.
+///
+/// # Errors
+/// 422 for what is no request; 403 for one that would make an administrator.
+pub(super) fn create(
+    permit: &Permit,
+    resource: &Resource,
+    object: &mut dyn Object,
+) -> Result<(), Failure> {
+    let Some(csr) = object.as_any_mut().downcast_mut::<CertificateSigningRequest>() else {
+        return Ok(());
+    };
+    let identity = permit.identity();
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    csr.spec.username = some(&identity.user);
+    csr.spec.uid = some(&identity.uid);
+    csr.spec.groups = Some(identity.groups.clone());
+    csr.spec.extra = (!identity.extra.is_empty()).then(|| identity.extra.clone());
+    let name = csr.metadata.name.as_deref().unwrap_or_default();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&csr.spec.request.0)
+        .map_err(|_| invalid(name, "PEM block type must be CERTIFICATE REQUEST"))?;
+    let (_, request) = X509CertificationRequest::from_der(&pem.contents)
+        .map_err(|_| invalid(name, "asn1: structure error"))?;
+    let subject = &request.certification_request_info.subject;
+    let masters =
+        subject.iter_organization().any(|group| group.as_str().is_ok_and(|it| it == MASTERS));
+    if masters && csr.spec.signer_name == CLIENT_SIGNER {
+        let why = format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed");
+        return Err(Failure::forbidden(resource.group_resource(), name, &why));
+    }
+    Ok(())
+}
+
+fn invalid(name: &str, why: &str) -> Failure {
+    let path = Path::new("spec").child("request");
+    let error = Error::invalid_redacted(&path, why);
+    Failure::invalid(GROUP, "CertificateSigningRequest", name, &vec![error])
+}
+
+/// An approval, a denial, or a certificate.
+///
+/// # Errors
+/// 403 for who has no right on the signer.
+pub(super) fn update(
+    admission: &Admission<'_>,
+    permit: &Permit,
+    resource: &Resource,
+    object: &dyn Object,
+    old: &dyn Object,
+) -> Result<(), Failure> {
+    let csr = |object: &dyn Object| object.as_any().downcast_ref().cloned();
+    let (Some(new), Some(old)): (Option<CertificateSigningRequest>, _) = (csr(object), csr(old))
+    else {
+        return Ok(());
+    };
+    let old: CertificateSigningRequest = old;
+    let (new_status, old_status) =
+        (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
+    let decides = |status: &k8s_openapi::api::certificates::v1::CertificateSigningRequestStatus| {
+        let conditions = status.conditions.iter().flatten();
+        let deciding = |kind: &str| matches!(kind, "Approved" | "Denied");
+        conditions.filter(|it| deciding(&it.type_)).cloned().collect::<Vec<_>>()
+    };
+    // Through which door a change came in is the kind's to judge; both rights are asked by what
+    // changed, so that no door is a way around one.
+    let wanted = [
+        ("approve", decides(&new_status) != decides(&old_status)),
+        ("sign", new_status.certificate != old_status.certificate),
+    ];
+    let signer = &old.spec.signer_name;
+    for (verb, asked) in wanted {
+        if asked && !may(admission, permit, verb, signer) {
+            let name = old.metadata.name.as_deref().unwrap_or_default();
+            let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
+            return Err(Failure::forbidden(resource.group_resource(), name, &why));
+        }
+    }
+    Ok(())
+}
+
+/// A right on the signer itself, or on all signers of its domain.
+fn may(admission: &Admission<'_>, permit: &Permit, verb: &str, signer: &str) -> bool {
+    let domain = signer.split_once('/').map(|(domain, _)| format!("{domain}/*"));
+    std::iter::once(signer.to_owned()).chain(domain).any(|name| {
+        let asked = Attributes::resource(
+            verb,
+            ResourceTarget {
+                group: Cow::Borrowed(GROUP),
+                resource: Cow::Borrowed("signers"),
+                name: Cow::Owned(name),
+                ..Default::default()
+            },
+        );
+        admission.authorizer.decide(permit.identity(), &asked) == Decision::Allow
+    })
+}
