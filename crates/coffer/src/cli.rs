@@ -29,6 +29,8 @@ pub(crate) enum Verb {
     ControllerManager(ClientOptions),
     /// Run a node's agent alone.
     Kubelet(KubeletOptions),
+    /// Exchange the key that tokens of service accounts are signed with.
+    RotateTokenKey(crate::access::RotateOptions),
     /// Send manifests to the API server by server-side apply.
     Apply(crate::apply::ApplyOptions),
 }
@@ -73,6 +75,8 @@ pub(crate) struct ApiserverOptions {
     /// The address to serve HTTPS on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) bind_address: IpAddr,
+    #[command(flatten)]
+    pub(crate) access: crate::access::AccessOptions,
 }
 
 #[derive(Debug, Args)]

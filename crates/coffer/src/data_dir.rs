@@ -22,6 +22,11 @@ use crate::files;
 
 const LOCK: &str = "coffer.lock";
 
+/// Where the keys of a data directory are.
+pub(crate) fn pki_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("pki")
+}
+
 /// Why a data directory cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataDirError {
@@ -79,7 +84,7 @@ impl DataDir {
     }
 
     pub(crate) fn pki(&self) -> PathBuf {
-        self.path.join("pki")
+        pki_of(&self.path)
     }
 
     pub(crate) fn store(&self) -> PathBuf {

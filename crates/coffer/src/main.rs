@@ -5,6 +5,7 @@
 //! Every failure leaves as one line on standard error and exit status 1; a command line that makes
 //! no sense is clap's to refuse, with status 2.
 
+mod access;
 mod apply;
 mod cli;
 mod data_dir;
@@ -46,6 +47,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             Verb::Scheduler(options) => parts::scheduler(options).await,
             Verb::ControllerManager(options) => parts::controller_manager(options).await,
             Verb::Kubelet(options) => parts::kubelet::run(options).await,
+            Verb::RotateTokenKey(options) => access::rotate(&options),
             Verb::Apply(options) => apply::run(options).await,
         }
     })

@@ -10,6 +10,7 @@ use coffer_store::sealed::Sealed;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::access::KeyFollower;
 use crate::cli::ApiserverOptions;
 use crate::data_dir::DataDir;
 use crate::pki::{Credential, Pki};
@@ -22,6 +23,7 @@ const SEALED_PREFIXES: &[&str] = &["/registry/secrets/"];
 pub(crate) struct ApiServer {
     server: Server,
     store: Embedded,
+    keys: KeyFollower,
     url: String,
 }
 
@@ -59,11 +61,12 @@ impl ApiServer {
                 pki.ca_pem().as_bytes().to_vec(),
             )),
             store: Arc::new(sealed),
-            access: Default::default(),
+            access: options.access.config(&data.pki(), pki.ca_pem().as_bytes())?,
         };
         let server = Server::build(config).await?;
+        let keys = KeyFollower::new(&options.access, data.pki(), server.token_keys());
         let url = kubeconfig::server_url(server.local_addr()?);
-        Ok(Self { server, store, url })
+        Ok(Self { server, store, keys, url })
     }
 
     /// Where clients on this machine reach it.
@@ -100,7 +103,11 @@ impl ApiServer {
 
     /// Serves until `shutdown`, then closes the store.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let stop = shutdown.child_token();
+        let keys = tokio::spawn(self.keys.run(stop.clone()));
         let outcome = self.server.run(shutdown).await.context("the API server failed");
+        stop.cancel();
+        let _ = keys.await;
         self.store.shutdown().await;
         outcome
     }
