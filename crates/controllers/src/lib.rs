@@ -7,6 +7,7 @@
 //! out), a reconciler at the edge that applies the plan, and the machinery all share: [`informer`]
 //! (one watch per kind and process), [`queue`] (deduplicated, with back-off), [`events`].
 
+pub mod accounts;
 pub mod deployment;
 pub mod error;
 pub mod events;
@@ -28,18 +29,20 @@ pub use manager::Manager;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
+pub use accounts::Options;
+
 /// Runs every controller but the scheduler until `shutdown`: what `coffer controller-manager` is.
-pub async fn run_all(client: Client, shutdown: CancellationToken) {
+pub async fn run_all(client: Client, options: Options, shutdown: CancellationToken) {
     let mut manager = Manager::new(client);
-    register_all(&mut manager);
+    register_all(&mut manager, &options);
     manager.run(shutdown).await;
 }
 
-/// Adds every controller but the scheduler to a manager, for a process that shares its caches with
-/// the scheduler too.
-pub fn register_all(manager: &mut Manager) {
+/// Adds every controller but the scheduler to a manager.
+pub fn register_all(manager: &mut Manager, options: &Options) {
     namespace::register(manager);
     replication::register(manager);
     garbage::register(manager);
     deployment::register(manager);
+    accounts::register(manager, options);
 }

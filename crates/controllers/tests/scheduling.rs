@@ -60,7 +60,7 @@ async fn a_pod_goes_to_the_node_and_an_event_says_so() {
     assert_eq!(event.message.as_deref(), Some("Successfully assigned default/mypod to node1"),);
     assert_eq!(event.reporting_component.as_deref(), Some("default-scheduler"));
     let described = cluster.kubectl(&["describe", "pod", "mypod"], "").await;
-    let line = described.lines().find(|line| line.contains("Scheduled  ")).unwrap_or_default();
+    let line = described.lines().find(|line| line.contains("  Scheduled ")).unwrap_or_default();
     assert!(line.contains("default-scheduler"), "{described}");
     cluster.stop().await;
 }

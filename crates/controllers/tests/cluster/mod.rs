@@ -44,7 +44,9 @@ impl Cluster {
         let client = server.admin().await;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(coffer_controllers::run_all(client.clone(), shutdown.clone()));
+        let options =
+            coffer_controllers::Options { root_ca_pem: Some(server.ca_pem.clone().into()) };
+        tasks.spawn(coffer_controllers::run_all(client.clone(), options, shutdown.clone()));
         Self { client, shutdown, tasks, server }
     }
 
@@ -100,6 +102,11 @@ impl Cluster {
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// A client that is who a bearer token says.
+    pub fn bearer(&self, token: &str) -> Client {
+        self.server.bearer(Some(token))
     }
 
     pub async fn kubectl(&self, arguments: &[&str], input: &str) -> String {
