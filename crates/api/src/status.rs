@@ -2,7 +2,9 @@
 //!
 //! Every layer's error enum is turned into a [`Failure`] in one place and encoded from there.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    ListMeta, Status, StatusCause, StatusDetails,
+};
 
 use crate::field::ErrorList;
 
@@ -12,12 +14,14 @@ use crate::field::ErrorList;
 pub struct Failure {
     /// HTTP status code.
     pub code: u16,
-    /// `NotFound`, `AlreadyExists`, `Conflict`, …
+    /// `NotFound`, `AlreadyExists`, `Conflict`, …; empty where upstream has none.
     pub reason: &'static str,
     /// For people.
     pub message: String,
     /// For programs: which object, which causes, when to retry.
     pub details: Option<Box<StatusDetails>>,
+    /// For a list that cannot go on as it began: where it can go on.
+    pub continue_: Option<String>,
 }
 
 /// Group and plural of a resource, for messages such as `pods "a" not found` or
@@ -43,7 +47,7 @@ impl std::fmt::Display for GroupResource<'_> {
 impl Failure {
     /// A failure without details.
     pub fn plain(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, continue_: None }
     }
 
     fn about(
@@ -59,7 +63,7 @@ impl Failure {
             name: none_if_empty(name),
             ..Default::default()
         };
-        Self { code, reason, message, details: Some(Box::new(details)) }
+        Self { code, reason, message, details: Some(Box::new(details)), continue_: None }
     }
 
     /// 404 for an object.
@@ -124,6 +128,7 @@ impl Failure {
             reason: "Invalid",
             message: format!("{shown} \"{name}\" is invalid: {all}"),
             details: Some(Box::new(details)),
+            continue_: None,
         }
     }
 
@@ -196,11 +201,11 @@ impl Failure {
     pub fn status(&self) -> Status {
         Status {
             code: Some(self.code.into()),
-            reason: Some(self.reason.to_owned()),
+            reason: none_if_empty(self.reason),
             message: Some(self.message.clone()),
             status: Some("Failure".to_owned()),
             details: self.details.as_deref().cloned(),
-            metadata: Default::default(),
+            metadata: ListMeta { continue_: self.continue_.clone(), ..Default::default() },
         }
     }
 }

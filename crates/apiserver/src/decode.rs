@@ -5,6 +5,7 @@ use coffer_api::schema::{self, strict};
 use coffer_api::status::Failure;
 use http::HeaderMap;
 use hyper::body::Incoming;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::Value;
 
 use crate::body::{self, MediaType};
@@ -52,6 +53,22 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(
     crate::object::typed(&document).map_err(|error| cannot_handle(kind, version, kind, &error))
 }
 
+/// The options of a DELETE. A body that does not say what it is counts as options; every group had
+/// its own kind of them once.
+///
+/// # Errors
+/// 400 for another kind, and for options that are none.
+pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOptions, Failure> {
+    let document = body::parse(bytes, media).map_err(Failure::bad_request)?;
+    let kind = document.value()["kind"].as_str().unwrap_or_default();
+    if !document.value().is_object() || !matches!(kind, "" | "DeleteOptions") {
+        let why = "decoded object cannot be converted to DeleteOptions";
+        return Err(Failure::bad_request(why));
+    }
+    crate::object::typed(&document)
+        .map_err(|error| Failure::bad_request(format!("DeleteOptions: {error}")))
+}
+
 /// The typed object of a document, with the kind's defaults.
 ///
 /// # Errors
@@ -78,15 +95,32 @@ fn parse(bytes: &[u8], media: MediaType, kind: &str) -> Result<Document, Failure
     Ok(document)
 }
 
-fn cannot_handle(
+/// 400 for a body that names its kind and is none of it. The version is shown without its group, as
+/// upstream shows it.
+pub(crate) fn cannot_handle(
     found_kind: &str,
     found_version: &str,
     kind: &str,
     why: &dyn std::fmt::Display,
 ) -> Failure {
+    let version = version_only(found_version);
     Failure::bad_request(format!(
-        "{found_kind} in version \"{found_version}\" cannot be handled as a {kind}: {why}"
+        "{found_kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
     ))
+}
+
+/// `v1` of `apps/v1`.
+fn version_only(api_version: &str) -> &str {
+    api_version.rsplit('/').next().unwrap_or(api_version)
+}
+
+/// What upstream calls the package of a group's internal types.
+fn package(api_version: &str) -> &str {
+    match api_version.split_once('/') {
+        // Both forms of events are one type inside.
+        None | Some(("events.k8s.io", _)) => "core",
+        Some((group, _)) => group.split('.').next().unwrap_or(group),
+    }
 }
 
 /// Fills in an absent apiVersion and kind; refuses others than the resource's.
@@ -116,13 +150,9 @@ fn mismatch(found_version: &str, found_kind: &str, kind: &str, version: &str) ->
             "the API version in the data ({found_version}) does not match the expected API version ({version})"
         ));
     }
-    let group_version = |version: &str| version.rsplit('/').next().unwrap_or(version).to_owned();
     let why = if known {
-        let found = group_version(found_version);
-        format!(
-            "converting ({found}.{found_kind}) to ({}.{kind}): unknown conversion",
-            group_version(version)
-        )
+        let (found, own) = (version_only(found_version), package(version));
+        format!("converting ({found}.{found_kind}) to ({own}.{kind}): unknown conversion")
     } else {
         format!("no kind \"{found_kind}\" is registered for version \"{found_version}\"")
     };

@@ -2,9 +2,12 @@
 
 use coffer_api::kinds::KindInfo;
 use coffer_api::status::Failure;
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::object::Resources;
+use crate::respond::{self, Answer};
 use crate::reviews::{self, Review};
 
 /// The Kubernetes minor version whose API is served.
@@ -12,6 +15,19 @@ const MINOR: &str = "33";
 /// Verbs of a stored resource, in discovery's order.
 const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// The verbs of a kind. Namespaces are never deleted by the dozen, as upstream has it.
+fn verbs(info: &KindInfo) -> Vec<&'static str> {
+    VERBS
+        .into_iter()
+        .filter(|verb| *verb != "deletecollection" || has_delete_collection(info))
+        .collect()
+}
+
+/// Whether a collection of this kind can be deleted.
+pub(crate) fn has_delete_collection(info: &KindInfo) -> bool {
+    info.plural != "namespaces"
+}
 
 /// `/version`.
 pub(crate) fn version() -> Value {
@@ -118,7 +134,7 @@ fn resource_list(resources: &Resources, group: &str, version: &str) -> Result<Va
 fn api_resources(info: &KindInfo) -> Vec<Value> {
     let mut main = json!({
         "name": info.plural, "singularName": info.singular, "namespaced": info.namespaced,
-        "kind": info.kind, "verbs": VERBS,
+        "kind": info.kind, "verbs": verbs(info),
     });
     if !info.short_names.is_empty() {
         main["shortNames"] = json!(info.short_names);
@@ -154,24 +170,53 @@ pub(crate) fn paths(resources: &Resources) -> Value {
     json!({ "paths": all })
 }
 
-/// What a client sends and gets for aggregated discovery.
-pub(crate) const AGGREGATED: &str =
-    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// Aggregated discovery, for a client that asks for it at `/api` or `/apis`; with a hash, because
+/// kubectl keeps what it got and asks whether it is still so.
+pub(crate) fn aggregated(resources: &Resources, path: &str, headers: &HeaderMap) -> Option<Answer> {
+    let accept = headers.get(ACCEPT)?.to_str().ok()?;
+    let version = aggregated_version(path, accept)?;
+    let document = aggregate(resources, path, version).to_string();
+    let digest = ring::digest::digest(&ring::digest::SHA256, document.as_bytes());
+    let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    let etag = HeaderValue::from_str(&format!("\"{hash}\"")).ok()?;
+    let mut answer = match headers.get(IF_NONE_MATCH) {
+        Some(known) if *known == etag => {
+            let mut unchanged = Answer::new(respond::full(bytes::Bytes::new()));
+            *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+            unchanged
+        }
+        _ => {
+            let media = match version {
+                "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+                _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+            };
+            respond::typed(StatusCode::OK, media, respond::full(document))
+        }
+    };
+    let to = answer.headers_mut();
+    to.insert(ETAG, etag);
+    to.insert(VARY, HeaderValue::from_static("Accept"));
+    to.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    Some(answer)
+}
 
-/// Whether the client takes aggregated discovery (`/api` and `/apis` only).
-pub(crate) fn takes_aggregated(path: &str, accept: &str) -> bool {
-    matches!(path, "/api" | "/apis")
-        && accept.split(',').any(|alternative| {
-            let parts: Vec<&str> = alternative.split(';').map(str::trim).collect();
-            parts.first() == Some(&"application/json")
-                && parts.contains(&"as=APIGroupDiscoveryList")
-                && parts.contains(&"v=v2")
-                && parts.contains(&"g=apidiscovery.k8s.io")
-        })
+/// The version of aggregated discovery that the client takes first.
+fn aggregated_version(path: &str, accept: &str) -> Option<&'static str> {
+    if !matches!(path, "/api" | "/apis") {
+        return None;
+    }
+    accept.split(',').find_map(|alternative| {
+        let parts: Vec<&str> = alternative.split(';').map(str::trim).collect();
+        let whole = parts.first() == Some(&"application/json")
+            && parts.contains(&"as=APIGroupDiscoveryList")
+            && parts.contains(&"g=apidiscovery.k8s.io");
+        let version = ["v2", "v2beta1"].into_iter().find(|it| parts.contains(&&*format!("v={it}")));
+        version.filter(|_| whole)
+    })
 }
 
 /// Everything below `/api` or `/apis` in one document.
-pub(crate) fn aggregated(resources: &Resources, path: &str) -> Value {
+fn aggregate(resources: &Resources, path: &str, version: &str) -> Value {
     let groups = if path == "/api" { vec![("", vec!["v1"])] } else { groups(resources) };
     let items: Vec<Value> = groups
         .into_iter()
@@ -196,7 +241,8 @@ pub(crate) fn aggregated(resources: &Resources, path: &str) -> Value {
         })
         .collect();
     json!({
-        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
+        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {},
         "items": items,
     })
 }
@@ -214,7 +260,7 @@ fn discovered(info: &KindInfo) -> Value {
         })
         .collect();
     json!({
-        "resource": info.plural, "singularResource": info.singular, "verbs": VERBS,
+        "resource": info.plural, "singularResource": info.singular, "verbs": verbs(info),
         "responseKind": kind(info.group, info.version, info.kind),
         "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
         "shortNames": info.short_names, "categories": info.categories, "subresources": below,

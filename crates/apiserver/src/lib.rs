@@ -14,7 +14,9 @@ mod cache;
 mod decode;
 mod discovery;
 mod encoded;
+mod encoding;
 mod handlers;
+mod health;
 mod limits;
 mod managed;
 mod object;
@@ -178,16 +180,14 @@ impl Server {
         });
         make_namespaces(&handlers).await?;
         authz::rbac::bootstrap::reconcile(&handlers).await.map_err(BuildError::Roles)?;
-        let aggregator = tokio::spawn(authz::rbac::aggregate::follow(handlers.clone(), own.clone()));
+        let aggregator =
+            tokio::spawn(authz::rbac::aggregate::follow(handlers.clone(), own.clone()));
         let sweeper = tokio::spawn({
             let handlers = handlers.clone();
             async move { registry::expire_events(&handlers.registry).await }
         });
-        let service = Arc::new(Service {
-            handlers,
-            limits: Default::default(),
-            shutdown: own.clone(),
-        });
+        let service =
+            Arc::new(Service { handlers, limits: Default::default(), shutdown: own.clone() });
         let serving = serve::run(listener, acceptor, service);
         tokio::pin!(serving);
         tokio::select! {

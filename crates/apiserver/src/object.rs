@@ -199,10 +199,8 @@ impl Resource {
     /// 400 as upstream words it, naming the field and no value.
     pub(crate) fn decode(&self, document: &Document) -> Result<Box<dyn Object>, Failure> {
         (self.decode)(document).map_err(|error| {
-            let (kind, version) = (self.info.kind, self.info.api_version());
-            Failure::bad_request(format!(
-                "{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"
-            ))
+            let kind = self.info.kind;
+            crate::decode::cannot_handle(kind, self.info.version, kind, &error)
         })
     }
 
@@ -368,7 +366,6 @@ impl Resources {
             .filter(|resource| resource.is_stored_form())
             .map(|resource| ShardSource {
                 prefix: resource.prefix.clone(),
-                head: resource.head.clone(),
                 index: Arc::new(TypedIndex { head: resource.head.clone(), parse: resource.parse }),
             })
             .collect()

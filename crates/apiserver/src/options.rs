@@ -1,8 +1,13 @@
 //! The parameters of writes and reads: dryRun, fieldManager, fieldValidation, selectors, paging.
 
+use coffer_api::field::{Error, ErrorList, Path};
 use coffer_api::status::Failure;
+use coffer_store::Revision;
 
 use crate::request::Query;
+
+const EXACT: &str = "Exact";
+const NOT_OLDER: &str = "NotOlderThan";
 
 /// What to do with fields that the kind does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +37,7 @@ impl WriteOptions {
     /// 422 in upstream's words for an unknown value.
     pub(crate) fn parse(query: &Query, kind: &str) -> Result<Self, Failure> {
         let invalid = |field: &str, value: &str, supported: &[&str]| {
-            let path = coffer_api::field::Path::new(field);
-            let error = coffer_api::field::Error::not_supported(&path, value, supported);
+            let error = Error::not_supported(&Path::new(field), value, supported);
             Failure::invalid("meta.k8s.io", kind, "", &vec![error])
         };
         let field_validation = match query.get("fieldValidation") {
@@ -45,7 +49,7 @@ impl WriteOptions {
             }
         };
         if let Some(manager) = query.get("fieldManager") {
-            let path = coffer_api::field::Path::new("fieldManager");
+            let path = Path::new("fieldManager");
             let errors = coffer_api::kinds::meta::validate_field_manager(manager, &path);
             if !errors.is_empty() {
                 return Err(Failure::invalid("meta.k8s.io", kind, "", &errors));
@@ -71,4 +75,126 @@ pub(crate) fn dry_run(query: &Query) -> Result<bool, String> {
         }
     }
     Ok(asked)
+}
+
+/// Which state of a collection is meant, as a list or a watch spells it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StateOptions {
+    version: Option<String>,
+    matching: Option<String>,
+    pub(crate) continue_: Option<String>,
+    pub(crate) send_initial_events: Option<bool>,
+}
+
+impl StateOptions {
+    /// Reads the query of a list, and of a deletion of what a list finds.
+    ///
+    /// # Errors
+    /// 422 for combinations that upstream forbids, all of them in one answer.
+    pub(crate) fn of_list(query: &Query) -> Result<Self, Failure> {
+        let options = Self::read(query);
+        options.refuse(options.list_faults()).map(|()| options)
+    }
+
+    /// Reads the query of a watch.
+    ///
+    /// # Errors
+    /// 422 for combinations that upstream forbids.
+    pub(crate) fn of_watch(query: &Query) -> Result<Self, Failure> {
+        let options = Self::read(query);
+        options.refuse(options.watch_faults()).map(|()| options)
+    }
+
+    fn read(query: &Query) -> Self {
+        let text = |name| query.get(name).map(str::to_owned);
+        Self {
+            version: text("resourceVersion"),
+            matching: text("resourceVersionMatch"),
+            continue_: text("continue"),
+            send_initial_events: query.flag_given("sendInitialEvents"),
+        }
+    }
+
+    fn refuse(&self, faults: ErrorList) -> Result<(), Failure> {
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &faults))
+    }
+
+    fn list_faults(&self) -> ErrorList {
+        let path = Path::new("resourceVersionMatch");
+        let mut faults = ErrorList::new();
+        if let Some(matching) = self.matching.as_deref() {
+            if self.version.is_none() {
+                let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+                faults.push(Error::forbidden(&path, why));
+            }
+            faults.extend(self.continued(&path));
+            if !matches!(matching, EXACT | NOT_OLDER) {
+                faults.push(Error::not_supported(&path, matching, &[EXACT, NOT_OLDER, ""]));
+            }
+            if matching == EXACT && self.version.as_deref() == Some("0") {
+                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                faults.push(Error::forbidden(&path, why));
+            }
+        }
+        if self.send_initial_events.is_some() {
+            let why = "sendInitialEvents is forbidden for list";
+            faults.push(Error::forbidden(&Path::new("sendInitialEvents"), why));
+        }
+        faults
+    }
+
+    fn watch_faults(&self) -> ErrorList {
+        let path = Path::new("resourceVersionMatch");
+        let mut faults = ErrorList::new();
+        if self.send_initial_events.is_some() && self.matching.as_deref() != Some(NOT_OLDER) {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            faults.push(Error::forbidden(&path, why));
+        }
+        if let Some(matching) = self.matching.as_deref() {
+            if self.send_initial_events.is_none() {
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                faults.push(Error::forbidden(&path, why));
+            }
+            if matching != NOT_OLDER {
+                faults.push(Error::not_supported(&path, matching, &[NOT_OLDER]));
+            }
+            faults.extend(self.continued(&path));
+        }
+        faults
+    }
+
+    fn continued(&self, path: &Path) -> Option<Error> {
+        let why = "resourceVersionMatch is forbidden when continue is provided";
+        self.continue_.is_some().then(|| Error::forbidden(path, why))
+    }
+
+    /// Whether exactly the state of the version is wanted.
+    pub(crate) fn exact(&self) -> bool {
+        self.matching.as_deref() == Some(EXACT)
+    }
+
+    /// Whether the client says at all how the version is meant.
+    pub(crate) fn matches(&self) -> bool {
+        self.matching.is_some()
+    }
+
+    /// The version as a number; 0 means any.
+    ///
+    /// # Errors
+    /// 400 for what is none.
+    pub(crate) fn revision(&self) -> Result<Option<Revision>, Failure> {
+        let Some(text) = self.version.as_deref() else { return Ok(None) };
+        text.parse().map(Some).map_err(|error: std::num::ParseIntError| {
+            let why = match error.kind() {
+                std::num::IntErrorKind::PosOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Failure::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
+            ))
+        })
+    }
 }

@@ -13,7 +13,7 @@ use crate::object::Resource;
 use crate::printers::{Column, RowCondition};
 use crate::registry::Listed;
 use crate::request::Query;
-use crate::respond::Form;
+use crate::respond::{Form, MetaVersion};
 
 /// Bytes of a list sent at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -99,22 +99,27 @@ struct PartialMetadata<'a> {
     metadata: &'a ObjectMeta,
 }
 
-fn metadata_json(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+fn metadata_json(bytes: &[u8], version: MetaVersion) -> Result<Vec<u8>, Failure> {
     let only: OnlyMetadata = serde_json::from_slice(bytes)
         .map_err(|error| Failure::internal(crate::object::harmless(&error)))?;
     let partial = PartialMetadata {
         kind: "PartialObjectMetadata",
-        api_version: "meta.k8s.io/v1",
+        api_version: version.api_version(),
         metadata: &only.metadata,
     };
     serde_json::to_vec(&partial).map_err(Failure::internal)
 }
 
-fn row(resource: &Resource, bytes: &Bytes, include: Include) -> Result<Row, Failure> {
+fn row(
+    resource: &Resource,
+    bytes: &Bytes,
+    include: Include,
+    version: MetaVersion,
+) -> Result<Row, Failure> {
     let object = resource.parse(bytes)?;
     let json = match include {
         Include::None => None,
-        Include::Metadata => Some(metadata_json(bytes)?),
+        Include::Metadata => Some(metadata_json(bytes, version)?),
         Include::Object => Some(resource.present(bytes).to_vec()),
     };
     let object_json = json
@@ -140,20 +145,20 @@ pub(crate) fn object(
 ) -> Result<Bytes, Failure> {
     match form {
         Form::Object => Ok(resource.present(bytes)),
-        Form::Metadata => metadata_json(bytes).map(Bytes::from),
-        Form::Table => {
+        Form::Metadata(version) => metadata_json(bytes, version).map(Bytes::from),
+        Form::Table(version) => {
             let meta: OnlyMetadata = serde_json::from_slice(bytes)
                 .map_err(|error| Failure::internal(crate::object::harmless(&error)))?;
             let table = Table {
                 kind: "Table",
-                api_version: "meta.k8s.io/v1",
+                api_version: version.api_version(),
                 metadata: ListMeta {
                     resource_version: meta.metadata.resource_version.unwrap_or_default(),
                     continue_: None,
                     remaining_item_count: None,
                 },
                 column_definitions: if columns { resource.columns } else { &[] },
-                rows: vec![row(resource, bytes, include)?],
+                rows: vec![row(resource, bytes, include, version)?],
             };
             serde_json::to_vec(&table).map(Bytes::from).map_err(Failure::internal)
         }
@@ -165,11 +170,12 @@ pub(crate) fn table(
     resource: &Resource,
     list: &Listed,
     include: Include,
+    version: MetaVersion,
 ) -> Result<Bytes, Failure> {
-    let rows = list.items.iter().map(|item| row(resource, &item.bytes, include));
+    let rows = list.items.iter().map(|item| row(resource, &item.bytes, include, version));
     let table = Table {
         kind: "Table",
-        api_version: "meta.k8s.io/v1",
+        api_version: version.api_version(),
         metadata: ListMeta::of(list),
         column_definitions: resource.columns,
         rows: rows.collect::<Result<_, _>>()?,
@@ -192,7 +198,9 @@ impl ListChunks {
     pub(crate) fn new(resource: Arc<Resource>, list: Listed, form: Form) -> Self {
         let meta = serde_json::to_string(&ListMeta::of(&list)).expect("strings encode");
         let (kind, version) = match form {
-            Form::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1".to_owned()),
+            Form::Metadata(version) => {
+                ("PartialObjectMetadataList", version.api_version().to_owned())
+            }
             _ => (resource.info.list_kind, resource.info.api_version()),
         };
         let opening = format!(
@@ -207,7 +215,7 @@ impl ListChunks {
             out.put_u8(b',');
         }
         match self.form {
-            Form::Metadata => out.put_slice(&metadata_json(&item.bytes)?),
+            Form::Metadata(version) => out.put_slice(&metadata_json(&item.bytes, version)?),
             _ if self.resource.is_stored_form() => {
                 let (open, rest) = self.resource.head().list_item(&item.bytes);
                 out.put_slice(open);

@@ -4,6 +4,7 @@
 //! authentication filter works on the parsed form and never looks at the URL again.
 
 use std::collections::HashMap;
+use std::num::IntErrorKind;
 
 use coffer_api::status::Failure;
 use http::Method;
@@ -80,18 +81,12 @@ impl RequestInfo {
             .into_owned();
         let query = Query::parse(uri.query().unwrap_or_default());
         let resource = match resource_path(uri.path()) {
-            Some(resource) => Some((verb(method, &resource, &query)?, resource)),
+            Some((resource, true)) if *method == Method::GET => Some((Verb::Watch, resource)),
+            Some((_, true)) => return Err(Failure::method_not_allowed()),
+            Some((resource, false)) => Some((verb(method, &resource, &query)?, resource)),
             None => None,
         };
         Ok(Self { path, method: method.as_str().to_ascii_lowercase(), resource, query })
-    }
-
-    /// The verb as authorization and messages name it.
-    pub(crate) fn verb(&self) -> &str {
-        match &self.resource {
-            Some((verb, _)) => verb.as_str(),
-            None => &self.method,
-        }
     }
 }
 
@@ -99,11 +94,9 @@ fn verb(method: &Method, target: &ResourcePath, query: &Query) -> Result<Verb, F
     let collection = target.name.is_empty();
     Ok(match *method {
         // A watch of one object is spelled as a list with a field selector, or with ?watch on it.
-        Method::GET | Method::HEAD if query.flag("watch") && target.subresource.is_empty() => {
-            Verb::Watch
-        }
-        Method::GET | Method::HEAD if collection => Verb::List,
-        Method::GET | Method::HEAD => Verb::Get,
+        Method::GET if query.flag("watch") && target.subresource.is_empty() => Verb::Watch,
+        Method::GET if collection => Verb::List,
+        Method::GET => Verb::Get,
         Method::POST => Verb::Create,
         Method::PUT => Verb::Update,
         Method::PATCH => Verb::Patch,
@@ -113,8 +106,14 @@ fn verb(method: &Method, target: &ResourcePath, query: &Query) -> Result<Verb, F
     })
 }
 
+/// The resource at a path, and whether the path itself says that it is to be watched
+/// (`/api/v1/watch/…`, how watches were spelled before `?watch`).
+///
 /// Segments are decoded after splitting, so that an encoded slash cannot change the structure.
-fn resource_path(path: &str) -> Option<ResourcePath> {
+fn resource_path(path: &str) -> Option<(ResourcePath, bool)> {
+    if path.starts_with("//") {
+        return None;
+    }
     let segments: Vec<String> = path
         .trim_matches('/')
         .split('/')
@@ -133,6 +132,14 @@ fn resource_path(path: &str) -> Option<ResourcePath> {
             parts = rest;
         }
         _ => return None,
+    }
+    let mut watched = false;
+    if let [watch, rest @ ..] = parts
+        && watch == "watch"
+        && !rest.is_empty()
+    {
+        watched = true;
+        parts = rest;
     }
     if let [namespaces, namespace, rest @ ..] = parts
         && namespaces == "namespaces"
@@ -153,7 +160,7 @@ fn resource_path(path: &str) -> Option<ResourcePath> {
     target.name = rest.first().cloned().unwrap_or_default();
     // What follows `proxy`-like subresources stays part of the subresource's own path.
     target.subresource = rest.get(1..).map(|sub| sub.join("/")).unwrap_or_default();
-    (!target.resource.is_empty()).then_some(target)
+    (!target.resource.is_empty()).then_some((target, watched))
 }
 
 /// Query parameters, decoded, in order.
@@ -180,29 +187,36 @@ impl Query {
         self.0.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Whether a parameter is there, with whatever value.
+    pub(crate) fn given(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// A boolean parameter: absent, `0`, `false` are no; present without a value, and anything
     /// else, is yes.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        match self.0.get(name).and_then(|values| values.first()) {
-            None => false,
-            Some(value) => !matches!(value.to_ascii_lowercase().as_str(), "0" | "f" | "false"),
-        }
+        self.flag_given(name).unwrap_or(false)
     }
 
-    /// An integer parameter.
+    /// As [`Query::flag`], where leaving it out is a third answer.
+    pub(crate) fn flag_given(&self, name: &str) -> Option<bool> {
+        let value = self.0.get(name)?.first()?;
+        Some(value != "0" && !value.eq_ignore_ascii_case("false"))
+    }
+
+    /// An integer parameter; present without a value is no integer.
     ///
     /// # Errors
-    /// 400 that names the parameter.
-    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
-        self.get(name)
-            .map(|text| {
-                text.parse().map_err(|_| {
-                    Failure::bad_request(format!(
-                        "strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {name})"
-                    ))
-                })
-            })
-            .transpose()
+    /// 400 in the words of Go's parser.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let Some(text) = self.all(name).first() else { return Ok(None) };
+        text.parse().map(Some).map_err(|error: std::num::ParseIntError| {
+            let why = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+        })
     }
 }
 
@@ -243,6 +257,34 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_can_be_spelled_in_the_path() {
+        let (verb, path) = parsed(Method::GET, "/api/v1/watch/namespaces/n/secrets/a");
+        assert_eq!(verb, Verb::Watch);
+        assert_eq!((&*path.namespace, &*path.resource, &*path.name), ("n", "secrets", "a"));
+        let (verb, path) = parsed(Method::GET, "/apis/apps/v1/watch/deployments");
+        assert_eq!((verb, &*path.resource), (Verb::Watch, "deployments"));
+        let put = RequestInfo::parse(&Method::PUT, &"/api/v1/watch/pods".parse().unwrap());
+        assert_eq!(put.unwrap_err().code, 405);
+    }
+
+    #[test]
+    fn numbers_and_flags_are_read_as_go_reads_them() {
+        let query = Query::parse("a=5&b=&c=x&d=99999999999999999999&yes&no=0&f=f&off=False");
+        let number = |name| query.number(name).map_err(|failure| failure.message);
+        assert_eq!(number("a"), Ok(Some(5)));
+        assert_eq!(number("absent"), Ok(None));
+        for (name, why) in [
+            ("b", "strconv.ParseInt: parsing \"\": invalid syntax"),
+            ("c", "strconv.ParseInt: parsing \"x\": invalid syntax"),
+            ("d", "strconv.ParseInt: parsing \"99999999999999999999\": value out of range"),
+        ] {
+            assert_eq!(number(name), Err(why.to_owned()));
+        }
+        let flags = ["yes", "no", "f", "off", "absent"].map(|name| query.flag(name));
+        assert_eq!(flags, [true, false, true, false, false]);
+    }
+
+    #[test]
     fn an_encoded_slash_does_not_make_a_new_segment() {
         let (_, path) = parsed(Method::GET, "/api/v1/namespaces/n/secrets/a%2Fb");
         assert_eq!((&*path.name, &*path.subresource), ("a/b", ""));
@@ -250,7 +292,16 @@ mod tests {
 
     #[test]
     fn what_is_no_resource_path_is_none() {
-        for uri in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz"] {
+        for uri in [
+            "/",
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/healthz",
+            "//api/v1/pods",
+        ] {
             let info = RequestInfo::parse(&Method::GET, &uri.parse().unwrap()).unwrap();
             assert!(info.resource.is_none(), "{uri}");
         }

@@ -2,36 +2,49 @@
 //!
 //! JSON goes out as the cache holds it. YAML, Table and PartialObjectMetadata are made from it on
 //! the way out; large lists leave in chunks so that no second copy of the list is ever whole.
+//! Indentation and compression are `encoding`'s.
 
 use std::convert::Infallible;
-use std::io::Write as _;
 
 use bytes::Bytes;
 use coffer_api::status::Failure;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
 
-use crate::limits::Place;
-
 /// The body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// An answer.
 pub(crate) type Answer = Response<Body>;
+
+/// A version of `meta.k8s.io`; the kinds here are the same in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetaVersion {
+    V1,
+    V1beta1,
+}
+
+impl MetaVersion {
+    /// `meta.k8s.io/v1`.
+    pub(crate) fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
 
 /// How the object itself is presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// As it is.
     Object,
-    /// `meta.k8s.io/v1` Table.
-    Table,
-    /// `meta.k8s.io/v1` PartialObjectMetadata.
-    Metadata,
+    /// `meta.k8s.io` Table.
+    Table(MetaVersion),
+    /// `meta.k8s.io` PartialObjectMetadata.
+    Metadata(MetaVersion),
 }
 
 /// How the answer is written.
@@ -49,7 +62,8 @@ pub(crate) struct Accept {
 }
 
 impl Accept {
-    /// The first alternative of the Accept header that is served; JSON where there is none.
+    /// The alternative of the Accept header that the client likes best and that is served; JSON
+    /// where there is none.
     ///
     /// # Errors
     /// 406 with what is served.
@@ -60,20 +74,19 @@ impl Accept {
         if all.trim().is_empty() {
             return Ok(Self { form: Form::Object, syntax: Syntax::Json });
         }
-        all.split(',').find_map(Self::alternative).ok_or_else(|| {
-            Failure::plain(
-                406,
-                "NotAcceptable",
-                "only the following media types are accepted: application/json, application/yaml",
-            )
-        })
+        let mut alternatives: Vec<&str> = all.split(',').map(str::trim).collect();
+        alternatives.sort_by_cached_key(|text| disfavour(text));
+        alternatives
+            .into_iter()
+            .find_map(Self::alternative)
+            .ok_or_else(|| not_acceptable("application/json, application/yaml"))
     }
 
     fn alternative(text: &str) -> Option<Self> {
         let mut parts = text.split(';').map(str::trim);
         let syntax = match parts.next()? {
             "application/json" | "*/*" | "application/*" => Syntax::Json,
-            "application/yaml" | "text/yaml" | "application/x-yaml" => Syntax::Yaml,
+            "application/yaml" => Syntax::Yaml,
             _ => return None,
         };
         let (mut kind, mut group, mut version) = ("", "", "");
@@ -82,19 +95,41 @@ impl Accept {
                 Some(("as", value)) => kind = value,
                 Some(("g", value)) => group = value,
                 Some(("v", value)) => version = value,
+                Some(("stream", value)) if value != "watch" || syntax != Syntax::Json => {
+                    return None;
+                }
                 _ => {}
             }
         }
         let form = match (kind, group, version) {
-            ("", ..) => Form::Object,
-            ("Table", "meta.k8s.io", "v1") => Form::Table,
-            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
-                Form::Metadata
-            }
+            ("", "", "") => return Some(Self { form: Form::Object, syntax }),
+            (_, "meta.k8s.io", "v1") => MetaVersion::V1,
+            (_, "meta.k8s.io", "v1beta1") => MetaVersion::V1beta1,
+            _ => return None,
+        };
+        let form = match kind {
+            "Table" => Form::Table(form),
+            "PartialObjectMetadata" | "PartialObjectMetadataList" => Form::Metadata(form),
             _ => return None,
         };
         Some(Self { form, syntax })
     }
+}
+
+/// Sorts alternatives: greater weight first, then what names a type before what takes any. In
+/// thousandths, as the grammar of weights has it.
+fn disfavour(alternative: &str) -> (u16, bool, bool) {
+    let mut parts = alternative.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default();
+    let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+    let thousandths = (weight.unwrap_or(1.0).clamp(0.0, 1.0) * 1000.0) as u16;
+    (1000 - thousandths, media.starts_with("*/"), media.ends_with("/*"))
+}
+
+/// 406 with what is served.
+pub(crate) fn not_acceptable(served: &str) -> Failure {
+    let message = format!("only the following media types are accepted: {served}");
+    Failure::plain(406, "NotAcceptable", message)
 }
 
 /// A whole body.
@@ -157,55 +192,6 @@ pub(crate) fn failure(failure: &Failure, syntax: Syntax) -> Answer {
     answer
 }
 
-/// The answer, which keeps its request's place until its last byte is sent.
-pub(crate) fn holding(answer: Answer, place: Option<Place>) -> Answer {
-    match place {
-        None => answer,
-        Some(place) => answer.map(|body| {
-            body.map_frame(move |frame| {
-                let _held = &place;
-                frame
-            })
-            .boxed_unsync()
-        }),
-    }
-}
-
-/// Compresses a stream of chunks; what is small is left as it is by the caller.
-pub(crate) fn gzip<I>(chunks: I) -> impl Iterator<Item = std::io::Result<Bytes>>
-where
-    I: Iterator<Item = std::io::Result<Bytes>>,
-{
-    let mut chunks = chunks;
-    let mut encoder = Some(GzEncoder::new(Vec::new(), Compression::fast()));
-    std::iter::from_fn(move || {
-        loop {
-            let writer = encoder.as_mut()?;
-            let step = match chunks.next() {
-                Some(chunk) => chunk.and_then(|chunk| writer.write_all(&chunk)),
-                None => return Some(encoder.take()?.finish().map(Bytes::from)),
-            };
-            if let Err(error) = step {
-                encoder = None;
-                return Some(Err(error));
-            }
-            if !writer.get_ref().is_empty() {
-                return Some(Ok(std::mem::take(writer.get_mut()).into()));
-            }
-        }
-    })
-}
-
-/// Whether the client takes gzip.
-pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(http::header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|coding| coding.trim().split(';').next() == Some("gzip"))
-}
-
 /// Adds one `Warning` header per text.
 pub(crate) fn warn(answer: &mut Answer, warnings: &[String]) {
     for text in warnings {
@@ -229,12 +215,27 @@ mod tests {
     #[test]
     fn kubectl_gets_a_table_and_others_get_what_they_can_read() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(accept(kubectl).unwrap().form, Form::Table);
+        assert_eq!(accept(kubectl).unwrap().form, Form::Table(MetaVersion::V1));
         let go = "application/vnd.kubernetes.protobuf,application/json";
         let json = Accept { form: Form::Object, syntax: Syntax::Json };
         assert_eq!(accept(go), Some(json));
         assert_eq!(accept("*/*"), Some(json));
         assert_eq!(accept("application/yaml").unwrap().syntax, Syntax::Yaml);
         assert_eq!(accept("application/vnd.kubernetes.protobuf"), None);
+    }
+
+    #[test]
+    fn what_the_client_likes_best_comes_first() {
+        for (text, yaml) in [
+            ("application/json;q=0.5, application/yaml", true),
+            ("*/*, application/yaml", true),
+            ("application/yaml;q=0.1, application/json;q=0.2", false),
+            ("application/yaml;stream=watch, */*;q=0.1", false),
+        ] {
+            assert_eq!(accept(text).unwrap().syntax == Syntax::Yaml, yaml, "{text}");
+        }
+        let old = "application/json;as=PartialObjectMetadata;v=v1beta1;g=meta.k8s.io";
+        assert_eq!(accept(old).unwrap().form, Form::Metadata(MetaVersion::V1beta1));
+        assert_eq!(accept("application/json;as=Gizmo;v=v1;g=meta.k8s.io"), None);
     }
 }

@@ -17,12 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::{self, Identity};
-use crate::discovery;
 use crate::handlers::Handlers;
 use crate::limits::Limits;
-use crate::request::RequestInfo;
+use crate::request::{RequestInfo, Verb};
 use crate::respond::{self, Accept, Answer, Syntax};
-use crate::tokens;
+use crate::{discovery, encoding, health, tokens};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +35,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const CONNECTIONS_MAX: usize = 16 * 1024;
 /// Requests under way on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 250;
+/// Bytes of a request's headers, its path included: what Go's server takes. Label selectors over
+/// many names and long tokens are the large ones.
+const HEADERS_BYTES_MAX: u32 = 1 << 20;
 
 /// Everything a connection needs.
 pub(crate) struct Service {
@@ -97,11 +99,16 @@ async fn connection(
         async move { Ok::<_, Infallible>(service.answer(caller, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADERS_BYTES_MAX as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX)
         .keep_alive_interval(Some(Duration::from_secs(30)));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), handler);
     tokio::pin!(connection);
@@ -120,10 +127,22 @@ impl Service {
     ) -> Answer {
         let head = request.method() == http::Method::HEAD;
         let syntax = Accept::of(request.headers()).map_or(Syntax::Json, |accept| accept.syntax);
-        let mut answer = match self.handle(caller, request).await {
+        let headers = request.headers().clone();
+        let info = RequestInfo::parse(request.method(), request.uri());
+        let query = crate::request::Query::parse(request.uri().query().unwrap_or_default());
+        // A watch is never indented nor compressed: its lines must leave as they come.
+        let verb = info.as_ref().ok().and_then(|info| Some(info.resource.as_ref()?.0));
+        let openapi = request.uri().path().starts_with("/openapi/");
+        let mut answer = match self.handle(caller, info, request).await {
             Ok(answer) => answer,
             Err(failure) => respond::failure(&failure, syntax),
         };
+        if verb != Some(Verb::Watch) && !openapi && encoding::wants_indent(&query, &headers) {
+            answer = encoding::indented(answer);
+        }
+        if matches!(verb, Some(Verb::Get | Verb::List)) {
+            answer = encoding::compressed(answer, &headers).await;
+        }
         if head {
             *answer.body_mut() = respond::full(bytes::Bytes::new());
         }
@@ -133,39 +152,40 @@ impl Service {
     async fn handle(
         &self,
         caller: Option<Result<Identity, Failure>>,
+        info: Result<RequestInfo, Failure>,
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
         let Handlers { authenticator, authorizer, registry, .. } = &*self.handlers;
         let headers = request.headers();
         let identity = authenticator.authenticate(registry, caller, headers).await?;
         let identity = authn::impersonate(authorizer, identity, headers).await?;
-        let info = RequestInfo::parse(request.method(), request.uri())?;
+        let info = info?;
         let place = self.limits.enter(&identity, &info).await?;
         let permit = self.handlers.authorizer.check(identity, &info).await?;
         if info.resource.is_some() {
             let answer = self.handlers.handle(permit, info, request).await?;
-            return Ok(respond::holding(answer, place));
+            return Ok(encoding::holding(answer, place));
         }
-        self.meta(&info, request.headers())
+        self.meta(&info, request.headers()).await
     }
 
     /// Paths that are no resource: health, version, discovery, OpenAPI.
-    fn meta(&self, info: &RequestInfo, headers: &HeaderMap) -> Result<Answer, Failure> {
+    async fn meta(&self, info: &RequestInfo, headers: &HeaderMap) -> Result<Answer, Failure> {
         if !matches!(info.method.as_str(), "get" | "head") {
             return Err(Failure::method_not_allowed());
         }
+        let no_page = || Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        if info.path.contains("//") {
+            return no_page();
+        }
         let path = info.path.trim_end_matches('/');
-        let health = ["/healthz", "/livez", "/readyz"].iter().any(|root| {
-            path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
-        if health {
-            return Ok(self.health(path));
+        let registry = &self.handlers.registry;
+        if let Some(answer) = health::answer(path, &info.query, registry, &self.shutdown).await {
+            return Ok(answer);
         }
         let ok = StatusCode::OK;
-        let accept = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
-        if discovery::takes_aggregated(path, accept.unwrap_or_default()) {
-            let document = discovery::aggregated(self.resources(), path).to_string();
-            return Ok(respond::typed(ok, discovery::AGGREGATED, respond::full(document)));
+        if let Some(answer) = discovery::aggregated(self.resources(), path, headers) {
+            return Ok(answer);
         }
         if let Some((media, bytes)) = tokens::document(&self.handlers.authenticator.tokens, path) {
             return Ok(respond::typed(ok, media, respond::full(bytes)));
@@ -179,20 +199,12 @@ impl Service {
                     let syntax = Accept::of(headers).map_or(Syntax::Json, |it| it.syntax);
                     Ok(respond::value(ok, syntax, &document?))
                 }
-                None => Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+                None => no_page(),
             },
         }
     }
 
     fn resources(&self) -> &crate::object::Resources {
         &self.handlers.registry.resources
-    }
-
-    fn health(&self, path: &str) -> Answer {
-        // The store is open and the cache loaded before the first connection is accepted.
-        if path == "/readyz" && self.shutdown.is_cancelled() {
-            return respond::text(StatusCode::INTERNAL_SERVER_ERROR, "[-]shutdown failed\n");
-        }
-        respond::text(StatusCode::OK, "ok")
     }
 }

@@ -69,7 +69,7 @@ fn cases() -> Vec<Case> {
             (
                 400,
                 "BadRequest",
-                "Pod in version \"v1\" cannot be handled as a Secret: converting (v1.Pod) to (v1.Secret): unknown conversion",
+                "Pod in version \"v1\" cannot be handled as a Secret: converting (v1.Pod) to (core.Secret): unknown conversion",
             ),
         ),
         post(
@@ -195,11 +195,7 @@ fn cases() -> Vec<Case> {
             name: "a continue token of somebody else's",
             method: Method::GET,
             path: "/api/v1/secrets?continue=nonsense",
-            ..post(
-                "",
-                "",
-                (400, "BadRequest", "continue key is not valid: it was not issued by this server"),
-            )
+            ..post("", "", (400, "BadRequest", "invalid continue token: continue key is not valid"))
         },
         Case {
             name: "a resourceVersion that is no number",
@@ -208,7 +204,11 @@ fn cases() -> Vec<Case> {
             ..post(
                 "",
                 "",
-                (400, "BadRequest", "Invalid value: \"newest\": invalid resource version"),
+                (
+                    400,
+                    "BadRequest",
+                    "invalid resource version: resourceVersion: Invalid value: \"newest\": strconv.ParseUint: parsing \"newest\": invalid syntax",
+                ),
             )
         },
         Case {

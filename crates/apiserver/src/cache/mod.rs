@@ -18,8 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use shard::{Observer, Scope, Shard, Start, Subscription};
 
-use crate::encoded::Head;
-
 /// How long a read waits for the cache to reach the store before it gives up (503).
 const FRESH_WAIT: Duration = Duration::from_secs(3);
 /// How long the reader of the store pauses before it lists again after its watch broke.
@@ -64,7 +62,6 @@ pub(crate) trait Index: Send + Sync {
 /// What one kind brings to the cache.
 pub(crate) struct ShardSource {
     pub(crate) prefix: String,
-    pub(crate) head: Head,
     pub(crate) index: Arc<dyn Index>,
 }
 

@@ -8,7 +8,6 @@ use coffer_store::Revision;
 use tokio::sync::mpsc;
 
 use super::{CacheError, CacheEvent, CachedObject, Index, ShardSource};
-use crate::encoded::Head;
 
 /// Events kept per kind for watchers that resume.
 const HISTORY_EVENTS_MAX: usize = 4096;
@@ -90,7 +89,6 @@ struct State {
 /// One kind's part of the cache.
 pub(crate) struct Shard {
     prefix: String,
-    head: Head,
     index: Arc<dyn Index>,
     state: RwLock<State>,
     observers: RwLock<Vec<Arc<dyn Observer>>>,
@@ -98,17 +96,12 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(super) fn new(source: ShardSource) -> Self {
-        let ShardSource { prefix, head, index } = source;
-        Self { prefix, head, index, state: RwLock::default(), observers: RwLock::default() }
+        let ShardSource { prefix, index } = source;
+        Self { prefix, index, state: RwLock::default(), observers: RwLock::default() }
     }
 
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
-    }
-
-    /// The head every object of this kind begins with.
-    pub(crate) fn head(&self) -> &Head {
-        &self.head
     }
 
     /// Makes an object of stored bytes: of an event, or of a page of the past.
@@ -273,11 +266,7 @@ mod tests {
     }
 
     fn shard() -> Shard {
-        Shard::new(ShardSource {
-            prefix: "/registry/secrets/".to_owned(),
-            head: Head::new("v1", "Secret"),
-            index: Arc::new(Plain),
-        })
+        Shard::new(ShardSource { prefix: "/registry/secrets/".to_owned(), index: Arc::new(Plain) })
     }
 
     fn put(shard: &Shard, key: &str, revision: u64) {

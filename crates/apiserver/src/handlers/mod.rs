@@ -20,7 +20,7 @@ use crate::object::Resource;
 use crate::registry::Registry;
 use crate::request::{Query, RequestInfo, ResourcePath, Verb};
 use crate::respond::{Accept, Answer};
-use crate::reviews;
+use crate::{discovery, reviews};
 
 /// What all handlers work with.
 pub(crate) struct Handlers {
@@ -82,6 +82,12 @@ impl Handlers {
         let resource = found.cloned().ok_or_else(Failure::no_such_path)?;
         // A namespaced object is named with its namespace; only lists and watches span them.
         let spans = resource.info.namespaced && path.namespace.is_empty();
+        // `/namespaces/x` is the namespace itself; any other cluster-scoped resource below a
+        // namespace is none, or a right in the namespace would reach the whole cluster.
+        let own = resource.info.plural == "namespaces" && path.namespace == path.name;
+        if !resource.info.namespaced && !path.namespace.is_empty() && !own {
+            return Err(Failure::no_such_path());
+        }
         if spans && !matches!(verb, Verb::List | Verb::Watch) {
             return Err(if path.name.is_empty() {
                 Failure::method_not_allowed()
@@ -98,7 +104,7 @@ impl Handlers {
             Call { permit, resource, path, query: info.query, headers: parts.headers, accept };
         match verb {
             Verb::Get => self.get(&call).await,
-            Verb::List => self.list(call).await,
+            Verb::List => self.list(&call).await,
             Verb::Watch => self.watch(call).await,
             Verb::Create if call.path.name.is_empty() => self.create(&call, body).await,
             Verb::Create => Err(Failure::method_not_allowed()),
@@ -107,7 +113,10 @@ impl Handlers {
             Verb::Patch if call.path.name.is_empty() => Err(Failure::method_not_allowed()),
             Verb::Patch => self.patch(&call, body).await,
             Verb::Delete => self.delete(&call, body).await,
-            Verb::DeleteCollection => self.delete_collection(&call, body).await,
+            Verb::DeleteCollection if discovery::has_delete_collection(call.resource.info) => {
+                self.delete_collection(&call, body).await
+            }
+            Verb::DeleteCollection => Err(Failure::method_not_allowed()),
         }
     }
 }

@@ -8,7 +8,7 @@ use coffer_api::status::Failure;
 use http::HeaderMap;
 use hyper::body::Incoming;
 
-use super::write::{expected_revision, same_uid, take_name, take_namespace};
+use super::write::{check_name, expected_revision, take_namespace};
 use super::{Call, Handlers};
 use crate::body::{self, MediaType};
 use crate::options::WriteOptions;
@@ -43,22 +43,22 @@ impl Handlers {
         }
         let patch = body::read(incoming).await?;
         let resource = &*call.resource;
-        let (info, name) = (resource.info, call.path.name.as_str());
+        let info = resource.info;
         let schema =
             schema::of(&info.api_version(), info.kind).ok_or_else(Failure::no_such_path)?;
         let writer = managed::writer(call, &options);
         let mut warnings = Vec::new();
-        let target = (call.path.namespace.as_str(), name);
+        let target = (call.path.namespace.as_str(), call.path.name.as_str());
         let change = |old: &dyn crate::object::Object| {
             let current = resource.present(&crate::encoded::erasing(old.encode()));
             let current = body::parse(&current, MediaType::Json).map_err(Failure::internal)?;
             let patched = patch::apply(kind, current, &patch, schema)
                 .map_err(|error| Failure::from(&error))?;
-            warnings = decode::strict_document(resource, &patched, options.field_validation)?;
-            let mut object = decode::defaulted(resource, &patched)?;
+            warnings = decode::strict_document(resource, &patched, options.field_validation)
+                .map_err(unfit)?;
+            let mut object = decode::defaulted(resource, &patched).map_err(unfit)?;
             take_namespace(&mut *object, call)?;
-            take_name(&mut *object, call)?;
-            same_uid(resource, name, object.meta().uid.as_deref(), old)?;
+            check_name(&*object, call)?;
             let expected = expected_revision(resource, &*object)?;
             writer.track(&mut *object, Some(old));
             let object = self.admission().update(&call.permit, resource, object, old)?;
@@ -91,7 +91,6 @@ impl Handlers {
             let applied = apply::apply(Some(&live), &patch, &writer.rules()?, options.force)
                 .map_err(|error| Failure::from(&error))?;
             let object = self.wanted(call, &applied.object)?;
-            same_uid(resource, &call.path.name, object.meta().uid.as_deref(), old)?;
             let expected = expected_revision(resource, &*object)?;
             let object = self.admission().update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
@@ -104,6 +103,14 @@ impl Handlers {
                 let applied = apply::apply(None, &patch, &writer.rules()?, options.force)
                     .map_err(|error| Failure::from(&error))?;
                 let object = self.wanted(call, &applied.object)?;
+                if let Some(uid) = object.meta().uid.as_deref().filter(|uid| !uid.is_empty()) {
+                    let why = format!(
+                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                    );
+                    let name = &call.path.name;
+                    return Err(Failure::conflict(resource.group_resource(), name, &why));
+                }
+                self.may_create(call).await?;
                 self.insert_tracked(call, object, options).await?
             }
             other => other?,
@@ -119,9 +126,20 @@ impl Handlers {
     ) -> Result<Box<dyn crate::object::Object>, Failure> {
         let mut object = decode::defaulted(&call.resource, document)?;
         take_namespace(&mut *object, call)?;
-        take_name(&mut *object, call)?;
+        check_name(&*object, call)?;
         Ok(object)
     }
+}
+
+/// A patch whose result does not fit its type is the patch's fault: 422, and none of the result is
+/// shown, unlike upstream's, because a Secret's payload is in it.
+fn unfit(failure: Failure) -> Failure {
+    if failure.code != 400 {
+        return failure;
+    }
+    let path = coffer_api::field::Path::new("patch");
+    let error = coffer_api::field::Error::invalid(&path, "<patched object>", failure.message);
+    Failure::invalid("", "", "", &vec![error])
 }
 
 /// A value that is not stored, patched.

@@ -16,14 +16,18 @@ use tokio::time::Instant;
 use super::{Call, Handlers};
 use crate::authz::Standing;
 use crate::cache::{CacheEvent, CachedObject, Start, Subscription};
+use crate::options::StateOptions;
 use crate::present::{self, Include};
-use crate::registry::{self, Selection};
-use crate::respond::{self, Answer, Form};
+use crate::registry::Selection;
+use crate::request::Query;
+use crate::respond::{self, Answer, Form, Syntax};
 
 /// Time between bookmarks on a quiet watch.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Shortest and longest life of a watch whose client names none, in seconds.
 const LIFE_S: std::ops::Range<u64> = 1800..3600;
+/// Longest life that is reckoned with, in seconds: a year, beyond any connection's.
+const LIFE_MAX_S: u64 = 366 * 24 * 3600;
 /// Bytes gathered into one frame when many events wait.
 const FRAME_BYTES: usize = 64 * 1024;
 /// Marks the bookmark after which a watcher has the whole initial state.
@@ -37,6 +41,8 @@ struct Watch {
     include: Include,
     standing: Standing,
     subscription: Subscription,
+    /// What happened up to here the client has seen, or says so of what is yet to come.
+    after: Revision,
     bookmarks: bool,
     /// The client asked for the present state first and for a bookmark where it ends.
     marks_initial_end: bool,
@@ -49,35 +55,39 @@ struct Watch {
 
 impl Handlers {
     pub(super) async fn watch(self: &Arc<Self>, call: Call) -> Result<Answer, Failure> {
+        if call.accept.syntax == Syntax::Yaml {
+            return Err(respond::not_acceptable("application/json;stream=watch"));
+        }
         let include = Include::parse(&call.query)?;
+        let life = life(&call.query)?;
+        let options = StateOptions::of_watch(&call.query)?;
         let mut selection = Selection::parse(&call.query, &call.resource)?;
         if !call.path.name.is_empty() {
-            selection.require_name(&call.path.name);
+            selection.require_name(&call.path.name)?;
         }
-        let start = self.start(&call).await?;
+        let start = self.start(&options).await?;
         let scope = selection.scope(&call.resource, &call.path.namespace);
         // Everything up to here is in the shard before its state is taken.
         let reached = self.registry.cache.revision();
+        let after = match start {
+            Start::After(revision) => revision,
+            Start::Now => 0,
+        };
         let mut subscription = match call.resource.shard().subscribe(scope, start) {
             Ok(subscription) => subscription,
             Err(too_old) => return Ok(expired(&call, too_old.oldest)),
         };
-        subscription.revision = subscription.revision.max(reached);
-        let life = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
-        let life = Duration::from_secs(life.unwrap_or_else(|| rand::random_range(LIFE_S)));
+        subscription.revision = subscription.revision.max(reached).max(after);
         let now = Instant::now();
         let watch = Watch {
             handlers: self.clone(),
             bookmarks: call.query.flag("allowWatchBookmarks"),
-            marks_initial_end: call.query.flag("sendInitialEvents"),
-            standing: Standing::of(
-                &call.path,
-                selection.name(),
-                call.query.get("fieldSelector"),
-            ),
+            marks_initial_end: options.send_initial_events == Some(true),
+            standing: Standing::of(&call.path, selection.name(), call.query.get("fieldSelector")),
             selection,
             include,
             subscription,
+            after,
             started: false,
             ended: false,
             columns_sent: false,
@@ -94,36 +104,29 @@ impl Handlers {
     }
 
     /// Where the watch begins, as resourceVersion and sendInitialEvents have it.
-    async fn start(&self, call: &Call) -> Result<Start, Failure> {
-        let version = registry::revision(&call.query)?;
-        let matching = call.query.get("resourceVersionMatch");
-        let send_initial = call.query.get("sendInitialEvents").is_some();
-        let forbidden = |field: &str, why: &str| {
-            let path = coffer_api::field::Path::new(field);
-            let error = coffer_api::field::Error::forbidden(&path, why);
-            Failure::invalid("meta.k8s.io", "ListOptions", "", &vec![error])
-        };
-        if send_initial && matching != Some("NotOlderThan") {
-            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-            return Err(forbidden("resourceVersionMatch", why));
+    async fn start(&self, options: &StateOptions) -> Result<Start, Failure> {
+        let version = options.revision()?.filter(|version| *version > 0);
+        let initial = options.send_initial_events;
+        match version {
+            // Only the present state can be too old: what is to come may begin any time later.
+            Some(version) if initial != Some(true) => return Ok(Start::After(version)),
+            Some(version) => self.registry.wait_for(version).await?,
+            None => self.registry.settle().await?,
         }
-        if !send_initial && matching.is_some() {
-            let why =
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-            return Err(forbidden("resourceVersionMatch", why));
-        }
-        if let Some(version) = version {
-            self.registry.wait_for(version).await?;
-        } else {
-            self.registry.settle().await?;
-        }
-        Ok(match version {
-            _ if call.query.flag("sendInitialEvents") => Start::Now,
-            None | Some(0) if !send_initial => Start::Now,
-            None | Some(0) => Start::After(self.registry.cache.revision()),
-            Some(version) => Start::After(version),
+        Ok(match initial {
+            Some(false) => Start::After(self.registry.cache.revision()),
+            _ => Start::Now,
         })
     }
+}
+
+/// How long a watch lives: as its client wants, else at random, so that not all come back at once.
+fn life(query: &Query) -> Result<Duration, Failure> {
+    let wanted = query.number("timeoutSeconds")?.filter(|seconds| *seconds != 0);
+    // A negative time is over at once.
+    let wanted = wanted.map(|seconds| u64::try_from(seconds).unwrap_or_default());
+    let seconds = wanted.unwrap_or_else(|| rand::random_range(LIFE_S));
+    Ok(Duration::from_secs(seconds.min(LIFE_MAX_S)))
 }
 
 /// A watch that begins too far back: an answer of one ERROR event with code 410, as upstream's
@@ -196,6 +199,9 @@ impl Watch {
             self.ended = true;
             return;
         }
+        if event.revision <= self.after {
+            return;
+        }
         let matching = |object: &Option<Arc<CachedObject>>| {
             object.clone().filter(|object| self.selection.matches(object))
         };
@@ -228,13 +234,13 @@ impl Watch {
 
     /// Says how far the watcher is, if it asked to be told.
     fn put_bookmark(&mut self, out: &mut BytesMut, initial_end: bool) {
-        if !self.bookmarks && !initial_end {
+        if !self.bookmarks {
             return;
         }
         let mut revision = self.subscription.revision;
         if !initial_end {
             // What is applied by now is queued by now: send it first, then say how far that is.
-            revision = revision.max(self.handlers.registry.cache.revision());
+            revision = revision.max(self.handlers.registry.cache.revision()).max(self.after);
             while let Ok(event) = self.subscription.live.try_recv() {
                 self.put_event(out, &event);
             }
@@ -254,15 +260,17 @@ impl Watch {
             Form::Object => {
                 json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": meta })
             }
-            Form::Metadata => json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta
+            Form::Metadata(version) => json!({
+                "kind": "PartialObjectMetadata", "apiVersion": version.api_version(),
+                "metadata": meta,
             }),
-            Form::Table => json!({
-                "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+            Form::Table(version) => json!({
+                "kind": "Table", "apiVersion": version.api_version(),
                 "metadata": { "resourceVersion": revision.to_string() },
                 "columnDefinitions": [],
                 "rows": [{ "cells": [], "object": {
-                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta
+                    "kind": "PartialObjectMetadata", "apiVersion": version.api_version(),
+                    "metadata": meta,
                 } }],
             }),
         }

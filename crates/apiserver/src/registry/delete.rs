@@ -1,7 +1,7 @@
 //! Deletion: preconditions, grace, finalizers, propagation, and namespaces that empty first.
 
 use bytes::Bytes;
-use coffer_api::status::Failure;
+use coffer_api::status::{Failure, GroupResource};
 use coffer_store::{StoreError, Value};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -16,6 +16,11 @@ const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 /// Kinds whose DELETE answers with the object, as upstream's does.
 const RETURN_OBJECT: [&str; 3] = ["pods", "serviceaccounts", "resourcequotas"];
+/// Kinds whose dependents stay where a deletion says nothing of them: core/v1 is older than the
+/// garbage collector.
+const ORPHANING: [&str; 1] = ["replicationcontrollers"];
+/// Kinds that own nothing: no policy gives them a finalizer.
+const UNOWNING: [&str; 1] = ["events"];
 
 /// What becomes of the objects that the deleted one owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub(crate) struct DeleteOptions {
     pub(crate) uid: Option<String>,
     pub(crate) resource_version: Option<String>,
     pub(crate) propagation: Option<Propagation>,
+    /// The old way to say the propagation, as it was said.
+    pub(crate) orphan_dependents: Option<bool>,
     pub(crate) dry_run: bool,
 }
 
@@ -67,10 +74,12 @@ impl DeleteOptions {
         }
         let preconditions = options.preconditions.unwrap_or_default();
         Ok(Self {
-            grace_period_seconds: options.grace_period_seconds,
+            // A negative period means one second, as upstream has it.
+            grace_period_seconds: options.grace_period_seconds.map(positive),
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
             propagation,
+            orphan_dependents: options.orphan_dependents,
             dry_run: !dry_run.is_empty(),
         })
     }
@@ -112,7 +121,7 @@ impl Registry {
             let uid = object.meta().uid.clone().unwrap_or_default();
             let return_object = RETURN_OBJECT.contains(&resource.info.plural);
             let gone = |last| Deleted::Gone { last, uid: uid.clone(), return_object };
-            let step = plan(resource, object, options);
+            let step = plan(resource, object, options, now());
             let done = match step {
                 Step::Unchanged => return Ok(Deleted::Going(current.bytes.clone())),
                 Step::Remove if options.dry_run => return Ok(gone(current.bytes.clone())),
@@ -156,87 +165,161 @@ fn preconditions(
     let differs = |wanted: &Option<String>, found: &Option<String>| {
         wanted.as_ref().is_some_and(|wanted| Some(wanted) != found.as_ref())
     };
-    let failed = |what: &str, wanted: &Option<String>, found: &Option<String>| {
-        let (wanted, found) =
-            (wanted.as_deref().unwrap_or_default(), found.as_deref().unwrap_or_default());
-        let why = format!(
-            "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-        );
-        Failure::conflict(resource.group_resource(), name, &why)
-    };
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    // The kind, not the resource, as upstream has it here.
+    let subject = GroupResource { group: resource.info.group, resource: resource.info.kind };
     if differs(&options.uid, &meta.uid) {
-        return Err(failed("UID", &options.uid, &meta.uid));
+        let (wanted, found) = (text(&options.uid), text(&meta.uid));
+        let why = format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({found}). The object might have been deleted and then recreated"
+        );
+        return Err(Failure::conflict(subject, name, &why));
     }
     if differs(&options.resource_version, &meta.resource_version) {
-        let (wanted, found) = (&options.resource_version, &meta.resource_version);
-        return Err(failed("ResourceVersion", wanted, found));
+        let (wanted, found) = (text(&options.resource_version), text(&meta.resource_version));
+        let why = format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({found}). The object might have been modified"
+        );
+        return Err(Failure::conflict(subject, name, &why));
     }
     Ok(())
 }
 
 /// Decides what a deletion does to an object: nothing more, a mark, or its end.
-fn plan(resource: &Resource, mut object: Box<dyn Object>, options: &DeleteOptions) -> Step {
-    let grace = grace_seconds(&*object, options);
-    let already = object.meta().deletion_timestamp.is_some();
-    let shorter = object.meta().deletion_grace_period_seconds.is_none_or(|old| grace < old);
-    let finalizers_changed = set_finalizers(object.meta_mut(), options.propagation);
-    let held = object.meta().finalizers.as_ref().is_some_and(|all| !all.is_empty())
-        || held_by_kind(resource, &*object);
-    if grace == 0 && !held {
-        return Step::Remove;
-    }
-    if already && !shorter && !finalizers_changed {
+fn plan(
+    resource: &Resource,
+    mut object: Box<dyn Object>,
+    options: &DeleteOptions,
+    now: meta::Time,
+) -> Step {
+    let before = object.encode();
+    let graceful = begin_grace(&mut *object, options, &now);
+    // Nor can finalizers be changed by a deletion that comes while the grace period runs.
+    if graceful == Grace::Pending {
         return Step::Unchanged;
     }
-    if !already || shorter {
-        let meta = object.meta_mut();
-        let began = match (&meta.deletion_timestamp, meta.deletion_grace_period_seconds) {
-            (Some(end), Some(old)) => end.0 - jiff::SignedDuration::from_secs(old),
-            _ => now().0,
-        };
-        meta.deletion_timestamp = Some(meta::Time(began + jiff::SignedDuration::from_secs(grace)));
-        meta.deletion_grace_period_seconds = Some(grace);
-        if !already && resource.info.tracks_generation {
-            meta.generation = meta.generation.map(|generation| generation + 1);
-        }
-        if let Some(namespace) = object.as_any_mut().downcast_mut::<Namespace>() {
-            namespace.status.get_or_insert_default().phase = Some("Terminating".to_owned());
-        }
+    if !UNOWNING.contains(&resource.info.plural) {
+        set_finalizers(resource, object.meta_mut(), options.propagation);
+    }
+    let held = object.meta().finalizers.as_ref().is_some_and(|all| !all.is_empty())
+        || held_by_kind(resource, &*object);
+    match graceful {
+        Grace::Seconds(seconds) if seconds > 0 || held => {}
+        Grace::None if held => mark(resource, &mut *object, now),
+        _ => return Step::Remove,
+    }
+    if *object.encode() == *before {
+        return Step::Unchanged;
     }
     object.meta_mut().resource_version = None;
     Step::Mark(object)
 }
 
-/// Seconds until the object may be removed: only pods that run somewhere get any.
-fn grace_seconds(object: &dyn Object, options: &DeleteOptions) -> i64 {
-    let Some(pod) = object.as_any().downcast_ref::<Pod>() else { return 0 };
+/// Whether and how long an object is given to end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grace {
+    /// Its kind has none, or its time is over.
+    None,
+    /// It is running already and this deletion does not shorten it.
+    Pending,
+    /// It has just been set.
+    Seconds(i64),
+}
+
+/// Starts or shortens the grace period of a pod; no other kind has one.
+fn begin_grace(object: &mut dyn Object, options: &DeleteOptions, now: &meta::Time) -> Grace {
+    let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() else { return Grace::None };
+    let Some(end) = pod.metadata.deletion_timestamp.as_ref() else {
+        let seconds = first_grace(pod, options);
+        let meta = &mut pod.metadata;
+        meta.deletion_timestamp = Some(after(now, seconds));
+        meta.deletion_grace_period_seconds = Some(seconds);
+        meta.generation = meta.generation.map(|generation| generation + 1);
+        return Grace::Seconds(seconds);
+    };
+    let running = pod.metadata.deletion_grace_period_seconds.map(positive);
+    let Some(running) = running.filter(|seconds| *seconds != 0) else { return Grace::None };
+    let shorter = options.grace_period_seconds.filter(|seconds| *seconds < running);
+    let Some(mut seconds) = shorter else { return Grace::Pending };
+    let mut end = after(end, seconds - running);
+    if end.0 < now.0 {
+        end = now.clone();
+        // Its end is still the kubelet's to say: the shortest time that is one.
+        seconds = seconds.min(1);
+    }
+    pod.metadata.deletion_timestamp = Some(end);
+    pod.metadata.deletion_grace_period_seconds = Some(seconds);
+    Grace::Seconds(seconds)
+}
+
+/// Only a pod that runs somewhere needs time to end.
+fn first_grace(pod: &Pod, options: &DeleteOptions) -> i64 {
     let spec = pod.spec.as_ref();
     let assigned = spec.and_then(|spec| spec.node_name.as_ref()).is_some_and(|n| !n.is_empty());
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if !assigned || matches!(phase, Some("Succeeded" | "Failed")) {
         return 0;
     }
-    let wanted = options
-        .grace_period_seconds
-        .or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds))
-        .unwrap_or(30);
-    // A negative period of the pod's own means one second, as upstream has it.
-    if wanted < 0 { 1 } else { wanted }
+    let own = || spec.and_then(|spec| spec.termination_grace_period_seconds).map(positive);
+    options.grace_period_seconds.or_else(own).unwrap_or_default()
 }
 
-/// Adds or takes away the garbage collector's finalizers as the propagation policy says.
-fn set_finalizers(meta: &mut meta::ObjectMeta, propagation: Option<Propagation>) -> bool {
-    let Some(propagation) = propagation else { return false };
-    let before = meta.finalizers.clone();
+fn positive(seconds: i64) -> i64 {
+    if seconds < 0 { 1 } else { seconds }
+}
+
+/// A time so many seconds later, or the last one there is: clients may name any number.
+fn after(time: &meta::Time, seconds: i64) -> meta::Time {
+    let later = time.0.checked_add(jiff::SignedDuration::from_secs(seconds));
+    meta::Time(later.unwrap_or(jiff::Timestamp::MAX))
+}
+
+/// Marks an object that something holds and that needs no time of its own.
+fn mark(resource: &Resource, object: &mut dyn Object, now: meta::Time) {
+    let meta = object.meta_mut();
+    if meta.deletion_timestamp.is_none() && resource.info.tracks_generation {
+        meta.generation = meta.generation.map(|generation| generation + 1);
+    }
+    if meta.deletion_timestamp.as_ref().is_none_or(|at| at.0 > now.0) {
+        meta.deletion_timestamp = Some(now);
+    }
+    match object.as_any_mut().downcast_mut::<Namespace>() {
+        // What a namespace waits for is no time, so that it has no period, as upstream has it.
+        Some(namespace) => {
+            namespace.status.get_or_insert_default().phase = Some("Terminating".to_owned());
+        }
+        None => object.meta_mut().deletion_grace_period_seconds = Some(0),
+    }
+}
+
+/// Adds or takes away the garbage collector's finalizers: as the propagation policy says, else as
+/// the object has them already, else as its kind always had it.
+fn set_finalizers(
+    resource: &Resource,
+    meta: &mut meta::ObjectMeta,
+    propagation: Option<Propagation>,
+) {
     let mut all = meta.finalizers.take().unwrap_or_default();
-    all.retain(|one| one != ORPHAN && one != FOREGROUND);
-    match propagation {
-        Propagation::Background => {}
-        Propagation::Foreground => all.push(FOREGROUND.to_owned()),
-        Propagation::Orphan => all.push(ORPHAN.to_owned()),
+    let has = |name: &str| all.iter().any(|one| one == name);
+    let propagation = propagation.unwrap_or_else(|| {
+        if has(ORPHAN) || (!has(FOREGROUND) && ORPHANING.contains(&resource.info.plural)) {
+            Propagation::Orphan
+        } else if has(FOREGROUND) {
+            Propagation::Foreground
+        } else {
+            Propagation::Background
+        }
+    });
+    let wanted = match propagation {
+        Propagation::Background => None,
+        Propagation::Foreground => Some(FOREGROUND),
+        Propagation::Orphan => Some(ORPHAN),
+    };
+    all.retain(|one| Some(one.as_str()) == wanted || (one != ORPHAN && one != FOREGROUND));
+    if let Some(wanted) = wanted.filter(|wanted| !all.iter().any(|one| one == wanted)) {
+        all.push(wanted.to_owned());
     }
     meta.finalizers = (!all.is_empty()).then_some(all);
-    meta.finalizers != before
 }
 
 /// Whether the kind itself keeps the object: a namespace until its content is gone.

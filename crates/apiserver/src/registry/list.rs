@@ -5,17 +5,16 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coffer_api::selector::{FieldSelector, LabelSelector};
 use coffer_api::status::Failure;
 use coffer_store::{ListOptions, Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
-use serde::{Deserialize, Serialize};
 
+use super::token::Token;
 use super::{Registry, store_failure, unavailable};
 use crate::cache::{CachedObject, Scope};
 use crate::object::Resource;
+use crate::options::StateOptions;
 use crate::request::Query;
 
 /// Items read from the store's history at a time while filtering a page.
@@ -44,8 +43,16 @@ impl Selection {
     }
 
     /// Narrows the selection to one name: a watch spelled with the object's own path.
-    pub(crate) fn require_name(&mut self, name: &str) {
+    ///
+    /// # Errors
+    /// 400 where a field selector means another one.
+    pub(crate) fn require_name(&mut self, name: &str) -> Result<(), Failure> {
+        if !self.fields.is_empty() && self.fields.exact("metadata.name") != Some(name) {
+            let why = "fieldSelector metadata.name doesn't match requested name";
+            return Err(Failure::bad_request(why));
+        }
         self.only = Some(name.to_owned());
+        Ok(())
     }
 
     /// Whether an object is meant.
@@ -100,16 +107,6 @@ enum Wanted {
     Continue(Token),
 }
 
-/// Where the next page begins. Upstream's shape, so that nobody is tempted to read more into it.
-#[derive(Serialize, Deserialize)]
-struct Token {
-    v: String,
-    rv: Revision,
-    start: String,
-}
-
-const TOKEN_VERSION: &str = "meta.k8s.io/v1";
-
 /// One page.
 pub(crate) struct Listed {
     pub(crate) items: Vec<Arc<CachedObject>>,
@@ -124,86 +121,33 @@ impl ListQuery {
     /// # Errors
     /// 400 and 422 as upstream.
     pub(crate) fn parse(query: &Query, resource: &Resource) -> Result<Self, Failure> {
-        let selection = Selection::parse(query, resource)?;
-        let limit = query.number::<i64>("limit")?.filter(|limit| *limit > 0);
+        let limit = query.number("limit")?.filter(|limit| *limit > 0);
         let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(Self { selection, limit, state: wanted(query)? })
+        query.number("timeoutSeconds")?;
+        let options = StateOptions::of_list(query)?;
+        let selection = Selection::parse(query, resource)?;
+        Ok(Self { selection, limit, state: wanted(&options, limit.is_some())? })
     }
 }
 
-fn wanted(query: &Query) -> Result<Wanted, Failure> {
-    let version = revision(query)?;
-    let matching = query.get("resourceVersionMatch");
-    let forbidden = |field: &str, why: &str| {
-        let path = coffer_api::field::Path::new(field);
-        let error = coffer_api::field::Error::forbidden(&path, why);
-        Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &vec![error]))
-    };
-    if let Some(token) = query.get("continue") {
-        if matching.is_some() {
-            let why = "resourceVersionMatch is forbidden when continue is provided";
-            return forbidden("resourceVersionMatch", why);
-        }
-        if version.is_some_and(|version| version != 0) {
-            return Err(Failure::bad_request(
+/// The table of the API conventions: what the parameters, taken together, ask for.
+fn wanted(options: &StateOptions, paged: bool) -> Result<Wanted, Failure> {
+    if let Some(token) = &options.continue_ {
+        let token = Token::decode(token)?;
+        return match options.revision()? {
+            None | Some(0) => Ok(Wanted::Continue(token)),
+            Some(_) => Err(Failure::bad_request(
                 "specifying resource version is not allowed when using continue",
-            ));
-        }
-        return Token::decode(token).map(Wanted::Continue);
+            )),
+        };
     }
-    match (matching, version) {
-        (Some(_), None) => {
-            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
-            forbidden("resourceVersionMatch", why)
-        }
-        (Some("Exact"), Some(0)) => {
-            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
-            forbidden("resourceVersionMatch", why)
-        }
-        (Some("Exact"), Some(version)) => Ok(Wanted::Exact(version)),
-        (None | Some("NotOlderThan"), Some(0)) => Ok(Wanted::Any),
-        (None | Some("NotOlderThan"), Some(version)) => Ok(Wanted::NotOlderThan(version)),
-        (None, None) => Ok(Wanted::Newest),
-        (Some(other), Some(_)) => {
-            let path = coffer_api::field::Path::new("resourceVersionMatch");
-            let supported = ["Exact", "NotOlderThan", ""];
-            let error = coffer_api::field::Error::not_supported(&path, other, &supported);
-            Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &vec![error]))
-        }
-    }
-}
-
-/// The `resourceVersion` parameter.
-///
-/// # Errors
-/// 400 for what is no number.
-pub(crate) fn revision(query: &Query) -> Result<Option<Revision>, Failure> {
-    query
-        .get("resourceVersion")
-        .map(|text| {
-            text.parse().map_err(|_| {
-                Failure::bad_request(format!("Invalid value: {text:?}: invalid resource version"))
-            })
-        })
-        .transpose()
-}
-
-impl Token {
-    fn decode(text: &str) -> Result<Self, Failure> {
-        let bad =
-            || Failure::bad_request("continue key is not valid: it was not issued by this server");
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| bad())?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-        if token.v != TOKEN_VERSION || token.rv == 0 || token.start.contains("..") {
-            return Err(bad());
-        }
-        Ok(token)
-    }
-
-    fn encode(&self) -> String {
-        let json = serde_json::to_vec(self).expect("strings and numbers encode");
-        URL_SAFE_NO_PAD.encode(json)
-    }
+    Ok(match options.revision()? {
+        None => Wanted::Newest,
+        Some(0) => Wanted::Any,
+        // A page of a version without a word on how it is meant is a page of exactly that version.
+        Some(version) if options.exact() || paged && !options.matches() => Wanted::Exact(version),
+        Some(version) => Wanted::NotOlderThan(version),
+    })
 }
 
 impl Registry {
@@ -221,20 +165,36 @@ impl Registry {
         match &query.state {
             Wanted::Newest => {
                 self.cache.fresh().await.map_err(unavailable)?;
-                Ok(self.list_cached(resource, namespace, &prefix, query))
+                Ok(self.list_cached(resource, namespace, &prefix, query, None))
             }
-            Wanted::Any => Ok(self.list_cached(resource, namespace, &prefix, query)),
+            Wanted::Any => Ok(self.list_cached(resource, namespace, &prefix, query, None)),
             Wanted::NotOlderThan(revision) => {
                 self.wait_for(*revision).await?;
-                Ok(self.list_cached(resource, namespace, &prefix, query))
+                Ok(self.list_cached(resource, namespace, &prefix, query, None))
             }
-            Wanted::Exact(revision) => {
-                self.list_history(resource, &prefix, query, *revision, None).await
-            }
+            Wanted::Exact(revision) => self
+                .list_history(resource, &prefix, query, *revision, None)
+                .await
+                .map_err(|error| self.past(error, too_old)),
             Wanted::Continue(token) => {
-                let after = format!("{prefix}{}", token.start);
-                self.list_history(resource, &prefix, query, token.rv, Some(after)).await
+                let after = token.after(&prefix);
+                let Some(revision) = token.revision() else {
+                    self.cache.fresh().await.map_err(unavailable)?;
+                    return Ok(self.list_cached(resource, namespace, &prefix, query, Some(&after)));
+                };
+                self.list_history(resource, &prefix, query, revision, Some(after))
+                    .await
+                    .map_err(|error| self.past(error, || token.expired()))
             }
+        }
+    }
+
+    /// What a state of the past that cannot be read looks like to a client.
+    fn past(&self, error: StoreError, compacted: impl FnOnce() -> Failure) -> Failure {
+        match error {
+            StoreError::Compacted { .. } => compacted(),
+            StoreError::Future { requested, newest } => too_large(requested, newest),
+            other => store_failure(other),
         }
     }
 
@@ -243,20 +203,7 @@ impl Registry {
         if self.cache.reach(revision).await.is_ok() {
             return Ok(());
         }
-        let now = self.cache.revision();
-        let mut failure = Failure::plain(
-            504,
-            "Timeout",
-            format!("Timeout: Too large resource version: {revision}, current: {now}"),
-        );
-        let details = failure.details.get_or_insert_default();
-        details.retry_after_seconds = Some(1);
-        details.causes = Some(vec![StatusCause {
-            reason: Some("ResourceVersionTooLarge".to_owned()),
-            message: Some("Too large resource version".to_owned()),
-            field: None,
-        }]);
-        Err(failure)
+        Err(too_large(revision, self.cache.revision()))
     }
 
     fn list_cached(
@@ -265,11 +212,14 @@ impl Registry {
         namespace: &str,
         prefix: &str,
         query: &ListQuery,
+        after: Option<&str>,
     ) -> Listed {
         let applied = self.cache.revision();
         let scope = query.selection.scope(resource, namespace);
         let (mut items, newest) = resource.shard().list(prefix, &scope);
-        items.retain(|object| query.selection.matches(object));
+        items.retain(|object| {
+            after.is_none_or(|after| object.key.as_str() > after) && query.selection.matches(object)
+        });
         let revision = applied.max(newest);
         let Some(limit) = query.limit.filter(|limit| items.len() > *limit) else {
             return Listed { items, revision, continue_: None, remaining: None };
@@ -277,7 +227,7 @@ impl Registry {
         let rest = items.len() - limit;
         items.truncate(limit);
         let remaining = query.selection.is_everything().then_some(rest);
-        let continue_ = items.last().map(|last| token_after(prefix, &last.key, revision));
+        let continue_ = items.last().map(|last| Token::after_key(prefix, &last.key, revision));
         Listed { items, revision, continue_, remaining }
     }
 
@@ -288,7 +238,7 @@ impl Registry {
         query: &ListQuery,
         revision: Revision,
         mut after: Option<String>,
-    ) -> Result<Listed, Failure> {
+    ) -> Result<Listed, StoreError> {
         let limit = query.limit.unwrap_or(usize::MAX);
         let mut items = Vec::new();
         loop {
@@ -297,19 +247,12 @@ impl Registry {
                 after: after.take(),
                 revision: Some(revision),
             };
-            let page = self.store.list(prefix, options).await.map_err(|error| match error {
-                StoreError::Future { .. } => Failure::plain(
-                    504,
-                    "Timeout",
-                    format!("Timeout: Too large resource version: {revision}"),
-                ),
-                other => store_failure(other),
-            })?;
+            let page = self.store.list(prefix, options).await?;
             let last = page.items.last().map(|item| item.key.clone());
             for item in page.items {
                 let shard = resource.shard();
                 let object = shard.index(&item.key, item.value.as_bytes(), item.revision);
-                let object = object.map_err(unavailable)?;
+                let object = object.map_err(|error| StoreError::Io(Box::new(error)))?;
                 if query.selection.matches(&object) {
                     items.push(Arc::new(object));
                 }
@@ -318,7 +261,7 @@ impl Registry {
             if !more || items.len() >= limit {
                 let remaining = (more && query.selection.is_everything()).then_some(page.remaining);
                 let continue_ =
-                    last.filter(|_| more).map(|last| token_after(prefix, &last, revision));
+                    last.filter(|_| more).map(|last| Token::after_key(prefix, &last, revision));
                 return Ok(Listed { items, revision, continue_, remaining });
             }
             after = last;
@@ -326,7 +269,21 @@ impl Registry {
     }
 }
 
-fn token_after(prefix: &str, key: &str, rv: Revision) -> String {
-    let start = key.strip_prefix(prefix).unwrap_or(key).to_owned();
-    Token { v: TOKEN_VERSION.to_owned(), rv, start }.encode()
+/// 410 for a state that is no longer kept.
+fn too_old() -> Failure {
+    Failure::expired("The resourceVersion for the provided list is too old.")
+}
+
+/// 504 for a state that is not there yet.
+fn too_large(requested: Revision, newest: Revision) -> Failure {
+    let message = format!("Timeout: Too large resource version: {requested}, current: {newest}");
+    let mut failure = Failure::plain(504, "Timeout", message);
+    let details = failure.details.get_or_insert_default();
+    details.retry_after_seconds = Some(1);
+    details.causes = Some(vec![StatusCause {
+        reason: Some("ResourceVersionTooLarge".to_owned()),
+        message: Some("Too large resource version".to_owned()),
+        field: None,
+    }]);
+    failure
 }

@@ -6,6 +6,7 @@
 mod delete;
 mod expire;
 mod list;
+mod token;
 mod write;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(crate) use delete::{DeleteOptions, Deleted};
 pub(crate) use expire::expire_events;
-pub(crate) use list::{ListQuery, Listed, Selection, revision};
+pub(crate) use list::{ListQuery, Listed, Selection};
 pub(crate) use write::{Change, Written};
 
 use crate::cache::{Cache, CacheError, CachedObject};
@@ -71,9 +72,9 @@ pub(crate) fn unavailable(error: CacheError) -> Failure {
 /// What a store failure that the registry does not handle looks like to a client.
 pub(crate) fn store_failure(error: StoreError) -> Failure {
     match error {
-        StoreError::Compacted { .. } => Failure::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-        ),
+        StoreError::Compacted { .. } => {
+            Failure::expired("The resourceVersion for the provided list is too old.")
+        }
         StoreError::Closed(_) => {
             Failure::plain(503, "ServiceUnavailable", "the server is shutting down")
         }

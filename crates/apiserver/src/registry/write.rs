@@ -5,6 +5,7 @@ use coffer_api::field::{Error, Path};
 use coffer_api::names;
 use coffer_api::status::Failure;
 use coffer_store::{Revision, StoreError, Value};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::{Registry, now, stamped, store_failure, unavailable};
 use crate::admission::Admitted;
@@ -47,6 +48,7 @@ impl Registry {
     ) -> Result<Written, Failure> {
         let mut warnings = admitted.take_warnings();
         let (mut object, _) = admitted.into_inner();
+        warnings.extend(single_owners(object.meta_mut()));
         begin_life(resource, &mut *object);
         object.prepare_for_create();
         let generated = generate_name(&mut *object);
@@ -72,12 +74,29 @@ impl Registry {
                     generate_name(&mut *object);
                     object.set_defaults();
                 }
-                Err(StoreError::Exists { .. }) => {
-                    return Err(Failure::already_exists(resource.group_resource(), &name));
+                Err(StoreError::Exists { key }) => {
+                    return Err(self.taken(resource, &key, &name, generated).await);
                 }
                 Err(error) => return Err(store_failure(error)),
             }
         }
+    }
+
+    /// 409 for a name that is taken.
+    async fn taken(&self, resource: &Resource, key: &str, name: &str, generated: bool) -> Failure {
+        let mut failure = Failure::already_exists(resource.group_resource(), name);
+        if generated {
+            failure.message += ", the server was not able to generate a unique name for the object";
+            failure.details.get_or_insert_default().retry_after_seconds = Some(1);
+        }
+        // Whoever waits for the old one to go should know that it is going.
+        let settled = self.settle().await;
+        let there = settled.ok().and_then(|()| resource.shard().get(key));
+        let going = there.and_then(|there| resource.parse(&there.bytes).ok());
+        if going.is_some_and(|going| going.meta().deletion_timestamp.is_some()) {
+            failure.message = format!("object is being deleted: {}", failure.message);
+        }
+        failure
     }
 
     async fn insert(
@@ -124,6 +143,7 @@ impl Registry {
             if expected.is_some_and(|expected| expected != current.revision) {
                 return Err(modified(resource, name));
             }
+            warnings.extend(single_owners(object.meta_mut()));
             continue_life(&mut *object, &*old);
             object.prepare_for_update(&*old, sub);
             invalid(resource, &*object, resource.validate_update(&*object, &*old, sub))?;
@@ -192,12 +212,35 @@ fn continue_life(object: &mut dyn Object, old: &dyn Object) {
     meta.self_link = None;
     meta.uid = meta.uid.take().filter(|uid| !uid.is_empty()).or_else(|| old.uid.clone());
     meta.creation_timestamp = old.creation_timestamp.clone();
-    meta.deletion_timestamp = old.deletion_timestamp.clone();
-    meta.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    // That it goes can be said by a DELETE only: an object that says so itself is refused later.
+    if old.deletion_timestamp.is_some() {
+        meta.deletion_timestamp.clone_from(&old.deletion_timestamp);
+    }
+    if meta.deletion_grace_period_seconds.is_none() {
+        meta.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    }
     meta.generation = old.generation;
     if meta.namespace.is_none() {
         meta.namespace.clone_from(&old.namespace);
     }
+}
+
+/// Owners that are named twice are named once; answers a warning then.
+fn single_owners(meta: &mut ObjectMeta) -> Option<String> {
+    let owners = meta.owner_references.as_mut()?;
+    let (mut kept, mut twice) = (Vec::<OwnerReference>::new(), Vec::new());
+    for owner in owners.drain(..) {
+        if kept.contains(&owner) {
+            twice.push(owner.uid);
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    let twice = twice.join(", ");
+    (!twice.is_empty()).then(|| format!(
+        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {twice}"
+    ))
 }
 
 /// Whether this update took away the last thing that kept a deleted object alive.

@@ -1,0 +1,241 @@
+//! The last step of an answer: indented for people, compressed where it is long, and its request's
+//! place held until the last byte is sent.
+//!
+//! Bodies pass through in pieces as they are made, so that a long list is never whole here either.
+
+use std::io::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, USER_AGENT, VARY};
+use http::{HeaderMap, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, StreamBody};
+
+use crate::limits::Place;
+use crate::request::Query;
+use crate::respond::{Answer, Body};
+
+/// Shortest body that is compressed, in bytes: upstream's threshold.
+const GZIP_BYTES_MIN: usize = 128 * 1024;
+
+/// Whether the client is a person: asks with `pretty`, or comes with a tool that people type.
+pub(crate) fn wants_indent(query: &Query, headers: &HeaderMap) -> bool {
+    if let Some(asked) = query.get("pretty") {
+        return matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True");
+    }
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let agent = text(USER_AGENT).unwrap_or_default();
+    let accepted = text(http::header::ACCEPT).unwrap_or_default();
+    ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool))
+        || accepted.split([',', ';']).any(|part| part.trim() == "pretty=1")
+}
+
+/// Indents a JSON answer.
+pub(crate) fn indented(answer: Answer) -> Answer {
+    let json = answer.headers().get(CONTENT_TYPE);
+    if !json.is_some_and(|value| value.as_bytes().starts_with(b"application/json")) {
+        return answer;
+    }
+    let mut indenter = Indenter::default();
+    answer.map(|body| {
+        body.map_frame(move |frame| frame.map_data(|data| indenter.indent(&data))).boxed_unsync()
+    })
+}
+
+/// Puts line breaks and spaces into compact JSON as Go's `MarshalIndent` does, piece by piece.
+#[derive(Default)]
+struct Indenter {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    /// An object or list has begun and nothing in it has come yet: it may be empty.
+    opened: bool,
+}
+
+impl Indenter {
+    fn indent(&mut self, piece: &[u8]) -> Bytes {
+        let mut out = BytesMut::with_capacity(piece.len() * 2);
+        for &byte in piece {
+            if self.in_string {
+                self.in_string = self.escaped || byte != b'"';
+                self.escaped = !self.escaped && byte == b'\\';
+                out.put_u8(byte);
+                continue;
+            }
+            match byte {
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if !std::mem::take(&mut self.opened) {
+                        self.line_break(&mut out);
+                    }
+                    out.put_u8(byte);
+                }
+                b' ' | b'\n' | b'\r' | b'\t' => {}
+                _ => {
+                    if std::mem::take(&mut self.opened) {
+                        self.line_break(&mut out);
+                    }
+                    out.put_u8(byte);
+                    match byte {
+                        b'"' => self.in_string = true,
+                        b':' => out.put_u8(b' '),
+                        b',' => self.line_break(&mut out),
+                        b'{' | b'[' => {
+                            self.depth += 1;
+                            self.opened = true;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        out.freeze()
+    }
+
+    fn line_break(&self, out: &mut BytesMut) {
+        out.put_u8(b'\n');
+        out.put_bytes(b' ', 2 * self.depth);
+    }
+}
+
+/// Compresses an answer that is long enough, for a client that takes it.
+pub(crate) async fn compressed(answer: Answer, headers: &HeaderMap) -> Answer {
+    if answer.status() != StatusCode::OK || !takes_gzip(headers) {
+        return answer;
+    }
+    let (mut parts, mut body) = answer.into_parts();
+    // As many pieces as it takes to know whether the whole is long.
+    let (mut first, mut length) = (Vec::new(), 0);
+    while length <= GZIP_BYTES_MIN {
+        let Some(frame) = body.frame().await else { break };
+        length += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+        first.push(frame);
+    }
+    let rest = futures::stream::unfold(body, |mut body| async {
+        let frame = body.frame().await?;
+        Some((frame, body))
+    });
+    let whole = futures::StreamExt::chain(futures::stream::iter(first), rest);
+    if length <= GZIP_BYTES_MIN {
+        return Answer::from_parts(parts, StreamBody::new(whole).boxed_unsync());
+    }
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let state = (Box::pin(whole), Some(encoder));
+    let zipped = futures::stream::unfold(state, |(mut frames, mut encoder)| async move {
+        loop {
+            let writer = encoder.as_mut()?;
+            let step = match futures::StreamExt::next(&mut frames).await {
+                None => {
+                    let last = encoder.take()?.finish().map(|last| Frame::data(last.into()));
+                    return Some((last, (frames, None)));
+                }
+                Some(frame) => frame.and_then(|frame| match frame.into_data() {
+                    Ok(data) => writer.write_all(&data),
+                    Err(_) => Ok(()),
+                }),
+            };
+            if let Err(error) = step {
+                return Some((Err(error), (frames, None)));
+            }
+            if !writer.get_ref().is_empty() {
+                let ready = Bytes::from(std::mem::take(writer.get_mut()));
+                return Some((Ok(Frame::data(ready)), (frames, encoder)));
+            }
+        }
+    });
+    Answer::from_parts(parts, StreamBody::new(zipped).boxed_unsync())
+}
+
+/// Whether the client takes gzip. A weight below one does not count, as upstream has it.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(http::header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.trim() == "gzip")
+}
+
+/// The answer, which keeps its request's place until its last byte is sent.
+pub(crate) fn holding(answer: Answer, place: Option<Place>) -> Answer {
+    match place {
+        None => answer,
+        Some(place) => answer.map(|body| Holding { body, _place: place }.boxed_unsync()),
+    }
+}
+
+/// A body whose length stays known, unlike that of a mapped one.
+struct Holding {
+    body: Body,
+    _place: Place,
+}
+
+impl http_body::Body for Holding {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_indented_as_go_does_it_wherever_it_is_cut() {
+        let compact = br#"{"a":[],"b":{},"c":[1,{"d":"x,{\"}"}],"e":"\\"}"#;
+        let wanted = "{\n  \"a\": [],\n  \"b\": {},\n  \"c\": [\n    1,\n    {\n      \"d\": \"x,{\\\"}\"\n    }\n  ],\n  \"e\": \"\\\\\"\n}";
+        for at in 0..compact.len() {
+            let mut indenter = Indenter::default();
+            let mut out = indenter.indent(&compact[..at]).to_vec();
+            out.extend_from_slice(&indenter.indent(&compact[at..]));
+            assert_eq!(String::from_utf8(out).unwrap(), wanted, "cut at {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_long_answers_are_compressed_and_only_for_who_takes_it() {
+        let answer = |bytes: usize| Answer::new(crate::respond::full(vec![b'a'; bytes]));
+        let mut headers = HeaderMap::new();
+        for (accepted, bytes, gzip) in [
+            ("gzip", GZIP_BYTES_MIN + 1, true),
+            ("deflate, gzip", GZIP_BYTES_MIN + 1, true),
+            ("gzip;q=0", GZIP_BYTES_MIN + 1, false),
+            ("identity", GZIP_BYTES_MIN + 1, false),
+            ("gzip", GZIP_BYTES_MIN, false),
+        ] {
+            headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
+            let sent = compressed(answer(bytes), &headers).await;
+            assert_eq!(sent.headers().contains_key(CONTENT_ENCODING), gzip, "{accepted} {bytes}");
+            let body = sent.into_body().collect().await.unwrap().to_bytes();
+            let mut plain = Vec::new();
+            if gzip {
+                let mut decoder = flate2::read::GzDecoder::new(&body[..]);
+                std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+            } else {
+                plain.extend_from_slice(&body);
+            }
+            assert_eq!(plain, vec![b'a'; bytes]);
+        }
+    }
+}
