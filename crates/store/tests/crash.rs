@@ -24,7 +24,7 @@ fn restless() -> Options {
     Options {
         history: Duration::from_millis(40),
         history_writes_max: 500,
-        checkpoint_pages: 32,
+        checkpoint_bytes: 100_000,
         ..Options::default()
     }
 }

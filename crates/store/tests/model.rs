@@ -138,7 +138,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A small log, so that checkpoints happen within a test.
 fn options() -> Options {
-    Options { checkpoint_pages: 8, ..Options::default() }
+    Options { checkpoint_bytes: 20_000, ..Options::default() }
 }
 
 async fn holds<S: Reopen>(steps: Vec<Step>) {

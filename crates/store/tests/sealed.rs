@@ -49,7 +49,7 @@ fn needles(canary: &str) -> Vec<Vec<u8>> {
 #[tokio::test]
 async fn neither_plaintext_nor_its_base64_is_found_in_the_data_directory() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let options = Options { checkpoint_pages: 4, ..Options::default() };
+    let options = Options { checkpoint_bytes: 10_000, ..Options::default() };
     let store = Sealed::<Embedded>::reopen(dir.path(), options).await;
     let canary = "canary-0f7d1c-of-a-secret-nobody-may-find";
     let object = |n: usize| {

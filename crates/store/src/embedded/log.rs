@@ -20,6 +20,7 @@ use std::sync::Arc;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 
+use super::checkpoint::Checkpointer;
 use super::{OpenError, Options};
 use crate::{Revision, StoreError, Value};
 
@@ -77,6 +78,10 @@ impl LogError {
         matches!(self.0.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
     }
 
+    pub(super) fn from_io(error: std::io::Error) -> Self {
+        rusqlite::Error::ToSqlConversionFailure(Box::new(error)).into()
+    }
+
     pub(super) fn on_open(self, dir: &Path) -> OpenError {
         let dir = dir.to_owned();
         if self.is_corrupt() {
@@ -106,10 +111,15 @@ pub(super) trait Sink: Send {
 
     /// A value that this sink has committed.
     fn value(&mut self, revision: Revision) -> Result<Value, LogError>;
+
+    /// Called between two batches, when nobody waits for an answer.
+    fn maintain(&mut self) {}
 }
 
 /// The one connection that writes.
 pub(super) struct LogWriter {
+    // Before the connection: it is dropped first, and leaves the last copying to the closing.
+    checkpointer: Checkpointer,
     connection: Connection,
 }
 
@@ -129,7 +139,8 @@ impl LogWriter {
                 return Err(OpenError::Corrupt { dir: dir.to_owned(), reason });
             }
         }
-        Ok(Self { connection })
+        let checkpointer = Checkpointer::start(file, options).map_err(|e| e.on_open(dir))?;
+        Ok(Self { checkpointer, connection })
     }
 }
 
@@ -146,6 +157,10 @@ impl Sink for LogWriter {
 
     fn value(&mut self, revision: Revision) -> Result<Value, LogError> {
         value(&self.connection, revision)
+    }
+
+    fn maintain(&mut self) {
+        self.checkpointer.maintain(&self.connection);
     }
 }
 
@@ -241,19 +256,17 @@ fn value(connection: &Connection, revision: Revision) -> Result<Value, LogError>
     Ok(Value::new(bytes))
 }
 
-fn connect(file: &Path, options: &Options) -> Result<Connection, LogError> {
+pub(super) fn connect(file: &Path, options: &Options) -> Result<Connection, LogError> {
     // The file is made by the data directory, with its mode; SQLite must not make one.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL: in WAL mode, the log is fsynced by each commit before it returns.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", options.checkpoint_pages)?;
-    connection.pragma_update(
-        None,
-        "journal_size_limit",
-        i64::from(options.checkpoint_pages) * 8192,
-    )?;
+    // The checkpointer's work.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    let limit = i64::try_from(options.checkpoint_bytes).unwrap_or(i64::MAX).saturating_mul(2);
+    connection.pragma_update(None, "journal_size_limit", limit)?;
     connection.pragma_update(None, "cache_size", -i64::from(options.cache_kib))?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;

@@ -5,6 +5,7 @@
 //! A watch reads the log, then listens to the hub ([`watch`]). Why SQLite, and why only as a log:
 //! `docs/decisions/0001-storage-engine.md`.
 
+mod checkpoint;
 mod directory;
 mod hub;
 mod index;
@@ -61,8 +62,8 @@ pub struct Options {
     pub readers_max: usize,
     /// Memory for pages of the database, for each reader and for the writer.
     pub cache_kib: u32,
-    /// Pages of 4 KiB in SQLite's write-ahead log before they are copied into the database.
-    pub checkpoint_pages: u32,
+    /// Bytes in SQLite's write-ahead log before they are copied into the database.
+    pub checkpoint_bytes: usize,
 }
 
 impl Default for Options {
@@ -76,7 +77,7 @@ impl Default for Options {
             watch_queue_max: 4096,
             readers_max: 4,
             cache_kib: 2048,
-            checkpoint_pages: 4000,
+            checkpoint_bytes: 8 << 20,
         }
     }
 }

@@ -56,6 +56,10 @@ impl Sink for Faulty {
     fn value(&mut self, revision: Revision) -> Result<Value, LogError> {
         self.log.value(revision)
     }
+
+    fn maintain(&mut self) {
+        self.log.maintain();
+    }
 }
 
 struct Bench {

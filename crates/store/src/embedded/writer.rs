@@ -81,6 +81,7 @@ impl<S: Sink> Writer<S> {
                 Err(RecvTimeoutError::Timeout) => {
                     // The failure, if any, is in `failed` and answers the writes that follow.
                     let _ = self.commit(Batch::default());
+                    self.sink.maintain();
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -98,6 +99,7 @@ impl<S: Sink> Writer<S> {
                 Job::Write(write) => {
                     let (writes, other) = gather(write, jobs, &self.options);
                     self.write(writes);
+                    self.sink.maintain();
                     next = other;
                 }
                 Job::Compact { before, answer } => {
