@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
+use crate::image::ImagesConfig;
+
 /// The port of upstream's kubelet.
 pub const SERVER_PORT_DEFAULT: u16 = 10250;
 /// How many pods a node takes where nothing else is said. Upstream says 110, with larger machines
@@ -34,6 +36,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// Where containers find the API server (`KUBERNETES_SERVICE_HOST` and `_PORT`), if they can.
     pub kubernetes_service: Option<SocketAddr>,
+    /// Credentials for images, and who is asked for them.
+    pub images: ImagesConfig,
 }
 
 /// Settings of the kubelet's own HTTPS server.
@@ -71,6 +75,7 @@ impl Config {
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             kubernetes_service: None,
+            images: ImagesConfig::default(),
         }
     }
 }

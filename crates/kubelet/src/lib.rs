@@ -47,6 +47,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::config::{Config, MAX_PODS_DEFAULT, SERVER_PORT_DEFAULT, ServerConfig};
+pub use self::image::{
+    AllowlistError, ImagePullCredentialsVerificationPolicy, ImagesConfig, ImagesError,
+    ProviderConfigError, UnknownPolicy,
+};
 pub use self::node::KUBELET_VERSION;
 pub use self::server::{ServerError, TlsError};
 
@@ -96,6 +100,9 @@ pub enum BuildError {
     /// Another kubelet uses the root directory.
     #[error("root directory {0} is in use by another kubelet")]
     RootDirInUse(PathBuf),
+    /// Images cannot be managed.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
     /// The HTTPS server cannot be made.
     #[error("kubelet server: {0}")]
     Server(#[from] ServerError),
@@ -149,12 +156,20 @@ impl Kubelet {
         let (events, writer) = event::channel(config.client.clone(), &config.node_name);
         let objects = Arc::new(Objects::new(config.client.clone()));
         let layout = Layout::new(&config.root_dir);
+        let images = Images::open(
+            runtime.clone(),
+            events.clone(),
+            objects.clone(),
+            &config.root_dir,
+            &config.images,
+        )
+        .await?;
         let shared = Arc::new(Shared {
             node_name: config.node_name.clone(),
             client: config.client.clone(),
             runtime: runtime.clone(),
             runtime_name: version.name,
-            images: Images::new(runtime.clone(), events.clone()),
+            images,
             volumes: Volumes::new(layout.clone(), objects.clone(), facts),
             objects,
             events: events.clone(),

@@ -1,31 +1,98 @@
-//! Images: whether one has to be pulled, pulling it, and waiting longer after each failure.
+//! Images: whether one has to be pulled, who may use one that is here, with which credentials to
+//! pull, and waiting longer after each failure.
 //!
-//! Events and error texts are upstream's image manager's. Credentials come from a
-//! [`Keyring`], tried in its order and last of all without any; a credential reaches the runtime
-//! in the pull request and nothing else.
+//! ```text
+//! pod's secrets ─▶ pull_secrets ┐
+//! node's file ─▶ node_credentials ├─▶ keyring ──what matches──▶ pull ─▶ runtime (CRI PullImage)
+//! plugins ─▶ provider           ┘       │                       │
+//!                                       └─▶ verify ◀─ records ◀─┘ who pulled what
+//! ```
+//!
+//! Events and error texts are upstream's image manager's. Credentials are tried in the keyring's
+//! order and last of all none; a credential reaches the runtime in the pull request, bound to the
+//! registry's host, and nothing else. What the runtime answers is redacted before anyone reads it.
 
+mod credential;
+mod docker_config;
+mod failures;
+mod keyring;
+mod location;
 mod name;
+mod node_credentials;
+mod provider;
+mod pull;
+mod pull_secrets;
+mod records;
+mod redact;
+mod verify;
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use k8s_cri::v1::AuthConfig;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use self::credential::Coordinates;
+use self::failures::Failures;
 pub(crate) use self::name::ImageName;
-use crate::backoff::{self, Backoff};
+use self::node_credentials::NodeCredentials;
+pub use self::provider::ProviderConfigError;
+use self::provider::{Asker, Providers};
+use self::pull::{PullError, Pulled};
+use self::pull_secrets::PullSecrets;
+pub(crate) use self::pull_secrets::Seen;
+pub(crate) use self::records::Present;
+use self::records::PullRecords;
+pub use self::verify::{AllowlistError, ImagePullCredentialsVerificationPolicy, UnknownPolicy};
+use self::verify::{Shown, Verdict, Verification};
+use crate::backoff;
 use crate::duration::go_duration;
 use crate::event::{EventSink, Reason};
-use crate::pod::PodId;
+use crate::objects::Objects;
+use crate::pod::{self, PodId};
 use crate::runtime::{Image, Runtime, RuntimeError};
 
 /// How many pulls run at the same time on one node.
 const PULLS_MAX: usize = 5;
-/// Failed pulls remembered, each for as long as its back-off; beyond it the oldest is forgotten.
-const FAILURES_MAX: usize = 1024;
+
+/// Where credentials for images come from beside pods' secrets, and who is asked for them.
+#[derive(Clone, Debug, Default)]
+pub struct ImagesConfig {
+    /// The file, or directory, that says which credential provider plugins there are.
+    pub credential_provider_config: Option<PathBuf>,
+    /// The directory that the plugins are in.
+    pub credential_provider_bin_dir: Option<PathBuf>,
+    /// Which images that are on the node already a pod must show credentials for.
+    pub verification_policy: ImagePullCredentialsVerificationPolicy,
+    /// For `NeverVerifyAllowlistedImages`: names without tag (`docker.io/library/redis`), or
+    /// everything below a path (`r.io/team/*`).
+    pub preloaded_images_verification_allowlist: Vec<String>,
+}
+
+/// Why images cannot be managed. Each is one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum ImagesError {
+    /// The credential providers are not as they should be.
+    #[error(transparent)]
+    Providers(#[from] ProviderConfigError),
+    /// One of the two settings is of no use without the other.
+    #[error(
+        "--image-credential-provider-config and --image-credential-provider-bin-dir go together"
+    )]
+    HalfProvider,
+    /// The allow list has a pattern that is none.
+    #[error("preloaded images verification allowlist: {0}")]
+    Allowlist(#[from] AllowlistError),
+    /// The pull records cannot be read or written.
+    #[error("image pull records: {0}")]
+    Records(#[from] std::io::Error),
+    /// The runtime does not say which images it has.
+    #[error("list images: {0}")]
+    Runtime(String),
+}
 
 /// When an image is pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,71 +121,151 @@ pub(crate) struct ImageError {
     pub(crate) message: String,
     /// When it is worth trying again.
     pub(crate) retry_after: Duration,
+    /// The pull secrets; once one of them changes it is worth trying at once.
+    pub(crate) waits_for: Seen,
 }
 
-/// The credentials that may be used for an image, best match first.
-#[derive(Default)]
-pub(crate) struct Keyring {
-    entries: Vec<AuthConfig>,
-}
-
-impl Keyring {
-    /// What to try for this image, in order. Each is made when it is used and not kept.
-    fn credentials(&self, _image: &ImageName) -> impl Iterator<Item = AuthConfig> {
-        self.entries.iter().cloned()
-    }
-}
-
-struct Failure {
-    backoff: Backoff,
-    until: Instant,
-    message: String,
+/// Whether a waiting reason is one of [`ImageError`]'s that another pull secret may end.
+pub(crate) fn is_pull_failure(reason: &str) -> bool {
+    matches!(
+        reason,
+        "ErrImagePull"
+            | "ImagePullBackOff"
+            | "ErrImageNeverPull"
+            | "RegistryUnavailable"
+            | "SignatureValidationFailed"
+    )
 }
 
 /// Pulls images for all pods of the node.
 pub(crate) struct Images {
     runtime: Runtime,
     events: EventSink,
+    objects: Arc<Objects>,
+    node: NodeCredentials,
+    providers: Providers,
+    records: PullRecords,
+    verification: Verification,
     pulls: Semaphore,
-    failures: Mutex<HashMap<(String, String), Failure>>,
+    failures: Failures,
+    granted: Mutex<HashMap<String, HashSet<Granted>>>,
+}
+
+/// An image, by id and repository, that a pod has shown to have a right to. It keeps the right for
+/// its life, as it keeps its secrets: a container that restarts must not depend on the API server.
+#[derive(PartialEq, Eq, Hash)]
+struct Granted {
+    image: String,
+    repository: String,
 }
 
 impl Images {
-    pub(crate) fn new(runtime: Runtime, events: EventSink) -> Self {
-        Self { runtime, events, pulls: Semaphore::new(PULLS_MAX), failures: Mutex::default() }
+    /// Reads what earlier kubelets recorded, and the settings.
+    ///
+    /// # Errors
+    /// What of the settings is wrong, or what cannot be read.
+    pub(crate) async fn open(
+        runtime: Runtime,
+        events: EventSink,
+        objects: Arc<Objects>,
+        root_dir: &std::path::Path,
+        config: &ImagesConfig,
+    ) -> Result<Self, ImagesError> {
+        let provider = (&config.credential_provider_config, &config.credential_provider_bin_dir);
+        let providers = match provider {
+            (Some(file), Some(directory)) => Providers::open(file, directory)?,
+            (None, None) => Providers::default(),
+            _ => return Err(ImagesError::HalfProvider),
+        };
+        let allowlist = &config.preloaded_images_verification_allowlist;
+        let verification = Verification::new(config.verification_policy.clone(), allowlist)?;
+        let records = PullRecords::open(root_dir)?;
+        let present =
+            runtime.images().await.map_err(|error| ImagesError::Runtime(error.to_string()))?;
+        records.adopt(&present)?;
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        Ok(Self {
+            node: NodeCredentials::new(root_dir, home.as_deref()),
+            runtime,
+            events,
+            objects,
+            providers,
+            records,
+            verification,
+            pulls: Semaphore::new(PULLS_MAX),
+            failures: Failures::default(),
+            granted: Mutex::default(),
+        })
     }
 
-    /// Makes sure that a container's image is here.
+    /// Makes sure that a container's image is here and that its pod may use it.
     pub(crate) async fn ensure(
         &self,
-        pod: &PodId,
+        id: &PodId,
+        pod: &Pod,
         container: &Container,
         field: &str,
-        keyring: &Keyring,
     ) -> Result<Image, ImageError> {
         let wanted = container.image.as_deref().unwrap_or_default();
-        let about = About { pod, field, wanted, events: &self.events };
+        let about = About { id, pod, field, wanted, events: &self.events };
         let name = ImageName::parse(wanted).map_err(|error| {
             let message = format!("Failed to apply default image tag {wanted:?}: {error}");
             about.say(Reason::FailedToInspectImage, &message);
             ImageError::new("InvalidImageName", message, backoff::IMAGE_PULL.max)
         })?;
         let policy = PullPolicy::of(container, &name);
-        if let Some(image) = self.present(&about, &name, policy).await? {
-            return Ok(image);
+        if let Some(image) = self.present(&about, &name, policy).await?
+            && self.is_granted(id, &image, &name)
+        {
+            return Ok(about.already_present(image));
         }
-        self.check_backoff(&about)?;
+        let secrets = pull_secrets::fetch(&self.objects, id, pod::spec(pod)).await;
+        if !secrets.unusable.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may \
+                 not succeed.",
+                secrets.unusable.join(", ")
+            );
+            self.events.pod(id, Reason::FailedToRetrieveImagePullSecret, message);
+        }
+        self.bring(&about, &name, policy, &secrets)
+            .await
+            .map_err(|error| ImageError { waits_for: secrets.seen, ..error })
+    }
+
+    /// Uses the image that is here, if the pod may, or pulls it.
+    async fn bring(
+        &self,
+        about: &About<'_>,
+        name: &ImageName,
+        policy: PullPolicy,
+        secrets: &PullSecrets,
+    ) -> Result<Image, ImageError> {
+        if let Some(image) = self.usable(about, name, policy, secrets).await? {
+            return Ok(about.already_present(image));
+        }
+        if policy == PullPolicy::Never {
+            // Also for one that is here: that somebody else has it is nobody's business.
+            return Err(about.never_pulled());
+        }
+        let (pod, wanted, now) = (about.id.uid(), about.wanted, Instant::now());
+        if let Some((left, cause)) = self.failures.check(pod, wanted, &secrets.seen, now) {
+            let message = format!("Back-off pulling image {wanted:?}");
+            about.say(Reason::BackOffPullImage, &message);
+            return Err(ImageError::new("ImagePullBackOff", format!("{message}: {cause}"), left));
+        }
         let asked = Instant::now();
         let _permit = self.pulls.acquire().await;
         // Another pod may have pulled it while this one waited its turn.
-        if let Some(image) = self.present(&about, &name, policy).await? {
-            return Ok(image);
+        if let Some(image) = self.usable(about, name, policy, secrets).await? {
+            return Ok(about.already_present(image));
         }
         about.say(Reason::PullingImage, &format!("Pulling image {wanted:?}"));
         let began = Instant::now();
-        match self.pull(&name, keyring).await {
-            Ok(image) => {
-                self.forget(&about);
+        match self.pull(about, name, secrets).await {
+            Ok(Pulled { image }) => {
+                self.failures.forget(pod, wanted);
+                self.grant(about.id, &image, name);
                 let message = format!(
                     "Successfully pulled image {wanted:?} in {} ({} including waiting). \
                      Image size: {} bytes.",
@@ -129,7 +276,7 @@ impl Images {
                 about.say(Reason::PulledImage, &message);
                 Ok(image)
             }
-            Err(error) => Err(self.failed(&about, &error)),
+            Err(error) => Err(self.failed(about, secrets, &error)),
         }
     }
 
@@ -143,116 +290,139 @@ impl Images {
         if policy == PullPolicy::Always {
             return Ok(None);
         }
-        let wanted = about.wanted;
         let found = self.runtime.image(&name.to_string()).await.map_err(|error| {
-            let message = format!("Failed to inspect image {wanted:?}: {error}");
+            let message = format!("Failed to inspect image {:?}: {error}", about.wanted);
             about.say(Reason::FailedToInspectImage, &message);
             ImageError::new("ImageInspectError", message, backoff::RUNTIME.initial)
         })?;
-        if found.is_some() {
-            about.say(
-                Reason::PulledImage,
-                &format!("Container image {wanted:?} already present on machine"),
-            );
-        } else if policy == PullPolicy::Never {
-            let message =
-                format!("Container image {wanted:?} is not present with pull policy of Never");
-            about.say(Reason::ErrImageNeverPull, &message);
-            return Err(ImageError::new("ErrImageNeverPull", message, backoff::IMAGE_PULL.initial));
+        if found.is_none() && policy == PullPolicy::Never {
+            return Err(about.never_pulled());
         }
         Ok(found)
     }
 
-    async fn pull(&self, name: &ImageName, keyring: &Keyring) -> Result<Image, RuntimeError> {
-        let whole = name.to_string();
-        let attempts = keyring.credentials(name).map(Some).chain([None]);
-        let mut failures = Vec::new();
-        for credential in attempts {
-            match self.runtime.pull_image(&whole, credential).await {
-                Ok(reference) => {
-                    let image = self.runtime.image(&reference).await?;
-                    return image.ok_or_else(|| {
-                        RuntimeError::NotFound(format!("image {whole:?} is gone after its pull"))
-                    });
+    /// The image, if it is here and this pod may use it.
+    async fn usable(
+        &self,
+        about: &About<'_>,
+        name: &ImageName,
+        policy: PullPolicy,
+        secrets: &PullSecrets,
+    ) -> Result<Option<Image>, ImageError> {
+        let Some(image) = self.present(about, name, policy).await? else { return Ok(None) };
+        let account = self.providers.service_account(&self.asker(about), name).await;
+        let allowed = self.judge(&image, name, secrets, account.as_ref());
+        if allowed {
+            self.grant(about.id, &image, name);
+        }
+        Ok(allowed.then_some(image))
+    }
+
+    fn judge(
+        &self,
+        image: &Image,
+        name: &ImageName,
+        secrets: &PullSecrets,
+        service_account: Option<&Coordinates>,
+    ) -> bool {
+        let credentials = secrets.keyring.lookup(name);
+        let shown = Shown { credentials: &credentials, service_account };
+        match verify::judge(&self.records, &self.verification, name, &image.id, &shown) {
+            Verdict::Granted => true,
+            Verdict::GrantedAlso(grant) => {
+                let repository = name.repository();
+                if let Err(error) = self.records.add(&image.id, &repository, Some(grant)) {
+                    tracing::warn!(image = %name, %error, "pull secret not recorded");
                 }
-                Err(error) => failures.push(error),
+                true
             }
+            Verdict::MustPull => false,
         }
-        // The first is the one with the best credential.
-        Err(failures.swap_remove(0))
     }
 
-    fn check_backoff(&self, about: &About<'_>) -> Result<(), ImageError> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(failure) = failures.get(&about.key()) else { return Ok(()) };
-        let left = failure.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        let wanted = about.wanted;
-        about.say(Reason::BackOffPullImage, &format!("Back-off pulling image {wanted:?}"));
-        let message = format!("Back-off pulling image {wanted:?}: {}", failure.message);
-        Err(ImageError::new("ImagePullBackOff", message, left))
+    async fn pull(
+        &self,
+        about: &About<'_>,
+        name: &ImageName,
+        secrets: &PullSecrets,
+    ) -> Result<Pulled, PullError> {
+        let node = self.node.keyring();
+        let plugins = self.providers.keyring(&self.asker(about), name).await;
+        let keyrings = [&secrets.keyring, &node, &plugins];
+        let credentials: Vec<_> =
+            keyrings.into_iter().flat_map(|keyring| keyring.lookup(name)).collect();
+        pull::pull(&self.runtime, &self.records, name, &credentials).await
     }
 
-    fn failed(&self, about: &About<'_>, error: &RuntimeError) -> ImageError {
+    fn asker<'a>(&'a self, about: &About<'a>) -> Asker<'a> {
+        Asker { objects: &self.objects, pod: about.id, spec: pod::spec(about.pod) }
+    }
+
+    fn failed(&self, about: &About<'_>, secrets: &PullSecrets, error: &PullError) -> ImageError {
         let wanted = about.wanted;
         about.say(Reason::FailedToPullImage, &format!("Failed to pull image {wanted:?}: {error}"));
-        // Upstream calls a registry that cannot be reached by its own name.
-        let reason = if error.message().starts_with("RegistryUnavailable") {
-            "RegistryUnavailable"
-        } else {
-            "ErrImagePull"
-        };
-        let now = Instant::now();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= FAILURES_MAX {
-            failures.retain(|_, failure| failure.until > now);
-        }
-        let failure = failures.entry(about.key()).or_insert_with(|| Failure {
-            backoff: Backoff::new(backoff::IMAGE_PULL),
-            until: now,
-            message: String::new(),
-        });
-        failure.until = now + failure.backoff.failed(now);
-        failure.message = format!("{reason}: {error}");
+        let (reason, message) = error.for_status(wanted);
+        let cause = format!("{reason}: {message}");
+        self.failures.add(about.id.uid(), wanted, secrets.seen.clone(), cause, Instant::now());
         // Soon: what the status says next is that it backs off.
-        ImageError::new(reason, error.to_string(), backoff::RUNTIME.initial)
+        ImageError::new(reason, message, backoff::RUNTIME.initial)
     }
 
-    fn forget(&self, about: &About<'_>) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.remove(&about.key());
+    fn granted(&self) -> MutexGuard<'_, HashMap<String, HashSet<Granted>>> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the failures of a pod that is gone.
+    fn is_granted(&self, pod: &PodId, image: &Image, name: &ImageName) -> bool {
+        let granted = Granted { image: image.id.clone(), repository: name.repository() };
+        self.granted().get(pod.uid()).is_some_and(|all| all.contains(&granted))
+    }
+
+    fn grant(&self, pod: &PodId, image: &Image, name: &ImageName) {
+        let granted = Granted { image: image.id.clone(), repository: name.repository() };
+        self.granted().entry(pod.uid().to_owned()).or_default().insert(granted);
+    }
+
+    /// Forgets what is known of a pod that is gone.
     pub(crate) fn forget_pod(&self, pod: &PodId) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.retain(|(uid, _), _| uid != pod.uid());
+        self.failures.forget_pod(pod.uid());
+        self.granted().remove(pod.uid());
     }
 }
 
 impl ImageError {
     fn new(reason: &'static str, message: String, retry_after: Duration) -> Self {
-        Self { reason, message, retry_after }
+        Self { reason, message, retry_after, waits_for: Seen::default() }
     }
 }
 
 /// What an event of a pull is about.
 struct About<'a> {
-    pod: &'a PodId,
+    id: &'a PodId,
+    pod: &'a Pod,
     field: &'a str,
     wanted: &'a str,
     events: &'a EventSink,
 }
 
 impl About<'_> {
-    fn key(&self) -> (String, String) {
-        (self.pod.uid().to_owned(), self.wanted.to_owned())
+    fn say(&self, reason: Reason, message: &str) {
+        self.events.container(self.id, self.field, reason, message.to_owned());
     }
 
-    fn say(&self, reason: Reason, message: &str) {
-        self.events.container(self.pod, self.field, reason, message.to_owned());
+    fn already_present(&self, image: Image) -> Image {
+        let message = format!(
+            "Container image {:?} already present on machine and can be accessed by the pod",
+            self.wanted
+        );
+        self.say(Reason::PulledImage, &message);
+        image
+    }
+
+    fn never_pulled(&self) -> ImageError {
+        let message =
+            format!("Container image {:?} is not present with pull policy of Never", self.wanted);
+        self.say(Reason::ErrImageNeverPull, &message);
+        ImageError::new("ErrImageNeverPull", message, backoff::IMAGE_PULL.initial)
     }
 }
 

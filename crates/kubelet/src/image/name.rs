@@ -3,6 +3,8 @@
 use std::fmt;
 
 const DEFAULT_REGISTRY: &str = "docker.io";
+/// Where docker.io's registry really is.
+const DEFAULT_REGISTRY_HOST: &str = "registry-1.docker.io";
 /// What docker.io's short names are below.
 const OFFICIAL_PREFIX: &str = "library/";
 const DEFAULT_TAG: &str = "latest";
@@ -21,15 +23,51 @@ pub(crate) struct ImageName {
 
 /// Not an image name. Upstream's words for it.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("couldn't parse image name \"{0}\": invalid reference format")]
-pub(crate) struct InvalidName(String);
+#[error("couldn't parse image name {name:?}: {fault}")]
+pub(crate) struct InvalidName {
+    name: String,
+    fault: Fault,
+}
+
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+enum Fault {
+    #[error("invalid reference format")]
+    Format,
+    #[error("invalid reference format: repository name ({0}) must be lowercase")]
+    Uppercase(String),
+    #[error("invalid repository name ({0}), cannot specify 64-byte hexadecimal strings")]
+    Identifier(String),
+}
 
 impl ImageName {
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidName> {
-        Self::read(text).ok_or_else(|| InvalidName(text.to_owned()))
+        Self::read(text).map_err(|fault| InvalidName { name: text.to_owned(), fault })
     }
 
-    fn read(text: &str) -> Option<Self> {
+    /// `docker.io`, `r.io:5000`
+    pub(crate) fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The name without tag and digest: `docker.io/library/redis`.
+    pub(crate) fn repository(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+
+    /// Whether it is one of Docker Hub's.
+    pub(crate) fn is_on_docker_hub(&self) -> bool {
+        self.registry == DEFAULT_REGISTRY
+    }
+
+    /// The host, with its port if the name has one, that serves the registry.
+    pub(crate) fn registry_host(&self) -> &str {
+        if self.is_on_docker_hub() { DEFAULT_REGISTRY_HOST } else { &self.registry }
+    }
+
+    fn read(text: &str) -> Result<Self, Fault> {
+        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(Fault::Identifier(text.to_owned()));
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
             None => (text, None),
@@ -50,7 +88,11 @@ impl ImageName {
         } else {
             repository
         };
+        if repository.chars().any(char::is_uppercase) {
+            return Err(Fault::Uppercase(repository));
+        }
         let valid = repository.len() <= REPOSITORY_LEN_MAX
+            && is_domain(registry)
             && repository.split('/').all(is_path_part)
             && tag.is_none_or(is_tag)
             && digest.is_none_or(is_digest);
@@ -58,7 +100,8 @@ impl ImageName {
         let digest = digest.map(str::to_owned);
         // A digest says which image it is; without one it takes a tag.
         let tag = if digest.is_none() { tag.or(Some(DEFAULT_TAG.to_owned())) } else { tag };
-        valid.then(|| Self { registry: registry.to_owned(), repository, tag, digest })
+        let name = Self { registry: registry.to_owned(), repository, tag, digest };
+        if valid { Ok(name) } else { Err(Fault::Format) }
     }
 
     /// Whether the name means whatever is newest.
@@ -82,14 +125,37 @@ impl fmt::Display for ImageName {
 
 /// The first part of a path is a registry if it looks like a host and not like a directory.
 fn is_registry(first: &str) -> bool {
-    let host = first.contains(['.', ':']) || first == "localhost" || first != first.to_lowercase();
-    host && first.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b))
+    first.contains(['.', ':']) || first == "localhost" || first != first.to_lowercase()
 }
 
+/// Labels of letters, digits and inner dashes, or an address in brackets; perhaps a port.
+fn is_domain(registry: &str) -> bool {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    if let Some(rest) = registry.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else { return false };
+        return address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':')
+            && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
+    }
+    let is_label = |label: &str| {
+        let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+        label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && ends(label.bytes().next())
+            && ends(label.bytes().last())
+    };
+    let (host, port) = match registry.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (registry, None),
+    };
+    host.split('.').all(is_label) && port.is_none_or(is_port)
+}
+
+/// Letters and digits, joined by one dot, one or two underscores, or any number of dashes.
 fn is_path_part(part: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-    let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    part.bytes().all(allowed) && ends(part.bytes().next()) && ends(part.bytes().last())
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let joints: Vec<_> = part.split(is_word).filter(|joint| !joint.is_empty()).collect();
+    let joined =
+        |joint: &&str| matches!(*joint, "." | "_" | "__") || joint.bytes().all(|byte| byte == b'-');
+    part.starts_with(is_word) && part.ends_with(is_word) && joints.iter().all(joined)
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -122,6 +188,7 @@ mod tests {
             ("localhost:5000/x", "localhost:5000/x:latest".to_owned()),
             ("localhost/x/y:1", "localhost/x/y:1".to_owned()),
             ("gcr.io/p/i", "gcr.io/p/i:latest".to_owned()),
+            ("[::1]:5000/x", "[::1]:5000/x:latest".to_owned()),
             (&format!("r.io/i@{digest}"), format!("r.io/i@{digest}")),
             (&format!("r.io/i:1@{digest}"), format!("r.io/i:1@{digest}")),
         ] {
@@ -132,11 +199,45 @@ mod tests {
 
     #[test]
     fn what_is_no_image_name_is_refused() {
-        for wrong in
-            ["", "mySshImage", "a b", "redis:", "redis:a:b", "/x", "x/", "r.io/i@sha256:zz"]
-        {
-            assert!(ImageName::parse(wrong).is_err(), "{wrong:?}");
+        for wrong in [
+            "",
+            "a b",
+            "redis:",
+            "redis:a:b",
+            "/x",
+            "x/",
+            "r.io/i@sha256:zz",
+            "a..b",
+            "a/../b",
+            "a._b",
+            "r.io:x/i",
+            "-r.io/i",
+            ":1/i",
+            "[::1/i",
+            "user@r.io/i",
+            "r..io/i",
+        ] {
+            let error = ImageName::parse(wrong).expect_err(wrong).to_string();
+            let expected = format!("couldn't parse image name {wrong:?}: invalid reference format");
+            assert_eq!(error, expected);
         }
+        for joined in ["a.b", "a_b", "a__b", "a---b", "a.b_c-d"] {
+            assert!(ImageName::parse(joined).is_ok(), "{joined:?}");
+        }
+    }
+
+    /// The guide's own examples have such names; this is what `kubectl describe` says of them.
+    #[test]
+    fn a_name_with_capitals_is_refused_in_upstreams_words() {
+        let error = ImageName::parse("mySshImage").expect_err("capitals").to_string();
+        assert_eq!(
+            error,
+            "couldn't parse image name \"mySshImage\": invalid reference format: \
+             repository name (library/mySshImage) must be lowercase"
+        );
+        let hex = "0".repeat(64);
+        let error = ImageName::parse(&hex).expect_err("an identifier").to_string();
+        assert!(error.ends_with("cannot specify 64-byte hexadecimal strings"), "{error}");
     }
 
     #[test]

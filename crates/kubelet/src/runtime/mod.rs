@@ -24,6 +24,8 @@ use k8s_cri::v1::{self as cri};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::image::Present;
+
 pub(crate) use self::container::{ContainerPlan, container_config};
 pub(crate) use self::labels::container_hash;
 #[cfg(test)]
@@ -254,6 +256,18 @@ impl Runtime {
             uid: image.uid.map(|uid| uid.value),
             user_name: image.username,
         }))
+    }
+
+    /// The images that are here, each with its tags and digests.
+    pub(crate) async fn images(&self) -> Result<Vec<Present>, RuntimeError> {
+        let ask = cri::ListImagesRequest { filter: None };
+        let answer = self.images.clone().list_images(call(ask)).await?.into_inner();
+        let present = |image: cri::Image| {
+            let mut names = image.repo_tags;
+            names.extend(image.repo_digests);
+            Present { id: image.id, names }
+        };
+        Ok(answer.images.into_iter().map(present).collect())
     }
 
     /// Pulls an image, with a credential or anonymously, and returns the runtime's reference.

@@ -20,7 +20,6 @@ use crate::duration::go_duration;
 use crate::env::{self, Environment, Sources, Surroundings};
 use crate::event::Reason;
 use crate::handler::{self, Action, Subject};
-use crate::image::Keyring;
 use crate::pod;
 use crate::runtime::{
     ContainerPlan, ContainerState, Image, Observed, check_non_root, container_config,
@@ -143,10 +142,9 @@ impl Worker {
     }
 
     /// The container's image; `None` if the pod is to end before it is here.
-    async fn image(&self, start: &Start<'_>) -> Result<Option<Image>, Hindrance> {
-        let keyring = Keyring::default();
-        let images = &self.shared.images;
-        let ensure = images.ensure(&self.id, start.spec, &start.field, &keyring);
+    async fn image(&mut self, start: &Start<'_>) -> Result<Option<Image>, Hindrance> {
+        let shared = self.shared.clone();
+        let ensure = shared.images.ensure(&self.id, start.pod, start.spec, &start.field);
         let mut desired = self.desired.clone();
         let ending = desired.wait_for(|desired| {
             desired.is_gone || desired.pod.as_ref().is_some_and(|pod| pod::is_terminating(pod))
@@ -156,6 +154,9 @@ impl Worker {
                 Ok(image) => Ok(Some(image)),
                 Err(error) => {
                     self.say_failed(start, error.reason);
+                    for (secret, seen) in error.waits_for {
+                        self.await_object(&secret, seen);
+                    }
                     Err(Hindrance {
                         reason: error.reason,
                         message: error.message,

@@ -16,6 +16,7 @@ use super::usage::Usage;
 use super::{Desired, Shared, messages};
 use crate::backoff::{self, Backoff};
 use crate::event::Reason;
+use crate::image;
 use crate::objects::{ObjectKey, Subscription, Version};
 use crate::pod::{self, GRACE_PERIOD_DEFAULT_S, PodId};
 use crate::probe::{Probes, Probing};
@@ -40,6 +41,7 @@ pub(super) enum Next {
 
 /// An object that the pod cannot go on without.
 struct Awaited {
+    key: ObjectKey,
     subscription: Subscription,
     seen: Option<Version>,
 }
@@ -156,14 +158,16 @@ impl Worker {
         if arrived {
             self.awaited.clear();
             self.progress.volumes_hold = None;
-            self.progress.holds.retain(|_, hold| hold.waiting.reason != CONFIG_ERROR);
+            let may_go_on = |reason| reason == CONFIG_ERROR || image::is_pull_failure(reason);
+            self.progress.holds.retain(|_, hold| !may_go_on(hold.waiting.reason));
         }
     }
 
     /// Watches for an object, so that the pod goes on as soon as it appears.
     pub(super) fn await_object(&mut self, key: &ObjectKey, seen: Option<Version>) {
         let subscription = self.shared.objects.watch(key);
-        self.awaited.push(Awaited { subscription, seen });
+        self.awaited.retain(|awaited| awaited.key != *key);
+        self.awaited.push(Awaited { key: key.clone(), subscription, seen });
     }
 
     /// One round for a pod that should run.
