@@ -26,6 +26,9 @@ pub(crate) const RUNTIME: Limits = seconds(1, 30);
 /// Requests to the API server that failed.
 pub(crate) const API: Limits =
     Limits { initial: Duration::from_millis(200), max: Duration::from_secs(10) };
+/// The lock on the root directory, held by a kubelet that is going away.
+pub(crate) const LOCK: Limits =
+    Limits { initial: Duration::from_millis(50), max: Duration::from_millis(500) };
 /// A container whose configuration cannot be made yet (a missing key, say).
 pub(crate) const CONTAINER_CONFIG: Limits = seconds(1, 30);
 

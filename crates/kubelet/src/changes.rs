@@ -6,16 +6,20 @@ use std::path::Path;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::net::unix::pipe::Receiver;
 
-/// Changes of a file, including that another takes its place.
+/// Changes of a directory's files, including that one takes the place of another.
 ///
 /// An inotify descriptor is read as a pipe is; what the events say does not matter, since
 /// whoever is woken looks for himself.
-pub(super) struct Changes(Receiver);
+pub(crate) struct Changes(Receiver);
 
 impl Changes {
-    /// Watches from now on.
-    pub(super) fn of(file: &Path) -> io::Result<Self> {
-        let directory = file.parent().unwrap_or(Path::new("/"));
+    /// Watches from now on what happens to a file.
+    pub(crate) fn of(file: &Path) -> io::Result<Self> {
+        Self::in_directory(file.parent().unwrap_or(Path::new("/")))
+    }
+
+    /// Watches from now on what happens in a directory.
+    pub(crate) fn in_directory(directory: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let what = WatchFlags::MODIFY
             | WatchFlags::CREATE
@@ -27,7 +31,7 @@ impl Changes {
     }
 
     /// Waits for a change, and takes all that have come.
-    pub(super) async fn next(&mut self) -> io::Result<()> {
+    pub(crate) async fn next(&mut self) -> io::Result<()> {
         let mut buffer = [0; 4096];
         let mut any = false;
         loop {

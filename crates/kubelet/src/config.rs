@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 use crate::image::ImagesConfig;
+use crate::statics::StaticPodsConfig;
 
 /// The port of upstream's kubelet.
 pub const SERVER_PORT_DEFAULT: u16 = 10250;
@@ -36,6 +37,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// Where containers find the API server (`KUBERNETES_SERVICE_HOST` and `_PORT`), if they can.
     pub kubernetes_service: Option<SocketAddr>,
+    /// Pods that come from elsewhere than the API server.
+    pub static_pods: StaticPodsConfig,
     /// Credentials for images, and who is asked for them.
     pub images: ImagesConfig,
 }
@@ -75,6 +78,7 @@ impl Config {
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             kubernetes_service: None,
+            static_pods: StaticPodsConfig::default(),
             images: ImagesConfig::default(),
         }
     }

@@ -25,6 +25,8 @@ const QUEUE_LEN_MAX: usize = 1000;
 const KNOWN_MAX: usize = 1024;
 /// How often one event is tried before it is dropped; upstream's number.
 const TRIES_MAX: usize = 12;
+/// How long the API server may take for an answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The spam filter: this many at once, and then one per interval, for each object.
 const BURST: f64 = 25.0;
 const REFILL_INTERVAL: Duration = Duration::from_secs(300);
@@ -51,6 +53,7 @@ pub(crate) enum Reason {
     FailedMountVolume,
     FailedKillPod,
     Unhealthy,
+    FailedValidation,
     FailedPostStartHook,
     FailedPreStopHook,
     InvalidEnvironmentVariableNames,
@@ -77,6 +80,7 @@ impl Reason {
             Self::FailedMountVolume => "FailedMount",
             Self::FailedKillPod => "FailedKillPod",
             Self::Unhealthy => "Unhealthy",
+            Self::FailedValidation => "FailedValidation",
             Self::FailedPostStartHook => "FailedPostStartHook",
             Self::FailedPreStopHook => "FailedPreStopHook",
             Self::InvalidEnvironmentVariableNames => "InvalidEnvironmentVariableNames",
@@ -136,6 +140,11 @@ impl EventSink {
             uid: Some(name.to_owned()),
             ..Default::default()
         };
+        self.put(object, reason, message);
+    }
+
+    /// Something about an object that is nowhere but here.
+    pub(crate) fn object(&self, object: ObjectReference, reason: Reason, message: String) {
         self.put(object, reason, message);
     }
 
@@ -212,7 +221,11 @@ impl EventWriter {
             EventKey { object, reason: occurrence.reason, message: occurrence.message.clone() };
         let mut backoff = Backoff::new(backoff::API);
         for _ in 0..TRIES_MAX {
-            match self.write(&key, &occurrence).await {
+            let writing = self.write(&key, &occurrence);
+            let Ok(written) = tokio::time::timeout(REQUEST_TIMEOUT, writing).await else {
+                continue;
+            };
+            match written {
                 Ok(()) => return,
                 Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
                     // The namespace is going away, say: repeating it does not help.

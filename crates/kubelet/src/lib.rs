@@ -1,7 +1,7 @@
 //! The node agent: runs the pods that are bound to its node, over CRI, and delivers their secrets.
 //!
 //! ```text
-//! source ──pods──▶ worker (one task per pod): observe → plan → act → report
+//! source, statics ──pods──▶ worker (one task per pod): observe → plan → act → report
 //!                    │ volumes ◀─ objects (secrets, one by one)     │
 //!                    │ images ─▶ runtime (CRI)                      ▼
 //!                    └ snapshot (tmpfs, for the pod's life)      status, events
@@ -14,6 +14,7 @@
 //! ends, and is found again by labels when it starts.
 
 mod backoff;
+mod changes;
 mod config;
 mod downward;
 mod duration;
@@ -31,6 +32,7 @@ mod runtime;
 mod server;
 mod snapshot;
 mod source;
+mod statics;
 mod status;
 mod volume;
 mod worker;
@@ -53,6 +55,7 @@ pub use self::image::{
 };
 pub use self::node::KUBELET_VERSION;
 pub use self::server::{ServerError, TlsError};
+pub use self::statics::{ManifestUrlError, StaticPodsConfig};
 
 use self::downward::NodeFacts;
 use self::event::EventWriter;
@@ -62,11 +65,14 @@ use self::objects::Objects;
 use self::pod::Layout;
 use self::runtime::{DnsDefaults, Relist, Runtime, RuntimeError, RuntimeVersion};
 use self::server::{Server, Sessions};
+use self::statics::Statics;
 use self::volume::Volumes;
 use self::worker::{Shared, Workers};
 
 /// How long a runtime may take to answer first; it may be starting at the same time.
 const RUNTIME_START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a root directory may be in use before that is an error.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long what is still being written gets at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where pods' files are is no one's business but root's.
@@ -100,6 +106,9 @@ pub enum BuildError {
     /// Another kubelet uses the root directory.
     #[error("root directory {0} is in use by another kubelet")]
     RootDirInUse(PathBuf),
+    /// The manifest URL cannot be used.
+    #[error(transparent)]
+    ManifestUrl(#[from] ManifestUrlError),
     /// Images cannot be managed.
     #[error(transparent)]
     Images(#[from] ImagesError),
@@ -115,6 +124,7 @@ pub struct Kubelet {
     relist: Relist,
     writer: EventWriter,
     server: Server,
+    statics: Statics,
     /// Held for as long as the root directory is ours.
     lock: std::fs::File,
 }
@@ -137,7 +147,7 @@ impl Kubelet {
         if !rustix::process::geteuid().is_root() {
             return Err(BuildError::NotRoot);
         }
-        let lock = open_root(&config.root_dir)?;
+        let lock = open_root(&config.root_dir).await?;
         let endpoint = &config.container_runtime_endpoint;
         let socket =
             runtime::socket_path(endpoint).ok_or_else(|| BuildError::Endpoint(endpoint.clone()))?;
@@ -193,7 +203,8 @@ impl Kubelet {
             events,
         };
         let workers = Workers::new(shared);
-        Ok(Self { workers, agent, relist, writer, server, lock })
+        let statics = Statics::open(&agent.name, agent.events.clone(), config.static_pods)?;
+        Ok(Self { workers, agent, relist, writer, server, statics, lock })
     }
 
     /// Where the HTTPS server listens.
@@ -203,7 +214,7 @@ impl Kubelet {
 
     /// Runs pods until `shutdown`, then does with them as `on_exit` says.
     pub async fn run(self, shutdown: CancellationToken, on_exit: OnExit) {
-        let Self { workers, agent, relist, writer, server, lock } = self;
+        let Self { workers, agent, relist, writer, server, statics, lock } = self;
         let writing = tokio::spawn(writer.run());
         let sessions = Sessions::default();
         let poke = {
@@ -214,8 +225,9 @@ impl Kubelet {
             tokio::join!(
                 agent.run(),
                 relist.run(poke),
-                server.run(workers.clone(), sessions.clone()),
-                source::run(workers.clone()),
+                server.run(workers.clone(), statics.input(), sessions.clone()),
+                source::run(workers.clone(), statics.ready()),
+                statics.run(workers.clone()),
             );
         };
         shutdown.run_until_cancelled(working).await;
@@ -235,14 +247,25 @@ impl Kubelet {
 }
 
 /// Makes the root directory and takes it for this process.
-fn open_root(path: &Path) -> Result<std::fs::File, BuildError> {
+///
+/// A kubelet that was killed a moment ago may not be gone yet, so its lock is waited for shortly.
+async fn open_root(path: &Path) -> Result<std::fs::File, BuildError> {
     let failed = |cause| BuildError::RootDir { path: path.to_owned(), cause };
     std::fs::DirBuilder::new().recursive(true).mode(ROOT_MODE).create(path).map_err(failed)?;
     let lock = std::fs::File::open(path).map_err(failed)?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(BuildError::RootDirInUse(path.to_owned())),
-        Err(error) => Err(failed(error.into())),
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    let mut backoff = backoff::Backoff::new(backoff::LOCK);
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                backoff.wait().await;
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(BuildError::RootDirInUse(path.to_owned()));
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
     }
 }
 

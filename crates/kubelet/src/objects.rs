@@ -27,6 +27,10 @@ use crate::backoff::{self, Backoff};
 
 /// How long one fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a watch lasts before it is opened anew. A connection that died unnoticed is noticed
+/// a little after this.
+const WATCH_S: u64 = 290;
+const WATCH_TIMEOUT: Duration = Duration::from_secs(WATCH_S + 30);
 /// A body or watch line longer than this is not read to its end. An object is at most 1 MiB of
 /// payload, as base64, perhaps twice (client-side apply keeps a copy in an annotation).
 const OBJECT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -90,7 +94,7 @@ impl ObjectKey {
     fn watch_path(&self) -> String {
         let selector = format!("metadata.name={}", self.name);
         format!(
-            "/api/v1/namespaces/{}/{}?watch=true&allowWatchBookmarks=true&fieldSelector={}",
+            "/api/v1/namespaces/{}/{}?watch=true&timeoutSeconds={WATCH_S}&fieldSelector={}",
             utf8_percent_encode(&self.namespace, UNSAFE),
             self.kind.plural(),
             utf8_percent_encode(&selector, UNSAFE),
@@ -350,9 +354,11 @@ impl Subscription {
 async fn follow(client: kube::Client, key: ObjectKey, versions: watch::Sender<Seen>) {
     let mut backoff = Backoff::new(backoff::API);
     loop {
-        match watch_once(&client, &key, &versions).await {
-            Ok(()) => backoff.reset(),
-            Err(cause) => tracing::debug!(object = ?key, cause, "watch ended"),
+        let watch = watch_once(&client, &key, &versions);
+        match tokio::time::timeout(WATCH_TIMEOUT, watch).await {
+            Ok(Ok(())) => backoff.reset(),
+            Ok(Err(cause)) => tracing::debug!(object = ?key, cause, "watch ended"),
+            Err(_) => tracing::debug!(object = ?key, "watch ended: nothing was heard"),
         }
         backoff.wait().await;
     }

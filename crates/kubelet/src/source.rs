@@ -1,4 +1,4 @@
-//! Which pods this node should run: a watch of the pods that are bound to it.
+//! Which pods the API server wants here: a watch of the pods that are bound to this node.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -8,52 +8,148 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::watcher::{self, Event, watcher};
+use tokio::sync::watch;
 
 use crate::backoff::{self, Backoff};
 use crate::objects::root_cause;
-use crate::pod::PodId;
+use crate::pod::{self, PodId};
+use crate::statics::MIRROR_ANNOTATION;
+use crate::status::mirror;
 use crate::worker::{self, Workers};
 
 /// Feeds the pod workers until dropped.
 ///
-/// What earlier kubelets left behind is judged once the first list is complete, and not before:
-/// while the API server cannot be reached, everything that runs keeps running.
-pub(crate) async fn run(workers: Arc<Workers>) {
+/// What earlier kubelets left behind is judged once the first list is complete and every source of
+/// static pods was read, and not before: while one of them cannot be reached, everything that runs
+/// keeps running.
+pub(crate) async fn run(workers: Arc<Workers>, mut statics_ready: watch::Receiver<bool>) {
     let shared = workers.shared().clone();
     let pods: Api<Pod> = Api::all(shared.client.clone());
     let ours = format!("spec.nodeName={}", shared.node_name);
     let mut events = pin!(watcher(pods, watcher::Config::default().fields(&ours)));
     let mut backoff = Backoff::new(backoff::API);
-    let mut listed = HashSet::new();
-    let mut orphans_judged = false;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(pod)) => {
-                listed.extend(pod.metadata.uid.clone());
-                workers.apply(slim(pod));
-            }
-            Ok(Event::InitDone) => {
-                backoff.reset();
-                for uid in workers.uids().iter().filter(|uid| !listed.contains(*uid)) {
-                    workers.gone(uid);
+    let mut source = Source::new(workers);
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                None => return,
+                Some(Ok(event)) => {
+                    if matches!(event, Event::InitDone) {
+                        backoff.reset();
+                    }
+                    source.take(event).await;
                 }
-                if !orphans_judged {
-                    orphans_judged = true;
-                    judge_orphans(&workers, &listed).await;
+                Some(Err(error)) => {
+                    tracing::debug!(cause = root_cause(&error), "the watch of pods was interrupted");
+                    backoff.wait().await;
                 }
-            }
-            Ok(Event::Apply(pod)) => workers.apply(slim(pod)),
-            Ok(Event::Delete(pod)) => {
-                if let Some(uid) = &pod.metadata.uid {
-                    workers.gone(uid);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(cause = root_cause(&error), "the watch of pods was interrupted");
-                backoff.wait().await;
+            },
+            Ok(_) = statics_ready.wait_for(|ready| *ready), if !source.statics_known => {
+                source.statics_known = true;
+                source.judge().await;
             }
         }
+    }
+}
+
+/// What is known of the pods that are bound to this node.
+struct Source {
+    workers: Arc<Workers>,
+    /// The uids of the list that is coming, or came last.
+    listed: HashSet<String>,
+    /// Mirror pods that came before it was known which static pods there are.
+    mirrors: Vec<Pod>,
+    is_listed: bool,
+    statics_known: bool,
+    is_judged: bool,
+}
+
+impl Source {
+    fn new(workers: Arc<Workers>) -> Self {
+        Self {
+            workers,
+            listed: HashSet::new(),
+            mirrors: Vec::new(),
+            is_listed: false,
+            statics_known: false,
+            is_judged: false,
+        }
+    }
+
+    async fn take(&mut self, event: Event<Pod>) {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                self.mirrors.clear();
+            }
+            Event::InitApply(pod) | Event::Apply(pod) if is_mirror(&pod) => {
+                if self.is_judged {
+                    tend_mirror(&self.workers, &pod).await;
+                } else {
+                    self.mirrors.push(pod);
+                }
+            }
+            Event::InitApply(pod) => {
+                self.listed.extend(pod.metadata.uid.clone());
+                self.workers.apply(slim(pod));
+            }
+            Event::InitDone => {
+                for uid in self.workers.uids().iter().filter(|uid| !self.listed.contains(*uid)) {
+                    self.workers.gone(uid);
+                }
+                self.is_listed = true;
+                self.judge().await;
+            }
+            Event::Apply(pod) => self.workers.apply(slim(pod)),
+            Event::Delete(pod) if is_mirror(&pod) => {
+                let (namespace, name) = names(&pod);
+                self.workers.recheck_mirror(namespace, name);
+            }
+            Event::Delete(pod) => {
+                if let Some(uid) = &pod.metadata.uid {
+                    self.workers.gone(uid);
+                }
+            }
+        }
+    }
+
+    /// Once everything that should be here is known, takes away what is here besides.
+    async fn judge(&mut self) {
+        if self.is_judged || !self.is_listed || !self.statics_known {
+            return;
+        }
+        self.is_judged = true;
+        let mut known = std::mem::take(&mut self.listed);
+        known.extend(self.workers.statics());
+        judge_orphans(&self.workers, &known).await;
+        for mirror in std::mem::take(&mut self.mirrors) {
+            tend_mirror(&self.workers, &mirror).await;
+        }
+    }
+}
+
+/// Whether a pod is the shadow of a static pod, which runs already.
+fn is_mirror(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR_ANNOTATION))
+}
+
+fn names(pod: &Pod) -> (&str, &str) {
+    let meta = &pod.metadata;
+    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+/// Takes away the mirror of a static pod that is no more; has one that is being deleted made anew.
+async fn tend_mirror(workers: &Arc<Workers>, mirror: &Pod) {
+    let (namespace, name) = names(mirror);
+    if !pod::is_terminating(mirror) && workers.find(namespace, name, None).is_some() {
+        return;
+    }
+    if workers.recheck_mirror(namespace, name) {
+        return;
+    }
+    let pods: Api<Pod> = Api::namespaced(workers.shared().client.clone(), namespace);
+    if let Err(error) = mirror::remove(&pods, mirror).await {
+        tracing::debug!(cause = root_cause(&error), "mirror pod not removed yet");
     }
 }
 

@@ -25,8 +25,15 @@ pub(super) async fn renew(client: kube::Client, node: String, node_uid: String) 
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        while let Err(error) = renew_once(&leases, &node, &node_uid).await {
-            tracing::debug!(cause = root_cause(&error), "node lease not renewed");
+        loop {
+            let renewal = renew_once(&leases, &node, &node_uid);
+            match tokio::time::timeout(RENEW_PERIOD, renewal).await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => {
+                    tracing::debug!(cause = root_cause(&error), "node lease not renewed");
+                }
+                Err(_) => tracing::debug!("node lease not renewed: no answer"),
+            }
             tokio::time::sleep(RETRY_PERIOD).await;
         }
     }

@@ -90,7 +90,12 @@ impl NodeAgent {
             return readiness == Readiness::Ready;
         }
         let view = self.view(&readiness, pressure, &version);
-        match self.post(&view, &posted.conditions).await {
+        let posting = self.post(&view, &posted.conditions);
+        let Ok(outcome) = tokio::time::timeout(LOOK_PERIOD, posting).await else {
+            tracing::debug!("node status not posted: no answer");
+            return false;
+        };
+        match outcome {
             Ok(conditions) => {
                 self.say(posted.readiness.as_ref(), &readiness);
                 let is_ready = readiness == Readiness::Ready;
@@ -182,13 +187,14 @@ impl NodeAgent {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let mut backoff = Backoff::new(backoff::API);
         loop {
-            match self.register(&nodes).await {
-                Ok(node) => return node.metadata.uid.unwrap_or_default(),
-                Err(error) => {
+            match tokio::time::timeout(LOOK_PERIOD, self.register(&nodes)).await {
+                Ok(Ok(node)) => return node.metadata.uid.unwrap_or_default(),
+                Ok(Err(error)) => {
                     tracing::debug!(cause = root_cause(&error), "node not registered yet");
-                    backoff.wait().await;
                 }
+                Err(_) => tracing::debug!("node not registered yet: no answer"),
             }
+            backoff.wait().await;
         }
     }
 

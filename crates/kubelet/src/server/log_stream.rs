@@ -11,8 +11,8 @@ use tokio::fs::File;
 use tokio::io::{self, AsyncBufReadExt as _, AsyncReadExt as _, AsyncSeekExt as _, BufReader};
 use tokio::sync::mpsc;
 
-use super::changes::Changes;
 use super::route::{LogOptions, Since};
+use crate::changes::Changes;
 use crate::logs::Line;
 use crate::runtime::Runtime;
 

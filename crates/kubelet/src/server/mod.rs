@@ -2,7 +2,6 @@
 //!
 //! TLS lets in who has a certificate of the client CA; of those, only the API server is served.
 
-mod changes;
 mod log_stream;
 mod route;
 mod tls;
@@ -18,7 +17,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,12 +36,15 @@ pub use self::tls::TlsError;
 use self::tunnel::TunnelError;
 use crate::config::ServerConfig;
 use crate::runtime::{Container, RuntimeError};
+use crate::statics::Input;
 use crate::worker::{Found, Workers};
 
 /// Connections at the same time; each exec and each followed log is one.
 const CONNECTIONS_MAX: usize = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A manifest larger than this is not read.
+const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Pieces of a log that wait for a slow client.
 const LOG_CHUNKS_MAX: usize = 4;
 
@@ -89,9 +91,9 @@ impl Server {
     }
 
     /// Serves until dropped; what is open then goes on until its owner ends it.
-    pub(crate) async fn run(self, workers: Arc<Workers>, sessions: Sessions) {
+    pub(crate) async fn run(self, workers: Arc<Workers>, input: Input, sessions: Sessions) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let handler = Arc::new(Handler { workers, sessions: sessions.clone() });
+        let handler = Arc::new(Handler { workers, input, sessions: sessions.clone() });
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
@@ -177,6 +179,7 @@ impl Sessions {
 
 struct Handler {
     workers: Arc<Workers>,
+    input: Input,
     sessions: Sessions,
 }
 
@@ -240,6 +243,13 @@ impl Handler {
         match route {
             Route::Health => Ok(text(StatusCode::OK, "ok")),
             Route::Pods => Ok(self.pods()),
+            Route::PutPod => self.put_pod(request).await,
+            Route::RemovePod(target) => {
+                match self.input.remove(&target.namespace, &target.pod).await {
+                    true => Ok(text(StatusCode::OK, "")),
+                    false => Err(Refusal::NoPod),
+                }
+            }
             Route::Logs(target, options) => self.logs(&target, options).await,
             Route::Exec(target, options) => {
                 let container = self.running(&target).await?;
@@ -280,11 +290,14 @@ impl Handler {
 
     fn pods(&self) -> Response<Body> {
         let list = List::<Pod> { items: self.workers.pods(), ..Default::default() };
-        let body = serde_json::to_vec(&list).unwrap_or_default();
-        let mut response = Response::new(full(body));
-        let json = header::HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        response
+        json(&list)
+    }
+
+    async fn put_pod(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let body = Limited::new(request.into_body(), MANIFEST_BYTES_MAX).collect().await;
+        let bytes = body.map_err(|error| Refusal::BadRequest(error.to_string()))?.to_bytes();
+        let pod = self.input.put(&bytes).await;
+        pod.map(|pod| json(&pod)).map_err(|error| Refusal::BadRequest(error.to_string()))
     }
 
     async fn logs(&self, target: &Target, options: LogOptions) -> Result<Response<Body>, Refusal> {
@@ -363,6 +376,13 @@ fn attach(container_id: String, options: &ExecOptions) -> cri::AttachRequest {
         stdout: options.stdout,
         stderr: options.stderr,
     }
+}
+
+fn json(object: &impl serde::Serialize) -> Response<Body> {
+    let mut response = Response::new(full(serde_json::to_vec(object).unwrap_or_default()));
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 fn full(bytes: impl Into<Bytes>) -> Body {

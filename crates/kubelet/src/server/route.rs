@@ -10,6 +10,10 @@ pub(super) enum Route {
     Health,
     /// The pods of this node, as the API server has them.
     Pods,
+    /// A manifest to run: the kubelet's own input of pods.
+    PutPod,
+    /// Ends a pod that came by [`Self::PutPod`].
+    RemovePod(Target),
     Logs(Target, LogOptions),
     Exec(Target, ExecOptions),
     Attach(Target, ExecOptions),
@@ -81,7 +85,11 @@ impl Route {
         };
         match parts.as_slice() {
             ["healthz"] => only_get(Ok(Self::Health)),
+            ["pods"] if method == Method::POST => Ok(Self::PutPod),
             ["pods"] => only_get(Ok(Self::Pods)),
+            ["pods", namespace, pod] if method == Method::DELETE => {
+                Ok(Self::RemovePod(target(namespace, pod, None, "")))
+            }
             ["containerLogs", namespace, pod, container] => only_get(
                 log_options(&query)
                     .map(|options| Self::Logs(target(namespace, pod, None, container), options)),
@@ -262,6 +270,8 @@ mod tests {
         assert_eq!(get("/"), Err(RouteError::NotFound));
         assert_eq!(get("/run/ns/p/c"), Err(RouteError::NotFound));
         assert_eq!(get("/exec/ns/p"), Err(RouteError::NotFound));
+        assert_eq!(get("/pods/ns/p"), Err(RouteError::NotFound));
+        assert_eq!(Route::of(&Method::POST, "/pods", None), Ok(Route::PutPod));
         let delete = Route::of(&Method::DELETE, "/exec/ns/p/c", None);
         assert_eq!(delete, Err(RouteError::MethodNotAllowed));
         let post = Route::of(&Method::POST, "/containerLogs/ns/p/c", None);

@@ -5,8 +5,11 @@
 
 mod conditions;
 mod containers;
+pub(crate) mod mirror;
 mod phase;
 pub(crate) mod report;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -38,6 +41,8 @@ pub(crate) struct View<'a> {
     pub(crate) messages: &'a BTreeMap<String, String>,
     /// The readiness and startup of containers with probes; those without are not in it.
     pub(crate) probes: &'a BTreeMap<String, Probed>,
+    /// Why the pod has failed as a whole, whatever its containers say.
+    pub(crate) failure: Option<&'a Failure>,
     /// Nothing for a pod without secrets, or before they are mounted.
     pub(crate) secrets: Option<&'a SecretsFinding>,
     /// Whether the containers are being ended for good.
@@ -46,6 +51,13 @@ pub(crate) struct View<'a> {
     /// What container ids begin with: `containerd`.
     pub(crate) runtime_name: &'a str,
     pub(crate) now: Timestamp,
+}
+
+/// Why a pod as a whole has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: &'static str,
+    pub(crate) message: &'static str,
 }
 
 /// Whether the pod's secrets are those that the API server has.
@@ -79,8 +91,8 @@ pub(crate) fn compute(view: &View<'_>) -> PodStatus {
         start_time: known.start_time.clone().or_else(|| time(view.now.as_nanosecond())),
         qos_class: Some(qos_class(spec).as_str().to_owned()),
         observed_generation: view.pod.metadata.generation,
-        reason: known.reason.clone(),
-        message: known.message.clone(),
+        reason: view.failure.map(|it| it.reason.to_owned()).or_else(|| known.reason.clone()),
+        message: view.failure.map(|it| it.message.to_owned()).or_else(|| known.message.clone()),
         ..Default::default()
     };
     status.conditions = Some(conditions::conditions(view, phase, &init_statuses, &statuses));

@@ -81,6 +81,9 @@ pub(super) fn phase(
     if let Some(reported) = Phase::reported(view.known) {
         return reported;
     }
+    if view.failure.is_some() {
+        return Phase::Failed;
+    }
     let policy = RestartPolicy::of(pod::spec(view.pod));
     if !is_initialized(pod::spec(view.pod), view.observed) {
         let failed = pod::init_containers(pod::spec(view.pod)).iter().zip(init_statuses).any(

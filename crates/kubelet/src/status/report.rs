@@ -6,17 +6,22 @@
 //! alone).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Map, Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::mirror;
 use crate::backoff::{self, Backoff};
 use crate::objects::root_cause;
 use crate::pod::PodId;
 
+/// How long the API server may take for an answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// What all annotations of this kubelet begin with.
 const OUR_PREFIX: &str = "coffer.dev/";
 
@@ -46,7 +51,19 @@ impl Reporter {
         };
         let (report, reports) = watch::channel(Report::default());
         let pods = Api::namespaced(client, id.namespace());
-        let task = AbortOnDropHandle::new(tokio::spawn(run(pods, id, sent, reports)));
+        let run = async move {
+            run(pods, id, sent, reports, None).await;
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(run));
+        Self { report, task }
+    }
+
+    /// Begins reporting about a static pod, by way of a mirror pod that is kept in the API.
+    /// `recheck` says that the mirror may be gone.
+    pub(crate) fn mirrored(client: kube::Client, fixed: Arc<Pod>, recheck: Arc<Notify>) -> Self {
+        let (report, reports) = watch::channel(Report::default());
+        let run = run_mirrored(client, fixed, reports, recheck);
+        let task = AbortOnDropHandle::new(tokio::spawn(run));
         Self { report, task }
     }
 
@@ -83,24 +100,51 @@ struct Sent {
     annotations: BTreeMap<String, String>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,
     /// The pod is not there any more, or is another one.
     Gone,
 }
 
-async fn run(pods: Api<Pod>, id: PodId, mut sent: Sent, mut reports: watch::Receiver<Report>) {
+/// Reports until the pod is over, or gone; or, for a mirror, until it should be looked after.
+async fn run(
+    pods: Api<Pod>,
+    id: PodId,
+    mut sent: Sent,
+    mut reports: watch::Receiver<Report>,
+    recheck: Option<&Notify>,
+) -> Outcome {
     let mut backoff = Backoff::new(backoff::API);
-    while reports.changed().await.is_ok() {
+    loop {
+        let rechecked = async {
+            match recheck {
+                Some(recheck) => recheck.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = reports.changed() => {
+                if changed.is_err() {
+                    return Outcome::Done;
+                }
+            }
+            () = rechecked => return Outcome::Gone,
+        }
         loop {
             let report = reports.borrow_and_update().clone();
-            match send(&pods, &id, &mut sent, &report).await {
-                Ok(Outcome::Done) if report.is_over => return,
+            let sending = send(&pods, &id, &mut sent, &report);
+            let Ok(outcome) = tokio::time::timeout(REQUEST_TIMEOUT, sending).await else {
+                tracing::debug!(pod = %id, "status not reported yet: no answer");
+                continue;
+            };
+            match outcome {
+                Ok(Outcome::Done) if report.is_over => return Outcome::Done,
                 Ok(Outcome::Done) => {
                     backoff.reset();
                     break;
                 }
-                Ok(Outcome::Gone) => return,
+                Ok(Outcome::Gone) => return Outcome::Gone,
                 Err(error) => {
                     let cause = root_cause(&error);
                     tracing::debug!(pod = %id, cause, "status not reported yet");
@@ -108,6 +152,39 @@ async fn run(pods: Api<Pod>, id: PodId, mut sent: Sent, mut reports: watch::Rece
                 }
             }
         }
+    }
+}
+
+async fn run_mirrored(
+    client: kube::Client,
+    fixed: Arc<Pod>,
+    mut reports: watch::Receiver<Report>,
+    recheck: Arc<Notify>,
+) {
+    let mut backoff = Backoff::new(backoff::API);
+    loop {
+        if reports.has_changed().is_err() {
+            return;
+        }
+        let ensuring = mirror::ensure(&client, &fixed);
+        match tokio::time::timeout(REQUEST_TIMEOUT, ensuring).await {
+            Ok(Ok(Some(id))) => {
+                backoff.reset();
+                let pods = Api::namespaced(client.clone(), id.namespace());
+                reports.mark_changed();
+                let outcome = run(pods, id, Sent::default(), reports.clone(), Some(&recheck)).await;
+                if outcome == Outcome::Done || reports.borrow().is_over {
+                    return;
+                }
+                continue;
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(cause = root_cause(&error), "mirror pod not made yet");
+            }
+            Err(_) => tracing::debug!("mirror pod not made yet: no answer"),
+        }
+        backoff.wait().await;
     }
 }
 

@@ -41,8 +41,8 @@ impl Worker {
         // The secrets go first of what is left: nothing runs that could still read them.
         self.release().await?;
         self.remove(&observed).await?;
-        if desired.is_gone {
-            // There is no object left to report about.
+        if desired.is_leaving || desired.is_gone && !self.is_static {
+            // There is no object left to report about, or nobody waits for that.
             self.reporter = None;
         }
         Ok(Next::Done)

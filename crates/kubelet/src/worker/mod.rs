@@ -54,14 +54,27 @@ pub(crate) struct Shared {
 /// What should become of a pod.
 #[derive(Clone, Default)]
 pub(crate) struct Desired {
-    /// As the API server has it, or had it last. None for a pod that was found only here.
+    /// As its source has it, or had it last. None for a pod that was found only here.
     pub(crate) pod: Option<Arc<Pod>>,
-    /// The API server has it no more.
+    /// Its source has it no more.
     pub(crate) is_gone: bool,
+    /// The kubelet ends with its pods: nobody waits for the API server.
+    pub(crate) is_leaving: bool,
+}
+
+/// Who wants a pod here.
+#[derive(Clone)]
+enum Origin {
+    ApiServer,
+    /// A manifest. The API shows a mirror of it; the bell rings when that may be gone.
+    Manifest {
+        recheck: Arc<Notify>,
+    },
 }
 
 struct Handle {
     id: PodId,
+    origin: Origin,
     desired: watch::Sender<Desired>,
     poke: Arc<Notify>,
 }
@@ -72,12 +85,15 @@ pub(crate) struct Workers {
     handles: Mutex<HashMap<String, Handle>>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Counts the workers that came to their end.
+    finished: watch::Sender<u64>,
 }
 
 impl Workers {
     pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Arc::new(Self { shared, handles: Mutex::default(), tasks, stop })
+        let finished = watch::channel(0).0;
+        Arc::new(Self { shared, handles: Mutex::default(), tasks, stop, finished })
     }
 
     fn handles(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
@@ -93,8 +109,43 @@ impl Workers {
             );
             return;
         };
-        let desired = Desired { pod: Some(Arc::new(pod)), is_gone: false };
-        self.send(id, desired);
+        let desired = Desired { pod: Some(Arc::new(pod)), ..Default::default() };
+        self.send(id, desired, Origin::ApiServer);
+    }
+
+    /// A manifest asks for this pod.
+    pub(crate) fn apply_static(self: &Arc<Self>, pod: Pod) {
+        let Some(id) = PodId::of(&pod) else { return };
+        let desired = Desired { pod: Some(Arc::new(pod)), ..Default::default() };
+        self.send(id, desired, Origin::Manifest { recheck: Arc::default() });
+    }
+
+    /// The mirror of a static pod is gone, or not what it was. `false` if it is a mirror of
+    /// nothing that runs here.
+    pub(crate) fn recheck_mirror(&self, namespace: &str, name: &str) -> bool {
+        let handles = self.handles();
+        let found = handles.values().find_map(|handle| match &handle.origin {
+            Origin::Manifest { recheck }
+                if handle.id.namespace() == namespace && handle.id.name() == name =>
+            {
+                Some(recheck)
+            }
+            _ => None,
+        });
+        found.inspect(|recheck| recheck.notify_one()).is_some()
+    }
+
+    /// The uids of the static pods.
+    pub(crate) fn statics(&self) -> Vec<String> {
+        let handles = self.handles();
+        let fixed =
+            handles.iter().filter(|(_, handle)| matches!(handle.origin, Origin::Manifest { .. }));
+        fixed.map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Tells of every pod of which nothing is left.
+    pub(crate) fn finished(&self) -> watch::Receiver<u64> {
+        self.finished.subscribe()
     }
 
     /// The API server has a pod no more.
@@ -108,10 +159,10 @@ impl Workers {
     /// A pod was found on this machine that the API server does not have.
     pub(crate) fn orphan(self: &Arc<Self>, id: PodId) {
         tracing::info!(pod = %id, "ending a pod that the API server does not have");
-        self.send(id, Desired { pod: None, is_gone: true });
+        self.send(id, Desired { is_gone: true, ..Default::default() }, Origin::ApiServer);
     }
 
-    fn send(self: &Arc<Self>, id: PodId, desired: Desired) {
+    fn send(self: &Arc<Self>, id: PodId, desired: Desired, origin: Origin) {
         let mut handles = self.handles();
         if let Some(handle) = handles.get(id.uid()) {
             handle.desired.send_replace(desired);
@@ -119,8 +170,10 @@ impl Workers {
         }
         let (sender, receiver) = watch::channel(desired);
         let poke = Arc::new(Notify::new());
-        let worker = task::Worker::new(self.shared.clone(), id.clone(), receiver, poke.clone());
-        handles.insert(id.uid().to_owned(), Handle { id: id.clone(), desired: sender, poke });
+        let worker =
+            task::Worker::new(self.shared.clone(), id.clone(), receiver, poke.clone(), &origin);
+        let handle = Handle { id: id.clone(), origin, desired: sender, poke };
+        handles.insert(id.uid().to_owned(), handle);
         let workers = Arc::downgrade(self);
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -129,6 +182,7 @@ impl Workers {
             }
             if let Some(workers) = workers.upgrade() {
                 workers.handles().remove(id.uid());
+                workers.finished.send_modify(|finished| *finished += 1);
             }
         });
     }
@@ -140,9 +194,12 @@ impl Workers {
         }
     }
 
-    /// The uids of all pods that have a worker.
+    /// The uids of all pods that the API server is the source of.
     pub(crate) fn uids(&self) -> Vec<String> {
-        self.handles().keys().cloned().collect()
+        let handles = self.handles();
+        let theirs =
+            handles.iter().filter(|(_, handle)| matches!(handle.origin, Origin::ApiServer));
+        theirs.map(|(uid, _)| uid.clone()).collect()
     }
 
     /// All pods, as the API server has them.
@@ -172,7 +229,10 @@ impl Workers {
     /// Ends every pod on the node; for `--stop-pods-on-exit`.
     pub(crate) async fn end_all(&self) {
         for handle in self.handles().values() {
-            handle.desired.send_modify(|desired| desired.is_gone = true);
+            handle.desired.send_modify(|desired| {
+                desired.is_gone = true;
+                desired.is_leaving = true;
+            });
         }
         self.tasks.close();
         self.tasks.wait().await;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::plan::{self, Action, Hold, Progress, Stop, StopReason};
 use super::stop::{self, Stopping};
 use super::usage::Usage;
-use super::{Desired, Shared, messages};
+use super::{Desired, Origin, Shared, messages};
 use crate::backoff::{self, Backoff};
 use crate::event::Reason;
 use crate::image;
@@ -23,7 +23,7 @@ use crate::probe::{Probes, Probing};
 use crate::runtime::{Container, Observed, RuntimeError, sandbox_config};
 use crate::snapshot::{self, Snapshot};
 use crate::status::report::Reporter;
-use crate::status::{self, Phase, View, Waiting};
+use crate::status::{self, Failure, Phase, View, Waiting};
 use crate::volume::Failed;
 
 /// The least a container gets to end by itself; upstream's.
@@ -60,6 +60,8 @@ pub(super) struct Worker {
     sandbox_backoff: Backoff,
     runtime_backoff: Backoff,
     pub(super) config_backoff: Backoff,
+    /// Whether a manifest is the pod's source.
+    pub(super) is_static: bool,
     awaited: Vec<Awaited>,
     /// By container id.
     pub(super) probes: BTreeMap<String, Probes>,
@@ -76,11 +78,17 @@ impl Worker {
         id: PodId,
         desired: watch::Receiver<Desired>,
         poke: Arc<Notify>,
+        origin: &Origin,
     ) -> Self {
         let pod = desired.borrow().pod.clone();
         let known = pod.as_ref().and_then(|pod| pod.status.clone());
         // A pod that is only here has nobody to be reported to.
-        let reporter = pod.map(|pod| Reporter::new(shared.client.clone(), id.clone(), &pod));
+        let reporter = pod.map(|pod| match origin {
+            Origin::ApiServer => Reporter::new(shared.client.clone(), id.clone(), &pod),
+            Origin::Manifest { recheck } => {
+                Reporter::mirrored(shared.client.clone(), pod, recheck.clone())
+            }
+        });
         Self {
             shared,
             id,
@@ -95,6 +103,7 @@ impl Worker {
             sandbox_backoff: Backoff::new(backoff::RUNTIME),
             runtime_backoff: Backoff::new(backoff::RUNTIME),
             config_backoff: Backoff::new(backoff::CONTAINER_CONFIG),
+            is_static: matches!(origin, Origin::Manifest { .. }),
             awaited: Vec::new(),
             probes: BTreeMap::new(),
             usage: Usage::default(),
@@ -185,7 +194,8 @@ impl Worker {
         let plan = plan::plan(spec, phase.is_final(), &observed, &self.progress, now);
         if plan.actions.is_empty() {
             let refresh = self.refresh_hold.filter(|until| *until > now);
-            let wake = [plan.wake, refresh].into_iter().flatten().min();
+            let deadline = self.deadline(pod).map(|left| now + left);
+            let wake = [plan.wake, refresh, deadline].into_iter().flatten().min();
             return Ok(Next::Wait(wake));
         }
         for action in plan.actions {
@@ -403,6 +413,20 @@ impl Worker {
         messages::collect(&self.shared.layout, &self.id, pod, observed, &mut self.messages);
     }
 
+    /// How long the pod may still run, if that is limited and not over.
+    fn deadline(&self, pod: &Pod) -> Option<Duration> {
+        let allowed = pod::spec(pod).active_deadline_seconds?;
+        let since = self.known.start_time.as_ref()?.0;
+        let until = since.as_second().saturating_add(allowed);
+        let left = u64::try_from(until.saturating_sub(Timestamp::now().as_second())).unwrap_or(0);
+        (left > 0).then(|| Duration::from_secs(left))
+    }
+
+    fn past_deadline(&self, pod: &Pod) -> bool {
+        let is_limited = pod::spec(pod).active_deadline_seconds.is_some();
+        is_limited && self.known.start_time.is_some() && self.deadline(pod).is_none()
+    }
+
     /// Computes the status and passes it on.
     pub(super) fn report(&mut self, pod: &Pod, observed: &Observed, is_ending: bool) -> Phase {
         let waiting = self
@@ -424,6 +448,7 @@ impl Worker {
             waiting: &waiting,
             messages: &self.messages,
             probes: &probes,
+            failure: self.past_deadline(pod).then_some(&DEADLINE_EXCEEDED),
             secrets: secrets.as_ref(),
             is_ending,
             host_ip: self.shared.facts.ip,
@@ -440,6 +465,11 @@ impl Worker {
         by_others.or(Phase::reported(&self.known)).unwrap_or(Phase::Running)
     }
 }
+
+const DEADLINE_EXCEEDED: Failure = Failure {
+    reason: "DeadlineExceeded",
+    message: "Pod was active on the node longer than the specified deadline",
+};
 
 /// The waiting reason of a container whose configuration cannot be made.
 pub(super) const CONFIG_ERROR: &str = "CreateContainerConfigError";

@@ -1,0 +1,260 @@
+//! From a manifest to a static pod: identity, defaults, validation, and the guide's restriction.
+//! Pure.
+//!
+//! The guide: "Kubelet only supports use of secrets for Pods it gets from the API server." So a
+//! manifest that refers to a secret in any way is refused as a whole, by whichever door it came.
+
+use std::collections::BTreeSet;
+
+use coffer_api::kinds::Kind as _;
+use coffer_api::{Document, yaml};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+
+use crate::pod;
+
+/// What marks a pod of the API as the shadow of a static one; its value is the static pod's hash.
+pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+const HASH_ANNOTATION: &str = "kubernetes.io/config.hash";
+const SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
+
+/// The door that a manifest came by. Upstream's names for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Door {
+    File,
+    Url,
+    /// The kubelet's own server.
+    Api,
+}
+
+impl Door {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Url => "http",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// Why a manifest does not become a pod. No message quotes the manifest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ManifestError {
+    #[error("{0}")]
+    Syntax(#[from] yaml::YamlError),
+    #[error("it is a {0}, not a Pod")]
+    Kind(String),
+    #[error("a field has the wrong form")]
+    Form,
+    #[error("static pods may not reference {0}")]
+    Reference(&'static str),
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A refused manifest, with the names that it gave itself if it could be read so far.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) error: ManifestError,
+}
+
+impl Refused {
+    fn nameless(error: ManifestError) -> Self {
+        Self { namespace: String::new(), name: String::new(), error }
+    }
+}
+
+/// Reads one manifest that holds a Pod, or a PodList.
+pub(crate) fn read(bytes: &[u8], door: Door, place: &str, node: &str) -> Vec<Result<Pod, Refused>> {
+    let document = match yaml::parse(bytes) {
+        Ok(document) => document,
+        Err(error) => return vec![Err(Refused::nameless(error.into()))],
+    };
+    let items = document.value().get("items").and_then(|items| items.as_array());
+    match (document.value()["kind"].as_str(), items) {
+        (Some("PodList" | "List"), Some(items)) => items
+            .iter()
+            .enumerate()
+            .map(|(at, item)| {
+                pod_of(&Document::new(item.clone()), door, &format!("{place}#{at}"), node)
+            })
+            .collect(),
+        _ => vec![pod_of(&document, door, place, node)],
+    }
+}
+
+fn pod_of(document: &Document, door: Door, place: &str, node: &str) -> Result<Pod, Refused> {
+    let kind = document.value()["kind"].as_str().unwrap_or_default();
+    if kind != "Pod" {
+        return Err(Refused::nameless(ManifestError::Kind(kind.to_owned())));
+    }
+    // Serde's error may quote the value that it did not like.
+    let decoded = document.decode::<Pod>();
+    let mut pod = decoded.map_err(|_| Refused::nameless(ManifestError::Form))?;
+    let uid = uid(document, door, place, node);
+    identify(&mut pod, &uid, door, node);
+    let refuse = |pod: &Pod, error| Refused {
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        error,
+    };
+    if let Some(what) = reference(pod::spec(&pod)) {
+        return Err(refuse(&pod, ManifestError::Reference(what)));
+    }
+    pod.set_defaults();
+    let errors = pod.validate();
+    if let Some(first) = errors.first() {
+        return Err(refuse(&pod, ManifestError::Invalid(first.to_string())));
+    }
+    if pod::PodId::of(&pod).is_none() {
+        return Err(refuse(&pod, ManifestError::Invalid("its name is not usable".to_owned())));
+    }
+    Ok(pod)
+}
+
+/// The pod's uid: the same for the same manifest at the same place, and for no other.
+fn uid(document: &Document, door: Door, place: &str, node: &str) -> String {
+    let text = document.value().to_string();
+    let parts = [node, door.as_str(), place, &text];
+    // Two FNV-1a sums with different beginnings: 128 bits, as upstream's uids have. It has to
+    // tell manifests apart that one administrator wrote, not to withstand an attack.
+    let sum = |offset: u64| {
+        let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+        bytes.fold(offset, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    format!("{:016x}{:016x}", sum(0xcbf2_9ce4_8422_2325), sum(0x6c62_272e_07bb_0142))
+}
+
+fn identify(pod: &mut Pod, uid: &str, door: Door, node: &str) {
+    let meta = &mut pod.metadata;
+    meta.uid = Some(uid.to_owned());
+    let name = meta.name.as_deref().unwrap_or_default();
+    meta.name = Some(format!("{name}-{node}"));
+    let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    meta.namespace = Some(namespace.unwrap_or("default").to_owned());
+    let annotations = meta.annotations.get_or_insert_default();
+    annotations.insert(HASH_ANNOTATION.to_owned(), uid.to_owned());
+    annotations.insert(SOURCE_ANNOTATION.to_owned(), door.as_str().to_owned());
+    annotations.remove(MIRROR_ANNOTATION);
+    pod.status = None;
+    pod.spec.get_or_insert_default().node_name = Some(node.to_owned());
+}
+
+/// What of the API a spec refers to, if it does; upstream's plural names.
+fn reference(spec: &PodSpec) -> Option<&'static str> {
+    let mut found = BTreeSet::new();
+    if !spec.image_pull_secrets.as_deref().unwrap_or_default().is_empty() {
+        found.insert("secrets");
+    }
+    let account = spec.service_account_name.as_deref().or(spec.service_account.as_deref());
+    if account.is_some_and(|account| !account.is_empty()) {
+        // Its tokens are secrets.
+        found.insert("serviceaccounts");
+    }
+    for volume in spec.volumes.iter().flatten() {
+        // Sources that no longer run anywhere refer to secrets too: look at what is written.
+        let written = serde_json::to_value(volume).unwrap_or_default();
+        found.extend(names_secret(&written).then_some("secrets"));
+        let projected = volume.projected.iter().flat_map(|source| source.sources.iter().flatten());
+        for source in projected {
+            found.extend(source.service_account_token.is_some().then_some("serviceaccounts"));
+            found.extend(source.config_map.is_some().then_some("configmaps"));
+        }
+        found.extend(volume.config_map.is_some().then_some("configmaps"));
+        found.extend(volume.persistent_volume_claim.is_some().then_some("persistentvolumeclaims"));
+    }
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let envs = pod::all_containers(spec).map(|it| (&it.env, &it.env_from));
+    for (env, env_from) in envs.chain(ephemeral.map(|it| (&it.env, &it.env_from))) {
+        for source in env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
+            found.extend(source.secret_key_ref.is_some().then_some("secrets"));
+            found.extend(source.config_map_key_ref.is_some().then_some("configmaps"));
+        }
+        for source in env_from.iter().flatten() {
+            found.extend(source.secret_ref.is_some().then_some("secrets"));
+            found.extend(source.config_map_ref.is_some().then_some("configmaps"));
+        }
+    }
+    // A secret is what the guide speaks of; it is named first.
+    found.take("secrets").or_else(|| found.pop_first())
+}
+
+/// Whether a volume has a field that names a secret: `secret`, `secretRef`, `secretName`, ….
+fn names_secret(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Object(fields) => fields.iter().any(|(name, value)| {
+            let names = name == "secret" || name.ends_with("ecretRef") || name == "secretName";
+            names && !value.is_null() || names_secret(value)
+        }),
+        serde_json::Value::Array(items) => items.iter().any(names_secret),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(manifest: &str) -> Result<Pod, Refused> {
+        read(manifest.as_bytes(), Door::File, "/m/web.yaml", "node-1").remove(0)
+    }
+
+    const WEB: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n\
+        spec:\n  containers: [{name: c, image: i}]\n";
+
+    #[test]
+    fn a_manifest_becomes_a_pod_of_this_node() {
+        let pod = one(WEB).expect("a pod");
+        let again = one(WEB).expect("a pod");
+        assert_eq!(pod.metadata.name.as_deref(), Some("web-node-1"));
+        assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
+        assert_eq!(pod.metadata.uid, again.metadata.uid);
+        assert_eq!(pod::spec(&pod).node_name.as_deref(), Some("node-1"));
+        assert_eq!(pod::spec(&pod).restart_policy.as_deref(), Some("Always"), "defaults are set");
+        let other = one(&WEB.replace("image: i", "image: j")).expect("a pod");
+        assert_ne!(pod.metadata.uid, other.metadata.uid);
+    }
+
+    #[test]
+    fn every_way_to_refer_to_a_secret_is_refused() {
+        for part in [
+            "volumes: [{name: v, secret: {secretName: s}}]",
+            "volumes: [{name: v, projected: {sources: [{secret: {name: s}}]}}]",
+            "volumes: [{name: v, csi: {driver: d, nodePublishSecretRef: {name: s}}}]",
+            "volumes: [{name: v, azureFile: {secretName: s, shareName: x}}]",
+            "imagePullSecrets: [{name: s}]",
+            "initContainers: [{name: i, image: i, env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]}]",
+            "initContainers: [{name: i, image: i, envFrom: [{secretRef: {name: s}}]}]",
+        ] {
+            let refused = one(&format!("{WEB}  {part}\n")).expect_err(part);
+            assert_eq!(
+                refused.error.to_string(),
+                "static pods may not reference secrets",
+                "{part}"
+            );
+            assert_eq!(refused.name, "web-node-1");
+        }
+        let account = one(&format!("{WEB}  serviceAccountName: a\n")).expect_err("refused");
+        assert_eq!(account.error.to_string(), "static pods may not reference serviceaccounts");
+    }
+
+    #[test]
+    fn what_is_no_valid_pod_is_refused_without_being_quoted() {
+        for wrong in ["", "{", "kind: Secret\ndata: {a: canary}\n", "kind: Pod\nspec: canary\n"] {
+            let refused = one(wrong).expect_err(wrong);
+            assert!(!refused.error.to_string().contains("canary"), "{}", refused.error);
+        }
+        let invalid =
+            one("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: []}\n");
+        assert!(matches!(invalid.expect_err("invalid").error, ManifestError::Invalid(_)));
+    }
+
+    #[test]
+    fn a_list_is_as_many_pods() {
+        let list = "kind: PodList\nitems:\n- {kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}}\n\
+            - {kind: Pod, metadata: {name: b}, spec: {containers: [{name: c, image: i}]}}\n";
+        let pods = read(list.as_bytes(), Door::Url, "http://x", "n");
+        assert_eq!(pods.iter().filter(|pod| pod.is_ok()).count(), 2);
+    }
+}

@@ -1,0 +1,234 @@
+//! Static pods: those that no API server gave, from a directory, a URL, or the kubelet's server.
+//!
+//! Each door says what it has as a whole list; this is the one place that compares the lists with
+//! what runs. A manifest that changes is another pod: the old one ends before the new one, of the
+//! same name, begins. In the API each is shown by a mirror pod, which its reporter keeps.
+
+mod file;
+mod manifest;
+mod url;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use tokio::sync::{mpsc, watch};
+
+use self::manifest::Refused;
+pub(crate) use self::manifest::{Door, MIRROR_ANNOTATION, ManifestError};
+pub use self::url::ManifestUrlError;
+use crate::event::{EventSink, Reason};
+use crate::worker::Workers;
+
+/// Lists that wait to be looked at.
+const UPDATES_MAX: usize = 16;
+
+/// Where static pods come from.
+#[derive(Clone, Debug, Default)]
+pub struct StaticPodsConfig {
+    /// A directory with manifests, or one manifest (`--pod-manifest-path`).
+    pub manifest_path: Option<PathBuf>,
+    /// Where manifests are fetched from (`--manifest-url`).
+    pub manifest_url: Option<String>,
+}
+
+/// What one door has now.
+struct Listing {
+    door: Door,
+    pods: Vec<Pod>,
+}
+
+/// Static pods of this node.
+pub(crate) struct Statics {
+    config: StaticPodsConfig,
+    source: Option<url::Source>,
+    input: Input,
+    listings: mpsc::Receiver<Listing>,
+    /// The doors that were read once. Before all were, nothing that runs is an orphan.
+    ready: watch::Sender<bool>,
+}
+
+/// The kubelet's own server, as a door: pods by their names.
+#[derive(Clone)]
+pub(crate) struct Input {
+    pods: Arc<std::sync::Mutex<BTreeMap<(String, String), Pod>>>,
+    intake: Intake,
+}
+
+impl Input {
+    /// Runs the pod of a manifest from now on, in place of one of the same name.
+    pub(crate) async fn put(&self, manifest: &[u8]) -> Result<Pod, ManifestError> {
+        let mut read = manifest::read(manifest, Door::Api, "", &self.intake.node);
+        let pod = read.swap_remove(0).map_err(|refused| {
+            self.intake.refuse("request", &refused);
+            refused.error
+        })?;
+        self.pods().insert(key(&pod), pod.clone());
+        self.send().await;
+        Ok(pod)
+    }
+
+    /// Ends a pod that came by this door. `false` if none of that name did.
+    pub(crate) async fn remove(&self, namespace: &str, name: &str) -> bool {
+        let removed = self.pods().remove(&(namespace.to_owned(), name.to_owned())).is_some();
+        if removed {
+            self.send().await;
+        }
+        removed
+    }
+
+    fn pods(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Pod>> {
+        self.pods.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn send(&self) {
+        let pods = self.pods().values().cloned().collect();
+        self.intake.list(pods).await;
+    }
+}
+
+fn key(pod: &Pod) -> (String, String) {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    (part(&pod.metadata.namespace), part(&pod.metadata.name))
+}
+
+impl Statics {
+    pub(crate) fn open(
+        node: &str,
+        events: EventSink,
+        config: StaticPodsConfig,
+    ) -> Result<Self, ManifestUrlError> {
+        let source = config.manifest_url.as_deref().map(url::Source::open).transpose()?;
+        let (sender, listings) = mpsc::channel(UPDATES_MAX);
+        let intake = Intake { door: Door::Api, node: node.to_owned(), events, sender };
+        let input = Input { pods: Arc::default(), intake };
+        let ready = watch::channel(false).0;
+        Ok(Self { config, source, input, listings, ready })
+    }
+
+    pub(crate) fn input(&self) -> Input {
+        self.input.clone()
+    }
+
+    pub(crate) fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Runs what the doors have, until dropped.
+    pub(crate) async fn run(mut self, workers: Arc<Workers>) {
+        let mut doors = BTreeSet::new();
+        let reading = {
+            let intake = |door| Intake { door, ..self.input.intake.clone() };
+            let file = self.config.manifest_path.take().map(|path| {
+                doors.insert(Door::File);
+                file::run(path, intake(Door::File))
+            });
+            let url = self.source.take().map(|source| {
+                doors.insert(Door::Url);
+                url::run(source, intake(Door::Url))
+            });
+            async move {
+                tokio::join!(maybe(file), maybe(url));
+            }
+        };
+        tokio::select! {
+            () = reading => {}
+            () = self.compare(workers, doors) => {}
+        }
+    }
+
+    async fn compare(mut self, workers: Arc<Workers>, mut unread: BTreeSet<Door>) {
+        let mut finished = workers.finished();
+        let mut listed: BTreeMap<Door, Vec<Pod>> = BTreeMap::new();
+        self.ready.send_replace(unread.is_empty());
+        loop {
+            tokio::select! {
+                listing = self.listings.recv() => {
+                    let Some(listing) = listing else { return };
+                    unread.remove(&listing.door);
+                    listed.insert(listing.door, listing.pods);
+                }
+                changed = finished.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+            reconcile(&workers, &listed);
+            // After what was read was passed on: from now on it is known.
+            self.ready.send_replace(unread.is_empty());
+        }
+    }
+}
+
+async fn maybe(part: Option<impl Future<Output = ()>>) {
+    match part {
+        Some(part) => part.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends what is listed no more, and begins what is new as soon as its name is free.
+fn reconcile(workers: &Arc<Workers>, listed: &BTreeMap<Door, Vec<Pod>>) {
+    let wanted: Vec<&Pod> = listed.values().flatten().collect();
+    let uids: BTreeSet<&str> =
+        wanted.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+    for uid in workers.statics() {
+        if !uids.contains(uid.as_str()) {
+            workers.gone(&uid);
+        }
+    }
+    for pod in wanted {
+        let (namespace, name) = key(pod);
+        if workers.find(&namespace, &name, None).is_none() {
+            workers.apply_static(pod.clone());
+        }
+    }
+}
+
+/// What a door puts its manifests into.
+#[derive(Clone)]
+struct Intake {
+    door: Door,
+    node: String,
+    events: EventSink,
+    sender: mpsc::Sender<Listing>,
+}
+
+impl Intake {
+    /// The pods of one manifest; what is refused is said.
+    fn pods(&self, bytes: &[u8], place: &str) -> Vec<Pod> {
+        let read = manifest::read(bytes, self.door, place, &self.node);
+        read.into_iter()
+            .filter_map(|pod| pod.map_err(|refused| self.refuse(place, &refused)).ok())
+            .collect()
+    }
+
+    fn refuse(&self, place: &str, refused: &Refused) {
+        let error = &refused.error;
+        tracing::error!(manifest = place, source = self.door.as_str(), %error, "manifest refused");
+        if refused.name.is_empty() {
+            return;
+        }
+        let object = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(refused.namespace.clone()),
+            name: Some(refused.name.clone()),
+            ..Default::default()
+        };
+        let message = format!(
+            "Error validating pod {}_{} from {}, ignoring: {error}",
+            refused.name,
+            refused.namespace,
+            self.door.as_str()
+        );
+        self.events.object(object, Reason::FailedValidation, message);
+    }
+
+    async fn list(&self, pods: Vec<Pod>) {
+        // The receiver lives as long as the kubelet runs.
+        let _ = self.sender.send(Listing { door: self.door, pods }).await;
+    }
+}

@@ -1,0 +1,76 @@
+//! The mirror pod: how a static pod is shown in the API.
+//!
+//! It is a copy of the static pod, marked by an annotation, which the kubelet makes again when
+//! somebody deletes it. Nobody runs it: its annotation says that it runs already.
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+
+use crate::pod::PodId;
+use crate::statics::MIRROR_ANNOTATION;
+
+/// Makes sure that there is a mirror of exactly this static pod, and says which it is.
+pub(super) async fn ensure(client: &kube::Client, fixed: &Pod) -> kube::Result<Option<PodId>> {
+    let namespace = fixed.metadata.namespace.as_deref().unwrap_or("default");
+    let name = fixed.metadata.name.as_deref().unwrap_or_default();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    if let Some(found) = pods.get_opt(name).await? {
+        let marked = found.metadata.annotations.as_ref().and_then(|all| all.get(MIRROR_ANNOTATION));
+        let is_current = marked == fixed.metadata.uid.as_ref();
+        if is_current && found.metadata.deletion_timestamp.is_none() {
+            return Ok(PodId::of(&found));
+        }
+        if marked.is_none() {
+            // A pod that somebody made has the name. It is not ours to take away.
+            tracing::warn!(
+                pod = name,
+                namespace,
+                "a pod of this name is in the way of a mirror pod"
+            );
+            return Ok(None);
+        }
+        remove(&pods, &found).await?;
+    }
+    let mirror = mirror(client, fixed).await?;
+    pods.create(&PostParams::default(), &mirror).await.map(|made| PodId::of(&made))
+}
+
+/// Removes a mirror from the API at once: there is nothing behind it to wait for.
+pub(crate) async fn remove(pods: &Api<Pod>, mirror: &Pod) -> kube::Result<()> {
+    let name = mirror.metadata.name.as_deref().unwrap_or_default();
+    let uid = mirror.metadata.uid.clone();
+    let params = DeleteParams::default()
+        .grace_period(0)
+        .preconditions(Preconditions { uid, resource_version: None });
+    match pods.delete(name, &params).await {
+        Err(kube::Error::Api(status)) if status.code != 404 && status.code != 409 => {
+            Err(kube::Error::Api(status))
+        }
+        Err(error @ kube::Error::Api(_)) => {
+            tracing::debug!(%error, "mirror pod is gone already");
+            Ok(())
+        }
+        result => result.map(|_| ()),
+    }
+}
+
+async fn mirror(client: &kube::Client, fixed: &Pod) -> kube::Result<Pod> {
+    let mut mirror = fixed.clone();
+    let hash = mirror.metadata.uid.take().unwrap_or_default();
+    mirror.status = None;
+    let annotations = mirror.metadata.annotations.get_or_insert_default();
+    annotations.insert(MIRROR_ANNOTATION.to_owned(), hash);
+    let node = mirror.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    // A node may make mirror pods only of itself, and says so by owning them.
+    let owner = Api::<Node>::all(client.clone()).get(&node).await?;
+    mirror.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Node".to_owned(),
+        name: node,
+        uid: owner.metadata.uid.unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }]);
+    Ok(mirror)
+}
