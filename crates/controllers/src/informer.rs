@@ -82,6 +82,12 @@ impl<K: Resource> Cache<K> {
         range.map(|(_, object)| object.clone()).collect()
     }
 
+    /// How many objects one namespace has.
+    pub fn count_in(&self, namespace: &str) -> usize {
+        let from = ObjectKey::new(namespace, "");
+        self.read().range(from..).take_while(|(key, _)| key.namespace == namespace).count()
+    }
+
     /// Waits until the first list has arrived.
     pub async fn synced(&self) {
         let mut synced = self.0.synced.subscribe();

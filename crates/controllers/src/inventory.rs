@@ -94,6 +94,13 @@ impl Inventory {
         kinds.values().map(|watched| watched.kind.clone()).collect()
     }
 
+    /// How many objects of a resource, named as [`Kind::qualified`] does, a namespace has. `None` for
+    /// one that is not watched.
+    pub fn count(&self, qualified: &str, namespace: &str) -> Option<usize> {
+        let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
+        Some(kinds.get(qualified)?.cache.as_ref()?.count_in(namespace))
+    }
+
     /// Waits until every kind of the first discovery has been listed once.
     pub async fn synced(&self) {
         let mut synced = self.0.synced.subscribe();

@@ -17,9 +17,12 @@ pub mod inventory;
 pub mod key;
 pub mod manager;
 pub mod namespace;
+pub mod node_lifecycle;
 pub mod owner;
 pub mod pod;
+pub mod pod_gc;
 pub mod queue;
+pub mod quota;
 pub mod replication;
 pub mod scheduler;
 
@@ -45,4 +48,7 @@ pub fn register_all(manager: &mut Manager, options: &Options) {
     garbage::register(manager);
     deployment::register(manager);
     accounts::register(manager, options);
+    node_lifecycle::register(manager);
+    pod_gc::register(manager);
+    quota::register(manager);
 }

@@ -59,14 +59,23 @@ impl Resources {
 /// What a pod needs at its fullest: all its containers together, or an init container with the
 /// sidecars started before it, whichever is more; and what its sandbox costs.
 pub fn requests(spec: &PodSpec) -> Resources {
+    at_fullest(spec, container_requests)
+}
+
+/// The most that a pod may take, counted the same way.
+pub fn limits(spec: &PodSpec) -> Resources {
+    at_fullest(spec, container_limits)
+}
+
+fn at_fullest(spec: &PodSpec, of: fn(&Container) -> Resources) -> Resources {
     let mut running = Resources::default();
     for container in &spec.containers {
-        running.add(&container_requests(container));
+        running.add(&of(container));
     }
     let mut sidecars = Resources::default();
     let mut starting = Resources::default();
     for container in spec.init_containers.iter().flatten() {
-        let mut asked = container_requests(container);
+        let mut asked = of(container);
         if container.restart_policy.as_deref() == Some("Always") {
             running.add(&asked);
             sidecars.add(&asked);
@@ -83,10 +92,14 @@ pub fn requests(spec: &PodSpec) -> Resources {
 
 /// A limit without a request is a request.
 fn container_requests(container: &Container) -> Resources {
-    let Some(resources) = &container.resources else { return Resources::default() };
-    let mut asked = Resources::of(resources.limits.iter().flatten());
-    asked.0.extend(Resources::of(resources.requests.iter().flatten()).0);
+    let mut asked = container_limits(container);
+    let requests = container.resources.iter().flat_map(|all| all.requests.iter().flatten());
+    asked.0.extend(Resources::of(requests).0);
     asked
+}
+
+fn container_limits(container: &Container) -> Resources {
+    Resources::of(container.resources.iter().flat_map(|all| all.limits.iter().flatten()))
 }
 
 /// A port of the host that only one pod can have.

@@ -9,6 +9,7 @@ mod support;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use coffer_controllers::{Manager, Options};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -38,16 +39,26 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A server and all controllers, without the scheduler.
-    pub async fn start() -> Self {
+    /// A server alone.
+    pub async fn bare() -> Self {
         let server = TestServer::start().await;
         let client = server.admin().await;
-        let shutdown = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        let options =
-            coffer_controllers::Options { root_ca_pem: Some(server.ca_pem.clone().into()) };
-        tasks.spawn(coffer_controllers::run_all(client.clone(), options, shutdown.clone()));
-        Self { client, shutdown, tasks, server }
+        Self { client, shutdown: CancellationToken::new(), tasks: JoinSet::new(), server }
+    }
+
+    /// A server and all controllers, without the scheduler.
+    pub async fn start() -> Self {
+        let cluster = Self::bare().await;
+        let mut manager = Manager::new(cluster.client.clone());
+        let ca = Some(cluster.server.ca_pem.clone().into());
+        coffer_controllers::register_all(&mut manager, &Options { root_ca_pem: ca });
+        cluster.running(manager)
+    }
+
+    /// Adds controllers.
+    pub fn running(mut self, manager: Manager) -> Self {
+        self.tasks.spawn(manager.run(self.shutdown.clone()));
+        self
     }
 
     /// Adds the scheduler.

@@ -1,0 +1,120 @@
+//! Nodes that fall silent or go away, and what becomes of their pods; quotas that count.
+
+mod cluster;
+
+use std::time::Duration;
+
+use cluster::{Cluster, within};
+use coffer_controllers::{Manager, node_lifecycle, pod_gc, quota};
+use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::wait::{await_condition, conditions};
+use serde_json::json;
+
+fn bound_pod(node: &str, tolerations: serde_json::Value) -> serde_json::Value {
+    json!({ "metadata": { "name": "mypod" }, "spec": { "nodeName": node,
+        "tolerations": tolerations, "containers": [{ "name": "c", "image": "redis" }] } })
+}
+
+fn ready(node: Option<&Node>) -> Option<(String, String)> {
+    let conditions = node?.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    Some((found.status.clone(), found.reason.clone().unwrap_or_default()))
+}
+
+fn taints(node: Option<&Node>) -> Vec<String> {
+    let taints = node.and_then(|node| node.spec.as_ref()).and_then(|spec| spec.taints.clone());
+    let shown =
+        |taint: &k8s_openapi::api::core::v1::Taint| format!("{}:{}", taint.key, taint.effect);
+    taints.iter().flatten().map(shown).collect()
+}
+
+/// The node says nothing for longer than it may: unknown, tainted, its pod not ready and then
+/// evicted; it speaks again and all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_unknown_tainted_and_left() {
+    let cluster = Cluster::bare().await;
+    let mut manager = Manager::new(cluster.client.clone());
+    node_lifecycle::register_with(&mut manager, Duration::from_secs(1));
+    let cluster = cluster.running(manager);
+    cluster.node("node1", json!({})).await;
+    let pods = cluster.namespaced::<Pod>();
+    let soon = json!([{ "key": "node.kubernetes.io/unreachable", "operator": "Exists",
+                        "effect": "NoExecute", "tolerationSeconds": 1 }]);
+    let pod = cluster.create(&pods, bound_pod("node1", soon)).await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let unreachable = |node: Option<&Node>| {
+        ready(node) == Some(("Unknown".into(), "NodeStatusUnknown".into()))
+            && taints(node)
+                == [
+                    "node.kubernetes.io/unreachable:NoSchedule",
+                    "node.kubernetes.io/unreachable:NoExecute",
+                ]
+    };
+    within("unknown", await_condition(nodes.clone(), "node1", unreachable)).await;
+    let evicted =
+        |pod: Option<&Pod>| pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+    within("evicted", await_condition(pods.clone(), "mypod", evicted)).await;
+    let uid = pod.metadata.uid.unwrap();
+    let now = DeleteParams::default().grace_period(0);
+    pods.delete("mypod", &now).await.unwrap();
+    within("gone", await_condition(pods, "mypod", conditions::is_deleted(&uid))).await;
+
+    let alive = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True",
+        "reason": "KubeletReady", "lastHeartbeatTime": "2026-01-01T00:00:00Z" }] } });
+    let params = PatchParams::default();
+    nodes.patch_status("node1", &params, &Patch::Strategic(alive)).await.unwrap();
+    let well = |node: Option<&Node>| node.is_some() && taints(node).is_empty();
+    within("no taints", await_condition(nodes, "node1", well)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pods_of_a_node_that_is_gone_are_removed() {
+    let cluster = Cluster::bare().await;
+    let mut manager = Manager::new(cluster.client.clone());
+    pod_gc::register_with(&mut manager, Duration::from_secs(1));
+    let cluster = cluster.running(manager);
+    cluster.node("node1", json!({})).await;
+    let pods = cluster.namespaced::<Pod>();
+    let pod = cluster.create(&pods, bound_pod("node1", json!([]))).await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    nodes.delete("node1", &DeleteParams::default()).await.unwrap();
+    let uid = pod.metadata.uid.unwrap();
+    within("gone", await_condition(pods, "mypod", conditions::is_deleted(&uid))).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_counts_what_there_is() {
+    let cluster = Cluster::bare().await;
+    let mut manager = Manager::new(cluster.client.clone());
+    quota::register(&mut manager);
+    let cluster = cluster.running(manager);
+    let quotas = cluster.namespaced::<ResourceQuota>();
+    let hard = json!({ "hard": { "secrets": "10", "pods": "4", "requests.cpu": "2" } });
+    cluster.create(&quotas, json!({ "metadata": { "name": "q" }, "spec": hard })).await;
+    let secrets = cluster.namespaced::<Secret>();
+    for name in ["a", "b"] {
+        cluster.create(&secrets, json!({ "metadata": { "name": name } })).await;
+    }
+    let asks = json!({ "requests": { "cpu": "250m" } });
+    let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [
+        { "name": "c", "image": "redis", "resources": asks }] } });
+    cluster.create(&cluster.namespaced::<Pod>(), pod).await;
+    let used = |expected: [&'static str; 3]| {
+        move |quota: Option<&ResourceQuota>| {
+            let used = quota.and_then(|quota| quota.status.as_ref()?.used.as_ref());
+            used.is_some_and(|used| {
+                let keys = ["pods", "requests.cpu", "secrets"];
+                keys.map(|key| used.get(key).map_or("", |amount| &amount.0)) == expected
+            })
+        }
+    };
+    let full = await_condition(quotas.clone(), "q", used(["1", "250m", "2"]));
+    within("counted", full).await;
+    secrets.delete("a", &DeleteParams::default()).await.unwrap();
+    within("one less", await_condition(quotas, "q", used(["1", "250m", "1"]))).await;
+    cluster.stop().await;
+}
