@@ -1,0 +1,111 @@
+//! Updates of few objects by many clients: read, modify, write, and again after a conflict.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::{Clients, clients_text};
+use crate::cli::Options;
+use crate::client::{APPLICATION_JSON, Client};
+use crate::context::Context;
+use crate::load::{self, Failed, Work, in_row};
+use crate::pods::Meta;
+use crate::secrets::{self, Secrets};
+use crate::stats::Tally;
+use crate::target::Target;
+use crate::workspace::Workspace;
+
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    #[command(flatten)]
+    clients: Clients,
+    /// Secrets to update: the fewer, the more conflicts.
+    #[arg(long, value_name = "NUMBER", default_value = "16")]
+    objects: NonZeroU64,
+}
+
+struct Updates {
+    secrets: Secrets,
+    objects: u64,
+}
+
+/// The part of an object that an update needs.
+#[derive(Deserialize)]
+pub(super) struct Versioned {
+    pub(super) metadata: Meta,
+}
+
+const UPDATE: usize = 0;
+const GET: usize = 1;
+const PUT: usize = 2;
+const CONFLICT: usize = 3;
+
+impl Work for Updates {
+    const ROWS: &'static [&'static str] =
+        &["update, with its retries", "get", "put", "put refused with 409"];
+
+    async fn step(&self, client: &mut Client, _: u64, tally: &Tally) -> Result<(), Failed> {
+        let number = secrets::random() % self.objects;
+        let path = self.secrets.path_of(number);
+        let begin = Instant::now();
+        loop {
+            let start = Instant::now();
+            let found: Versioned = client.get(&path).await.map_err(in_row(GET))?;
+            tally.record(GET, start.elapsed());
+            let body = self.secrets.body_at(number, &found.metadata.resource_version);
+            let start = Instant::now();
+            match client.call(Method::PUT, &path, Some((APPLICATION_JSON, body))).await {
+                Ok(_) => {
+                    tally.record(PUT, start.elapsed());
+                    tally.record(UPDATE, begin.elapsed());
+                    return Ok(());
+                }
+                Err(error) if error.is(StatusCode::CONFLICT) => {
+                    tally.record(CONFLICT, start.elapsed());
+                }
+                Err(error) => return Err(Failed(PUT, error)),
+            }
+        }
+    }
+}
+
+impl Update {
+    pub(super) fn plan(&self, options: &Options) -> Vec<String> {
+        vec![
+            format!("create {} secrets of {} bytes", self.objects, options.size),
+            format!(
+                "read, modify and write them at random with {} clients, each {}; after a conflict again",
+                self.clients.text(),
+                options.bounds_text()
+            ),
+        ]
+    }
+
+    pub(super) async fn measure(
+        &self,
+        context: &mut Context,
+        target: &Arc<Target>,
+        workspace: &Workspace,
+    ) -> Result<()> {
+        let secrets = Secrets::new(&workspace.namespace, "update", context);
+        let objects = self.objects.get();
+        secrets.populate(context, target, 0..objects).await?;
+        let work = Arc::new(Updates { secrets, objects });
+        for clients in self.clients.each() {
+            let name = format!("update {objects} secrets, {}", clients_text(clients));
+            let bounds = context.options.bounds();
+            let mut phase =
+                load::run(context, target, &name, clients, bounds, work.clone()).await?;
+            // What is per operation is per request: the update is made of the others.
+            let updates = phase.rows.iter().find(|row| row.name == Updates::ROWS[UPDATE]);
+            phase.operations -= updates.map_or(0, |row| row.count);
+            context.push(phase);
+        }
+        Ok(())
+    }
+}
