@@ -96,9 +96,9 @@ async fn start_clients(
         coffer_controllers::scheduler::run(client, stop).await;
         Ok(())
     });
-    let client = parts::client(&data.kubeconfig("controller-manager")).await?;
+    let controllers = parts::controllers(&data.kubeconfig("controller-manager")).await?;
     clients.spawn("the controllers", |stop| async move {
-        parts::controllers(client).run(stop).await;
+        controllers.run(stop).await;
         Ok(())
     });
     until_ready(parts::client(&data.admin_kubeconfig()).await?, node).await
@@ -141,6 +141,7 @@ async fn start_kubelet(
     let client = parts::client(&data.kubeconfig(KUBELET)).await?;
     let mut config = Config::new(node, data.kubelet(), endpoint, client, server);
     config.node_ip = Some(LOOPBACK);
+    config.images = options.images.config();
     let kubelet = Kubelet::build(config).await.context("the kubelet cannot start")?;
     let on_exit = parts::kubelet::on_exit(options.stop_pods_on_exit);
     clients.spawn("the kubelet", move |stop| async move {

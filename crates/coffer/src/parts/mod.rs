@@ -6,6 +6,7 @@ pub(crate) mod kubelet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use coffer_controllers::Manager;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -23,24 +24,26 @@ pub(crate) async fn scheduler(options: ClientOptions) -> Result<()> {
 /// The controllers alone, until a signal.
 pub(crate) async fn controller_manager(options: ClientOptions) -> Result<()> {
     let shutdown = signals::shutdown()?;
-    let client = client(&options.kubeconfig).await?;
-    controllers(client).run(shutdown).await;
+    controllers(&options.kubeconfig).await?.run(shutdown).await;
     Ok(())
 }
 
 /// All controllers but the scheduler, around one set of informers.
-pub(crate) fn controllers(client: Client) -> coffer_controllers::Manager {
-    let mut manager = coffer_controllers::Manager::new(client);
-    coffer_controllers::namespace::register(&mut manager);
-    manager
+pub(crate) async fn controllers(kubeconfig: &Path) -> Result<Manager> {
+    let config = config(kubeconfig).await?;
+    let options = coffer_controllers::Options::of_config(&config);
+    let mut manager = Manager::new(Client::try_from(config)?);
+    coffer_controllers::register_all(&mut manager, &options);
+    Ok(manager)
 }
 
 /// A client that is who a kubeconfig says. Each part has its own, also inside one process.
 pub(crate) async fn client(kubeconfig: &Path) -> Result<Client> {
+    Ok(Client::try_from(config(kubeconfig).await?)?)
+}
+
+async fn config(kubeconfig: &Path) -> Result<Config> {
     let load = || format!("cannot use kubeconfig {}", kubeconfig.display());
     let parsed = Kubeconfig::read_from(kubeconfig).with_context(load)?;
-    let config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
-        .await
-        .with_context(load)?;
-    Client::try_from(config).with_context(load)
+    Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.with_context(load)
 }
