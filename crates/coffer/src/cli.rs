@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use coffer_containerd::RegistryMirror;
+use coffer_kubelet::{ImagePullCredentialsVerificationPolicy, ImagesConfig};
 
 /// A Kubernetes-compatible control plane and node agent, built around Secrets.
 #[derive(Debug, Parser)]
@@ -58,6 +59,8 @@ pub(crate) struct UpOptions {
         conflicts_with = "container_runtime_endpoint"
     )]
     pub(crate) registry_mirror: Vec<RegistryMirror>,
+    #[command(flatten)]
+    pub(crate) images: ImageOptions,
     /// At SIGTERM end the pods and the containerd that Coffer started, too. Else they live on, and
     /// the next start finds them.
     #[arg(long)]
@@ -111,11 +114,53 @@ pub(crate) struct KubeletOptions {
     /// How many pods the node takes.
     #[arg(long, value_name = "NUMBER", default_value_t = coffer_kubelet::MAX_PODS_DEFAULT)]
     pub(crate) max_pods: u32,
+    /// A directory with manifests of static pods, or one manifest.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// A URL to fetch manifests of static pods from.
+    #[arg(long, value_name = "URL")]
+    pub(crate) manifest_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) images: ImageOptions,
     /// At SIGTERM end the node's pods, too. Else they live on, and the next start finds them.
     #[arg(long)]
     pub(crate) stop_pods_on_exit: bool,
     #[command(flatten)]
     pub(crate) tls: KubeletTls,
+}
+
+/// Where a node has credentials for images from, beside the pods' own secrets and the node's file
+/// (`config.json` in the kubelet's root directory), and who is asked for them. The last two are
+/// fields of upstream's configuration file.
+#[derive(Debug, Args)]
+pub(crate) struct ImageOptions {
+    /// A file, or a directory of files, that says which credential provider plugins there are.
+    #[arg(long, value_name = "PATH", requires = "image_credential_provider_bin_dir")]
+    image_credential_provider_config: Option<PathBuf>,
+    /// The directory that the credential provider plugins are in.
+    #[arg(long, value_name = "DIR", requires = "image_credential_provider_config")]
+    image_credential_provider_bin_dir: Option<PathBuf>,
+    /// For which images that are on the node already a pod must have credentials: NeverVerify,
+    /// NeverVerifyPreloadedImages (all that the kubelet has pulled), NeverVerifyAllowlistedImages
+    /// or AlwaysVerify.
+    #[arg(long, value_name = "POLICY", default_value = "NeverVerifyPreloadedImages")]
+    image_pull_credentials_verification_policy: ImagePullCredentialsVerificationPolicy,
+    /// An image without tag, or REGISTRY/PATH/*, that NeverVerifyAllowlistedImages lets pass. May be
+    /// repeated.
+    #[arg(long, value_name = "IMAGE", action = ArgAction::Append)]
+    preloaded_images_verification_allowlist: Vec<String>,
+}
+
+impl ImageOptions {
+    pub(crate) fn config(&self) -> ImagesConfig {
+        let allowlist = &self.preloaded_images_verification_allowlist;
+        ImagesConfig {
+            credential_provider_config: self.image_credential_provider_config.clone(),
+            credential_provider_bin_dir: self.image_credential_provider_bin_dir.clone(),
+            verification_policy: self.image_pull_credentials_verification_policy.clone(),
+            preloaded_images_verification_allowlist: allowlist.clone(),
+        }
+    }
 }
 
 /// The kubelet's server has a certificate that the API server trusts, and trusts the API server's.

@@ -297,3 +297,14 @@ fn dns(config: &Config) -> DnsDefaults {
         ..DnsDefaults::parse(&host)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubelet_can_run_on_any_thread() {
+        fn is_send<T: Send>(_: impl Fn(Kubelet, CancellationToken) -> T) {}
+        is_send(|kubelet, shutdown| kubelet.run(shutdown, OnExit::LeavePods));
+    }
+}

@@ -44,12 +44,17 @@ pub(crate) async fn run(workers: Arc<Workers>, mut statics_ready: watch::Receive
                     backoff.wait().await;
                 }
             },
-            Ok(_) = statics_ready.wait_for(|ready| *ready), if !source.statics_known => {
+            true = is_true(&mut statics_ready), if !source.statics_known => {
                 source.statics_known = true;
                 source.judge().await;
             }
         }
     }
+}
+
+/// Waits for a yes; `false` if there will be none. (What the channel lends must not be kept.)
+async fn is_true(answer: &mut watch::Receiver<bool>) -> bool {
+    answer.wait_for(|answer| *answer).await.is_ok()
 }
 
 /// What is known of the pods that are bound to this node.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use coffer_kubelet::{Config, Kubelet, OnExit, ServerConfig};
+use coffer_kubelet::{Config, Kubelet, OnExit, ServerConfig, StaticPodsConfig};
 
 use crate::cli::KubeletOptions;
 use crate::pki::Pki;
@@ -22,6 +22,11 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     config.node_ip = Some(options.node_ip.unwrap_or(options.address))
         .filter(|address| !address.is_unspecified());
     config.max_pods = options.max_pods;
+    config.images = options.images.config();
+    config.static_pods = StaticPodsConfig {
+        manifest_path: options.pod_manifest_path,
+        manifest_url: options.manifest_url,
+    };
     let kubelet = Kubelet::build(config).await?;
     kubelet.run(shutdown, on_exit(options.stop_pods_on_exit)).await;
     Ok(())
