@@ -85,8 +85,8 @@ impl Limit<'_> {
                 return Err(self.no(&what, &secret.name));
             }
         }
-        let sources = env_from.into_iter().flatten().filter_map(|it| it.secret_ref.as_ref());
-        for secret in sources.filter(|secret| !self.holds(&secret.name)) {
+        let mut sources = env_from.into_iter().flatten().filter_map(|it| it.secret_ref.as_ref());
+        if let Some(secret) = sources.find(|secret| !self.holds(&secret.name)) {
             let what = format!("{kind} {container} with envFrom referencing");
             return Err(self.no(&what, &secret.name));
         }

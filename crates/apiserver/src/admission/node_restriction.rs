@@ -203,7 +203,7 @@ fn create_pod(
     }
     mirror_owner(resources, node, subject, pod)?;
     let Some(spec) = &pod.spec else { return Ok(()) };
-    for found in references::of(spec) {
+    if let Some(found) = references::of(spec).first() {
         let what = match found.kind {
             ReferenceKind::ServiceAccount => "a service account",
             ReferenceKind::Secret => "secrets",

@@ -238,8 +238,8 @@ mod tests {
             let mounts = container.volume_mounts.iter().flatten();
             mounts.map(|mount| mount.name.clone()).collect()
         };
-        assert_eq!(mounts(&spec.init_containers.as_ref().unwrap()[0]), [volume.clone()]);
-        assert_eq!(mounts(&spec.containers[0]), [volume]);
+        assert_eq!(mounts(&spec.init_containers.as_ref().unwrap()[0]), [volume.as_str()]);
+        assert_eq!(mounts(&spec.containers[0]), [volume.as_str()]);
         assert_eq!(mounts(&spec.containers[1]), ["own"]);
         // A second time adds nothing.
         let before = spec.clone();

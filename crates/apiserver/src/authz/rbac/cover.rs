@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn a_right_to_one_name_does_not_cover_all_names() {
-        let mut one = rule(&["get"], &[""], &["secrets"]);
-        one.resource_names = Some(vec!["a".to_owned()]);
-        let all = rule(&["get"], &[""], &["secrets"]);
-        assert_eq!(missing(&[one.clone()], &[all.clone()]), [all.clone()]);
-        assert!(missing(&[all], &[one]).is_empty());
+        let mut one = [rule(&["get"], &[""], &["secrets"])];
+        one[0].resource_names = Some(vec!["a".to_owned()]);
+        let all = [rule(&["get"], &[""], &["secrets"])];
+        assert_eq!(missing(&one, &all), all);
+        assert!(missing(&all, &one).is_empty());
     }
 }
