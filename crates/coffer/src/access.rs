@@ -91,6 +91,7 @@ impl AccessOptions {
             api_audiences: self.api_audiences.clone(),
             token_file,
             refuse_anonymous: !self.anonymous_auth,
+            service_account_admission: true,
             root_ca_pem: root_ca_pem.to_vec(),
             secret_use_check: match self.secret_use_check {
                 UseCheck::Off => SecretUseCheck::Off,
