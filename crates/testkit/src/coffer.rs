@@ -1,5 +1,6 @@
 //! A Coffer of its own for a test: free ports, a temporary data directory, nothing left over.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub struct CofferBuilder {
     program: PathBuf,
     verb: &'static str,
     arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
 }
 
 /// A running `coffer up` or `coffer apiserver`. Dropping it ends it, its containerd and its pods.
@@ -37,18 +39,30 @@ impl CofferBuilder {
     /// `coffer up`; the program is `env!("CARGO_BIN_EXE_coffer")` in this workspace's tests.
     pub fn up(program: impl Into<PathBuf>) -> Self {
         let arguments = vec!["--kubelet-port".to_owned(), "0".to_owned()];
-        Self { program: program.into(), verb: "up", arguments }
+        Self { program: program.into(), verb: "up", arguments, environment: Vec::new() }
     }
 
     /// `coffer apiserver`: no node, no runtime, no need for root.
     pub fn apiserver(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), verb: "apiserver", arguments: Vec::new() }
+        Self {
+            program: program.into(),
+            verb: "apiserver",
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// A further argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// A variable of its environment, which its containerd inherits.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -74,6 +88,8 @@ impl Coffer {
         let mut command = Command::new(&self.builder.program);
         command.arg(self.builder.verb).arg("--data-dir").arg(self.data_dir());
         command.args(["--secure-port", "0"]).args(&self.builder.arguments);
+        let environment = self.builder.environment.iter();
+        command.envs(environment.map(|(name, value)| (name, value)));
         let mut process = Running::start(command)?.patience(STOP_MAX);
         let says = if self.builder.verb == "up" { "coffer is ready" } else { "apiserver is ready" };
         let ready = |line: &str| line.starts_with(says).then(|| line.to_owned());

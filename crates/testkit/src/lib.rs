@@ -18,5 +18,7 @@ pub use coffer_containerd::mounts;
 pub use etcd::Etcd;
 pub use kubectl::{Kubectl, Outcome};
 pub use process::{Running, free_port};
-pub use registry::Registry;
+pub use registry::{
+    PrivateCa, Recorder, RecorderBuilder, Registry, Seen, SeenCredential, TokenServer,
+};
 pub use runtime::Runtime;
