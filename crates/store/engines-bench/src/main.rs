@@ -27,6 +27,9 @@ fn main() {
     if what == "child" {
         return child(&args[2], Path::new(&args[3]));
     }
+    if what == "memory" {
+        return println!("{}", mib(product::memory(Path::new(&args[3]))));
+    }
     let base = args.get(2).map_or_else(std::env::temp_dir, Into::into);
     let scratch = || {
         let mut builder = tempfile::Builder::new();
@@ -49,8 +52,8 @@ fn main() {
         for name in readable() {
             scan(name, scratch().path());
         }
-        product::scan(scratch().path(), false);
         product::scan(scratch().path(), true);
+        product::scan(scratch().path(), false);
     }
     if asked("growth") {
         println!("\n1,000 keys of 1 KiB updated 100 times each, the last 5,000 writes kept:\n");

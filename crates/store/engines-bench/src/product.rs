@@ -1,6 +1,7 @@
 //! The same questions, asked of `coffer_store` through the API that the API server uses.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,27 @@ pub fn scan(dir: &Path, sealed: bool) {
         println!("| {name} | {opened:.1?} | {listed:.1?} | {got:.1?} | {} |", mib(disk(dir)));
         store.inner().clone().shutdown().await;
     });
+    let child = Command::new(std::env::current_exe().expect("own path"))
+        .args(["memory", name(sealed)])
+        .arg(dir)
+        .output()
+        .expect("child runs");
+    println!("\nmemory of the open store: {}", String::from_utf8_lossy(&child.stdout).trim());
+}
+
+/// What the keys cost in memory: a child opens the store and says what it grew by.
+pub fn memory(dir: &Path) -> u64 {
+    let before = resident();
+    let store = Embedded::open(dir, Options::default()).expect("opens");
+    let grown = resident() - before;
+    runtime().block_on(store.shutdown());
+    grown
+}
+
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
 pub fn growth(dir: &Path) {
