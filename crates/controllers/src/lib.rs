@@ -8,6 +8,7 @@
 //! (one watch per kind and process), [`queue`] (deduplicated, with back-off), [`events`].
 
 pub mod accounts;
+pub mod certificates;
 pub mod deployment;
 pub mod error;
 pub mod events;
