@@ -19,7 +19,7 @@ use crate::authz::{Authorizer, Permit};
 use crate::object::Resource;
 use crate::registry::Registry;
 use crate::request::{Query, RequestInfo, ResourcePath, Verb};
-use crate::respond::{Accept, Answer};
+use crate::respond::{self, Accept, Answer};
 use crate::{discovery, reviews};
 
 /// What all handlers work with.
@@ -79,7 +79,9 @@ impl Handlers {
         }
         let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
         let found = self.registry.resources.find(&path.group, &path.version, &path.resource);
-        let resource = found.cloned().ok_or_else(Failure::no_such_path)?;
+        let Some(resource) = found.cloned() else {
+            return self.not_served(verb, &path, request.headers());
+        };
         // A namespaced object is named with its namespace; only lists and watches span them.
         let spans = resource.info.namespaced && path.namespace.is_empty();
         // `/namespaces/x` is the namespace itself; any other cluster-scoped resource below a
@@ -118,5 +120,27 @@ impl Handlers {
             }
             Verb::DeleteCollection => Err(Failure::method_not_allowed()),
         }
+    }
+
+    /// The answer for a resource that is not served. Asked for a kind it does not know, kubectl
+    /// lists the custom resource definitions before it says so: there are none, and to say that
+    /// lets it name the kind instead of a failed request.
+    fn not_served(
+        &self,
+        verb: Verb,
+        path: &ResourcePath,
+        headers: &HeaderMap,
+    ) -> Result<Answer, Failure> {
+        let definitions = ("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+        let asked = (path.group.as_str(), path.version.as_str(), path.resource.as_str());
+        if asked != definitions || verb != Verb::List {
+            return Err(Failure::no_such_path());
+        }
+        let list = serde_json::json!({
+            "kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
+            "metadata": { "resourceVersion": self.registry.cache.revision().to_string() },
+            "items": [],
+        });
+        Ok(respond::value(http::StatusCode::OK, Accept::of(headers)?.syntax, &list))
     }
 }
