@@ -228,7 +228,11 @@ fn identity(object: &mut Meta) {
 }
 
 async fn discover(client: &Client) -> Result<Vec<Kind>, kube::Error> {
-    let discovery = Discovery::new(client.clone()).run().await?;
+    // Two requests, where the server knows the aggregated form.
+    let discovery = match Discovery::new(client.clone()).run_aggregated().await {
+        Ok(discovery) => discovery,
+        Err(_) => Discovery::new(client.clone()).run().await?,
+    };
     let all = discovery.groups().flat_map(|group| group.recommended_resources());
     let wanted = [verbs::LIST, verbs::WATCH, verbs::DELETE];
     Ok(all

@@ -5,7 +5,7 @@ mod cluster;
 use std::time::Duration;
 
 use cluster::{Cluster, within};
-use coffer_controllers::{Manager, node_lifecycle, pod_gc, quota};
+use coffer_controllers::{node_lifecycle, pod_gc, quota};
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -35,7 +35,7 @@ fn taints(node: Option<&Node>) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_node_is_unknown_tainted_and_left() {
     let cluster = Cluster::bare().await;
-    let mut manager = Manager::new(cluster.client.clone());
+    let mut manager = cluster.manager().await;
     node_lifecycle::register_with(&mut manager, Duration::from_secs(1));
     let cluster = cluster.running(manager);
     cluster.node("node1", json!({})).await;
@@ -73,7 +73,7 @@ async fn a_silent_node_is_unknown_tainted_and_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pods_of_a_node_that_is_gone_are_removed() {
     let cluster = Cluster::bare().await;
-    let mut manager = Manager::new(cluster.client.clone());
+    let mut manager = cluster.manager().await;
     pod_gc::register_with(&mut manager, Duration::from_secs(1));
     let cluster = cluster.running(manager);
     cluster.node("node1", json!({})).await;
@@ -89,7 +89,7 @@ async fn the_pods_of_a_node_that_is_gone_are_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_counts_what_there_is() {
     let cluster = Cluster::bare().await;
-    let mut manager = Manager::new(cluster.client.clone());
+    let mut manager = cluster.manager().await;
     quota::register(&mut manager);
     let cluster = cluster.running(manager);
     let quotas = cluster.namespaced::<ResourceQuota>();

@@ -45,7 +45,7 @@ async fn event(cluster: &Cluster, reason: &str, object: &str) -> Event {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_goes_to_the_node_and_an_event_says_so() {
-    let cluster = Cluster::start().await.with_scheduler();
+    let cluster = Cluster::start().await.with_scheduler().await;
     cluster.node("node1", json!({})).await;
     let pods = cluster.namespaced::<Pod>();
     cluster.create(&pods, pod("mypod", json!({}))).await;
@@ -68,7 +68,7 @@ async fn a_pod_goes_to_the_node_and_an_event_says_so() {
 /// The pod is there before any node is; then a node that does not fit; then its labels change.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_without_a_place_is_told_why_and_placed_when_a_node_changes() {
-    let cluster = Cluster::start().await.with_scheduler();
+    let cluster = Cluster::start().await.with_scheduler().await;
     let pods = cluster.namespaced::<Pod>();
     cluster.create(&pods, pod("mypod", json!({ "nodeSelector": { "disk": "ssd" } }))).await;
     let says = |message: &'static str| {
@@ -99,7 +99,7 @@ async fn a_pod_without_a_place_is_told_why_and_placed_when_a_node_changes() {
 /// Forty pods at once on four nodes with room for ten each: all find a place, none is overfull.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_of_pods_never_overfills_a_node() {
-    let cluster = Cluster::start().await.with_scheduler();
+    let cluster = Cluster::start().await.with_scheduler().await;
     for name in ["a", "b", "c", "d"] {
         cluster.node(name, json!({ "status": { "allocatable": { "pods": "10" } } })).await;
     }

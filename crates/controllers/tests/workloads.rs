@@ -23,7 +23,7 @@ spec:
 ";
 
 async fn cluster() -> Cluster {
-    let cluster = Cluster::start().await.with_scheduler().with_kubelets();
+    let cluster = Cluster::start().await.with_scheduler().await.with_kubelets();
     cluster.node("node1", json!({})).await;
     cluster
 }

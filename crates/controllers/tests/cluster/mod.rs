@@ -32,6 +32,7 @@ pub async fn within<T, E: Debug>(what: &str, wait: impl Future<Output = Result<T
 }
 
 pub struct Cluster {
+    /// A client that may do everything.
     pub client: Client,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
@@ -49,10 +50,15 @@ impl Cluster {
     /// A server and all controllers, without the scheduler.
     pub async fn start() -> Self {
         let cluster = Self::bare().await;
-        let mut manager = Manager::new(cluster.client.clone());
+        let mut manager = cluster.manager().await;
         let ca = Some(cluster.server.ca_pem.clone().into());
         coffer_controllers::register_all(&mut manager, &Options { root_ca_pem: ca });
         cluster.running(manager)
+    }
+
+    /// A manager with the rights that controllers have, and no others.
+    pub async fn manager(&self) -> Manager {
+        Manager::new(self.server.client("system:kube-controller-manager", &[]).await)
     }
 
     /// Adds controllers.
@@ -62,8 +68,9 @@ impl Cluster {
     }
 
     /// Adds the scheduler.
-    pub fn with_scheduler(mut self) -> Self {
-        let (client, shutdown) = (self.client.clone(), self.shutdown.clone());
+    pub async fn with_scheduler(mut self) -> Self {
+        let client = self.server.client("system:kube-scheduler", &[]).await;
+        let shutdown = self.shutdown.clone();
         self.tasks.spawn(coffer_controllers::scheduler::run(client, shutdown));
         self
     }
