@@ -22,6 +22,7 @@ mod env;
 mod event;
 mod handler;
 mod image;
+mod log_rotation;
 mod logs;
 mod node;
 mod objects;
@@ -221,6 +222,7 @@ impl Kubelet {
             let workers = workers.clone();
             move |uid: &str| workers.poke(uid)
         };
+        let shared = workers.shared().clone();
         let working = async {
             tokio::join!(
                 agent.run(),
@@ -228,6 +230,7 @@ impl Kubelet {
                 server.run(workers.clone(), statics.input(), sessions.clone()),
                 source::run(workers.clone(), statics.ready()),
                 statics.run(workers.clone()),
+                log_rotation::run(shared.runtime.clone(), shared.layout.clone()),
             );
         };
         shutdown.run_until_cancelled(working).await;
@@ -239,6 +242,7 @@ impl Kubelet {
         workers.stop().await;
         // With the last who could say something gone, the writer ends by itself.
         drop(workers);
+        drop(shared);
         if tokio::time::timeout(DRAIN_TIMEOUT, writing).await.is_err() {
             tracing::debug!("events that could not be written are dropped");
         }

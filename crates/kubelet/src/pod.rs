@@ -133,10 +133,14 @@ impl Layout {
         self.pod(uid).join("containers").join(container).join(attempt.to_string())
     }
 
+    pub(crate) fn all_logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
     /// `<root>/logs/<namespace>_<name>_<uid>`, named as upstream names it under /var/log/pods.
     pub(crate) fn logs(&self, pod: &PodId) -> PathBuf {
         let name = format!("{}_{}_{}", pod.namespace(), pod.name(), pod.uid());
-        self.root.join("logs").join(name)
+        self.all_logs().join(name)
     }
 }
 

@@ -10,7 +10,6 @@ pub(crate) struct Machine {
     pub(crate) cpus: u32,
     pub(crate) memory_bytes: u64,
     pub(crate) disk_bytes: u64,
-    pub(crate) host_name: String,
     pub(crate) machine_id: String,
     pub(crate) system_uuid: String,
     pub(crate) boot_id: String,
@@ -33,7 +32,6 @@ impl Machine {
             cpus: cpus(&line("/sys/devices/system/cpu/online")),
             memory_bytes: memory(&fs::read_to_string("/proc/meminfo")?, "MemTotal"),
             disk_bytes: disk(root)?.total_bytes,
-            host_name: names.nodename().to_string_lossy().into_owned(),
             system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
             machine_id,
             boot_id: line("/proc/sys/kernel/random/boot_id"),
@@ -135,6 +133,5 @@ mod tests {
     fn this_machine_has_something() {
         let machine = Machine::read(Path::new("/")).expect("readable");
         assert!(machine.cpus > 0 && machine.memory_bytes > 0 && machine.disk_bytes > 0);
-        assert!(!machine.host_name.is_empty());
     }
 }

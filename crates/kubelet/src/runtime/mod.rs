@@ -204,6 +204,13 @@ impl Runtime {
         gone_is_fine(self.runtime.clone().stop_container(timed(ask, limit)).await)
     }
 
+    /// Has a container write into a new log file, the old one having been moved away.
+    pub(crate) async fn reopen_log(&self, id: &str) -> Result<(), RuntimeError> {
+        let ask = cri::ReopenContainerLogRequest { container_id: id.to_owned() };
+        self.runtime.clone().reopen_container_log(call(ask)).await?;
+        Ok(())
+    }
+
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
         let ask = cri::RemoveContainerRequest { container_id: id.to_owned() };
         gone_is_fine(self.runtime.clone().remove_container(call(ask)).await)

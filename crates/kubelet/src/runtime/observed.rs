@@ -113,6 +113,24 @@ impl Runtime {
         Ok(observed)
     }
 
+    /// The id of one start of a container, while it runs.
+    pub(crate) async fn running_container(
+        &self,
+        uid: &str,
+        name: &str,
+        attempt: u32,
+    ) -> Result<Option<String>, RuntimeError> {
+        let mut selector = self.own();
+        selector.insert(labels::POD_UID.to_owned(), uid.to_owned());
+        selector.insert(labels::CONTAINER_NAME.to_owned(), name.to_owned());
+        let running = cri::ContainerState::ContainerRunning as i32;
+        let found = self.list_containers(selector).await?.into_iter().find(|found| {
+            let is_it = found.metadata.as_ref().is_some_and(|meta| meta.attempt == attempt);
+            is_it && found.state == running
+        });
+        Ok(found.map(|found| found.id))
+    }
+
     /// Every pod that this node's kubelets have left in the runtime.
     pub(crate) async fn pods(&self) -> Result<BTreeMap<String, PodId>, RuntimeError> {
         let mut pods = BTreeMap::new();

@@ -47,7 +47,7 @@ fn namespaces(spec: &PodSpec) -> cri::NamespaceOption {
 
 pub(super) fn sandbox_context(spec: &PodSpec) -> cri::LinuxSandboxSecurityContext {
     let context = spec.security_context.as_ref();
-    let privileged = pod::all_containers(spec).any(|container| is_privileged(container));
+    let privileged = pod::all_containers(spec).any(is_privileged);
     cri::LinuxSandboxSecurityContext {
         namespace_options: Some(namespaces(spec)),
         selinux_options: se_linux(context.and_then(|context| context.se_linux_options.as_ref())),

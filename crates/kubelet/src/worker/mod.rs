@@ -11,10 +11,12 @@ mod mounts;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod report;
 mod start;
 mod stop;
 mod task;
 mod usage;
+mod volumes;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

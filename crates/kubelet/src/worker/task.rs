@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::plan::{self, Action, Hold, Progress, Stop, StopReason};
 use super::stop::{self, Stopping};
 use super::usage::Usage;
+use super::volumes::follows_secrets;
 use super::{Desired, Origin, Shared, messages};
 use crate::backoff::{self, Backoff};
 use crate::event::Reason;
@@ -20,11 +21,9 @@ use crate::image;
 use crate::objects::{ObjectKey, Subscription, Version};
 use crate::pod::{self, GRACE_PERIOD_DEFAULT_S, PodId};
 use crate::probe::{Probes, Probing};
-use crate::runtime::{Container, Observed, RuntimeError, sandbox_config};
-use crate::snapshot::{self, Snapshot};
+use crate::runtime::{Observed, RuntimeError, sandbox_config};
+use crate::status::Waiting;
 use crate::status::report::Reporter;
-use crate::status::{self, Failure, Phase, View, Waiting};
-use crate::volume::Failed;
 
 /// The least a container gets to end by itself; upstream's.
 pub(super) const GRACE_PERIOD_MIN: Duration = Duration::from_secs(2);
@@ -40,7 +39,7 @@ pub(super) enum Next {
 }
 
 /// An object that the pod cannot go on without.
-struct Awaited {
+pub(super) struct Awaited {
     key: ObjectKey,
     subscription: Subscription,
     seen: Option<Version>,
@@ -55,19 +54,19 @@ pub(super) struct Worker {
     pub(super) crashes: BTreeMap<String, Backoff>,
     pub(super) messages: BTreeMap<String, String>,
     pub(super) reporter: Option<Reporter>,
-    known: PodStatus,
-    volume_backoff: Backoff,
+    pub(super) known: PodStatus,
+    pub(super) volume_backoff: Backoff,
     sandbox_backoff: Backoff,
     runtime_backoff: Backoff,
     pub(super) config_backoff: Backoff,
     /// Whether a manifest is the pod's source.
     pub(super) is_static: bool,
-    awaited: Vec<Awaited>,
+    pub(super) awaited: Vec<Awaited>,
     /// By container id.
     pub(super) probes: BTreeMap<String, Probes>,
-    usage: Usage,
-    refresh_backoff: Backoff,
-    refresh_hold: Option<Instant>,
+    pub(super) usage: Usage,
+    pub(super) refresh_backoff: Backoff,
+    pub(super) refresh_hold: Option<Instant>,
     /// Whether the snapshot may record more than `usage` knows.
     pub(super) usage_is_old: bool,
 }
@@ -207,48 +206,6 @@ impl Worker {
         Ok(Next::Again)
     }
 
-    /// Finds out which versions of its secrets the pod uses.
-    fn note_usage(&mut self) {
-        if !std::mem::take(&mut self.usage_is_old) {
-            return;
-        }
-        let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
-        if !snapshot.is_committed().unwrap_or_default() {
-            return;
-        }
-        match self.usage.reload(&snapshot, &self.shared.objects, &self.id) {
-            Ok(()) => {
-                let annotations = self.usage.annotations();
-                if let Some(reporter) = self.reporter.as_ref().filter(|_| !annotations.is_empty()) {
-                    reporter.annotations(annotations);
-                }
-            }
-            Err(error) => tracing::warn!(pod = %self.id, %error, "cannot read the snapshot"),
-        }
-    }
-
-    /// Brings the volumes of a pod that asked for it up to the present versions of its secrets.
-    async fn follow_secrets(&mut self, pod: &Arc<Pod>) {
-        let now = Instant::now();
-        if self.refresh_hold.is_some_and(|until| until > now) {
-            return;
-        }
-        self.refresh_hold = None;
-        let env = snapshot::env_secrets(pod::spec(pod));
-        let outdated = self.usage.outdated(|name| !env.contains_key(name));
-        if outdated.is_empty() {
-            self.refresh_backoff.reset();
-            return;
-        }
-        if let Err(failures) = self.shared.volumes.refresh(&self.id, pod, outdated).await {
-            failures.iter().for_each(|failed| self.report_failed_volume(failed));
-        }
-        self.usage_is_old = true;
-        self.note_usage();
-        // Also after a success: what was fetched may be newer than what the watch has told.
-        self.refresh_hold = Some(now + self.refresh_backoff.failed(now));
-    }
-
     /// Does one thing. What fails for the pod's own reasons becomes a hold; what fails for the
     /// runtime's ends the round.
     async fn act(
@@ -280,38 +237,6 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    async fn set_up_volumes(&mut self, pod: &Arc<Pod>) {
-        self.awaited.clear();
-        match self.shared.volumes.set_up(&self.id, pod).await {
-            Ok(()) => {
-                self.progress.volumes_ready = true;
-                self.usage_is_old = true;
-                self.progress.volumes_released = false;
-                self.volume_backoff.reset();
-                self.progress.volumes_hold = None;
-            }
-            Err(failures) => {
-                let delay = self.volume_backoff.failed(Instant::now());
-                self.progress.volumes_hold = Some(Instant::now() + delay);
-                for failed in failures {
-                    self.report_failed_volume(&failed);
-                    for wanted in failed.waits_for {
-                        self.await_object(&wanted.key, wanted.seen);
-                    }
-                }
-            }
-        }
-    }
-
-    fn report_failed_volume(&self, failed: &Failed) {
-        let message = if failed.volume.is_empty() {
-            failed.error.to_string()
-        } else {
-            format!("MountVolume.SetUp failed for volume {:?} : {}", failed.volume, failed.error)
-        };
-        self.shared.events.pod(&self.id, Reason::FailedMountVolume, message);
     }
 
     async fn create_sandbox(&mut self, pod: &Arc<Pod>, attempt: u32) -> Result<(), RuntimeError> {
@@ -408,79 +333,10 @@ impl Worker {
         let until = Instant::now() + delay;
         self.progress.holds.insert(name.to_owned(), Hold { until, waiting });
     }
-
-    pub(super) fn remember_messages(&mut self, pod: &Pod, observed: &Observed) {
-        messages::collect(&self.shared.layout, &self.id, pod, observed, &mut self.messages);
-    }
-
-    /// How long the pod may still run, if that is limited and not over.
-    fn deadline(&self, pod: &Pod) -> Option<Duration> {
-        let allowed = pod::spec(pod).active_deadline_seconds?;
-        let since = self.known.start_time.as_ref()?.0;
-        let until = since.as_second().saturating_add(allowed);
-        let left = u64::try_from(until.saturating_sub(Timestamp::now().as_second())).unwrap_or(0);
-        (left > 0).then(|| Duration::from_secs(left))
-    }
-
-    fn past_deadline(&self, pod: &Pod) -> bool {
-        let is_limited = pod::spec(pod).active_deadline_seconds.is_some();
-        is_limited && self.known.start_time.is_some() && self.deadline(pod).is_none()
-    }
-
-    /// Computes the status and passes it on.
-    pub(super) fn report(&mut self, pod: &Pod, observed: &Observed, is_ending: bool) -> Phase {
-        let waiting = self
-            .progress
-            .holds
-            .iter()
-            .map(|(name, hold)| (name.clone(), hold.waiting.clone()))
-            .collect();
-        let secrets = self.usage.finding();
-        let probed = |container: &Container| {
-            let probes = self.probes.get(&container.id)?;
-            Some((container.name.clone(), probes.probed()))
-        };
-        let probes = observed.running().filter_map(probed).collect();
-        let view = View {
-            pod,
-            known: &self.known,
-            observed,
-            waiting: &waiting,
-            messages: &self.messages,
-            probes: &probes,
-            failure: self.past_deadline(pod).then_some(&DEADLINE_EXCEEDED),
-            secrets: secrets.as_ref(),
-            is_ending,
-            host_ip: self.shared.facts.ip,
-            runtime_name: &self.shared.runtime_name,
-            now: Timestamp::now(),
-        };
-        let status = status::compute(&view);
-        if let Some(reporter) = &self.reporter {
-            reporter.status(status.clone());
-        }
-        self.known = status;
-        // An API client may have said so, for a pod that was evicted.
-        let by_others = pod.status.as_ref().and_then(Phase::reported);
-        by_others.or(Phase::reported(&self.known)).unwrap_or(Phase::Running)
-    }
 }
-
-const DEADLINE_EXCEEDED: Failure = Failure {
-    reason: "DeadlineExceeded",
-    message: "Pod was active on the node longer than the specified deadline",
-};
 
 /// The waiting reason of a container whose configuration cannot be made.
 pub(super) const CONFIG_ERROR: &str = "CreateContainerConfigError";
-
-/// Set to `live` on a pod whose volumes are to follow their secrets.
-const UPDATE_ANNOTATION: &str = "coffer.dev/secret-update";
-
-fn follows_secrets(pod: &Pod) -> bool {
-    let annotations = pod.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(UPDATE_ANNOTATION)).is_some_and(|value| value == "live")
-}
 
 async fn any_changed(awaited: &mut [Awaited]) {
     if awaited.is_empty() {

@@ -1,0 +1,147 @@
+//! The objects that a container's environment refers to.
+
+use std::collections::BTreeMap;
+
+use coffer_api::secret::{Secret, SecretBytes};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod};
+
+use super::EnvError;
+use crate::objects::{FetchError, Kind, ObjectKey, Objects, Version};
+use crate::pod::{self, PodId};
+use crate::snapshot::{self, Keep, Record, Snapshot};
+
+/// The objects that a container's environment refers to; `None` for one that does not exist and
+/// does not have to.
+#[derive(Default)]
+pub(crate) struct Sources {
+    pub(super) secrets: BTreeMap<String, Option<FetchedSecret>>,
+    pub(super) config_maps: BTreeMap<String, Option<ConfigMap>>,
+}
+
+/// A secret's keys, and which version they are of.
+pub(super) struct FetchedSecret {
+    pub(super) version: Version,
+    pub(super) keys: BTreeMap<String, SecretBytes>,
+}
+
+impl Sources {
+    /// Gets everything one container needs.
+    ///
+    /// A secret that is in the pod's snapshot is taken from there, whatever it is by now; one
+    /// that is not is fetched and added to it.
+    pub(crate) async fn fetch(
+        objects: &Objects,
+        snapshot: &Snapshot,
+        id: &PodId,
+        pod: &Pod,
+        container: &Container,
+    ) -> Result<Self, EnvError> {
+        let kept = snapshot::env_secrets(pod::spec(pod));
+        let mut sources = Self::default();
+        for (name, optional) in secret_references(container) {
+            if !sources.secrets.contains_key(name) {
+                let keep = kept.get(name).unwrap_or(&Keep::All);
+                let keys = secret(objects, snapshot, (id, pod), (name, optional), keep).await?;
+                sources.secrets.insert(name.to_owned(), keys);
+            }
+        }
+        for (name, optional) in config_map_references(container) {
+            if !sources.config_maps.contains_key(name) {
+                let map = match objects.get::<ConfigMap>(id.namespace(), name).await {
+                    Ok(map) => Some(map),
+                    Err(error) if optional && error.is_not_found() => None,
+                    Err(error) => return Err(error.into()),
+                };
+                sources.config_maps.insert(name.to_owned(), map);
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Which version of an object was fetched.
+    pub(crate) fn seen(&self, key: &ObjectKey) -> Option<Version> {
+        match key.kind {
+            Kind::Secret => {
+                self.secrets.get(&key.name)?.as_ref().map(|secret| secret.version.clone())
+            }
+            Kind::ConfigMap => {
+                let map = self.config_maps.get(&key.name)?.as_ref();
+                map.map(|map| Version::of(&map.metadata))
+            }
+            Kind::ServiceAccount => None,
+        }
+    }
+
+    pub(super) fn keys(&self, secret: &str) -> Option<&BTreeMap<String, SecretBytes>> {
+        self.secrets.get(secret)?.as_ref().map(|secret| &secret.keys)
+    }
+}
+
+/// The secrets that a container refers to; optional where every reference is.
+fn secret_references(container: &Container) -> BTreeMap<&str, bool> {
+    let from = container.env_from.iter().flatten().filter_map(|source| {
+        let secret = source.secret_ref.as_ref()?;
+        Some((secret.name.as_str(), secret.optional == Some(true)))
+    });
+    let single = container.env.iter().flatten().filter_map(|variable| {
+        let secret = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
+        Some((secret.name.as_str(), secret.optional == Some(true)))
+    });
+    all_optional(from.chain(single))
+}
+
+fn config_map_references(container: &Container) -> BTreeMap<&str, bool> {
+    let from = container.env_from.iter().flatten().filter_map(|source| {
+        let map = source.config_map_ref.as_ref()?;
+        Some((map.name.as_str(), map.optional == Some(true)))
+    });
+    let single = container.env.iter().flatten().filter_map(|variable| {
+        let map = variable.value_from.as_ref()?.config_map_key_ref.as_ref()?;
+        Some((map.name.as_str(), map.optional == Some(true)))
+    });
+    all_optional(from.chain(single))
+}
+
+fn all_optional<'a>(references: impl Iterator<Item = (&'a str, bool)>) -> BTreeMap<&'a str, bool> {
+    let mut optional = BTreeMap::new();
+    for (name, is_optional) in references {
+        *optional.entry(name).or_insert(true) &= is_optional;
+    }
+    optional
+}
+
+async fn secret(
+    objects: &Objects,
+    snapshot: &Snapshot,
+    (id, pod): (&PodId, &Pod),
+    (name, optional): (&str, bool),
+    keep: &Keep,
+) -> Result<Option<FetchedSecret>, EnvError> {
+    match snapshot.secret(name).map_err(EnvError::Snapshot)? {
+        Some(Record::Present { version, keys }) => {
+            return Ok(Some(FetchedSecret { version, keys }));
+        }
+        Some(Record::Absent) if optional => return Ok(None),
+        // A volume could do without it, this container cannot: it stays missing for the pod.
+        Some(Record::Absent) => {
+            let key = ObjectKey::secret(id.namespace(), name);
+            return Err(FetchError::NotFound(key).into());
+        }
+        None => {}
+    }
+    let fetched = match objects.get::<Secret>(id.namespace(), name).await {
+        Ok(secret) => Some(secret),
+        Err(error) if optional && error.is_not_found() => None,
+        Err(error) => return Err(error.into()),
+    };
+    // A secret that lacks a key which some container cannot do without is not recorded: a record
+    // does not change, and that container could never start. Those that can start do.
+    let complete = fetched
+        .as_ref()
+        .is_none_or(|secret| snapshot::missing_key(pod::spec(pod), name, secret).is_none());
+    if complete {
+        snapshot.add(name, fetched.as_ref(), keep).map_err(EnvError::Snapshot)?;
+    }
+    Ok(fetched
+        .map(|secret| FetchedSecret { version: Version::of(&secret.metadata), keys: secret.data }))
+}

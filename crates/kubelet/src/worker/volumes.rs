@@ -1,0 +1,96 @@
+//! A pod's volumes and the secrets in them, as its worker sees to them.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+
+use super::task::Worker;
+use crate::event::Reason;
+use crate::pod;
+use crate::snapshot::{self, Snapshot};
+use crate::volume::Failed;
+
+/// Set to `live` on a pod whose volumes are to follow their secrets.
+const UPDATE_ANNOTATION: &str = "coffer.dev/secret-update";
+
+pub(super) fn follows_secrets(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(UPDATE_ANNOTATION)).is_some_and(|value| value == "live")
+}
+
+impl Worker {
+    pub(super) async fn set_up_volumes(&mut self, pod: &Arc<Pod>) {
+        self.awaited.clear();
+        match self.shared.volumes.set_up(&self.id, pod).await {
+            Ok(()) => {
+                self.progress.volumes_ready = true;
+                self.usage_is_old = true;
+                self.progress.volumes_released = false;
+                self.volume_backoff.reset();
+                self.progress.volumes_hold = None;
+            }
+            Err(failures) => {
+                let delay = self.volume_backoff.failed(Instant::now());
+                self.progress.volumes_hold = Some(Instant::now() + delay);
+                for failed in failures {
+                    self.report_failed_volume(&failed);
+                    for wanted in failed.waits_for {
+                        self.await_object(&wanted.key, wanted.seen);
+                    }
+                }
+            }
+        }
+    }
+
+    fn report_failed_volume(&self, failed: &Failed) {
+        let message = if failed.volume.is_empty() {
+            failed.error.to_string()
+        } else {
+            format!("MountVolume.SetUp failed for volume {:?} : {}", failed.volume, failed.error)
+        };
+        self.shared.events.pod(&self.id, Reason::FailedMountVolume, message);
+    }
+
+    /// Finds out which versions of its secrets the pod uses.
+    pub(super) fn note_usage(&mut self) {
+        if !std::mem::take(&mut self.usage_is_old) {
+            return;
+        }
+        let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
+        if !snapshot.is_committed().unwrap_or_default() {
+            return;
+        }
+        match self.usage.reload(&snapshot, &self.shared.objects, &self.id) {
+            Ok(()) => {
+                let annotations = self.usage.annotations();
+                if let Some(reporter) = self.reporter.as_ref().filter(|_| !annotations.is_empty()) {
+                    reporter.annotations(annotations);
+                }
+            }
+            Err(error) => tracing::warn!(pod = %self.id, %error, "cannot read the snapshot"),
+        }
+    }
+
+    /// Brings the volumes of a pod that asked for it up to the present versions of its secrets.
+    pub(super) async fn follow_secrets(&mut self, pod: &Arc<Pod>) {
+        let now = Instant::now();
+        if self.refresh_hold.is_some_and(|until| until > now) {
+            return;
+        }
+        self.refresh_hold = None;
+        let env = snapshot::env_secrets(pod::spec(pod));
+        let outdated = self.usage.outdated(|name| !env.contains_key(name));
+        if outdated.is_empty() {
+            self.refresh_backoff.reset();
+            return;
+        }
+        if let Err(failures) = self.shared.volumes.refresh(&self.id, pod, outdated).await {
+            failures.iter().for_each(|failed| self.report_failed_volume(failed));
+        }
+        self.usage_is_old = true;
+        self.note_usage();
+        // Also after a success: what was fetched may be newer than what the watch has told.
+        self.refresh_hold = Some(now + self.refresh_backoff.failed(now));
+    }
+}
