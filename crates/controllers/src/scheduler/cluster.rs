@@ -9,6 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::demand::{HostPort, Resources, host_ports, requests};
+use super::topology::{Term, anti_affinity};
 use crate::owner::controller_of;
 use crate::pod::{is_terminal, node_name};
 
@@ -20,6 +21,10 @@ pub struct Cluster {
     usage: HashMap<String, Usage>,
     /// By pod uid.
     placed: HashMap<String, Placed>,
+    /// How many of the placed pods keep others away.
+    anti_affine: usize,
+    /// Labels of namespaces.
+    namespaces: HashMap<String, BTreeMap<String, String>>,
 }
 
 /// What the pods of one node use together.
@@ -41,7 +46,34 @@ struct Placed {
     requests: Resources,
     ports: Vec<HostPort>,
     controller: Option<String>,
+    namespace: String,
+    labels: BTreeMap<String, String>,
+    avoids: Vec<Term>,
     assumed: bool,
+}
+
+/// A placed pod as other pods see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Company<'a> {
+    /// The node it is on.
+    pub node: &'a Node,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The pods that it keeps away.
+    pub avoids: &'a [Term],
+}
+
+/// What a change of a pod may mean for others that found no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// A pod is in a place, or looks different there: those that want its company may have it.
+    Company,
+    /// Room has become free: for all.
+    Freed,
 }
 
 /// A node and what is used of it.
@@ -66,8 +98,21 @@ impl Cluster {
         self.nodes.remove(name);
     }
 
-    /// Takes in a pod as the watch shows it; answers whether room has become free.
-    pub fn set_pod(&mut self, pod: &Pod) -> bool {
+    /// Takes in a namespace's labels, or that it is gone; answers whether they changed.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) -> bool {
+        match labels {
+            Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()) != Some(labels),
+            None => self.namespaces.remove(name).is_some(),
+        }
+    }
+
+    /// The labels of a namespace that is known.
+    pub fn namespace_labels(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+        self.namespaces.get(name)
+    }
+
+    /// Takes in a pod as the watch shows it.
+    pub fn set_pod(&mut self, pod: &Pod) -> Effect {
         let uid = uid(pod);
         let node = node_name(pod);
         if is_terminal(pod) {
@@ -76,18 +121,24 @@ impl Cluster {
         match node {
             Some(node) => {
                 let before = self.take_out(&uid);
-                self.put_in(uid, Placed::new(pod, node, false));
-                before.is_some_and(|before| before.node != node)
+                let now = Placed::new(pod, node, false);
+                let effect = match before {
+                    Some(before) if before.node != node => Effect::Freed,
+                    Some(before) if before.labels == now.labels => Effect::None,
+                    _ => Effect::Company,
+                };
+                self.put_in(uid, now);
+                effect
             }
             // A change that was made before the binding arrives after it.
-            None if self.is_assumed(&uid) => false,
+            None if self.is_assumed(&uid) => Effect::None,
             None => self.remove_pod(&uid),
         }
     }
 
-    /// Forgets a pod that is gone; answers whether room has become free.
-    pub fn remove_pod(&mut self, uid: &str) -> bool {
-        self.take_out(uid).is_some()
+    /// Forgets a pod that is gone.
+    pub fn remove_pod(&mut self, uid: &str) -> Effect {
+        if self.take_out(uid).is_some() { Effect::Freed } else { Effect::None }
     }
 
     /// Counts a pod as being on a node from now on.
@@ -114,6 +165,23 @@ impl Cluster {
         self.nodes.iter().map(|(name, node)| View { node, usage: self.usage.get(name) })
     }
 
+    /// Every placed pod whose node is known.
+    pub fn company(&self) -> impl Iterator<Item = Company<'_>> {
+        self.placed.values().filter_map(|placed| {
+            Some(Company {
+                node: self.nodes.get(&placed.node)?,
+                namespace: &placed.namespace,
+                labels: &placed.labels,
+                avoids: &placed.avoids,
+            })
+        })
+    }
+
+    /// Whether any placed pod keeps others away.
+    pub fn has_anti_affinity(&self) -> bool {
+        self.anti_affine > 0
+    }
+
     fn is_assumed(&self, uid: &str) -> bool {
         self.placed.get(uid).is_some_and(|placed| placed.assumed)
     }
@@ -126,11 +194,13 @@ impl Cluster {
         if let Some(controller) = &placed.controller {
             *usage.by_controller.entry(controller.clone()).or_default() += 1;
         }
+        self.anti_affine += usize::from(!placed.avoids.is_empty());
         self.placed.insert(uid, placed);
     }
 
     fn take_out(&mut self, uid: &str) -> Option<Placed> {
         let placed = self.placed.remove(uid)?;
+        self.anti_affine -= usize::from(!placed.avoids.is_empty());
         let usage = self.usage.get_mut(&placed.node).expect("put in together with the pod");
         usage.pods -= 1;
         if usage.pods == 0 {
@@ -160,6 +230,9 @@ impl Placed {
             requests: pod.spec.as_ref().map(requests).unwrap_or_default(),
             ports: host_ports(pod),
             controller: controller_of(&pod.metadata).map(|owner| owner.uid.clone()),
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            avoids: anti_affinity(pod),
             assumed,
         }
     }
@@ -212,14 +285,14 @@ mod tests {
     #[test]
     fn pods_use_room_until_they_end() {
         let mut cluster = Cluster::default();
-        assert!(!cluster.set_pod(&pod("a", Some("n"), "Running")));
-        assert!(!cluster.set_pod(&pod("b", Some("n"), "Pending")));
-        assert!(!cluster.set_pod(&pod("b", Some("n"), "Running")));
+        assert_eq!(cluster.set_pod(&pod("a", Some("n"), "Running")), Effect::Company);
+        assert_eq!(cluster.set_pod(&pod("b", Some("n"), "Pending")), Effect::Company);
+        assert_eq!(cluster.set_pod(&pod("b", Some("n"), "Running")), Effect::None);
         assert_eq!(used(&cluster, "n"), (2, 2000, 2));
-        assert!(cluster.set_pod(&pod("a", Some("n"), "Succeeded")), "room became free");
-        assert!(!cluster.set_pod(&pod("a", Some("n"), "Succeeded")), "only once");
+        assert_eq!(cluster.set_pod(&pod("a", Some("n"), "Succeeded")), Effect::Freed);
+        assert_eq!(cluster.set_pod(&pod("a", Some("n"), "Succeeded")), Effect::None, "only once");
         assert_eq!(used(&cluster, "n"), (1, 1000, 1));
-        assert!(cluster.remove_pod("b"));
+        assert_eq!(cluster.remove_pod("b"), Effect::Freed);
         assert_eq!(used(&cluster, "n"), (0, 0, 0));
     }
 

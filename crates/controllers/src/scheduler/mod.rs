@@ -10,12 +10,13 @@ pub mod demand;
 pub mod plan;
 mod score;
 pub mod taints;
+pub mod topology;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -23,8 +24,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::cluster::{Cluster, uid};
+use self::cluster::{Cluster, Effect, uid};
 use self::plan::{Decision, plan};
+use self::topology::depends_on_others;
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder};
 use crate::informer::{Cache, Change};
@@ -55,6 +57,7 @@ pub fn register(manager: &mut Manager) {
         client: manager.client(),
         pods: manager.informer::<Pod>().cache(),
         nodes: manager.informer::<Node>().cache(),
+        namespaces: manager.informer::<Namespace>().cache(),
         recorder: manager.recorder(NAME),
         queue: Queue::default(),
         state: Mutex::default(),
@@ -63,10 +66,13 @@ pub fn register(manager: &mut Manager) {
     manager.informer::<Pod>().on_change(move |change| this.pod_changed(change));
     let this = scheduler.clone();
     manager.informer::<Node>().on_change(move |change| this.node_changed(change));
+    let this = scheduler.clone();
+    manager.informer::<Namespace>().on_change(move |change| this.namespace_changed(change));
     let (this, queue) = (scheduler.clone(), scheduler.queue.clone());
     let ready = async move {
         this.pods.synced().await;
         this.nodes.synced().await;
+        this.namespaces.synced().await;
     };
     manager.add_controller(NAME, BINDINGS_MAX, queue, ready, move |key| {
         let scheduler = scheduler.clone();
@@ -78,6 +84,7 @@ struct Scheduler {
     client: Client,
     pods: Cache<Pod>,
     nodes: Cache<Node>,
+    namespaces: Cache<Namespace>,
     recorder: Recorder,
     queue: Queue<ObjectKey>,
     state: Mutex<State>,
@@ -94,6 +101,8 @@ struct State {
 struct Parked {
     since: Instant,
     failures: u32,
+    /// Where other pods are may change its mind.
+    depends_on_others: bool,
 }
 
 impl Scheduler {
@@ -101,7 +110,7 @@ impl Scheduler {
         let pod = change.latest();
         let key = ObjectKey::of(&**pod);
         let mut state = self.state();
-        let freed = match &change.new {
+        let effect = match &change.new {
             Some(pod) => state.cluster.set_pod(pod),
             None => state.cluster.remove_pod(&uid(pod)),
         };
@@ -110,8 +119,10 @@ impl Scheduler {
         } else if asks_anew(change) {
             self.queue.add(key);
         }
-        if freed {
-            self.wake(&state);
+        match effect {
+            Effect::None => {}
+            Effect::Company => self.wake(&state, |parked| parked.depends_on_others),
+            Effect::Freed => self.wake(&state, |_| true),
         }
     }
 
@@ -120,7 +131,7 @@ impl Scheduler {
         match &change.new {
             Some(node) => {
                 if state.cluster.set_node(node.clone()) {
-                    self.wake(&state);
+                    self.wake(&state, |_| true);
                 }
             }
             None => {
@@ -130,9 +141,18 @@ impl Scheduler {
         }
     }
 
-    /// Makes every parked pod ready, each once its own wait is over.
-    fn wake(&self, state: &State) {
-        for (key, parked) in &state.parked {
+    fn namespace_changed(&self, change: &Change<Namespace>) {
+        let name = change.latest().metadata.name.clone().unwrap_or_default();
+        let labels = change.new.as_ref().map(|new| new.metadata.labels.clone().unwrap_or_default());
+        let mut state = self.state();
+        if state.cluster.set_namespace(&name, labels) {
+            self.wake(&state, |parked| parked.depends_on_others);
+        }
+    }
+
+    /// Makes parked pods ready, each once its own wait is over.
+    fn wake(&self, state: &State, whom: impl Fn(&Parked) -> bool) {
+        for (key, parked) in state.parked.iter().filter(|(_, parked)| whom(parked)) {
             let wait = PARKED_MIN.saturating_mul(1 << parked.failures.min(16)).min(PARKED_MAX);
             self.queue.add_after(key.clone(), wait.saturating_sub(parked.since.elapsed()));
         }
@@ -151,7 +171,7 @@ impl Scheduler {
                     state.cluster.assume(&pod, node);
                     state.parked.remove(key);
                 }
-                Decision::Unschedulable(_) => state.park(key),
+                Decision::Unschedulable(_) => state.park(key, depends_on_others(&pod)),
             }
             decision
         };
@@ -220,9 +240,10 @@ impl Scheduler {
 }
 
 impl State {
-    fn park(&mut self, key: &ObjectKey) {
+    fn park(&mut self, key: &ObjectKey, depends_on_others: bool) {
         let failures = self.parked.get(key).map_or(0, |parked| parked.failures.saturating_add(1));
-        self.parked.insert(key.clone(), Parked { since: Instant::now(), failures });
+        let parked = Parked { since: Instant::now(), failures, depends_on_others };
+        self.parked.insert(key.clone(), parked);
     }
 }
 

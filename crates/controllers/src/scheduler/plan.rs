@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 
 use super::cluster::{Cluster, View};
 use super::demand::{HostPort, Resources, host_ports, requests};
+use super::topology::{Against, Rules};
 use super::{affinity, score, taints};
 use crate::owner::controller_of;
 
@@ -24,6 +25,7 @@ pub struct Candidate<'a> {
     pub(super) requests: Resources,
     pub(super) controller: Option<&'a str>,
     ports: Vec<HostPort>,
+    pub(super) rules: Rules,
 }
 
 /// Why one node does not take the pod.
@@ -41,6 +43,7 @@ enum Rejection {
         reasons: Vec<String>,
         hopeless: bool,
     },
+    Others(Against),
 }
 
 /// Chooses a node for a pod.
@@ -52,6 +55,7 @@ pub fn plan(pod: &Pod, cluster: &Cluster) -> Decision {
         requests: requests(spec),
         controller: controller_of(&pod.metadata).map(|owner| owner.uid.as_str()),
         ports: host_ports(pod),
+        rules: Rules::of(pod, cluster),
     };
     let (mut fitting, mut rejections) = (Vec::new(), Vec::new());
     for view in cluster.nodes() {
@@ -88,6 +92,7 @@ fn rejection(candidate: &Candidate<'_>, view: View<'_>) -> Option<Rejection> {
         return Some(Rejection::Ports);
     }
     too_little(candidate, view)
+        .or_else(|| candidate.rules.against(view.node).map(Rejection::Others))
 }
 
 fn too_little(candidate: &Candidate<'_>, view: View<'_>) -> Option<Rejection> {
@@ -123,6 +128,18 @@ impl Rejection {
             Self::Affinity => "node(s) didn't match Pod's node affinity/selector".to_owned(),
             Self::Ports => "node(s) didn't have free ports for the requested pod ports".to_owned(),
             Self::Resources { reasons, .. } => return reasons.clone(),
+            Self::Others(against) => match against {
+                Against::Spread => "node(s) didn't match pod topology spread constraints",
+                Against::SpreadLabel => {
+                    "node(s) didn't match pod topology spread constraints (missing required label)"
+                }
+                Against::Affinity => "node(s) didn't match pod affinity rules",
+                Against::AntiAffinity => "node(s) didn't match pod anti-affinity rules",
+                Against::ExistingAntiAffinity => {
+                    "node(s) didn't satisfy existing pods anti-affinity rules"
+                }
+            }
+            .to_owned(),
         };
         vec![one]
     }
@@ -130,9 +147,11 @@ impl Rejection {
     /// What preemption would say of the node: evicting pods from it helps, or does not.
     fn preemption(&self) -> &'static str {
         match self {
-            Self::Ports | Self::Resources { hopeless: false, .. } => {
-                "No preemption victims found for incoming pod"
-            }
+            Self::Ports
+            | Self::Resources { hopeless: false, .. }
+            | Self::Others(
+                Against::Spread | Against::AntiAffinity | Against::ExistingAntiAffinity,
+            ) => "No preemption victims found for incoming pod",
             _ => "Preemption is not helpful for scheduling",
         }
     }

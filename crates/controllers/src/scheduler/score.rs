@@ -5,7 +5,7 @@ use super::demand::Resources;
 use super::plan::{Candidate, name};
 use super::{affinity, taints};
 
-/// Upstream's weights of the same four concerns.
+/// Upstream's weights of the same concerns.
 const WEIGHT_EMPTINESS: i64 = 1;
 const WEIGHT_SPREAD: i64 = 2;
 const WEIGHT_AFFINITY: i64 = 2;
@@ -22,9 +22,12 @@ pub(super) fn best<'a>(candidate: &Candidate<'_>, fitting: &[View<'a>]) -> Optio
     let affinity_max = fitting.iter().map(affinity).max().unwrap_or(0);
     let taints_max = fitting.iter().map(taints).max().unwrap_or(0);
     let siblings_max = fitting.iter().map(|view| siblings(candidate, *view)).max().unwrap_or(0);
+    let crowd = |view: &View<'_>| candidate.rules.crowd(view.node);
+    let crowd_max = fitting.iter().map(crowd).max().unwrap_or(0);
     let score = |view: &View<'_>| {
         WEIGHT_EMPTINESS * emptiness(candidate, *view)
             + WEIGHT_SPREAD * (100 - share(siblings(candidate, *view), siblings_max))
+            + WEIGHT_SPREAD * (100 - share(crowd(view), crowd_max))
             + WEIGHT_AFFINITY * share(affinity(view), affinity_max)
             + WEIGHT_TAINTS * (100 - share(taints(view), taints_max))
     };

@@ -1,0 +1,171 @@
+//! Pods that want or avoid each other, on four nodes in two zones.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::super::plan::{Decision, plan};
+use super::*;
+
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::default();
+    for (name, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b"), ("b2", "b")] {
+        let node = json!({
+            "metadata": { "name": name, "labels": { "zone": zone, "host": name } },
+            "status": { "allocatable": { "cpu": "8", "memory": "8Gi", "pods": "9" },
+                        "conditions": [{ "type": "Ready", "status": "True" }] } });
+        cluster.set_node(Arc::new(serde_json::from_value(node).expect("a node")));
+    }
+    cluster
+}
+
+fn pod(name: &str, app: &str, spec: Value) -> Pod {
+    let mut all = json!({ "containers": [] });
+    for (key, value) in spec.as_object().expect("a spec") {
+        all[key] = value.clone();
+    }
+    let meta = json!({ "name": name, "uid": name, "namespace": "ns", "labels": { "app": app } });
+    serde_json::from_value(json!({ "metadata": meta, "spec": all })).expect("a pod")
+}
+
+fn term(app: &str, key: &str) -> Value {
+    json!({ "topologyKey": key, "labelSelector": { "matchLabels": { "app": app } } })
+}
+
+fn near(term: Value) -> Value {
+    json!({ "affinity": { "podAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [term] } } })
+}
+
+fn away(term: Value) -> Value {
+    json!({ "affinity": { "podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [term] } } })
+}
+
+fn refused(pod: &Pod, cluster: &Cluster) -> String {
+    match plan(pod, cluster) {
+        Decision::Bind(node) => panic!("bound to {node}"),
+        Decision::Unschedulable(message) => message,
+    }
+}
+
+/// The node, with the pod put there.
+fn place(pod: &Pod, cluster: &mut Cluster) -> String {
+    match plan(pod, cluster) {
+        Decision::Bind(node) => {
+            cluster.assume(pod, &node);
+            node
+        }
+        Decision::Unschedulable(message) => panic!("refused: {message}"),
+    }
+}
+
+#[test]
+fn one_per_host_means_one_per_host() {
+    let mut cluster = cluster();
+    let one = |name: &str| pod(name, "db", away(term("db", "host")));
+    let mut nodes = ["1", "2", "3", "4"].map(|name| place(&one(name), &mut cluster));
+    nodes.sort();
+    assert_eq!(nodes, ["a1", "a2", "b1", "b2"]);
+    assert_eq!(
+        refused(&one("5"), &cluster),
+        "0/4 nodes are available: 4 node(s) didn't match pod anti-affinity rules. preemption: \
+         0/4 nodes are available: 4 No preemption victims found for incoming pod.",
+    );
+}
+
+#[test]
+fn a_pod_that_wants_to_be_alone_keeps_others_away() {
+    let mut cluster = cluster();
+    cluster.assume(&pod("hermit", "hermit", away(term("web", "zone"))), "a1");
+    let web = pod("web", "web", json!({}));
+    assert!(place(&web, &mut cluster).starts_with('b'));
+    let pinned = pod("p", "web", json!({ "nodeSelector": { "zone": "a" } }));
+    assert_eq!(
+        refused(&pinned, &cluster),
+        "0/4 nodes are available: 2 node(s) didn't match Pod's node affinity/selector, \
+         2 node(s) didn't satisfy existing pods anti-affinity rules. preemption: 0/4 nodes are \
+         available: 2 No preemption victims found for incoming pod, 2 Preemption is not helpful \
+         for scheduling.",
+    );
+}
+
+#[test]
+fn a_pod_goes_where_the_one_is_that_it_needs() {
+    let mut cluster = cluster();
+    let web = pod("web", "web", near(term("db", "zone")));
+    assert_eq!(
+        refused(&web, &cluster),
+        "0/4 nodes are available: 4 node(s) didn't match pod affinity rules. preemption: \
+         0/4 nodes are available: 4 Preemption is not helpful for scheduling.",
+    );
+    cluster.assume(&pod("db", "db", json!({})), "b2");
+    assert!(place(&web, &mut cluster).starts_with('b'));
+    // In another namespace it is another pod.
+    let mut elsewhere = pod("elsewhere", "web", near(term("db", "zone")));
+    elsewhere.metadata.namespace = Some("other".to_owned());
+    assert!(matches!(plan(&elsewhere, &cluster), Decision::Unschedulable(_)));
+    let mut term = term("db", "zone");
+    term["namespaces"] = json!(["ns"]);
+    let mut named = pod("named", "web", near(term.clone()));
+    named.metadata.namespace = Some("other".to_owned());
+    assert!(matches!(plan(&named, &cluster), Decision::Bind(_)));
+    term["namespaces"] = json!([]);
+    term["namespaceSelector"] = json!({ "matchLabels": { "team": "x" } });
+    let mut selected = pod("selected", "web", near(term));
+    selected.metadata.namespace = Some("other".to_owned());
+    assert!(matches!(plan(&selected, &cluster), Decision::Unschedulable(_)));
+    cluster.set_namespace("ns", Some([("team".to_owned(), "x".to_owned())].into()));
+    assert!(matches!(plan(&selected, &cluster), Decision::Bind(_)));
+}
+
+/// Pods that want to be near each other must not wait for each other for ever.
+#[test]
+fn the_first_of_a_flock_may_go_anywhere() {
+    let mut cluster = cluster();
+    let bird = |name: &str| pod(name, "bird", near(term("bird", "zone")));
+    let first = place(&bird("1"), &mut cluster);
+    let others = ["2", "3"].map(|name| place(&bird(name), &mut cluster));
+    assert!(others.iter().all(|node| node[..1] == first[..1]), "{first} {others:?}");
+}
+
+#[test]
+fn pods_are_spread_over_zones() {
+    let mut cluster = cluster();
+    let constraint = json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": { "matchLabels": { "app": "web" } } }] });
+    cluster.assume(&pod("1", "web", json!({})), "a1");
+    let second = place(&pod("2", "web", constraint.clone()), &mut cluster);
+    assert!(second.starts_with('b'), "{second}");
+    cluster.assume(&pod("3", "web", json!({})), "b1");
+    let mut in_b = constraint.clone();
+    in_b["affinity"] = json!({ "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
+            { "matchExpressions": [{ "key": "host", "operator": "In",
+                                     "values": ["a1", "b1", "b2"] }] }] } } });
+    let fourth = place(&pod("4", "web", in_b), &mut cluster);
+    assert_eq!(fourth, "a1", "zone b has one more already");
+    let labelless = json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "rack",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": { "matchLabels": { "app": "web" } } }] });
+    assert_eq!(
+        refused(&pod("5", "web", labelless), &cluster),
+        "0/4 nodes are available: 4 node(s) didn't match pod topology spread constraints \
+         (missing required label). preemption: 0/4 nodes are available: 4 Preemption is not \
+         helpful for scheduling.",
+    );
+}
+
+#[test]
+fn a_soft_constraint_is_a_preference() {
+    let mut cluster = cluster();
+    let soft = json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "zone",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": { "matchLabels": { "app": "web" } } }] });
+    cluster.assume(&pod("1", "web", json!({})), "a1");
+    assert!(place(&pod("2", "web", soft.clone()), &mut cluster).starts_with('b'));
+    let mut pinned = soft;
+    pinned["nodeSelector"] = json!({ "zone": "a" });
+    assert!(place(&pod("3", "web", pinned), &mut cluster).starts_with('a'));
+}
