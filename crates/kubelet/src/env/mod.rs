@@ -41,7 +41,8 @@ impl EnvError {
     /// Which object may end this error.
     pub(crate) fn waits_for(&self) -> Option<ObjectKey> {
         match self {
-            Self::Fetch(error) => Some(error.key().clone()),
+            // Of one that cannot be had it is not known which version that is.
+            Self::Fetch(error) => error.is_not_found().then(|| error.key().clone()),
             Self::NoSecretKey { namespace, name, .. } | Self::NotText { namespace, name, .. } => {
                 Some(ObjectKey::secret(namespace, name))
             }

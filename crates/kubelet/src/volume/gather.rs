@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use coffer_api::secret::Secret;
 use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use zeroize::Zeroizing;
 
 use super::payload::{Payload, Selection};
@@ -213,13 +214,11 @@ impl Gatherer<'_> {
         let namespace = self.id.namespace();
         let wanted = files.sources.iter().filter_map(|source| match source {
             FileSource::Secret { name, .. } => {
-                let seen = self.secrets.get(*name)?.as_ref().ok();
-                let seen = seen.map(|secret| Version::of(&secret.metadata));
+                let seen = seen(self.secrets.get(*name)?, |secret| &secret.metadata)?;
                 Some(Wanted { key: ObjectKey::secret(namespace, name), seen })
             }
             FileSource::ConfigMap { name, .. } => {
-                let seen = self.config_maps.get(*name)?.as_ref().ok();
-                let seen = seen.map(|map| Version::of(&map.metadata));
+                let seen = seen(self.config_maps.get(*name)?, |map| &map.metadata)?;
                 Some(Wanted { key: ObjectKey::config_map(namespace, name), seen })
             }
             _ => None,
@@ -248,6 +247,19 @@ impl Gatherer<'_> {
             Some((name, (secret, keep.unwrap_or(Keep::Version))))
         });
         recorded.collect()
+    }
+}
+
+/// Which version of an object was seen, and none if there is none. Nothing if that is not known:
+/// then a version that a watch shows may be the one that could not be had.
+fn seen<T>(
+    fetched: &Result<Arc<T>, FetchError>,
+    metadata: impl Fn(&T) -> &ObjectMeta,
+) -> Option<Option<Version>> {
+    match fetched {
+        Ok(object) => Some(Some(Version::of(metadata(object)))),
+        Err(FetchError::NotFound(_)) => Some(None),
+        Err(_) => None,
     }
 }
 

@@ -14,13 +14,16 @@ mod refresh;
 pub(crate) mod spec;
 pub(crate) mod sub_path;
 pub(crate) mod tmpfs;
+mod token;
 mod writer;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 pub(crate) use self::gather::Wanted;
@@ -30,7 +33,7 @@ use self::spec::VolumeKind;
 use self::tmpfs::{Detached, Options, Size};
 use self::writer::Ownership;
 use crate::downward::NodeFacts;
-use crate::objects::{FetchError, Objects};
+use crate::objects::{FetchError, Objects, ServiceAccountRef};
 use crate::pod::{self, Layout, PodId};
 use crate::snapshot::{self, Snapshot};
 
@@ -55,6 +58,13 @@ pub(crate) enum VolumeError {
     Field(String),
     #[error("failed to {step}: {cause}")]
     Io { step: &'static str, cause: io::Error },
+}
+
+impl VolumeError {
+    /// Whether it is the API server's absence and nothing about the volume.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Fetch(FetchError::Unreachable { .. }))
+    }
 }
 
 /// A volume that is not there, and which object could change that.
@@ -113,6 +123,34 @@ impl Volumes {
         let result = tokio::task::spawn_blocking(refresh).await;
         drop(permit);
         result.unwrap_or_else(|error| Err(vec![whole_pod(io::Error::other(error))]))
+    }
+
+    /// Replaces the service account tokens that have lived most of their life. Says when to come
+    /// again.
+    pub(crate) async fn renew_tokens(
+        &self,
+        id: &PodId,
+        pod: &Pod,
+    ) -> Result<Option<Duration>, VolumeError> {
+        let failed = |cause: io::Error| VolumeError::Io { step: "renew a token", cause };
+        let spec = pod::spec(pod);
+        let mut next: Option<Duration> = None;
+        for file in token::files(&self.layout, id.uid(), spec) {
+            let mut due = file.due_in(Timestamp::now()).map_err(failed)?;
+            if due.is_zero() {
+                let account = ServiceAccountRef {
+                    name: spec.service_account_name.as_deref().unwrap_or("default"),
+                    pod: id,
+                    audience: file.audience,
+                    expiration_s: file.expiration_s,
+                };
+                let token = self.objects.service_account_token(&account).await?;
+                file.replace(&token, ownership(spec)).map_err(failed)?;
+                due = file.due_in(Timestamp::now()).map_err(failed)?;
+            }
+            next = Some(next.map_or(due, |next| next.min(due)));
+        }
+        Ok(next)
     }
 
     /// Unmounts all of a pod's and removes its directory.

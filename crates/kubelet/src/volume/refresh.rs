@@ -65,7 +65,8 @@ fn rewrite(
         let size = Size::of(&payload);
         tmpfs::resize(path, tmpfs::used(path)? + size)?;
         writer::write(File::open(path)?.as_fd(), &payload, owner)?;
-        Ok(tmpfs::resize(path, size)?)
+        tmpfs::shrink(path, size);
+        Ok(())
     };
     update().map_err(failed)
 }

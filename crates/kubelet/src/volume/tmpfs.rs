@@ -108,6 +108,14 @@ pub(crate) fn resize(target: &Path, size: Size) -> io::Result<()> {
     mount::fsconfig_reconfigure(fs.as_fd())
 }
 
+/// Takes back room that is not needed any more. That what is left open of an old version (by a
+/// `subPath` mount, say) still needs some is no error.
+pub(crate) fn shrink(target: &Path, size: Size) {
+    if let Err(error) = resize(target, size) {
+        tracing::debug!(volume = %target.display(), %error, "volume keeps its larger size");
+    }
+}
+
 /// How much the tmpfs at `target` holds now.
 pub(crate) fn used(target: &Path) -> io::Result<Size> {
     let found = rustix::fs::statvfs(target)?;

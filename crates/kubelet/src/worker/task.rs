@@ -67,6 +67,8 @@ pub(super) struct Worker {
     pub(super) usage: Usage,
     pub(super) refresh_backoff: Backoff,
     pub(super) refresh_hold: Option<Instant>,
+    pub(super) tokens_backoff: Backoff,
+    pub(super) tokens_due: Option<Instant>,
     /// Whether the snapshot may record more than `usage` knows.
     pub(super) usage_is_old: bool,
 }
@@ -108,6 +110,8 @@ impl Worker {
             usage: Usage::default(),
             refresh_backoff: Backoff::new(backoff::VOLUME),
             refresh_hold: None,
+            tokens_backoff: Backoff::new(backoff::VOLUME),
+            tokens_due: None,
             usage_is_old: true,
         }
     }
@@ -186,6 +190,9 @@ impl Worker {
         self.tend_probes(pod, &observed);
         let phase = self.report(pod, &observed, false);
         let spec = pod::spec(pod);
+        if !phase.is_final() {
+            self.tend_tokens(pod).await;
+        }
         if !phase.is_final() && follows_secrets(pod) {
             self.follow_secrets(pod).await;
         }
@@ -194,7 +201,8 @@ impl Worker {
         if plan.actions.is_empty() {
             let refresh = self.refresh_hold.filter(|until| *until > now);
             let deadline = self.deadline(pod).map(|left| now + left);
-            let wake = [plan.wake, refresh, deadline].into_iter().flatten().min();
+            let tokens = self.tokens_due;
+            let wake = [plan.wake, refresh, deadline, tokens].into_iter().flatten().min();
             return Ok(Next::Wait(wake));
         }
         for action in plan.actions {

@@ -1,15 +1,20 @@
 //! A pod's volumes and the secrets in them, as its worker sees to them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use super::task::Worker;
+use crate::backoff;
 use crate::event::Reason;
 use crate::pod;
 use crate::snapshot::{self, Snapshot};
 use crate::volume::Failed;
+
+/// When to look again for tokens in a pod that has none.
+const NO_TOKENS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Set to `live` on a pod whose volumes are to follow their secrets.
 const UPDATE_ANNOTATION: &str = "coffer.dev/secret-update";
@@ -32,6 +37,9 @@ impl Worker {
             }
             Err(failures) => {
                 let delay = self.volume_backoff.failed(Instant::now());
+                // An API server that comes back is noticed by asking.
+                let unreachable = failures.iter().any(|failed| failed.error.is_unreachable());
+                let delay = if unreachable { delay.min(backoff::API.max) } else { delay };
                 self.progress.volumes_hold = Some(Instant::now() + delay);
                 for failed in failures {
                     self.report_failed_volume(&failed);
@@ -70,6 +78,29 @@ impl Worker {
             }
             Err(error) => tracing::warn!(pod = %self.id, %error, "cannot read the snapshot"),
         }
+    }
+
+    /// Renews the tokens in the pod's volumes when it is time to.
+    pub(super) async fn tend_tokens(&mut self, pod: &Pod) {
+        let now = Instant::now();
+        if self.tokens_due.is_some_and(|due| due > now) {
+            return;
+        }
+        let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
+        if !snapshot.is_committed().unwrap_or_default() {
+            self.tokens_due = None;
+            return;
+        }
+        self.tokens_due = match self.shared.volumes.renew_tokens(&self.id, pod).await {
+            Ok(due) => {
+                self.tokens_backoff.reset();
+                Some(now + due.unwrap_or(NO_TOKENS))
+            }
+            Err(error) => {
+                tracing::warn!(pod = %self.id, %error, "service account token not renewed");
+                Some(now + self.tokens_backoff.failed(now))
+            }
+        };
     }
 
     /// Brings the volumes of a pod that asked for it up to the present versions of its secrets.

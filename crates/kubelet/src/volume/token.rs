@@ -1,0 +1,185 @@
+//! Service account tokens in projected volumes, which expire and are replaced in time.
+//!
+//! Tokens are made for one pod and are no Secrets: the snapshot rule is not for them. A new one
+//! takes the place of the old one by the rename of `..data`, with every other file of the volume
+//! as it was.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::payload::Payload;
+use super::spec::{self, FileSource, VolumeKind};
+use super::tmpfs::{self, Size};
+use super::writer::{self, Ownership};
+use crate::pod::Layout;
+
+/// Upstream replaces a token after this part of its life, and at the latest after a day.
+const REPLACED_AFTER_PERCENT: i64 = 80;
+const REPLACED_AFTER_MAX_S: i64 = 24 * 60 * 60;
+
+/// A token file of a pod.
+pub(super) struct TokenFile<'a> {
+    /// The volume.
+    pub(super) volume: PathBuf,
+    /// The file in it.
+    pub(super) path: &'a str,
+    pub(super) audience: Option<&'a str>,
+    pub(super) expiration_s: i64,
+}
+
+/// All token files of a pod.
+pub(super) fn files<'a>(layout: &Layout, uid: &str, spec: &'a PodSpec) -> Vec<TokenFile<'a>> {
+    let mut found = Vec::new();
+    for (name, kind) in spec::volumes(spec) {
+        let volume = kind.path(layout, uid, name);
+        let VolumeKind::Files(files) = kind else { continue };
+        for source in files.sources {
+            if let FileSource::Token { audience, expiration_s, path } = source {
+                found.push(TokenFile { volume: volume.clone(), path, audience, expiration_s });
+            }
+        }
+    }
+    found
+}
+
+impl TokenFile<'_> {
+    /// How long until the token should be replaced; zero if it should be now.
+    pub(super) fn due_in(&self, now: Timestamp) -> io::Result<Duration> {
+        let file = self.volume.join(self.path);
+        let token = Zeroizing::new(fs::read_to_string(&file)?);
+        let (issued, life) = match claims(&token) {
+            Some(claims) => (claims.iat, claims.exp.saturating_sub(claims.iat)),
+            // Not a token of the kind that says so itself: what was asked for, since it came.
+            None => (fs::metadata(&file)?.mtime(), self.expiration_s),
+        };
+        let kept = (life.saturating_mul(REPLACED_AFTER_PERCENT) / 100).min(REPLACED_AFTER_MAX_S);
+        let left = issued.saturating_add(kept).saturating_sub(now.as_second());
+        Ok(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+    }
+
+    /// Puts another token into its place.
+    pub(super) fn replace(&self, token: &str, owner: Ownership) -> io::Result<()> {
+        let mut present = BTreeMap::new();
+        let data = fs::canonicalize(self.volume.join("..data"))?;
+        read_all(&data, "", &mut present)?;
+        let mut payload = Payload::default();
+        for (path, (mode, bytes)) in &present {
+            let bytes = if path == self.path { token.as_bytes() } else { bytes.as_slice() };
+            payload.add(path, *mode, Cow::Borrowed(bytes)).map_err(io::Error::other)?;
+        }
+        let size = Size::of(&payload);
+        tmpfs::resize(&self.volume, tmpfs::used(&self.volume)? + size)?;
+        writer::write(File::open(&self.volume)?.as_fd(), &payload, owner)?;
+        tmpfs::shrink(&self.volume, size);
+        Ok(())
+    }
+}
+
+type Present = BTreeMap<String, (i32, Zeroizing<Vec<u8>>)>;
+
+/// Every file below a directory, with its mode.
+fn read_all(directory: &Path, prefix: &str, present: &mut Present) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            read_all(&entry.path(), &format!("{path}/"), present)?;
+        } else {
+            let mode = i32::try_from(metadata.mode() & 0o777).unwrap_or_default();
+            present.insert(path, (mode, Zeroizing::new(fs::read(entry.path())?)));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    iat: i64,
+    exp: i64,
+}
+
+/// What a JWT says of its life. Nothing is verified: it came from the API server.
+fn claims(token: &str) -> Option<Claims> {
+    let payload = token.split('.').nth(1)?;
+    let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?);
+    serde_json::from_slice(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(iat: i64, exp: i64) -> String {
+        let payload = serde_json::json!({"iat": iat, "exp": exp, "sub": "x"}).to_string();
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    fn written(volume: &Path, token: &str) {
+        let mut payload = Payload::default();
+        payload.add("token", 0o644, Cow::Borrowed(token.as_bytes())).expect("valid");
+        payload.add("sub/ca.crt", 0o400, Cow::Borrowed(b"\x00ca")).expect("valid");
+        let root = File::open(volume).expect("opened");
+        writer::write(root.as_fd(), &payload, Ownership::default()).expect("written");
+    }
+
+    #[test]
+    fn a_token_is_due_after_most_of_its_life_and_at_the_latest_after_a_day() {
+        let volume = tempfile::tempdir().expect("a directory");
+        let file = TokenFile {
+            volume: volume.path().to_owned(),
+            path: "token",
+            audience: None,
+            expiration_s: 600,
+        };
+        let due = |token: &str, now: i64| {
+            written(volume.path(), token);
+            let now = Timestamp::from_second(now).expect("a time");
+            file.due_in(now).expect("readable").as_secs()
+        };
+        assert_eq!(due(&token(1000, 2000), 1000), 800);
+        assert_eq!(due(&token(1000, 2000), 1801), 0);
+        assert_eq!(due(&token(1000, 1000 + 365 * 86400), 1000), 86400);
+        let opaque = due("opaque", Timestamp::now().as_second());
+        assert!((479..=480).contains(&opaque), "{opaque}");
+    }
+
+    #[test]
+    fn the_other_files_of_a_volume_stay_as_they_are() {
+        if !rustix::process::geteuid().is_root() {
+            return; // Mounting takes root.
+        }
+        let volume = tempfile::tempdir().expect("a directory");
+        let size = Size { bytes: 3 * 4096, inodes: Some(12) };
+        let options = tmpfs::Options { size, root_mode: 0o755, exec: false };
+        tmpfs::Detached::new(options).expect("made").attach(volume.path()).expect("mounted");
+        written(volume.path(), "old");
+        let file = TokenFile {
+            volume: volume.path().to_owned(),
+            path: "token",
+            audience: None,
+            expiration_s: 600,
+        };
+        let replaced = file.replace(&"n".repeat(9000), Ownership::default());
+        let token = fs::read(volume.path().join("token"));
+        let ca = fs::read(volume.path().join("sub/ca.crt"));
+        let mode = fs::metadata(volume.path().join("sub/ca.crt")).map(|found| found.mode() & 0o777);
+        super::super::mountinfo::unmount_below(volume.path()).expect("unmounted");
+        replaced.expect("replaced");
+        assert_eq!(token.expect("a file").len(), 9000);
+        assert_eq!(ca.expect("a file"), b"\x00ca");
+        assert_eq!(mode.expect("a file"), 0o400);
+    }
+}
