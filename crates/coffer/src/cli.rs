@@ -27,9 +27,11 @@ pub(crate) enum Verb {
     /// Run the scheduler alone.
     Scheduler(ClientOptions),
     /// Run the controllers alone.
-    ControllerManager(ClientOptions),
+    ControllerManager(ControllerManagerOptions),
     /// Run a node's agent alone.
     Kubelet(KubeletOptions),
+    /// Make a bootstrap token, and print the kubeconfig that a new node joins with.
+    BootstrapKubeconfig(crate::join::BootstrapOptions),
     /// Exchange the key that tokens of service accounts are signed with.
     RotateTokenKey(crate::access::RotateOptions),
     /// Send manifests to the API server by server-side apply.
@@ -90,9 +92,26 @@ pub(crate) struct ClientOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ControllerManagerOptions {
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+    /// The authority that signs certificate requests; the cluster's own, if its `pki` directory is
+    /// beside the kubeconfig. Without one, requests are approved and not signed.
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_key_file")]
+    pub(crate) cluster_signing_cert_file: Option<PathBuf>,
+    /// The key of that authority.
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
+    pub(crate) cluster_signing_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct KubeletOptions {
     #[command(flatten)]
     pub(crate) client: ClientOptions,
+    /// Joins the cluster with this if the kubeconfig is not there, or its certificate has ended.
+    /// With it, the node's certificate is exchanged in time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bootstrap_kubeconfig: Option<PathBuf>,
     /// The node's name; the host's name in lower case if not given.
     #[arg(long, value_name = "NAME", visible_alias = "hostname-override")]
     pub(crate) node_name: Option<String>,

@@ -11,6 +11,7 @@ mod cli;
 mod data_dir;
 mod files;
 mod hardening;
+mod join;
 mod kubeconfig;
 mod logging;
 mod node_name;
@@ -47,6 +48,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             Verb::Scheduler(options) => parts::scheduler(options).await,
             Verb::ControllerManager(options) => parts::controller_manager(options).await,
             Verb::Kubelet(options) => parts::kubelet::run(options).await,
+            Verb::BootstrapKubeconfig(options) => join::bootstrap(options).await,
             Verb::RotateTokenKey(options) => access::rotate(&options),
             Verb::Apply(options) => apply::run(options).await,
         }

@@ -24,7 +24,7 @@ use crate::cli::UpOptions;
 use crate::data_dir::DataDir;
 use crate::parts::apiserver::ApiServer;
 use crate::pki::Pki;
-use crate::{node_name, parts, signals};
+use crate::{join, node_name, parts, signals};
 
 /// The kubelet ends its pods with their own grace periods. One that it does not know, because the
 /// start was cut short, gets this long.
@@ -96,7 +96,9 @@ async fn start_clients(
         coffer_controllers::scheduler::run(client, stop).await;
         Ok(())
     });
-    let controllers = parts::controllers(&data.kubeconfig("controller-manager")).await?;
+    let signer = join::signer_in(&data.pki())?;
+    let kubeconfig = data.kubeconfig("controller-manager");
+    let controllers = parts::controllers(&kubeconfig, Some(signer)).await?;
     clients.spawn("the controllers", |stop| async move {
         controllers.run(stop).await;
         Ok(())

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use coffer_kubelet::{Config, Kubelet, OnExit, ServerConfig, StaticPodsConfig};
 
 use crate::cli::KubeletOptions;
+use crate::join::Membership;
 use crate::pki::Pki;
 use crate::{node_name, parts, signals};
 
@@ -16,7 +17,14 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     let node = node_name::resolve(options.node_name.as_deref())?;
     let shutdown = signals::shutdown()?;
     let server = server_config(&options, &node)?;
-    let client = parts::client(&options.client.kubeconfig).await?;
+    let kubeconfig = &options.client.kubeconfig;
+    let (client, membership) = match &options.bootstrap_kubeconfig {
+        Some(bootstrap) => {
+            let membership = Membership::enter(kubeconfig, bootstrap, &node).await?;
+            (membership.client(), Some(membership))
+        }
+        None => (parts::client(kubeconfig).await?, None),
+    };
     let endpoint = options.container_runtime_endpoint;
     let mut config = Config::new(node, options.root_dir, endpoint, client, server);
     config.node_ip = Some(options.node_ip.unwrap_or(options.address))
@@ -28,7 +36,11 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         manifest_url: options.manifest_url,
     };
     let kubelet = Kubelet::build(config).await?;
+    let keeper = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
     kubelet.run(shutdown, on_exit(options.stop_pods_on_exit)).await;
+    if let Some(keeper) = keeper {
+        keeper.await?;
+    }
     Ok(())
 }
 
@@ -80,7 +92,7 @@ fn server_config(options: &KubeletOptions, node: &str) -> Result<ServerConfig> {
 
 /// The `pki` of the data directory that a kubeconfig lies in, as `DIR/admin.kubeconfig` or
 /// `DIR/kubeconfig/PART.kubeconfig`.
-fn beside(kubeconfig: &Path) -> Option<PathBuf> {
+pub(super) fn beside(kubeconfig: &Path) -> Option<PathBuf> {
     let kubeconfig = kubeconfig.canonicalize().ok()?;
     let above = kubeconfig.ancestors().skip(1).take(2);
     above.map(|directory| directory.join("pki")).find(|pki| pki.join("ca.key").exists())

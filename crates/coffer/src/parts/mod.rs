@@ -7,11 +7,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use coffer_controllers::Manager;
+use coffer_controllers::certificates::sign::Signer;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::cli::ClientOptions;
-use crate::signals;
+use crate::cli::{ClientOptions, ControllerManagerOptions};
+use crate::{join, signals};
 
 /// The scheduler alone, until a signal.
 pub(crate) async fn scheduler(options: ClientOptions) -> Result<()> {
@@ -22,18 +23,26 @@ pub(crate) async fn scheduler(options: ClientOptions) -> Result<()> {
 }
 
 /// The controllers alone, until a signal.
-pub(crate) async fn controller_manager(options: ClientOptions) -> Result<()> {
+pub(crate) async fn controller_manager(options: ControllerManagerOptions) -> Result<()> {
     let shutdown = signals::shutdown()?;
-    controllers(&options.kubeconfig).await?.run(shutdown).await;
+    let kubeconfig = &options.client.kubeconfig;
+    let files = (&options.cluster_signing_cert_file, &options.cluster_signing_key_file);
+    let signer = match (files, kubelet::beside(kubeconfig)) {
+        ((Some(certificate), Some(key)), _) => Some(join::signer(certificate, key)?),
+        (_, Some(pki)) => Some(join::signer_in(&pki)?),
+        _ => None,
+    };
+    controllers(kubeconfig, signer).await?.run(shutdown).await;
     Ok(())
 }
 
 /// All controllers but the scheduler, around one set of informers.
-pub(crate) async fn controllers(kubeconfig: &Path) -> Result<Manager> {
+pub(crate) async fn controllers(kubeconfig: &Path, signer: Option<Signer>) -> Result<Manager> {
     let config = config(kubeconfig).await?;
     let options = coffer_controllers::Options::of_config(&config);
     let mut manager = Manager::new(Client::try_from(config)?);
     coffer_controllers::register_all(&mut manager, &options);
+    coffer_controllers::certificates::register(&mut manager, signer);
     Ok(manager)
 }
 
@@ -42,7 +51,8 @@ pub(crate) async fn client(kubeconfig: &Path) -> Result<Client> {
     Ok(Client::try_from(config(kubeconfig).await?)?)
 }
 
-async fn config(kubeconfig: &Path) -> Result<Config> {
+/// A kubeconfig, read and checked.
+pub(crate) async fn config(kubeconfig: &Path) -> Result<Config> {
     let load = || format!("cannot use kubeconfig {}", kubeconfig.display());
     let parsed = Kubeconfig::read_from(kubeconfig).with_context(load)?;
     Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.with_context(load)

@@ -1,0 +1,135 @@
+//! A node joins with a bootstrap token, gets a certificate that is only its own, and exchanges it
+//! before it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl};
+use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
+use time::OffsetDateTime;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer");
+
+/// A kubelet process that ends with the test.
+struct Joined(Child);
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Node {
+    dir: tempfile::TempDir,
+}
+
+impl Node {
+    fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("kubelet.kubeconfig")
+    }
+
+    fn start(&self, coffer: &Coffer) -> Joined {
+        let data = coffer.data_dir();
+        let socket = coffer_containerd::Layout::create(data).unwrap().socket();
+        let child = Command::new(PROGRAM)
+            .args(["kubelet", "--node-name", "second", "--port", "0"])
+            .arg("--root-dir")
+            .arg(self.dir.path().join("root"))
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .arg("--bootstrap-kubeconfig")
+            .arg(self.dir.path().join("bootstrap.kubeconfig"))
+            .arg("--pki-dir")
+            .arg(data.join("pki"))
+            .arg("--container-runtime-endpoint")
+            .arg(format!("unix://{}", socket.display()))
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Joined(child)
+    }
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A kubeconfig like the node's own, whose certificate is good for another minute.
+fn nearly_over(pki: &Path, kubeconfig: &Path) {
+    let read = |name: &str| std::fs::read_to_string(pki.join(name)).unwrap();
+    let authority = KeyPair::from_pem(&read("ca.key")).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&read("ca.crt"), authority).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "system:node:second");
+    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    params.not_before = OffsetDateTime::now_utc() - time::Duration::hours(1);
+    params.not_after = OffsetDateTime::now_utc() + time::Duration::minutes(1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+    let text = std::fs::read_to_string(kubeconfig).unwrap();
+    let replaced: Vec<String> = text
+        .lines()
+        .map(|line| {
+            use base64::Engine as _;
+            let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
+            match line.trim_start().split_once(':') {
+                Some(("client-certificate-data", _)) => {
+                    format!("    client-certificate-data: {}", encode(&certificate))
+                }
+                Some(("client-key-data", _)) => {
+                    format!("    client-key-data: {}", encode(&key.serialize_pem()))
+                }
+                _ => line.to_owned(),
+            }
+        })
+        .collect();
+    std::fs::write(kubeconfig, replaced.join("\n")).unwrap();
+}
+
+#[tokio::test]
+async fn a_node_joins_with_a_token_and_exchanges_its_certificate() {
+    let coffer = CofferBuilder::up(PROGRAM).start().await.unwrap();
+    let kubectl = coffer.kubectl();
+    let node = Node { dir: tempfile::tempdir().unwrap() };
+    let made = Command::new(PROGRAM)
+        .args(["bootstrap-kubeconfig", "--kubeconfig"])
+        .arg(coffer.kubeconfig())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::write(node.dir.path().join("bootstrap.kubeconfig"), made.stdout).unwrap();
+
+    let first = node.start(&coffer);
+    let ready = ["wait", "--for=condition=Ready", "node/second", "--timeout=60s"];
+    eventually("the node never registered", async || {
+        kubectl.run(&["get", "node", "second"]).await.unwrap().status.success()
+    })
+    .await;
+    kubectl.ok(&ready).await.unwrap();
+    let own = Kubectl::new(node.kubeconfig());
+    let whoami = own.ok(&["auth", "whoami", "-o", "jsonpath={.status.userInfo}"]).await.unwrap();
+    assert!(whoami.contains("\"system:node:second\""), "{whoami}");
+    assert!(whoami.contains("\"system:nodes\""), "{whoami}");
+    // It is a node like any other, and so sees nothing that is not its own.
+    let refused = own.run(&["get", "secrets", "-A"]).await.unwrap();
+    assert!(refused.stderr.contains("can only read namespaced object of this type"));
+    drop(first);
+
+    nearly_over(&coffer.data_dir().join("pki"), &node.kubeconfig());
+    let before = std::fs::read(node.kubeconfig()).unwrap();
+    let _second = node.start(&coffer);
+    eventually("the certificate was never exchanged", async || {
+        std::fs::read(node.kubeconfig()).unwrap() != before
+    })
+    .await;
+    own.ok(&["get", "node", "second"]).await.unwrap();
+    let requests = kubectl.ok(&["get", "csr", "--no-headers"]).await.unwrap();
+    assert_eq!(requests.matches("Approved,Issued").count(), 2, "{requests}");
+}
