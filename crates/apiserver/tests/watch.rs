@@ -16,7 +16,7 @@ const WRITES: usize = 40;
 
 fn config_map(name: &str, step: usize) -> ConfigMap {
     serde_json::from_value(json!({
-        "metadata": { "name": name, "labels": { "parity": if step % 2 == 0 { "even" } else { "odd" } } },
+        "metadata": { "name": name, "labels": { "parity": if step.is_multiple_of(2) { "even" } else { "odd" } } },
         "data": { "step": step.to_string() },
     }))
     .unwrap()

@@ -327,7 +327,8 @@ pub(crate) async fn connect(
 ) -> Result<Vec<Client>, CallError> {
     let mut all: Vec<Client> = Vec::with_capacity(clients);
     while all.len() < clients {
-        let shared = (all.len() % streams != 0).then(|| all.last().and_then(Client::share));
+        let shared =
+            (!all.len().is_multiple_of(streams)).then(|| all.last().and_then(Client::share));
         all.push(match shared.flatten() {
             Some(client) => client,
             None => Client::connect(target, protocol).await?,
