@@ -145,7 +145,8 @@ impl Recorder {
 
 impl Behaviour {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let credential = self.log.add(&request);
+        let credential = SeenCredential::of(request.headers());
+        self.log.add(request.method(), request.uri(), credential.clone());
         if self.is_down.load(Ordering::Relaxed) {
             return plain(StatusCode::SERVICE_UNAVAILABLE);
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Uri, header};
 
 /// A request as a server saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,15 +45,9 @@ impl SeenCredential {
 pub(super) struct Log(Arc<Mutex<Vec<Seen>>>);
 
 impl Log {
-    pub(super) fn add<B>(&self, request: &Request<B>) -> Option<SeenCredential> {
-        let credential = SeenCredential::of(request.headers());
-        let seen = Seen {
-            method: request.method().clone(),
-            path: request.uri().to_string(),
-            credential: credential.clone(),
-        };
+    pub(super) fn add(&self, method: &Method, uri: &Uri, credential: Option<SeenCredential>) {
+        let seen = Seen { method: method.clone(), path: uri.to_string(), credential };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
-        credential
     }
 
     pub(super) fn all(&self) -> Vec<Seen> {

@@ -12,8 +12,8 @@ use anyhow::{Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use rcgen::{CertificateParams, KeyPair};
 use ring::rand::SystemRandom;
@@ -55,8 +55,8 @@ impl TokenServer {
         let handler = {
             let (signer, log) = (signer.clone(), log.clone());
             move |request: Request<Incoming>| {
-                let response = answer(&signer, &log, &known, &request);
-                async move { response }
+                let (signer, log, known) = (signer.clone(), log.clone(), known.clone());
+                async move { answer(&signer, &log, &known, request).await }
             }
         };
         let served = serve(Ipv4Addr::LOCALHOST.into(), None, handler).await?;
@@ -114,15 +114,29 @@ impl Signer {
     }
 }
 
-fn answer(
+async fn answer(
     signer: &Signer,
     log: &Log,
     known: &SeenCredential,
-    request: &Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let credential = log.add(request);
-    let access = match &credential {
-        Some(given) if given == known => scopes(request.uri().query().unwrap_or_default()),
+    let (parts, body) = request.into_parts();
+    // Clients that have a password ask by OAuth2, with a form; by the older way, with a query.
+    let form = match parts.method {
+        Method::POST => body.collect().await.map(|body| body.to_bytes()).unwrap_or_default(),
+        _ => Bytes::copy_from_slice(parts.uri.query().unwrap_or_default().as_bytes()),
+    };
+    let fields: Vec<_> = form_urlencoded::parse(&form).into_owned().collect();
+    let field = |wanted: &str| {
+        fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    };
+    let by_form = field("username")
+        .zip(field("password"))
+        .map(|(user, password)| SeenCredential::Basic(format!("{user}:{password}")));
+    let credential = SeenCredential::of(&parts.headers).or(by_form);
+    log.add(&parts.method, &parts.uri, credential.clone());
+    let access = match credential {
+        Some(given) if given == *known => scopes(&fields),
         Some(_) => return respond(StatusCode::UNAUTHORIZED, &json!({"details": "who are you?"})),
         None => Vec::new(),
     };
@@ -135,17 +149,16 @@ fn answer(
     }
 }
 
-/// `scope=repository:private/app:pull`, once or more.
-fn scopes(query: &str) -> Vec<Value> {
-    let parameters = query.split('&').filter_map(|parameter| parameter.strip_prefix("scope="));
+/// `scope`, once or more; several in one are separated by spaces.
+fn scopes(fields: &[(String, String)]) -> Vec<Value> {
+    let wanted = fields.iter().filter(|(name, _)| name == "scope");
     let scope = |text: &str| {
-        let text = text.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
         let (kind, rest) = text.split_once(':')?;
         let (name, actions) = rest.rsplit_once(':')?;
         let actions: Vec<_> = actions.split(',').collect();
         Some(json!({ "type": kind, "name": name, "actions": actions }))
     };
-    parameters.filter_map(scope).collect()
+    wanted.flat_map(|(_, value)| value.split(' ')).filter_map(scope).collect()
 }
 
 fn respond(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
