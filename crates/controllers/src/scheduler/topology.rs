@@ -245,10 +245,10 @@ fn spread(
         }
     }
     for other in cluster.company().filter(|other| eligible(other.node)) {
-        if other.namespace == namespace && counts_labels(other.labels) {
-            if let Some(count) = label(other.node, key).and_then(|value| counts.get_mut(value)) {
-                *count += 1;
-            }
+        let counted = other.namespace == namespace && counts_labels(other.labels);
+        let domain = label(other.node, key).filter(|_| counted);
+        if let Some(count) = domain.and_then(|value| counts.get_mut(value)) {
+            *count += 1;
         }
     }
     let domains_min = usize::try_from(constraint.min_domains.unwrap_or(1)).unwrap_or(1);
