@@ -1,0 +1,8 @@
+//! Private images on real registries: who gets in, who does not, who is shown which credential, and
+//! what people are told.
+
+mod pods;
+mod registries;
+mod sharing;
+mod sources;
+mod stage;

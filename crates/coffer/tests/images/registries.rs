@@ -1,0 +1,105 @@
+//! What registries are shown: a credential goes to the one that it is for, however the pull gets
+//! there.
+
+use std::net::Ipv4Addr;
+
+use coffer_testkit::{PrivateCa, Recorder, Registry, SeenCredential, TokenServer};
+
+use crate::stage::{
+    PASSWORD, Pod, Stage, USER, builder, open_registry, private_registry, with_app,
+};
+
+fn basic() -> SeenCredential {
+    SeenCredential::Basic(format!("{USER}:{PASSWORD}"))
+}
+
+/// TLS by an authority that only the environment names; before the registry a mirror that would
+/// like to have the password.
+#[tokio::test]
+async fn a_mirror_is_not_shown_the_password_of_the_registry() {
+    let (private, open) = (private_registry().await, open_registry().await);
+    let authority = PrivateCa::new().unwrap();
+    let own = Recorder::before(private.url()).tls(&authority).unwrap().start().await.unwrap();
+    let curious = Recorder::before(open.url()).at(Ipv4Addr::new(127, 0, 0, 2)).demanding_password();
+    let curious = curious.start().await.unwrap();
+    let coffer = builder()
+        .env("SSL_CERT_FILE", authority.path())
+        .arg("--registry-mirror")
+        .arg(format!("{}={}", own.host(), curious.url()));
+    let stage = Stage::new(coffer).await;
+
+    stage.create_secret("pull", &format!("https://{}", own.host()), PASSWORD).await;
+    let pod = Pod::new("app", format!("{}/private/app:1", own.host())).secret("pull");
+    stage.run(&pod).await;
+    assert!(!curious.seen().is_empty(), "the mirror is asked first");
+    assert_eq!(curious.credentials(), []);
+    assert_eq!(own.credentials(), [basic()]);
+    stage.assert_no_leak().await;
+}
+
+#[tokio::test]
+async fn neither_another_registry_nor_a_redirects_target_is_shown_the_password() {
+    let (private, open) = (private_registry().await, open_registry().await);
+    let at = |last| Ipv4Addr::new(127, 0, 0, last);
+    let start = |builder: coffer_testkit::RecorderBuilder| async { builder.start().await.unwrap() };
+    let other = start(Recorder::before(open.url()).at(at(2)).demanding_password()).await;
+    let store = start(Recorder::before(open.url()).at(at(3))).await;
+    let thief = start(Recorder::before(open.url()).at(at(4)).demanding_password()).await;
+    let redirecting = |target: &Recorder, last| {
+        Recorder::before(private.url()).at(at(last)).redirecting_blobs_to(&target.url())
+    };
+    let honest = start(redirecting(&store, 5)).await;
+    let devious = start(redirecting(&thief, 6)).await;
+    let stage = Stage::new(builder()).await;
+    for (name, recorder) in [("honest", &honest), ("devious", &devious)] {
+        stage.create_secret(name, &recorder.host(), PASSWORD).await;
+    }
+
+    // Blobs lie elsewhere, as in an object store: fetched from there, without the password.
+    let pod = Pod::new("honest", format!("{}/private/app:1", honest.host()));
+    stage.run(&pod.secret("honest").secret("devious")).await;
+    assert!(store.seen().iter().any(|seen| seen.path.contains("/blobs/")));
+    assert_eq!(store.credentials(), []);
+    assert_eq!(honest.credentials(), [basic()]);
+
+    // A registry that is not what the secret is for asks for a password, and gets none.
+    let pod = Pod::new("other", format!("{}/private/app:1", other.host()));
+    stage.fail(&pod.secret("honest").secret("devious"), "ImagePullBackOff").await;
+    assert!(!other.seen().is_empty());
+    assert_eq!(other.credentials(), []);
+
+    // The registry sends the pull to somebody who asks for the password.
+    assert_eq!(devious.credentials(), []);
+    let pod = Pod::new("devious", format!("{}/private/bait:1", devious.host()));
+    stage.fail(&pod.secret("honest").secret("devious"), "ImagePullBackOff").await;
+    assert!(!thief.seen().is_empty(), "the pull followed the redirect");
+    assert_eq!(thief.credentials(), []);
+    assert_eq!(devious.credentials(), [basic()]);
+    stage.assert_no_leak().await;
+}
+
+#[tokio::test]
+async fn a_token_server_is_shown_the_password_and_the_registry_the_token() {
+    let server = TokenServer::start(USER, PASSWORD).await.unwrap();
+    let registry = with_app(Registry::with_tokens(&server).await.unwrap()).await;
+    let recorder = Recorder::before(registry.url()).start().await.unwrap();
+    let image = format!("{}/private/app:1", recorder.host());
+    let stage = Stage::new(builder()).await;
+
+    let none = Pod::new("none", &*image);
+    stage.fail(&none, "ImagePullBackOff").await;
+    stage.create_secret("wrong", &recorder.host(), "guessed").await;
+    let wrong = Pod::new("wrong", &*image).secret("wrong");
+    stage.fail(&wrong, "ImagePullBackOff").await;
+    let failed = stage.until_event(&wrong, "Warning Failed Failed to pull image").await;
+    assert!(failed.contains("401 Unauthorized") && !failed.contains("guessed"), "{failed}");
+    stage.create_secret("pull", &recorder.host(), PASSWORD).await;
+    stage.run(&Pod::new("app", &*image).secret("pull")).await;
+
+    let guessed = SeenCredential::Basic(format!("{USER}:guessed"));
+    assert_eq!(server.credentials(), [basic(), guessed]);
+    let all_tokens = |seen: &SeenCredential| matches!(seen, SeenCredential::Bearer(_));
+    let shown = recorder.credentials();
+    assert!(!shown.is_empty() && shown.iter().all(all_tokens), "{shown:?}");
+    stage.assert_no_leak().await;
+}
