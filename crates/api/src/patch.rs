@@ -63,7 +63,7 @@ pub enum PatchError {
     /// A good patch that this object cannot take.
     #[error("{0}")]
     NotApplicable(String),
-    /// A strategic merge patch that contradicts the schema. Upstream answers 500 to these.
+    /// A strategic merge patch that contradicts the schema.
     #[error("{0}")]
     Unmergeable(String),
 }
@@ -83,7 +83,8 @@ impl From<&PatchError> for Failure {
                 failure.details = Some(Box::default());
                 failure
             }
-            PatchError::Unmergeable(_) => Self::plain(500, "", error.to_string()),
+            // Upstream answers 500 and so blames itself; the words and the missing reason are its.
+            PatchError::Unmergeable(_) => Self::plain(400, "", error.to_string()),
         }
     }
 }

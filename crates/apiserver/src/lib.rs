@@ -11,6 +11,7 @@ mod authn;
 mod authz;
 mod body;
 mod cache;
+mod deadline;
 mod decode;
 mod discovery;
 mod encoded;

@@ -7,7 +7,7 @@ use coffer_api::schema;
 use coffer_api::status::Failure;
 
 use crate::handlers::Call;
-use crate::object::{Object, Resource};
+use crate::object::Object;
 use crate::options::WriteOptions;
 
 /// Who writes, through which door.
@@ -19,20 +19,23 @@ pub(crate) struct Writer {
     kind: &'static str,
 }
 
-/// The writer a call stands for.
+/// The writer a call stands for. Its fields are tracked in the form that is stored.
 pub(crate) fn writer(call: &Call, options: &WriteOptions) -> Writer {
-    let info = stored_kind(&call.resource);
+    of(call, options, call.resource.stored_info())
+}
+
+/// The applier a call stands for: what it wants is said, and owned, in the form it speaks.
+pub(crate) fn applier(call: &Call, options: &WriteOptions) -> Writer {
+    of(call, options, call.resource.info)
+}
+
+fn of(call: &Call, options: &WriteOptions, info: &'static KindInfo) -> Writer {
     Writer {
         manager: call.manager(options.field_manager.as_deref()),
         subresource: call.sub().map(str::to_owned),
         api_version: info.api_version(),
         kind: info.kind,
     }
-}
-
-/// Fields are tracked in the form that is stored.
-fn stored_kind(resource: &Resource) -> &'static KindInfo {
-    resource.stored_info()
 }
 
 impl Writer {

@@ -21,7 +21,7 @@ use crate::handlers::Handlers;
 use crate::limits::Limits;
 use crate::request::{RequestInfo, Verb};
 use crate::respond::{self, Accept, Answer, Syntax};
-use crate::{discovery, encoding, health, tokens};
+use crate::{deadline, discovery, encoding, health, tokens};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -160,10 +160,17 @@ impl Service {
         let identity = authenticator.authenticate(registry, caller, headers).await?;
         let identity = authn::impersonate(authorizer, identity, headers).await?;
         let info = info?;
+        let time = deadline::of(&info)?;
         let place = self.limits.enter(&identity, &info).await?;
         let permit = self.handlers.authorizer.check(identity, &info).await?;
         if info.resource.is_some() {
-            let answer = self.handlers.handle(permit, info, request).await?;
+            let handled = self.handlers.handle(permit, info, request);
+            let answer = match time {
+                Some(time) => tokio::time::timeout(time, handled)
+                    .await
+                    .unwrap_or_else(|_| Err(deadline::exceeded()))?,
+                None => handled.await?,
+            };
             return Ok(encoding::holding(answer, place));
         }
         self.meta(&info, request.headers()).await

@@ -55,9 +55,9 @@ impl From<&ApplyError> for Failure {
             ApplyError::WrongType(_) | ApplyError::ManagedFieldsInPatch => {
                 Self::bad_request(error.to_string())
             }
-            ApplyError::Untyped { .. } | ApplyError::ManagedFields(_) => {
-                Self::plain(500, "", error.to_string())
-            }
+            // Upstream answers 500 and so blames itself; the words and the missing reason are its.
+            ApplyError::Untyped { .. } => Self::plain(400, "", error.to_string()),
+            ApplyError::ManagedFields(_) => Self::plain(500, "", error.to_string()),
             ApplyError::Conflicts(conflicts) => {
                 let mut failure = Self::plain(409, "Conflict", error.to_string());
                 failure.details = Some(Box::new(StatusDetails {

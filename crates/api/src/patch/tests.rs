@@ -357,7 +357,8 @@ fn strategic_merge_refuses_what_contradicts_the_schema_and_quotes_no_value() {
 fn upstreams_status_comes_of_each_error() {
     let failure = |error: PatchError| Failure::from(&error);
     assert_eq!(failure(PatchError::Malformed("x".into())).code, 400);
-    assert_eq!(failure(PatchError::Unmergeable("x".into())).code, 500);
+    let unmergeable = failure(PatchError::Unmergeable("x".into()));
+    assert_eq!((unmergeable.code, unmergeable.reason), (400, ""));
     let invalid = failure(PatchError::NotApplicable("x".into()));
     assert_eq!((invalid.code, invalid.reason), (422, "Invalid"));
     assert_eq!(invalid.message, "the server rejected our request due to an error in our request");

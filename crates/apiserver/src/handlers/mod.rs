@@ -1,5 +1,6 @@
 //! From a permitted request to an answer: one function per verb, special subresources apart.
 
+mod eviction;
 mod patch;
 mod read;
 mod subresource;

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use super::write::{check_name, expected_revision, take_namespace};
 use super::{Call, Handlers};
 use crate::body::{self, MediaType};
+use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
 use crate::respond::Answer;
@@ -50,8 +51,7 @@ impl Handlers {
         let mut warnings = Vec::new();
         let target = (call.path.namespace.as_str(), call.path.name.as_str());
         let change = |old: &dyn crate::object::Object| {
-            let current = resource.present(&crate::encoded::erasing(old.encode()));
-            let current = body::parse(&current, MediaType::Json).map_err(Failure::internal)?;
+            let current = spoken(resource, old)?;
             let patched = patch::apply(kind, current, &patch, schema)
                 .map_err(|error| Failure::from(&error))?;
             warnings = decode::strict_document(resource, &patched, options.field_validation)
@@ -85,9 +85,9 @@ impl Handlers {
         let resource = &*call.resource;
         let bytes = body::read(incoming).await?;
         let patch = decode::apply_patch(resource, &bytes)?;
-        let writer = managed::writer(call, options);
+        let writer = managed::applier(call, options);
         let change = |old: &dyn crate::object::Object| {
-            let live = old.document();
+            let live = spoken(resource, old)?;
             let applied = apply::apply(Some(&live), &patch, &writer.rules()?, options.force)
                 .map_err(|error| Failure::from(&error))?;
             let object = self.wanted(call, &applied.object)?;
@@ -129,6 +129,15 @@ impl Handlers {
         check_name(&*object, call)?;
         Ok(object)
     }
+}
+
+/// A stored object in the form that the resource's clients speak.
+fn spoken(resource: &Resource, object: &dyn crate::object::Object) -> Result<Document, Failure> {
+    if resource.is_stored_form() {
+        return Ok(object.document());
+    }
+    let bytes = resource.present(&crate::encoded::erasing(object.encode()));
+    body::parse(&bytes, MediaType::Json).map_err(Failure::internal)
 }
 
 /// A patch whose result does not fit its type is the patch's fault: 422, and none of the result is

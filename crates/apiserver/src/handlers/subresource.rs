@@ -1,4 +1,4 @@
-//! Paths below an object: status, binding, scale, finalize, and the tunnels to a kubelet.
+//! Paths below an object: status, binding, eviction, scale, finalize, and the tunnels to a kubelet.
 
 use std::sync::Arc;
 
@@ -58,9 +58,10 @@ impl Handlers {
             ("approval", Verb::Get) => self.get(&call).await,
             ("approval", Verb::Update) => self.update(&call, body).await,
             ("approval", Verb::Patch) => self.patch(&call, body).await,
-            ("status", Verb::Get) => self.get(&call).await,
-            ("status", Verb::Update) => self.update(&call, body).await,
-            ("status", Verb::Patch) => self.patch(&call, body).await,
+            ("eviction", Verb::Create) => self.evict(&call, body).await,
+            ("status" | "ephemeralcontainers", Verb::Get) => self.get(&call).await,
+            ("status" | "ephemeralcontainers", Verb::Update) => self.update(&call, body).await,
+            ("status" | "ephemeralcontainers", Verb::Patch) => self.patch(&call, body).await,
             _ => Err(Failure::method_not_allowed()),
         }
     }

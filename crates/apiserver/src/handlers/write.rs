@@ -32,9 +32,9 @@ impl Handlers {
         take_namespace(&mut *object, call)?;
         let version = object.meta().resource_version.as_deref().unwrap_or_default();
         if version.parse::<u64>().is_ok_and(|version| version > 0) {
-            // Upstream's answer, which has no reason and blames itself.
+            // Upstream answers 500 and so blames itself; the words and the missing reason are its.
             let why = "resourceVersion should not be set on objects to be created";
-            return Err(Failure::plain(500, "", why));
+            return Err(Failure::plain(400, "", why));
         }
         let mut written = self.insert(call, object, &options).await?;
         written.warnings.splice(0..0, decoded.warnings);
@@ -117,13 +117,14 @@ impl Handlers {
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
         let resource = &*call.resource;
-        let expected = expected_revision(resource, object)?;
         let (uid, encoded) = (object.meta().uid.clone(), object.encode());
         let writer = managed::writer(call, options);
         let target = (call.path.namespace.as_str(), call.path.name.as_str());
         self.registry
             .update(resource, target, call.sub(), options.dry_run, |old| {
                 same_uid(resource, &call.path.name, uid.as_deref(), old)?;
+                // Not before the object is found: what is not there has no version to name.
+                let expected = expected_revision(resource, object)?;
                 let mut object = resource.parse(&encoded)?;
                 writer.track(&mut *object, Some(old));
                 let object = self.admission().update(&call.permit, resource, object, old)?;

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 
 use super::token::Token;
 use super::{Registry, store_failure, unavailable};
-use crate::cache::{CachedObject, Scope};
+use crate::cache::{CacheError, CachedObject, Scope};
 use crate::object::Resource;
 use crate::options::StateOptions;
 use crate::request::Query;
@@ -163,10 +163,7 @@ impl Registry {
     ) -> Result<Listed, Failure> {
         let prefix = resource.collection(namespace);
         match &query.state {
-            Wanted::Newest => {
-                self.cache.fresh().await.map_err(unavailable)?;
-                Ok(self.list_cached(resource, namespace, &prefix, query, None))
-            }
+            Wanted::Newest => self.list_newest(resource, namespace, &prefix, query, None).await,
             Wanted::Any => Ok(self.list_cached(resource, namespace, &prefix, query, None)),
             Wanted::NotOlderThan(revision) => {
                 self.wait_for(*revision).await?;
@@ -179,8 +176,9 @@ impl Registry {
             Wanted::Continue(token) => {
                 let after = token.after(&prefix);
                 let Some(revision) = token.revision() else {
-                    self.cache.fresh().await.map_err(unavailable)?;
-                    return Ok(self.list_cached(resource, namespace, &prefix, query, Some(&after)));
+                    return self
+                        .list_newest(resource, namespace, &prefix, query, Some(after))
+                        .await;
                 };
                 self.list_history(resource, &prefix, query, revision, Some(after))
                     .await
@@ -204,6 +202,26 @@ impl Registry {
             return Ok(());
         }
         Err(too_large(revision, self.cache.revision()))
+    }
+
+    /// The newest state: from the cache, or where that is behind, from the store itself.
+    async fn list_newest(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        prefix: &str,
+        query: &ListQuery,
+        after: Option<String>,
+    ) -> Result<Listed, Failure> {
+        match self.cache.fresh().await {
+            Ok(_) => Ok(self.list_cached(resource, namespace, prefix, query, after.as_deref())),
+            Err(CacheError::Stale { .. }) => {
+                let newest = self.store.revision().await.map_err(store_failure)?;
+                let listed = self.list_history(resource, prefix, query, newest, after).await;
+                listed.map_err(store_failure)
+            }
+            Err(error) => Err(unavailable(error)),
+        }
     }
 
     fn list_cached(

@@ -42,11 +42,26 @@ impl Registry {
         namespace: &str,
         name: &str,
     ) -> Result<Arc<CachedObject>, Failure> {
-        self.cache.fresh().await.map_err(unavailable)?;
-        resource
-            .shard()
-            .get(&resource.key(namespace, name))
-            .ok_or_else(|| Failure::not_found(resource.group_resource(), name))
+        let key = resource.key(namespace, name);
+        let found = match self.cache.fresh().await {
+            Ok(_) => resource.shard().get(&key),
+            Err(CacheError::Stale { .. }) => self.stored(resource, &key).await?,
+            Err(error) => return Err(unavailable(error)),
+        };
+        found.ok_or_else(|| Failure::not_found(resource.group_resource(), name))
+    }
+
+    /// One object from the store itself: where the cache is behind, reads are slow and not wrong.
+    async fn stored(
+        &self,
+        resource: &Resource,
+        key: &str,
+    ) -> Result<Option<Arc<CachedObject>>, Failure> {
+        let Some(found) = self.store.get(key).await.map_err(store_failure)? else {
+            return Ok(None);
+        };
+        let object = resource.shard().index(key, found.value.as_bytes(), found.revision);
+        object.map(|object| Some(Arc::new(object))).map_err(unavailable)
     }
 }
 

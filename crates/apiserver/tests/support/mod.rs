@@ -113,7 +113,9 @@ impl TestServer {
         let path = self.kubeconfig(user, groups);
         let kubeconfig = kube::config::Kubeconfig::read_from(path).unwrap();
         let options = kube::config::KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        // Tests see what the server says, not what a second try would bring.
+        config.default_retry = false;
         kube::Client::try_from(config).unwrap()
     }
 
@@ -125,6 +127,37 @@ impl TestServer {
         config.root_cert = Some(vec![root.to_vec()]);
         config.auth_info.token = token.map(|token| token.to_owned().into());
         kube::Client::try_from(config).unwrap()
+    }
+
+    /// A bare TLS connection as a user in groups, for requests that no client library would build.
+    pub async fn tls(
+        &self,
+        user: &str,
+        alpn: &[&[u8]],
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        use rustls_pki_types::pem::PemObject as _;
+        let mut roots = rustls::RootCertStore::empty();
+        let ca = rustls_pki_types::CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap();
+        roots.add(ca).unwrap();
+        let pair = self.certificate(user, &["system:masters"]);
+        let chain = rustls_pki_types::CertificateDer::from_pem_slice(&pair.cert_pem).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(&pair.key_pem).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![chain], key)
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
+    }
+
+    /// The store below the server, for what no client can do: forget the past.
+    pub fn store(&self) -> &Embedded {
+        self.store.as_ref().expect("it is taken at the end only")
     }
 
     /// A client that may do everything.

@@ -73,7 +73,7 @@ providers:
     let again = Pod::new("again", &*pod.image).policy("IfNotPresent");
     stage.run(&again).await;
     let basic = SeenCredential::Basic(format!("{USER}:{PASSWORD}"));
-    assert_eq!(by_file.credentials(), [basic.clone()]);
+    assert_eq!(by_file.credentials(), std::slice::from_ref(&basic));
     assert_eq!(by_plugin.credentials(), [basic]);
     stage.assert_no_leak().await;
 }

@@ -1,0 +1,75 @@
+//! `pods/eviction`: a deletion that says why, and that disruption budgets may refuse. Budgets are
+//! not served, so that there is none to refuse it.
+
+use coffer_api::status::Failure;
+use http::StatusCode;
+use hyper::body::Incoming;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::policy::v1::Eviction;
+use serde_json::json;
+
+use super::{Call, Handlers};
+use crate::body::MediaType;
+use crate::object::Object;
+use crate::options::{WriteOptions, dry_run};
+use crate::registry::{Change, DeleteOptions};
+use crate::respond::{self, Answer};
+use crate::{body, decode, managed};
+
+impl Handlers {
+    /// Evicts the pod that the path names.
+    pub(super) async fn evict(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+        let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+        let media = MediaType::of_object(&call.headers)?;
+        let bytes = body::read(incoming).await?;
+        let eviction: Eviction = decode::value(&bytes, media, "Eviction", "policy/v1")?;
+        if eviction.metadata.name.as_deref() != Some(&call.path.name) {
+            let why = "name in URL does not match name in Eviction object";
+            return Err(Failure::bad_request(why));
+        }
+        let mut delete = eviction.delete_options.unwrap_or_default();
+        if dry_run(&call.query).is_ok_and(|asked| asked) {
+            delete.dry_run = Some(vec!["All".to_owned()]);
+        }
+        let delete = DeleteOptions::from_api(delete)?;
+        let (resource, namespace, name) =
+            (&*call.resource, &*call.path.namespace, &*call.path.name);
+        let admitted = self.admission().delete(&call.permit, resource, namespace, name)?;
+        if !delete.dry_run {
+            self.say_why(call, &options).await?;
+        }
+        self.registry.delete(resource, namespace, name, &delete, admitted).await?;
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
+        });
+        Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &status))
+    }
+
+    /// Writes the condition by which the pod's owner tells a disruption from a failure.
+    async fn say_why(&self, call: &Call, options: &WriteOptions) -> Result<(), Failure> {
+        let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
+        let writer = managed::writer(call, options);
+        let change = |old: &dyn Object| {
+            let mut pod = resource.parse(&old.encode())?;
+            disrupt(&mut *pod);
+            writer.track(&mut *pod, Some(old));
+            let object = self.admission().update(&call.permit, resource, pod, old)?;
+            Ok(Change { object, expected: None })
+        };
+        self.registry.update(resource, target, Some("status"), false, change).await.map(drop)
+    }
+}
+
+fn disrupt(object: &mut dyn Object) {
+    let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() else { return };
+    let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != "DisruptionTarget");
+    conditions.push(PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("EvictionByEvictionAPI".to_owned()),
+        message: Some("Eviction API: evicting".to_owned()),
+        last_transition_time: Some(crate::registry::now()),
+        ..Default::default()
+    });
+}

@@ -1,0 +1,160 @@
+//! Many clients and many objects: none starves the others, and nothing is too long to list.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use coffer_store::Store as _;
+use http::Method;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::door::{Door, send};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+/// Requests of one client that never end: more than it may have under way, over several
+/// connections.
+const CONNECTIONS: usize = 6;
+const REQUESTS: usize = 200;
+
+type Pending = StreamBody<futures::stream::Pending<Result<Frame<Bytes>, std::io::Error>>>;
+
+/// A connection with as many requests as it carries, each of which waits for its body; those that
+/// are answered all the same say so.
+async fn stuck(
+    door: &Door,
+    user: &str,
+    answered: mpsc::UnboundedSender<u16>,
+) -> SendRequest<Pending> {
+    let io = TokioIo::new(door.server.tls(user, &[b"h2"]).await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    for _ in 0..REQUESTS {
+        sender.ready().await.unwrap();
+        let request = http::Request::post(format!("https://{}{MAPS}", door.server.address))
+            .header("content-type", "application/json")
+            .body(StreamBody::new(futures::stream::pending()))
+            .unwrap();
+        let (sent, answered) = (sender.send_request(request), answered.clone());
+        tokio::spawn(async move {
+            if let Ok(answer) = sent.await {
+                let _ = answered.send(answer.status().as_u16());
+            }
+        });
+    }
+    sender
+}
+
+/// One client floods; what is too much of it is told to come back, and another is served meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_floods_is_told_to_come_back_and_another_is_served() {
+    let door = Door::open().await;
+    let flooder = door.server.client("flooder", &["system:masters"]).await;
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        held.push(stuck(&door, "flooder", answered.clone()).await);
+    }
+    // Those that are too many are answered at once; the rest fill every place there is.
+    assert_eq!(answers.recv().await, Some(429));
+    let refused = send(&flooder, Method::GET, MAPS, &[], "").await;
+    assert_eq!(refused.header("retry-after"), "1");
+    let (code, reason, message) = refused.refusal();
+    assert_eq!((code, &*reason), (429, "TooManyRequests"));
+    assert_eq!(message, "Too many requests, please try again later.");
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(door.get(MAPS).await.status, 200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let watch =
+        send(&flooder, Method::GET, &format!("{MAPS}?watch=1&timeoutSeconds=1"), &[], "").await;
+    assert_eq!(watch.status, 200, "a watch is no request under way");
+    drop(held);
+    door.close().await;
+}
+
+const COUNT: usize = 10_000;
+
+/// Objects as another server on the same store writes them: this is about reading.
+async fn fill(door: &Door) {
+    let store = door.server.store();
+    let numbers: Vec<usize> = (0..COUNT).collect();
+    for some in numbers.chunks(500) {
+        let writes = some.iter().map(|at| {
+            let object = format!(
+                r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"m{at:05}","namespace":"default","uid":"u{at}","labels":{{"tenth":"{}"}}}},"data":{{"k":"{}"}}}}"#,
+                at % 10,
+                "v".repeat(1000)
+            );
+            let key = format!("/registry/configmaps/default/m{at:05}");
+            async move { store.create(&key, coffer_store::Value::new(object.into_bytes())).await.unwrap() }
+        });
+        futures::future::join_all(writes).await;
+    }
+}
+
+fn names(list: &Value) -> Vec<String> {
+    let items = list["items"].as_array().unwrap().iter();
+    items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_objects_are_listed_whole_in_pages_and_as_a_table() {
+    let door = Door::open().await;
+    let watcher = Watcher::open(&door).await;
+    fill(&door).await;
+    let whole = names(&door.get(MAPS).await.ok());
+    assert_eq!(whole.len(), COUNT);
+    assert!(whole.is_sorted());
+    let (mut paged, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = door.get(&format!("{MAPS}?limit=500&continue={token}")).await.ok();
+        paged.extend(names(&page));
+        match page["metadata"]["continue"].as_str() {
+            Some(next) => token = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(paged, whole);
+    let tenth = door.get(&format!("{MAPS}?labelSelector=tenth%3D3")).await.ok();
+    assert_eq!(names(&tenth).len(), COUNT / 10);
+    let accept = ("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
+    let table = door.send(Method::GET, &format!("{MAPS}?limit=500"), &[accept], "").await.ok();
+    assert_eq!(table["rows"].as_array().unwrap().len(), 500);
+    let zipped = door.send(Method::GET, MAPS, &[("accept-encoding", "gzip")], "").await;
+    assert_eq!(zipped.header("content-encoding"), "gzip");
+    watcher.was_let_go(&door).await;
+    door.close().await;
+}
+
+/// A watch whose client does not read.
+struct Watcher(Box<dyn futures::AsyncBufRead + Send + Unpin>);
+
+impl Watcher {
+    async fn open(door: &Door) -> Self {
+        let request = http::Request::get(format!("{MAPS}?watch=1&resourceVersion=1"));
+        let stream = door.client.request_stream(request.body(Vec::new()).unwrap()).await.unwrap();
+        Self(Box::new(stream))
+    }
+
+    /// It lost the watch and not the server its memory: what was queued comes, then the end, and who
+    /// resumes learns that it is too late.
+    async fn was_let_go(self, door: &Door) {
+        use futures::{AsyncBufReadExt as _, StreamExt as _};
+        let (mut lines, mut last, mut count) = (self.0.lines(), String::new(), 0);
+        while let Some(Ok(line)) = lines.next().await {
+            let event: Value = serde_json::from_str(&line).unwrap();
+            last = event["object"]["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+            count += 1;
+        }
+        assert!((1..COUNT).contains(&count), "{count} events for a watcher that does not read");
+        let resumed = door.first_event(&format!("{MAPS}?watch=1&resourceVersion={last}")).await;
+        assert_eq!((&resumed["type"], &resumed["object"]["code"]), (&json!("ERROR"), &json!(410)));
+        assert_eq!(resumed["object"]["reason"], "Expired");
+    }
+}

@@ -1,0 +1,16 @@
+//! What Kubernetes documents, through the door: each module is one theme, most of them tables.
+//!
+//! The words and codes are upstream's; where ours differ on purpose, the test says why.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod content;
+mod deletion;
+mod door;
+mod garbage;
+mod listing;
+mod load;
+mod updates;
+mod verbs;
+mod watching;

@@ -1,0 +1,444 @@
+//! Create, update and patch: who may set what, races, dry runs, field validation, ownership.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::door::{Door, JSON, send};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+
+fn map(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_sets_what_only_it_may_set_on_a_new_object() {
+    let door = Door::open().await;
+    let mut object = map("a");
+    object["metadata"] = json!({
+        "name": "a", "namespace": "default", "uid": "mine", "selfLink": "/x", "generation": 7,
+        "creationTimestamp": "2001-01-01T00:00:00Z", "deletionTimestamp": "2001-01-01T00:00:00Z",
+        "deletionGracePeriodSeconds": 5,
+    });
+    let made = door.post(MAPS, &object).await.ok();
+    let meta = &made["metadata"];
+    assert_ne!(meta["uid"], "mine");
+    assert_ne!(meta["creationTimestamp"], "2001-01-01T00:00:00Z");
+    for field in ["selfLink", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        assert!(meta[field].is_null(), "{field}: {}", meta[field]);
+    }
+    object["metadata"] = json!({ "name": "b", "resourceVersion": "5" });
+    let refused = door.post(MAPS, &object).await;
+    let message = "resourceVersion should not be set on objects to be created";
+    assert_eq!(refused.refusal(), (400, String::new(), message.into()));
+    for (metadata, code) in [
+        (json!({}), 422),
+        (json!({ "name": "a", "namespace": "other" }), 400),
+        (json!({ "name": "a" }), 409),
+    ] {
+        object["metadata"] = metadata;
+        assert_eq!(door.post(MAPS, &object).await.status.as_u16(), code, "{}", object["metadata"]);
+    }
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_names_are_unique_short_enough_and_shown() {
+    let door = Door::open().await;
+    let mut object = map("");
+    object["metadata"] = json!({ "generateName": "gen-" });
+    let made = (0..200).map(|_| door.post(MAPS, &object));
+    let names: BTreeSet<String> = futures::future::join_all(made)
+        .await
+        .into_iter()
+        .map(|made| made.ok()["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names.len(), 200);
+    assert!(names.iter().all(|name| name.starts_with("gen-") && name.len() == 9), "{names:?}");
+    let long = "x".repeat(300);
+    object["metadata"] = json!({ "generateName": long });
+    let refused = door.post(MAPS, &object).await;
+    assert_eq!(
+        refused.status,
+        422,
+        "its beginning fits, and is no valid beginning: {}",
+        refused.text()
+    );
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_cannot_change_is_refused_or_kept() {
+    let door = Door::open().await;
+    let path = format!("{MAPS}/a");
+    let made = door.post(MAPS, &map("a")).await.ok();
+    let changed = |field: &str, value: Value| {
+        let mut object = made.clone();
+        object["metadata"][field] = value;
+        object
+    };
+    for (field, value) in [
+        ("generation", json!(9)),
+        ("selfLink", json!("/x")),
+        ("creationTimestamp", json!("2001-01-01T00:00:00Z")),
+        ("creationTimestamp", Value::Null),
+        ("uid", json!("")),
+        ("resourceVersion", Value::Null),
+        ("namespace", Value::Null),
+    ] {
+        let put = door.put(&path, &changed(field, value.clone())).await.ok();
+        assert_eq!(put["metadata"][field], made["metadata"][field], "{field} {value}");
+    }
+    let invalid =
+        |why: &str| (422, "Invalid".to_owned(), format!("ConfigMap \"a\" is invalid: {why}"));
+    for (field, value, refusal) in [
+        (
+            "deletionTimestamp",
+            json!("2001-01-01T00:00:00Z"),
+            invalid("metadata.deletionTimestamp: Invalid value: \"2001-01-01T00:00:00Z\": field is immutable"),
+        ),
+        (
+            "deletionGracePeriodSeconds",
+            json!(5),
+            invalid("metadata.deletionGracePeriodSeconds: Invalid value: 5: field is immutable"),
+        ),
+        (
+            "name",
+            json!("b"),
+            (400, "BadRequest".into(), "the name of the object (b) does not match the name on the URL (a)".into()),
+        ),
+        (
+            "name",
+            Value::Null,
+            (400, "BadRequest".into(), "the name of the object (a based on URL) was undeterminable: name must be provided".into()),
+        ),
+        (
+            "namespace",
+            json!("other"),
+            (400, "BadRequest".into(), "the namespace of the provided object does not match the namespace sent on the request".into()),
+        ),
+        (
+            "resourceVersion",
+            json!("1"),
+            (409, "Conflict".into(), "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again".into()),
+        ),
+        (
+            "uid",
+            json!("other"),
+            (
+                409,
+                "Conflict".into(),
+                format!(
+                    "Operation cannot be fulfilled on configmaps \"a\": StorageError: invalid object, Code: 4, Key: /registry/configmaps/default/a, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: other, UID in object meta: {}",
+                    made["metadata"]["uid"].as_str().unwrap()
+                ),
+            ),
+        ),
+    ] {
+        assert_eq!(door.put(&path, &changed(field, value)).await.refusal(), refusal, "{field}");
+    }
+    let uid = json!({ "metadata": { "uid": "other" } });
+    assert_eq!(
+        door.merge(&path, &uid).await.refusal(),
+        invalid("metadata.uid: Invalid value: \"other\": field is immutable")
+    );
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "l" }, "spec": { "holderIdentity": "me" },
+    });
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let created = door.put(&format!("{leases}/l"), &lease).await;
+    assert_eq!(created.status, 201, "a lease is made by the first PUT");
+    let blind = door.put(&format!("{leases}/l"), &lease).await.refusal();
+    assert_eq!(
+        blind.2,
+        "leases.coordination.k8s.io \"l\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
+    );
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_thirty_two_writers_each_change_is_counted_once() {
+    let door = Door::open().await;
+    let path = format!("{MAPS}/counter");
+    let mut object = map("counter");
+    object["data"] = json!({ "count": "0" });
+    door.post(MAPS, &object).await.ok();
+    let writers = (0..32).map(|_| async {
+        loop {
+            let mut object = door.get(&path).await.ok();
+            let count: u32 = object["data"]["count"].as_str().unwrap().parse().unwrap();
+            object["data"]["count"] = (count + 1).to_string().into();
+            let put = door.put(&path, &object).await;
+            match put.status.as_u16() {
+                200 => break,
+                409 => {}
+                other => panic!("{other}: {}", put.text()),
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+    assert_eq!(door.get(&path).await.ok()["data"]["count"], "32");
+    door.close().await;
+}
+
+/// Every verb dry: the answer is what would be, the store stays as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn dry_runs_answer_and_write_nothing() {
+    let door = Door::open().await;
+    let mut held = map("held");
+    held["metadata"]["finalizers"] = json!(["example.com/held"]);
+    door.post(MAPS, &map("a")).await.ok();
+    door.post(MAPS, &held).await.ok();
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" },
+        "spec": { "selector": { "matchLabels": { "a": "b" } }, "template": {
+            "metadata": { "labels": { "a": "b" } },
+            "spec": { "containers": [{ "name": "c", "image": "redis" }] },
+        } },
+    });
+    door.post(deployments, &deployment).await.ok();
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" },
+        "spec": { "containers": [{ "name": "c", "image": "redis" }] },
+    });
+    door.post(pods, &pod).await.ok();
+    let before = everything(&door).await;
+    let labels = json!({ "metadata": { "labels": { "dry": "yes" } } });
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "p" }, "target": { "kind": "Node", "name": "n1" },
+    });
+    let scale = json!({ "spec": { "replicas": 5 } });
+    let ssa = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "new" }, "data": { "a": "b" } });
+    let merge = ("content-type", "application/merge-patch+json");
+    let apply = ("content-type", "application/apply-patch+yaml");
+    for (method, path, media, body) in [
+        (Method::POST, MAPS.to_owned(), JSON, map("new")),
+        (
+            Method::PUT,
+            format!("{MAPS}/a"),
+            JSON,
+            json!({ "metadata": { "name": "a" }, "data": { "x": "y" } }),
+        ),
+        (Method::PATCH, format!("{MAPS}/a"), merge, labels.clone()),
+        (Method::PATCH, format!("{MAPS}/new"), apply, ssa),
+        (Method::DELETE, format!("{MAPS}/a"), JSON, json!({})),
+        (Method::DELETE, format!("{MAPS}/held"), JSON, json!({})),
+        (Method::DELETE, MAPS.to_owned(), JSON, json!({})),
+        (Method::PATCH, format!("{deployments}/d/scale"), merge, scale),
+        (
+            Method::PATCH,
+            format!("{deployments}/d/status"),
+            merge,
+            json!({ "status": { "replicas": 3 } }),
+        ),
+        (Method::POST, format!("{pods}/p/binding"), JSON, binding),
+        (Method::DELETE, "/api/v1/namespaces/kube-node-lease".to_owned(), JSON, json!({})),
+    ] {
+        let dry = format!("{path}?dryRun=All&fieldManager=m");
+        let answer = door.send(method.clone(), &dry, &[media], body.to_string()).await;
+        assert!(answer.status.is_success(), "{method} {path}: {}", answer.text());
+    }
+    assert_eq!(everything(&door).await, before);
+    let existing = door.post(&format!("{MAPS}?dryRun=All"), &map("a")).await;
+    assert_eq!(existing.status, 409, "a dry run is refused where the wet one would be");
+    door.close().await;
+}
+
+async fn everything(door: &Door) -> Vec<Value> {
+    let mut all = Vec::new();
+    for path in
+        ["/api/v1/configmaps", "/apis/apps/v1/deployments", "/api/v1/pods", "/api/v1/namespaces"]
+    {
+        all.push(door.get(path).await.ok()["items"].clone());
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_and_doubled_fields_are_refused_warned_of_or_dropped() {
+    let door = Door::open().await;
+    let body = r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"typo":1,"stringData":{"k":"1","k":"2"}}"#;
+    let yaml = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ntypo: 1\n";
+    for (validation, code, warnings) in
+        [("", 201, 2), ("Warn", 201, 2), ("Ignore", 201, 0), ("Strict", 400, 0)]
+    {
+        let path = format!("{SECRETS}?dryRun=All&fieldValidation={validation}");
+        let answer = door.send(Method::POST, &path, &[JSON], body).await;
+        assert_eq!(answer.status.as_u16(), code, "{validation}: {}", answer.text());
+        let found: Vec<_> =
+            answer.headers.get_all("warning").iter().map(|it| it.to_str().unwrap()).collect();
+        assert_eq!(found.len(), warnings, "{validation}: {found:?}");
+        if warnings > 0 {
+            assert_eq!(
+                found,
+                [
+                    "299 - \"unknown field \\\"typo\\\"\"",
+                    "299 - \"duplicate field \\\"stringData.k\\\"\""
+                ]
+            );
+        }
+        if code == 400 {
+            assert_eq!(
+                answer.refusal().2,
+                "Secret in version \"v1\" cannot be handled as a Secret: strict decoding error: unknown field \"typo\", duplicate field \"stringData.k\""
+            );
+        }
+    }
+    let path = format!("{SECRETS}?dryRun=All&fieldValidation=Strict");
+    let strict =
+        door.send(Method::POST, &path, &[("content-type", "application/yaml")], yaml).await;
+    assert_eq!(strict.status, 400);
+    let made = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a" } });
+    door.post(SECRETS, &made).await.ok();
+    for media in ["application/merge-patch+json", "application/strategic-merge-patch+json"] {
+        for (validation, code) in [("Warn", 200), ("Strict", 422)] {
+            let path = format!("{SECRETS}/a?fieldValidation={validation}");
+            let patch = json!({ "typo": 1 }).to_string();
+            let answer = door.send(Method::PATCH, &path, &[("content-type", media)], patch).await;
+            assert_eq!(answer.status.as_u16(), code, "{media} {validation}: {}", answer.text());
+            assert_eq!(answer.header("warning").is_empty(), code == 422);
+        }
+    }
+    door.close().await;
+}
+
+/// A patch whose result is no object of its kind: the patch is at fault, and its result, which has
+/// the whole secret in it, is not shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_that_makes_nonsense_is_unprocessable_and_shows_nothing() {
+    let door = Door::open().await;
+    let object = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a" }, "stringData": { "password": "CANARY" },
+    });
+    door.post(SECRETS, &object).await.ok();
+    let encoded = "Q0FOQVJZ";
+    for (media, patch, code) in [
+        ("application/merge-patch+json", json!({ "data": "CANARY" }), 422),
+        ("application/merge-patch+json", json!({ "data": { "b": "*CANARY*" } }), 422),
+        ("application/strategic-merge-patch+json", json!({ "data": ["CANARY"] }), 422),
+        (
+            "application/json-patch+json",
+            json!([{ "op": "add", "path": "/data/b", "value": ["CANARY"] }]),
+            422,
+        ),
+        (
+            "application/json-patch+json",
+            json!([{ "op": "test", "path": "/data/password", "value": "CANARY" }]),
+            422,
+        ),
+        ("application/json-patch+json", json!({ "not": "a list CANARY" }), 400),
+        ("application/merge-patch+json", json!("CANARY"), 400),
+        ("application/strategic-merge-patch+json", json!("CANARY"), 400),
+        (
+            "application/apply-patch+yaml",
+            json!({ "metadata": { "name": "a" }, "data": "CANARY" }),
+            400,
+        ),
+    ] {
+        let path = format!("{SECRETS}/a?fieldManager=m");
+        let answer =
+            door.send(Method::PATCH, &path, &[("content-type", media)], patch.to_string()).await;
+        assert_eq!(answer.status.as_u16(), code, "{media} {patch}: {}", answer.text());
+        let text = answer.text();
+        assert!(!text.contains("CANARY") && !text.contains(encoded), "{text}");
+    }
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_that_are_named_twice_are_named_once_with_a_warning() {
+    let door = Door::open().await;
+    let owner = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u-1" });
+    let mut object = map("a");
+    object["metadata"]["ownerReferences"] = json!([owner, owner]);
+    let answer = door.post(MAPS, &object).await;
+    assert_eq!(
+        answer.header("warning"),
+        "299 - \".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: u-1\""
+    );
+    assert_eq!(answer.ok()["metadata"]["ownerReferences"], json!([owner]));
+    door.close().await;
+}
+
+/// The right to change is not the right to make: what a PUT or an apply does not find it may make
+/// only for who may create.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_patch_but_not_create_creates_nothing() {
+    let door = Door::open().await;
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "patcher" },
+        "rules": [{ "apiGroups": ["", "coordination.k8s.io"], "resources": ["configmaps", "leases"], "verbs": ["get", "patch", "update"] }],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": "patcher" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "patcher" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "ann" }],
+    });
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    door.post(&format!("{rbac}/roles"), &role).await.ok();
+    door.post(&format!("{rbac}/rolebindings"), &binding).await.ok();
+    door.post(MAPS, &map("there")).await.ok();
+    let ann = door.server.client("ann", &[]).await;
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let path = |name: &str| format!("{MAPS}/{name}?fieldManager=m");
+    let allowed = send(&ann, Method::PATCH, &path("there"), &apply, map("there").to_string()).await;
+    assert_eq!(allowed.status, 200, "{}", allowed.text());
+    let refused = send(&ann, Method::PATCH, &path("new"), &apply, map("new").to_string()).await;
+    let (code, _, message) = refused.refusal();
+    assert_eq!(code, 403);
+    assert!(message.contains("User \"ann\" cannot create resource \"configmaps\" in API group \"\" in the namespace \"default\""), "{message}");
+    let lease =
+        json!({ "metadata": { "name": "l" }, "spec": { "holderIdentity": "me" } }).to_string();
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
+    let refused = send(&ann, Method::PUT, leases, &[JSON], lease).await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    let uid = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "new", "uid": "x" } });
+    let mismatch = door.apply(&path("new"), &uid).await.refusal();
+    assert_eq!(
+        mismatch.2,
+        "Operation cannot be fulfilled on configmaps \"new\": uid mismatch: the provided object specified uid x, and no existing object was found"
+    );
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_generation_counts_changes_of_the_spec_and_of_nothing_else() {
+    let door = Door::open().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" },
+        "spec": { "selector": { "matchLabels": { "a": "b" } }, "template": {
+            "metadata": { "labels": { "a": "b" } },
+            "spec": { "containers": [{ "name": "c", "image": "redis" }] },
+        } },
+    });
+    door.post(deployments, &deployment).await.ok();
+    let path = format!("{deployments}/d");
+    for (path, patch, generation) in [
+        (path.clone(), json!({ "metadata": { "labels": { "x": "y" } } }), 1),
+        (format!("{path}/status"), json!({ "status": { "replicas": 2 } }), 1),
+        (path.clone(), json!({ "spec": { "replicas": 4 } }), 2),
+        (path.clone(), json!({ "spec": { "replicas": 4 } }), 2),
+        (format!("{path}/scale"), json!({ "spec": { "replicas": 5 } }), 3),
+        (path.clone(), json!({ "metadata": { "generation": 99 } }), 3),
+        (
+            format!("{path}/status"),
+            json!({ "spec": { "replicas": 9 }, "metadata": { "generation": 99 } }),
+            3,
+        ),
+    ] {
+        door.merge(&path, &patch).await.ok();
+        let now = door.get(&format!("{deployments}/d")).await.ok();
+        assert_eq!(now["metadata"]["generation"], generation, "{path} {patch}");
+    }
+    // What changes nothing is not written.
+    let before = door.get(&path).await.ok()["metadata"]["resourceVersion"].clone();
+    let same = door.merge(&path, &json!({ "spec": { "replicas": 5 } })).await.ok();
+    assert_eq!(same["metadata"]["resourceVersion"], before);
+    door.close().await;
+}
