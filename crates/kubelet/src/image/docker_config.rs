@@ -135,4 +135,15 @@ mod tests {
         assert!(matches!(parse_config_json(b"null"), Ok(None)));
         assert!(parse_config_json(br#"{"auths":{}}"#).is_ok_and(|found| found.is_some()));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_a_panic(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+            auth in "\\PC{0,20}",
+        ) {
+            let _ = (parse_cfg(&bytes), parse_config_json(&bytes));
+            let _ = decode_auth(&auth);
+        }
+    }
 }

@@ -218,4 +218,34 @@ mod tests {
             assert!(!covers, "{location} {image}");
         }
     }
+
+    proptest::proptest! {
+        /// Keys come from whoever may write a secret; names from whoever may write a pod.
+        #[test]
+        fn no_text_makes_a_panic(key in "\\PC{0,20}", host in "[a-z*\\[\\]:.@/-]{0,20}") {
+            for text in [&key, &host] {
+                if let Some(location) = Location::parse(text) {
+                    location.covers(&host);
+                    location.covers(&key);
+                }
+            }
+        }
+
+        /// A name without globs covers its own host and no longer one.
+        #[test]
+        fn a_plain_host_covers_itself_only(host in "[a-z]{1,5}(\\.[a-z]{1,5}){0,3}", more in "[a-z]") {
+            let location = Location::parse(&host).expect("a host");
+            let own = format!("{host}/app");
+            proptest::prop_assert!(location.covers(&own));
+            for other in [
+                format!("{more}{own}"),
+                format!("{host}{more}/app"),
+                format!("{more}.{own}"),
+                format!("{host}.{more}/app"),
+                format!("{host}:1/app"),
+            ] {
+                proptest::prop_assert!(!location.covers(&other), "{}", other);
+            }
+        }
+    }
 }

@@ -214,8 +214,9 @@ impl Images {
             ImageError::new("InvalidImageName", message, backoff::IMAGE_PULL.max)
         })?;
         let policy = PullPolicy::of(container, &name);
-        if let Some(image) = self.present(&about, &name, policy).await?
-            && self.is_granted(id, &image, &name)
+        let present = self.present(&about, &name, policy).await?;
+        if let Some(image) = &present
+            && self.is_granted(id, image, &name)
         {
             return Ok(about.already_present(image));
         }
@@ -228,12 +229,17 @@ impl Images {
             );
             self.events.pod(id, Reason::FailedToRetrieveImagePullSecret, message);
         }
+        if let Some(image) = &present
+            && self.may_use(&about, &name, image, &secrets).await
+        {
+            return Ok(about.already_present(image));
+        }
         self.bring(&about, &name, policy, &secrets)
             .await
             .map_err(|error| ImageError { waits_for: secrets.seen, ..error })
     }
 
-    /// Uses the image that is here, if the pod may, or pulls it.
+    /// Pulls an image, unless it is to be waited.
     async fn bring(
         &self,
         about: &About<'_>,
@@ -241,9 +247,6 @@ impl Images {
         policy: PullPolicy,
         secrets: &PullSecrets,
     ) -> Result<Image, ImageError> {
-        if let Some(image) = self.usable(about, name, policy, secrets).await? {
-            return Ok(about.already_present(image));
-        }
         if policy == PullPolicy::Never {
             // Also for one that is here: that somebody else has it is nobody's business.
             return Err(about.never_pulled());
@@ -257,8 +260,10 @@ impl Images {
         let asked = Instant::now();
         let _permit = self.pulls.acquire().await;
         // Another pod may have pulled it while this one waited its turn.
-        if let Some(image) = self.usable(about, name, policy, secrets).await? {
-            return Ok(about.already_present(image));
+        if let Some(image) = self.present(about, name, policy).await?
+            && self.may_use(about, name, &image, secrets).await
+        {
+            return Ok(about.already_present(&image));
         }
         about.say(Reason::PullingImage, &format!("Pulling image {wanted:?}"));
         let began = Instant::now();
@@ -301,21 +306,20 @@ impl Images {
         Ok(found)
     }
 
-    /// The image, if it is here and this pod may use it.
-    async fn usable(
+    /// Whether this pod may use an image that is here.
+    async fn may_use(
         &self,
         about: &About<'_>,
         name: &ImageName,
-        policy: PullPolicy,
+        image: &Image,
         secrets: &PullSecrets,
-    ) -> Result<Option<Image>, ImageError> {
-        let Some(image) = self.present(about, name, policy).await? else { return Ok(None) };
+    ) -> bool {
         let account = self.providers.service_account(&self.asker(about), name).await;
-        let allowed = self.judge(&image, name, secrets, account.as_ref());
+        let allowed = self.judge(image, name, secrets, account.as_ref());
         if allowed {
-            self.grant(about.id, &image, name);
+            self.grant(about.id, image, name);
         }
-        Ok(allowed.then_some(image))
+        allowed
     }
 
     fn judge(
@@ -409,13 +413,13 @@ impl About<'_> {
         self.events.container(self.id, self.field, reason, message.to_owned());
     }
 
-    fn already_present(&self, image: Image) -> Image {
+    fn already_present(&self, image: &Image) -> Image {
         let message = format!(
             "Container image {:?} already present on machine and can be accessed by the pod",
             self.wanted
         );
         self.say(Reason::PulledImage, &message);
-        image
+        image.clone()
     }
 
     fn never_pulled(&self) -> ImageError {

@@ -247,4 +247,13 @@ mod tests {
         assert!(!latest("redis:7"));
         assert!(!latest(&format!("redis@sha256:{}", "0".repeat(64))));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_name_that_is_read_is_read_again_as_itself(text in "[A-Za-z0-9./:@_\\[\\]-]{0,40}|\\PC{0,20}") {
+            if let Ok(name) = ImageName::parse(&text) {
+                proptest::prop_assert_eq!(ImageName::parse(&name.to_string()), Ok(name));
+            }
+        }
+    }
 }

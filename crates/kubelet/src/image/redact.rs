@@ -139,4 +139,21 @@ mod tests {
         let clean = redact("refused canary, and dTpjYW5hcnk= too", &[&credential]);
         assert_eq!(clean, "refused <redacted>, and <redacted> too");
     }
+
+    proptest::proptest! {
+        /// Runtimes quote what registries say, and a registry may say anything.
+        #[test]
+        fn no_text_makes_a_panic_and_none_brings_a_password_through(
+            before in "\\PC{0,30}",
+            after in "\\PC{0,30}",
+            url in "(https?|[a-z]{1,3})://[a-z:@/?&=#]{0,20}",
+        ) {
+            let hidden = |text: &str| Hidden::new(text.to_owned());
+            let credential = Credential::new("r.io", hidden("u"), hidden("canary#1"), Source::Node);
+            for text in [format!("{before}canary#1{after}"), format!("{before}{url}{after}")] {
+                let clean = redact(&text, &[&credential]);
+                proptest::prop_assert!(!clean.contains("canary#1"));
+            }
+        }
+    }
 }

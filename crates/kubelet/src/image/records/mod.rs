@@ -16,105 +16,31 @@
 //! synced: a crash in between leaves an image that must be verified, never one that passes for
 //! preloaded.
 
-use std::collections::{BTreeMap, HashMap};
+mod disk;
+mod format;
+mod hash;
+
+use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write as _};
-use std::num::NonZeroU32;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
-use ring::rand::{SecureRandom as _, SystemRandom};
-use ring::{digest, hmac, pbkdf2};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
+use self::disk::{file_name, files, read, remove, write};
+use self::format::PullIntent;
+pub(super) use self::format::{Grant, PullSecret, PullServiceAccount, PulledRecord};
+use self::hash::Hasher;
 use super::credential::{Coordinates, Credential};
-
-const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
-const RECORD_KIND: &str = "ImagePulledRecord";
-const INTENT_KIND: &str = "ImagePullIntent";
-const SALT_LEN: usize = 32;
-/// Some ten milliseconds, and only where an image is here that somebody's credential has pulled.
-const HASH_ITERATIONS: NonZeroU32 = NonZeroU32::new(20_000).expect("it is not zero");
-/// Hashes remembered; beyond it all are made anew.
-const HASHES_MAX: usize = 1024;
-/// Secrets remembered for one repository; upstream stops adding by matching at the same number.
-const SECRETS_MAX: usize = 100;
-
-/// What is known of one image on this machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PulledRecord {
-    kind: String,
-    api_version: String,
-    last_updated_time: Timestamp,
-    image_ref: String,
-    /// By repository: the same image may be public in one and private in another.
-    #[serde(default)]
-    pub(super) credential_mapping: BTreeMap<String, PullCredentials>,
-}
-
-/// Who may use an image by the name of one repository.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PullCredentials {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) kubernetes_secrets: Vec<PullSecret>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) kubernetes_service_accounts: Vec<PullServiceAccount>,
-    /// It was pulled anonymously, or with what the node has for all its pods.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) node_pods_accessible: bool,
-}
-
-/// A secret with which an image was pulled.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PullSecret {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) uid: String,
-    pub(super) credential_hash: String,
-}
-
-/// A service account with whose token a credential provider was asked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct PullServiceAccount {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) uid: String,
-}
-
-/// What a pull, or a match, adds to a record.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Grant {
-    /// Every pod of the node.
-    Node,
-    Secret(PullSecret),
-    ServiceAccount(PullServiceAccount),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PullIntent {
-    kind: String,
-    api_version: String,
-    image: String,
-}
 
 /// The directory of records.
 pub(super) struct PullRecords {
     pulling: PathBuf,
     pulled: PathBuf,
-    salt: [u8; SALT_LEN],
+    hasher: Hasher,
     in_flight: Mutex<HashMap<String, InFlight>>,
-    /// Hashes of this process's credentials, by a quick hash that never leaves it: many pods have
-    /// the same credential.
-    hashes: Mutex<HashMap<[u8; digest::SHA256_OUTPUT_LEN], String>>,
-    quick: hmac::Key,
 }
 
 /// The pulls of one image that run now.
@@ -142,11 +68,7 @@ impl PullRecords {
         for directory in [&pulling, &pulled] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        let salt = salt(&base)?;
-        let quick = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
-            .map_err(|_| io::Error::other("no random bytes"))?;
-        let (in_flight, hashes) = (Mutex::default(), Mutex::default());
-        Ok(Self { pulling, pulled, salt, in_flight, hashes, quick })
+        Ok(Self { pulling, pulled, hasher: Hasher::open(&base)?, in_flight: Mutex::default() })
     }
 
     fn in_flight(&self) -> MutexGuard<'_, HashMap<String, InFlight>> {
@@ -171,12 +93,7 @@ impl PullRecords {
         let path = self.pulling.join(file_name(image));
         if !in_flight.contains_key(image) {
             let uncertain = path.try_exists()?;
-            let intent = PullIntent {
-                kind: INTENT_KIND.to_owned(),
-                api_version: API_VERSION.to_owned(),
-                image: image.to_owned(),
-            };
-            write(&path, &intent)?;
+            write(&path, &PullIntent::new(image))?;
             in_flight.insert(image.to_owned(), InFlight { pulls: 0, uncertain });
         }
         if let Some(known) = in_flight.get_mut(image) {
@@ -248,36 +165,13 @@ impl PullRecords {
         Ok(())
     }
 
-    /// The hash by which a credential is known again. Takes some milliseconds the first time.
-    pub(super) fn hash(&self, credential: &Credential) -> String {
-        let (username, password) = (credential.username().expose(), credential.password().expose());
-        let mut secret = Zeroizing::new(Vec::with_capacity(8 + username.len() + password.len()));
-        // The length keeps `a` `bc` apart from `ab` `c`.
-        secret.extend_from_slice(&(username.len() as u64).to_be_bytes());
-        secret.extend_from_slice(username.as_bytes());
-        secret.extend_from_slice(password.as_bytes());
-        let mut key = [0; digest::SHA256_OUTPUT_LEN];
-        key.copy_from_slice(hmac::sign(&self.quick, &secret).as_ref());
-        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hash) = hashes.get(&key) {
-            return hash.clone();
-        }
-        if hashes.len() >= HASHES_MAX {
-            hashes.clear();
-        }
-        let mut hash = [0; digest::SHA256_OUTPUT_LEN];
-        let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
-        pbkdf2::derive(algorithm, HASH_ITERATIONS, &self.salt, &secret, &mut hash);
-        hashes.entry(key).or_insert(hex(&hash)).clone()
-    }
-
     /// A secret as records name it.
     pub(super) fn pull_secret(&self, of: &Coordinates, credential: &Credential) -> PullSecret {
         PullSecret {
             namespace: of.namespace.clone(),
             name: of.name.clone(),
             uid: of.uid.clone(),
-            credential_hash: self.hash(credential),
+            credential_hash: self.hasher.hash(credential),
         }
     }
 }
@@ -318,124 +212,6 @@ impl Drop for Pulling<'_> {
     }
 }
 
-impl PulledRecord {
-    fn new(image_ref: &str) -> Self {
-        Self {
-            kind: RECORD_KIND.to_owned(),
-            api_version: API_VERSION.to_owned(),
-            last_updated_time: Timestamp::now(),
-            image_ref: image_ref.to_owned(),
-            credential_mapping: BTreeMap::new(),
-        }
-    }
-
-    /// Adds a grant; says whether that changed anything.
-    fn grant(&mut self, repository: &str, grant: Option<Grant>) -> bool {
-        let Some(grant) = grant else { return false };
-        let known = self.credential_mapping.entry(repository.to_owned()).or_default();
-        if known.node_pods_accessible {
-            return false;
-        }
-        let before = known.clone();
-        match grant {
-            Grant::Node => {
-                *known = PullCredentials { node_pods_accessible: true, ..Default::default() };
-            }
-            Grant::Secret(secret) => {
-                let same = |other: &PullSecret| {
-                    (&other.namespace, &other.name, &other.uid)
-                        == (&secret.namespace, &secret.name, &secret.uid)
-                };
-                known.kubernetes_secrets.retain(|other| !same(other));
-                if known.kubernetes_secrets.len() < SECRETS_MAX {
-                    known.kubernetes_secrets.push(secret);
-                }
-                known.kubernetes_secrets.sort();
-            }
-            Grant::ServiceAccount(account) => {
-                known.kubernetes_service_accounts.push(account);
-                known.kubernetes_service_accounts.sort();
-                known.kubernetes_service_accounts.dedup();
-            }
-        }
-        *known != before
-    }
-}
-
-/// The salt of this directory's hashes. If it is lost, credentials are not known again.
-fn salt(base: &Path) -> io::Result<[u8; SALT_LEN]> {
-    let path = base.join("salt");
-    match fs::read(&path) {
-        Ok(bytes) => {
-            if let Ok(salt) = bytes.try_into() {
-                return Ok(salt);
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let mut salt = [0; SALT_LEN];
-    SystemRandom::new().fill(&mut salt).map_err(|_| io::Error::other("no random bytes"))?;
-    write_bytes(&path, &salt)?;
-    Ok(salt)
-}
-
-fn file_name(of: &str) -> String {
-    format!("sha256-{}", hex(digest::digest(&digest::SHA256, of.as_bytes()).as_ref()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The files that are records, and not drafts of one.
-fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("sha256-") && !name.ends_with(".tmp") {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    write_bytes(path, &serde_json::to_vec(value)?)
-}
-
-/// Writes beside the place and moves it there, synced: it is whole or absent, also after a crash.
-fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = path.with_added_extension("tmp");
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    sync_parent(path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::credential::{Hidden, Source};
@@ -464,11 +240,11 @@ mod tests {
             assert!(records.has_begun("r.io/a:1").expect("reads"));
             pulling.pulled("sha256:1", "r.io/a", secret("one", "h1"));
             assert!(!records.has_begun("r.io/a:1").expect("reads"));
-            records.hash(&credential("user", "canary"))
+            records.hasher.hash(&credential("user", "canary"))
         };
         let records = PullRecords::open(root.path()).expect("opens again");
-        assert_eq!(records.hash(&credential("user", "canary")), hash);
-        assert_ne!(records.hash(&credential("userc", "anary")), hash);
+        assert_eq!(records.hasher.hash(&credential("user", "canary")), hash);
+        assert_ne!(records.hasher.hash(&credential("userc", "anary")), hash);
         let record = records.find("sha256:1").expect("reads").expect("is there");
         assert_eq!(record.credential_mapping["r.io/a"].kubernetes_secrets.len(), 1);
         assert!(records.find("sha256:2").expect("reads").is_none());
@@ -478,25 +254,6 @@ mod tests {
             "{\"kind\":\"ImagePulledRecord\",\"apiVersion\":\"kubelet.config.k8s.io/v1beta1\","
         ));
         assert!(!text.contains("canary"));
-    }
-
-    #[test]
-    fn grants_add_up_until_the_image_is_everybodys() {
-        let mut record = PulledRecord::new("sha256:1");
-        assert!(record.grant("r.io/a", Some(secret("two", "h2"))));
-        assert!(record.grant("r.io/a", Some(secret("one", "h1"))));
-        assert!(!record.grant("r.io/a", Some(secret("one", "h1"))), "known already");
-        assert!(record.grant("r.io/a", Some(secret("one", "h3"))), "the credential is new");
-        let names: Vec<_> = record.credential_mapping["r.io/a"]
-            .kubernetes_secrets
-            .iter()
-            .map(|secret| (&*secret.name, &*secret.credential_hash))
-            .collect();
-        assert_eq!(names, [("one", "h3"), ("two", "h2")]);
-        assert!(record.grant("r.io/a", Some(Grant::Node)));
-        assert!(record.credential_mapping["r.io/a"].kubernetes_secrets.is_empty());
-        assert!(!record.grant("r.io/a", Some(secret("one", "h1"))));
-        assert!(record.grant("other.io/a", Some(secret("one", "h1"))), "another repository");
     }
 
     /// Nobody waited for the answer, so the image may be here: it must not pass for preloaded.
