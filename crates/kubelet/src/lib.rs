@@ -284,7 +284,8 @@ async fn wait_for(runtime: &Runtime, endpoint: &str) -> Result<RuntimeVersion, B
     loop {
         match runtime.version().await {
             Ok(version) => return Ok(version),
-            Err(error @ RuntimeError::Unreachable(_)) if Instant::now() < deadline => {
+            // Not there yet, or there and not yet able to answer.
+            Err(error) if Instant::now() < deadline && !error.is_unimplemented() => {
                 tracing::debug!(%error, "waiting for the container runtime");
                 backoff.wait().await;
             }

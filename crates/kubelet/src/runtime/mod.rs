@@ -68,6 +68,11 @@ impl From<Status> for RuntimeError {
 }
 
 impl RuntimeError {
+    /// Whether the other side does not know what it is asked, and never will.
+    pub(crate) fn is_unimplemented(&self) -> bool {
+        matches!(self, Self::Failed { code: Code::Unimplemented, .. })
+    }
+
     /// The runtime's own words.
     pub(crate) fn message(&self) -> &str {
         match self {

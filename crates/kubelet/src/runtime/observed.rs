@@ -212,6 +212,16 @@ impl Runtime {
     }
 }
 
+/// Whether the start of a container was cut off because the kubelet that asked for it died.
+///
+/// containerd reports it as exited with code 128, which a pod that does not restart would fail
+/// by. Runtimes that word it differently give the pod a restart, or that failure.
+fn was_interrupted(status: &cri::ContainerStatus) -> bool {
+    status.started_at == 0
+        && status.reason == "StartError"
+        && status.message.contains("context canceled")
+}
+
 fn container(status: cri::ContainerStatus) -> Container {
     let annotation = |key| status.annotations.get(key).map(String::as_str).unwrap_or_default();
     let metadata = status.metadata.clone().unwrap_or_default();
@@ -221,6 +231,10 @@ fn container(status: cri::ContainerStatus) -> Container {
         hash: annotation(labels::HASH).to_owned(),
         grace_period_s: annotation(labels::GRACE_PERIOD).parse().unwrap_or(GRACE_PERIOD_DEFAULT_S),
         state: match cri::ContainerState::try_from(status.state) {
+            // As good as only created: it never ran, and not for a reason of its own.
+            Ok(cri::ContainerState::ContainerExited) if was_interrupted(&status) => {
+                ContainerState::Created
+            }
             Ok(cri::ContainerState::ContainerCreated) => ContainerState::Created,
             Ok(cri::ContainerState::ContainerRunning) => ContainerState::Running,
             Ok(cri::ContainerState::ContainerExited) => ContainerState::Exited,
@@ -238,5 +252,26 @@ fn container(status: cri::ContainerStatus) -> Container {
         message: status.message,
         image_ref: status.image_ref,
         log_path: status.log_path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_whose_start_was_cut_off_has_not_run() {
+        let exited = cri::ContainerStatus {
+            state: cri::ContainerState::ContainerExited as i32,
+            exit_code: 128,
+            reason: "StartError".to_owned(),
+            message: "failed to create containerd task: context canceled: unknown".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(container(exited.clone()).state, ContainerState::Created);
+        let failed = cri::ContainerStatus { message: "no such file".to_owned(), ..exited.clone() };
+        assert_eq!(container(failed).state, ContainerState::Exited);
+        let ran = cri::ContainerStatus { started_at: 1, ..exited };
+        assert_eq!(container(ran).state, ContainerState::Exited);
     }
 }

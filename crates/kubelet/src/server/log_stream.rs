@@ -87,6 +87,7 @@ impl Sender {
         }
         let mut reader = BufReader::with_capacity(BLOCK_BYTES, file);
         let mut line = Vec::new();
+        let mut next = None;
         loop {
             // A line that is still being written is kept until its newline comes.
             let limit = (LINE_BYTES_MAX - line.len()) as u64;
@@ -108,10 +109,15 @@ impl Sender {
             }
             self.flush().await?;
             let Some(changes) = &mut changes else { return Ok(()) };
-            if let Some(next) = rotated(&source.path, reader.get_ref()).await? {
+            if let Some(next) = next.take() {
                 reader = BufReader::with_capacity(BLOCK_BYTES, next);
                 line.clear();
-            } else if !self.wait(source, changes).await? {
+                continue;
+            }
+            // The old file is read to its end once more: the runtime wrote into it until it had
+            // the new one.
+            next = rotated(&source.path, reader.get_ref()).await?;
+            if next.is_none() && !self.wait(source, changes).await? {
                 return Ok(());
             }
         }
