@@ -78,6 +78,69 @@ providers:
     stage.assert_no_leak().await;
 }
 
+/// A plugin that exchanges a service account's token for a password: what it gets pulled is for
+/// that account's pods.
+#[tokio::test]
+async fn a_plugin_may_ask_who_the_pod_is() {
+    let registry = private_registry().await;
+    let recorder = Recorder::before(registry.url()).start().await.unwrap();
+    let image = format!("{}/private/app:1", recorder.host());
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = directory.path().join("exchange");
+    let script = format!(
+        r#"#!/bin/sh
+request=$(cat)
+case $request in
+*'"serviceAccountToken":"ey'*'"serviceAccountAnnotations":{{"registry/role":"puller"}}'*) ;;
+*) exit 1 ;;
+esac
+cat <<END
+{{"kind": "CredentialProviderResponse", "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+"cacheKeyType": "Image", "auth": {{"{}": {{"username": "{USER}", "password": "{PASSWORD}"}}}}}}
+END
+"#,
+        recorder.host()
+    );
+    std::fs::write(&plugin, script).unwrap();
+    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = directory.path().join("config.yaml");
+    let text = format!(
+        "apiVersion: kubelet.config.k8s.io/v1
+kind: CredentialProviderConfig
+providers:
+- name: exchange
+  apiVersion: credentialprovider.kubelet.k8s.io/v1
+  matchImages: ['{}']
+  defaultCacheDuration: 1h
+  tokenAttributes:
+    serviceAccountTokenAudience: registry.test
+    cacheType: ServiceAccount
+    requireServiceAccount: true
+    requiredServiceAccountAnnotationKeys: [registry/role]
+",
+        recorder.host()
+    );
+    std::fs::write(&config, text).unwrap();
+    let coffer = builder()
+        .arg("--image-credential-provider-config")
+        .arg(config.to_str().unwrap())
+        .arg("--image-credential-provider-bin-dir")
+        .arg(directory.path().to_str().unwrap());
+    let stage = Stage::new(coffer).await;
+    stage
+        .create(
+            "{apiVersion: v1, kind: ServiceAccount, metadata: {name: puller, annotations: \
+             {registry/role: puller}}}",
+        )
+        .await;
+    let pod = |name| Pod::new(name, &*image).policy("IfNotPresent");
+    stage.run(&pod("first").service_account("puller")).await;
+    // An account without the annotation has no part in it.
+    stage.fail(&pod("stranger"), "ImagePullBackOff").await;
+    recorder.set_down(true);
+    stage.run(&pod("second").service_account("puller")).await;
+}
+
 #[tokio::test]
 async fn providers_that_are_not_as_they_should_be_keep_coffer_from_starting() {
     let directory = tempfile::tempdir().unwrap();

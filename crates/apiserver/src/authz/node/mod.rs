@@ -53,7 +53,7 @@ impl NodeAuthorizer {
                 ("", "configmaps") => {
                     return self.read(node, verb, ReferenceKind::ConfigMap, target);
                 }
-                ("", "serviceaccounts") => return self.token(node, verb, target),
+                ("", "serviceaccounts") => return self.account(node, verb, target),
                 ("coordination.k8s.io", "leases") => return lease(node, verb, target),
                 ("", "nodes") => return own_node(node, verb, target),
                 ("", "pods") => return self.pod(node, verb, target),
@@ -96,15 +96,19 @@ impl NodeAuthorizer {
         self.related(node, VertexKind::Referred(kind), target)
     }
 
-    /// A token for the account of a pod of the node.
-    fn token(&self, node: &str, verb: &str, target: &ResourceTarget<'_>) -> Decision {
+    /// The account of a pod of the node: a token for it, and the account itself, whose annotations
+    /// credential providers for images ask for.
+    fn account(&self, node: &str, verb: &str, target: &ResourceTarget<'_>) -> Decision {
+        let kind = VertexKind::Referred(ReferenceKind::ServiceAccount);
+        if verb == "get" && target.subresource.is_empty() {
+            return self.related(node, kind, target);
+        }
         if verb != "create" || target.name.is_empty() {
             return Decision::no("can only create tokens for individual service accounts");
         }
         if target.subresource != "token" {
             return Decision::no("can only create token subresource of serviceaccount");
         }
-        let kind = VertexKind::Referred(ReferenceKind::ServiceAccount);
         self.related(node, kind, target)
     }
 
