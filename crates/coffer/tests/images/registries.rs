@@ -50,8 +50,10 @@ async fn neither_another_registry_nor_a_redirects_target_is_shown_the_password()
     };
     let honest = start(redirecting(&store, 5)).await;
     let devious = start(redirecting(&thief, 6)).await;
+    let nowhere = Recorder::before(private.url()).at(at(7));
+    let nowhere = start(nowhere.redirecting_blobs_to("http://127.0.0.8:9")).await;
     let stage = Stage::new(builder()).await;
-    for (name, recorder) in [("honest", &honest), ("devious", &devious)] {
+    for (name, recorder) in [("honest", &honest), ("devious", &devious), ("nowhere", &nowhere)] {
         stage.create_secret(name, &recorder.host(), PASSWORD).await;
     }
 
@@ -75,6 +77,14 @@ async fn neither_another_registry_nor_a_redirects_target_is_shown_the_password()
     assert!(!thief.seen().is_empty(), "the pull followed the redirect");
     assert_eq!(thief.credentials(), []);
     assert_eq!(devious.credentials(), [basic()]);
+
+    // It leads to nobody, and the runtime tells the whole signed URL; the event does not.
+    let pod = Pod::new("nowhere", format!("{}/private/bait:1", nowhere.host())).secret("nowhere");
+    stage.fail(&pod, "ImagePullBackOff").await;
+    let event = stage.until_event(&pod, "Warning Failed Failed to pull image").await;
+    assert!(event.contains("connection refused"), "{event}");
+    let shown = stage.kubectl.ok(&["get", "pods,events", "-o", "yaml"]).await.unwrap();
+    assert!(!shown.contains(Recorder::SIGNATURE), "{shown}");
     stage.assert_no_leak().await;
 }
 

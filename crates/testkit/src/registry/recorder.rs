@@ -62,7 +62,8 @@ impl RecorderBuilder {
     }
 
     /// Answers requests for blobs with a redirect to this URL, as registries do that keep blobs in
-    /// an object store.
+    /// an object store. Each redirect is signed with [`Recorder::SIGNATURE`], which opens the blob to
+    /// whoever has it.
     #[must_use]
     pub fn redirecting_blobs_to(mut self, url: &str) -> Self {
         self.redirect_blobs_to = Some(url.to_owned());
@@ -101,6 +102,9 @@ impl RecorderBuilder {
 }
 
 impl Recorder {
+    /// What redirects are signed with, in their query.
+    pub const SIGNATURE: &str = "s1gn4tur3-5a2c-of-a-redirect";
+
     /// A recorder before a registry, by its URL.
     pub fn before(upstream: impl Into<String>) -> RecorderBuilder {
         RecorderBuilder { upstream: Some(upstream.into()), ..Self::before_nothing() }
@@ -161,7 +165,7 @@ impl Behaviour {
             && path.contains("/blobs/sha256:")
             // Who has no right to the blob is not told where it is.
             && credential.is_some()
-            && let Ok(location) = HeaderValue::from_str(&format!("{target}{path}"))
+            && let Ok(location) = HeaderValue::from_str(&signed(target, &path))
         {
             let mut response = plain(StatusCode::TEMPORARY_REDIRECT);
             response.headers_mut().insert(header::LOCATION, location);
@@ -196,6 +200,10 @@ impl Behaviour {
         parts.version = http::Version::HTTP_11;
         Ok(Response::from_parts(parts, Full::new(body.collect().await?.to_bytes())))
     }
+}
+
+fn signed(target: &str, path: &str) -> String {
+    format!("{target}{path}?X-Signature={}", Recorder::SIGNATURE)
 }
 
 fn plain(status: StatusCode) -> Response<Full<Bytes>> {
