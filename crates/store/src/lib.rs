@@ -17,24 +17,50 @@ use zeroize::Zeroizing;
 pub type Revision = u64;
 
 /// Stored bytes, erased from memory when the last holder drops them. `Debug` prints a length only.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Value(Arc<Zeroizing<Vec<u8>>>);
+#[derive(Clone)]
+pub struct Value(Arc<Content>);
+
+struct Content {
+    bytes: Zeroizing<Vec<u8>>,
+    /// Where the bytes were sealed by this process: under which key, and from what. A watcher that
+    /// gets the very value of a write then need not open it.
+    sealed_from: Option<(Box<str>, Value)>,
+}
 
 impl Value {
     /// Takes ownership of the bytes; no copy is made.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Zeroizing::new(bytes)))
+        Self(Arc::new(Content { bytes: Zeroizing::new(bytes), sealed_from: None }))
+    }
+
+    /// Bytes that were sealed for a key a moment ago, and what they were made from.
+    pub(crate) fn sealed(bytes: Vec<u8>, key: &str, from: Value) -> Self {
+        let sealed_from = Some((key.into(), from));
+        Self(Arc::new(Content { bytes: Zeroizing::new(bytes), sealed_from }))
+    }
+
+    /// What these bytes were sealed from, if that was done for this key and by this process.
+    pub(crate) fn sealed_from(&self, key: &str) -> Option<&Value> {
+        self.0.sealed_from.as_ref().filter(|(sealed_for, _)| **sealed_for == *key).map(|it| &it.1)
     }
 
     /// The stored bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.0.bytes
     }
 }
 
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Value {}
+
 impl std::fmt::Debug for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Value({} bytes)", self.0.len())
+        write!(f, "Value({} bytes)", self.as_bytes().len())
     }
 }
 
@@ -218,4 +244,19 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets history before `before`: its states can no longer be listed nor watched from. The
     /// state at `before` itself can. Engines also compact by themselves.
     async fn compact(&self, before: Revision) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An engine that mixed up two keys must not hand out the wrong plaintext by this short cut.
+    #[test]
+    fn what_a_value_was_sealed_from_is_told_for_its_own_key_only() {
+        let sealed = Value::sealed(b"sealed".to_vec(), "/a", Value::new(b"plain".to_vec()));
+        assert_eq!(sealed.sealed_from("/a").map(Value::as_bytes), Some(&b"plain"[..]));
+        assert!(sealed.sealed_from("/b").is_none());
+        assert_eq!(sealed, Value::new(b"sealed".to_vec()));
+        assert!(Value::new(b"sealed".to_vec()).sealed_from("/a").is_none());
+    }
 }

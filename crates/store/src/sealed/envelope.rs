@@ -61,7 +61,7 @@ pub(super) enum OpenFailure {
 pub(super) struct SealFailure;
 
 /// Seals a value for one key path.
-pub(super) fn seal(keyring: &Keyring, path: &str, value: &[u8]) -> Result<Value, SealFailure> {
+pub(super) fn seal(keyring: &Keyring, path: &str, value: &[u8]) -> Result<Vec<u8>, SealFailure> {
     let sealing = keyring.first();
     let mut nonce = [0; DATA_KEY_AT - NONCE_AT];
     let mut data_key = Zeroizing::new([0; KEY_BYTES]);
@@ -75,7 +75,7 @@ pub(super) fn seal(keyring: &Keyring, path: &str, value: &[u8]) -> Result<Value,
     out.extend_from_slice(&nonce);
     append(&cipher(sealing.bytes()), &nonce, path, &mut out, &*data_key)?;
     append(&cipher(&data_key), &[0; 24], path, &mut out, value)?;
-    Ok(Value::new(out))
+    Ok(out)
 }
 
 /// Opens what [`seal`] made for the same key path.
@@ -183,10 +183,10 @@ mod tests {
     fn a_sealed_value_opens_for_its_own_path_only() {
         let keyring = Keyring::generate().expect("random");
         let sealed = seal(&keyring, "/registry/secrets/a/b", b"value").expect("seals");
-        assert_eq!(sealed.as_bytes().len(), b"value".len() + OVERHEAD);
-        let opened = open(&keyring, "/registry/secrets/a/b", sealed.as_bytes()).expect("opens");
+        assert_eq!(sealed.as_slice().len(), b"value".len() + OVERHEAD);
+        let opened = open(&keyring, "/registry/secrets/a/b", sealed.as_slice()).expect("opens");
         assert_eq!(opened.as_bytes(), b"value");
-        let moved = open(&keyring, "/registry/secrets/a/c", sealed.as_bytes());
+        let moved = open(&keyring, "/registry/secrets/a/c", sealed.as_slice());
         assert_eq!(moved.err(), Some(OpenFailure::NotAuthentic));
     }
 
@@ -195,15 +195,15 @@ mod tests {
         let keyring = Keyring::generate().expect("random");
         let one = seal(&keyring, "/k", b"value").expect("seals");
         let two = seal(&keyring, "/k", b"value").expect("seals");
-        assert_ne!(one.as_bytes()[NONCE_AT..], two.as_bytes()[NONCE_AT..]);
-        assert_ne!(one.as_bytes()[VALUE_AT..], two.as_bytes()[VALUE_AT..]);
+        assert_ne!(one.as_slice()[NONCE_AT..], two.as_slice()[NONCE_AT..]);
+        assert_ne!(one.as_slice()[VALUE_AT..], two.as_slice()[VALUE_AT..]);
     }
 
     #[test]
     fn another_keyring_says_that_it_has_not_the_key() {
         let sealed = seal(&Keyring::generate().expect("random"), "/k", b"value").expect("seals");
         let other = Keyring::generate().expect("random");
-        assert_eq!(open(&other, "/k", sealed.as_bytes()).err(), Some(OpenFailure::UnknownKey));
+        assert_eq!(open(&other, "/k", sealed.as_slice()).err(), Some(OpenFailure::UnknownKey));
     }
 
     #[test]
@@ -224,15 +224,15 @@ mod tests {
         ) {
             let keyring = Keyring::generate().expect("random");
             let sealed = seal(&keyring, "/k", &value).expect("seals");
-            let at = at.index(sealed.as_bytes().len());
-            let mut changed = sealed.as_bytes().to_vec();
+            let at = at.index(sealed.as_slice().len());
+            let mut changed = sealed.as_slice().to_vec();
             changed[at] ^= flip;
             prop_assert!(open(&keyring, "/k", &changed).is_err());
-            prop_assert!(open(&keyring, "/k", &sealed.as_bytes()[..at]).is_err());
-            let mut longer = sealed.as_bytes().to_vec();
+            prop_assert!(open(&keyring, "/k", &sealed.as_slice()[..at]).is_err());
+            let mut longer = sealed.as_slice().to_vec();
             longer.push(flip);
             prop_assert!(open(&keyring, "/k", &longer).is_err());
-            let opened = open(&keyring, "/k", sealed.as_bytes()).expect("opens");
+            let opened = open(&keyring, "/k", sealed.as_slice()).expect("opens");
             prop_assert_eq!(opened.as_bytes(), &value[..]);
         }
 
