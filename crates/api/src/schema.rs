@@ -6,6 +6,7 @@
 //! use, and never freed.
 
 mod definitions;
+pub mod fit;
 mod registry;
 mod rules;
 pub mod strict;
@@ -76,7 +77,7 @@ impl Schema {
     /// What may stand here.
     pub fn shape(self) -> Shape {
         match self.0.shape {
-            NodeShape::Scalar => Shape::Scalar,
+            NodeShape::Scalar(_) => Shape::Scalar,
             NodeShape::Struct(_) => Shape::Struct,
             NodeShape::Map(value) => Shape::Map(Self(value)),
             NodeShape::List(item, rule) => Shape::List(Self(item), rule),
@@ -121,6 +122,14 @@ impl Schema {
         }
     }
 
+    /// The type of a scalar.
+    pub fn scalar(self) -> Option<fit::Scalar> {
+        match self.0.shape {
+            NodeShape::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
     /// The definition's name, such as `io.k8s.api.core.v1.Secret`, of a struct.
     pub fn definition_name(self) -> Option<&'static str> {
         match self.0.shape {
@@ -133,7 +142,7 @@ impl Schema {
 impl std::fmt::Debug for Schema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0.shape {
-            NodeShape::Scalar => "scalar",
+            NodeShape::Scalar(_) => "scalar",
             NodeShape::Struct(Definition { name, .. }) => name,
             NodeShape::Map(_) => "map",
             NodeShape::List(..) => "list",

@@ -35,7 +35,7 @@ pub(crate) async fn object(
     let mut document = parse(&bytes, media, kind)?;
     expect_kind(&mut document, kind, &version)?;
     let warnings = strict_errors(&bytes, media, &document, kind, &version, validation)?;
-    Ok(Decoded { object: defaulted(resource, &document)?, warnings })
+    Ok(Decoded { object: defaulted(resource, &mut document)?, warnings })
 }
 
 /// A typed value of a kind that is not stored: Scale, Binding, DeleteOptions.
@@ -75,8 +75,11 @@ pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOpt
 /// 400 that names the field.
 pub(crate) fn defaulted(
     resource: &Resource,
-    document: &Document,
+    document: &mut Document,
 ) -> Result<Box<dyn Object>, Failure> {
+    if let Some(schema) = schema::of(&resource.info.api_version(), resource.info.kind) {
+        schema::fit::settle_nulls(document.value_mut(), schema);
+    }
     let mut object = resource.decode(document)?;
     object.set_defaults();
     Ok(object)

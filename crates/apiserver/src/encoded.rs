@@ -64,32 +64,44 @@ fn stamp_text(revision: Revision) -> String {
 /// Moves `metadata` to the front of a typed object's JSON, behind apiVersion and kind: the types
 /// encode their fields by alphabet, and [`stamp`] wants one place for all kinds.
 pub(crate) fn metadata_first(json: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
-    let members = members(&json);
-    let place =
-        members.iter().position(|member| json[member.clone()].starts_with(b"\"metadata\":"));
-    match place {
-        None | Some(2) => json,
-        Some(place) => {
-            let mut out = Zeroizing::new(Vec::with_capacity(json.len()));
-            out.push(b'{');
-            let order = (0..2).chain([place]).chain((2..members.len()).filter(|at| *at != place));
-            for (nth, at) in order.enumerate() {
-                if nth > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(&json[members[at].clone()]);
-            }
-            out.push(b'}');
-            out
-        }
+    let is_metadata = |member: &Range<usize>| json[member.clone()].starts_with(b"\"metadata\":");
+    // So it is for most kinds, secrets among them: the rest of the object need not be looked at.
+    if members(&json).nth(2).as_ref().is_some_and(is_metadata) {
+        return json;
     }
+    let members: Vec<_> = members(&json).collect();
+    let Some(place) = members.iter().position(is_metadata) else { return json };
+    let mut out = Zeroizing::new(Vec::with_capacity(json.len()));
+    out.push(b'{');
+    let order = (0..2).chain([place]).chain((2..members.len()).filter(|at| *at != place));
+    for (nth, at) in order.enumerate() {
+        if nth > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&json[members[at].clone()]);
+    }
+    out.push(b'}');
+    out
 }
 
-/// The byte ranges of a compact JSON object's members, `"key":value` each.
-fn members(json: &[u8]) -> Vec<Range<usize>> {
-    let (mut members, mut start, mut depth) = (Vec::new(), 1, 0_usize);
-    let (mut in_string, mut escaped) = (false, false);
-    for (at, byte) in json.iter().enumerate() {
+/// The byte ranges of a compact JSON object's members, `"key":value` each, found one by one.
+fn members(json: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let end = json.len() - 1;
+    let mut start = 1;
+    std::iter::from_fn(move || {
+        if start > end {
+            return None;
+        }
+        let member = start..member_end(&json[..end], start);
+        start = member.end + 1;
+        Some(member)
+    })
+}
+
+/// Where the member that begins at `start` ends: at a comma outside of it, or with the object.
+fn member_end(json: &[u8], start: usize) -> usize {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for (at, byte) in json.iter().enumerate().skip(start) {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
@@ -97,15 +109,11 @@ fn members(json: &[u8]) -> Vec<Range<usize>> {
             _ if in_string => {}
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth -= 1,
-            b',' if depth == 1 => {
-                members.push(start..at);
-                start = at + 1;
-            }
+            b',' if depth == 0 => return at,
             _ => {}
         }
     }
-    members.push(start..json.len() - 1);
-    members
+    json.len()
 }
 
 /// Shared bytes that are erased when the last holder drops them.
@@ -131,6 +139,19 @@ mod tests {
         let moved = metadata_first(Zeroizing::new(json.to_vec()));
         let wanted = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a,":"\"},{"},"z":[1,{}]}"#;
         assert_eq!(moved.as_slice(), wanted);
+    }
+
+    #[test]
+    fn an_object_whose_metadata_is_in_front_or_missing_stays_as_it_is() {
+        for json in [
+            r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"x"},"data":{"a":"b"}}"#,
+            r#"{"apiVersion":"v1","kind":"Secret","metadata":{}}"#,
+            r#"{"apiVersion":"v1","kind":"Secret"}"#,
+            r#"{"apiVersion":"v1"}"#,
+        ] {
+            let same = metadata_first(Zeroizing::new(json.as_bytes().to_vec()));
+            assert_eq!(same.as_slice(), json.as_bytes());
+        }
     }
 
     #[test]

@@ -9,13 +9,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use coffer_api::Document;
 use coffer_api::field::ErrorList;
 use coffer_api::kinds::{self, Event, Kind, KindInfo, SeriesEvent};
+use coffer_api::schema::fit::Step;
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::{Document, schema};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_path_to_error::Segment;
 use zeroize::Zeroizing;
 
 use crate::cache::{CachedObject, Index, Shard, ShardSource};
@@ -110,10 +112,11 @@ impl<K: Kind + Printed> Object for K {
 
 /// Typed decoding went wrong: where, and why, without any value.
 #[derive(Debug, thiserror::Error)]
-#[error("{reason} (at {path})")]
+#[error("{reason}{}", if path.is_empty() { String::new() } else { format!(" (at {path})") })]
 pub(crate) struct DecodeError {
-    pub(crate) path: String,
-    pub(crate) reason: String,
+    /// Empty where the reason names the place itself.
+    path: String,
+    reason: String,
 }
 
 type Decode = fn(&Document) -> Result<Box<dyn Object>, DecodeError>;
@@ -278,10 +281,27 @@ fn parse<K: Kind + Printed>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError
 
 /// A typed value from a document; the error names the field.
 pub(crate) fn typed<T: DeserializeOwned>(document: &Document) -> Result<T, DecodeError> {
-    serde_path_to_error::deserialize(document.value()).map_err(|error| DecodeError {
-        path: error.path().to_string(),
-        reason: harmless(error.inner()),
+    serde_path_to_error::deserialize(document.value()).map_err(|error| {
+        match misfit(document, error.path()) {
+            Some(reason) => DecodeError { path: String::new(), reason },
+            None => DecodeError { path: error.path().to_string(), reason: harmless(error.inner()) },
+        }
     })
+}
+
+/// What Go would say of a value of the wrong type, where the document says what it is.
+fn misfit(document: &Document, path: &serde_path_to_error::Path) -> Option<String> {
+    let text = |name: &str| document.value()[name].as_str();
+    let schema = schema::of(text("apiVersion")?, text("kind")?)?;
+    let steps: Option<Vec<Step>> = path
+        .iter()
+        .map(|segment| match segment {
+            Segment::Map { key } => Some(Step::Key(key)),
+            Segment::Seq { index } => Some(Step::Index(*index)),
+            _ => None,
+        })
+        .collect();
+    schema::fit::misfit(document.value(), schema, steps?)
 }
 
 /// A serde message without the value it quotes: what was found may be a password in the wrong place.

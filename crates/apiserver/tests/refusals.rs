@@ -96,7 +96,7 @@ fn cases() -> Vec<Case> {
             (
                 400,
                 "BadRequest",
-                "Secret in version \"v1\" cannot be handled as a Secret: invalid type: integer, expected a base64-encoded string (at data.pin)",
+                "Secret in version \"v1\" cannot be handled as a Secret: json: cannot unmarshal number into Go struct field Secret.data of type []uint8",
             ),
         ),
         post(
@@ -105,7 +105,7 @@ fn cases() -> Vec<Case> {
             (
                 400,
                 "BadRequest",
-                "Secret in version \"v1\" cannot be handled as a Secret: invalid type: string, expected a map (at data)",
+                "Secret in version \"v1\" cannot be handled as a Secret: json: cannot unmarshal string into Go struct field Secret.data of type map[string][]uint8",
             ),
         ),
         post(

@@ -9,6 +9,7 @@ use std::sync::{LazyLock, OnceLock};
 use serde_json::{Map, Value};
 
 use super::definitions::{Definitions, PREFIX, definitions};
+use super::fit::Scalar;
 use super::{ListRule, rules};
 
 pub(super) struct Node {
@@ -19,7 +20,7 @@ pub(super) struct Node {
 
 #[derive(Clone, Copy)]
 pub(super) enum NodeShape {
-    Scalar,
+    Scalar(Scalar),
     Struct(&'static Definition),
     Map(&'static Node),
     List(&'static Node, ListRule),
@@ -110,10 +111,8 @@ impl<'a> Builder<'a> {
             NodeShape::Map(self.inner(values))
         } else if let Some(items) = schema.get("items") {
             NodeShape::List(self.inner(items), rule)
-        } else if is_scalar(schema) {
-            NodeShape::Scalar
         } else {
-            NodeShape::Any
+            scalar(schema).map_or(NodeShape::Any, NodeShape::Scalar)
         };
         Node { shape, atomic }
     }
@@ -129,14 +128,25 @@ impl<'a> Builder<'a> {
             return Node { shape: NodeShape::Struct(definition), atomic };
         }
         // Quantity, Time, IntOrString and FieldsV1 are definitions without fields.
-        let shape = if is_scalar(target) { NodeShape::Scalar } else { NodeShape::Any };
+        let special = |_| NodeShape::Scalar(Scalar::Special);
+        let shape = scalar(target).map_or(NodeShape::Any, special);
         Node { shape, atomic }
     }
 }
 
-fn is_scalar(schema: &Value) -> bool {
-    schema.get("x-kubernetes-int-or-string").is_some()
-        || matches!(schema["type"].as_str(), Some("string" | "integer" | "number" | "boolean"))
+fn scalar(schema: &Value) -> Option<Scalar> {
+    if schema.get("x-kubernetes-int-or-string").is_some() {
+        return Some(Scalar::Special);
+    }
+    Some(match (schema["type"].as_str()?, schema["format"].as_str()) {
+        ("string", Some("byte")) => Scalar::Bytes,
+        ("string", _) => Scalar::String,
+        ("integer", Some("int32")) => Scalar::Int(32),
+        ("integer", _) => Scalar::Int(64),
+        ("number", _) => Scalar::Float,
+        ("boolean", _) => Scalar::Bool,
+        _ => return None,
+    })
 }
 
 fn leak(text: &str) -> &'static str {

@@ -184,6 +184,10 @@ impl Cache {
 
     /// Waits until a revision is applied.
     pub(crate) async fn reach(&self, target: Revision) -> Result<(), CacheError> {
+        // Mostly it is: a read then costs no timer.
+        if self.revision() >= target {
+            return Ok(());
+        }
         let mut applied = self.applied.subscribe();
         let waited = tokio::time::timeout(FRESH_WAIT, applied.wait_for(|now| *now >= target)).await;
         match waited {

@@ -52,11 +52,11 @@ impl Handlers {
         let target = (call.path.namespace.as_str(), call.path.name.as_str());
         let change = |old: &dyn crate::object::Object| {
             let current = spoken(resource, old)?;
-            let patched = patch::apply(kind, current, &patch, schema)
+            let mut patched = patch::apply(kind, current, &patch, schema)
                 .map_err(|error| Failure::from(&error))?;
             warnings = decode::strict_document(resource, &patched, options.field_validation)
                 .map_err(unfit)?;
-            let mut object = decode::defaulted(resource, &patched).map_err(unfit)?;
+            let mut object = decode::defaulted(resource, &mut patched).map_err(unfit)?;
             take_namespace(&mut *object, call)?;
             check_name(&*object, call)?;
             let expected = expected_revision(resource, &*object)?;
@@ -88,9 +88,9 @@ impl Handlers {
         let writer = managed::applier(call, options);
         let change = |old: &dyn crate::object::Object| {
             let live = spoken(resource, old)?;
-            let applied = apply::apply(Some(&live), &patch, &writer.rules()?, options.force)
+            let mut applied = apply::apply(Some(&live), &patch, &writer.rules()?, options.force)
                 .map_err(|error| Failure::from(&error))?;
-            let object = self.wanted(call, &applied.object)?;
+            let object = self.wanted(call, &mut applied.object)?;
             let expected = expected_revision(resource, &*object)?;
             let object = self.admission().update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
@@ -100,9 +100,9 @@ impl Handlers {
             self.registry.update(resource, target, call.sub(), options.dry_run, change).await;
         let written = match updated {
             Err(failure) if failure.code == 404 && call.sub().is_none() => {
-                let applied = apply::apply(None, &patch, &writer.rules()?, options.force)
+                let mut applied = apply::apply(None, &patch, &writer.rules()?, options.force)
                     .map_err(|error| Failure::from(&error))?;
-                let object = self.wanted(call, &applied.object)?;
+                let object = self.wanted(call, &mut applied.object)?;
                 if let Some(uid) = object.meta().uid.as_deref().filter(|uid| !uid.is_empty()) {
                     let why = format!(
                         "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
@@ -122,7 +122,7 @@ impl Handlers {
     fn wanted(
         &self,
         call: &Call,
-        document: &Document,
+        document: &mut Document,
     ) -> Result<Box<dyn crate::object::Object>, Failure> {
         let mut object = decode::defaulted(&call.resource, document)?;
         take_namespace(&mut *object, call)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coffer_api::status::Failure;
+use coffer_api::status::{Failure, GroupResource};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use k8s_openapi::api::autoscaling::v1::Scale;
@@ -72,6 +72,10 @@ impl Handlers {
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::read(incoming).await?;
         let binding: Binding = decode::value(&bytes, media, "Binding", "v1")?;
+        if binding.metadata.name.as_ref().is_some_and(|name| *name != call.path.name) {
+            let why = "name in URL does not match name in Binding object";
+            return Err(Failure::bad_request(why));
+        }
         let node = binding.target.name.clone().unwrap_or_default();
         let kind = binding.target.kind.as_deref().unwrap_or("Node");
         if node.is_empty() || kind != "Node" {
@@ -92,7 +96,7 @@ impl Handlers {
                 let uid = binding.metadata.uid.as_deref();
                 super::write::same_uid(resource, target.1, uid, old)?;
                 let mut pod = resource.parse(&old.encode())?;
-                assign(resource, &mut *pod, &node, &binding)?;
+                assign(&mut *pod, &node, &binding)?;
                 writer.track(&mut *pod, Some(old));
                 let object = self.admission().update(&call.permit, resource, pod, old)?;
                 Ok(Change { object, expected: None })
@@ -138,7 +142,6 @@ impl Handlers {
 
 /// Puts the node into the pod, with the condition that says so.
 fn assign(
-    resource: &Resource,
     object: &mut dyn crate::object::Object,
     node: &str,
     binding: &Binding,
@@ -147,7 +150,8 @@ fn assign(
 
     let pod = object.as_any_mut().downcast_mut::<Pod>().ok_or_else(Failure::no_such_path)?;
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let conflict = |why: String| Err(Failure::conflict(resource.group_resource(), &name, &why));
+    let subject = GroupResource { group: "", resource: "pods/binding" };
+    let conflict = |why: String| Err(Failure::conflict(subject, &name, &why));
     if pod.metadata.deletion_timestamp.is_some() {
         return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
     }

@@ -442,3 +442,98 @@ async fn the_generation_counts_changes_of_the_spec_and_of_nothing_else() {
     assert_eq!(same["metadata"]["resourceVersion"], before);
     door.close().await;
 }
+
+/// `note:` with nothing behind it in a manifest is an empty note, as Go's decoder has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nulls_in_maps_and_lists_are_empty_values() {
+    let door = Door::open().await;
+    let yaml = "metadata:\n  name: a\n  annotations:\n    note:\ndata:\n  k:\n  l: bA==\n";
+    let media = ("content-type", "application/yaml");
+    let made = door.send(Method::POST, SECRETS, &[media], yaml).await.ok();
+    assert_eq!(made["metadata"]["annotations"], json!({ "note": "" }));
+    assert_eq!(made["data"], json!({ "k": "", "l": "bA==" }));
+    let path = format!("{SECRETS}/a");
+    let patch = json!([{ "op": "add", "path": "/metadata/annotations/other", "value": null }]);
+    let media = ("content-type", "application/json-patch+json");
+    let patched = door.send(Method::PATCH, &path, &[media], patch.to_string()).await.ok();
+    assert_eq!(patched["metadata"]["annotations"], json!({ "note": "", "other": "" }));
+    let applied = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a", "labels": { "x": null } },
+    });
+    let applied = door.apply(&format!("{path}?fieldManager=m"), &applied).await.ok();
+    assert_eq!(applied["metadata"]["labels"], json!({ "x": "" }));
+    door.close().await;
+}
+
+/// What people meet most: a number where text belongs. The words are Go's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_of_the_wrong_type_is_told_with_its_field() {
+    let door = Door::open().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let container = |more: Value| {
+        let mut container = json!({ "name": "c", "image": "redis" });
+        container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "metadata": { "name": "p" }, "spec": { "containers": [container] } })
+    };
+    for (object, why) in [
+        (
+            container(json!({ "env": [{ "name": "A", "value": 5 }] })),
+            "json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string",
+        ),
+        (
+            container(json!({ "ports": [{ "containerPort": "80" }] })),
+            "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
+        ),
+        (
+            container(json!({ "args": "x" })),
+            "json: cannot unmarshal string into Go struct field Container.spec.containers.args of type []string",
+        ),
+        (
+            json!({ "metadata": { "name": "p", "labels": { "a": 1 } } }),
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+    ] {
+        let message = format!("Pod in version \"v1\" cannot be handled as a Pod: {why}");
+        let refused = door.post(pods, &object).await;
+        assert_eq!(refused.refusal(), (400, "BadRequest".into(), message), "{object}");
+    }
+    let deployment = json!({ "metadata": { "name": "d" }, "spec": { "replicas": "3" } });
+    let refused = door.post("/apis/apps/v1/namespaces/default/deployments", &deployment).await;
+    assert_eq!(
+        refused.refusal().2,
+        "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+    );
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_bound_once() {
+    let door = Door::open().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "c", "image": "redis" }] } });
+    door.post(pods, &pod).await.ok();
+    let bind = |name: &str, node: &str, kind: &str| json!({ "metadata": { "name": name, "annotations": { "a": "b" } }, "target": { "kind": kind, "name": node } });
+    let path = format!("{pods}/p/binding");
+    for (binding, code, message) in [
+        (bind("q", "n1", "Node"), 400, "name in URL does not match name in Binding object"),
+        (bind("p", "", "Node"), 422, "Binding \"p\" is invalid: target.name: Required value"),
+        (
+            bind("p", "n1", "Rack"),
+            422,
+            "Binding \"p\" is invalid: target.kind: Unsupported value: \"Rack\": supported values: \"Node\", \"<empty>\"",
+        ),
+    ] {
+        let refused = door.post(&path, &binding).await.refusal();
+        assert_eq!((refused.0, &*refused.2), (code, message));
+    }
+    assert_eq!(door.post(&path, &bind("p", "n1", "Node")).await.status, 201);
+    let bound = door.get(&format!("{pods}/p")).await.ok();
+    assert_eq!(
+        (&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["a"]),
+        (&json!("n1"), &json!("b"))
+    );
+    let again = door.post(&path, &bind("p", "n2", "Node")).await;
+    let message = "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\"";
+    assert_eq!(again.refusal(), (409, "Conflict".into(), message.into()));
+    door.close().await;
+}
