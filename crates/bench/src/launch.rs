@@ -4,6 +4,7 @@
 //! empty at each cold start. The command leads a process group of its own, so that a shell script
 //! that starts etcd beside an API server is ended whole.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) struct Launched {
     group: Option<Pid>,
     kubeconfig: PathBuf,
     context: Option<String>,
+    /// What it says on standard error, for when it ends.
+    says: std::fs::File,
     /// When it was started.
     pub(crate) at: Instant,
 }
@@ -55,17 +58,18 @@ impl Launched {
         let kubeconfig =
             kubeconfig.context("say how to reach the server: give --kubeconfig FILE")?;
         let kubeconfig = in_directory(&kubeconfig.to_string_lossy(), directory).into();
+        let says = tempfile::tempfile().context("no temporary file")?;
         let at = Instant::now();
         let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::from(says.try_clone()?))
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {program}"))?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        Ok(Self { child, group, kubeconfig, context: options.context.clone(), at })
+        Ok(Self { child, group, kubeconfig, context: options.context.clone(), says, at })
     }
 
     /// The process that was started.
@@ -82,7 +86,8 @@ impl Launched {
                 Err(error) => error,
             };
             if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended before it was ready ({status})");
+                let said = self.last_line();
+                bail!("the server ended before it was ready ({status}){said}");
             }
             if Instant::now() >= end {
                 let within = READY_PATIENCE.as_secs();
@@ -90,6 +95,16 @@ impl Launched {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// The last thing it said.
+    fn last_line(&mut self) -> String {
+        let mut text = String::new();
+        // What cannot be read is not told; the status is.
+        let _ =
+            self.says.seek(SeekFrom::Start(0)).and_then(|_| self.says.read_to_string(&mut text));
+        let last = text.lines().rev().find(|line| !line.trim().is_empty());
+        last.map(|line| format!(": {}", line.trim())).unwrap_or_default()
     }
 
     async fn try_ready(&self) -> Result<Arc<Target>> {

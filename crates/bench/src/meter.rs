@@ -49,6 +49,7 @@ pub(crate) struct Metering {
     samples: Arc<Mutex<Vec<Vec<u64>>>>,
     sampler: JoinHandle<()>,
     own_cpu: f64,
+    machine_cpu: f64,
     start: Instant,
 }
 
@@ -58,6 +59,8 @@ pub(crate) struct Metered {
     pub(crate) took: Duration,
     pub(crate) server: Vec<Usage>,
     pub(crate) client_cpu_seconds: f64,
+    /// Of everything else on this machine: what others take is not the server's to have.
+    pub(crate) other_cpu_seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +99,7 @@ impl Meter {
             samples,
             sampler,
             own_cpu: read(std::process::id()).cpu_seconds,
+            machine_cpu: machine_cpu_seconds(),
             start: Instant::now(),
         }
     }
@@ -131,9 +135,11 @@ impl Metering {
                 rss_growth_bytes: stats::growth(samples),
             }
         };
-        let server = self.readings.iter().zip(samples.iter()).map(usage).collect();
+        let server: Vec<_> = self.readings.iter().zip(samples.iter()).map(usage).collect();
         let client_cpu_seconds = read(std::process::id()).cpu_seconds - self.own_cpu;
-        Metered { took, server, client_cpu_seconds }
+        let known = server.iter().map(|usage| usage.cpu_seconds).sum::<f64>() + client_cpu_seconds;
+        let other_cpu_seconds = (machine_cpu_seconds() - self.machine_cpu - known).max(0.0);
+        Metered { took, server, client_cpu_seconds, other_cpu_seconds }
     }
 }
 
@@ -160,6 +166,20 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(utime + stime)
 }
 
+/// Processor time that anybody had, and that the machine's host gave to others (steal).
+fn machine_cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    busy_ticks(&stat).unwrap_or_default() as f64 / TICKS_PER_SECOND
+}
+
+/// All but idle and waiting, of the first line of /proc/stat.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    let ticks: Vec<u64> = fields.take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [user, nice, system, _idle, _waiting, interrupts, soft, steal] = ticks.try_into().ok()?;
+    Some(user + nice + system + interrupts + soft + steal)
+}
+
 fn rss_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
@@ -175,6 +195,13 @@ mod tests {
         let stat = "42 (a) R 1 (b)) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 1 2 3";
         assert_eq!(cpu_ticks(stat), Some(300));
         assert_eq!(cpu_ticks("42 (a) S"), None);
+    }
+
+    #[test]
+    fn idle_and_waiting_time_is_nobodys() {
+        assert_eq!(busy_ticks("cpu  1 2 4 1000 1000 8 16 32 0 0\ncpu0 9 9 9 9\n"), Some(63));
+        assert_eq!(busy_ticks("cpu0 1 2 3\n"), None);
+        assert!(machine_cpu_seconds() > 0.0);
     }
 
     #[test]

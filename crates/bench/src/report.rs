@@ -53,9 +53,9 @@ pub(crate) struct Phase {
     pub(crate) rows: Vec<Row>,
     pub(crate) server: Vec<Usage>,
     pub(crate) client_cpu_seconds: f64,
+    pub(crate) other_cpu_seconds: f64,
     pub(crate) facts: Vec<Fact>,
-    /// What `server` used here says nothing about the API: no rate is made of it.
-    #[serde(skip)]
+    /// What the server's and the client's processor time is divided by.
     pub(crate) operations: u64,
 }
 
@@ -78,6 +78,7 @@ impl Phase {
             operations: tally.total(),
             server: metered.server,
             client_cpu_seconds: metered.client_cpu_seconds,
+            other_cpu_seconds: metered.other_cpu_seconds,
             facts: Vec::new(),
         }
     }

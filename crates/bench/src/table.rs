@@ -9,6 +9,8 @@ use crate::stats::Row;
 const COLUMNS: [&str; 7] = ["count", "ops/s", "p50", "p90", "p99", "max", "failed"];
 const NAME_WIDTH: usize = 34;
 const COLUMN_WIDTH: usize = 10;
+/// Cores that others had, from which on a figure is to be read with care.
+const OTHERS_WORTH_TELLING: f64 = 0.1;
 
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
@@ -54,6 +56,10 @@ fn put_phase(out: &mut String, phase: &Phase) {
         let per = per_operation(phase.client_cpu_seconds, phase.operations);
         let cores = phase.client_cpu_seconds / phase.seconds.max(f64::EPSILON);
         let _ = writeln!(out, "  this client: {cores:.2} cores{per}");
+    }
+    let others = phase.other_cpu_seconds / phase.seconds.max(f64::EPSILON);
+    if others >= OTHERS_WORTH_TELLING {
+        let _ = writeln!(out, "  others on this machine: {others:.2} cores");
     }
     for fact in &phase.facts {
         let _ = writeln!(out, "  {}: {}", fact.name, quantity(fact.value, fact.unit));
@@ -160,7 +166,12 @@ mod tests {
             rss_end_bytes: 2 << 20,
             rss_growth_bytes: None,
         }];
-        let metered = Metered { took: Duration::from_secs(1), server, client_cpu_seconds: 0.25 };
+        let metered = Metered {
+            took: Duration::from_secs(1),
+            server,
+            client_cpu_seconds: 0.25,
+            other_cpu_seconds: 0.5,
+        };
         let mut phase = Phase::new("create, 1 client", &tally, metered);
         phase.fact("memory per object", 2048.0, "bytes");
         let mut out = String::new();
@@ -173,6 +184,7 @@ mod tests {
             lines[3].trim(),
             "coffer (7): 0.50 cores, 500000.0 µs each, memory 1.0 MiB → 2.0 MiB (peak 3.0 MiB)"
         );
-        assert_eq!(lines[5].trim(), "memory per object: 2.0 KiB");
+        assert_eq!(lines[5].trim(), "others on this machine: 0.50 cores");
+        assert_eq!(lines[6].trim(), "memory per object: 2.0 KiB");
     }
 }

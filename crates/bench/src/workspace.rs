@@ -25,17 +25,21 @@ const CONTROLLER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long pods get to end.
 const PODS_PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
-/// What is emptied before the namespace goes, beside secrets and pods.
+/// What else is emptied before the namespace goes; there are few of each.
 const COLLECTIONS: [&str; 3] = ["configmaps", "events", "serviceaccounts"];
-/// Clients that delete secrets: one request to delete 50,000 takes longer than servers let it.
+/// Where nodes have their leases.
+pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+/// Clients that delete: one request to delete 50,000 objects takes longer than servers let it.
 const DELETERS: usize = 32;
-/// Secrets listed at a time to be deleted.
+/// Objects listed at a time to be deleted.
 const DELETE_PAGE: usize = 500;
 
 /// A namespace of our own.
 pub(crate) struct Workspace {
     pub(crate) namespace: String,
     pub(crate) run: String,
+    /// Whether there are simulated nodes and their leases to be removed, too.
+    pub(crate) simulated: bool,
     target: Arc<Target>,
     client: Client,
 }
@@ -68,7 +72,7 @@ impl Workspace {
         });
         let made = client.call(Method::POST, "/api/v1/namespaces", json_body(&body)).await;
         made.context("cannot make a namespace to work in")?;
-        Ok(Self { namespace, run, target: target.clone(), client })
+        Ok(Self { namespace, run, simulated: false, target: target.clone(), client })
     }
 
     /// The path of a collection in it.
@@ -101,14 +105,15 @@ impl Workspace {
         let path = format!("/api/v1/namespaces/{}", self.namespace);
         gone_is_fine(self.client.call(Method::DELETE, &path, None).await)?;
         self.end_pods().await?;
-        self.delete_secrets().await?;
+        self.delete_each(&self.path("secrets"), "", "").await?;
         for collection in COLLECTIONS {
             self.empty(&self.path(collection)).await?;
         }
-        let selector = format!("labelSelector={RUN_LABEL}%3D{}", self.run);
-        self.empty(&format!("/api/v1/nodes?{selector}")).await?;
-        let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-        self.empty(&format!("{leases}?{selector}")).await?;
+        if self.simulated {
+            let selector = format!("&labelSelector={RUN_LABEL}%3D{}", self.run);
+            self.delete_each(LEASES, &selector, "").await?;
+            self.delete_each("/api/v1/nodes", &selector, "").await?;
+        }
         if self.is_gone(&path, CONTROLLER_PATIENCE).await? {
             return Ok(());
         }
@@ -124,25 +129,25 @@ impl Workspace {
         Ok(())
     }
 
-    async fn delete_secrets(&mut self) -> Result<()> {
-        let path = self.path("secrets");
+    /// Deletes the objects of a collection one by one, in pages, by many clients.
+    async fn delete_each(&mut self, path: &str, selector: &str, options: &str) -> Result<()> {
         loop {
-            let page = format!("{path}?limit={DELETE_PAGE}");
+            let page = format!("{path}?limit={DELETE_PAGE}{selector}");
             let listed: Listed = self.client.get(&page).await?;
             if listed.items.is_empty() {
                 return Ok(());
             }
             let clients = listed.items.len().min(DELETERS);
             let clients = client::connect(&self.target, Protocol::Http1, clients, 1).await?;
-            let mut names = listed.items.into_iter();
+            let share = listed.items.len().div_ceil(DELETERS);
+            let mut names = listed.items.into_iter().map(|item| item.metadata.name);
             let mut deleting = JoinSet::new();
-            let share = DELETE_PAGE.div_ceil(DELETERS);
             for mut client in clients {
-                let path = path.clone();
-                let names: Vec<_> = names.by_ref().take(share).collect();
+                let mine: Vec<_> = names.by_ref().take(share).collect();
+                let (path, options) = (path.to_owned(), options.to_owned());
                 deleting.spawn(async move {
-                    for item in names {
-                        let path = format!("{path}/{}", item.metadata.name);
+                    for name in mine {
+                        let path = format!("{path}/{name}{options}");
                         gone_is_fine(client.call(Method::DELETE, &path, None).await)?;
                     }
                     Ok::<_, CallError>(())
@@ -154,14 +159,16 @@ impl Workspace {
         }
     }
 
-    /// Pods on real nodes end in their own time; on nodes that are none, nobody ends them.
+    /// Pods on real nodes end in their own time; on simulated nodes nobody ends them.
     async fn end_pods(&mut self) -> Result<()> {
         let path = self.path("pods");
-        self.empty(&path).await?;
-        if self.is_empty(&path, PODS_PATIENCE).await? {
-            return Ok(());
+        if !self.simulated {
+            self.empty(&path).await?;
+            if self.is_empty(&path, PODS_PATIENCE).await? {
+                return Ok(());
+            }
         }
-        self.empty(&format!("{path}?gracePeriodSeconds=0")).await
+        self.delete_each(&path, "", "?gracePeriodSeconds=0").await
     }
 
     async fn empty(&mut self, path: &str) -> Result<()> {

@@ -122,6 +122,10 @@ async fn what_cannot_work_is_said_in_one_line() {
         ("get --kubeconfig /nowhere/at/all", "cannot use kubeconfig /nowhere/at/all"),
         ("get --server-pid 4294967295", "there is no process 4294967295 to measure"),
         ("cold-start --kubeconfig x -- /nowhere/at/all", "cannot start /nowhere/at/all"),
+        (
+            "cold-start --kubeconfig x -- ls /nowhere/at/all",
+            "the server ended before it was ready (exit status: 2): ls: cannot access",
+        ),
         ("disk --dir /nowhere/at/all", "cannot make a file in /nowhere/at/all"),
         ("etcd --endpoint http://127.0.0.1:1", "no etcd answers at http://127.0.0.1:1"),
     ] {

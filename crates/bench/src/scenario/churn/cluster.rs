@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::{PATIENCE, since};
+use super::PATIENCE;
 use crate::client::{CallError, Client, parse};
 use crate::load::{Failed, in_row};
 use crate::pods::{Lines, PodEvent};
@@ -172,7 +172,7 @@ impl Cluster {
         let start = Instant::now();
         let created = client.call(Method::POST, &self.pods, json_body(&body)).await;
         created.map_err(in_row(CREATE))?;
-        tally.record(CREATE, since(start));
+        tally.record(CREATE, start.elapsed());
         let at = wait(running, &name, "running").await.map_err(in_row(START))?;
         tally.record(START, at - start);
         Ok(())
@@ -185,7 +185,7 @@ impl Cluster {
         let path = format!("{}/{name}", self.pods);
         let start = Instant::now();
         client.call(Method::DELETE, &path, None).await.map_err(in_row(DELETE))?;
-        tally.record(DELETE, since(start));
+        tally.record(DELETE, start.elapsed());
         let at = wait(gone, &name, "gone").await.map_err(in_row(GONE))?;
         tally.record(GONE, at - start);
         Ok(())

@@ -11,12 +11,9 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
 use super::cluster::{Cluster, END, LEASE, REGISTER, SECRET, STATUS, TAINT};
-use super::since;
 use crate::client::{CallError, Client, MERGE_PATCH, STRATEGIC_PATCH, parse};
 use crate::pods::{Lines, Meta, PodEvent, PodSeen};
-use crate::workspace::{RUN_LABEL, json_body};
-
-const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+use crate::workspace::{LEASES, RUN_LABEL, json_body};
 
 /// One node.
 pub(super) struct Kubelet {
@@ -80,7 +77,7 @@ impl Kubelet {
         let tally = self.cluster.tally();
         match answer {
             Ok(bytes) => {
-                tally.record(row, since(start));
+                tally.record(row, start.elapsed());
                 Some(bytes)
             }
             Err(error) => {
@@ -114,7 +111,7 @@ impl Kubelet {
             Err(error) if !error.is(StatusCode::CONFLICT) => return Err(error),
             _ => {}
         }
-        self.cluster.tally().record(REGISTER, since(start));
+        self.cluster.tally().record(REGISTER, start.elapsed());
         Ok(())
     }
 

@@ -9,7 +9,7 @@ mod kubelet;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -82,6 +82,7 @@ impl Churn {
         target: &Arc<Target>,
         workspace: &mut Workspace,
     ) -> Result<()> {
+        workspace.simulated = true;
         workspace.ensure_default_account().await?;
         let secrets = Secrets::new(&workspace.namespace, "churn", context);
         secrets.populate(context, target, 0..self.secrets.get()).await?;
@@ -258,8 +259,3 @@ fn per_item(phase: &mut Phase, what: &'static str, items: u64) {
 
 /// Waits for a pod that a driver has asked for; the rest of the cluster must not take longer.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The time since then, to be recorded.
-fn since(start: Instant) -> Duration {
-    start.elapsed()
-}
