@@ -198,6 +198,16 @@ pub(crate) fn apply_patch(resource: &Resource, bytes: &[u8]) -> Result<Document,
     if !document.value().is_object() {
         return Err(Failure::bad_request("error decoding YAML: the body is not an object"));
     }
+    // Unlike a body, an intent has to say what it is about.
+    let found = document.value()["apiVersion"].as_str().unwrap_or_default();
+    if found != version {
+        return Err(Failure::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {found}, expected: {version}"
+        )));
+    }
+    if document.value()["kind"].as_str().is_none_or(str::is_empty) {
+        return Err(Failure::bad_request("Object 'Kind' is missing in the apply patch"));
+    }
     expect_kind(&mut document, kind, &version)?;
     Ok(document)
 }

@@ -16,6 +16,8 @@ use crate::respond::{self, Answer};
 enum Check {
     /// The server answers at all.
     Ping,
+    /// Something can be logged; nothing that logs can block here.
+    Log,
     /// The store answers.
     Store,
     /// The watch cache has what the store has.
@@ -28,6 +30,7 @@ impl Check {
     fn name(self) -> &'static str {
         match self {
             Self::Ping => "ping",
+            Self::Log => "log",
             Self::Store => "etcd",
             Self::CacheSync => "informer-sync",
             Self::Shutdown => "shutdown",
@@ -36,7 +39,7 @@ impl Check {
 
     async fn passes(self, registry: &Registry, shutdown: &CancellationToken) -> bool {
         match self {
-            Self::Ping => true,
+            Self::Ping | Self::Log => true,
             Self::Store => registry.store.revision().await.is_ok(),
             Self::CacheSync => registry.cache.fresh().await.is_ok(),
             Self::Shutdown => !shutdown.is_cancelled(),
@@ -47,8 +50,10 @@ impl Check {
 /// The checks below a path.
 fn checks(root: &str) -> Option<&'static [Check]> {
     match root {
-        "healthz" | "livez" => Some(&[Check::Ping, Check::Store]),
-        "readyz" => Some(&[Check::Ping, Check::Store, Check::CacheSync, Check::Shutdown]),
+        "healthz" | "livez" => Some(&[Check::Ping, Check::Log, Check::Store]),
+        "readyz" => {
+            Some(&[Check::Ping, Check::Log, Check::Store, Check::CacheSync, Check::Shutdown])
+        }
         _ => None,
     }
 }

@@ -68,6 +68,18 @@ impl Accept {
     /// # Errors
     /// 406 with what is served.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Failure> {
+        Self::best(headers, |_| true)
+    }
+
+    /// As [`Accept::of`], for what has no other form than its own: reviews and their like.
+    ///
+    /// # Errors
+    /// 406, also for who takes nothing but a Table.
+    pub(crate) fn of_plain(headers: &HeaderMap) -> Result<Self, Failure> {
+        Self::best(headers, |found| found.form == Form::Object)
+    }
+
+    fn best(headers: &HeaderMap, served: impl Fn(&Self) -> bool) -> Result<Self, Failure> {
         let all: Vec<&str> =
             headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
         let all = all.join(",");
@@ -78,7 +90,8 @@ impl Accept {
         alternatives.sort_by_cached_key(|text| disfavour(text));
         alternatives
             .into_iter()
-            .find_map(Self::alternative)
+            .filter_map(Self::alternative)
+            .find(served)
             .ok_or_else(|| not_acceptable("application/json, application/yaml"))
     }
 

@@ -126,7 +126,11 @@ impl ListQuery {
         query.number("timeoutSeconds")?;
         let options = StateOptions::of_list(query)?;
         let selection = Selection::parse(query, resource)?;
-        Ok(Self { selection, limit, state: wanted(&options, limit.is_some())? })
+        let state = wanted(&options, limit.is_some())?;
+        // Informers begin with a page of any state. They get all of it: it is in the cache, and the
+        // pages after the first would not be.
+        let limit = limit.filter(|_| !matches!(state, Wanted::Any));
+        Ok(Self { selection, limit, state })
     }
 }
 

@@ -129,7 +129,7 @@ pub(crate) async fn answer(
     if *verb != Verb::Create || !whole {
         return Err(Failure::method_not_allowed());
     }
-    let accept = Accept::of(request.headers())?;
+    let accept = Accept::of_plain(request.headers())?;
     let media = MediaType::of_object(request.headers())?;
     let bytes = body::read(request.into_body()).await?;
     let asked = Asked { review, media, bytes: &bytes };

@@ -412,7 +412,7 @@ async fn health_is_one_word_or_each_check_by_name() {
     let verbose = door.get("/readyz?verbose&exclude=etcd&exclude=gizmo").await.text();
     assert_eq!(
         verbose,
-        "[+]ping ok\n[+]etcd excluded: ok\n[+]informer-sync ok\n[+]shutdown ok\nwarn: some health checks cannot be excluded: no matches for \"gizmo\"\nreadyz check passed\n"
+        "[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n[+]informer-sync ok\n[+]shutdown ok\nwarn: some health checks cannot be excluded: no matches for \"gizmo\"\nreadyz check passed\n"
     );
     door.close().await;
 }

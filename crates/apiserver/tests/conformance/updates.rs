@@ -397,6 +397,23 @@ async fn who_may_patch_but_not_create_creates_nothing() {
     let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
     let refused = send(&ann, Method::PUT, leases, &[JSON], lease).await;
     assert_eq!(refused.status, 403, "{}", refused.text());
+    for (intent, why) in [
+        (
+            json!({ "kind": "ConfigMap", "metadata": { "name": "new" } }),
+            "Incorrect version specified in apply patch. Specified patch version: , expected: v1",
+        ),
+        (
+            json!({ "apiVersion": "apps/v1", "kind": "ConfigMap", "metadata": { "name": "new" } }),
+            "Incorrect version specified in apply patch. Specified patch version: apps/v1, expected: v1",
+        ),
+        (
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "other" } }),
+            "the name of the object (other) does not match the name on the URL (new)",
+        ),
+    ] {
+        let refused = door.apply(&path("new"), &intent).await.refusal();
+        assert_eq!((refused.0, &*refused.2), (400, why));
+    }
     let uid = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "new", "uid": "x" } });
     let mismatch = door.apply(&path("new"), &uid).await.refusal();
     assert_eq!(

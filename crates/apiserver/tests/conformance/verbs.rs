@@ -503,6 +503,11 @@ async fn reviews_take_create_and_nothing_else() {
                 let refused = door.send(method.clone(), &path, &[JSON], "{}").await;
                 assert_eq!(refused.status, 405, "{method} {path}");
             }
+            // There are no columns to show a question in.
+            let table = "application/json;as=Table;g=meta.k8s.io;v=v1";
+            let headers = [JSON, ("accept", table)];
+            let refused = door.send(Method::POST, &path, &headers, "{}").await;
+            assert_eq!(refused.status, 406, "{path}");
         }
     }
     door.close().await;
