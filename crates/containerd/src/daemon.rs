@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cri::Cri;
 use crate::image::Image;
 use crate::programs::Programs;
-use crate::{Error, Layout, RegistryMirror, config, network, pause, sweep};
+use crate::{Error, Layout, RegistryMirror, config, network, pause, state, sweep};
 
 /// How long a daemon may take from its start to a ready CRI service.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -77,7 +77,10 @@ impl Containerd {
                 outdated.end().await;
                 Process::spawn(&programs, &layout)?
             }
-            None => Process::spawn(&programs, &layout)?,
+            None => {
+                state::keep_in_memory(&layout)?;
+                Process::spawn(&programs, &layout)?
+            }
         };
         let mut containerd = Self { layout, programs, process };
         containerd.until_ready().await?;

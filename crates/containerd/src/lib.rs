@@ -19,9 +19,11 @@ pub mod mounts;
 mod network;
 mod pause;
 mod programs;
+mod state;
 mod sweep;
 
 pub use config::{ParseMirrorError, RegistryMirror};
 pub use daemon::{Containerd, Settings, stop_with_pods};
 pub use error::Error;
 pub use layout::Layout;
+pub use network::{PodNetwork, pod_network};
