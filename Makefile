@@ -18,7 +18,7 @@ demo: deps
 	scripts/demo
 
 test: deps fmt lint
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 
 fmt:
 	cargo fmt --all --check

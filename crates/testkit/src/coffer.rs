@@ -153,8 +153,32 @@ impl Coffer {
     }
 }
 
+impl Coffer {
+    /// What a failed test on a machine that nobody can look at must say: the pods, why they are as
+    /// they are, and this Coffer's last words.
+    fn tell_of_failure(&self) {
+        let Some(process) = &self.process else { return };
+        for what in ["pods", "events"] {
+            let mut command = std::process::Command::new("kubectl");
+            command.args(["get", what, "--all-namespaces", "--request-timeout=10s", "-o", "wide"]);
+            match command.env("KUBECONFIG", self.kubeconfig()).output() {
+                Ok(output) => eprintln!(
+                    "{what}:\n{}{}",
+                    String::from_utf8_lossy(&output.stdout),
+                    String::from_utf8_lossy(&output.stderr)
+                ),
+                Err(error) => eprintln!("{what}: cannot run kubectl: {error}"),
+            }
+        }
+        eprintln!("coffer {} said:\n{}", self.builder.verb, process.log_tail());
+    }
+}
+
 impl Drop for Coffer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell_of_failure();
+        }
         self.process = None;
         if self.builder.verb == "up" {
             end_containerd_of(self.data_dir());

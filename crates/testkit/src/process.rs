@@ -106,7 +106,8 @@ impl Running {
         self.log.lock().map(|log| log.clone()).unwrap_or_default()
     }
 
-    fn log_tail(&self) -> String {
+    /// The last lines of it.
+    pub(crate) fn log_tail(&self) -> String {
         let log = self.log();
         log[log.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
