@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::process::tail;
 use crate::runtime::end_containerd_of;
 use crate::{Kubectl, Running};
 
@@ -170,7 +171,10 @@ impl Coffer {
                 Err(error) => eprintln!("{what}: cannot run kubectl: {error}"),
             }
         }
-        eprintln!("coffer {} said:\n{}", self.builder.verb, process.log_tail());
+        let daemon = std::fs::read_to_string(self.data_dir().join("containerd/containerd.log"));
+        let daemon: Vec<String> = daemon.unwrap_or_default().lines().map(str::to_owned).collect();
+        eprintln!("its containerd said:\n{}", tail(&daemon));
+        eprintln!("coffer {} said:\n{}", self.builder.verb, tail(&process.log()));
     }
 }
 

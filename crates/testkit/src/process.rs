@@ -106,11 +106,14 @@ impl Running {
         self.log.lock().map(|log| log.clone()).unwrap_or_default()
     }
 
-    /// The last lines of it.
-    pub(crate) fn log_tail(&self) -> String {
-        let log = self.log();
-        log[log.len().saturating_sub(SHOWN_LINES)..].join("\n")
+    fn log_tail(&self) -> String {
+        tail(&self.log())
     }
+}
+
+/// The last lines of a log.
+pub(crate) fn tail(log: &[String]) -> String {
+    log[log.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }
 
 impl Drop for Running {
