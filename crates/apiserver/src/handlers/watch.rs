@@ -11,6 +11,7 @@ use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::json;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::Instant;
 
 use super::{Call, Handlers};
@@ -241,8 +242,16 @@ impl Watch {
         if !initial_end {
             // What is applied by now is queued by now: send it first, then say how far that is.
             revision = revision.max(self.handlers.registry.cache.revision()).max(self.after);
-            while let Ok(event) = self.subscription.live.try_recv() {
-                self.put_event(out, &event);
+            loop {
+                match self.subscription.live.try_recv() {
+                    Ok(event) => self.put_event(out, &event),
+                    Err(TryRecvError::Empty) => break,
+                    // It was dropped for being slow: what it missed must not be said to be past.
+                    Err(TryRecvError::Disconnected) => self.ended = true,
+                }
+                if self.ended {
+                    return;
+                }
             }
         }
         let object = self.bookmark(revision, initial_end);
