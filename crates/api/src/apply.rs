@@ -107,7 +107,7 @@ fn update(
     new: &Value,
     writer: &Writer<'_>,
 ) -> Managers {
-    let delta = compare::compare(old, Some(new), writer.schema).children();
+    let delta = compare::compare_objects(old, new, writer.schema).children();
     let mut changed = delta.modified;
     changed.unite(delta.added);
     let changed = ownership::without_reset(changed, writer.subresource);
@@ -211,7 +211,7 @@ fn apply_once(
         merge::prune(object.value_mut(), writer.schema, &last, &owned);
     }
 
-    let delta = compare::compare(Some(live), Some(object.value()), writer.schema).children();
+    let delta = compare::compare_objects(Some(live), object.value(), writer.schema).children();
     let mut changed = delta.modified;
     changed.unite(delta.added);
     let changed = ownership::without_reset(changed, writer.subresource);

@@ -197,13 +197,13 @@ pub trait Shown {
 
 impl Shown for &str {
     fn shown(&self) -> String {
-        format!("{self:?}")
+        crate::go::quoted(self)
     }
 }
 
 impl Shown for &String {
     fn shown(&self) -> String {
-        format!("{self:?}")
+        crate::go::quoted(self)
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod document;
 pub mod field;
+pub mod go;
 pub mod kinds;
 pub mod names;
 pub mod patch;

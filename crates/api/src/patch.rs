@@ -15,6 +15,7 @@ mod strategic;
 use serde_json::Value;
 
 use crate::document::{Document, erase};
+use crate::go;
 use crate::schema::Schema;
 use crate::status::Failure;
 
@@ -145,7 +146,7 @@ fn decode_object(body: &[u8]) -> Result<Document, String> {
 
 fn decode_json(body: &[u8]) -> Result<Document, String> {
     // Into a `Value`, so that the only errors are of syntax: those quote nothing.
-    serde_json::from_slice(body).map(Document::new).map_err(|error| error.to_string())
+    serde_json::from_slice(body).map(Document::new).map_err(|error| go::json_error(&error))
 }
 
 fn wrong_type(found: &Value, expected: &str) -> String {

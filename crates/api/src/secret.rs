@@ -11,6 +11,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::go;
+
 /// Payload bytes: erased on drop, printed as a length, compared byte for byte, cloned visibly.
 #[derive(Default, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct SecretBytes(Vec<u8>);
@@ -68,12 +70,15 @@ impl<'de> Deserialize<'de> for SecretBytes {
 
             // The text is not quoted in the error: it may be a secret that somebody forgot to encode.
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SecretBytes, E> {
-                STANDARD.decode(text).map(SecretBytes).map_err(|error| match error {
-                    base64::DecodeError::InvalidByte(at, _) => {
-                        E::custom(format_args!("illegal base64 data at input byte {at}"))
-                    }
-                    _ => E::custom("illegal base64 data: wrong length or padding"),
-                })
+                if let Ok(bytes) = STANDARD.decode(text) {
+                    return Ok(SecretBytes(bytes));
+                }
+                // Unlike Go, and as the guide has it: newlines are not valid within these strings.
+                let found = match text.find(['\n', '\r']) {
+                    Some(at) => Err(go::CorruptBase64 { at }),
+                    None => go::base64(text),
+                };
+                found.map(SecretBytes).map_err(E::custom)
             }
 
             fn visit_unit<E: serde::de::Error>(self) -> Result<SecretBytes, E> {

@@ -122,7 +122,7 @@ pub(crate) fn parse(bytes: &[u8], media: MediaType) -> Result<Document, String> 
         }
         _ => serde_json::from_slice::<serde_json::Value>(bytes)
             .map(Document::new)
-            .map_err(|error| format!("json parse error: {}", crate::object::harmless(&error))),
+            .map_err(|error| format!("json parse error: {}", coffer_api::go::json_error(&error))),
     }
 }
 

@@ -1,6 +1,8 @@
 //! From a request body to a typed, defaulted object of the resource's kind.
 
 use coffer_api::Document;
+use coffer_api::field::{Error, Path};
+use coffer_api::patch::PatchKind;
 use coffer_api::schema::{self, strict};
 use coffer_api::status::Failure;
 use http::HeaderMap;
@@ -9,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::Value;
 
 use crate::body::{self, MediaType};
-use crate::object::{Object, Resource};
+use crate::object::{DecodeError, Object, Resource};
 use crate::options::FieldValidation;
 
 /// A decoded body and what there is to warn about it.
@@ -34,8 +36,10 @@ pub(crate) async fn object(
     let (kind, version) = (resource.info.kind, resource.info.api_version());
     let mut document = parse(&bytes, media, kind)?;
     expect_kind(&mut document, kind, &version)?;
+    let object =
+        defaulted(resource, &mut document).map_err(|error| not_its_kind(resource, &error))?;
     let warnings = strict_errors(&bytes, media, &document, kind, &version, validation)?;
-    Ok(Decoded { object: defaulted(resource, &mut document)?, warnings })
+    Ok(Decoded { object, warnings })
 }
 
 /// A typed value of a kind that is not stored: Scale, Binding, DeleteOptions.
@@ -65,30 +69,32 @@ pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOpt
         let why = "decoded object cannot be converted to DeleteOptions";
         return Err(Failure::bad_request(why));
     }
-    crate::object::typed(&document)
-        .map_err(|error| Failure::bad_request(format!("DeleteOptions: {error}")))
+    crate::object::typed_as(&document, schema::of("v1", "DeleteOptions"))
+        .map_err(|error| Failure::bad_request(error.to_string()))
 }
 
 /// The typed object of a document, with the kind's defaults.
-///
-/// # Errors
-/// 400 that names the field.
-pub(crate) fn defaulted(
-    resource: &Resource,
-    document: &mut Document,
-) -> Result<Box<dyn Object>, Failure> {
+fn defaulted(resource: &Resource, document: &mut Document) -> Result<Box<dyn Object>, DecodeError> {
     if let Some(schema) = schema::of(&resource.info.api_version(), resource.info.kind) {
-        schema::fit::settle_nulls(document.value_mut(), schema);
+        schema::fit::settle(document.value_mut(), schema);
     }
     let mut object = resource.decode(document)?;
     object.set_defaults();
     Ok(object)
 }
 
+/// 400 as upstream words it.
+fn not_its_kind(resource: &Resource, error: &DecodeError) -> Failure {
+    let kind = resource.info.kind;
+    cannot_handle(kind, resource.info.version, kind, error)
+}
+
 fn parse(bytes: &[u8], media: MediaType, kind: &str) -> Result<Document, Failure> {
+    // Upstream goes on with the first bytes of the body, which may be anything.
+    let shown = if bytes.is_empty() { " (<empty>)" } else { "" };
     let unrecognized = |why: &str| {
         Failure::bad_request(format!(
-            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}"
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}{shown}"
         ))
     };
     let document = body::parse(bytes, media).map_err(|why| unrecognized(&why))?;
@@ -147,19 +153,23 @@ fn expect_kind(document: &mut Document, kind: &str, version: &str) -> Result<(),
 }
 
 fn mismatch(found_version: &str, found_kind: &str, kind: &str, version: &str) -> Failure {
-    let known = schema::of(found_version, found_kind).is_some();
-    if known && found_kind == kind {
+    if found_kind == kind && schema::of(found_version, found_kind).is_some() {
         return Failure::bad_request(format!(
             "the API version in the data ({found_version}) does not match the expected API version ({version})"
         ));
     }
-    let why = if known {
+    let why = no_conversion(found_version, found_kind, kind, version);
+    cannot_handle(found_kind, found_version, kind, &why)
+}
+
+/// Why one kind cannot become another.
+fn no_conversion(found_version: &str, found_kind: &str, kind: &str, version: &str) -> String {
+    if schema::of(found_version, found_kind).is_some() {
         let (found, own) = (version_only(found_version), package(version));
         format!("converting ({found}.{found_kind}) to ({own}.{kind}): unknown conversion")
     } else {
         format!("no kind \"{found_kind}\" is registered for version \"{found_version}\"")
-    };
-    cannot_handle(found_kind, found_version, kind, &why)
+    }
 }
 
 /// Unknown and duplicate fields: refused when strict, else texts to warn with.
@@ -212,15 +222,53 @@ pub(crate) fn apply_patch(resource: &Resource, bytes: &[u8]) -> Result<Document,
     Ok(document)
 }
 
-/// Strict checking of a document that a patch made; there is no text to find duplicates in.
+/// The object of what an apply came to, with the kind's defaults.
 ///
 /// # Errors
-/// As [`object`].
-pub(crate) fn strict_document(
+/// 400 that names the field.
+pub(crate) fn applied(
     resource: &Resource,
-    document: &Document,
+    document: &mut Document,
+) -> Result<Box<dyn Object>, Failure> {
+    defaulted(resource, document).map_err(|error| not_its_kind(resource, &error))
+}
+
+/// The object of what a patch made, with the kind's defaults, and what to warn about.
+///
+/// # Errors
+/// 422: what does not fit is the patch's fault. None of it is shown, unlike upstream's, because a
+/// Secret's payload is in it.
+pub(crate) fn patched(
+    resource: &Resource,
+    (kind, patch): (PatchKind, &[u8]),
+    document: &mut Document,
     validation: FieldValidation,
-) -> Result<Vec<String>, Failure> {
-    let (kind, version) = (resource.info.kind, resource.info.api_version());
-    strict_errors(&[], MediaType::Yaml, document, kind, &version, validation)
+) -> Result<(Box<dyn Object>, Vec<String>), Failure> {
+    let (own_kind, own_version) = (resource.info.kind, resource.info.api_version());
+    let unfit = |why: String| {
+        let error = Error::invalid(&Path::new("patch"), "<patched object>", why);
+        Failure::invalid("", "", "", &vec![error])
+    };
+    // A strategic merge patch is merged into what already has its type.
+    if kind == PatchKind::Strategic {
+        document.value_mut()["apiVersion"] = own_version.as_str().into();
+        document.value_mut()["kind"] = own_kind.into();
+    }
+    let text = |field: &str, own| document.value()[field].as_str().unwrap_or(own);
+    let (version, found_kind) = (text("apiVersion", &*own_version), text("kind", own_kind));
+    if (version, found_kind) != (&*own_version, own_kind) {
+        return Err(unfit(no_conversion(version, found_kind, own_kind, &own_version)));
+    }
+    let object = defaulted(resource, document).map_err(|error| unfit(error.to_string()))?;
+    let schema = schema::of(&own_version, own_kind);
+    let Some(schema) = schema.filter(|_| validation != FieldValidation::Ignore) else {
+        return Ok((object, Vec::new()));
+    };
+    // What does not parse was no patch.
+    let mut errors = strict::check_patch(patch, kind == PatchKind::Json).unwrap_or_default();
+    errors.extend(strict::unknown_fields(document.value(), schema));
+    if validation == FieldValidation::Strict && !errors.is_empty() {
+        return Err(unfit(strict::message(&errors)));
+    }
+    Ok((object, errors))
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use coffer_api::field::ErrorList;
 use coffer_api::kinds::{self, Event, Kind, KindInfo, SeriesEvent};
+use coffer_api::schema::Schema;
 use coffer_api::schema::fit::Step;
 use coffer_api::status::{Failure, GroupResource};
 use coffer_api::{Document, schema};
@@ -196,15 +197,12 @@ impl Resource {
         self.outward.is_none()
     }
 
-    /// The object a body describes.
+    /// The object a document describes.
     ///
     /// # Errors
-    /// 400 as upstream words it, naming the field and no value.
-    pub(crate) fn decode(&self, document: &Document) -> Result<Box<dyn Object>, Failure> {
-        (self.decode)(document).map_err(|error| {
-            let kind = self.info.kind;
-            crate::decode::cannot_handle(kind, self.info.version, kind, &error)
-        })
+    /// Names the field and no value.
+    pub(crate) fn decode(&self, document: &Document) -> Result<Box<dyn Object>, DecodeError> {
+        (self.decode)(document)
     }
 
     /// The object in stored or stamped bytes.
@@ -281,27 +279,40 @@ fn parse<K: Kind + Printed>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError
 
 /// A typed value from a document; the error names the field.
 pub(crate) fn typed<T: DeserializeOwned>(document: &Document) -> Result<T, DecodeError> {
+    let text = |name: &str| document.value()[name].as_str();
+    let schema = text("apiVersion").zip(text("kind"));
+    let schema = schema.and_then(|(version, kind)| schema::of(version, kind));
+    typed_as(document, schema)
+}
+
+/// As [`typed`], of a document that need not say what it is.
+pub(crate) fn typed_as<T: DeserializeOwned>(
+    document: &Document,
+    schema: Option<Schema>,
+) -> Result<T, DecodeError> {
     serde_path_to_error::deserialize(document.value()).map_err(|error| {
-        match misfit(document, error.path()) {
-            Some(reason) => DecodeError { path: String::new(), reason },
-            None => DecodeError { path: error.path().to_string(), reason: harmless(error.inner()) },
+        let (root, path) = (document.value(), error.path().to_string());
+        if let Some((steps, schema)) = steps(error.path()).zip(schema) {
+            // What Go says of a value of the wrong type names the place itself.
+            if let Some(reason) = schema::fit::misfit(root, schema, steps.iter().copied()) {
+                return DecodeError { path: String::new(), reason };
+            }
+            if let Some(corrupt) = schema::fit::corrupt_base64(root, schema, steps) {
+                return DecodeError { path, reason: corrupt.to_string() };
+            }
         }
+        DecodeError { path, reason: harmless(error.inner()) }
     })
 }
 
-/// What Go would say of a value of the wrong type, where the document says what it is.
-fn misfit(document: &Document, path: &serde_path_to_error::Path) -> Option<String> {
-    let text = |name: &str| document.value()[name].as_str();
-    let schema = schema::of(text("apiVersion")?, text("kind")?)?;
-    let steps: Option<Vec<Step>> = path
-        .iter()
+fn steps(path: &serde_path_to_error::Path) -> Option<Vec<Step<'_>>> {
+    path.iter()
         .map(|segment| match segment {
             Segment::Map { key } => Some(Step::Key(key)),
             Segment::Seq { index } => Some(Step::Index(*index)),
             _ => None,
         })
-        .collect();
-    schema::fit::misfit(document.value(), schema, steps?)
+        .collect()
 }
 
 /// A serde message without the value it quotes: what was found may be a password in the wrong place.

@@ -186,15 +186,24 @@ impl StateOptions {
     /// # Errors
     /// 400 for what is none.
     pub(crate) fn revision(&self) -> Result<Option<Revision>, Failure> {
-        let Some(text) = self.version.as_deref() else { return Ok(None) };
-        text.parse().map(Some).map_err(|error: std::num::ParseIntError| {
-            let why = match error.kind() {
-                std::num::IntErrorKind::PosOverflow => "value out of range",
-                _ => "invalid syntax",
-            };
-            Failure::bad_request(format!(
-                "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
-            ))
-        })
+        revision(self.version.as_deref())
     }
+}
+
+/// A `resourceVersion` as a number.
+///
+/// # Errors
+/// 400 for what is none.
+pub(crate) fn revision(text: Option<&str>) -> Result<Option<Revision>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    text.parse().map(Some).map_err(|error: std::num::ParseIntError| {
+        let why = match error.kind() {
+            std::num::IntErrorKind::PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        let quoted = coffer_api::go::quoted(text);
+        Failure::bad_request(format!(
+            "invalid resource version: resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: {why}"
+        ))
+    })
 }

@@ -51,7 +51,16 @@ fn cases() -> Vec<Case> {
             (
                 400,
                 "BadRequest",
-                "the object provided is unrecognized (must be of type Secret): couldn't get version/kind; json parse error: EOF while parsing a string at line 1 column 45",
+                "the object provided is unrecognized (must be of type Secret): couldn't get version/kind; json parse error: unexpected end of JSON input",
+            ),
+        ),
+        post(
+            "nothing",
+            "",
+            (
+                400,
+                "BadRequest",
+                "the object provided is unrecognized (must be of type Secret): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)",
             ),
         ),
         post(
@@ -90,6 +99,28 @@ fn cases() -> Vec<Case> {
                 "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 4 (at data.password)",
             ),
         ),
+        post(
+            "base64 that ends too soon",
+            &secret(json!({ "data": { "password": "c2VjcmV0c" } })),
+            (
+                400,
+                "BadRequest",
+                "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 8 (at data.password)",
+            ),
+        ),
+        Case {
+            name: "another kind's base64 that ends too soon",
+            path: "/api/v1/namespaces/default/configmaps",
+            ..post(
+                "",
+                r#"{"metadata":{"name":"a"},"binaryData":{"k":"dg"}}"#,
+                (
+                    400,
+                    "BadRequest",
+                    "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: illegal base64 data at input byte 0 (at binaryData.k)",
+                ),
+            )
+        },
         post(
             "a number where base64 should be, which is not quoted",
             &secret(json!({ "data": { "pin": 4711 } })),

@@ -57,8 +57,19 @@ impl Delta {
     }
 }
 
+/// Compares two versions of an object; the old one of a new object is empty.
+pub(super) fn compare_objects(old: Option<&Value>, new: &Value, schema: Schema) -> Delta {
+    compare_at(old, Some(new), schema, true)
+}
+
 /// Compares two versions of a value, of which at least one is there.
 pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, schema: Schema) -> Delta {
+    compare_at(old, new, schema, false)
+}
+
+/// `standing`: whatever the text says, both versions have the value, if empty, because a Go struct
+/// holds it by value.
+fn compare_at(old: Option<&Value>, new: Option<&Value>, schema: Schema, standing: bool) -> Delta {
     if old == new {
         return Delta::default();
     }
@@ -69,13 +80,13 @@ pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, schema: Schema) 
         (Some(Parts::Members(old)), Some(Parts::Members(new)))
             if !(old.is_empty() && new.is_empty()) =>
         {
-            compare_members(Some(old), Some(new), schema)
+            compare_members(Some(old), Some(new), schema, true)
         }
         (Some(Parts::Members(members)), _) if taken(new) && !members.is_empty() => {
-            compare_members(Some(members), None, schema)
+            compare_members(Some(members), None, schema, standing)
         }
         (_, Some(Parts::Members(members))) if taken(old) && !members.is_empty() => {
-            compare_members(None, Some(members), schema)
+            compare_members(None, Some(members), schema, standing)
         }
         (Some(Parts::Items(old, item, list)), Some(Parts::Items(new, ..)))
             if !(old.is_empty() && new.is_empty()) =>
@@ -88,16 +99,23 @@ pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, schema: Schema) 
         (_, Some(Parts::Items(items, item, list))) if taken(old) && !items.is_empty() => {
             compare_items(&[], items, item, list)
         }
+        _ if standing => Delta::default(),
         _ => return Delta::leaf(old, new),
     };
-    delta.added.member |= old.is_none();
-    delta.removed.member |= new.is_none();
+    delta.added.member |= old.is_none() && !standing;
+    delta.removed.member |= new.is_none() && !standing;
     delta
 }
 
 type Members = Map<String, Value>;
 
-fn compare_members(old: Option<&Members>, new: Option<&Members>, schema: Schema) -> Delta {
+/// `standing`: both versions have what these are members of.
+fn compare_members(
+    old: Option<&Members>,
+    new: Option<&Members>,
+    schema: Schema,
+    standing: bool,
+) -> Delta {
     let mut delta = Delta::default();
     let in_old = old.into_iter().flat_map(|members| members.keys());
     let only_in_new = new
@@ -106,22 +124,19 @@ fn compare_members(old: Option<&Members>, new: Option<&Members>, schema: Schema)
         .filter(|name| !old.is_some_and(|old| old.contains_key(*name)));
     for name in in_old.chain(only_in_new) {
         let (old, new) = (old.and_then(|old| old.get(name)), new.and_then(|new| new.get(name)));
-        let mut child = match schema.field(name) {
-            Some(schema) => compare(old, new, schema),
+        let child = match schema.field(name) {
+            Some(field) => compare_at(old, new, field, standing && is_held(schema, name)),
             None => Delta::leaf(old, new),
         };
-        if is_always_there(schema, name) {
-            child.added.member = false;
-            child.removed.member = false;
-        }
         delta.put(&Element::field(name), child);
     }
     delta
 }
 
-/// Whether upstream's Go struct holds the field by value: it is there, if empty, in every object,
-/// and so nobody ever adds it. Without this, whoever creates a pod would own `spec` itself.
-fn is_always_there(schema: Schema, field: &str) -> bool {
+/// Whether upstream's Go struct holds the field by value: it is there, if empty, in every such
+/// struct, and so nobody ever adds it to one. Without this, whoever creates a pod would own `spec`
+/// itself.
+fn is_held(schema: Schema, field: &str) -> bool {
     let Some(name) = schema.definition_name() else { return false };
     let is_object = schema.field("kind").is_some() && schema.field("apiVersion").is_some();
     match field {

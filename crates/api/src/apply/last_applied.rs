@@ -25,7 +25,7 @@ pub(super) fn unexplained(
 ) -> Vec<Conflict> {
     let Some(last) = last_applied(live, writer.api_version) else { return conflicts };
     let mut explained = typed::fields(last.value(), writer.schema).children;
-    let delta = compare::compare(Some(last.value()), Some(live), writer.schema).children();
+    let delta = compare::compare_objects(Some(last.value()), live, writer.schema).children();
     for differing in [delta.modified, delta.added, delta.removed] {
         explained.subtract(&differing);
     }

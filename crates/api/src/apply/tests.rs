@@ -81,6 +81,36 @@ fn the_creator_of_a_secret_owns_its_keys_and_nothing_the_server_sets() {
     );
 }
 
+/// A struct that Go holds by value is nobody's where it always was, and its maker's in an item that
+/// was not there before.
+#[test]
+fn the_resources_of_a_new_container_are_its_makers_if_there_are_none() {
+    let pod = |names: &[&str]| {
+        let containers: Vec<_> =
+            names.iter().map(|name| json!({"name": name, "resources": {}})).collect();
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"containers": containers},
+        })
+    };
+    let owned = json!({".": {}, "f:name": {}, "f:resources": {}});
+    let writer = |manager| writer_of("v1", "Pod", manager);
+    let first = created(pod(&["a"]), &writer("first"));
+    let both = updated(&first, pod(&["a", "b"]), &writer("second"));
+    assert_eq!(
+        owners(&both),
+        json!({
+            "first Update": {"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": owned}}},
+            "second Update": {"f:spec": {"f:containers": {"k:{\"name\":\"b\"}": owned}}},
+        })
+    );
+    // Left out or empty, it is the same.
+    let mut without = pod(&["a", "b"]);
+    without["spec"]["containers"][0].as_object_mut().expect("an object").remove("resources");
+    let third = updated(&both, without, &writer("third"));
+    assert_eq!(owners(&third).get("third Update"), None);
+}
+
 /// What upstream records for `kubectl run`, as its users see it in every pod.
 #[test]
 fn the_creator_of_a_pod_owns_items_by_key_and_not_the_spec_itself() {

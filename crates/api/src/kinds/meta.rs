@@ -240,7 +240,7 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> ErrorList {
 fn no_new_finalizers(new: &[String], old: &[String], path: &Path) -> Option<Error> {
     let old: BTreeSet<_> = old.iter().collect();
     let extra: BTreeSet<_> = new.iter().filter(|name| !old.contains(name)).collect();
-    let shown: Vec<_> = extra.iter().map(|name| format!("{name:?}")).collect();
+    let shown: Vec<_> = extra.iter().map(|name| crate::go::quoted(name)).collect();
     let detail = format!(
         "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
         shown.join(", ")

@@ -3,8 +3,8 @@
 use super::config_map::DATA_BYTES_MAX;
 use super::{Kind, KindInfo, meta};
 use crate::field::{Error, ErrorList, Path};
-use crate::names;
 use crate::secret::Secret;
+use crate::{go, names};
 
 mod pem;
 
@@ -139,7 +139,7 @@ fn require_json(secret: &Secret, key: &str) -> ErrorList {
         return ErrorList::new();
     };
     let detail = match error.classify() {
-        serde_json::error::Category::Eof => "unexpected end of JSON input".to_owned(),
+        serde_json::error::Category::Eof => go::json_error(&error),
         serde_json::error::Category::Data => {
             "json: cannot unmarshal into Go value of type map[string]interface {}".to_owned()
         }

@@ -3,9 +3,12 @@
 //!
 //! Nothing here prints a value, but for a number that does not fit into an integer field.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::{Schema, Shape};
+use crate::go;
 
 /// The type of a scalar, as far as JSON tells types apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,31 +36,46 @@ pub enum Step<'a> {
     Index(usize),
 }
 
-/// Turns a null that stands for a map's value or a list's item into the zero of its type, as Go's
-/// decoder does: `annotations: {note: }` in YAML means an empty note. A null field is no field and
-/// needs no turning.
-pub fn settle_nulls(value: &mut Value, schema: Schema) {
+/// A Secret's values are left to their own type: it erases what it reads, and the guide allows no
+/// line ends in them.
+const READS_ITS_OWN_BYTES: &str = "io.k8s.api.core.v1.Secret";
+
+/// Makes of an object what Go's decoder makes of it, for our own decoder, which is stricter.
+///
+/// A null that stands for a map's value or a list's item becomes the zero of its type: `annotations:
+/// {note: }` in YAML means an empty note. (A null field is no field and needs no turning.) Base64 is
+/// written anew, without line ends and stray bits.
+pub fn settle(object: &mut Value, schema: Schema) {
+    settle_value(object, schema, schema.definition_name() != Some(READS_ITS_OWN_BYTES));
+}
+
+fn settle_value(value: &mut Value, schema: Schema, bytes: bool) {
     match (value, schema.shape()) {
         (Value::Object(fields), Shape::Struct) => {
             for (name, field) in fields {
                 if let Some(schema) = schema.field(name) {
-                    settle_nulls(field, schema);
+                    settle_value(field, schema, bytes);
                 }
             }
         }
         (Value::Object(members), Shape::Map(inner)) => {
-            members.values_mut().for_each(|member| settle_member(member, inner));
+            members.values_mut().for_each(|member| settle_member(member, inner, bytes));
         }
         (Value::Array(items), Shape::List(inner, _)) => {
-            items.iter_mut().for_each(|item| settle_member(item, inner));
+            items.iter_mut().for_each(|item| settle_member(item, inner, bytes));
+        }
+        (Value::String(text), Shape::Scalar) if bytes && schema.scalar() == Some(Scalar::Bytes) => {
+            if let Ok(bytes) = go::base64(text) {
+                *text = STANDARD.encode(bytes);
+            }
         }
         _ => {}
     }
 }
 
-fn settle_member(member: &mut Value, schema: Schema) {
+fn settle_member(member: &mut Value, schema: Schema, bytes: bool) {
     if !member.is_null() {
-        settle_nulls(member, schema);
+        settle_value(member, schema, bytes);
         return;
     }
     *member = match schema.shape() {
@@ -83,21 +101,7 @@ pub fn misfit<'a>(
     schema: Schema,
     path: impl IntoIterator<Item = Step<'a>>,
 ) -> Option<String> {
-    let (mut value, mut schema) = (root, schema);
-    let mut owner = short_name(schema.definition_name()?);
-    let mut fields = Vec::new();
-    for step in path {
-        match (step, schema.shape()) {
-            (Step::Key(name), Shape::Struct) => {
-                owner = short_name(schema.definition_name()?);
-                fields.push(name);
-                (value, schema) = (value.get(name)?, schema.field(name)?);
-            }
-            (Step::Key(key), Shape::Map(inner)) => (value, schema) = (value.get(key)?, inner),
-            (Step::Index(at), Shape::List(inner, _)) => (value, schema) = (value.get(at)?, inner),
-            _ => return None,
-        }
-    }
+    let Found { value, schema, owner, fields } = find(root, schema, path)?;
     let (found, wanted) = (unfit(value, schema)?, go_type(schema)?);
     if fields.is_empty() {
         return Some(format!("json: cannot unmarshal {found} into Go value of type {wanted}"));
@@ -106,6 +110,49 @@ pub fn misfit<'a>(
     Some(format!(
         "json: cannot unmarshal {found} into Go struct field {owner}.{field} of type {wanted}"
     ))
+}
+
+/// What is wrong with the base64 at the end of a path, if base64 is to stand there and something is.
+pub fn corrupt_base64<'a>(
+    root: &Value,
+    schema: Schema,
+    path: impl IntoIterator<Item = Step<'a>>,
+) -> Option<go::CorruptBase64> {
+    let Found { value, schema, .. } = find(root, schema, path)?;
+    let text = value.as_str().filter(|_| schema.scalar() == Some(Scalar::Bytes))?;
+    go::base64(text).err()
+}
+
+/// A value and its place, as Go tells it.
+struct Found<'v, 'a> {
+    value: &'v Value,
+    schema: Schema,
+    /// The innermost struct's name.
+    owner: &'static str,
+    /// The fields on the way, without keys and indices.
+    fields: Vec<&'a str>,
+}
+
+fn find<'v, 'a>(
+    root: &'v Value,
+    schema: Schema,
+    path: impl IntoIterator<Item = Step<'a>>,
+) -> Option<Found<'v, 'a>> {
+    let owner = short_name(schema.definition_name()?);
+    let mut at = Found { value: root, schema, owner, fields: Vec::new() };
+    for step in path {
+        (at.value, at.schema) = match (step, at.schema.shape()) {
+            (Step::Key(name), Shape::Struct) => {
+                at.owner = short_name(at.schema.definition_name()?);
+                at.fields.push(name);
+                (at.value.get(name)?, at.schema.field(name)?)
+            }
+            (Step::Key(key), Shape::Map(inner)) => (at.value.get(key)?, inner),
+            (Step::Index(index), Shape::List(inner, _)) => (at.value.get(index)?, inner),
+            _ => return None,
+        };
+    }
+    Some(at)
 }
 
 /// Go's word for a value that is none of the schema's.
@@ -181,6 +228,21 @@ mod tests {
     }
 
     #[test]
+    fn base64_is_read_as_go_reads_it_but_for_a_secrets() {
+        let schema = |kind| schema::of("v1", kind).unwrap();
+        let mut map = json!({ "binaryData": { "a": "dm\nFs\r\ndWU=\n", "b": "dh==", "c": "d" } });
+        settle(&mut map, schema("ConfigMap"));
+        assert_eq!(map, json!({ "binaryData": { "a": "dmFsdWU=", "b": "dg==", "c": "d" } }));
+        let at = |key| {
+            corrupt_base64(&map, schema("ConfigMap"), [Step::Key("binaryData"), Step::Key(key)])
+        };
+        assert_eq!((at("a"), at("c")), (None, Some(go::CorruptBase64 { at: 0 })));
+        let mut secret = json!({ "data": { "a": "dg==\n", "b": null } });
+        settle(&mut secret, schema("Secret"));
+        assert_eq!(secret, json!({ "data": { "a": "dg==\n", "b": "" } }));
+    }
+
+    #[test]
     fn a_value_of_the_wrong_type_is_told_as_go_tells_it() {
         let env = json!({ "spec": { "containers": [{ "env": [{ "name": "A", "value": 5 }] }] } });
         let path = ["spec", "containers", "0", "env", "0", "value"];
@@ -241,7 +303,7 @@ mod tests {
                 "volumes": null,
             },
         });
-        settle_nulls(&mut pod, schema::of("v1", "Pod").unwrap());
+        settle(&mut pod, schema::of("v1", "Pod").unwrap());
         assert_eq!(
             pod,
             json!({

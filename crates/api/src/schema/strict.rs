@@ -18,7 +18,7 @@ const ERRORS_MAX: usize = 100;
 /// `unknown field "spec.foo"` for each field of the document that its schema does not know.
 pub fn unknown_fields(document: &Value, schema: Schema) -> Vec<String> {
     let mut found = Found::default();
-    walk(document, Place { schema: Some(schema), path: None }, &mut found);
+    walk(document, Place { within: Within::Schema(schema), path: None }, &mut found);
     found.errors
 }
 
@@ -42,8 +42,26 @@ pub fn check<'de, D: Deserializer<'de>>(
     schema: Schema,
 ) -> Result<Vec<String>, D::Error> {
     let mut found = Found::default();
-    let place = Place { schema: Some(schema), path: None };
+    let place = Place { within: Within::Schema(schema), path: None };
     Checker { place, found: &mut found }.deserialize(deserializer)?;
+    Ok(found.errors)
+}
+
+/// What Go's strict decoder says of the text of a patch, before it is applied: members given twice
+/// anywhere in it, and in a JSON patch members that operations do not have.
+///
+/// # Errors
+/// Text that is no JSON.
+pub fn check_patch(text: &[u8], json_patch: bool) -> Result<Vec<String>, serde_json::Error> {
+    let within = if json_patch { Within::Operations } else { Within::Anything };
+    let mut found = Found::default();
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    Checker { place: Place { within, path: None }, found: &mut found }
+        .deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    if json_patch {
+        found.errors.iter_mut().for_each(|error| error.insert_str(0, "json patch "));
+    }
     Ok(found.errors)
 }
 
@@ -63,8 +81,7 @@ impl Found {
         if self.errors.len() >= ERRORS_MAX {
             return;
         }
-        let place = Place { schema: None, path: Some(&Step::new(place.path, At::Field(field))) };
-        let error = format!("{what} field \"{place}\"");
+        let error = format!("{what} field \"{}\"", Step::new(place.path, At::Field(field)));
         if self.seen.insert(error.clone()) {
             self.errors.push(error);
         }
@@ -74,9 +91,22 @@ impl Found {
 /// Where the walk is. The path is a chain of borrowed steps: nothing is built unless reported.
 #[derive(Clone, Copy)]
 struct Place<'a> {
-    /// `None` where anything may stand.
-    schema: Option<Schema>,
+    within: Within,
     path: Option<&'a Step<'a>>,
+}
+
+/// What is known of a value.
+#[derive(Clone, Copy)]
+enum Within {
+    Schema(Schema),
+    /// Nothing, so that nothing in it is wrong.
+    Nothing,
+    /// Any members, each once.
+    Anything,
+    /// The list that a JSON patch is.
+    Operations,
+    /// One of it.
+    Operation,
 }
 
 struct Step<'a> {
@@ -108,15 +138,9 @@ impl fmt::Display for Step<'_> {
     }
 }
 
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.path.map_or(Ok(()), |path| path.fmt(f))
-    }
-}
-
 /// What a member's name leads to.
 enum Member {
-    Known(Schema),
+    Known(Within),
     Unknown,
     /// Nothing is known here, so nothing is wrong.
     Free,
@@ -124,19 +148,33 @@ enum Member {
 
 impl Place<'_> {
     fn member(&self, name: &str) -> Member {
-        match self.schema.map(|schema| (schema, schema.shape())) {
-            Some((schema, Shape::Struct)) => {
-                schema.field(name).map_or(Member::Unknown, Member::Known)
+        let schema = match self.within {
+            Within::Schema(schema) => schema,
+            Within::Anything => return Member::Known(Within::Anything),
+            Within::Operation => {
+                let known = matches!(name, "op" | "path" | "from" | "value");
+                return if known { Member::Known(Within::Anything) } else { Member::Unknown };
             }
-            Some((_, Shape::Map(value))) => Member::Known(value),
+            Within::Nothing | Within::Operations => return Member::Free,
+        };
+        match schema.shape() {
+            Shape::Struct => schema
+                .field(name)
+                .map_or(Member::Unknown, |schema| Member::Known(Within::Schema(schema))),
+            Shape::Map(value) => Member::Known(Within::Schema(value)),
             _ => Member::Free,
         }
     }
 
-    fn item(&self) -> Option<Schema> {
-        match self.schema?.shape() {
-            Shape::List(item, _) => Some(item),
-            _ => None,
+    fn item(&self) -> Within {
+        match self.within {
+            Within::Schema(schema) => match schema.shape() {
+                Shape::List(item, _) => Within::Schema(item),
+                _ => Within::Nothing,
+            },
+            Within::Anything => Within::Anything,
+            Within::Operations => Within::Operation,
+            Within::Nothing | Within::Operation => Within::Nothing,
         }
     }
 }
@@ -146,9 +184,9 @@ fn walk(value: &Value, place: Place<'_>, found: &mut Found) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 match place.member(name) {
-                    Member::Known(schema) => {
+                    Member::Known(within) => {
                         let step = Step::new(place.path, At::Field(name));
-                        walk(value, Place { schema: Some(schema), path: Some(&step) }, found);
+                        walk(value, Place { within, path: Some(&step) }, found);
                     }
                     Member::Unknown => found.report("unknown", place, name),
                     Member::Free => {}
@@ -156,10 +194,10 @@ fn walk(value: &Value, place: Place<'_>, found: &mut Found) {
             }
         }
         Value::Array(items) => {
-            let schema = place.item();
+            let within = place.item();
             for (index, item) in items.iter().enumerate() {
                 let step = Step::new(place.path, At::Index(index));
-                walk(item, Place { schema, path: Some(&step) }, found);
+                walk(item, Place { within, path: Some(&step) }, found);
             }
         }
         _ => {}
@@ -195,9 +233,9 @@ impl<'de> Visitor<'de> for Checker<'_, '_> {
                 found.report("duplicate", place, &name);
             }
             match member {
-                Member::Known(schema) => {
+                Member::Known(within) => {
                     let step = Step::new(place.path, At::Field(&name));
-                    let place = Place { schema: Some(schema), path: Some(&step) };
+                    let place = Place { within, path: Some(&step) };
                     map.next_value_seed(Checker { place, found })?;
                 }
                 Member::Unknown => {
@@ -215,10 +253,10 @@ impl<'de> Visitor<'de> for Checker<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { place, found } = self;
-        let schema = place.item();
+        let within = place.item();
         for index in 0.. {
             let step = Step::new(place.path, At::Index(index));
-            let place = Place { schema, path: Some(&step) };
+            let place = Place { within, path: Some(&step) };
             if items.next_element_seed(Checker { place, found })?.is_none() {
                 break;
             }
@@ -299,6 +337,30 @@ mod tests {
         let fields: serde_json::Map<_, _> =
             (0..500).map(|n| (format!("f{n}"), Value::Null)).collect();
         assert_eq!(unknown_fields(&Value::Object(fields), pod()).len(), ERRORS_MAX);
+    }
+
+    #[test]
+    fn a_patch_is_checked_for_members_given_twice_and_for_members_no_operation_has() {
+        let merge = br#"{"data":{"a":"1","a":"2"},"list":[{"x":1,"x":{"y":1,"y":2}}],"foo":1}"#;
+        assert_eq!(
+            check_patch(merge, false).expect("it is JSON"),
+            [
+                "duplicate field \"data.a\"",
+                "duplicate field \"list[0].x\"",
+                "duplicate field \"list[0].x.y\""
+            ]
+        );
+        let operations =
+            br#"[{"op":"add","path":"/a","bogus":1,"value":{"b":1,"b":2}},{"op":1,"op":2}]"#;
+        assert_eq!(
+            check_patch(operations, true).expect("it is JSON"),
+            [
+                "json patch unknown field \"[0].bogus\"",
+                "json patch duplicate field \"[0].value.b\"",
+                "json patch duplicate field \"[1].op\""
+            ]
+        );
+        assert!(check_patch(b"{", false).is_err());
     }
 
     #[test]

@@ -54,9 +54,10 @@ impl Handlers {
             let current = spoken(resource, old)?;
             let mut patched = patch::apply(kind, current, &patch, schema)
                 .map_err(|error| Failure::from(&error))?;
-            warnings = decode::strict_document(resource, &patched, options.field_validation)
-                .map_err(unfit)?;
-            let mut object = decode::defaulted(resource, &mut patched).map_err(unfit)?;
+            let from = (kind, patch.as_slice());
+            let (mut object, told) =
+                decode::patched(resource, from, &mut patched, options.field_validation)?;
+            warnings = told;
             take_namespace(&mut *object, call)?;
             check_name(&*object, call)?;
             let expected = expected_revision(resource, &*object)?;
@@ -124,7 +125,7 @@ impl Handlers {
         call: &Call,
         document: &mut Document,
     ) -> Result<Box<dyn crate::object::Object>, Failure> {
-        let mut object = decode::defaulted(&call.resource, document)?;
+        let mut object = decode::applied(&call.resource, document)?;
         take_namespace(&mut *object, call)?;
         check_name(&*object, call)?;
         Ok(object)
@@ -138,17 +139,6 @@ fn spoken(resource: &Resource, object: &dyn crate::object::Object) -> Result<Doc
     }
     let bytes = resource.present(&crate::encoded::erasing(object.encode()));
     body::parse(&bytes, MediaType::Json).map_err(Failure::internal)
-}
-
-/// A patch whose result does not fit its type is the patch's fault: 422, and none of the result is
-/// shown, unlike upstream's, because a Secret's payload is in it.
-fn unfit(failure: Failure) -> Failure {
-    if failure.code != 400 {
-        return failure;
-    }
-    let path = coffer_api::field::Path::new("patch");
-    let error = coffer_api::field::Error::invalid(&path, "<patched object>", failure.message);
-    Failure::invalid("", "", "", &vec![error])
 }
 
 /// A value that is not stored, patched.

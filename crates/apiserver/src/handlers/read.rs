@@ -8,6 +8,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use super::{Call, Handlers};
+use crate::options::revision;
 use crate::present::{self, Include, ListChunks};
 use crate::registry::{ListQuery, Listed};
 use crate::respond::{self, Answer, Body, Form, Syntax};
@@ -19,6 +20,11 @@ impl Handlers {
             return Err(Failure::bad_request(why));
         }
         let include = Include::parse(&call.query)?;
+        // Any version means the newest, which is never older than the one that is asked for: but
+        // that may have been seen elsewhere, and not have happened here yet.
+        if let Some(version) = revision(call.query.get("resourceVersion"))?.filter(|it| *it > 0) {
+            self.registry.wait_for(version).await?;
+        }
         let found =
             self.registry.get(&call.resource, &call.path.namespace, &call.path.name).await?;
         let bytes = present::object(&call.resource, &found.bytes, call.accept.form, include, true)?;

@@ -90,6 +90,11 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
         StoreError::Compacted { .. } => {
             Failure::expired("The resourceVersion for the provided list is too old.")
         }
+        StoreError::TooLarge { .. } => Failure::plain(
+            413,
+            "RequestEntityTooLarge",
+            "Request entity too large: request is too large for the store",
+        ),
         StoreError::Closed(_) => {
             Failure::plain(503, "ServiceUnavailable", "the server is shutting down")
         }

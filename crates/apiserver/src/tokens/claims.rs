@@ -23,6 +23,8 @@ pub(crate) const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bound {
     pub(crate) name: String,
+    /// Empty for a node that is not there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) uid: String,
 }
 
@@ -129,7 +131,9 @@ impl Claims {
         }
         if let Some(node) = node {
             put("node-name", node.name.clone());
-            put("node-uid", node.uid.clone());
+            if !node.uid.is_empty() {
+                put("node-uid", node.uid.clone());
+            }
         }
         if !self.jti.is_empty() {
             extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("JTI={}", self.jti)]);

@@ -24,26 +24,27 @@ struct Asked {
 impl Handlers {
     /// `serviceaccounts/NAME/token`.
     pub(crate) async fn token(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
-        WriteOptions::parse(&call.query, "CreateOptions")?;
+        let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::read(incoming).await?;
         let asked: Asked =
             decode::value(&bytes, media, "TokenRequest", "authentication.k8s.io/v1")?;
         let request = TokenRequest { metadata: asked.metadata, spec: asked.spec, status: None };
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
-        let named = request.metadata.name.as_deref().unwrap_or_default();
-        if !named.is_empty() && named != name {
-            return Err(Failure::bad_request(format!(
-                "the name of the object ({named}) does not match the name on the URL ({name})"
-            )));
+        let given = request.metadata.namespace.as_deref().unwrap_or_default();
+        if !given.is_empty() && given != namespace {
+            return Err(Failure::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
         }
         // The account and the pod may have been made a moment ago.
         self.registry.settle().await?;
         let resources = &self.registry.resources;
         admission::node_restriction::token(resources, &call.permit, &call.path, &request)?;
         let tokens = &self.authenticator.tokens;
-        let now = jiff::Timestamp::now();
-        let answer = super::request::create(tokens, resources, (namespace, name), request, now)?;
+        let (now, account) = (jiff::Timestamp::now(), (namespace, name));
+        let dry_run = options.dry_run;
+        let answer = super::request::create(tokens, resources, account, request, now, dry_run)?;
         Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &answer))
     }
 }

@@ -17,25 +17,33 @@ const DEFAULT_TOKEN_S: i64 = 3600;
 /// Shortest and longest life, in seconds.
 const LIFE_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 
-/// Answers a request for a token of an account, by what the cache has.
+/// Answers a request for a token of an account, by what the cache has. A dry run answers without a
+/// token: upstream gives one, but what is not done cannot be used.
 ///
 /// # Errors
 /// 404 for an account or bound object that is not there, 409 for another one of the same name,
-/// 422 for a life out of range.
+/// 422 for another account's name in the body and for a life out of range.
 pub(super) fn create(
     authority: &Authority,
     resources: &Resources,
     (namespace, account): (&str, &str),
     mut request: TokenRequest,
     now: jiff::Timestamp,
+    dry_run: bool,
 ) -> Result<TokenRequest, Failure> {
     if !authority.issues() {
         return Err(Failure::no_such_path());
     }
+    let named = request.metadata.name.as_deref().unwrap_or_default();
+    if !named.is_empty() && named != account {
+        let path = Path::new("metadata").child("name");
+        let why = "must match the service account name if specified";
+        return Err(invalid(account, Error::invalid(&path, named, why)));
+    }
+    let found = meta_of(resources, "serviceaccounts", namespace, account)?;
     let life_s = request.spec.expiration_seconds.unwrap_or(DEFAULT_TOKEN_S);
     request.spec.expiration_seconds = Some(life_s);
-    validate(account, life_s)?;
-    let found = meta_of(resources, "serviceaccounts", namespace, account)?;
+    validate(life_s)?;
     let binding = match &request.spec.bound_object_ref {
         Some(reference) => Some(bind(resources, (namespace, account), reference)?),
         None => None,
@@ -52,7 +60,12 @@ pub(super) fn create(
         now,
         life_s,
     };
-    let token = authority.issue(&issue).map_err(Failure::internal)?;
+    let token = if dry_run {
+        String::new()
+    } else {
+        // The answer is the one place where a token is meant to be written out.
+        authority.issue(&issue).map_err(Failure::internal)?.as_str().to_owned()
+    };
     let end = jiff::Timestamp::from_second(now.as_second().saturating_add(life_s))
         .map_err(Failure::internal)?;
     request.metadata = ObjectMeta {
@@ -61,13 +74,15 @@ pub(super) fn create(
         creation_timestamp: Some(crate::registry::now()),
         ..Default::default()
     };
-    // The answer is the one place where a token is meant to be written out.
-    let token = token.as_str().to_owned();
     request.status = Some(TokenRequestStatus { expiration_timestamp: Time(end), token });
     Ok(request)
 }
 
-fn validate(account: &str, life_s: i64) -> Result<(), Failure> {
+fn invalid(name: &str, error: Error) -> Failure {
+    Failure::invalid("authentication.k8s.io", "TokenRequest", name, &vec![error])
+}
+
+fn validate(life_s: i64) -> Result<(), Failure> {
     if LIFE_S.contains(&life_s) {
         return Ok(());
     }
@@ -77,8 +92,8 @@ fn validate(account: &str, life_s: i64) -> Result<(), Failure> {
     } else {
         "may not specify a duration larger than 2^32 seconds"
     };
-    let error = Error::invalid(&path, life_s, why);
-    Err(Failure::invalid("authentication.k8s.io", "TokenRequest", account, &vec![error]))
+    // Upstream names no object here.
+    Err(invalid("", Error::invalid(&path, life_s, why)))
 }
 
 fn meta_of(
@@ -98,18 +113,19 @@ fn bind(
     reference: &BoundObjectReference,
 ) -> Result<Binding, Failure> {
     let kind = reference.kind.as_deref().unwrap_or_default();
-    let version = reference.api_version.as_deref().unwrap_or_default();
+    let api_version = reference.api_version.as_deref().unwrap_or_default();
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let name = reference.name.as_deref().unwrap_or_default();
-    if version != "v1" {
-        return Err(cannot_bind(version, kind));
-    }
-    match kind {
+    match if group.is_empty() { kind } else { "" } {
         "Pod" => {
             let (bound, pod) = bind_pod(resources, (namespace, account), name)?;
             same(reference, &bound)?;
-            let node = pod.spec.and_then(|spec| spec.node_name).unwrap_or_default();
-            let node = liveness::metadata(resources, "nodes", "", &node)
-                .map(|meta| Bound { name: node, uid: meta.uid.unwrap_or_default() });
+            // A node that is not there is named all the same.
+            let node = pod.spec.and_then(|spec| spec.node_name).filter(|node| !node.is_empty());
+            let node = node.map(|name| {
+                let meta = liveness::metadata(resources, "nodes", "", &name);
+                Bound { name, uid: meta.and_then(|meta| meta.uid).unwrap_or_default() }
+            });
             Ok(Binding::Pod(bound, node))
         }
         "Secret" => {
@@ -124,15 +140,10 @@ fn bind(
             same(reference, &bound)?;
             Ok(Binding::Node(bound))
         }
-        other => Err(cannot_bind(version, other)),
+        _ => Err(Failure::bad_request(format!(
+            "cannot bind token to object of type {group}/{version}, Kind={kind}"
+        ))),
     }
-}
-
-fn cannot_bind(api_version: &str, kind: &str) -> Failure {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    Failure::bad_request(format!(
-        "cannot bind token to object of type {group}/{version}, Kind={kind}"
-    ))
 }
 
 fn bind_pod(
@@ -161,9 +172,10 @@ fn same(reference: &BoundObjectReference, bound: &Bound) -> Result<(), Failure> 
     if wanted.is_empty() || wanted == bound.uid {
         return Ok(());
     }
-    let plural = format!("{}s", reference.kind.as_deref().unwrap_or_default().to_lowercase());
     let why = format!(
         "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
     );
-    Err(Failure::conflict(GroupResource { group: "", resource: &plural }, &bound.name, &why))
+    // The kind, not the resource, as upstream has it here.
+    let kind = reference.kind.as_deref().unwrap_or_default();
+    Err(Failure::conflict(GroupResource { group: "", resource: kind }, &bound.name, &why))
 }

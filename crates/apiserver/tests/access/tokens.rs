@@ -82,7 +82,7 @@ async fn what_a_token_cannot_be_asked_for_is_refused() {
             "app",
             json!({ "expirationSeconds": 60 }),
             422,
-            "TokenRequest.authentication.k8s.io \"app\" is invalid: spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes",
+            "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes",
         ),
         ("a", "app", bound("Pod", "nope", ""), 404, "pods \"nope\" not found"),
         (
@@ -90,7 +90,7 @@ async fn what_a_token_cannot_be_asked_for_is_refused() {
             "app",
             bound("Pod", "pa", "u"),
             409,
-            "does not match the UID in record. The object might have been deleted and then recreated",
+            "Operation cannot be fulfilled on Pod \"pa\": the UID in the bound object reference (u) does not match the UID in record. The object might have been deleted and then recreated",
         ),
         (
             "b",
@@ -110,8 +110,54 @@ async fn what_a_token_cannot_be_asked_for_is_refused() {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let reply = cluster.admin.ask("POST", &path, Some(&json!({ "spec": spec }))).await;
         assert_eq!(reply.code, code, "{}", reply.message());
-        assert!(reply.message().contains(message), "{}", reply.message());
+        assert_eq!(reply.message(), message);
     }
+    let path = "/api/v1/namespaces/a/serviceaccounts/app/token";
+    for (metadata, code, message) in [
+        (
+            json!({ "name": "other" }),
+            422,
+            "TokenRequest.authentication.k8s.io \"app\" is invalid: metadata.name: Invalid value: \"other\": must match the service account name if specified",
+        ),
+        (
+            json!({ "namespace": "b" }),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+    ] {
+        let reply = cluster.admin.ask("POST", path, Some(&json!({ "metadata": metadata }))).await;
+        assert_eq!((reply.code, reply.message()), (code, message));
+    }
+}
+
+/// Everything is checked and answered, but for what would let somebody in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_gives_no_token() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/a/serviceaccounts/app/token?dryRun=All";
+    let asked = json!({ "spec": { "audiences": ["x"], "expirationSeconds": 900 } });
+    let reply = cluster.admin.ask("POST", path, Some(&asked)).await;
+    assert_eq!(reply.code, 201, "{}", reply.message());
+    assert_eq!(reply.body["spec"], asked["spec"]);
+    assert_eq!(reply.body["status"]["token"], "");
+    assert!(reply.body["status"]["expirationTimestamp"].is_string());
+    let short = json!({ "spec": { "expirationSeconds": 60 } });
+    assert_eq!(cluster.admin.ask("POST", path, Some(&short)).await.code, 422);
+}
+
+/// A pod may be bound to a node that registers later: its tokens name the node without a uid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_pod_names_a_node_that_is_not_there() {
+    let cluster = Cluster::start().await;
+    cluster.admin.make("/api/v1/namespaces/a/pods", pod("early", "db")).await;
+    crate::cluster::bind(&cluster.admin, "a", "early", "later").await;
+    let bound = json!({ "boundObjectRef": { "kind": "Pod", "apiVersion": "v1", "name": "early" } });
+    let token = cluster.token("a", "app", bound).await;
+    assert_eq!(claims(&token)["kubernetes.io"]["node"], json!({ "name": "later" }));
+    let (code, user) = whoami(&cluster, &token).await;
+    let extra = &user["extra"];
+    assert_eq!((code, &extra["authentication.kubernetes.io/node-name"]), (201, &json!(["later"])));
+    assert_eq!(extra.get("authentication.kubernetes.io/node-uid"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -104,6 +104,14 @@ async fn options_that_make_no_sense_are_refused_in_upstreams_words() {
             invalid("dryRun: Unsupported value: \"Some\": supported values: \"All\""),
         ),
         (
+            json!({ "gracePeriodSeconds": "x" }),
+            (
+                400,
+                "BadRequest".to_owned(),
+                "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64".to_owned(),
+            ),
+        ),
+        (
             json!({ "kind": "ConfigMap", "apiVersion": "v1" }),
             (
                 400,

@@ -114,8 +114,11 @@ async fn each_combination_of_list_parameters_means_what_the_table_says() {
 async fn a_version_of_the_future_is_waited_for_and_then_timed_out() {
     let door = Door::open().await;
     let now = version(&door.get(MAPS).await.ok());
-    let paths = ["", "&resourceVersionMatch=Exact"]
-        .map(|how| format!("{MAPS}?resourceVersion={}{how}", now + 1000));
+    door.post(MAPS, &map("a", 0)).await.ok();
+    let paths = ["", "/a", "?resourceVersionMatch=Exact"].map(|what| {
+        let separator = if what.contains('?') { '&' } else { '?' };
+        format!("{MAPS}{what}{separator}resourceVersion={}", now + 1000)
+    });
     let answers = futures::future::join_all(paths.iter().map(|path| door.get(path))).await;
     for (query, answer) in paths.iter().zip(answers) {
         let status = answer.json();
@@ -133,6 +136,18 @@ async fn a_version_of_the_future_is_waited_for_and_then_timed_out() {
         assert_eq!(status["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
         assert_eq!(answer.header("retry-after"), "1");
     }
+    // An object is never older than what it is asked for.
+    for version in ["0".to_owned(), now.to_string(), (now + 1).to_string()] {
+        door.get(&format!("{MAPS}/a?resourceVersion={version}")).await.ok();
+    }
+    let nonsense = door.get(&format!("{MAPS}/a?resourceVersion=x")).await.refusal();
+    assert_eq!(
+        (nonsense.0, &*nonsense.2),
+        (
+            400,
+            "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax"
+        )
+    );
     door.close().await;
 }
 

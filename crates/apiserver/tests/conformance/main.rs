@@ -11,6 +11,7 @@ mod door;
 mod garbage;
 mod listing;
 mod load;
+mod patches;
 mod updates;
 mod verbs;
 mod watching;

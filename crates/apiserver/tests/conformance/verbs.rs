@@ -398,6 +398,49 @@ impl Life<'_> {
 
 /// Paths below objects: what each answers where there is nothing to talk to. 404 and 405 would say
 /// that discovery promised too much.
+/// Upstream's `AllowCreateOnUpdate`: components that write leases, events and roles need not know
+/// whether they are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_of_what_is_not_there_makes_it_for_some_kinds_and_is_404_for_others() {
+    const MADE: [&str; 7] = [
+        "apis/coordination.k8s.io/v1/leases",
+        "api/v1/events",
+        "apis/events.k8s.io/v1/events",
+        "apis/rbac.authorization.k8s.io/v1/clusterroles",
+        "apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+        "apis/rbac.authorization.k8s.io/v1/roles",
+        "apis/rbac.authorization.k8s.io/v1/rolebindings",
+    ];
+    let door = Door::open().await;
+    for row in table() {
+        let path = format!("{}/put", row.collection());
+        let which = format!("{}/{}", row.root, row.plural);
+        let mut object = row.object("put");
+        if !MADE.contains(&&*which) {
+            let group = row.root.strip_prefix("apis/").and_then(|root| root.split_once('/'));
+            let group = group.map_or(String::new(), |(group, _)| format!(".{group}"));
+            let why = format!("{}{group} \"put\" not found", row.plural);
+            let refused = door.put(&path, &object).await.refusal();
+            assert_eq!(refused, (404, "NotFound".into(), why), "{which}");
+            continue;
+        }
+        // The version and the uid of an earlier one do not count.
+        object["metadata"]["resourceVersion"] = "7".into();
+        object["metadata"]["uid"] = "earlier".into();
+        let dry = door.put(&format!("{path}?dryRun=All"), &object).await;
+        assert_eq!(dry.status, 201, "{which}: {}", dry.text());
+        assert_eq!(door.get(&path).await.status, 404, "{which}");
+        let made = door.put(&path, &object).await;
+        assert_eq!(made.status, 201, "{which}: {}", made.text());
+        let made = made.json();
+        assert_ne!(made["metadata"]["uid"], "earlier", "{which}");
+        assert_eq!(door.get(&path).await.ok()["metadata"], made["metadata"], "{which}");
+        // Events have two doors, and are the same behind both.
+        door.delete(&path).await.ok();
+    }
+    door.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_subresource_that_discovery_lists_is_served() {
     let door = Door::open().await;

@@ -152,7 +152,7 @@ async fn make<T: Mended>(
     wanted: T,
 ) -> Result<(), Failure> {
     let document = Document::encode(&wanted).map_err(Failure::internal)?;
-    let mut object = resource.decode(&document)?;
+    let mut object = resource.decode(&document).map_err(Failure::internal)?;
     object.set_defaults();
     // The namespaces were made a moment ago.
     handlers.registry.settle().await?;
