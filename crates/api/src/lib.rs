@@ -4,6 +4,7 @@
 //! whose payload erases itself and never prints.
 
 pub mod apply;
+pub mod continue_token;
 pub mod document;
 pub mod field;
 pub mod go;

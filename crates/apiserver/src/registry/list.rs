@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
+use coffer_api::continue_token::Token;
 use coffer_api::selector::{FieldSelector, LabelSelector};
 use coffer_api::status::Failure;
 use coffer_store::{ListOptions, Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 
-use super::token::Token;
 use super::{Registry, store_failure, unavailable};
 use crate::cache::{CacheError, CachedObject, Scope};
 use crate::object::Resource;

@@ -6,7 +6,6 @@
 mod delete;
 mod expire;
 mod list;
-mod token;
 mod write;
 
 use std::sync::Arc;

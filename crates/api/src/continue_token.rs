@@ -3,9 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use coffer_api::status::Failure;
-use coffer_store::Revision;
 use serde::{Deserialize, Serialize};
+
+use crate::status::Failure;
 
 /// Ends the last key of a page, so that the next begins strictly after it.
 const AFTER: char = '\0';
@@ -13,8 +13,8 @@ const VERSION: &str = "meta.k8s.io/v1";
 const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
 /// A place in a collection. `rv` below zero means the newest state.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Token {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
     v: String,
     rv: i64,
     start: String,
@@ -25,7 +25,7 @@ impl Token {
     ///
     /// # Errors
     /// 400 that says what is wrong with it.
-    pub(super) fn decode(text: &str) -> Result<Self, Failure> {
+    pub fn decode(text: &str) -> Result<Self, Failure> {
         let bad = |why: &str| Failure::bad_request(format!("invalid continue token: {why}"));
         let generic = "continue key is not valid";
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad(generic))?;
@@ -53,7 +53,7 @@ impl Token {
     }
 
     /// The token for what follows a key.
-    pub(super) fn after_key(prefix: &str, key: &str, revision: Revision) -> String {
+    pub fn after_key(prefix: &str, key: &str, revision: u64) -> String {
         let start = format!("{}{AFTER}", key.strip_prefix(prefix).unwrap_or(key));
         let rv = i64::try_from(revision).unwrap_or(-1);
         Self { v: VERSION.to_owned(), rv, start }.encode()
@@ -65,18 +65,18 @@ impl Token {
     }
 
     /// The state to read, `None` for the newest.
-    pub(super) fn revision(&self) -> Option<Revision> {
-        Revision::try_from(self.rv).ok()
+    pub fn revision(&self) -> Option<u64> {
+        u64::try_from(self.rv).ok()
     }
 
     /// The key after which the page begins.
-    pub(super) fn after(&self, prefix: &str) -> String {
+    pub fn after(&self, prefix: &str) -> String {
         let start = self.start.trim_start_matches('/');
         format!("{prefix}{}", start.strip_suffix(AFTER).unwrap_or(start))
     }
 
     /// 410 for a state that is no longer kept, with a token that goes on in the newest one.
-    pub(super) fn expired(&self) -> Failure {
+    pub fn expired(&self) -> Failure {
         let again = Self { v: VERSION.to_owned(), rv: -1, start: self.start.clone() };
         let mut failure = Failure::expired(EXPIRED);
         failure.continue_ = Some(again.encode());
@@ -86,6 +86,8 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -123,6 +125,27 @@ mod tests {
             let failure = Token::decode(&URL_SAFE_NO_PAD.encode(json)).err().unwrap();
             assert_eq!(failure.message, format!("invalid continue token: {why}"));
             assert_eq!(failure.code, 400);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_decoder_panic(text in ".*") {
+            let _ = Token::decode(&text);
+        }
+
+        /// Whoever makes one up stays in the collection, and is told nothing but where.
+        #[test]
+        fn what_is_made_up_stays_in_its_collection(
+            version in "(meta.k8s.io/v1)?", rv in any::<i64>(), start in "[a-z./\u{0}]{0,12}",
+        ) {
+            let json = serde_json::json!({ "v": version, "rv": rv, "start": start });
+            if let Ok(token) = Token::decode(&URL_SAFE_NO_PAD.encode(json.to_string())) {
+                let after = token.after("/registry/secrets/n/");
+                prop_assert!(after.starts_with("/registry/secrets/n/"));
+                prop_assert!(!after.split('/').any(|step| step == ".."));
+                prop_assert_eq!(token.revision().is_some(), rv > 0);
+            }
         }
     }
 }
