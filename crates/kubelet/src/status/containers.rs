@@ -79,7 +79,7 @@ fn states(view: &View<'_>, spec: &Spec, init: bool) -> (ContainerState, Containe
                 (ended(latest), observed.previous(&spec.name).map(ended).unwrap_or_default())
             }
         }
-        None => without_container(view, spec, init),
+        None => (waiting(view, spec, init), ContainerState::default()),
     }
 }
 
@@ -90,40 +90,6 @@ fn restarts(view: &View<'_>, spec: &Spec, init: bool, container: &Container) -> 
         (true, false) => container.exit_code != 0 && policy != RestartPolicy::Never,
         (false, _) => policy.restarts_after(container.exit_code),
     }
-}
-
-/// A container that the runtime does not know: not started yet, or lost.
-fn without_container(view: &View<'_>, spec: &Spec, init: bool) -> (ContainerState, ContainerState) {
-    let known = known_status(view, &spec.name, init);
-    let last = known.and_then(|known| known.last_state.clone()).unwrap_or_default();
-    let state = known.and_then(|known| known.state.clone()).unwrap_or_default();
-    if let Some(ended) = state.terminated {
-        // It was reported; the runtime has removed it since.
-        let state = ContainerState { terminated: Some(ended), ..Default::default() };
-        return if view.waiting.contains_key(&spec.name) {
-            (waiting(view, spec, init), state)
-        } else {
-            (state, last)
-        };
-    }
-    if state.running.is_some() {
-        // It ran, and nobody saw it end: the machine was restarted, say.
-        let lost = ContainerStateTerminated {
-            exit_code: 137,
-            reason: Some("ContainerStatusUnknown".to_owned()),
-            message: Some(
-                "The container could not be located when the pod was terminated".to_owned(),
-            ),
-            ..Default::default()
-        };
-        let lost = ContainerState { terminated: Some(lost), ..Default::default() };
-        return if view.is_ending || pod::is_terminating(view.pod) {
-            (lost, last)
-        } else {
-            (waiting(view, spec, init), lost)
-        };
-    }
-    (waiting(view, spec, init), last)
 }
 
 fn waiting(view: &View<'_>, spec: &Spec, init: bool) -> ContainerState {

@@ -11,28 +11,30 @@ use crate::pod::PodId;
 use crate::statics::MIRROR_ANNOTATION;
 
 /// Makes sure that there is a mirror of exactly this static pod, and says which it is.
+///
+/// What is there is looked at only where making it fails: a node may read the pods that are bound to
+/// it, and may not ask for one that is not there.
 pub(super) async fn ensure(client: &kube::Client, fixed: &Pod) -> kube::Result<Option<PodId>> {
     let namespace = fixed.metadata.namespace.as_deref().unwrap_or("default");
     let name = fixed.metadata.name.as_deref().unwrap_or_default();
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    if let Some(found) = pods.get_opt(name).await? {
-        let marked = found.metadata.annotations.as_ref().and_then(|all| all.get(MIRROR_ANNOTATION));
-        let is_current = marked == fixed.metadata.uid.as_ref();
-        if is_current && found.metadata.deletion_timestamp.is_none() {
-            return Ok(PodId::of(&found));
-        }
-        if marked.is_none() {
-            // A pod that somebody made has the name. It is not ours to take away.
-            tracing::warn!(
-                pod = name,
-                namespace,
-                "a pod of this name is in the way of a mirror pod"
-            );
-            return Ok(None);
-        }
-        remove(&pods, &found).await?;
-    }
     let mirror = mirror(client, fixed).await?;
+    match pods.create(&PostParams::default(), &mirror).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        made => return made.map(|made| PodId::of(&made)),
+    }
+    let found = pods.get(name).await?;
+    let marked = found.metadata.annotations.as_ref().and_then(|all| all.get(MIRROR_ANNOTATION));
+    let is_current = marked == fixed.metadata.uid.as_ref();
+    if is_current && found.metadata.deletion_timestamp.is_none() {
+        return Ok(PodId::of(&found));
+    }
+    if marked.is_none() {
+        // A pod that somebody made has the name. It is not ours to take away.
+        tracing::warn!(pod = name, namespace, "a pod of this name is in the way of a mirror pod");
+        return Ok(None);
+    }
+    remove(&pods, &found).await?;
     pods.create(&PostParams::default(), &mirror).await.map(|made| PodId::of(&made))
 }
 

@@ -7,6 +7,7 @@ mod conditions;
 mod containers;
 pub(crate) mod mirror;
 mod phase;
+mod recall;
 pub(crate) mod report;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 pub(crate) use self::phase::{Phase, initialized, is_initialized};
+pub(crate) use self::recall::recall;
 use crate::pod;
 use crate::runtime::{Observed, qos_class};
 

@@ -22,6 +22,8 @@ use crate::pod::PodId;
 
 /// How long the API server may take for an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the last word of a kubelet that ends may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What all annotations of this kubelet begin with.
 const OUR_PREFIX: &str = "coffer.dev/";
 
@@ -83,6 +85,13 @@ impl Reporter {
             report.annotations = annotations;
             differs
         });
+    }
+
+    /// Waits until what was said last has been sent, for a while: the API server may be gone too.
+    pub(crate) async fn leave(self) {
+        let Self { report, task } = self;
+        drop(report);
+        let _ = tokio::time::timeout(LEAVE_TIMEOUT, task).await;
     }
 
     /// Nothing of the pod is left on this node: its object may go. Waits until it is gone.

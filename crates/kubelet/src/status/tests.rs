@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Probed, SecretsFinding, View, Waiting, compute};
+use super::{Probed, SecretsFinding, View, Waiting, compute, recall};
 use crate::runtime::{Container, ContainerState, Observed, Sandbox};
 
 struct Case {
@@ -73,10 +73,12 @@ impl Case {
     }
 
     fn status(&self) -> Value {
+        let mut observed = self.observed.clone();
+        recall(&self.known, &mut observed);
         let view = View {
             pod: &self.pod,
             known: &self.known,
-            observed: &self.observed,
+            observed: &observed,
             waiting: &self.waiting,
             messages: &self.messages,
             probes: &self.probes,
@@ -221,15 +223,36 @@ fn what_was_reported_of_a_lost_container_is_not_forgotten() {
         "conditions": [{"type": "Initialized", "status": "True",
             "lastTransitionTime": "2027-01-01T00:00:01Z"}],
         "containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true,
-            "restartCount": 4, "state": {"running": {"startedAt": "2027-01-01T00:00:02Z"}}}]});
+            "containerID": "containerd://c4", "restartCount": 4,
+            "state": {"running": {"startedAt": "2027-01-01T00:00:02Z"}}}]});
     case.known = serde_json::from_value(known).expect("a status");
     let status = case.status();
+    assert_eq!(status["phase"], "Running");
     assert_eq!(status["startTime"], "2027-01-01T00:00:00Z");
     assert_eq!(condition(&status, "Initialized")["lastTransitionTime"], "2027-01-01T00:00:01Z");
     let container = &status["containerStatuses"][0];
     assert_eq!(container["restartCount"], 4);
-    assert_eq!(container["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
-    assert_eq!(container["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!(container["containerID"], "containerd://c4");
+    assert_eq!(container["state"]["terminated"]["reason"], "ContainerStatusUnknown");
+    assert_eq!(container["state"]["terminated"]["exitCode"], 137);
+    assert_eq!(container["ready"], false);
+}
+
+#[test]
+fn a_container_that_the_runtime_has_forgotten_is_as_it_was_reported() {
+    let mut case = Case::new(policy("OnFailure"));
+    let ended = json!({"exitCode": 0, "reason": "Completed", "message": "bye",
+        "containerID": "containerd://c1", "startedAt": "2027-01-01T00:00:02Z",
+        "finishedAt": "2027-01-01T00:00:03Z"});
+    let known = json!({"phase": "Running", "containerStatuses": [{"name": "c", "image": "i",
+        "imageID": "", "ready": false, "containerID": "containerd://c1", "restartCount": 1,
+        "state": {"terminated": ended}}]});
+    case.known = serde_json::from_value(known).expect("a status");
+    case.messages.insert("c1".to_owned(), "bye".to_owned());
+    let status = case.status();
+    assert_eq!(status["phase"], "Succeeded");
+    assert_eq!(status["containerStatuses"][0]["state"]["terminated"], ended);
+    assert_eq!(status["containerStatuses"][0]["restartCount"], 1);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::runtime::{Container, ContainerState, Observed, RuntimeError};
 impl Worker {
     /// One round for a pod that should not be.
     pub(super) async fn end(&mut self, desired: &Desired) -> Result<Next, RuntimeError> {
-        let observed = self.shared.runtime.observe(&self.id).await?;
+        let observed = self.observe().await?;
         let alive: Vec<&Container> = observed
             .containers
             .iter()
@@ -28,7 +28,9 @@ impl Worker {
         self.probes.values_mut().for_each(Probes::rest);
         if let Some(pod) = &desired.pod {
             self.remember_messages(pod, &observed);
-            let is_ending = alive.is_empty();
+            // A pod that ends with the kubelet goes on with the next one: how its containers end
+            // now counts only where they are not to be restarted.
+            let is_ending = alive.is_empty() && !desired.is_leaving;
             self.report(pod, &observed, is_ending);
         }
         if !alive.is_empty() {
@@ -41,8 +43,12 @@ impl Worker {
         // The secrets go first of what is left: nothing runs that could still read them.
         self.release().await?;
         self.remove(&observed).await?;
-        if desired.is_leaving || desired.is_gone && !self.is_static {
-            // There is no object left to report about, or nobody waits for that.
+        if desired.is_leaving {
+            if let Some(reporter) = self.reporter.take() {
+                reporter.leave().await;
+            }
+        } else if desired.is_gone && !self.is_static {
+            // There is no object left to report about.
             self.reporter = None;
         }
         Ok(Next::Done)

@@ -69,6 +69,8 @@ pub(crate) enum StopReason {
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
     pub(crate) until: Instant,
+    /// The [`container_hash`] of what was held: a container with another image need not wait.
+    pub(crate) definition: String,
     pub(crate) waiting: Waiting,
 }
 
@@ -280,8 +282,9 @@ fn start(
     let mut actions = Vec::new();
     let mut wake: Option<Instant> = None;
     for spec in wanted {
-        let hold = progress.holds.get(&spec.name).map(|hold| hold.until);
-        if let Some(until) = hold.filter(|until| *until > now) {
+        let hold = progress.holds.get(&spec.name);
+        let hold = hold.filter(|hold| hold.definition == container_hash(spec));
+        if let Some(until) = hold.map(|hold| hold.until).filter(|until| *until > now) {
             wake = Some(wake.map_or(until, |wake| wake.min(until)));
             continue;
         }

@@ -127,9 +127,13 @@ fn a_container_in_back_off_waits_and_the_plan_says_how_long() {
     let until = Instant::now() + Duration::from_secs(10);
     let waiting = Waiting { reason: "CrashLoopBackOff", message: String::new() };
     let mut progress = ready();
-    progress.holds.insert("c".to_owned(), Hold { until, waiting });
-    let plan = plan(&simple("Always"), false, &observed, &progress, Instant::now());
-    assert_eq!((plan.actions, plan.wake), (vec![], Some(until)));
+    let definition = container_hash(&simple("Always").containers[0]);
+    progress.holds.insert("c".to_owned(), Hold { until, definition, waiting });
+    let waits = plan(&simple("Always"), false, &observed, &progress, Instant::now());
+    assert_eq!((waits.actions, waits.wake), (vec![], Some(until)));
+    let mended = spec(json!({"containers": [{"name": "c", "image": "another"}]}));
+    let starts = plan(&mended, false, &observed, &progress, Instant::now());
+    assert_eq!(starts.actions, [start("c", 1, "s0")]);
 }
 
 #[test]

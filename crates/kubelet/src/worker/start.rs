@@ -23,7 +23,7 @@ use crate::handler::{self, Action, Subject};
 use crate::pod;
 use crate::runtime::{
     ContainerPlan, ContainerState, Image, Observed, check_non_root, container_config,
-    sandbox_config,
+    container_hash, sandbox_config,
 };
 use crate::snapshot::Snapshot;
 use crate::status::Waiting;
@@ -66,7 +66,7 @@ impl Worker {
             return;
         };
         let field = field_path(pod, name);
-        if let Some(delay) = self.crash_delay(observed, name) {
+        if let Some(delay) = self.crash_delay(observed, spec) {
             let message = format!("Back-off restarting failed container {name} in pod {}", self.id);
             let events = &self.shared.events;
             events.container(&self.id, &field, Reason::BackOffStartContainer, message);
@@ -76,7 +76,7 @@ impl Worker {
                 go_duration(delays),
                 self.id
             );
-            self.hold(name, delay, Waiting { reason: "CrashLoopBackOff", message });
+            self.hold(spec, delay, Waiting { reason: "CrashLoopBackOff", message });
             return;
         }
         let host = [self.shared.facts.ip.to_string()];
@@ -98,16 +98,18 @@ impl Worker {
                     self.count_start(observed, name);
                 }
                 let waiting = Waiting { reason: hindrance.reason, message: hindrance.message };
-                self.hold(name, hindrance.retry_after, waiting);
+                self.hold(spec, hindrance.retry_after, waiting);
             }
         }
     }
 
     /// How long a container that ended has to wait before it may start again.
-    fn crash_delay(&mut self, observed: &Observed, name: &str) -> Option<Duration> {
-        let latest =
-            observed.latest(name).filter(|latest| latest.state == ContainerState::Exited)?;
-        let delay = self.crashes.get(name)?.delay();
+    /// One with another image than the one that ended does not.
+    fn crash_delay(&mut self, observed: &Observed, spec: &Spec) -> Option<Duration> {
+        let latest = observed.latest(&spec.name).filter(|latest| {
+            latest.state == ContainerState::Exited && latest.hash == container_hash(spec)
+        })?;
+        let delay = self.crashes.get(&spec.name)?.delay();
         let now = Timestamp::now().as_nanosecond();
         let since = u64::try_from(now - i128::from(latest.finished_at_ns)).unwrap_or(0);
         let left = delay.saturating_sub(Duration::from_nanos(since));

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -21,9 +21,9 @@ use crate::image;
 use crate::objects::{ObjectKey, Subscription, Version};
 use crate::pod::{self, GRACE_PERIOD_DEFAULT_S, PodId};
 use crate::probe::{Probes, Probing};
-use crate::runtime::{Observed, RuntimeError, sandbox_config};
-use crate::status::Waiting;
+use crate::runtime::{Observed, RuntimeError, container_hash, sandbox_config};
 use crate::status::report::Reporter;
+use crate::status::{self, Waiting};
 
 /// The least a container gets to end by itself; upstream's.
 pub(super) const GRACE_PERIOD_MIN: Duration = Duration::from_secs(2);
@@ -141,8 +141,13 @@ impl Worker {
             }
         }
         self.shared.images.forget_pod(&self.id);
-        if let Some(reporter) = self.reporter.take() {
-            reporter.finish().await;
+        let Some(reporter) = self.reporter.take() else { return };
+        // Once its object is gone, also one that nobody here deleted, there is nothing to report to.
+        let is_static = self.is_static;
+        let mut desired = self.desired;
+        tokio::select! {
+            () = reporter.finish() => {}
+            _ = desired.wait_for(|desired| desired.is_gone && !is_static) => {}
         }
     }
 
@@ -182,9 +187,16 @@ impl Worker {
         self.awaited.push(Awaited { key: key.clone(), subscription, seen });
     }
 
+    /// What there is of the pod, with what was reported of containers that are gone.
+    pub(super) async fn observe(&self) -> Result<Observed, RuntimeError> {
+        let mut observed = self.shared.runtime.observe(&self.id).await?;
+        status::recall(&self.known, &mut observed);
+        Ok(observed)
+    }
+
     /// One round for a pod that should run.
     async fn sync(&mut self, pod: &Arc<Pod>) -> Result<Next, RuntimeError> {
-        let observed = self.shared.runtime.observe(&self.id).await?;
+        let observed = self.observe().await?;
         self.remember_messages(pod, &observed);
         self.note_usage();
         self.tend_probes(pod, &observed);
@@ -337,9 +349,10 @@ impl Worker {
     }
 
     /// Puts a container off, and says why.
-    pub(super) fn hold(&mut self, name: &str, delay: Duration, waiting: Waiting) {
-        let until = Instant::now() + delay;
-        self.progress.holds.insert(name.to_owned(), Hold { until, waiting });
+    pub(super) fn hold(&mut self, spec: &Container, delay: Duration, waiting: Waiting) {
+        let hold =
+            Hold { until: Instant::now() + delay, definition: container_hash(spec), waiting };
+        self.progress.holds.insert(spec.name.clone(), hold);
     }
 }
 
