@@ -37,6 +37,9 @@ const POLL: Duration = Duration::from_millis(20);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
 /// A log longer than this is begun anew at the next start.
 const LOG_BYTES_MAX: u64 = 16 << 20;
+/// Runs a program, and all that it starts, with the umask that containers expect: the one of this
+/// process is for files with secrets, and would close a container's own root to its users.
+const WITH_USUAL_UMASK: &str = r#"umask 022; exec "$0" "$@""#;
 /// The namespace that containerd's CRI service keeps its images in.
 const NAMESPACE: &str = "k8s.io";
 
@@ -252,7 +255,8 @@ impl Process {
         let program = programs.containerd.display().to_string();
         let log = open_log(&layout.log())?;
         let errors = log.try_clone().map_err(Error::file("share", layout.log()))?;
-        let mut command = Command::new(&programs.containerd);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", WITH_USUAL_UMASK]).arg(&programs.containerd);
         command.arg("--config").arg(layout.config()).current_dir("/").process_group(0);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         let child = command.spawn().map_err(|source| Error::Spawn { program, source })?;

@@ -112,12 +112,16 @@ fn listener(socket: &Path) -> Pid {
 #[tokio::test]
 async fn a_pod_runs_and_ending_all_leaves_neither_process_nor_mount_nor_bridge() {
     let machine = Machine::new();
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let containerd = Containerd::start(&machine.settings()).await.unwrap();
     containerd.import(&images::busybox().unwrap(), BUSYBOX).await.unwrap();
     let layout = containerd.layout().clone();
     let (mut client, container) = run_pod(&layout.socket(), "one").await;
 
     assert_eq!(exec(&mut client, &container, &["hostname"]).await, "one\n");
+    // Whatever the umask of who started it, users of a container may enter it and share files.
+    assert_eq!(exec(&mut client, &container, &["stat", "-c", "%a", "/"]).await, "755\n");
+    assert_eq!(exec(&mut client, &container, &["sh", "-c", "umask"]).await, "0022\n");
     let addresses = exec(&mut client, &container, &["ip", "-o", "-4", "addr"]).await;
     assert!(addresses.contains("eth0    inet 10."), "{addresses}");
     // What containerd is told of a container, its environment too, is in memory.

@@ -24,6 +24,7 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 pub struct CofferBuilder {
     program: PathBuf,
     verb: &'static str,
+    secure_port: u16,
     arguments: Vec<String>,
     environment: Vec<(String, OsString)>,
 }
@@ -40,7 +41,13 @@ impl CofferBuilder {
     /// `coffer up`; the program is `env!("CARGO_BIN_EXE_coffer")` in this workspace's tests.
     pub fn up(program: impl Into<PathBuf>) -> Self {
         let arguments = vec!["--kubelet-port".to_owned(), "0".to_owned()];
-        Self { program: program.into(), verb: "up", arguments, environment: Vec::new() }
+        Self {
+            program: program.into(),
+            verb: "up",
+            secure_port: 0,
+            arguments,
+            environment: Vec::new(),
+        }
     }
 
     /// `coffer apiserver`: no node, no runtime, no need for root.
@@ -48,9 +55,17 @@ impl CofferBuilder {
         Self {
             program: program.into(),
             verb: "apiserver",
+            secure_port: 0,
             arguments: Vec::new(),
             environment: Vec::new(),
         }
+    }
+
+    /// The port of the API server, for clients that outlive a start; a free one if not given.
+    #[must_use]
+    pub fn secure_port(mut self, port: u16) -> Self {
+        self.secure_port = port;
+        self
     }
 
     /// A further argument.
@@ -88,7 +103,8 @@ impl Coffer {
     pub async fn start(&mut self) -> Result<()> {
         let mut command = Command::new(&self.builder.program);
         command.arg(self.builder.verb).arg("--data-dir").arg(self.data_dir());
-        command.args(["--secure-port", "0"]).args(&self.builder.arguments);
+        command.args(["--secure-port", &self.builder.secure_port.to_string()]);
+        command.args(&self.builder.arguments);
         let environment = self.builder.environment.iter();
         command.envs(environment.map(|(name, value)| (name, value)));
         let mut process = Running::start(command)?.patience(STOP_MAX);
