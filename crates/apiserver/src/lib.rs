@@ -19,6 +19,7 @@ mod encoding;
 mod handlers;
 mod health;
 mod limits;
+mod listen;
 mod managed;
 mod object;
 pub mod openapi;
@@ -42,17 +43,18 @@ use std::sync::Arc;
 use coffer_api::status::Failure;
 use coffer_store::Store;
 use k8s_openapi::api::core::v1::Namespace;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use access::AccessConfig;
 pub use admission::SecretUseCheck;
 pub use authn::{TokenFile, TokenFileError};
+pub use listen::ClientNetwork;
 pub use tls::{KeyPair, TlsError};
 
 use crate::authn::Authenticator;
 use crate::authz::{Authorizer, Permit};
 use crate::handlers::Handlers;
+use crate::listen::Listeners;
 use crate::object::Resources;
 use crate::proxy::Kubelets;
 use crate::registry::Registry;
@@ -113,7 +115,7 @@ pub enum BuildError {
 
 /// A server that listens, not yet accepting.
 pub struct Server {
-    listener: TcpListener,
+    listeners: Listeners,
     acceptor: tokio_rustls::TlsAcceptor,
     handlers: Arc<Handlers>,
     shutdown: CancellationToken,
@@ -133,7 +135,7 @@ impl Server {
         let mut access = config.access;
         let authenticator = Authenticator::new(&mut access)?;
         let address = config.bind;
-        let listener = TcpListener::bind(address)
+        let listeners = Listeners::bind(address)
             .await
             .map_err(|source| BuildError::Bind { address, source })?;
         let resources = Resources::all();
@@ -153,7 +155,17 @@ impl Server {
             kubelets: Kubelets(kubelets),
             shutdown: shutdown.clone(),
         });
-        Ok(Self { listener, acceptor: tls.into(), handlers, shutdown })
+        Ok(Self { listeners, acceptor: tls.into(), handlers, shutdown })
+    }
+
+    /// Listens for the clients of a network, too, at this machine's address on it, which need not
+    /// be there yet, and at the same port.
+    ///
+    /// # Errors
+    /// [`BuildError::Bind`].
+    pub fn serve_network(&mut self, network: ClientNetwork) -> Result<(), BuildError> {
+        let address = SocketAddr::from((network.address, 0));
+        self.listeners.add(network).map_err(|source| BuildError::Bind { address, source })
     }
 
     /// The keys of service account tokens, to be exchanged while it runs.
@@ -166,7 +178,7 @@ impl Server {
     /// # Errors
     /// What the system says.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listeners.local_addr()
     }
 
     /// Serves until `shutdown` is cancelled and requests under way have ended.
@@ -174,7 +186,7 @@ impl Server {
     /// # Errors
     /// [`BuildError::Namespace`] where the store refuses the first writes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BuildError> {
-        let Self { listener, acceptor, handlers, shutdown: own } = self;
+        let Self { listeners, acceptor, handlers, shutdown: own } = self;
         let follower = tokio::spawn({
             let (handlers, stop) = (handlers.clone(), own.clone());
             async move { handlers.registry.cache.follow(stop).await }
@@ -189,7 +201,7 @@ impl Server {
         });
         let service =
             Arc::new(Service { handlers, limits: Default::default(), shutdown: own.clone() });
-        let serving = serve::run(listener, acceptor, service);
+        let serving = serve::run(listeners, acceptor, service);
         tokio::pin!(serving);
         tokio::select! {
             () = shutdown.cancelled() => own.cancel(),

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::authn::{self, Identity};
 use crate::handlers::Handlers;
 use crate::limits::Limits;
+use crate::listen::Listeners;
 use crate::request::{RequestInfo, Verb};
 use crate::respond::{self, Accept, Answer, Syntax};
 use crate::{deadline, discovery, encoding, health, tokens};
@@ -47,17 +48,17 @@ pub(crate) struct Service {
 }
 
 /// Accepts connections until told to stop, then lets those under way end.
-pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>) {
+pub(crate) async fn run(listeners: Listeners, tls: TlsAcceptor, service: Arc<Service>) {
     let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     loop {
         let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
             () = service.shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = listeners.accept() => accepted,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 // Out of descriptors, mostly: others must end before a new one can begin.
                 tracing::warn!(%error, "connection not accepted");
@@ -73,7 +74,7 @@ pub(crate) async fn run(listener: TcpListener, tls: TlsAcceptor, service: Arc<Se
             drop(place);
         });
     }
-    drop(listener);
+    drop(listeners);
     connections.close();
     if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
         tracing::warn!("requests still under way were cut off");

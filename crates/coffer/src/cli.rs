@@ -80,6 +80,11 @@ pub(crate) struct ApiserverOptions {
     /// The address to serve HTTPS on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) bind_address: IpAddr,
+    /// The address at which pods, and others that are not on this machine, reach the server. If not
+    /// given: the one to serve on, if it leads to this machine from elsewhere; else, for pods on the
+    /// network of the containerd that Coffer starts itself, this machine's address on that network.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) advertise_address: Option<IpAddr>,
     #[command(flatten)]
     pub(crate) access: crate::access::AccessOptions,
 }

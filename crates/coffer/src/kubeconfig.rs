@@ -1,7 +1,5 @@
 //! Kubeconfig files with everything in them, so that one can be copied to another machine as it is.
 
-use std::net::SocketAddr;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -63,18 +61,6 @@ pub(crate) fn render(
     text
 }
 
-/// Where clients on this machine reach a server that listens at `address`.
-pub(crate) fn server_url(address: SocketAddr) -> String {
-    let mut address = address;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    format!("https://{address}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,12 +95,5 @@ users:
     client-key-data: a2V5
 ";
         assert_eq!(*text, expected);
-    }
-
-    #[test]
-    fn a_server_that_listens_everywhere_is_reached_on_loopback() {
-        assert_eq!(server_url("0.0.0.0:6443".parse().unwrap()), "https://127.0.0.1:6443");
-        assert_eq!(server_url("[::]:6443".parse().unwrap()), "https://[::1]:6443");
-        assert_eq!(server_url("10.1.2.3:7".parse().unwrap()), "https://10.1.2.3:7");
     }
 }

@@ -17,6 +17,7 @@ mod logging;
 mod node_name;
 mod parts;
 mod pki;
+mod reach;
 mod signals;
 mod up;
 

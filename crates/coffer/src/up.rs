@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
 use coffer_containerd::{Containerd, Settings};
-use coffer_kubelet::{Config, Kubelet, ServerConfig};
+use coffer_kubelet::{Config, Kubelet, KubernetesService, ServerConfig};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
@@ -24,6 +24,7 @@ use crate::cli::UpOptions;
 use crate::data_dir::DataDir;
 use crate::parts::apiserver::ApiServer;
 use crate::pki::Pki;
+use crate::reach::Reach;
 use crate::{join, node_name, parts, signals};
 
 /// The kubelet ends its pods with their own grace periods. One that it does not know, because the
@@ -45,16 +46,22 @@ pub(crate) async fn run(options: UpOptions) -> Result<()> {
     let data = DataDir::hold(&options.server.data_dir)?;
     let shutdown = signals::shutdown()?;
     let pki = Pki::open(&data.pki())?;
-    let server = ApiServer::build(&options.server, &data, &pki).await?;
+    let network = match &options.container_runtime_endpoint {
+        Some(_) => None,
+        None => Some(coffer_containerd::pod_network(data.path())?),
+    };
+    let reach = Reach::of(options.server.bind_address, options.server.advertise_address, network);
+    let server = ApiServer::build(&options.server, &data, &pki, &reach).await?;
     server.write_kubeconfigs(&data, &pki)?;
     server.write_kubeconfig(&data, &pki, KUBELET, &pki.kubelet_client(&node)?)?;
 
     let mut servers = Parts::default();
     let mut clients = Parts::default();
-    let announcement = announcement(server.url(), &node, &data.admin_kubeconfig());
+    let service = reach.service(server.address());
+    let announcement = announcement(&server.url(), &node, &data.admin_kubeconfig());
     servers.spawn("the API server", |stop| server.run(stop));
     let outcome = async {
-        let start = start_clients(&mut clients, &options, &data, &pki, &node);
+        let start = start_clients(&mut clients, &options, &data, &pki, &node, service);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             failure = servers.first_end() => return Err(failure),
@@ -85,12 +92,14 @@ async fn start_clients(
     data: &DataDir,
     pki: &Pki,
     node: &str,
+    service: KubernetesService,
 ) -> Result<()> {
     let endpoint = match &options.container_runtime_endpoint {
         Some(endpoint) => endpoint.clone(),
         None => start_containerd(clients, options, data).await?,
     };
-    start_kubelet(clients, options, data, pki, node, endpoint).await?;
+    let config = kubelet_config(options, data, pki, node, endpoint).await?;
+    start_kubelet(clients, options, Config { kubernetes_service: service, ..config }).await?;
     let client = parts::client(&data.kubeconfig("scheduler")).await?;
     clients.spawn("the scheduler", |stop| async move {
         coffer_controllers::scheduler::run(client, stop).await;
@@ -124,14 +133,13 @@ async fn start_containerd(
     Ok(endpoint)
 }
 
-async fn start_kubelet(
-    clients: &mut Parts,
+async fn kubelet_config(
     options: &UpOptions,
     data: &DataDir,
     pki: &Pki,
     node: &str,
     endpoint: String,
-) -> Result<()> {
+) -> Result<Config> {
     let address = SocketAddr::new(LOOPBACK, options.kubelet_port);
     let files = pki.kubelet_server(&data.pki(), node, &[LOOPBACK])?;
     let server = ServerConfig {
@@ -144,6 +152,10 @@ async fn start_kubelet(
     let mut config = Config::new(node, data.kubelet(), endpoint, client, server);
     config.node_ip = Some(LOOPBACK);
     config.images = options.images.config();
+    Ok(config)
+}
+
+async fn start_kubelet(clients: &mut Parts, options: &UpOptions, config: Config) -> Result<()> {
     let kubelet = Kubelet::build(config).await.context("the kubelet cannot start")?;
     let on_exit = parts::kubelet::on_exit(options.stop_pods_on_exit);
     clients.spawn("the kubelet", move |stop| async move {

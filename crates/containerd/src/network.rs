@@ -25,8 +25,27 @@ pub(crate) fn bridge(layout: &Layout) -> String {
     format!("cof{}", layout.tag())
 }
 
-/// Writes the network's configuration unless it stands already.
-pub(crate) fn configure(layout: &Layout) -> Result<(), Error> {
+/// The network that pods without the host's are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodNetwork {
+    /// This machine on that network: the bridge's own address, once there is a bridge.
+    pub gateway: Ipv4Addr,
+    /// How many bits of an address tell the network.
+    pub prefix_bits: u8,
+}
+
+/// The network of a data directory's pods, chosen now unless it has been before. Nothing is started.
+///
+/// # Errors
+/// When there is no free network, or a file cannot be written.
+pub fn pod_network(data_dir: &Path) -> Result<PodNetwork, Error> {
+    let subnet = configure(&Layout::create(data_dir)?)?;
+    // `host-local` gives a bridge that is a gateway the first address.
+    Ok(PodNetwork { gateway: Ipv4Addr::from(u32::from(subnet) | 1), prefix_bits: 24 })
+}
+
+/// Writes the network's configuration unless it stands already; answers its /24.
+pub(crate) fn configure(layout: &Layout) -> Result<Ipv4Addr, Error> {
     let path = layout.cni().join("10-coffer.conflist");
     let known = std::fs::read(&path).ok().and_then(|bytes| subnet_of(&bytes));
     let subnet = match known {
@@ -38,8 +57,8 @@ pub(crate) fn configure(layout: &Layout) -> Result<(), Error> {
             free_subnet(&routes(&table), preferred).ok_or(Error::NoSubnet)?
         }
     };
-    crate::daemon::write_if_changed(&path, conflist(layout, subnet).to_string().as_bytes())
-        .map(|_| ())
+    crate::daemon::write_if_changed(&path, conflist(layout, subnet).to_string().as_bytes())?;
+    Ok(subnet)
 }
 
 fn conflist(layout: &Layout, subnet: Ipv4Addr) -> Value {
@@ -196,6 +215,9 @@ wg0\t0000800A\t00000000\t0001\t0\t0\t0\t0000F0FF\t0\t0\t0
         let subnet = Ipv4Addr::new(10, 200, 7, 0);
         assert_eq!(subnet_of(conflist(&layout, subnet).to_string().as_bytes()), Some(subnet));
         assert_eq!(bridge(&layout).len(), 15);
+        let network = pod_network(directory.path()).unwrap();
+        assert_eq!(pod_network(directory.path()).unwrap(), network, "a choice once made stays");
+        assert_eq!(network.gateway.octets()[3], 1);
         let _ = std::fs::remove_dir_all(layout.runtime());
     }
 }

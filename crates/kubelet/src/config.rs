@@ -36,11 +36,30 @@ pub struct Config {
     /// The domain of the cluster's services.
     pub cluster_domain: String,
     /// Where containers find the API server (`KUBERNETES_SERVICE_HOST` and `_PORT`), if they can.
-    pub kubernetes_service: Option<SocketAddr>,
+    pub kubernetes_service: KubernetesService,
     /// Pods that come from elsewhere than the API server.
     pub static_pods: StaticPodsConfig,
     /// Credentials for images, and who is asked for them.
     pub images: ImagesConfig,
+}
+
+/// Where containers find the API server. Pods on the host's network are told apart because they
+/// reach what only the machine itself does, and may be started before the pods' network is there.
+#[derive(Clone, Debug, Default)]
+pub struct KubernetesService {
+    /// For pods with a network of their own.
+    pub pods: Option<ServiceAddress>,
+    /// For pods on the host's network.
+    pub host_network: Option<ServiceAddress>,
+}
+
+/// A host, by address or by name, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAddress {
+    /// An IP address without brackets, or a name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
 }
 
 /// Settings of the kubelet's own HTTPS server.
@@ -77,7 +96,7 @@ impl Config {
             node_labels: Vec::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
-            kubernetes_service: None,
+            kubernetes_service: KubernetesService::default(),
             static_pods: StaticPodsConfig::default(),
             images: ImagesConfig::default(),
         }
@@ -97,19 +116,21 @@ pub(crate) fn outward_ip() -> IpAddr {
 }
 
 /// The variables by which programs in containers find the API server.
-pub(crate) fn service_variables(service: Option<SocketAddr>) -> Vec<(String, String)> {
-    let Some(service) = service else { return Vec::new() };
-    let (host, port) = (service.ip(), service.port());
-    let url = format!("tcp://{service}");
+pub(crate) fn service_variables(service: Option<&ServiceAddress>) -> Vec<(String, String)> {
+    let Some(ServiceAddress { host, port }) = service else { return Vec::new() };
+    let url = match host.contains(':') {
+        true => format!("tcp://[{host}]:{port}"),
+        false => format!("tcp://{host}:{port}"),
+    };
     let variables = [
-        ("KUBERNETES_SERVICE_HOST".to_owned(), host.to_string()),
+        ("KUBERNETES_SERVICE_HOST".to_owned(), host.clone()),
         ("KUBERNETES_SERVICE_PORT".to_owned(), port.to_string()),
         ("KUBERNETES_SERVICE_PORT_HTTPS".to_owned(), port.to_string()),
         ("KUBERNETES_PORT".to_owned(), url.clone()),
         (format!("KUBERNETES_PORT_{port}_TCP"), url),
         (format!("KUBERNETES_PORT_{port}_TCP_PROTO"), "tcp".to_owned()),
         (format!("KUBERNETES_PORT_{port}_TCP_PORT"), port.to_string()),
-        (format!("KUBERNETES_PORT_{port}_TCP_ADDR"), host.to_string()),
+        (format!("KUBERNETES_PORT_{port}_TCP_ADDR"), host.clone()),
     ];
     variables.into()
 }

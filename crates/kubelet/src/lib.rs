@@ -49,7 +49,9 @@ use rustix::fs::FlockOperation;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::config::{Config, MAX_PODS_DEFAULT, SERVER_PORT_DEFAULT, ServerConfig};
+pub use self::config::{
+    Config, KubernetesService, MAX_PODS_DEFAULT, SERVER_PORT_DEFAULT, ServerConfig, ServiceAddress,
+};
 pub use self::image::{
     AllowlistError, ImagePullCredentialsVerificationPolicy, ImagesConfig, ImagesError,
     ProviderConfigError, UnknownPolicy,
@@ -68,7 +70,7 @@ use self::runtime::{DnsDefaults, Relist, Runtime, RuntimeError, RuntimeVersion};
 use self::server::{Server, Sessions};
 use self::statics::Statics;
 use self::volume::Volumes;
-use self::worker::{Shared, Workers};
+use self::worker::{Services, Shared, Workers};
 
 /// How long a runtime may take to answer first; it may be starting at the same time.
 const RUNTIME_START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -187,7 +189,7 @@ impl Kubelet {
             layout,
             dns: dns(&config),
             facts,
-            services: config::service_variables(config.kubernetes_service),
+            services: Services::new(&config.kubernetes_service),
         });
         let relist = Relist::new(runtime.clone());
         let agent = NodeAgent {

@@ -14,6 +14,7 @@ use crate::access::KeyFollower;
 use crate::cli::ApiserverOptions;
 use crate::data_dir::DataDir;
 use crate::pki::{Credential, Pki};
+use crate::reach::{self, Reach};
 use crate::{files, kubeconfig, signals};
 
 /// What is sealed before it reaches the disk.
@@ -24,7 +25,7 @@ pub(crate) struct ApiServer {
     server: Server,
     store: Embedded,
     keys: KeyFollower,
-    url: String,
+    address: SocketAddr,
 }
 
 /// The API server alone, until a signal.
@@ -32,11 +33,12 @@ pub(crate) async fn run(options: ApiserverOptions) -> Result<()> {
     let data = DataDir::hold(&options.data_dir)?;
     let shutdown = signals::shutdown()?;
     let pki = Pki::open(&data.pki())?;
-    let server = ApiServer::build(&options, &data, &pki).await?;
+    let reach = Reach::of(options.bind_address, options.advertise_address, None);
+    let server = ApiServer::build(&options, &data, &pki, &reach).await?;
     server.write_kubeconfigs(&data, &pki)?;
     #[expect(clippy::print_stdout, reason = "the line that other programs wait for")]
     {
-        println!("apiserver is ready: {}", server.url);
+        println!("apiserver is ready: {}", server.url());
     }
     server.run(shutdown).await
 }
@@ -47,14 +49,17 @@ impl ApiServer {
         options: &ApiserverOptions,
         data: &DataDir,
         pki: &Pki,
+        reach: &Reach,
     ) -> Result<Self> {
         let directory = data.store();
         let open = move || Embedded::open(&directory, Options::default());
         let store = tokio::task::spawn_blocking(open).await??;
         let sealed = Sealed::open(store.clone(), &data.sealing_key(), SEALED_PREFIXES).await?;
+        let mut addresses = vec![options.bind_address];
+        addresses.extend(reach.pods);
         let config = Config {
             bind: SocketAddr::new(options.bind_address, options.secure_port),
-            serving: key_pair(pki.apiserver(options.bind_address)?),
+            serving: key_pair(pki.apiserver(&addresses)?),
             client_ca_pem: pki.ca_pem().as_bytes().to_vec(),
             kubelet_client: Some((
                 key_pair(pki.apiserver_kubelet_client()?),
@@ -63,21 +68,29 @@ impl ApiServer {
             store: Arc::new(sealed),
             access: options.access.config(&data.pki(), pki.ca_pem().as_bytes())?,
         };
-        let server = Server::build(config).await?;
+        let mut server = Server::build(config).await?;
+        if let Some(network) = reach.network {
+            server.serve_network(network)?;
+        }
         let keys = KeyFollower::new(&options.access, data.pki(), server.token_keys());
-        let url = kubeconfig::server_url(server.local_addr()?);
-        Ok(Self { server, store, keys, url })
+        let address = reach::local(server.local_addr()?);
+        Ok(Self { server, store, keys, address })
     }
 
     /// Where clients on this machine reach it.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same, as kubeconfigs have it.
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.address)
     }
 
     /// Writes the kubeconfigs of the administrator and of the parts that every cluster has.
     pub(crate) fn write_kubeconfigs(&self, data: &DataDir, pki: &Pki) -> Result<()> {
         let admin = pki.admin()?;
-        let text = kubeconfig::render("kubernetes-admin", &self.url, pki.ca_pem(), &admin);
+        let text = kubeconfig::render("kubernetes-admin", &self.url(), pki.ca_pem(), &admin);
         let path = data.admin_kubeconfig();
         files::write_private(&path, text.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -94,7 +107,7 @@ impl ApiServer {
         credential: &Credential,
     ) -> Result<()> {
         let path = data.kubeconfig(part);
-        let text = kubeconfig::render(part, &self.url, pki.ca_pem(), credential);
+        let text = kubeconfig::render(part, &self.url(), pki.ca_pem(), credential);
         path.parent()
             .map_or(Ok(()), files::private_directory)
             .and_then(|()| files::write_private(&path, text.as_bytes()))

@@ -9,7 +9,7 @@ use coffer_kubelet::{Config, Kubelet, OnExit, ServerConfig, StaticPodsConfig};
 use crate::cli::KubeletOptions;
 use crate::join::Membership;
 use crate::pki::Pki;
-use crate::{node_name, parts, signals};
+use crate::{node_name, parts, reach, signals};
 
 /// The kubelet alone, until a signal.
 pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
@@ -29,6 +29,7 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     let mut config = Config::new(node, options.root_dir, endpoint, client, server);
     config.node_ip = Some(options.node_ip.unwrap_or(options.address))
         .filter(|address| !address.is_unspecified());
+    config.kubernetes_service = reach::by_kubeconfig(&parts::config(kubeconfig).await?);
     config.max_pods = options.max_pods;
     config.images = options.images.config();
     config.static_pods = StaticPodsConfig {

@@ -73,8 +73,8 @@ impl Pki {
     }
 
     /// The API server's certificate for HTTPS, good for the names that clients in and around a
-    /// cluster use, and for `address`.
-    pub(crate) fn apiserver(&self, address: IpAddr) -> Result<Credential, PkiError> {
+    /// cluster use, and for `addresses`.
+    pub(crate) fn apiserver(&self, addresses: &[IpAddr]) -> Result<Credential, PkiError> {
         let mut names: Vec<String> = [
             "localhost",
             "kubernetes",
@@ -88,9 +88,8 @@ impl Pki {
         ]
         .map(str::to_owned)
         .into();
-        if !address.is_unspecified() {
-            names.push(address.to_string());
-        }
+        let named = addresses.iter().filter(|address| !address.is_unspecified());
+        names.extend(named.map(IpAddr::to_string));
         self.cluster_signed("apiserver", "kube-apiserver", None, Usage::Server(names))
     }
 
@@ -184,7 +183,7 @@ mod tests {
         assert_eq!(first.kubelet_clients.cert_pem(), again.kubelet_clients.cert_pem());
         let both = |of: fn(&Pki) -> Credential| (of(&first).cert_pem, of(&again).cert_pem);
         for (before, after) in [
-            both(|pki| pki.apiserver(ADDRESS).unwrap()),
+            both(|pki| pki.apiserver(&[ADDRESS]).unwrap()),
             both(|pki| pki.apiserver_kubelet_client().unwrap()),
             both(|pki| pki.admin().unwrap()),
             both(|pki| pki.kubelet_server(&pki.directory, "node", &[ADDRESS]).unwrap()),
@@ -224,9 +223,9 @@ mod tests {
     fn a_new_address_makes_a_new_serving_certificate() {
         let directory = tempfile::tempdir().unwrap();
         let pki = Pki::open(directory.path()).unwrap();
-        let here = pki.apiserver(ADDRESS).unwrap().cert_pem;
-        assert_eq!(pki.apiserver(ADDRESS).unwrap().cert_pem, here);
-        let elsewhere = pki.apiserver("192.0.2.8".parse().unwrap()).unwrap().cert_pem;
+        let here = pki.apiserver(&[ADDRESS]).unwrap().cert_pem;
+        assert_eq!(pki.apiserver(&[ADDRESS]).unwrap().cert_pem, here);
+        let elsewhere = pki.apiserver(&["192.0.2.8".parse().unwrap()]).unwrap().cert_pem;
         assert_ne!(elsewhere, here);
     }
 

@@ -27,11 +27,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::{self, KubernetesService};
 use crate::downward::NodeFacts;
 use crate::event::EventSink;
 use crate::image::Images;
 use crate::objects::Objects;
-use crate::pod::{Layout, PodId};
+use crate::pod::{self, Layout, PodId};
 use crate::runtime::{DnsDefaults, Runtime};
 use crate::volume::Volumes;
 
@@ -49,8 +50,27 @@ pub(crate) struct Shared {
     pub(crate) layout: Layout,
     pub(crate) dns: DnsDefaults,
     pub(crate) facts: NodeFacts,
-    /// Environment variables that every container gets.
-    pub(crate) services: Vec<(String, String)>,
+    pub(crate) services: Services,
+}
+
+/// The environment variables that every container gets.
+pub(crate) struct Services {
+    pods: Vec<(String, String)>,
+    host_network: Vec<(String, String)>,
+}
+
+impl Services {
+    pub(crate) fn new(service: &KubernetesService) -> Self {
+        Self {
+            pods: config::service_variables(service.pods.as_ref()),
+            host_network: config::service_variables(service.host_network.as_ref()),
+        }
+    }
+
+    /// Those of a pod's containers.
+    pub(crate) fn of(&self, pod: &Pod) -> &[(String, String)] {
+        if pod::uses_host_network(pod::spec(pod)) { &self.host_network } else { &self.pods }
+    }
 }
 
 /// What should become of a pod.

@@ -174,7 +174,7 @@ impl Worker {
         let shared = self.shared.clone();
         let snapshot = Snapshot::of(&shared.layout, self.id.uid());
         let facts = Facts { node: shared.facts, pod_ips: start.ips };
-        let around = Surroundings { facts, services: &shared.services };
+        let around = Surroundings { facts, services: shared.services.of(start.pod) };
         let fetched =
             Sources::fetch(&shared.objects, &snapshot, &self.id, start.pod, start.spec).await;
         let (resolved, sources) = match fetched {
