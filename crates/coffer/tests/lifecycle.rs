@@ -27,6 +27,27 @@ spec:
     secret: { secretName: canary }
 "#;
 
+const ENDING_PODS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: finisher }
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - { name: main, image: busybox, command: [sleep, "3600"] }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: mixed }
+spec:
+  restartPolicy: OnFailure
+  terminationGracePeriodSeconds: 1
+  containers:
+  - { name: done, image: busybox, command: ["true"] }
+  - { name: lasting, image: busybox, command: [sleep, "3600"] }
+"#;
+
 async fn registry() -> Registry {
     let registry = Registry::open().await.unwrap();
     registry.push(&images::busybox().unwrap(), "library/busybox", "latest").await.unwrap();
@@ -120,11 +141,19 @@ async fn a_restart_keeps_objects_and_leaves_the_pod_running() {
     assert_eq!(pod(&kubectl).await, before);
 }
 
+/// A pod that has ended by its own will, or for good, is not run again; the others are.
 #[tokio::test]
 async fn asked_to_it_ends_its_pods_and_leaves_no_mount_and_no_process() {
     let registry = registry().await;
     let mut coffer = builder(&registry).arg("--stop-pods-on-exit").start().await.unwrap();
-    start_pod(&coffer.kubectl()).await;
+    let kubectl = coffer.kubectl();
+    start_pod(&kubectl).await;
+    kubectl.ok_with_input(&["create", "-f", "-"], ENDING_PODS.as_bytes()).await.unwrap();
+    let finisher = ["wait", "pod/finisher", "--timeout=120s", "--for=condition=Ready"];
+    kubectl.ok(&finisher).await.unwrap();
+    let done = "--for=jsonpath={.status.containerStatuses[?(@.name==\"done\")].state.terminated\
+                .reason}=Completed";
+    kubectl.ok(&["wait", "pod/mixed", "--timeout=120s", done]).await.unwrap();
     // As timeout(1) does it, which signals its child and then its group.
     coffer.signal();
     assert!(coffer.stop().await.unwrap().success());
@@ -136,4 +165,17 @@ async fn asked_to_it_ends_its_pods_and_leaves_no_mount_and_no_process() {
         let names_it = command.windows(data_dir.len()).any(|window| window == data_dir);
         assert!(!names_it, "{}", String::from_utf8_lossy(&command));
     }
+
+    coffer.start().await.unwrap();
+    until_ready(&kubectl).await;
+    assert_eq!(pod(&kubectl).await.1, CANARY);
+    let restarts = "-o=jsonpath={.status.phase}{range .status.containerStatuses[*]} \
+                    {.name} {.restartCount}{end}";
+    assert_eq!(kubectl.ok(&["get", "pod", "keeper", restarts]).await.unwrap(), "Running main 1");
+    let running = "--for=jsonpath={.status.containerStatuses[?(@.name==\"lasting\")].restartCount}=1";
+    kubectl.ok(&["wait", "pod/mixed", "--timeout=120s", running]).await.unwrap();
+    let mixed = kubectl.ok(&["get", "pod", "mixed", restarts]).await.unwrap();
+    assert_eq!(mixed, "Running done 0 lasting 1");
+    let finisher = kubectl.ok(&["get", "pod", "finisher", restarts]).await.unwrap();
+    assert_eq!(finisher, "Failed main 0");
 }

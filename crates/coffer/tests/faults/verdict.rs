@@ -1,0 +1,198 @@
+//! What must hold afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use coffer_containerd::cri::Cri;
+use coffer_testkit::mounts;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+
+use crate::cluster::{Cluster, NODES, eventually};
+use crate::load::{Expected, Load};
+
+const VERSIONS: &str = "coffer.dev/secret-resource-versions";
+const CURRENT: &str = "coffer.dev/SecretsCurrent";
+
+/// Every pod is as its spec says, reads what it reports, and there are no others.
+pub(crate) async fn settled(cluster: &Cluster, load: &mut Load) {
+    let pods = eventually("the pods are not what they should be", async || {
+        let pods =
+            load.pods.list(&ListParams::default()).await.map_err(|it| vec![it.to_string()])?;
+        let mut wrong: Vec<String> = pods.items.iter().filter_map(|pod| amiss(load, pod)).collect();
+        let there: BTreeSet<String> = pods.items.iter().map(Pod::name_any).collect();
+        wrong.extend(load.wanted.keys().filter(|name| !there.contains(*name)).cloned());
+        if wrong.is_empty() { Ok(pods.items) } else { Err(wrong) }
+    })
+    .await;
+    for pod in &pods {
+        let name = pod.name_any();
+        let expected = &load.wanted[&name];
+        let versions = versions(pod);
+        let of = |secret: &String| load.content(secret, &versions[secret]);
+        let [one, other] = expected.secrets.each_ref().map(of);
+        assert_eq!(versions.len(), BTreeSet::from(expected.secrets.each_ref()).len(), "{name}");
+        on_the_node(&cluster.root(expected.node), pod, one, other);
+        let read = ["exec", &name, "--", "cat", "/one/k", "/both/one", "/both/other"];
+        let read = cluster.kubectl().ok(&read).await.unwrap();
+        assert!(read == format!("{one}{one}{other}"), "{name} reads other bytes than it reports");
+    }
+    says_what_is_current(load, &pods).await;
+    only_these(cluster, &pods).await;
+}
+
+/// What is wrong with a pod, if anything is.
+fn amiss(load: &Load, pod: &Pod) -> Option<String> {
+    let name = pod.name_any();
+    let Some(Expected { node, .. }) = load.wanted.get(&name) else {
+        return Some(format!("{name} should be gone"));
+    };
+    let status = pod.status.clone().unwrap_or_default();
+    let ready = condition(pod, "Ready").is_some_and(|(status, _)| status == "True");
+    let container = status.container_statuses.unwrap_or_default().pop();
+    let restarts = container.as_ref().is_none_or(|container| container.restart_count > 0);
+    let is_explained = container.as_ref().is_some_and(was_lost);
+    let is_here = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+    let right = status.phase.as_deref() == Some("Running") && ready && is_here;
+    let why = || format!("{name}: {:?}, ready {ready}, {container:?}", status.phase);
+    (!right || restarts && !is_explained).then(why)
+}
+
+/// Whether the container was restarted because containerd was killed after it had started the
+/// process and before it had noted that: it may have run, so that it ended counts.
+fn was_lost(container: &ContainerStatus) -> bool {
+    let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+    let unknown = last.is_some_and(|last| {
+        last.reason.as_deref() == Some("Unknown")
+            && last.exit_code == 255
+            && last.started_at.is_none()
+    });
+    container.restart_count == 1 && unknown
+}
+
+fn condition(pod: &Pod, name: &str) -> Option<(String, String)> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == name)?;
+    Some((found.status.clone(), found.message.clone().unwrap_or_default()))
+}
+
+fn versions(pod: &Pod) -> BTreeMap<String, String> {
+    let text = pod.annotations().get(VERSIONS);
+    serde_json::from_str(text.unwrap_or_else(|| panic!("{} reports none", pod.name_any()))).unwrap()
+}
+
+/// The files are the same where the container has them from.
+fn on_the_node(root: &Path, pod: &Pod, one: &str, other: &str) {
+    let volumes = root.join("pods").join(pod.uid().unwrap()).join("volumes");
+    for (path, content) in [
+        ("kubernetes.io~secret/one/k", one),
+        ("kubernetes.io~projected/both/one", one),
+        ("kubernetes.io~projected/both/other", other),
+    ] {
+        let seen = fs::read_to_string(volumes.join(path)).unwrap();
+        assert!(seen == content, "{}: {path} is of another version", pod.name_any());
+    }
+}
+
+/// The condition compares what is mounted with what there is now.
+async fn says_what_is_current(load: &mut Load, pods: &[Pod]) {
+    let mut current = BTreeMap::new();
+    for secret in pods.iter().flat_map(|pod| versions(pod).into_keys()) {
+        let version = load.current(&secret).await;
+        current.insert(secret, version);
+    }
+    for pod in pods {
+        let name = pod.name_any();
+        let stale: Vec<_> = versions(pod)
+            .into_iter()
+            .filter(|(secret, version)| current[secret] != *version)
+            .map(|(secret, _)| secret)
+            .collect();
+        eventually(&format!("{name} says wrongly whether its secrets are current"), async || {
+            let pod = load.pods.get(&name).await.map_err(|error| error.to_string())?;
+            let (status, message) = condition(&pod, CURRENT).unwrap_or_default();
+            let names_them = stale.iter().all(|secret| message.contains(secret));
+            let right = (status == "True") == stale.is_empty() && names_them;
+            if right { Ok(()) } else { Err(format!("{status} {message:?}, stale are {stale:?}")) }
+        })
+        .await;
+    }
+}
+
+/// No mount, directory, log or sandbox of any other pod.
+async fn only_these(cluster: &Cluster, pods: &[Pod]) {
+    for node in NODES {
+        let root = cluster.root(node);
+        let here = pods.iter().filter(|pod| {
+            pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
+        });
+        let uids: BTreeSet<String> = here.filter_map(Pod::uid).collect();
+        eventually(&format!("{node} has more than its pods"), async || {
+            let mut others: Vec<String> = entries(&root.join("pods"));
+            others.retain(|uid| !uids.contains(uid));
+            others.extend(
+                entries(&root.join("logs"))
+                    .into_iter()
+                    .filter(|log| !uids.iter().any(|uid| log.ends_with(uid))),
+            );
+            let directories = uids.iter().map(|uid| root.join("pods").join(uid));
+            let directories: Vec<_> = directories.collect();
+            let below = mounts::below(&root).unwrap();
+            let strange = below
+                .iter()
+                .filter(|mount| !directories.iter().any(|directory| mount.starts_with(directory)));
+            others.extend(strange.map(|mount| mount.display().to_string()));
+            if others.is_empty() { Ok(()) } else { Err(others) }
+        })
+        .await;
+    }
+    eventually("the runtime has more sandboxes than there are pods", async || {
+        let mut cri = Cri::connect(&cluster.socket()).await.map_err(|error| error.to_string())?;
+        let found = cri.sandboxes().await.map_err(|error| error.to_string())?.len();
+        if found == pods.len() { Ok(()) } else { Err(format!("{found}, not {}", pods.len())) }
+    })
+    .await;
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// With all pods deleted, as if there had never been any.
+pub(crate) async fn nothing_is_left(cluster: &Cluster, load: &mut Load) {
+    eventually("pods do not end", async || {
+        let pods =
+            load.pods.list(&ListParams::default()).await.map_err(|it| vec![it.to_string()])?;
+        let names: Vec<String> = pods.items.iter().map(Pod::name_any).collect();
+        if names.is_empty() { Ok(()) } else { Err(names) }
+    })
+    .await;
+    only_these(cluster, &[]).await;
+}
+
+/// No byte of a secret on any disk or in any word of any part. Tmpfs mounts are other file systems.
+pub(crate) fn nothing_leaks(cluster: &Cluster, canary: &str, since: SystemTime) {
+    let packed = base64::engine::general_purpose::STANDARD.encode(canary);
+    let said = cluster.said();
+    assert!(!said.contains(canary) && !said.contains(&packed), "{said}");
+
+    let [data, node] = cluster.directories();
+    let stamp = data.join("stamp");
+    fs::File::create(&stamp).unwrap().set_modified(since).unwrap();
+    // The search itself must be able to find.
+    let probe = data.join("probe");
+    fs::write(&probe, format!("x{packed}x")).unwrap();
+    let mut find = Command::new("find");
+    find.args([data, node, Path::new("/run")]).args(["-xdev", "-type", "f", "-newer"]).arg(&stamp);
+    find.args(["-exec", "grep", "-laF", "-e", canary, "-e", &packed, "{}", "+"]);
+    let found = String::from_utf8(find.output().unwrap().stdout).unwrap();
+    assert_eq!(found.trim(), probe.display().to_string(), "the secret is in these files");
+    fs::remove_file(probe).unwrap();
+    fs::remove_file(stamp).unwrap();
+}
