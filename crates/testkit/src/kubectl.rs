@@ -1,11 +1,13 @@
 //! Running kubectl as a person would.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+
+use crate::debian;
 
 /// A kubectl and the kubeconfig that it is given.
 #[derive(Clone, Debug)]
@@ -109,35 +111,5 @@ impl Outcome {
 }
 
 async fn debian_program() -> Result<PathBuf> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-    let directory = target.join("testkit/kubernetes-client");
-    let program = directory.join("usr/bin/kubectl");
-    if program.exists() {
-        return Ok(program);
-    }
-    // Unpacked aside and moved, so that a second test at the same time sees all of it or nothing.
-    std::fs::create_dir_all(target.join("testkit"))?;
-    let fresh =
-        tempfile::Builder::new().prefix("kubernetes-client-").tempdir_in(target.join("testkit"))?;
-    let download = fresh.path().join("download");
-    std::fs::create_dir(&download)?;
-    // apt drops to a user of its own for downloads, which may not write here.
-    run(Command::new("apt-get")
-        .args(["download", "-q", "-o", "APT::Sandbox::User=root", "kubernetes-client"])
-        .current_dir(&download))
-    .await?;
-    let package = std::fs::read_dir(&download)?.next().context("apt brought no package")??.path();
-    let unpacked = fresh.path().join("unpacked");
-    run(Command::new("dpkg").arg("-x").arg(package).arg(&unpacked)).await?;
-    if std::fs::rename(&unpacked, &directory).is_err() {
-        ensure!(program.exists(), "cannot move kubectl to {}", directory.display());
-    }
-    Ok(program)
-}
-
-async fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().await.with_context(|| format!("cannot run {command:?}"))?;
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{command:?} failed: {}", words.trim());
-    Ok(())
+    Ok(debian::unpacked("kubernetes-client", &["kubernetes-client"]).await?.join("usr/bin/kubectl"))
 }

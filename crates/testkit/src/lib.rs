@@ -5,6 +5,7 @@
 //! that it made when its handle is dropped. It knows Coffer only as a program to run.
 
 mod coffer;
+mod debian;
 mod etcd;
 pub mod images;
 mod kubectl;
