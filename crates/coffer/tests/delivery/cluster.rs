@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Running};
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Running, free_port};
+use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::stage::{PROGRAM, eventually};
 
 /// How long a kubelet may take to end.
 const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// The kubelet's kubeconfig, in the node's directory.
+const KUBECONFIG: &str = "kubelet.kubeconfig";
 
 /// API server, controllers and scheduler.
 pub(crate) struct ControlPlane {
@@ -21,7 +25,8 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     pub(crate) async fn start() -> Self {
-        let apiserver = CofferBuilder::apiserver(PROGRAM).start().await.unwrap();
+        let port = free_port().unwrap();
+        let apiserver = CofferBuilder::apiserver(PROGRAM).secure_port(port).start().await.unwrap();
         let part = |name: &str| {
             let mut command = Command::new(PROGRAM);
             let kubeconfig = format!("kubeconfig/{name}.kubeconfig");
@@ -36,6 +41,16 @@ impl ControlPlane {
         }
     }
 
+    /// Takes the API server away.
+    pub(crate) async fn kill_apiserver(&mut self) {
+        self.apiserver.kill().await.unwrap();
+    }
+
+    /// Brings it back.
+    pub(crate) async fn start_apiserver(&mut self) {
+        self.apiserver.start().await.unwrap();
+    }
+
     pub(crate) fn pki(&self) -> PathBuf {
         self.apiserver.data_dir().join("pki")
     }
@@ -45,30 +60,53 @@ impl ControlPlane {
 pub(crate) struct Node {
     pub(crate) name: &'static str,
     kubelet: Running,
-    directory: tempfile::TempDir,
+    directory: TempDir,
 }
 
 impl Node {
-    /// Starts it and waits until it takes pods.
+    /// Starts a node with a bootstrap token, and waits until it takes pods.
     pub(crate) async fn join(
         plane: &ControlPlane,
         name: &'static str,
         endpoint: &str,
         arguments: &[&str],
     ) -> Self {
-        let directory = tempfile::Builder::new().prefix("coffer-node-").tempdir().unwrap();
+        let directory = directory();
         let bootstrap = directory.path().join("bootstrap.kubeconfig");
         let mut command = Command::new(PROGRAM);
         command.args(["bootstrap-kubeconfig", "--kubeconfig"]).arg(plane.apiserver.kubeconfig());
         let made = command.output().await.unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         std::fs::write(&bootstrap, made.stdout).unwrap();
+        let bootstrap = bootstrap.display().to_string();
+        let arguments = [&["--bootstrap-kubeconfig", &bootstrap], arguments].concat();
+        Self::start(plane, name, endpoint, directory, &arguments).await
+    }
 
+    /// Starts a node that is who a kubeconfig says, and waits until it takes pods.
+    pub(crate) async fn with_kubeconfig(
+        plane: &ControlPlane,
+        name: &'static str,
+        endpoint: &str,
+        kubeconfig: &str,
+    ) -> Self {
+        let directory = directory();
+        std::fs::write(directory.path().join(KUBECONFIG), kubeconfig).unwrap();
+        Self::start(plane, name, endpoint, directory, &[]).await
+    }
+
+    async fn start(
+        plane: &ControlPlane,
+        name: &'static str,
+        endpoint: &str,
+        directory: TempDir,
+        arguments: &[&str],
+    ) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args(["kubelet", "-v", "--port", "0", "--stop-pods-on-exit", "--node-name", name]);
         command.arg("--root-dir").arg(directory.path().join("root"));
-        command.arg("--kubeconfig").arg(directory.path().join("kubelet.kubeconfig"));
-        command.arg("--bootstrap-kubeconfig").arg(bootstrap).arg("--pki-dir").arg(plane.pki());
+        command.arg("--kubeconfig").arg(directory.path().join(KUBECONFIG));
+        command.arg("--pki-dir").arg(plane.pki());
         command.args(["--container-runtime-endpoint", endpoint]).args(arguments);
         let kubelet = Running::start(command).unwrap().patience(STOP_MAX);
         let node = Self { name, kubelet, directory };
@@ -94,8 +132,12 @@ impl Node {
 
     /// kubectl with the node's own credential: what somebody gets who has taken the node over.
     pub(crate) fn kubectl(&self) -> Kubectl {
-        Kubectl::new(self.directory.path().join("kubelet.kubeconfig"))
+        Kubectl::new(self.directory.path().join(KUBECONFIG))
     }
+}
+
+fn directory() -> TempDir {
+    tempfile::Builder::new().prefix("coffer-node-").tempdir().unwrap()
 }
 
 impl Drop for Node {

@@ -7,3 +7,4 @@ mod nodes;
 mod stage;
 mod statics;
 mod use_cases;
+mod waiting;
