@@ -139,6 +139,21 @@ async fn a_restart_keeps_objects_and_leaves_the_pod_running() {
     coffer.start().await.unwrap();
     until_ready(&kubectl).await;
     assert_eq!(pod(&kubectl).await, before);
+
+    // As the node lifecycle controller does to the pods of a node that it has not heard of for a
+    // while: the kubelet knows better.
+    let keeper = kubectl.ok(&["get", "pod", "keeper", "-o", "json"]).await.unwrap();
+    let mut keeper: serde_json::Value = serde_json::from_str(&keeper).unwrap();
+    let conditions = keeper["status"]["conditions"].as_array_mut().unwrap();
+    for condition in conditions.iter_mut().filter(|condition| condition["type"] == "Ready") {
+        condition["status"] = "False".into();
+    }
+    let status = ["replace", "--raw", "/api/v1/namespaces/default/pods/keeper/status", "-f", "-"];
+    let answer = kubectl.ok_with_input(&status, keeper.to_string().as_bytes()).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["status"]["conditions"], keeper["status"]["conditions"]);
+    until_ready(&kubectl).await;
+    assert_eq!(pod(&kubectl).await, before);
 }
 
 /// A pod that has ended by its own will, or for good, is not run again; the others are.
@@ -172,7 +187,8 @@ async fn asked_to_it_ends_its_pods_and_leaves_no_mount_and_no_process() {
     let restarts = "-o=jsonpath={.status.phase}{range .status.containerStatuses[*]} \
                     {.name} {.restartCount}{end}";
     assert_eq!(kubectl.ok(&["get", "pod", "keeper", restarts]).await.unwrap(), "Running main 1");
-    let running = "--for=jsonpath={.status.containerStatuses[?(@.name==\"lasting\")].restartCount}=1";
+    let running =
+        "--for=jsonpath={.status.containerStatuses[?(@.name==\"lasting\")].restartCount}=1";
     kubectl.ok(&["wait", "pod/mixed", "--timeout=120s", running]).await.unwrap();
     let mixed = kubectl.ok(&["get", "pod", "mixed", restarts]).await.unwrap();
     assert_eq!(mixed, "Running done 0 lasting 1");

@@ -32,8 +32,25 @@ const OUR_PREFIX: &str = "coffer.dev/";
 struct Report {
     status: Option<PodStatus>,
     annotations: BTreeMap<String, String>,
+    seen: Option<Seen>,
     /// Nothing of the pod is left here.
     is_over: bool,
+}
+
+/// The conditions that the API server showed last, and in which version of the pod.
+#[derive(Clone, PartialEq)]
+struct Seen {
+    version: u64,
+    conditions: Vec<Value>,
+}
+
+impl Seen {
+    /// `None` for a pod that is not from the API server, or whose versions are no numbers.
+    fn of(pod: &Pod) -> Option<Self> {
+        let version = pod.metadata.resource_version.as_ref()?.parse().ok()?;
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        Some(Self { version, conditions: conditions.map(|condition| json!(condition)).collect() })
+    }
 }
 
 /// The pod worker's end.
@@ -50,6 +67,7 @@ impl Reporter {
         let sent = Sent {
             status: known.status.as_ref().map(object).unwrap_or_default(),
             annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            version: Seen::of(known).map_or(0, |seen| seen.version),
         };
         let (report, reports) = watch::channel(Report::default());
         let pods = Api::namespaced(client, id.namespace());
@@ -74,6 +92,18 @@ impl Reporter {
         self.report.send_if_modified(|report| {
             let differs = report.status.as_ref() != Some(&status);
             report.status = Some(status);
+            differs
+        });
+    }
+
+    /// The API server shows the pod so. Where others wrote a condition that is the kubelet's to
+    /// write (of a node that fell silent, "not ready"), the kubelet's word is said again.
+    pub(crate) fn seen(&self, pod: &Pod) {
+        let Some(seen) = Seen::of(pod) else { return };
+        self.report.send_if_modified(|report| {
+            let differs =
+                report.seen.as_ref().is_none_or(|known| known.conditions != seen.conditions);
+            report.seen = Some(seen);
             differs
         });
     }
@@ -107,6 +137,25 @@ impl Reporter {
 struct Sent {
     status: Map<String, Value>,
     annotations: BTreeMap<String, String>,
+    /// The version of the pod that came of it.
+    version: u64,
+}
+
+impl Sent {
+    /// Takes back what others have overwritten since.
+    fn correct(&mut self, seen: &Seen) {
+        if seen.version <= self.version {
+            return;
+        }
+        let Some(Value::Array(conditions)) = self.status.get_mut("conditions") else { return };
+        conditions.retain_mut(|ours| {
+            let theirs = seen.conditions.iter().find(|theirs| theirs["type"] == ours["type"]);
+            if let Some(theirs) = theirs.filter(|theirs| theirs["status"] != ours["status"]) {
+                ours.clone_from(theirs);
+            }
+            theirs.is_some()
+        });
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -204,6 +253,7 @@ async fn send(
     report: &Report,
 ) -> kube::Result<Outcome> {
     let status = report.status.as_ref().map(object).unwrap_or_else(|| sent.status.clone());
+    report.seen.iter().for_each(|seen| sent.correct(seen));
     let changes = difference(&sent.status, &status);
     let annotations: BTreeMap<_, _> = report
         .annotations
@@ -221,8 +271,9 @@ async fn send(
         }
         let params = PatchParams::default();
         match pods.patch_status(id.name(), &params, &Patch::Strategic(&patch)).await {
-            Ok(_) => {
+            Ok(written) => {
                 sent.status = status;
+                sent.version = Seen::of(&written).map_or(sent.version, |seen| seen.version);
                 sent.annotations.extend(report.annotations.clone());
             }
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Outcome::Gone),
@@ -330,6 +381,29 @@ mod tests {
 
     fn fields(value: Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_condition_that_another_overwrote_is_sent_again() {
+        let ours = fields(json!({ "conditions": [
+            {"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}] }));
+        let seen = |version: &str, ready: &str| {
+            let pod = json!({
+                "metadata": { "resourceVersion": version },
+                "status": { "conditions": [{"type": "Ready", "status": ready, "reason": "theirs"},
+                    {"type": "Initialized", "status": "True"}, {"type": "x", "status": "y"}] },
+            });
+            Seen::of(&serde_json::from_value(pod).unwrap()).unwrap()
+        };
+        let mut sent = Sent { status: ours.clone(), version: 7, ..Default::default() };
+        // What the API server had before it heard our last word says nothing.
+        for (version, ready) in [("7", "False"), ("8", "True")] {
+            sent.correct(&seen(version, ready));
+            assert!(difference(&sent.status, &ours).is_empty(), "{version}");
+        }
+        sent.correct(&seen("9", "False"));
+        let again = json!({ "conditions": [{"type": "Ready", "status": "True", "reason": null}] });
+        assert_eq!(difference(&sent.status, &ours), fields(again));
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Worker {
         };
         let status = status::compute(&view);
         if let Some(reporter) = &self.reporter {
+            reporter.seen(pod);
             reporter.status(status.clone());
         }
         self.known = status;
