@@ -125,23 +125,6 @@ pub fn dns1123_subdomain_with_underscore(text: &str) -> Complaints {
     complaints
 }
 
-/// A label of a DNS name that starts with a letter (RFC 1035): service names.
-pub fn dns1035_label(text: &str) -> Complaints {
-    let mut complaints = Complaints::new();
-    if text.len() > LABEL_BYTES_MAX {
-        complaints.push(max_length_complaint(LABEL_BYTES_MAX));
-    }
-    let inner = |byte: u8| lower_alnum(byte) || byte == b'-';
-    if !shaped(text, |byte| byte.is_ascii_lowercase(), inner, lower_alnum) {
-        complaints.push(regex_complaint(
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
-            "[a-z]([-a-z0-9]*[a-z0-9])?",
-            &["my-name", "abc-123"],
-        ));
-    }
-    complaints
-}
-
 /// Object names that are DNS subdomains: most kinds.
 pub fn subdomain_name(name: &str, prefix: bool) -> Complaints {
     dns1123_subdomain(&masked(name, prefix))
@@ -282,20 +265,6 @@ pub fn env_var_name(text: &str) -> Complaints {
     vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
 }
 
-/// A C identifier: the name of a field path's environment, of a file mode flag.
-pub fn c_identifier(text: &str) -> Complaints {
-    let first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
-    let rest = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if shaped(text, first, rest, rest) {
-        return Complaints::new();
-    }
-    vec![regex_complaint(
-        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'",
-        "[A-Za-z_][A-Za-z0-9_]*",
-        &["my_name", "MY_NAME", "MyName"],
-    )]
-}
-
 /// A port number.
 pub fn port_number(port: i64) -> Complaints {
     if (1..=65535).contains(&port) { Complaints::new() } else { vec![range_complaint(1, 65535)] }
@@ -420,6 +389,19 @@ mod tests {
             ]
         );
         assert_eq!(config_map_key(&"k".repeat(254)), ["must be no more than 253 characters"]);
+    }
+
+    #[test]
+    fn port_names_are_short_and_have_a_letter() {
+        for (name, complaint) in [
+            ("a--b", "must not contain consecutive hyphens"),
+            ("-ab", "must not begin or end with a hyphen"),
+            ("80", "must contain at least one letter (a-z)"),
+            ("A1b", "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"),
+        ] {
+            assert_eq!(port_name(name), [complaint], "{name}");
+        }
+        assert!(port_name("web-1").is_empty());
     }
 
     #[test]

@@ -329,6 +329,18 @@ mod tests {
             ]
         );
         assert_eq!(
+            errors(&|it| it.spec.signer_name = "localhost/x".into()),
+            [
+                "spec.signerName: Invalid value: \"localhost\": should be a domain with at least two segments separated by dots"
+            ]
+        );
+        assert_eq!(
+            errors(&|it| it.spec.signer_name = LEGACY_SIGNER.into()),
+            [
+                "spec.signerName: Invalid value: \"kubernetes.io/legacy-unknown\": the legacy signerName is not allowed via this API version"
+            ]
+        );
+        assert_eq!(
             errors(&|it| it.spec.expiration_seconds = Some(60)),
             [
                 "spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 600 seconds (10 minutes)"
@@ -363,11 +375,19 @@ mod tests {
             ]
         );
         let both = json!({ "conditions": [condition("Approved"), condition("Denied")] });
-        let (_, errors) = updated(Some("approval"), approved, both);
+        let (_, errors) = updated(Some("approval"), approved.clone(), both);
         assert_eq!(
             errors,
             [
                 "status.conditions[1].type: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive"
+            ]
+        );
+        let none = json!({ "conditions": [condition("Approved")], "certificate": "AA==" });
+        let (_, errors) = updated(Some("status"), approved.clone(), none);
+        assert_eq!(
+            errors,
+            [
+                "status.certificate: Invalid value: \"<redacted>\": must contain at least one CERTIFICATE PEM block"
             ]
         );
         let other = json!({ "conditions": [condition("Approved")], "certificate": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tQQ==" });

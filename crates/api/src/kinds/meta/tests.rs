@@ -128,6 +128,20 @@ fn metadata_of_new_objects() {
                 json!([{"operation": "Apply", "manager": "m".repeat(129)}]),
                 &["metadata.managedFields[0].manager: Too long: may not be more than 128 bytes"],
             ),
+            (
+                "metadata.managedFields",
+                json!([{"operation": "Apply", "manager": "a\u{1}"}]),
+                &[
+                    "metadata.managedFields[0].manager: Invalid value: \"a\\x01\": invalid character U+0001 (at position 1)",
+                ],
+            ),
+            (
+                "metadata.managedFields",
+                json!([{"operation": "Apply", "subresource": "s".repeat(257)}]),
+                &[
+                    "metadata.managedFields[0].subresource: Too long: may not be more than 256 bytes",
+                ],
+            ),
         ],
     );
 }

@@ -54,6 +54,22 @@ fn the_phase_goes_with_the_deletion_timestamp() {
             ],
         )],
     );
+    let going = with(
+        &with(&valid(), "metadata.deletionTimestamp", json!("2026-01-01T00:00:00Z")),
+        "status.phase",
+        json!("Terminating"),
+    );
+    check_update::<Namespace>(
+        &going,
+        Some("status"),
+        &[(
+            "status.phase",
+            json!("Active"),
+            &[
+                "status.Phase: Invalid value: \"Active\": may only be 'Terminating' if `deletionTimestamp` is not empty",
+            ],
+        )],
+    );
     check_update::<Namespace>(
         &valid(),
         Some("finalize"),

@@ -8,6 +8,7 @@ use crate::kinds::{Kind, Pod};
 mod containers;
 mod fuzz;
 mod placement;
+mod rarities;
 mod updates;
 mod volumes;
 

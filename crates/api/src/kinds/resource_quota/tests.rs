@@ -91,6 +91,13 @@ fn scopes_fit_what_is_counted() {
             ),
             (
                 "spec.scopeSelector",
+                selector("BestEffort", "DoesNotExist", json!([])),
+                &[
+                    "spec.scopeSelector.matchExpressions.operator: Invalid value: \"DoesNotExist\": must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
+                ],
+            ),
+            (
+                "spec.scopeSelector",
                 selector("PriorityClass", "Like", json!([])),
                 &[
                     "spec.scopeSelector.matchExpressions.operator: Invalid value: \"Like\": not a valid selector operator",

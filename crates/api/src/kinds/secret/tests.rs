@@ -224,6 +224,7 @@ fn a_tls_pair_that_is_none_is_warned_of() {
         created::<Secret>(&object).warnings()
     };
     let (certificate, key) = (pem("CERTIFICATE"), pem("RSA PRIVATE KEY"));
+    let other = pem("DH PARAMETERS");
     assert_eq!(warnings(certificate.clone(), key.clone()), [""; 0]);
     for (pair, message) in [
         (("", key.as_str()), "tls: failed to find any PEM data in certificate input"),
@@ -232,6 +233,14 @@ fn a_tls_pair_that_is_none_is_warned_of() {
             "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may have been switched",
         ),
         ((certificate.as_str(), "x"), "tls: failed to find any PEM data in key input"),
+        (
+            (other.as_str(), key.as_str()),
+            "tls: failed to find \"CERTIFICATE\" PEM block in certificate input",
+        ),
+        (
+            (certificate.as_str(), other.as_str()),
+            "tls: failed to find PEM block with type ending in \"PRIVATE KEY\" in key input",
+        ),
         (
             (certificate.as_str(), certificate.as_str()),
             "tls: found a certificate rather than a key in the PEM for the private key",

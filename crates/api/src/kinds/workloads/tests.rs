@@ -276,6 +276,19 @@ fn deployments_roll_in_steps_that_leave_something_to_do() {
 }
 
 #[test]
+fn a_deployments_collisions_only_add_up() {
+    let mut old: Deployment = stored(&selected());
+    old.status.get_or_insert_default().collision_count = Some(2);
+    let count = |count: i32| {
+        let object = with(&selected(), "status.collisionCount", json!(count));
+        let errors = updated(&old, &object, Some("status")).validate_update(&old, Some("status"));
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(count(2), [""; 0]);
+    assert_eq!(count(1), ["status.collisionCount: Invalid value: 1: cannot be decremented"]);
+}
+
+#[test]
 fn the_defaults_of_a_deployment() {
     let deployment: Deployment = created(&selected());
     let spec = serde_json::to_value(&deployment.spec).unwrap();
