@@ -147,6 +147,10 @@ fn names(pod: &Pod) -> (&str, &str) {
 async fn tend_mirror(workers: &Arc<Workers>, mirror: &Pod) {
     let (namespace, name) = names(mirror);
     if !pod::is_terminating(mirror) && workers.find(namespace, name, None).is_some() {
+        // Somebody else may have said that it is not ready: then what we know is said again.
+        if says_unready(mirror) {
+            workers.recheck_mirror(namespace, name);
+        }
         return;
     }
     if workers.recheck_mirror(namespace, name) {
@@ -156,6 +160,11 @@ async fn tend_mirror(workers: &Arc<Workers>, mirror: &Pod) {
     if let Err(error) = mirror::remove(&pods, mirror).await {
         tracing::debug!(cause = root_cause(&error), "mirror pod not removed yet");
     }
+}
+
+fn says_unready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|found| found.type_ == "Ready" && found.status == "False")
 }
 
 /// Drops what no part of the kubelet reads.

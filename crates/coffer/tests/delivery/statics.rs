@@ -101,6 +101,19 @@ async fn until_gone(kubectl: &Kubectl, pod: &str) {
     eventually(&format!("{name} is still there"), look, |found| found.is_empty()).await;
 }
 
+/// Says of a pod that it is not ready, as the node lifecycle controller does when it has not heard of
+/// a node for a while.
+async fn call_unready(kubectl: &Kubectl, pod: &str) {
+    let shown = kubectl.ok(&["get", "pod", pod, "-o", "json"]).await.unwrap();
+    let mut shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let conditions = shown["status"]["conditions"].as_array_mut().unwrap();
+    let ready = conditions.iter_mut().find(|condition| condition["type"] == "Ready").unwrap();
+    ready["status"] = "False".into();
+    let path = format!("/api/v1/namespaces/default/pods/{pod}/status");
+    let replace = ["replace", "--raw", &path, "-f", "-"];
+    kubectl.ok_with_input(&replace, shown.to_string().as_bytes()).await.unwrap();
+}
+
 #[tokio::test]
 async fn pods_come_by_three_doors_and_none_of_them_brings_a_secret() {
     let runtime = Runtime::start().await.unwrap();
@@ -151,6 +164,10 @@ async fn pods_come_by_three_doors_and_none_of_them_brings_a_secret() {
     let event = event.replace("from file", "from api");
     assert_eq!(until_event(kubectl, "greedy-static", &event, 1).await, event);
     until_gone(kubectl, "greedy-static").await;
+
+    // The kubelet has the last word on its pods.
+    call_unready(kubectl, "by-url-static").await;
+    until_ready(kubectl, "by-url-static").await;
 
     // What is withdrawn ends: by its file, by its door. A mirror that is deleted comes back.
     std::fs::remove_file(manifests.path().join("file.yaml")).unwrap();
