@@ -42,7 +42,22 @@ pub(crate) async fn object(
     Ok(Decoded { object, warnings })
 }
 
-/// A typed value of a kind that is not stored: Scale, Binding, DeleteOptions.
+/// What there is to warn about the body of a kind that is not stored. What cannot be read at all is
+/// left to [`value`].
+///
+/// # Errors
+/// 400 for a strict request with unknown or duplicate fields.
+pub(crate) fn value_warnings(
+    bytes: &[u8],
+    media: MediaType,
+    (kind, version): (&str, &str),
+    validation: FieldValidation,
+) -> Result<Vec<String>, Failure> {
+    let Ok(document) = parse(bytes, media, kind) else { return Ok(Vec::new()) };
+    strict_errors(bytes, media, &document, kind, version, validation)
+}
+
+/// A typed value of a kind that is not stored: Scale, Binding, reviews.
 ///
 /// # Errors
 /// As [`object`].

@@ -16,13 +16,17 @@ use crate::registry::{Change, DeleteOptions};
 use crate::respond::{self, Answer};
 use crate::{body, decode, managed};
 
+/// What is posted.
+const KIND: (&str, &str) = ("Eviction", "policy/v1");
+
 impl Handlers {
     /// Evicts the pod that the path names.
     pub(super) async fn evict(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::read(incoming).await?;
-        let eviction: Eviction = decode::value(&bytes, media, "Eviction", "policy/v1")?;
+        let eviction: Eviction = decode::value(&bytes, media, KIND.0, KIND.1)?;
+        let warnings = decode::value_warnings(&bytes, media, KIND, options.field_validation)?;
         if eviction.metadata.name.as_deref() != Some(&call.path.name) {
             let why = "name in URL does not match name in Eviction object";
             return Err(Failure::bad_request(why));
@@ -42,7 +46,9 @@ impl Handlers {
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
         });
-        Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &status))
+        let mut answer = respond::value(StatusCode::CREATED, call.accept.syntax, &status);
+        respond::warn(&mut answer, &warnings);
+        Ok(answer)
     }
 
     /// Writes the condition by which the pod's owner tells a disruption from a failure.

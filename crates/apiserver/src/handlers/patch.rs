@@ -149,7 +149,7 @@ pub(super) fn patched_value<T: serde::de::DeserializeOwned + serde::Serialize>(
     bytes: &[u8],
     headers: &HeaderMap,
     current: &T,
-    (version, name): (&str, &str),
+    (name, version): (&str, &str),
 ) -> Result<T, Failure> {
     let schema = schema::of(version, name).ok_or_else(Failure::no_such_path)?;
     let current = Document::encode(current).map_err(Failure::internal)?;

@@ -20,7 +20,9 @@ use crate::respond::{self, Accept, Answer};
 use crate::{body, decode, managed};
 
 /// What is read and written at `scale`.
-const SCALE: (&str, &str) = ("autoscaling/v1", "Scale");
+const SCALE: (&str, &str) = ("Scale", "autoscaling/v1");
+/// What is posted at `binding`.
+const BINDING: (&str, &str) = ("Binding", "v1");
 
 impl Handlers {
     /// Routes a request below an object.
@@ -71,7 +73,8 @@ impl Handlers {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::read(incoming).await?;
-        let binding: Binding = decode::value(&bytes, media, "Binding", "v1")?;
+        let binding: Binding = decode::value(&bytes, media, BINDING.0, BINDING.1)?;
+        let warnings = decode::value_warnings(&bytes, media, BINDING, options.field_validation)?;
         if binding.metadata.name.as_ref().is_some_and(|name| *name != call.path.name) {
             let why = "name in URL does not match name in Binding object";
             return Err(Failure::bad_request(why));
@@ -105,17 +108,25 @@ impl Handlers {
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
         });
-        Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &status))
+        let mut answer = respond::value(StatusCode::CREATED, call.accept.syntax, &status);
+        respond::warn(&mut answer, &warnings);
+        Ok(answer)
     }
 
     /// `scale`: the replica count of a workload in the form every autoscaler knows.
     async fn scale(&self, verb: Verb, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
+        let mut warnings = Vec::new();
         let bytes = match verb {
             Verb::Get => self.registry.get(resource, target.0, target.1).await?.bytes.clone(),
             _ => {
                 let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
                 let bytes = body::read(incoming).await?;
+                if verb == Verb::Update {
+                    let media = MediaType::of_object(&call.headers)?;
+                    let validation = options.field_validation;
+                    warnings = decode::value_warnings(&bytes, media, SCALE, validation)?;
+                }
                 let writer = managed::writer(call, &options);
                 let change = |old: &dyn crate::object::Object| {
                     let current = crate::scale::of(old)?;
@@ -123,7 +134,7 @@ impl Handlers {
                         super::patch::patched_value(&bytes, &call.headers, &current, SCALE)?
                     } else {
                         let media = MediaType::of_object(&call.headers)?;
-                        decode::value(&bytes, media, SCALE.1, SCALE.0)?
+                        decode::value(&bytes, media, SCALE.0, SCALE.1)?
                     };
                     let expected = crate::scale::expected(&scale)?;
                     let mut object = resource.parse(&old.encode())?;
@@ -136,7 +147,9 @@ impl Handlers {
             }
         };
         let scale = crate::scale::of(&*resource.parse(&bytes)?)?;
-        Ok(respond::value(StatusCode::OK, call.accept.syntax, &scale))
+        let mut answer = respond::value(StatusCode::OK, call.accept.syntax, &scale);
+        respond::warn(&mut answer, &warnings);
+        Ok(answer)
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) async fn of_caller(
     who: &Identity,
 ) -> Result<SelfSubjectAccessReview, Failure> {
     let mut review: SelfSubjectAccessReview = asked.decode()?;
+    asked.nothing_but_a_question(&review.metadata)?;
     let spec = &review.spec;
     let attributes = attributes(
         asked,
@@ -39,6 +40,7 @@ pub(super) async fn of_subject(
     asked: &Asked<'_>,
 ) -> Result<SubjectAccessReview, Failure> {
     let mut review: SubjectAccessReview = asked.decode()?;
+    asked.nothing_but_a_question(&review.metadata)?;
     review.status = Some(judge_subject(authorizer, asked, &review.spec).await?);
     review.metadata.creation_timestamp = Some(now());
     Ok(review)
@@ -50,6 +52,13 @@ pub(super) async fn local(
     namespace: &str,
 ) -> Result<LocalSubjectAccessReview, Failure> {
     let mut review: LocalSubjectAccessReview = asked.decode()?;
+    let given = review.metadata.namespace.take().filter(|given| !given.is_empty());
+    if given.is_some_and(|given| given != namespace) {
+        return Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    asked.nothing_but_a_question(&review.metadata)?;
     let path = Path::new("spec");
     let resource = review.spec.resource_attributes.as_ref();
     let named = resource.and_then(|it| it.namespace.as_deref()).unwrap_or_default();

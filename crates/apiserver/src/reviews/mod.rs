@@ -10,6 +10,7 @@ mod rules;
 use coffer_api::status::Failure;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use crate::authz::Permit;
 use crate::body::{self, MediaType};
 use crate::decode;
 use crate::handlers::Handlers;
+use crate::options::WriteOptions;
 use crate::request::{RequestInfo, ResourcePath, Verb};
 use crate::respond::{self, Accept, Answer};
 
@@ -130,12 +132,14 @@ pub(crate) async fn answer(
         return Err(Failure::method_not_allowed());
     }
     let accept = Accept::of_plain(request.headers())?;
+    // Nothing is kept anyway: a dry run is answered as any other.
+    let options = WriteOptions::parse(&info.query, "CreateOptions")?;
     let media = MediaType::of_object(request.headers())?;
     let bytes = body::read(request.into_body()).await?;
     let asked = Asked { review, media, bytes: &bytes };
     let who = permit.identity();
     let status = StatusCode::CREATED;
-    Ok(match review.kind {
+    let mut answer = match review.kind {
         "SelfSubjectReview" => {
             respond::value(status, accept.syntax, &identity::of_caller(&asked, who)?)
         }
@@ -158,7 +162,11 @@ pub(crate) async fn answer(
             let answer = rules::of_caller(&handlers.authorizer, &asked, who)?;
             respond::value(status, accept.syntax, &answer)
         }
-    })
+    };
+    let kind = (review.kind, &*review.api_version());
+    let warnings = decode::value_warnings(&bytes, media, kind, options.field_validation)?;
+    respond::warn(&mut answer, &warnings);
+    Ok(answer)
 }
 
 /// The body of a review, to be decoded as its kind.
@@ -171,6 +179,22 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn decode<T: DeserializeOwned + Serialize>(&self) -> Result<T, Failure> {
         decode::value(self.bytes, self.media, self.review.kind, &self.review.api_version())
+    }
+
+    /// A question has no name, no labels and the like.
+    fn nothing_but_a_question(&self, metadata: &ObjectMeta) -> Result<(), Failure> {
+        // The server's own part is not looked at.
+        let asked = ObjectMeta {
+            managed_fields: None,
+            creation_timestamp: None,
+            uid: None,
+            ..metadata.clone()
+        };
+        if asked == ObjectMeta::default() {
+            return Ok(());
+        }
+        let path = coffer_api::field::Path::new("metadata");
+        Err(self.invalid(coffer_api::kinds::meta::invalid_json(&path, &asked, "must be empty")))
     }
 
     fn invalid(&self, error: coffer_api::field::Error) -> Failure {

@@ -12,6 +12,9 @@ use crate::options::WriteOptions;
 use crate::respond::{self, Answer};
 use crate::{admission, decode};
 
+/// What is posted.
+const KIND: (&str, &str) = ("TokenRequest", "authentication.k8s.io/v1");
+
 /// What a client asks. Go's clients send an empty status along, whose time is null and no time.
 #[derive(serde::Deserialize)]
 struct Asked {
@@ -27,8 +30,8 @@ impl Handlers {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::read(incoming).await?;
-        let asked: Asked =
-            decode::value(&bytes, media, "TokenRequest", "authentication.k8s.io/v1")?;
+        let asked: Asked = decode::value(&bytes, media, KIND.0, KIND.1)?;
+        let warnings = decode::value_warnings(&bytes, media, KIND, options.field_validation)?;
         let request = TokenRequest { metadata: asked.metadata, spec: asked.spec, status: None };
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         let given = request.metadata.namespace.as_deref().unwrap_or_default();
@@ -45,6 +48,8 @@ impl Handlers {
         let (now, account) = (jiff::Timestamp::now(), (namespace, name));
         let dry_run = options.dry_run;
         let answer = super::request::create(tokens, resources, account, request, now, dry_run)?;
-        Ok(respond::value(StatusCode::CREATED, call.accept.syntax, &answer))
+        let mut answer = respond::value(StatusCode::CREATED, call.accept.syntax, &answer);
+        respond::warn(&mut answer, &warnings);
+        Ok(answer)
     }
 }

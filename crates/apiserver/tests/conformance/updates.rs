@@ -307,6 +307,69 @@ async fn unknown_and_doubled_fields_are_refused_warned_of_or_dropped() {
     door.close().await;
 }
 
+/// Reviews, bindings, tokens, evictions and scales are read as strictly as what is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_stored_has_no_unknown_fields_either() {
+    let door = Door::open().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "c", "image": "redis" }] } });
+    door.post(pods, &pod).await.ok();
+    let account = json!({ "metadata": { "name": "a" } });
+    door.post("/api/v1/namespaces/default/serviceaccounts", &account).await.ok();
+    let controllers = "/api/v1/namespaces/default/replicationcontrollers";
+    let controller = json!({
+        "metadata": { "name": "r" },
+        "spec": { "template": { "metadata": { "labels": { "a": "b" } }, "spec": pod["spec"] } },
+    });
+    door.post(controllers, &controller).await.ok();
+    let review = json!({ "spec": { "resourceAttributes": { "verb": "get", "resource": "pods" } } });
+    for (method, path, kind, body) in [
+        (
+            Method::POST,
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned(),
+            "SelfSubjectAccessReview",
+            review,
+        ),
+        (
+            Method::POST,
+            "/api/v1/namespaces/default/serviceaccounts/a/token".to_owned(),
+            "TokenRequest",
+            json!({ "spec": {} }),
+        ),
+        (
+            Method::PUT,
+            format!("{controllers}/r/scale"),
+            "Scale",
+            json!({ "spec": { "replicas": 2 } }),
+        ),
+        (
+            Method::POST,
+            format!("{pods}/p/binding"),
+            "Binding",
+            json!({ "target": { "kind": "Node", "name": "n" } }),
+        ),
+        (
+            Method::POST,
+            format!("{pods}/p/eviction"),
+            "Eviction",
+            json!({ "metadata": { "name": "p" } }),
+        ),
+    ] {
+        let mut body = body;
+        body["typo"] = true.into();
+        let strict = format!("{path}?fieldValidation=Strict");
+        let refused = door.send(method.clone(), &strict, &[JSON], body.to_string()).await.refusal();
+        let message = format!(
+            "{kind} in version \"v1\" cannot be handled as a {kind}: strict decoding error: unknown field \"typo\""
+        );
+        assert_eq!(refused, (400, "BadRequest".into(), message));
+        let warned = door.send(method, &path, &[JSON], body.to_string()).await;
+        assert!(warned.status.is_success(), "{path}: {}", warned.text());
+        assert_eq!(warned.header("warning"), "299 - \"unknown field \\\"typo\\\"\"", "{path}");
+    }
+    door.close().await;
+}
+
 /// A patch whose result is no object of its kind: the patch is at fault, and its result, which has
 /// the whole secret in it, is not shown.
 #[tokio::test(flavor = "multi_thread")]

@@ -546,6 +546,12 @@ async fn reviews_take_create_and_nothing_else() {
                 let refused = door.send(method.clone(), &path, &[JSON], "{}").await;
                 assert_eq!(refused.status, 405, "{method} {path}");
             }
+            if path.contains("authorization.k8s.io") && !path.contains("rules") {
+                let named = json!({ "metadata": { "name": "x" }, "spec": {} });
+                let refused = door.post(&path, &named).await.refusal();
+                let why = "metadata: Invalid value: {\"name\":\"x\"}: must be empty";
+                assert!(refused.0 == 422 && refused.2.contains(why), "{path}: {}", refused.2);
+            }
             // There are no columns to show a question in.
             let table = "application/json;as=Table;g=meta.k8s.io;v=v1";
             let headers = [JSON, ("accept", table)];
