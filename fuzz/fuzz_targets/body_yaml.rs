@@ -1,0 +1,14 @@
+//! Bodies in YAML.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Some((first, text)) = data.split_first() else { return };
+    match coffer_api::yaml::parse(text) {
+        Ok(document) => coffer_fuzz::body(*first, text, document),
+        Err(error) => drop(error.to_string()),
+    }
+    let _ = coffer_api::yaml::parse_all(text);
+    if let Ok(text) = std::str::from_utf8(text) {
+        let _ = coffer_api::yaml::missing_closers(text);
+    }
+});

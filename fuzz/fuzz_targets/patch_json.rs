@@ -1,0 +1,6 @@
+//! Patches of the form that `PatchKind::Json` names.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    coffer_fuzz::patch(coffer_api::patch::PatchKind::Json, data);
+});

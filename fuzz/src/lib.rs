@@ -1,0 +1,178 @@
+//! What happens to the bytes of a request between the door and the store, without a server: the
+//! fuzz targets give it bytes, and nothing may panic, hang or break a promise.
+//!
+//! The first byte of most inputs chooses a kind; the rest is what a client sends.
+
+use coffer_api::apply::{self, Writer};
+use coffer_api::kinds::{self, Kind};
+use coffer_api::patch::{self, PatchKind};
+use coffer_api::schema::{self, Schema, strict};
+use coffer_api::{Document, go};
+use serde_json::{Value, json};
+
+/// Every form in which objects are changed: as the first byte says, of one kind or another.
+fn kind_of(first: u8) -> (String, &'static str) {
+    let info = kinds::ALL[usize::from(first) % kinds::ALL.len()];
+    (info.api_version(), info.kind)
+}
+
+/// A body that has been read, of the kind that `first` chooses.
+pub fn body(first: u8, text: &[u8], mut document: Document) {
+    let (api_version, kind) = kind_of(first);
+    let Some(schema) = schema::of(&api_version, kind) else { return };
+    if document.value().is_object() {
+        document.value_mut()["apiVersion"] = api_version.into();
+        document.value_mut()["kind"] = kind.into();
+    }
+    // The text need not be JSON, but if it is, it was read before.
+    let _ = strict::check_json(text, schema);
+    strict::unknown_fields(document.value(), schema);
+    object(&document, None);
+}
+
+/// A document that says what it is, as a new object and as the successor of itself or of `old`.
+pub fn object(document: &Document, old: Option<&Document>) {
+    let text = |name: &str| document.value()[name].as_str().unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    macro_rules! take {
+        ($kind:ty) => {
+            let info = <$kind as Kind>::INFO;
+            if (info.api_version().as_str(), info.kind) == (api_version, kind) {
+                return typed::<$kind>(document, old);
+            }
+        };
+    }
+    coffer_api::for_each_kind!(take);
+}
+
+fn typed<K: Kind>(document: &Document, old: Option<&Document>) {
+    let Some(mut object) = decoded::<K>(document) else { return };
+    object.set_defaults();
+    let encoded = Document::encode(&object).expect("an API type encodes");
+    let mut again: K = encoded.decode().expect("what was encoded decodes");
+    again.set_defaults();
+    let twice = Document::encode(&again).expect("an API type encodes");
+    assert!(encoded == twice, "{}: defaults are not settled at once", K::INFO.kind);
+
+    let schema = schema::of(&K::INFO.api_version(), K::INFO.kind).expect("each kind has one");
+    let mut tracked = encoded;
+    apply::track_update(old, &mut tracked, &writer(schema, &K::INFO.api_version(), K::INFO.kind));
+
+    let mut old = old.and_then(decoded::<K>).unwrap_or(again);
+    old.set_defaults();
+    object.prepare_for_create();
+    told(&object.validate());
+    let subresources = K::INFO.subresources.iter().map(|sub| Some(sub.name));
+    for sub in std::iter::once(None).chain(subresources) {
+        let mut successor: K = twice.decode().expect("what was encoded decodes");
+        successor.prepare_for_update(&old, sub);
+        told(&successor.validate_update(&old, sub));
+    }
+    object.warnings();
+    object.fields();
+}
+
+fn decoded<K: Kind>(document: &Document) -> Option<K> {
+    let mut document = Document::new(document.value().clone());
+    let schema = schema::of(&K::INFO.api_version(), K::INFO.kind)?;
+    schema::fit::settle(document.value_mut(), schema);
+    document.decode().ok()
+}
+
+fn told(errors: &coffer_api::field::ErrorList) {
+    errors.iter().for_each(|error| drop(error.to_string()));
+}
+
+fn writer<'a>(schema: Schema, api_version: &'a str, kind: &'a str) -> Writer<'a> {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    Writer { schema, api_version, kind, manager: "fuzz", subresource: None, now }
+}
+
+/// An object with something in all places that patches have rules for.
+fn live(first: u8) -> (String, &'static str, Document) {
+    let container = |name: &str| {
+        json!({
+            "name": name, "image": "i", "args": ["a", "b"],
+            "ports": [{ "containerPort": 80, "protocol": "TCP" }],
+            "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } }],
+            "volumeMounts": [{ "name": "v", "mountPath": "/v" }],
+        })
+    };
+    let spec = json!({
+        "containers": [container("c"), container("d")],
+        "volumes": [{ "name": "v", "secret": { "secretName": "s" } }],
+        "tolerations": [{ "key": "t" }], "imagePullSecrets": [{ "name": "p" }],
+    });
+    let template = json!({ "metadata": { "labels": { "a": "b" } }, "spec": spec });
+    let (api_version, kind, rest) = match first % 4 {
+        0 => ("v1", "Pod", json!({ "spec": spec, "status": { "phase": "Pending" } })),
+        1 => ("v1", "Secret", json!({ "data": { "k": "dg==" }, "type": "Opaque" })),
+        2 => ("v1", "ServiceAccount", json!({ "secrets": [{ "name": "s" }] })),
+        _ => {
+            let selector = json!({ "matchLabels": { "a": "b" } });
+            let spec = json!({ "replicas": 1, "selector": selector, "template": template });
+            ("apps/v1", "Deployment", json!({ "spec": spec }))
+        }
+    };
+    let mut object = rest;
+    object["apiVersion"] = api_version.into();
+    object["kind"] = kind.into();
+    object["metadata"] = json!({
+        "name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1",
+        "labels": { "a": "b" }, "finalizers": ["x/y", "x/z"],
+    });
+    let mut document = Document::new(object);
+    let schema = schema::of(api_version, kind).expect("it is served");
+    apply::track_update(None, &mut document, &writer(schema, api_version, kind));
+    (api_version.to_owned(), kind, document)
+}
+
+/// A patch of one of three forms.
+pub fn patch(form: PatchKind, data: &[u8]) {
+    let Some((first, text)) = data.split_first() else { return };
+    let (api_version, kind, old) = live(*first);
+    let schema = schema::of(&api_version, kind).expect("it is served");
+    let _ = strict::check_patch(text, form == PatchKind::Json);
+    let target = Document::new(old.value().clone());
+    match patch::apply(form, target, text, schema) {
+        Ok(patched) => {
+            strict::unknown_fields(patched.value(), schema);
+            object(&patched, Some(&old));
+        }
+        Err(error) => drop(error.to_string()),
+    }
+}
+
+/// A server-side apply.
+pub fn applied(data: &[u8]) {
+    let Some((first, text)) = data.split_first() else { return };
+    let Ok(mut intent) = coffer_api::yaml::parse(text) else { return };
+    if !intent.value().is_object() {
+        return;
+    }
+    let (api_version, kind, old) = live(*first);
+    let schema = schema::of(&api_version, kind).expect("it is served");
+    intent.value_mut()["apiVersion"] = api_version.as_str().into();
+    intent.value_mut()["kind"] = kind.into();
+    let writer = writer(schema, &api_version, kind);
+    for (live, force) in [(None, false), (Some(&old), false), (Some(&old), true)] {
+        match apply::apply(live, &intent, &Writer { manager: "applier", ..writer }, force) {
+            Ok(applied) => object(&applied.object, live),
+            Err(error) => drop(error.to_string()),
+        }
+    }
+}
+
+/// JSON as a client sends it, quoted as an error would.
+pub fn quoted(text: &str) {
+    let quoted = go::quoted(text);
+    assert!(quoted.starts_with('"') && quoted.ends_with('"') && !quoted.contains('\n'));
+    if let Ok(bytes) = go::base64(text) {
+        assert!(bytes.len() <= text.len());
+    }
+}
+
+/// A JSON value of any bytes.
+pub fn json(text: &[u8]) -> Option<Document> {
+    serde_json::from_slice::<Value>(text).ok().map(Document::new)
+}
