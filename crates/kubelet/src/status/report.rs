@@ -144,7 +144,8 @@ struct Sent {
 impl Sent {
     /// Takes back what others have overwritten since.
     fn correct(&mut self, seen: &Seen) {
-        if seen.version <= self.version {
+        // Our own last write counts: it shows what others had written before it.
+        if seen.version < self.version {
             return;
         }
         let Some(Value::Array(conditions)) = self.status.get_mut("conditions") else { return };
@@ -397,10 +398,14 @@ mod tests {
         };
         let mut sent = Sent { status: ours.clone(), version: 7, ..Default::default() };
         // What the API server had before it heard our last word says nothing.
-        for (version, ready) in [("7", "False"), ("8", "True")] {
+        for (version, ready) in [("6", "False"), ("7", "True"), ("8", "True")] {
             sent.correct(&seen(version, ready));
             assert!(difference(&sent.status, &ours).is_empty(), "{version}");
         }
+        // That was written before our last word, which was about something else.
+        let mut unheard = Sent { status: ours.clone(), version: 7, ..Default::default() };
+        unheard.correct(&seen("7", "False"));
+        assert!(!difference(&unheard.status, &ours).is_empty());
         sent.correct(&seen("9", "False"));
         let again = json!({ "conditions": [{"type": "Ready", "status": "True", "reason": null}] });
         assert_eq!(difference(&sent.status, &ours), fields(again));
