@@ -1,5 +1,7 @@
 //! What a request's PEM asks for.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -9,7 +11,9 @@ use x509_parser::prelude::FromDer;
 const NODE_PREFIX: &str = "system:node:";
 const NODES: &str = "system:nodes";
 
-/// The subject and the names that a certificate is asked for.
+/// The subject and the names that a certificate is asked for. There is none of these for a subject
+/// that a certificate would not carry as it is: what is judged must be what is signed, and the
+/// signing library keeps one value of each attribute, whichever comes last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) common_name: String,
@@ -26,12 +30,18 @@ impl Asked {
         let (_, pem) = x509_parser::pem::parse_x509_pem(&request.spec.request.0).ok()?;
         let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
         let subject = &parsed.certification_request_info.subject;
+        let kinds: Vec<_> = subject.iter_attributes().map(|it| it.attr_type()).collect();
+        let distinct: HashSet<_> = kinds.iter().map(|kind| kind.as_bytes()).collect();
+        if distinct.len() != kinds.len() {
+            return None;
+        }
         let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
             value.as_str().map(str::to_owned).ok()
         };
+        let name = subject.iter_common_name().map(text).next();
         let mut asked = Self {
-            common_name: subject.iter_common_name().next().and_then(text).unwrap_or_default(),
-            organizations: subject.iter_organization().filter_map(text).collect(),
+            common_name: name.unwrap_or_else(|| Some(String::new()))?,
+            organizations: subject.iter_organization().map(text).collect::<Option<_>>()?,
             ..Self::default()
         };
         for extension in parsed.requested_extensions().into_iter().flatten() {
@@ -62,4 +72,71 @@ pub(super) fn has_usages(request: &CertificateSigningRequest, wanted: [&str; 2])
     let mut wanted = wanted;
     wanted.sort_unstable();
     rest == wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+    use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
+
+    use super::*;
+
+    fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let mut out = vec![tag];
+        match u8::try_from(content.len()).expect("short") {
+            length @ 0..128 => out.push(length),
+            length => out.extend([0x81, length]),
+        }
+        [out, content].concat()
+    }
+
+    /// A request, signed, for a subject of these attributes: the last byte of 2.5.4.N, and the text.
+    fn request(subject: &[(u8, &str)]) -> CertificateSigningRequest {
+        let key = KeyPair::generate().unwrap();
+        let attributes: Vec<Vec<u8>> = subject
+            .iter()
+            .map(|(kind, text)| {
+                let oid = der(0x06, &[&[0x55, 0x04, *kind]]);
+                der(0x31, &[&der(0x30, &[&oid, &der(0x0c, &[text.as_bytes()])])])
+            })
+            .collect();
+        let name = der(0x30, &[&attributes.concat()]);
+        let public = key.subject_public_key_info();
+        let info = der(0x30, &[&[2, 1, 0], &name, &public, &[0xa0, 0]]);
+        // ecdsa-with-SHA256
+        let algorithm = der(0x30, &[&der(0x06, &[&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]])]);
+        let signature = der(0x03, &[&[0], &key.sign(&info).unwrap()]);
+        let body = [info, algorithm, signature].concat();
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        let whole = [&[0x30, 0x82], length.as_slice(), &body].concat();
+        let pem = pem_of(&whole);
+        let mut request = CertificateSigningRequest::default();
+        request.spec.request = ByteString(pem.into_bytes());
+        request
+    }
+
+    fn pem_of(der: &[u8]) -> String {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n")
+    }
+
+    const NAME: u8 = 3;
+    const ORGANIZATION: u8 = 10;
+
+    /// The first name is the asker's own, the last is what would be signed.
+    #[test]
+    fn a_subject_with_two_names_is_nobodys() {
+        let one = request(&[(ORGANIZATION, NODES), (NAME, "system:node:a")]);
+        assert!(Asked::of(&one).unwrap().is_node());
+        rcgen::CertificateSigningRequestParams::from_pem(
+            std::str::from_utf8(&one.spec.request.0).unwrap(),
+        )
+        .unwrap();
+        let two = [(ORGANIZATION, NODES), (NAME, "system:node:a"), (NAME, "system:node:b")];
+        assert_eq!(Asked::of(&request(&two)), None);
+        let groups = [(ORGANIZATION, NODES), (ORGANIZATION, "x"), (NAME, "system:node:a")];
+        assert_eq!(Asked::of(&request(&groups)), None);
+    }
 }

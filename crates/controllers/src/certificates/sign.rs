@@ -16,7 +16,8 @@ const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 /// The signers that this one is.
 pub const SIGNERS: [&str; 3] = [CLIENT, KUBELET_CLIENT, KUBELET_SERVING];
-/// How long a certificate is good for that asks for no time; the longest any is.
+/// How long a certificate is good for that asks for no time, and the longest that any is, where
+/// nothing else is said.
 const VALIDITY: Duration = Duration::days(365);
 /// Clocks may be this late.
 const BACKDATE: Duration = Duration::minutes(5);
@@ -43,6 +44,7 @@ pub struct SignerError {
 pub struct Signer {
     issuer: Issuer<'static, KeyPair>,
     not_after: OffsetDateTime,
+    validity: Duration,
 }
 
 impl std::fmt::Debug for Signer {
@@ -67,7 +69,13 @@ impl Signer {
         };
         let key = KeyPair::from_pem(key_pem).map_err(|_| SignerError { what: "key" })?;
         let issuer = Issuer::from_ca_cert_pem(cert_pem, key).map_err(|_| bad_certificate)?;
-        Ok(Self { issuer, not_after })
+        Ok(Self { issuer, not_after, validity: VALIDITY })
+    }
+
+    /// The same with another time that certificates are good for at most.
+    #[must_use]
+    pub fn lasting(self, validity: Duration) -> Self {
+        Self { validity, ..self }
     }
 
     /// The certificate that a request is for.
@@ -91,7 +99,8 @@ impl Signer {
         params.is_ca = IsCa::ExplicitNoCa;
         params.not_before = now - BACKDATE;
         let wanted = request.spec.expiration_seconds.map(|it| Duration::seconds(it.into()));
-        params.not_after = (now + wanted.unwrap_or(VALIDITY).min(VALIDITY)).min(self.not_after);
+        params.not_after =
+            (now + wanted.unwrap_or(self.validity).min(self.validity)).min(self.not_after);
         params.use_authority_key_identifier_extension = true;
         params.serial_number = None;
         params.key_usages = Vec::new();
@@ -122,7 +131,9 @@ impl Signer {
 /// The rules of a request's signer.
 fn check(request: &CertificateSigningRequest) -> Result<(), SigningError> {
     let refused = |why: &str| Err(SigningError::Refused(why.to_owned()));
-    let Some(asked) = Asked::of(request) else { return refused("the request cannot be read") };
+    let Some(asked) = Asked::of(request) else {
+        return refused("the request cannot be read, or its subject has an attribute twice");
+    };
     let client = has_usages(request, ["digital signature", "client auth"]);
     match request.spec.signer_name.as_str() {
         KUBELET_CLIENT => {
