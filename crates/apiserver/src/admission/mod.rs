@@ -78,7 +78,7 @@ impl Admission<'_> {
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
             warnings = self.equip(pod).map_err(forbidden)?;
         }
-        token_secret::fill_in(self, &mut *object)?;
+        token_secret::fill_in(self, permit, &mut *object)?;
         certificates::create(permit, resource, &mut *object)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, None)?;
         warnings.extend(secret_use::check(self, permit, resource, &*object, None)?);
@@ -94,7 +94,7 @@ impl Admission<'_> {
         old: &dyn Object,
     ) -> Result<Admitted<Box<dyn Object>>, Failure> {
         node_restriction::update(permit, resource, &*object, old)?;
-        token_secret::fill_in(self, &mut *object)?;
+        token_secret::fill_in(self, permit, &mut *object)?;
         certificates::update(self, permit, resource, &*object, old)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         let warnings = secret_use::check(self, permit, resource, &*object, Some(old))?;

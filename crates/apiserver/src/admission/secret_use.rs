@@ -2,18 +2,19 @@
 //!
 //! In Kubernetes whoever may create pods in a namespace may read all its secrets, by running a pod
 //! that shows them; the guide names it as a risk. Here a pod, a pod template or an account that
-//! refers to a secret takes the right `use` or `get` on it. Only what a write adds is looked at:
-//! scaling what somebody else set up takes no right to its secrets, and a controller that makes
-//! pods from a template acts for the one whose template was admitted.
+//! refers to a secret takes the right `use` or `get` on it, also of whoever changes what runs with
+//! the secret: an image exchanged in somebody else's pod could show it as well. Scaling what
+//! somebody else set up takes no right to its secrets, and a controller that makes pods from a
+//! template acts for the one whose template was admitted.
 
 use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use coffer_api::kinds::ServiceAccount;
+use coffer_api::kinds::{ServiceAccount, equal};
 use coffer_api::status::Failure;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, ReplicationController};
 
 use super::{Admission, SecretUseCheck};
 use crate::authz::attributes::{Attributes, ResourceTarget};
@@ -21,7 +22,7 @@ use crate::authz::references::{self, ReferenceKind};
 use crate::authz::{Decision, Permit};
 use crate::object::{Object, Resource};
 
-/// Judges what a write adds; answers warnings where they are all that is wanted.
+/// Judges the secrets that a write gives to what runs; answers warnings where they are all that is wanted.
 ///
 /// # Errors
 /// 403 that names every secret the writer may not use.
@@ -37,11 +38,13 @@ pub(super) fn check(
         return Ok(None);
     }
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+    let before = match (old, old.and_then(|old| runs(old.as_any())), runs(object.as_any())) {
+        (Some(_), Some(before), Some(now)) if equal(&before, &now) => return Ok(None),
+        // Of an account it is the list that counts: what is on it already is somebody else's word.
+        (Some(old), None, None) => used_by(admission, old),
+        _ => BTreeSet::new(),
+    };
     let wanted = used_by(admission, object);
-    if wanted.is_empty() {
-        return Ok(None);
-    }
-    let before = old.map(|old| used_by(admission, old)).unwrap_or_default();
     let denied: Vec<&String> = wanted
         .difference(&before)
         .filter(|name| !may_use(admission, permit, namespace, name))
@@ -64,18 +67,27 @@ pub(super) fn check(
 }
 
 fn may_use(admission: &Admission<'_>, permit: &Permit, namespace: &str, name: &str) -> bool {
-    ["use", "get"].iter().any(|verb| {
-        let asked = Attributes::resource(
-            verb,
-            ResourceTarget {
-                resource: Cow::Borrowed("secrets"),
-                namespace: Cow::Borrowed(namespace),
-                name: Cow::Borrowed(name),
-                ..Default::default()
-            },
-        );
-        admission.authorizer.decide(permit.identity(), &asked) == Decision::Allow
-    })
+    ["use", "get"].iter().any(|verb| may(verb, admission, permit, namespace, name))
+}
+
+/// Whether the writer has this right on a secret.
+pub(super) fn may(
+    verb: &str,
+    admission: &Admission<'_>,
+    permit: &Permit,
+    namespace: &str,
+    name: &str,
+) -> bool {
+    let asked = Attributes::resource(
+        verb,
+        ResourceTarget {
+            resource: Cow::Borrowed("secrets"),
+            namespace: Cow::Borrowed(namespace),
+            name: Cow::Borrowed(name),
+            ..Default::default()
+        },
+    );
+    admission.authorizer.decide(permit.identity(), &asked) == Decision::Allow
 }
 
 /// The secrets that pods get by this object. A template's pods also get what their account adds.
@@ -102,6 +114,23 @@ fn used_by(admission: &Admission<'_>, object: &dyn Object) -> BTreeSet<String> {
         Ok(_) => &own | &secrets_of(&pod),
         Err(_) => own,
     }
+}
+
+/// What a pod, or the pods of a template, run, but for where and for how long: schedulers and those
+/// who end pods give nobody a secret.
+fn runs(any: &dyn Any) -> Option<PodSpec> {
+    let spec = match any.downcast_ref::<Pod>() {
+        Some(pod) => pod.spec.clone(),
+        None => template_of(any)?.spec.clone(),
+    };
+    Some(PodSpec {
+        node_name: None,
+        tolerations: None,
+        scheduling_gates: None,
+        active_deadline_seconds: None,
+        termination_grace_period_seconds: None,
+        ..spec.unwrap_or_default()
+    })
 }
 
 fn secrets_of(pod: &Pod) -> BTreeSet<String> {

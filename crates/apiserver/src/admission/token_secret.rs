@@ -2,7 +2,9 @@
 //!
 //! Upstream's controller manager fills these in, which takes the signing key to it. Here the key
 //! stays with the server that checks tokens: whoever makes such a Secret, by hand or as a
-//! controller, names the account and finds the rest in it. One that brings a token keeps it.
+//! controller, names the account and finds the rest in it. One that brings a token keeps it. What is
+//! filled in is in the answer to the write; so for a writer who may not read the Secret nothing is,
+//! and the controller of tokens has it filled in afterwards.
 
 use coffer_api::kinds::Secret;
 use coffer_api::kinds::secret::{SERVICE_ACCOUNT_NAME, SERVICE_ACCOUNT_TOKEN};
@@ -10,7 +12,8 @@ use coffer_api::names;
 use coffer_api::secret::SecretBytes;
 use coffer_api::status::Failure;
 
-use super::{Admission, service_account};
+use super::{Admission, secret_use, service_account};
+use crate::authz::Permit;
 use crate::object::Object;
 use crate::tokens::{ACCOUNT_UID, Legacy, TOKEN_KEY};
 
@@ -18,7 +21,11 @@ use crate::tokens::{ACCOUNT_UID, Legacy, TOKEN_KEY};
 ///
 /// # Errors
 /// 500 where signing fails.
-pub(super) fn fill_in(admission: &Admission<'_>, object: &mut dyn Object) -> Result<(), Failure> {
+pub(super) fn fill_in(
+    admission: &Admission<'_>,
+    permit: &Permit,
+    object: &mut dyn Object,
+) -> Result<(), Failure> {
     let Some(secret) = object.as_any_mut().downcast_mut::<Secret>() else { return Ok(()) };
     let (tokens, access) = (admission.tokens, admission.access);
     if secret.type_.as_deref() != Some(SERVICE_ACCOUNT_TOKEN) || !tokens.issues() {
@@ -40,6 +47,9 @@ pub(super) fn fill_in(admission: &Admission<'_>, object: &mut dyn Object) -> Res
     annotations.insert(ACCOUNT_UID.to_owned(), uid.clone());
     if secret.data.get(TOKEN_KEY).is_none_or(SecretBytes::is_empty) {
         let name = settled_name(secret);
+        if !secret_use::may("get", admission, permit, &namespace, &name) {
+            return Ok(());
+        }
         let legacy = Legacy::new(&namespace, &name, &account, &uid);
         let token = tokens.issue_legacy(&legacy).map_err(Failure::internal)?;
         let token = SecretBytes::new(token.as_bytes().to_vec());

@@ -145,13 +145,48 @@ async fn a_token_secret_is_filled_in_and_is_good_while_it_is_there() {
     assert_eq!(app.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 401);
 }
 
+/// Who may make secrets and not read them would read an account's token in the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_who_may_not_read_a_token_secret_is_not_shown_its_token() {
+    let cluster = Cluster::start().await;
+    let role = json!({
+        "metadata": { "name": "publisher" },
+        "rules": [{ "apiGroups": [""], "verbs": ["create"], "resources": ["secrets"] }],
+    });
+    cluster.admin.make(&format!("/apis/{RBAC}/v1/namespaces/a/roles"), role).await;
+    let binding = json!({
+        "metadata": { "name": "publisher" },
+        "roleRef": { "apiGroup": RBAC, "kind": "Role", "name": "publisher" },
+        "subjects": [{ "kind": "User", "name": "carol", "apiGroup": RBAC }],
+    });
+    cluster.admin.make(&format!("/apis/{RBAC}/v1/namespaces/a/rolebindings"), binding).await;
+    let carol = cluster.user("carol", "carol", &[]).await;
+    let secret = json!({
+        "metadata": {
+            "name": "app-token", "annotations": { "kubernetes.io/service-account.name": "app" },
+        },
+        "type": "kubernetes.io/service-account-token",
+    });
+    for query in ["?dryRun=All", ""] {
+        let path = format!("/api/v1/namespaces/a/secrets{query}");
+        let reply = carol.ask("POST", &path, Some(&secret)).await;
+        assert_eq!(reply.code, 201, "{}", reply.message());
+        assert_eq!(reply.body["data"]["token"], Value::Null, "{query}");
+    }
+    // The next who writes it and may read it, as the controller, has it filled in.
+    let path = "/api/v1/namespaces/a/secrets/app-token";
+    let touched = json!({ "metadata": { "annotations": { "x": "y" } } });
+    let reply = cluster.admin.ask("PATCH", path, Some(&touched)).await;
+    assert!(reply.body["data"]["token"].is_string(), "{}", reply.message());
+}
+
 /// A user who may make pods and templates, and nothing with secrets.
 async fn dave(cluster: &Cluster) -> Caller {
     let role = json!({
         "metadata": { "name": "deployer" },
         "rules": [
             { "apiGroups": ["", "apps"], "verbs": ["*"], "resources": [
-                "pods", "deployments", "deployments/scale", "replicationcontrollers", "serviceaccounts",
+                "pods", "pods/ephemeralcontainers", "deployments", "deployments/scale", "replicationcontrollers", "serviceaccounts",
             ] },
         ],
     });
@@ -270,6 +305,37 @@ async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_crea
     let more = json!({ "spec": { "template": { "spec": { "volumes": volumes } } } });
     let reply = dave.ask("PATCH", &format!("{path}/d"), Some(&more)).await;
     assert!(reply.message().contains("cannot use secret \"other\""), "{}", reply.message());
+
+    // Another program in the same pods could show what they use: whoever brings it needs the right.
+    let image = json!({ "spec": { "containers": [{ "name": "c", "image": "evil" }] } });
+    let ephemeral = json!({ "spec": { "ephemeralContainers": [{
+        "name": "e", "image": "evil", "terminationMessagePolicy": "File",
+        "volumeMounts": [{ "name": "v", "mountPath": "/s" }],
+    }] } });
+    let command = json!({ "spec": { "template": { "spec": { "containers": [
+        { "name": "c", "image": "i", "command": ["cat", "/s/password"] },
+    ] } } } });
+    for (at, change) in [
+        (format!("{path}/d"), &command),
+        (format!("{PODS}/pa"), &image),
+        (format!("{PODS}/pa/ephemeralcontainers"), &ephemeral),
+    ] {
+        let reply = dave.ask("PATCH", &at, Some(change)).await;
+        let wanted = "cannot use secret \"db\"";
+        assert!(reply.message().contains(wanted), "{at}: {} {}", reply.code, reply.message());
+    }
+    // What says nothing about what runs passes, also in the pods' own spec.
+    let restarted =
+        json!({ "spec": { "template": { "metadata": { "annotations": { "r": "1" } } } } });
+    let reply = dave.ask("PATCH", &format!("{path}/d"), Some(&restarted)).await;
+    assert_eq!(reply.code, 200, "{}", reply.message());
+    let deadline = json!({ "spec": { "activeDeadlineSeconds": 60 } });
+    let reply = dave.ask("PATCH", &format!("{PODS}/pa"), Some(&deadline)).await;
+    assert_eq!(reply.code, 200, "{}", reply.message());
+    // With the right, the same change passes.
+    allow(&cluster, "db").await;
+    let reply = dave.ask("PATCH", &format!("{path}/d"), Some(&command)).await;
+    assert_eq!(reply.code, 200, "{}", reply.message());
 
     let manager = cluster.user("control", "system:kube-controller-manager", &[]).await;
     let reply = manager.ask("POST", PODS, Some(&pod("made", "db"))).await;
