@@ -1,7 +1,7 @@
 //! What an operator decides about identity and access.
 
 use crate::admission::SecretUseCheck;
-use crate::authn::TokenFile;
+use crate::authn::{OidcConfig, TokenFile};
 use crate::tokens::ServiceAccountKeys;
 
 /// Identity and access, with defaults that are safe.
@@ -17,6 +17,8 @@ pub struct AccessConfig {
     pub api_audiences: Vec<String>,
     /// `--token-auth-file`, read.
     pub token_file: TokenFile,
+    /// An OpenID Connect issuer whose tokens are good.
+    pub oidc: Option<OidcConfig>,
     /// Refuses whoever proves nothing, instead of letting them in as `system:anonymous`.
     pub refuse_anonymous: bool,
     /// Whether pods get a service account, its token and its secrets. Needs the controllers that

@@ -11,6 +11,7 @@ mod authn;
 mod authz;
 mod body;
 mod cache;
+mod certificates;
 mod deadline;
 mod decode;
 mod discovery;
@@ -47,11 +48,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use access::AccessConfig;
 pub use admission::SecretUseCheck;
-pub use authn::{TokenFile, TokenFileError};
+pub use authn::{OidcConfig, OidcError, TokenFile, TokenFileError};
+pub use certificates::Certificates;
 pub use listen::ClientNetwork;
 pub use tls::{KeyPair, TlsError};
 
-use crate::authn::Authenticator;
+use crate::authn::{Authenticator, AuthenticatorError};
 use crate::authz::{Authorizer, Permit};
 use crate::handlers::Handlers;
 use crate::listen::Listeners;
@@ -97,6 +99,9 @@ pub enum BuildError {
     /// A key of service account tokens cannot be used.
     #[error(transparent)]
     TokenKey(#[from] tokens::KeyError),
+    /// The OpenID Connect issuer cannot be trusted as configured.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
     /// The store cannot be read.
     #[error("cannot load the store: {0}")]
     Load(String),
@@ -116,7 +121,7 @@ pub enum BuildError {
 /// A server that listens, not yet accepting.
 pub struct Server {
     listeners: Listeners,
-    acceptor: tokio_rustls::TlsAcceptor,
+    certificates: Certificates,
     handlers: Arc<Handlers>,
     shutdown: CancellationToken,
 }
@@ -127,13 +132,16 @@ impl Server {
     /// # Errors
     /// [`BuildError`]; nothing is left running then.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
-        let tls = tls::server_config(&config.serving, &config.client_ca_pem)?;
-        let kubelets = match &config.kubelet_client {
-            Some((pair, ca)) => Some(tls::kubelet_client_config(pair, ca)?),
-            None => None,
-        };
+        let certificates = Certificates::new(
+            &config.serving,
+            config.client_ca_pem,
+            config.kubelet_client.as_ref(),
+        )?;
         let mut access = config.access;
-        let authenticator = Authenticator::new(&mut access)?;
+        let authenticator = Authenticator::new(&mut access).map_err(|error| match error {
+            AuthenticatorError::Key(error) => BuildError::TokenKey(error),
+            AuthenticatorError::Oidc(error) => BuildError::Oidc(error),
+        })?;
         let address = config.bind;
         let listeners = Listeners::bind(address)
             .await
@@ -152,10 +160,10 @@ impl Server {
             authenticator,
             authorizer,
             access,
-            kubelets: Kubelets(kubelets),
+            kubelets: Kubelets(certificates.clone()),
             shutdown: shutdown.clone(),
         });
-        Ok(Self { listeners, acceptor: tls.into(), handlers, shutdown })
+        Ok(Self { listeners, certificates, handlers, shutdown })
     }
 
     /// Listens for the clients of a network, too, at this machine's address on it, which need not
@@ -173,6 +181,11 @@ impl Server {
         self.handlers.authenticator.tokens.keys()
     }
 
+    /// The certificates that it shows, to be exchanged while it runs.
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
+    }
+
     /// Where it listens.
     ///
     /// # Errors
@@ -186,7 +199,7 @@ impl Server {
     /// # Errors
     /// [`BuildError::Namespace`] where the store refuses the first writes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BuildError> {
-        let Self { listeners, acceptor, handlers, shutdown: own } = self;
+        let Self { listeners, certificates, handlers, shutdown: own } = self;
         let follower = tokio::spawn({
             let (handlers, stop) = (handlers.clone(), own.clone());
             async move { handlers.registry.cache.follow(stop).await }
@@ -201,7 +214,7 @@ impl Server {
         });
         let service =
             Arc::new(Service { handlers, limits: Default::default(), shutdown: own.clone() });
-        let serving = serve::run(listeners, acceptor, service);
+        let serving = serve::run(listeners, certificates, service);
         tokio::pin!(serving);
         tokio::select! {
             () = shutdown.cancelled() => own.cancel(),

@@ -4,7 +4,6 @@
 //! of both sides are copied unread. What protocol they speak (SPDY or WebSocket) is theirs.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use coffer_api::status::Failure;
 use http::header::{CONNECTION, HOST, UPGRADE};
@@ -16,6 +15,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
+use crate::certificates::Certificates;
 use crate::handlers::Handlers;
 use crate::object::Resource;
 use crate::request::{Query, ResourcePath};
@@ -24,8 +24,8 @@ use crate::respond::{self, Answer};
 /// How long a kubelet may take to accept a connection.
 const DIAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// How kubelets are reached; `None` where this server has no client certificate for them.
-pub(crate) struct Kubelets(pub(crate) Option<Arc<rustls::ClientConfig>>);
+/// How kubelets are reached.
+pub(crate) struct Kubelets(pub(crate) Certificates);
 
 /// Where one pod's kubelet listens.
 struct Endpoint {
@@ -174,7 +174,7 @@ impl Kubelets {
         Failure,
     > {
         let Endpoint { node, address, port } = endpoint;
-        let config = self.0.clone().ok_or_else(|| {
+        let config = self.0.kubelets().ok_or_else(|| {
             Failure::internal("this server has no client certificate for kubelets")
         })?;
         let failed = |error: &dyn std::fmt::Display| {

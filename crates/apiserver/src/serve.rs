@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::{self, Identity};
+use crate::certificates::Certificates;
 use crate::handlers::Handlers;
 use crate::limits::Limits;
 use crate::listen::Listeners;
@@ -48,7 +49,7 @@ pub(crate) struct Service {
 }
 
 /// Accepts connections until told to stop, then lets those under way end.
-pub(crate) async fn run(listeners: Listeners, tls: TlsAcceptor, service: Arc<Service>) {
+pub(crate) async fn run(listeners: Listeners, certificates: Certificates, service: Arc<Service>) {
     let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     loop {
@@ -66,7 +67,7 @@ pub(crate) async fn run(listeners: Listeners, tls: TlsAcceptor, service: Arc<Ser
                 continue;
             }
         };
-        let (tls, service) = (tls.clone(), service.clone());
+        let (tls, service) = (certificates.acceptor(), service.clone());
         connections.spawn(async move {
             if let Err(error) = connection(stream, tls, service).await {
                 tracing::debug!(%error, "connection ended");

@@ -112,3 +112,24 @@ pub(crate) fn kubelet_client_config(
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
+
+/// The dialling side, towards servers of others: their CA, or the authorities that the system trusts.
+pub(crate) fn web_client_config(
+    ca_pem: Option<&[u8]>,
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let trusted = match ca_pem {
+        Some(pem) => roots("CA", pem)?,
+        None => {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            store
+        }
+    };
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Config(error.to_string()))?
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use coffer_apiserver::tokens::{ServiceAccountKeys, TokenKeys, generate_signing_key};
-use coffer_apiserver::{AccessConfig, SecretUseCheck, TokenFile};
+use coffer_apiserver::{AccessConfig, OidcConfig, SecretUseCheck, TokenFile};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -43,12 +43,75 @@ pub(crate) struct AccessOptions {
     /// Static tokens: a CSV of token, user, uid and groups.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) oidc: OidcOptions,
     /// Let those in who prove no name, as system:anonymous.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) anonymous_auth: bool,
     /// Whether making a pod that uses a secret takes the right to use that secret.
     #[arg(long, value_name = "MODE", value_enum, default_value = "enforce")]
     pub(crate) secret_use_check: UseCheck,
+}
+
+/// An OpenID Connect issuer whose tokens are good, too.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OidcOptions {
+    /// The issuer, by its https URL. Takes tokens that say it issued them, signed by its keys.
+    #[arg(long, value_name = "URL", requires = "oidc_client_id")]
+    pub(crate) oidc_issuer_url: Option<String>,
+    /// The client that tokens must be issued to.
+    #[arg(long, value_name = "ID", requires = "oidc_issuer_url")]
+    pub(crate) oidc_client_id: Option<String>,
+    /// The claim that is the user's name.
+    #[arg(long, value_name = "CLAIM", default_value = "sub")]
+    pub(crate) oidc_username_claim: String,
+    /// Stands before users' names; - for nothing. The issuer and # if not given, unless the claim
+    /// is email.
+    #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
+    pub(crate) oidc_username_prefix: Option<String>,
+    /// The claim that is the user's groups, a text or a list of texts.
+    #[arg(long, value_name = "CLAIM")]
+    pub(crate) oidc_groups_claim: Option<String>,
+    /// Stands before groups' names.
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    pub(crate) oidc_groups_prefix: String,
+    /// A claim that tokens must have with this value. May be repeated.
+    #[arg(long, value_name = "CLAIM=VALUE", value_delimiter = ',', value_parser = claim)]
+    pub(crate) oidc_required_claim: Vec<(String, String)>,
+    /// Algorithms that tokens may be signed by: RS256, RS384, RS512, PS256, PS384, PS512, ES256,
+    /// ES384.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "RS256")]
+    pub(crate) oidc_signing_algs: Vec<String>,
+    /// What must have signed the issuer's certificate (PEM); the system's authorities if not given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) oidc_ca_file: Option<PathBuf>,
+}
+
+impl OidcOptions {
+    fn config(&self) -> Result<Option<OidcConfig>> {
+        let (Some(issuer_url), Some(client_id)) = (&self.oidc_issuer_url, &self.oidc_client_id)
+        else {
+            return Ok(None);
+        };
+        let ca = self.oidc_ca_file.as_ref();
+        let ca_pem = ca.map(|path| read_text(path).map(String::into_bytes)).transpose()?;
+        Ok(Some(OidcConfig {
+            issuer_url: issuer_url.clone(),
+            client_id: client_id.clone(),
+            username_claim: self.oidc_username_claim.clone(),
+            username_prefix: self.oidc_username_prefix.clone(),
+            groups_claim: self.oidc_groups_claim.clone(),
+            groups_prefix: self.oidc_groups_prefix.clone(),
+            required_claims: self.oidc_required_claim.iter().cloned().collect(),
+            signing_algs: self.oidc_signing_algs.clone(),
+            ca_pem,
+        }))
+    }
+}
+
+fn claim(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("expected CLAIM=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// What the right to use a secret is worth.
@@ -90,6 +153,7 @@ impl AccessOptions {
             service_account_issuer: self.service_account_issuer.clone(),
             api_audiences: self.api_audiences.clone(),
             token_file,
+            oidc: self.oidc.config()?,
             refuse_anonymous: !self.anonymous_auth,
             service_account_admission: true,
             root_ca_pem: root_ca_pem.to_vec(),

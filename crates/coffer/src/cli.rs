@@ -87,6 +87,31 @@ pub(crate) struct ApiserverOptions {
     pub(crate) advertise_address: Option<IpAddr>,
     #[command(flatten)]
     pub(crate) access: crate::access::AccessOptions,
+    #[command(flatten)]
+    pub(crate) signing: SigningOptions,
+}
+
+/// How long certificates are good for. Those of the cluster's own parts are exchanged in time, while
+/// they are in use.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SigningOptions {
+    /// How long a certificate is good for, at most: 8760h, 90m, 30s.
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
+    cluster_signing_duration: time::Duration,
+}
+
+impl SigningOptions {
+    pub(crate) fn duration(&self) -> time::Duration {
+        self.cluster_signing_duration
+    }
+}
+
+fn duration(text: &str) -> Result<time::Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    if !parsed.is_positive() || parsed > jiff::SignedDuration::from_hours(10 * 8760) {
+        return Err("must be more than nothing, and no more than 87600h".to_owned());
+    }
+    Ok(time::Duration::new(parsed.as_secs(), parsed.subsec_nanos()))
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +132,8 @@ pub(crate) struct ControllerManagerOptions {
     /// The key of that authority.
     #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
     pub(crate) cluster_signing_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) signing: SigningOptions,
 }
 
 #[derive(Debug, Args)]

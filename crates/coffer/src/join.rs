@@ -5,7 +5,6 @@
 //! The certificate and key are kept in the node's kubeconfig, which is replaced as a whole.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -63,11 +62,10 @@ pub(crate) fn signer(certificate: &Path, key: &Path) -> Result<Signer> {
     Ok(Signer::new(&read(certificate)?, &read(key)?)?)
 }
 
-/// A node's client, whose certificate is exchanged under it.
+/// A node's kubeconfig, whose certificate is exchanged in time. Clients follow the file.
 pub(crate) struct Membership {
     node: String,
     kubeconfig: PathBuf,
-    current: Arc<RwLock<Client>>,
 }
 
 impl Membership {
@@ -79,19 +77,7 @@ impl Membership {
             let config = parts::config(bootstrap).await?;
             renew(&config, kubeconfig, node).await.context("cannot join the cluster")?;
         }
-        let client = parts::client(kubeconfig).await?;
-        let (node, kubeconfig) = (node.to_owned(), kubeconfig.to_owned());
-        Ok(Self { node, kubeconfig, current: Arc::new(RwLock::new(client)) })
-    }
-
-    /// The client. Its requests go out under the certificate that is the newest then.
-    pub(crate) fn client(&self) -> Client {
-        let current = self.current.clone();
-        let send = tower::service_fn(move |request| {
-            let client = current.read().unwrap_or_else(PoisonError::into_inner).clone();
-            async move { client.send(request).await }
-        });
-        Client::new(send, "default")
+        Ok(Self { node: node.to_owned(), kubeconfig: kubeconfig.to_owned() })
     }
 
     /// Exchanges the certificate in time, until `stop`.
@@ -123,8 +109,6 @@ impl Membership {
             return Ok(left.min(LOOK_AGAIN));
         }
         renew(&config, &self.kubeconfig, &self.node).await?;
-        let client = parts::client(&self.kubeconfig).await?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = client;
         tracing::info!(node = self.node, "the node's certificate is exchanged");
         Ok(Duration::ZERO)
     }

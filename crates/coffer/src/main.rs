@@ -8,6 +8,7 @@
 mod access;
 mod apply;
 mod cli;
+mod client;
 mod data_dir;
 mod files;
 mod hardening;
@@ -18,6 +19,7 @@ mod node_name;
 mod parts;
 mod pki;
 mod reach;
+mod renewal;
 mod signals;
 mod up;
 

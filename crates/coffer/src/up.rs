@@ -25,6 +25,7 @@ use crate::data_dir::DataDir;
 use crate::parts::apiserver::ApiServer;
 use crate::pki::Pki;
 use crate::reach::Reach;
+use crate::renewal::{KUBELET, OwnNode};
 use crate::{join, node_name, parts, signals};
 
 /// The kubelet ends its pods with their own grace periods. One that it does not know, because the
@@ -32,8 +33,6 @@ use crate::{join, node_name, parts, signals};
 const GRACE_S: i64 = 30;
 /// One machine: the server reaches the kubelet without a network.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// The name of the kubelet's kubeconfig.
-const KUBELET: &str = "kubelet";
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
 /// How often the log says what a start that hangs is waiting for.
@@ -45,15 +44,13 @@ pub(crate) async fn run(options: UpOptions) -> Result<()> {
     let node = node_name::resolve(options.node_name.as_deref())?;
     let data = DataDir::hold(&options.server.data_dir)?;
     let shutdown = signals::shutdown()?;
-    let pki = Pki::open(&data.pki())?;
     let network = match &options.container_runtime_endpoint {
         Some(_) => None,
         None => Some(coffer_containerd::pod_network(data.path())?),
     };
     let reach = Reach::of(options.server.bind_address, options.server.advertise_address, network);
-    let server = ApiServer::build(&options.server, &data, &pki, &reach).await?;
-    server.write_kubeconfigs(&data, &pki)?;
-    server.write_kubeconfig(&data, &pki, KUBELET, &pki.kubelet_client(&node)?)?;
+    let own = OwnNode { name: node.clone(), addresses: vec![LOOPBACK] };
+    let server = ApiServer::build(&options.server, &data, &reach, Some(own)).await?;
 
     let mut servers = Parts::default();
     let mut clients = Parts::default();
@@ -61,7 +58,7 @@ pub(crate) async fn run(options: UpOptions) -> Result<()> {
     let announcement = announcement(&server.url(), &node, &data.admin_kubeconfig());
     servers.spawn("the API server", |stop| server.run(stop));
     let outcome = async {
-        let start = start_clients(&mut clients, &options, &data, &pki, &node, service);
+        let start = start_clients(&mut clients, &options, &data, &node, service);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             failure = servers.first_end() => return Err(failure),
@@ -90,7 +87,6 @@ async fn start_clients(
     clients: &mut Parts,
     options: &UpOptions,
     data: &DataDir,
-    pki: &Pki,
     node: &str,
     service: KubernetesService,
 ) -> Result<()> {
@@ -98,14 +94,14 @@ async fn start_clients(
         Some(endpoint) => endpoint.clone(),
         None => start_containerd(clients, options, data).await?,
     };
-    let config = kubelet_config(options, data, pki, node, endpoint).await?;
+    let config = kubelet_config(options, data, node, endpoint).await?;
     start_kubelet(clients, options, Config { kubernetes_service: service, ..config }).await?;
     let client = parts::client(&data.kubeconfig("scheduler")).await?;
     clients.spawn("the scheduler", |stop| async move {
         coffer_controllers::scheduler::run(client, stop).await;
         Ok(())
     });
-    let signer = join::signer_in(&data.pki())?;
+    let signer = join::signer_in(&data.pki())?.lasting(options.server.signing.duration());
     let kubeconfig = data.kubeconfig("controller-manager");
     let controllers = parts::controllers(&kubeconfig, Some(signer)).await?;
     clients.spawn("the controllers", |stop| async move {
@@ -136,10 +132,10 @@ async fn start_containerd(
 async fn kubelet_config(
     options: &UpOptions,
     data: &DataDir,
-    pki: &Pki,
     node: &str,
     endpoint: String,
 ) -> Result<Config> {
+    let pki = Pki::open(&data.pki())?.lasting(options.server.signing.duration());
     let address = SocketAddr::new(LOOPBACK, options.kubelet_port);
     let files = pki.kubelet_server(&data.pki(), node, &[LOOPBACK])?;
     let server = ServerConfig {

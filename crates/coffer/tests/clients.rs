@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 /// What a client in a pod does, in kube-rs: the namespace's secret, then another's.
 ///
 /// The test below puts this very program into an image and runs it there.
+#[expect(clippy::print_stdout, reason = "what it says is what the test below reads")]
 #[ignore = "it is run in a pod, by the test below"]
 #[tokio::test]
 async fn kube_rs_in_a_pod() {

@@ -8,6 +8,7 @@ mod coffer;
 mod debian;
 mod etcd;
 pub mod images;
+mod issuer;
 mod kubectl;
 mod process;
 mod registry;
@@ -17,6 +18,7 @@ pub use coffer::{Coffer, CofferBuilder};
 pub use coffer_containerd::image;
 pub use coffer_containerd::mounts;
 pub use etcd::Etcd;
+pub use issuer::OidcIssuer;
 pub use kubectl::{Kubectl, Outcome};
 pub use process::{Running, free_port};
 pub use registry::{

@@ -3,7 +3,7 @@
 
 mod recorder;
 mod seen;
-mod serve;
+pub(crate) mod serve;
 mod tls;
 mod token;
 

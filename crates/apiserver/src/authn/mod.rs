@@ -8,6 +8,7 @@ mod bearer;
 mod bootstrap_token;
 mod certificate;
 mod impersonate;
+mod oidc;
 mod token_file;
 
 use std::collections::BTreeMap;
@@ -17,11 +18,13 @@ use http::HeaderMap;
 
 pub(crate) use certificate::CREDENTIAL_ID;
 pub(crate) use impersonate::impersonate;
+pub use oidc::{OidcConfig, OidcError};
 pub use token_file::{TokenFile, TokenFileError};
 
+use self::oidc::Oidc;
 use crate::access::AccessConfig;
 use crate::registry::Registry;
-use crate::tokens::{Authority, KeyError, TokenError, Verified};
+use crate::tokens::{Authority, KeyError, TOKEN_BYTES_MAX, TokenError, Verified};
 
 /// An authenticated (or anonymous) caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,13 +84,23 @@ impl Identity {
 pub(crate) struct Authenticator {
     pub(crate) tokens: Authority,
     pub(crate) token_file: TokenFile,
+    oidc: Option<Oidc>,
     /// Whether whoever proves nothing is let in as `system:anonymous`.
     pub(crate) anonymous: bool,
 }
 
+/// Why an authenticator cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthenticatorError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
+}
+
 impl Authenticator {
     /// As configured.
-    pub(crate) fn new(access: &mut AccessConfig) -> Result<Self, KeyError> {
+    pub(crate) fn new(access: &mut AccessConfig) -> Result<Self, AuthenticatorError> {
         let tokens = Authority::new(
             access.service_account_keys.as_ref(),
             access.service_account_issuer.clone(),
@@ -95,7 +108,9 @@ impl Authenticator {
             access.service_account_jwks_uri.clone(),
         )?;
         let token_file = std::mem::take(&mut access.token_file);
-        Ok(Self { tokens, token_file, anonymous: !access.refuse_anonymous })
+        let oidc =
+            access.oidc.take().map(|config| Oidc::new(config, &tokens.issuer)).transpose()?;
+        Ok(Self { tokens, token_file, oidc, anonymous: !access.refuse_anonymous })
     }
 
     /// Who makes this request: the connection's certificate, a token's owner, or nobody by name.
@@ -132,10 +147,21 @@ impl Authenticator {
         token: &str,
         audiences: &[String],
     ) -> Result<Verified, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::Malformed);
+        }
         let seen = registry.cache.revision();
         let first = self.owner_by_cache(registry, token, audiences);
-        if !matches!(first, Err(TokenError::Gone { .. } | TokenError::Foreign)) {
-            return first;
+        match (&first, &self.oidc) {
+            (Err(TokenError::Foreign), Some(oidc)) => {
+                let now_s = jiff::Timestamp::now().as_second();
+                let identity = oidc.owner(token, now_s).await?;
+                // An ID token's audience is the client that it was issued to, not this server.
+                return Ok(Verified { identity, audiences: self.tokens.audiences.clone() });
+            }
+            // A bootstrap token is no token of any other kind.
+            (Err(TokenError::Gone { .. } | TokenError::Malformed), _) => {}
+            _ => return first,
         }
         match registry.cache.fresh().await {
             Ok(revision) if revision > seen => self.owner_by_cache(registry, token, audiences),

@@ -10,23 +10,23 @@ use super::TokenError;
 
 /// Which key signed, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Header {
-    pub(super) alg: String,
+pub(crate) struct Header {
+    pub(crate) alg: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) kid: Option<String>,
+    pub(crate) kid: Option<String>,
 }
 
 /// A token, taken apart and not yet believed.
-pub(super) struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// What the signature is over.
-    pub(super) signed: &'a [u8],
-    pub(super) header: Header,
-    pub(super) signature: Vec<u8>,
+    pub(crate) signed: &'a [u8],
+    pub(crate) header: Header,
+    pub(crate) signature: Vec<u8>,
     claims: Zeroizing<Vec<u8>>,
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn of(token: &'a str) -> Result<Self, TokenError> {
+    pub(crate) fn of(token: &'a str) -> Result<Self, TokenError> {
         let malformed = |_| TokenError::Malformed;
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
@@ -40,7 +40,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Who issued it, by its own word.
-    pub(super) fn issuer(&self) -> Result<String, TokenError> {
+    pub(crate) fn issuer(&self) -> Result<String, TokenError> {
         #[derive(Deserialize)]
         struct Issuer {
             iss: String,
@@ -48,7 +48,7 @@ impl<'a> Parts<'a> {
         self.claims::<Issuer>().map(|claims| claims.iss)
     }
 
-    pub(super) fn claims<T: DeserializeOwned>(&self) -> Result<T, TokenError> {
+    pub(crate) fn claims<T: DeserializeOwned>(&self) -> Result<T, TokenError> {
         serde_json::from_slice(&self.claims).map_err(|_| TokenError::Malformed)
     }
 }

@@ -6,7 +6,7 @@
 
 mod claims;
 mod handler;
-mod jwt;
+pub(crate) mod jwt;
 mod keyring;
 mod liveness;
 mod request;
@@ -31,7 +31,7 @@ use crate::object::Resources;
 /// Who tokens say issued them, where nothing else is configured; upstream's usual value.
 pub(crate) const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// Longest token looked at, in bytes.
-const TOKEN_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a token names nobody. Told to logs at debug level only; the client learns `Unauthorized`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +46,10 @@ pub(crate) enum TokenError {
     Time,
     #[error("token is for another audience")]
     Audience,
+    #[error("claim {0} is missing or not what it should be")]
+    Claim(String),
+    #[error("the issuer's keys are not to be had")]
+    Issuer,
     #[error("{what} {name} is gone or another one")]
     Gone { what: &'static str, name: String },
 }

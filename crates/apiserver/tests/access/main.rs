@@ -7,6 +7,7 @@ mod certificates;
 mod cluster;
 mod escalation;
 mod matrix;
+mod oidc;
 mod pods;
 mod reviews;
 mod stolen_node;

@@ -4,18 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use coffer_apiserver::{Config, KeyPair, Server};
+use coffer_apiserver::{Config, Server};
 use coffer_store::embedded::{Embedded, Options};
 use coffer_store::sealed::Sealed;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::access::KeyFollower;
 use crate::cli::ApiserverOptions;
 use crate::data_dir::DataDir;
-use crate::pki::{Credential, Pki};
 use crate::reach::{self, Reach};
-use crate::{files, kubeconfig, signals};
+use crate::renewal::{OwnNode, Papers};
+use crate::signals;
 
 /// What is sealed before it reaches the disk.
 const SEALED_PREFIXES: &[&str] = &["/registry/secrets/"];
@@ -25,6 +24,7 @@ pub(crate) struct ApiServer {
     server: Server,
     store: Embedded,
     keys: KeyFollower,
+    papers: Papers,
     address: SocketAddr,
 }
 
@@ -32,10 +32,8 @@ pub(crate) struct ApiServer {
 pub(crate) async fn run(options: ApiserverOptions) -> Result<()> {
     let data = DataDir::hold(&options.data_dir)?;
     let shutdown = signals::shutdown()?;
-    let pki = Pki::open(&data.pki())?;
     let reach = Reach::of(options.bind_address, options.advertise_address, None);
-    let server = ApiServer::build(&options, &data, &pki, &reach).await?;
-    server.write_kubeconfigs(&data, &pki)?;
+    let server = ApiServer::build(&options, &data, &reach, None).await?;
     #[expect(clippy::print_stdout, reason = "the line that other programs wait for")]
     {
         println!("apiserver is ready: {}", server.url());
@@ -44,27 +42,28 @@ pub(crate) async fn run(options: ApiserverOptions) -> Result<()> {
 }
 
 impl ApiServer {
-    /// Opens the store and the port.
+    /// Opens the store and the port, and writes the kubeconfigs of the administrator and of the
+    /// parts that every cluster has, with the kubelet's of the node beside it.
     pub(crate) async fn build(
         options: &ApiserverOptions,
         data: &DataDir,
-        pki: &Pki,
         reach: &Reach,
+        node: Option<OwnNode>,
     ) -> Result<Self> {
+        let mut addresses = vec![options.bind_address];
+        addresses.extend(reach.pods);
+        let papers = Papers::new(data, addresses, options.signing.duration(), node);
+        let pki = papers.pki()?;
+        let (serving, kubelet_client) = papers.server(&pki)?;
         let directory = data.store();
         let open = move || Embedded::open(&directory, Options::default());
         let store = tokio::task::spawn_blocking(open).await??;
         let sealed = Sealed::open(store.clone(), &data.sealing_key(), SEALED_PREFIXES).await?;
-        let mut addresses = vec![options.bind_address];
-        addresses.extend(reach.pods);
         let config = Config {
             bind: SocketAddr::new(options.bind_address, options.secure_port),
-            serving: key_pair(pki.apiserver(&addresses)?),
+            serving,
             client_ca_pem: pki.ca_pem().as_bytes().to_vec(),
-            kubelet_client: Some((
-                key_pair(pki.apiserver_kubelet_client()?),
-                pki.ca_pem().as_bytes().to_vec(),
-            )),
+            kubelet_client: Some(kubelet_client),
             store: Arc::new(sealed),
             access: options.access.config(&data.pki(), pki.ca_pem().as_bytes())?,
         };
@@ -74,7 +73,9 @@ impl ApiServer {
         }
         let keys = KeyFollower::new(&options.access, data.pki(), server.token_keys());
         let address = reach::local(server.local_addr()?);
-        Ok(Self { server, store, keys, address })
+        let built = Self { server, store, keys, papers, address };
+        built.papers.write_kubeconfigs(&pki, &built.url())?;
+        Ok(built)
     }
 
     /// Where clients on this machine reach it.
@@ -87,48 +88,16 @@ impl ApiServer {
         format!("https://{}", self.address)
     }
 
-    /// Writes the kubeconfigs of the administrator and of the parts that every cluster has.
-    pub(crate) fn write_kubeconfigs(&self, data: &DataDir, pki: &Pki) -> Result<()> {
-        let admin = pki.admin()?;
-        let text = kubeconfig::render("kubernetes-admin", &self.url(), pki.ca_pem(), &admin);
-        let path = data.admin_kubeconfig();
-        files::write_private(&path, text.as_bytes())
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        self.write_kubeconfig(data, pki, "scheduler", &pki.scheduler()?)?;
-        self.write_kubeconfig(data, pki, "controller-manager", &pki.controller_manager()?)
-    }
-
-    /// Writes the kubeconfig of one part.
-    pub(crate) fn write_kubeconfig(
-        &self,
-        data: &DataDir,
-        pki: &Pki,
-        part: &str,
-        credential: &Credential,
-    ) -> Result<()> {
-        let path = data.kubeconfig(part);
-        let text = kubeconfig::render(part, &self.url(), pki.ca_pem(), credential);
-        path.parent()
-            .map_or(Ok(()), files::private_directory)
-            .and_then(|()| files::write_private(&path, text.as_bytes()))
-            .with_context(|| format!("cannot write {}", path.display()))
-    }
-
     /// Serves until `shutdown`, then closes the store.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let stop = shutdown.child_token();
+        let url = self.url();
         let keys = tokio::spawn(self.keys.run(stop.clone()));
+        let renewal = tokio::spawn(self.papers.keep(self.server.certificates(), url, stop.clone()));
         let outcome = self.server.run(shutdown).await.context("the API server failed");
         stop.cancel();
-        let _ = keys.await;
+        let _ = tokio::join!(keys, renewal);
         self.store.shutdown().await;
         outcome
-    }
-}
-
-fn key_pair(credential: Credential) -> KeyPair {
-    KeyPair {
-        cert_pem: credential.cert_pem.into_bytes(),
-        key_pem: Zeroizing::new(credential.key_pem.as_bytes().to_vec()),
     }
 }

@@ -1,30 +1,33 @@
 //! The kubelet alone: on a machine of its own, or one of several nodes on a machine.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use coffer_kubelet::{Config, Kubelet, OnExit, ServerConfig, StaticPodsConfig};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::KubeletOptions;
 use crate::join::Membership;
-use crate::pki::Pki;
+use crate::pki::{Credential, Pki};
 use crate::{node_name, parts, reach, signals};
+
+/// How often the serving certificate is looked at. It is renewed when a fifth of its year is left.
+const LOOK: Duration = Duration::from_secs(3600);
 
 /// The kubelet alone, until a signal.
 pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     require_root("coffer kubelet")?;
     let node = node_name::resolve(options.node_name.as_deref())?;
     let shutdown = signals::shutdown()?;
-    let server = server_config(&options, &node)?;
+    let (server, serving) = server_config(&options, &node)?;
     let kubeconfig = &options.client.kubeconfig;
-    let (client, membership) = match &options.bootstrap_kubeconfig {
-        Some(bootstrap) => {
-            let membership = Membership::enter(kubeconfig, bootstrap, &node).await?;
-            (membership.client(), Some(membership))
-        }
-        None => (parts::client(kubeconfig).await?, None),
+    let membership = match &options.bootstrap_kubeconfig {
+        Some(bootstrap) => Some(Membership::enter(kubeconfig, bootstrap, &node).await?),
+        None => None,
     };
+    let client = parts::client(kubeconfig).await?;
     let endpoint = options.container_runtime_endpoint;
     let mut config = Config::new(node, options.root_dir, endpoint, client, server);
     config.node_ip = Some(options.node_ip.unwrap_or(options.address))
@@ -37,9 +40,10 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         manifest_url: options.manifest_url,
     };
     let kubelet = Kubelet::build(config).await?;
-    let keeper = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
+    let joined = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
+    let served = serving.map(|it| tokio::spawn(it.keep(shutdown.clone())));
     kubelet.run(shutdown, on_exit(options.stop_pods_on_exit)).await;
-    if let Some(keeper) = keeper {
+    for keeper in [joined, served].into_iter().flatten() {
         keeper.await?;
     }
     Ok(())
@@ -58,37 +62,68 @@ pub(crate) fn require_root(program: &str) -> Result<()> {
     Ok(())
 }
 
-fn server_config(options: &KubeletOptions, node: &str) -> Result<ServerConfig> {
+fn server_config(options: &KubeletOptions, node: &str) -> Result<(ServerConfig, Option<Serving>)> {
     let address = SocketAddr::new(options.address, options.port);
     let tls = &options.tls;
     if let (Some(certificate), Some(key), Some(ca)) =
         (&tls.tls_cert_file, &tls.tls_private_key_file, &tls.client_ca_file)
     {
-        return Ok(ServerConfig {
+        let given = ServerConfig {
             address,
             tls_cert_file: certificate.clone(),
             tls_private_key_file: key.clone(),
             client_ca_file: ca.clone(),
-        });
+        };
+        return Ok((given, None));
     }
-    let directory = match &tls.pki_dir {
+    let pki = match &tls.pki_dir {
         Some(directory) => directory.clone(),
         None => beside(&options.client.kubeconfig).context(
             "there are no authorities beside the kubeconfig to make a serving certificate from; \
              give --tls-cert-file, --tls-private-key-file and --client-ca-file, or --pki-dir",
         )?,
     };
-    let pki = Pki::open(&directory)?;
     let mut addresses = vec![options.address, SocketAddr::from(([127, 0, 0, 1], 0)).ip()];
     addresses.extend(options.node_ip);
     addresses.retain(|address| !address.is_unspecified());
-    let files = pki.kubelet_server(&options.root_dir.join("pki"), node, &addresses)?;
-    Ok(ServerConfig {
+    let directory = options.root_dir.join("pki");
+    let serving = Serving { pki, directory, node: node.to_owned(), addresses };
+    let (files, client_ca_file) = serving.make()?;
+    let made = ServerConfig {
         address,
         tls_cert_file: files.cert_path,
         tls_private_key_file: files.key_path,
-        client_ca_file: pki.kubelet_client_ca_path().to_owned(),
-    })
+        client_ca_file,
+    };
+    Ok((made, Some(serving)))
+}
+
+/// A serving certificate that is made here, by authorities on this machine.
+struct Serving {
+    pki: PathBuf,
+    directory: PathBuf,
+    node: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl Serving {
+    /// The certificate, new or as it stands, and the file with what clients are checked against.
+    fn make(&self) -> Result<(Credential, PathBuf)> {
+        let pki = Pki::open(&self.pki)?;
+        let files = pki.kubelet_server(&self.directory, &self.node, &self.addresses)?;
+        Ok((files, pki.kubelet_client_ca_path().to_owned()))
+    }
+
+    /// Makes it anew in time, until `stop`. The server follows the files.
+    async fn keep(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(LOOK);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            if let Err(error) = self.make() {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the serving certificate is not renewed");
+            }
+        }
+    }
 }
 
 /// The `pki` of the data directory that a kubeconfig lies in, as `DIR/admin.kubeconfig` or

@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::cli::{ClientOptions, ControllerManagerOptions};
-use crate::{join, signals};
+use crate::{client, join, signals};
 
 /// The scheduler alone, until a signal.
 pub(crate) async fn scheduler(options: ClientOptions) -> Result<()> {
@@ -32,23 +32,24 @@ pub(crate) async fn controller_manager(options: ControllerManagerOptions) -> Res
         (_, Some(pki)) => Some(join::signer_in(&pki)?),
         _ => None,
     };
+    let signer = signer.map(|it| it.lasting(options.signing.duration()));
     controllers(kubeconfig, signer).await?.run(shutdown).await;
     Ok(())
 }
 
 /// All controllers but the scheduler, around one set of informers.
 pub(crate) async fn controllers(kubeconfig: &Path, signer: Option<Signer>) -> Result<Manager> {
-    let config = config(kubeconfig).await?;
-    let options = coffer_controllers::Options::of_config(&config);
-    let mut manager = Manager::new(Client::try_from(config)?);
+    let options = coffer_controllers::Options::of_config(&config(kubeconfig).await?);
+    let mut manager = Manager::new(client(kubeconfig).await?);
     coffer_controllers::register_all(&mut manager, &options);
     coffer_controllers::certificates::register(&mut manager, signer);
     Ok(manager)
 }
 
-/// A client that is who a kubeconfig says. Each part has its own, also inside one process.
+/// A client that is who a kubeconfig says, and goes on to be. Each part has its own, also inside one
+/// process.
 pub(crate) async fn client(kubeconfig: &Path) -> Result<Client> {
-    Ok(Client::try_from(config(kubeconfig).await?)?)
+    client::following(kubeconfig).await
 }
 
 /// A kubeconfig, read and checked.

@@ -18,9 +18,9 @@ use super::authority::{BACKDATE, holds_key, read_if_there, write};
 use super::{Authority, PkiError};
 
 /// As kubeadm's certificates.
-const VALIDITY: Duration = Duration::days(365);
-/// Made anew at a start when less than this is left.
-const RENEW_BEFORE: Duration = Duration::days(60);
+pub(crate) const VALIDITY: Duration = Duration::days(365);
+/// Made anew when less than this part of its time is left.
+const RENEW_AT: i32 = 5;
 
 /// A certificate and its key, as PEM, and the files they are in. `Debug` shows none.
 pub(crate) struct Credential {
@@ -53,6 +53,8 @@ pub(crate) struct Profile {
     /// The user's group, in Kubernetes' reading.
     pub(super) organization: Option<&'static str>,
     pub(super) usage: Usage,
+    /// How long it is good for.
+    pub(super) validity: Duration,
 }
 
 impl Profile {
@@ -83,7 +85,7 @@ impl Profile {
             let (_, pem) = parse_x509_pem(cert_pem.as_bytes()).ok()?;
             let found = pem.parse_x509().ok()?;
             let expected: BTreeSet<String> = self.names().iter().cloned().collect();
-            let met = found.validity().not_after.to_datetime() - now > RENEW_BEFORE
+            let met = found.validity().not_after.to_datetime() - now > self.validity / RENEW_AT
                 && subject(&found) == (Some(self.common_name.as_str()), self.organization)
                 && names(&found)? == expected;
             Some(met)
@@ -130,7 +132,7 @@ impl Profile {
         }];
         params.use_authority_key_identifier_extension = true;
         params.not_before = now - BACKDATE;
-        params.not_after = now + VALIDITY;
+        params.not_after = now + self.validity;
         let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
         let cert_pem = authority.sign(&params, &key).map_err(failed)?;
         Ok((cert_pem, Zeroizing::new(key.serialize_pem())))

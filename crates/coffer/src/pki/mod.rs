@@ -8,7 +8,8 @@
 //! its name or group, and no check of names can be forgotten.
 //!
 //! Everything lies in one directory with kubeadm's file names, is made at the first start, kept at
-//! later ones, and made anew when it is near its end or no longer says what it should.
+//! later ones, and made anew when it is near its end or no longer says what it should; see `renewal`
+//! for who looks.
 
 mod authority;
 mod credential;
@@ -16,10 +17,10 @@ mod credential;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 pub(crate) use authority::Authority;
-pub(crate) use credential::{Credential, Profile, Usage};
+pub(crate) use credential::{Credential, Profile, Usage, VALIDITY};
 
 use crate::files;
 
@@ -43,6 +44,7 @@ pub(crate) struct Pki {
     cluster: Authority,
     kubelet_clients: Authority,
     now: OffsetDateTime,
+    validity: Duration,
 }
 
 impl Pki {
@@ -59,7 +61,14 @@ impl Pki {
             kubelet_clients: authority("kubelet-client-ca", "coffer-kubelet-clients")?,
             directory: directory.to_owned(),
             now,
+            validity: VALIDITY,
         })
+    }
+
+    /// The same with another time that certificates are good for.
+    #[must_use]
+    pub(crate) fn lasting(self, validity: Duration) -> Self {
+        Self { validity, ..self }
     }
 
     /// What certificates of the API server, the kubelets and all clients are checked against.
@@ -100,6 +109,7 @@ impl Pki {
             common_name: "kube-apiserver-kubelet-client".to_owned(),
             organization: Some(SYSTEM_MASTERS),
             usage: Usage::Client,
+            validity: self.validity,
         };
         profile.load_or_make(&self.directory, &self.kubelet_clients, self.now)
     }
@@ -142,6 +152,7 @@ impl Pki {
             common_name: format!("system:node:{node}"),
             organization: Some("system:nodes"),
             usage: Usage::Server(names),
+            validity: self.validity,
         };
         profile.load_or_make(directory, &self.cluster, self.now)
     }
@@ -153,7 +164,8 @@ impl Pki {
         organization: Option<&'static str>,
         usage: Usage,
     ) -> Result<Credential, PkiError> {
-        let profile = Profile { stem, common_name: common_name.to_owned(), organization, usage };
+        let (common_name, validity) = (common_name.to_owned(), self.validity);
+        let profile = Profile { stem, common_name, organization, usage, validity };
         profile.load_or_make(&self.directory, &self.cluster, self.now)
     }
 }
@@ -170,7 +182,6 @@ fn private_directory(path: &Path) -> Result<(), PkiError> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use time::Duration;
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 

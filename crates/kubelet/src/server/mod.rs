@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use self::log_stream::LogSource;
 use self::route::{ExecOptions, LogOptions, Route, RouteError, Target};
+use self::tls::Certificate;
 pub use self::tls::TlsError;
 use self::tunnel::TunnelError;
 use crate::config::ServerConfig;
@@ -55,7 +56,7 @@ type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// The server, listening.
 pub(crate) struct Server {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    certificate: Certificate,
     address: SocketAddr,
 }
 
@@ -78,12 +79,12 @@ pub enum ServerError {
 impl Server {
     /// Opens the port. Nothing is served before [`Self::run`].
     pub(crate) async fn bind(config: &ServerConfig) -> Result<Self, ServerError> {
-        let acceptor = TlsAcceptor::from(tls::tls_config(config)?);
+        let certificate = Certificate::read(config)?;
         let address = config.address;
         let failed = |cause| ServerError::Listen { address, cause };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, acceptor, address })
+        Ok(Self { listener, certificate, address })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -91,7 +92,7 @@ impl Server {
     }
 
     /// Serves until dropped; what is open then goes on until its owner ends it.
-    pub(crate) async fn run(self, workers: Arc<Workers>, input: Input, sessions: Sessions) {
+    pub(crate) async fn run(mut self, workers: Arc<Workers>, input: Input, sessions: Sessions) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let handler = Arc::new(Handler { workers, input, sessions: sessions.clone() });
         loop {
@@ -105,7 +106,7 @@ impl Server {
                     continue;
                 }
             };
-            let (acceptor, handler) = (self.acceptor.clone(), handler.clone());
+            let (acceptor, handler) = (self.certificate.acceptor(), handler.clone());
             sessions.spawn(async move {
                 serve(stream, acceptor, handler).await;
                 drop(permit);

@@ -4,11 +4,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig as TlsConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::ServerConfig;
@@ -37,8 +39,48 @@ pub enum TlsError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
+/// The serving certificate and its key, read again when their files have been replaced.
+pub(super) struct Certificate {
+    config: ServerConfig,
+    stamps: Stamps,
+    current: Arc<TlsConfig>,
+}
+
+/// When the certificate and the key were written.
+type Stamps = [Option<SystemTime>; 2];
+
+impl Certificate {
+    pub(super) fn read(config: &ServerConfig) -> Result<Self, TlsError> {
+        let stamps = stamps(config);
+        Ok(Self { config: config.clone(), stamps, current: tls_config(config)? })
+    }
+
+    /// For the next connection.
+    pub(super) fn acceptor(&mut self) -> TlsAcceptor {
+        let stamps = stamps(&self.config);
+        if stamps != self.stamps {
+            match tls_config(&self.config) {
+                Ok(renewed) => {
+                    (self.current, self.stamps) = (renewed, stamps);
+                    tracing::info!("the serving certificate is exchanged");
+                }
+                // Between the key's replacement and the certificate's they do not go together.
+                Err(error) => {
+                    tracing::warn!(%error, "the serving certificate is not exchanged yet")
+                }
+            }
+        }
+        self.current.clone().into()
+    }
+}
+
+fn stamps(config: &ServerConfig) -> Stamps {
+    [&config.tls_cert_file, &config.tls_private_key_file]
+        .map(|path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok())
+}
+
 /// The TLS side of the server: a client without a certificate of the CA does not get in.
-pub(super) fn tls_config(config: &ServerConfig) -> Result<Arc<TlsConfig>, TlsError> {
+fn tls_config(config: &ServerConfig) -> Result<Arc<TlsConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&config.client_ca_file, "client CA file")? {

@@ -17,13 +17,13 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
 /// A running server; dropping it ends it.
-pub(super) struct Served {
+pub(crate) struct Served {
     address: SocketAddr,
     task: AbortHandle,
 }
 
 impl Served {
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -35,7 +35,7 @@ impl Drop for Served {
 }
 
 /// Takes a free port and answers on it until dropped.
-pub(super) async fn serve<H, F>(
+pub(crate) async fn serve<H, F>(
     ip: IpAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
     handler: H,

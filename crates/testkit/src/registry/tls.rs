@@ -37,7 +37,7 @@ impl PrivateCa {
     }
 
     /// How a server at this address speaks TLS.
-    pub(super) fn server(&self, ip: IpAddr) -> Result<Arc<rustls::ServerConfig>> {
+    pub(crate) fn server(&self, ip: IpAddr) -> Result<Arc<rustls::ServerConfig>> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::IpAddress(ip)];

@@ -1,0 +1,99 @@
+//! Asking the issuer: one GET over TLS, bounded in time and size. No redirect is followed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HOST, USER_AGENT};
+use http::uri::Scheme;
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::OidcError;
+use crate::tls;
+
+/// How long one answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of one answer.
+const BYTES_MAX: usize = 1 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error("{0:?} is no https URL")]
+    Url(String),
+    #[error("{url}: {cause}")]
+    Exchange { url: String, cause: String },
+    #[error("oidc: issuer did not match the issuer returned by provider, {0:?}")]
+    Issuer(String),
+}
+
+/// Speaks with an issuer.
+pub(super) struct Fetcher(Arc<ClientConfig>);
+
+impl Fetcher {
+    pub(super) fn new(issuer: &str, ca_pem: Option<&[u8]>) -> Result<Self, OidcError> {
+        if target(issuer).is_none_or(|uri| uri.host().is_none()) {
+            return Err(OidcError::Scheme(issuer.to_owned()));
+        }
+        let config = tls::web_client_config(ca_pem)
+            .map_err(|error| OidcError::Authorities(error.to_string()))?;
+        Ok(Self(config))
+    }
+
+    /// The document at a URL.
+    pub(super) async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, FetchError> {
+        let uri = target(url).ok_or_else(|| FetchError::Url(url.to_owned()))?;
+        let failed = |cause: String| FetchError::Exchange { url: url.to_owned(), cause };
+        let answered = tokio::time::timeout(TIMEOUT, self.exchange(&uri)).await;
+        let bytes = answered
+            .map_err(|_| failed("no answer in time".to_owned()))?
+            .map_err(|error| failed(error.to_string()))?;
+        serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))
+    }
+
+    async fn exchange(&self, uri: &Uri) -> Result<Bytes, Fault> {
+        let authority = uri.authority().ok_or("no host")?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let stream =
+            TcpStream::connect((host.as_str(), authority.port_u16().unwrap_or(443))).await?;
+        let name = ServerName::try_from(host)?;
+        let stream = TlsConnector::from(self.0.clone()).connect(name, stream).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
+            .header(HOST, authority.as_str())
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, "coffer")
+            .body(Empty::<Bytes>::new())?;
+        let ask = async {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            if status != StatusCode::OK {
+                return Err::<_, Fault>(status.to_string().into());
+            }
+            Ok(Limited::new(answer.into_body(), BYTES_MAX).collect().await?.to_bytes())
+        };
+        tokio::pin!(ask, connection);
+        tokio::select! {
+            answer = &mut ask => answer,
+            // What it has read by its end may be the whole answer.
+            ended = &mut connection => {
+                ended?;
+                ask.await
+            }
+        }
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+fn target(url: &str) -> Option<Uri> {
+    url.parse::<Uri>().ok().filter(|uri| uri.scheme() == Some(&Scheme::HTTPS))
+}

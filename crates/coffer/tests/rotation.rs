@@ -1,0 +1,146 @@
+//! Fifty clients with good tokens work on while the key of tokens is exchanged and the server is
+//! started anew. None of them is ever told that it is nobody, or that it may not.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl};
+use k8s_openapi::api::core::v1::Secret;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer");
+const CLIENTS: usize = 50;
+
+/// What the clients share.
+struct Work {
+    /// How to reach the server that runs now.
+    config: Mutex<Config>,
+    stop: AtomicBool,
+    /// How often each client was answered.
+    answered: Vec<AtomicU64>,
+}
+
+impl Work {
+    fn config(&self) -> Config {
+        self.config.lock().unwrap().clone()
+    }
+
+    /// Reads the secret again and again. Connections may fail, answers may not.
+    async fn run(&self, number: usize) {
+        let mut config = self.config();
+        let mut secrets = api(&config);
+        while !self.stop.load(Ordering::Relaxed) {
+            match secrets.get("db").await {
+                Ok(_) => {
+                    self.answered[number].fetch_add(1, Ordering::Relaxed);
+                }
+                Err(kube::Error::Api(status)) => panic!("client {number} is refused: {status:?}"),
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    config = self.config();
+                    secrets = api(&config);
+                }
+            }
+        }
+    }
+
+    /// Waits until every client has been answered three times from here on: the first answer may be
+    /// of before.
+    async fn until_all_are_answered(&self, when: &str) {
+        let counts = || self.answered.iter().map(|it| it.load(Ordering::Relaxed));
+        let wanted: Vec<u64> = counts().map(|count| count + 3).collect();
+        let deadline = Instant::now() + Duration::from_secs(90);
+        loop {
+            let behind = counts().zip(&wanted).filter(|(count, wanted)| count < *wanted).count();
+            if behind == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{when}: {behind} clients are not answered");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn api(config: &Config) -> Api<Secret> {
+    Api::default_namespaced(Client::try_from(config.clone()).unwrap())
+}
+
+/// The administrator's way to the server, with a token instead of a certificate.
+async fn config(coffer: &Coffer, token: &str) -> Config {
+    let kubeconfig = Kubeconfig::read_from(coffer.kubeconfig()).unwrap();
+    let options = KubeConfigOptions::default();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+    config.auth_info = kube::config::AuthInfo::default();
+    config.auth_info.token = Some(token.to_owned().into());
+    // The test sees what the server says, not what a second try would bring.
+    config.default_retry = false;
+    config
+}
+
+async fn token(kubectl: &Kubectl) -> String {
+    kubectl.ok(&["create", "token", "app"]).await.unwrap().trim().to_owned()
+}
+
+/// Which key signed a token.
+fn header(token: &str) -> String {
+    token.split('.').next().unwrap_or_default().to_owned()
+}
+
+async fn rotate(coffer: &Coffer, kubectl: &Kubectl) {
+    let before = header(&token(kubectl).await);
+    let data = coffer.data_dir();
+    let output =
+        Command::new(PROGRAM).arg("rotate-token-key").arg("--data-dir").arg(data).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while header(&token(kubectl).await) == before {
+        assert!(Instant::now() < deadline, "the server never took up the new key");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_with_a_good_token_is_refused_while_keys_and_servers_change() {
+    let mut coffer = CofferBuilder::apiserver(PROGRAM).start().await.unwrap();
+    let kubectl = coffer.kubectl();
+    for arguments in [
+        &["create", "serviceaccount", "app"][..],
+        &["create", "role", "reader", "--verb=get", "--resource=secrets"],
+        &["create", "rolebinding", "app", "--role=reader", "--serviceaccount=default:app"],
+        &["create", "secret", "generic", "db", "--from-literal=k=v"],
+    ] {
+        kubectl.ok(arguments).await.unwrap();
+    }
+    let token = token(&kubectl).await;
+    let work = Arc::new(Work {
+        config: Mutex::new(config(&coffer, &token).await),
+        stop: AtomicBool::new(false),
+        answered: (0..CLIENTS).map(|_| AtomicU64::new(0)).collect(),
+    });
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..CLIENTS {
+        let work = work.clone();
+        clients.spawn(async move { work.run(number).await });
+    }
+    let change = async {
+        work.until_all_are_answered("at first").await;
+        rotate(&coffer, &kubectl).await;
+        work.until_all_are_answered("after an exchange of the key").await;
+        let status = coffer.stop().await.unwrap();
+        assert!(status.success(), "{status}");
+        coffer.start().await.unwrap();
+        *work.config.lock().unwrap() = config(&coffer, &token).await;
+        work.until_all_are_answered("after a new start").await;
+        rotate(&coffer, &kubectl).await;
+        work.until_all_are_answered("after an exchange of the key of the new start").await;
+        work.stop.store(true, Ordering::Relaxed);
+    };
+    let all = async {
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap();
+        }
+    };
+    tokio::join!(change, all);
+}
