@@ -324,6 +324,15 @@ async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_crea
         let wanted = "cannot use secret \"db\"";
         assert!(reply.message().contains(wanted), "{at}: {} {}", reply.code, reply.message());
     }
+    // A node that has not seen its pod's newest spec reports the status all the same, and no more.
+    let node = cluster.node("node-a").await;
+    let mut stale = cluster.admin.ask("GET", &format!("{PODS}/pa"), None).await.body;
+    stale["spec"]["containers"][0]["image"] = "old".into();
+    stale["status"] = json!({ "message": "well" });
+    let reply = node.ask("PUT", &format!("{PODS}/pa/status"), Some(&stale)).await;
+    assert_eq!(reply.code, 200, "{}", reply.message());
+    assert_eq!(reply.body["status"]["message"], "well");
+    assert_eq!(reply.body["spec"]["containers"][0]["image"], "i");
     // What says nothing about what runs passes, also in the pods' own spec.
     let restarted =
         json!({ "spec": { "template": { "metadata": { "annotations": { "r": "1" } } } } });
