@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, Running, free_port, images};
+use coffer_testkit::{
+    Coffer, CofferBuilder, Kubectl, Registry, Running, free_port, images, mounts,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -160,6 +162,11 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             let said = self.kubelet.iter().flat_map(Running::log).collect::<Vec<_>>();
             eprintln!("the second kubelet said:\n{}", said.join("\n"));
+        }
+        // What a failed test leaves mounted would keep the directory from being removed.
+        self.kubelet = None;
+        if let Err(error) = mounts::unmount_below(self.node.path()) {
+            eprintln!("{error}");
         }
     }
 }
