@@ -212,6 +212,11 @@ impl Runtime {
     }
 }
 
+/// How containerd words that it gave up a start in the middle: the call ended, or with it the shim that
+/// was being started.
+const INTERRUPTED: [&str; 2] =
+    ["context canceled", "failed to start shim: start failed: : signal: killed"];
+
 /// Whether the start of a container was cut off because the kubelet that asked for it died.
 ///
 /// containerd reports it as exited with code 128, which a pod that does not restart would fail
@@ -219,7 +224,7 @@ impl Runtime {
 fn was_interrupted(status: &cri::ContainerStatus) -> bool {
     status.started_at == 0
         && status.reason == "StartError"
-        && status.message.contains("context canceled")
+        && INTERRUPTED.iter().any(|words| status.message.contains(words))
 }
 
 fn container(status: cri::ContainerStatus) -> Container {
@@ -269,6 +274,10 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(container(exited.clone()).state, ContainerState::Created);
+        let message = "failed to create containerd task: failed to start shim: start failed: : \
+                       signal: killed: unknown";
+        let killed = cri::ContainerStatus { message: message.to_owned(), ..exited.clone() };
+        assert_eq!(container(killed).state, ContainerState::Created);
         let failed = cri::ContainerStatus { message: "no such file".to_owned(), ..exited.clone() };
         assert_eq!(container(failed).state, ContainerState::Exited);
         let ran = cri::ContainerStatus { started_at: 1, ..exited };
