@@ -3,7 +3,9 @@
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((first, text)) = data.split_first() else { return };
-    match coffer_api::yaml::parse(text) {
+    let _ = coffer_api::yaml::parse(text);
+    let _ = coffer_api::yaml::strict_errors(text, None);
+    match coffer_api::yaml::parse_last_wins(text) {
         Ok(document) => coffer_fuzz::body(*first, text, document),
         Err(error) => drop(error.to_string()),
     }

@@ -10,7 +10,7 @@ use coffer_api::schema::{self, Schema, strict};
 use coffer_api::{Document, go};
 use serde_json::{Value, json};
 
-/// Every form in which objects are changed: as the first byte says, of one kind or another.
+/// The kind that a byte chooses.
 fn kind_of(first: u8) -> (String, &'static str) {
     let info = kinds::ALL[usize::from(first) % kinds::ALL.len()];
     (info.api_version(), info.kind)
@@ -163,7 +163,7 @@ pub fn applied(data: &[u8]) {
     }
 }
 
-/// JSON as a client sends it, quoted as an error would.
+/// Text as errors quote it, and as base64.
 pub fn quoted(text: &str) {
     let quoted = go::quoted(text);
     assert!(quoted.starts_with('"') && quoted.ends_with('"') && !quoted.contains('\n'));

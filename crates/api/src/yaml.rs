@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::document::Document;
+use crate::schema::{Schema, strict};
 
 /// A manifest that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +38,30 @@ pub fn parse(bytes: &[u8]) -> Result<Document, YamlError> {
         .map_err(|error| located(&error))
 }
 
+/// One document as Go's reader takes it: of a key that stands twice in a map, the last counts.
+///
+/// # Errors
+/// [`YamlError`].
+pub fn parse_last_wins(bytes: &[u8]) -> Result<Document, YamlError> {
+    serde_saphyr::from_str_with_options::<Value>(text(bytes)?, passing_on())
+        .map(Document::new)
+        .map_err(|error| located(&error))
+}
+
+/// The fields of a document that its schema does not know or that it has twice; without a schema,
+/// the keys that stand twice.
+///
+/// # Errors
+/// [`YamlError`].
+pub fn strict_errors(bytes: &[u8], schema: Option<Schema>) -> Result<Vec<String>, YamlError> {
+    let check = |deserializer: serde_saphyr::Deserializer<'_, '_>| match schema {
+        Some(schema) => strict::check(deserializer, schema),
+        None => strict::duplicates(deserializer),
+    };
+    serde_saphyr::with_deserializer_from_str_with_options(text(bytes)?, passing_on(), check)
+        .map_err(|error| located(&error))
+}
+
 /// All documents of a stream, empty ones left out.
 ///
 /// # Errors
@@ -54,6 +79,12 @@ fn text(bytes: &[u8]) -> Result<&str, YamlError> {
 
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! { legacy_octal_numbers: true }
+}
+
+/// As [`options`], but what stands twice is handed on twice.
+fn passing_on() -> serde_saphyr::Options {
+    let duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
+    serde_saphyr::options! { legacy_octal_numbers: true, duplicate_keys: duplicate_keys }
 }
 
 fn located(error: &serde_saphyr::Error) -> YamlError {
@@ -94,6 +125,8 @@ pub fn missing_closers(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::schema;
+
     use super::*;
 
     #[test]
@@ -126,5 +159,24 @@ mod tests {
         for whole_or_broken in ["{}", "{\"a\": \"}", "{\"a\": 1", "{\"a\": ]", "a: b", ""] {
             assert_eq!(missing_closers(whole_or_broken), None, "{whole_or_broken}");
         }
+    }
+
+    #[test]
+    fn what_stands_twice_counts_the_last_time_and_is_told() {
+        let text = b"kind: Secret\ndata: {a: eA==, a: eQ==}\ntypo: 1\ntype: a\ntype: b\n";
+        assert!(parse(text).is_err());
+        let document = parse_last_wins(text).expect("it is YAML");
+        assert_eq!(
+            (&document.value()["data"]["a"], &document.value()["type"]),
+            (&"eQ==".into(), &"b".into())
+        );
+        assert_eq!(
+            strict_errors(text, schema::of("v1", "Secret")).expect("it is YAML"),
+            ["duplicate field \"data.a\"", "unknown field \"typo\"", "duplicate field \"type\""]
+        );
+        assert_eq!(
+            strict_errors(text, None).expect("it is YAML"),
+            ["duplicate field \"data.a\"", "duplicate field \"type\""]
+        );
     }
 }

@@ -114,7 +114,7 @@ async fn drain<T>(mut body: Incoming) -> Result<T, Failure> {
 pub(crate) fn parse(bytes: &[u8], media: MediaType) -> Result<Document, String> {
     match media {
         MediaType::Yaml | MediaType::ApplyYaml => {
-            coffer_api::yaml::parse(bytes).map_err(|error| error.to_string())
+            coffer_api::yaml::parse_last_wins(bytes).map_err(|error| error.to_string())
         }
         // What kubectl's create verbs and client-go's typed clients send.
         MediaType::Protobuf => {

@@ -1,10 +1,10 @@
 //! From a request body to a typed, defaulted object of the resource's kind.
 
-use coffer_api::Document;
 use coffer_api::field::{Error, Path};
 use coffer_api::patch::PatchKind;
 use coffer_api::schema::{self, strict};
 use coffer_api::status::Failure;
+use coffer_api::{Document, yaml};
 use http::HeaderMap;
 use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
@@ -203,8 +203,10 @@ fn strict_errors(
     let errors = match media {
         MediaType::Json => strict::check_json(bytes, schema)
             .unwrap_or_else(|_| strict::unknown_fields(document.value(), schema)),
-        // The YAML reader refuses duplicate keys itself.
-        _ => strict::unknown_fields(document.value(), schema),
+        MediaType::Yaml => yaml::strict_errors(bytes, Some(schema))
+            .unwrap_or_else(|_| strict::unknown_fields(document.value(), schema)),
+        // A message has each field once, and none that its kind has not.
+        _ => Vec::new(),
     };
     if validation == FieldValidation::Strict && !errors.is_empty() {
         return Err(cannot_handle(kind, version, kind, &strict::message(&errors)));
@@ -212,11 +214,16 @@ fn strict_errors(
     Ok(errors)
 }
 
-/// The document of an apply patch.
+/// The document of an apply patch, and what to warn about: what it says twice. Fields that its kind
+/// does not have are refused by the apply itself.
 ///
 /// # Errors
-/// 400 for what is no object of the resource's kind.
-pub(crate) fn apply_patch(resource: &Resource, bytes: &[u8]) -> Result<Document, Failure> {
+/// 400 for what is no object of the resource's kind, and for a strict request that says a thing twice.
+pub(crate) fn apply_patch(
+    resource: &Resource,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<(Document, Vec<String>), Failure> {
     let (kind, version) = (resource.info.kind, resource.info.api_version());
     let mut document = body::parse(bytes, MediaType::ApplyYaml)
         .map_err(|why| Failure::bad_request(format!("error decoding YAML: {why}")))?;
@@ -234,7 +241,16 @@ pub(crate) fn apply_patch(resource: &Resource, bytes: &[u8]) -> Result<Document,
         return Err(Failure::bad_request("Object 'Kind' is missing in the apply patch"));
     }
     expect_kind(&mut document, kind, &version)?;
-    Ok(document)
+    let warnings = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        // What could be read before can be read again.
+        _ => yaml::strict_errors(bytes, None).unwrap_or_default(),
+    };
+    if validation == FieldValidation::Strict && !warnings.is_empty() {
+        let why = warnings.join(", ");
+        return Err(Failure::bad_request(format!("error strict decoding YAML: {why}")));
+    }
+    Ok((document, warnings))
 }
 
 /// The object of what an apply came to, with the kind's defaults.

@@ -47,6 +47,18 @@ pub fn check<'de, D: Deserializer<'de>>(
     Ok(found.errors)
 }
 
+/// `duplicate field "data.a"` for each member that stands twice, wherever it is, in any
+/// self-describing format whose deserializer passes duplicates on.
+///
+/// # Errors
+/// What the deserializer cannot read.
+pub fn duplicates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let mut found = Found::default();
+    let place = Place { within: Within::Anything, path: None };
+    Checker { place, found: &mut found }.deserialize(deserializer)?;
+    Ok(found.errors)
+}
+
 /// What Go's strict decoder says of the text of a patch, before it is applied: members given twice
 /// anywhere in it, and in a JSON patch members that operations do not have.
 ///

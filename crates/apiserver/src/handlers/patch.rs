@@ -85,7 +85,7 @@ impl Handlers {
         }
         let resource = &*call.resource;
         let bytes = body::read(incoming).await?;
-        let patch = decode::apply_patch(resource, &bytes)?;
+        let (patch, warnings) = decode::apply_patch(resource, &bytes, options.field_validation)?;
         let writer = managed::applier(call, options);
         let change = |old: &dyn crate::object::Object| {
             let live = spoken(resource, old)?;
@@ -99,7 +99,7 @@ impl Handlers {
         let target = (call.path.namespace.as_str(), call.path.name.as_str());
         let updated =
             self.registry.update(resource, target, call.sub(), options.dry_run, change).await;
-        let written = match updated {
+        let mut written = match updated {
             Err(failure) if failure.code == 404 && call.sub().is_none() => {
                 let mut applied = apply::apply(None, &patch, &writer.rules()?, options.force)
                     .map_err(|error| Failure::from(&error))?;
@@ -116,6 +116,7 @@ impl Handlers {
             }
             other => other?,
         };
+        written.warnings.splice(0..0, warnings);
         self.written(call, written)
     }
 

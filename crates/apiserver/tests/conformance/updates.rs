@@ -293,6 +293,36 @@ async fn unknown_and_doubled_fields_are_refused_warned_of_or_dropped() {
     let strict =
         door.send(Method::POST, &path, &[("content-type", "application/yaml")], yaml).await;
     assert_eq!(strict.status, 400);
+    // What YAML has twice counts the last time, in a body and in an intent.
+    let yaml =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: double}\nstringData:\n  k: one\n  k: two\n";
+    let twice = "duplicate field \"stringData.k\"";
+    for (method, path, media, refusal) in [
+        (
+            Method::POST,
+            SECRETS.to_owned(),
+            "application/yaml",
+            format!(
+                "Secret in version \"v1\" cannot be handled as a Secret: strict decoding error: {twice}"
+            ),
+        ),
+        (
+            Method::PATCH,
+            format!("{SECRETS}/z"),
+            "application/apply-patch+yaml",
+            format!("error strict decoding YAML: {twice}"),
+        ),
+    ] {
+        let body =
+            if method == Method::PATCH { yaml.replace("double", "z") } else { yaml.to_owned() };
+        let media = [("content-type", media)];
+        let strict = format!("{path}?fieldManager=m&fieldValidation=Strict");
+        let refused = door.send(method.clone(), &strict, &media, body.clone()).await.refusal();
+        assert_eq!(refused, (400, "BadRequest".into(), refusal));
+        let warned = door.send(method, &format!("{path}?fieldManager=m"), &media, body).await;
+        assert_eq!(warned.header("warning"), format!("299 - \"{}\"", twice.replace('"', "\\\"")));
+        assert_eq!(warned.ok()["data"]["k"], "dHdv");
+    }
     let made = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a" } });
     door.post(SECRETS, &made).await.ok();
     for media in ["application/merge-patch+json", "application/strategic-merge-patch+json"] {
