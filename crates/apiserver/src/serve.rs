@@ -166,7 +166,8 @@ impl Service {
         let place = self.limits.enter(&identity, &info).await?;
         let permit = self.handlers.authorizer.check(identity, &info).await?;
         if info.resource.is_some() {
-            let handled = self.handlers.handle(permit, info, request);
+            // On the heap from here: it is large, and would be copied from hand to hand.
+            let handled = Box::pin(self.handlers.handle(permit, info, request));
             let answer = match time {
                 Some(time) => tokio::time::timeout(time, handled)
                     .await
