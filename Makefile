@@ -3,12 +3,13 @@
 #   make demo    the guide's first example, on a real kubectl and a real containerd
 #   make test    formatting, lints, all tests
 #   make build   target/release/coffer
+#   make measure the figures of docs/performance.md, on this machine (half an hour)
 #   make deps    what apt must bring for the above; starts and enables no service
 
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: build demo deps fmt lint test
+.PHONY: build demo deps fmt lint measure test
 
 build: deps
 	cargo build --release --locked -p coffer
@@ -16,6 +17,10 @@ build: deps
 demo: deps
 	cargo build --release --locked -p coffer -p coffer-testkit
 	scripts/demo
+
+measure: deps
+	cargo build --release --locked -p coffer -p coffer-testkit -p coffer-bench
+	scripts/measure
 
 test: deps fmt lint
 	cargo test --workspace --locked --no-fail-fast
