@@ -145,6 +145,44 @@ impl Shard {
         (items, state.newest)
     }
 
+    /// All objects whose key begins with `prefix` and comes after `after`, as they were at a
+    /// revision that is applied: the present state with what happened since undone. `None` where
+    /// that is no longer known.
+    pub(crate) fn list_at(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        revision: Revision,
+    ) -> Option<Vec<Arc<CachedObject>>> {
+        let state = self.read();
+        if revision < state.floor {
+            return None;
+        }
+        // The first change of an object since then tells what it was before.
+        let mut before: HashMap<&str, Option<&Arc<CachedObject>>> = HashMap::new();
+        let since = state.history.partition_point(|event| event.revision <= revision);
+        for event in state.history.range(since..) {
+            before.entry(&event.subject().key).or_insert(event.old.as_ref());
+        }
+        let start = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let present = state
+            .objects
+            .range::<str, _>((start, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .filter(|(key, _)| !before.contains_key(key.as_str()))
+            .map(|(_, object)| object.clone());
+        let mut items: Vec<_> = present.collect();
+        let unchanged = items.len();
+        let changed = before.values().flatten().filter(|object| {
+            object.key.starts_with(prefix) && after.is_none_or(|after| object.key.as_str() > after)
+        });
+        items.extend(changed.map(|object| Arc::clone(object)));
+        if items.len() > unchanged {
+            items.sort_by(|one, other| one.key.cmp(&other.key));
+        }
+        Some(items)
+    }
+
     pub(super) fn reset(&self, objects: BTreeMap<String, Arc<CachedObject>>, revision: Revision) {
         let mut state = self.write();
         *state = State { objects, floor: revision, newest: revision, ..Default::default() };
@@ -296,6 +334,39 @@ mod tests {
         let mut seen: Vec<_> = resumed.backlog.iter().map(|event| event.revision).collect();
         seen.push(resumed.live.try_recv().unwrap().revision);
         assert_eq!(seen, [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_state_of_the_past_is_the_present_with_what_happened_since_undone() {
+        let shard = shard();
+        let put = |key: &str, revision| put(&shard, &format!("/registry/secrets/{key}"), revision);
+        put("n/a", 1);
+        put("n/b", 2);
+        put("n/c", 3);
+        put("m/a", 4);
+        put("n/b", 5);
+        shard.apply("/registry/secrets/n/a", 6, None);
+        put("n/d", 7);
+        put("n/b", 8);
+        put("n/a", 9);
+        let list = |prefix: &str, after: Option<&str>, revision| -> Vec<(String, Revision)> {
+            let after = after.map(|after| format!("/registry/secrets/{after}"));
+            let prefix = format!("/registry/secrets/{prefix}");
+            let found = shard.list_at(&prefix, after.as_deref(), revision).unwrap();
+            found.iter().map(|object| (object.name.clone(), object.revision)).collect()
+        };
+        let state = |state: &[(&str, Revision)]| -> Vec<(String, Revision)> {
+            state.iter().map(|(name, revision)| ((*name).to_owned(), *revision)).collect()
+        };
+        assert_eq!(list("n/", None, 2), state(&[("a", 1), ("b", 2)]));
+        assert_eq!(list("n/", None, 4), state(&[("a", 1), ("b", 2), ("c", 3)]));
+        assert_eq!(list("n/", Some("n/a"), 5), state(&[("b", 5), ("c", 3)]));
+        assert_eq!(list("n/", None, 6), state(&[("b", 5), ("c", 3)]));
+        assert_eq!(list("n/", Some("n/b"), 8), state(&[("c", 3), ("d", 7)]));
+        assert_eq!(list("n/", None, 9), state(&[("a", 9), ("b", 8), ("c", 3), ("d", 7)]));
+        assert_eq!(list("", None, 4), state(&[("a", 4), ("a", 1), ("b", 2), ("c", 3)]));
+        shard.reset(BTreeMap::new(), 20);
+        assert!(shard.list_at("/registry/secrets/", None, 19).is_none());
     }
 
     #[test]

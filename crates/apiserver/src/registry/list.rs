@@ -174,7 +174,7 @@ impl Registry {
                 Ok(self.list_cached(resource, namespace, &prefix, query, None))
             }
             Wanted::Exact(revision) => self
-                .list_history(resource, &prefix, query, *revision, None)
+                .list_at(resource, &prefix, query, *revision, None)
                 .await
                 .map_err(|error| self.past(error, too_old)),
             Wanted::Continue(token) => {
@@ -184,7 +184,7 @@ impl Registry {
                         .list_newest(resource, namespace, &prefix, query, Some(after))
                         .await;
                 };
-                self.list_history(resource, &prefix, query, revision, Some(after))
+                self.list_at(resource, &prefix, query, revision, Some(after))
                     .await
                     .map_err(|error| self.past(error, || token.expired()))
             }
@@ -239,18 +239,27 @@ impl Registry {
         let applied = self.cache.revision();
         let scope = query.selection.scope(resource, namespace);
         let (mut items, newest) = resource.shard().list(prefix, &scope);
-        items.retain(|object| {
-            after.is_none_or(|after| object.key.as_str() > after) && query.selection.matches(object)
-        });
-        let revision = applied.max(newest);
-        let Some(limit) = query.limit.filter(|limit| items.len() > *limit) else {
-            return Listed { items, revision, continue_: None, remaining: None };
-        };
-        let rest = items.len() - limit;
-        items.truncate(limit);
-        let remaining = query.selection.is_everything().then_some(rest);
-        let continue_ = items.last().map(|last| Token::after_key(prefix, &last.key, revision));
-        Listed { items, revision, continue_, remaining }
+        items.retain(|object| after.is_none_or(|after| object.key.as_str() > after));
+        page(items, applied.max(newest), prefix, query)
+    }
+
+    /// A state of the past: from the cache while that remembers it, which is what those who read
+    /// page by page come for, else from the store.
+    async fn list_at(
+        &self,
+        resource: &Resource,
+        prefix: &str,
+        query: &ListQuery,
+        revision: Revision,
+        after: Option<String>,
+    ) -> Result<Listed, StoreError> {
+        if revision <= self.cache.revision() {
+            let remembered = resource.shard().list_at(prefix, after.as_deref(), revision);
+            if let Some(items) = remembered {
+                return Ok(page(items, revision, prefix, query));
+            }
+        }
+        self.list_history(resource, prefix, query, revision, after).await
     }
 
     async fn list_history(
@@ -289,6 +298,24 @@ impl Registry {
             after = last;
         }
     }
+}
+
+/// What a query wants of the objects of one state, up to its limit.
+fn page(
+    mut items: Vec<Arc<CachedObject>>,
+    revision: Revision,
+    prefix: &str,
+    query: &ListQuery,
+) -> Listed {
+    items.retain(|object| query.selection.matches(object));
+    let Some(limit) = query.limit.filter(|limit| items.len() > *limit) else {
+        return Listed { items, revision, continue_: None, remaining: None };
+    };
+    let rest = items.len() - limit;
+    items.truncate(limit);
+    let remaining = query.selection.is_everything().then_some(rest);
+    let continue_ = items.last().map(|last| Token::after_key(prefix, &last.key, revision));
+    Listed { items, revision, continue_, remaining }
 }
 
 /// 410 for a state that is no longer kept.

@@ -21,6 +21,20 @@ async fn fill(door: &Door, count: usize) {
     }
 }
 
+/// Writes more than the cache remembers of a kind, elsewhere.
+async fn outlive_history(door: &Door) {
+    let store = door.server.store();
+    let writes = (0..5000).map(|at| {
+        let object = format!(
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"m{at}","namespace":"elsewhere","uid":"u{at}"}}}}"#
+        );
+        let key = format!("/registry/configmaps/elsewhere/m{at}");
+        async move { store.create(&key, coffer_store::Value::new(object.into_bytes())).await.unwrap() }
+    });
+    futures::future::join_all(writes).await;
+    door.get(&format!("{MAPS}?limit=1")).await.ok();
+}
+
 fn names(list: &Value) -> Vec<String> {
     let items = list["items"].as_array().unwrap().iter();
     items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
@@ -204,6 +218,10 @@ async fn a_token_of_a_forgotten_state_comes_with_one_that_goes_on() {
     door.post(MAPS, &map("m9", 9)).await.ok();
     let newest = door.server.store().revision().await.unwrap();
     door.server.store().compact(newest).await.unwrap();
+    // The store has forgotten it, the cache has not.
+    let second = door.get(&format!("{MAPS}?limit=2&continue={token}")).await.ok();
+    assert_eq!(names(&second), ["m002", "m003"]);
+    outlive_history(&door).await;
 
     let expired = door.get(&format!("{MAPS}?limit=2&continue={token}")).await;
     let (code, reason, message) = expired.refusal();
