@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, USER_AGENT, VARY};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, StreamBody};
 
@@ -23,7 +23,8 @@ use crate::respond::{Answer, Body};
 const GZIP_BYTES_MIN: usize = 128 * 1024;
 
 /// Whether the client is a person: asks with `pretty`, or comes with a tool that people type.
-pub(crate) fn wants_indent(query: &Query, headers: &HeaderMap) -> bool {
+pub(crate) fn wants_indent(uri: &Uri, headers: &HeaderMap) -> bool {
+    let query = Query::parse(uri.query().unwrap_or_default());
     if let Some(asked) = query.get("pretty") {
         return matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True");
     }
@@ -103,8 +104,8 @@ impl Indenter {
 }
 
 /// Compresses an answer that is long enough, for a client that takes it.
-pub(crate) async fn compressed(answer: Answer, headers: &HeaderMap) -> Answer {
-    if answer.status() != StatusCode::OK || !takes_gzip(headers) {
+pub(crate) async fn compressed(answer: Answer, takes_gzip: bool) -> Answer {
+    if answer.status() != StatusCode::OK || !takes_gzip {
         return answer;
     }
     let (mut parts, mut body) = answer.into_parts();
@@ -154,7 +155,7 @@ pub(crate) async fn compressed(answer: Answer, headers: &HeaderMap) -> Answer {
 }
 
 /// Whether the client takes gzip. A weight below one does not count, as upstream has it.
-fn takes_gzip(headers: &HeaderMap) -> bool {
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(http::header::ACCEPT_ENCODING)
         .iter()
@@ -225,7 +226,7 @@ mod tests {
             ("gzip", GZIP_BYTES_MIN, false),
         ] {
             headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
-            let sent = compressed(answer(bytes), &headers).await;
+            let sent = compressed(answer(bytes), takes_gzip(&headers)).await;
             assert_eq!(sent.headers().contains_key(CONTENT_ENCODING), gzip, "{accepted} {bytes}");
             let body = sent.into_body().collect().await.unwrap().to_bytes();
             let mut plain = Vec::new();

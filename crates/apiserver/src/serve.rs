@@ -129,9 +129,9 @@ impl Service {
     ) -> Answer {
         let head = request.method() == http::Method::HEAD;
         let syntax = Accept::of(request.headers()).map_or(Syntax::Json, |accept| accept.syntax);
-        let headers = request.headers().clone();
+        let takes_gzip = encoding::takes_gzip(request.headers());
         let info = RequestInfo::parse(request.method(), request.uri());
-        let query = crate::request::Query::parse(request.uri().query().unwrap_or_default());
+        let indents = encoding::wants_indent(request.uri(), request.headers());
         // A watch is never indented nor compressed: its lines must leave as they come.
         let verb = info.as_ref().ok().and_then(|info| Some(info.resource.as_ref()?.0));
         let openapi = request.uri().path().starts_with("/openapi/");
@@ -139,11 +139,11 @@ impl Service {
             Ok(answer) => answer,
             Err(failure) => respond::failure(&failure, syntax),
         };
-        if verb != Some(Verb::Watch) && !openapi && encoding::wants_indent(&query, &headers) {
+        if verb != Some(Verb::Watch) && !openapi && indents {
             answer = encoding::indented(answer);
         }
         if matches!(verb, Some(Verb::Get | Verb::List)) {
-            answer = encoding::compressed(answer, &headers).await;
+            answer = encoding::compressed(answer, takes_gzip).await;
         }
         if head {
             *answer.body_mut() = respond::full(bytes::Bytes::new());
