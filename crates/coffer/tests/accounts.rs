@@ -6,12 +6,7 @@ use serde_json::json;
 
 async fn coffer(registry: &Registry) -> Coffer {
     registry.push(&images::busybox().unwrap(), "library/client", "latest").await.unwrap();
-    CofferBuilder::up(env!("CARGO_BIN_EXE_coffer"))
-        .arg("--registry-mirror")
-        .arg(registry.mirror_of("docker.io"))
-        .start()
-        .await
-        .unwrap()
+    CofferBuilder::up(env!("CARGO_BIN_EXE_coffer")).mirror(registry).start().await.unwrap()
 }
 
 const CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

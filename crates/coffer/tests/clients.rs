@@ -108,12 +108,7 @@ async fn start(registry: &Registry) -> Coffer {
     registry.push(&image, "library/kube-rs", "latest").await.unwrap();
     let image = images::python_client().await.unwrap();
     registry.push(&image, "library/python", "latest").await.unwrap();
-    CofferBuilder::up(env!("CARGO_BIN_EXE_coffer"))
-        .arg("--registry-mirror")
-        .arg(registry.mirror_of("docker.io"))
-        .start()
-        .await
-        .unwrap()
+    CofferBuilder::up(env!("CARGO_BIN_EXE_coffer")).mirror(registry).start().await.unwrap()
 }
 
 /// What a pod said once it has ended.

@@ -34,12 +34,7 @@ fn the_example_files_are_the_guides_byte_for_byte() {
 }
 
 async fn coffer(registry: &Registry) -> Coffer {
-    CofferBuilder::up(env!("CARGO_BIN_EXE_coffer"))
-        .arg("--registry-mirror")
-        .arg(registry.mirror_of("docker.io"))
-        .start()
-        .await
-        .unwrap()
+    CofferBuilder::up(env!("CARGO_BIN_EXE_coffer")).mirror(registry).start().await.unwrap()
 }
 
 fn example(name: &str) -> String {

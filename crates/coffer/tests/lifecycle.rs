@@ -55,9 +55,7 @@ async fn registry() -> Registry {
 }
 
 fn builder(registry: &Registry) -> CofferBuilder {
-    CofferBuilder::up(env!("CARGO_BIN_EXE_coffer"))
-        .arg("--registry-mirror")
-        .arg(registry.mirror_of("docker.io"))
+    CofferBuilder::up(env!("CARGO_BIN_EXE_coffer")).mirror(registry)
 }
 
 async fn start_pod(kubectl: &Kubectl) {

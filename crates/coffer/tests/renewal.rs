@@ -33,8 +33,7 @@ async fn every_certificate_is_exchanged_before_it_ends_and_nothing_is_restarted(
     let registry = Registry::open().await.unwrap();
     registry.push(&images::busybox().unwrap(), "library/busybox", "latest").await.unwrap();
     let coffer = CofferBuilder::up(env!("CARGO_BIN_EXE_coffer"))
-        .arg("--registry-mirror")
-        .arg(registry.mirror_of("docker.io"))
+        .mirror(&registry)
         .arg("--cluster-signing-duration")
         .arg(LIFE)
         .start()

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::process::tail;
 use crate::runtime::end_containerd_of;
-use crate::{Kubectl, Running};
+use crate::{Kubectl, Registry, Running};
 
 /// From the start to readiness, on a slow machine with its other core busy.
 const READY_MAX: Duration = Duration::from_secs(120);
@@ -73,6 +73,12 @@ impl CofferBuilder {
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// Has images whose names say no registry pulled from this one.
+    #[must_use]
+    pub fn mirror(self, registry: &Registry) -> Self {
+        self.arg("--registry-mirror").arg(registry.mirror_of("docker.io"))
     }
 
     /// A variable of its environment, which its containerd inherits.

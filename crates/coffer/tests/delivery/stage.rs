@@ -26,8 +26,7 @@ impl Stage {
         for name in ["redis", "mysshimage", "myclientimage"] {
             registry.push(&redis, &format!("library/{name}"), "latest").await.unwrap();
         }
-        let mirror = registry.mirror_of("docker.io");
-        let builder = CofferBuilder::up(PROGRAM).arg("--registry-mirror").arg(mirror);
+        let builder = CofferBuilder::up(PROGRAM).mirror(&registry);
         let coffer = builder.start().await.unwrap();
         let kubectl = coffer.kubectl();
         Self { _coffer: coffer, kubectl, _registry: registry }

@@ -51,8 +51,7 @@ impl Cluster {
             .secure_port(free_port().unwrap())
             .arg("--node-name")
             .arg(NODES[0])
-            .arg("--registry-mirror")
-            .arg(registry.mirror_of("docker.io"))
+            .mirror(&registry)
             .start()
             .await
             .unwrap();
