@@ -55,8 +55,10 @@ async fn every_certificate_is_exchanged_before_it_ends_and_nothing_is_restarted(
     ];
     let ends = names.map(|name| end_of(&pki.join(name).with_extension("crt")));
 
-    // All that is there now has ended.
-    let left = ends.into_iter().max().unwrap() - OffsetDateTime::now_utc();
+    // All that is there now has ended. A certificate is good through the whole of the second in
+    // which it ends (RFC 5280, 4.1.2.5), and its time is written in whole seconds.
+    let ended = ends.into_iter().max().unwrap() + Duration::from_secs(1);
+    let left = ended - OffsetDateTime::now_utc();
     tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
     for (name, end) in names.iter().zip(ends) {
         let now = end_of(&pki.join(name).with_extension("crt"));
@@ -69,6 +71,6 @@ async fn every_certificate_is_exchanged_before_it_ends_and_nothing_is_restarted(
     let ready = ["wait", "--for=condition=Ready", "pod/late", "--timeout=60s"];
     eventually(&kubectl, &ready).await;
     assert_eq!(eventually(&kubectl, &["logs", "late"]).await, "well\n");
-    let ended = Kubectl::new(&old).run(&["get", "pods"]).await.unwrap();
-    assert!(!ended.status.success(), "a certificate that has ended is good: {}", ended.stdout);
+    let late = Kubectl::new(&old).run(&["get", "pods"]).await.unwrap();
+    assert!(!late.status.success(), "a certificate that has ended is good: {}", late.stdout);
 }
