@@ -193,3 +193,84 @@ async fn asked_to_it_ends_its_pods_and_leaves_no_mount_and_no_process() {
     let finisher = kubectl.ok(&["get", "pod", "finisher", restarts]).await.unwrap();
     assert_eq!(finisher, "Failed main 0");
 }
+
+/// The number of the process that runs the pod's only command.
+fn pid_of(coffer: &Coffer) -> String {
+    let data_dir = coffer.data_dir().to_str().unwrap();
+    let is_it = |pid: &String| {
+        let read =
+            |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        read("cmdline") == "sleep\x003600\0" && read("mountinfo").contains(data_dir)
+    };
+    let entries = Path::new("/proc").read_dir().unwrap().flatten();
+    let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.find(is_it).expect("the container's process")
+}
+
+/// A process in the container of another one that the container knows nothing of. It ends by
+/// itself after two minutes.
+fn beside(pid: &str) -> std::process::Child {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", pid, "--mount", "--root", "sleep", "120"]).spawn().unwrap()
+}
+
+fn is_there(pid: &str) -> bool {
+    // A zombie has none.
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| !command.is_empty())
+}
+
+fn kill(pid: &str) {
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Has the runtime lose the container of a process and the sandbox beside it: what knows of them
+/// is killed, and what runc has noted is removed, as if it had been killed before it took note.
+fn lose(coffer: &Coffer, pid: &str) {
+    let read =
+        |pid: &str, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let shim = read(pid, "status");
+    let shim = shim.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
+    let tasks = Path::new("/proc").join(shim).join("task").read_dir().unwrap().flatten();
+    let children: String =
+        tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap()).collect();
+    let containers = children.split_whitespace().map(|child| {
+        let cgroups = read(child, "cgroup");
+        cgroups.lines().map(|line| line.rsplit('/').next().unwrap()).max().unwrap().to_owned()
+    });
+    let containers: Vec<String> = containers.collect();
+    assert_eq!(containers.len(), 2, "{containers:?}");
+    let socket = coffer_containerd::Layout::create(coffer.data_dir()).unwrap().socket();
+    let socket = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let containerd = rustix::net::sockopt::socket_peercred(&socket).unwrap().pid;
+    kill(&containerd.as_raw_nonzero().to_string());
+    kill(shim);
+    for id in containers {
+        std::fs::remove_dir_all(Path::new("/run/containerd/runc/k8s.io").join(id)).unwrap();
+    }
+}
+
+/// As `runc init` is left when containerd is killed while it makes a container; with it the pod's
+/// secrets stay mounted, where the host sees no mount any more.
+#[tokio::test]
+async fn a_process_that_the_runtime_has_lost_ends_with_its_pod_and_with_the_runtime() {
+    let registry = registry().await;
+    let mut coffer = builder(&registry).arg("--stop-pods-on-exit").start().await.unwrap();
+    let kubectl = coffer.kubectl();
+    start_pod(&kubectl).await;
+    let pid = pid_of(&coffer);
+    let mut stray = beside(&pid);
+    lose(&coffer, &pid);
+    let again = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
+    kubectl.ok(&["wait", "pod/keeper", again, "--timeout=120s"]).await.unwrap();
+    until_ready(&kubectl).await;
+    assert!(is_there(&pid), "the runtime knows it still");
+
+    kubectl.ok(&["delete", "pod", "keeper", "--timeout=120s"]).await.unwrap();
+    assert!(!is_there(&pid), "it lives on without its pod");
+    assert!(stray.try_wait().unwrap().is_none(), "it is in no container's cgroup");
+
+    assert!(coffer.stop().await.unwrap().success());
+    let ended = stray.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9));
+}

@@ -2,8 +2,8 @@
 //! what the data directory holds.
 //!
 //! First the polite way, pod by pod through CRI; then, for what a dead or stuck daemon leaves,
-//! by what belongs to us beyond doubt: shims that name our socket, mounts below our directories,
-//! the bridge with our tag.
+//! by what belongs to us beyond doubt: shims that name our socket, processes whose root directory
+//! is a snapshot of ours, mounts below our directories, the bridge with our tag.
 
 use std::path::Path;
 
@@ -31,10 +31,10 @@ pub(crate) async fn end_pods(socket: &Path, grace_s: i64) -> Result<(), Error> {
 
 /// Removes what is left once the daemon is gone.
 pub(crate) fn remains(layout: &Layout) -> Result<(), Error> {
-    for pid in shims(&layout.socket()) {
-        // One that ended since it was listed is as good.
-        let _ = kill_process(pid, Signal::KILL);
-    }
+    let (socket, root) = (layout.socket(), layout.root());
+    // The shims first: they would take note of every end.
+    kill_all(|pid| is_shim(pid, &socket));
+    kill_all(|pid| mounts::root_is_below(pid, &root));
     mounts::unmount_below(layout.runtime())?;
     mounts::unmount_below(layout.base())?;
     network::remove_bridge(layout)?;
@@ -46,18 +46,22 @@ pub(crate) fn remains(layout: &Layout) -> Result<(), Error> {
     }
 }
 
-/// The processes whose command line says that they serve the daemon at `socket`.
-fn shims(socket: &Path) -> Vec<Pid> {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let serves = |pid: &str| {
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        is_shim_of(&command, socket)
-    };
-    processes
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| serves(name))
-        .filter_map(|name| Pid::from_raw(name.parse().ok()?))
-        .collect()
+/// Kills the processes that are ours; asked by their numbers, which are names in /proc.
+fn kill_all(is_ours: impl Fn(&str) -> bool) {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return };
+    for name in processes.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+        let Some(pid) = name.parse().ok().and_then(Pid::from_raw) else { continue };
+        if is_ours(&name) {
+            // One that ended since it was looked at is as good.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Whether the process' command line says that it serves the daemon at `socket`.
+fn is_shim(pid: &str, socket: &Path) -> bool {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    is_shim_of(&command, socket)
 }
 
 fn is_shim_of(command: &[u8], socket: &Path) -> bool {

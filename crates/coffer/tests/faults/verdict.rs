@@ -44,6 +44,8 @@ pub(crate) async fn settled(cluster: &Cluster, load: &mut Load) {
     }
     says_what_is_current(load, &pods).await;
     only_these(cluster, &pods).await;
+    // So that a search that finds none finds nothing later.
+    assert!(in_containers(cluster).len() >= pods.len(), "{:?}", in_containers(cluster));
 }
 
 /// What is wrong with a pod, if anything is.
@@ -174,6 +176,31 @@ pub(crate) async fn nothing_is_left(cluster: &Cluster, load: &mut Load) {
     })
     .await;
     only_these(cluster, &[]).await;
+    eventually("processes hold mounts that the host has no more", async || {
+        let found = in_containers(cluster);
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    })
+    .await;
+}
+
+/// The processes that live in a container of the cluster, or of one that was, by what the kernel
+/// says that they have mounted: also those that the runtime has lost.
+fn in_containers(cluster: &Cluster) -> Vec<String> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let [data, _] = cluster.directories();
+    let is_in = |pid: &String| {
+        // Without mounts it is a zombie, or gone since.
+        let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        table.contains(data.to_str().unwrap()) && namespace(pid) != namespace("self")
+    };
+    let all = entries(Path::new("/proc")).into_iter();
+    let found = all.filter(|name| name.parse::<u32>().is_ok()).filter(is_in);
+    found
+        .map(|pid| {
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            format!("{pid} {}", command.replace('\0', " "))
+        })
+        .collect()
 }
 
 /// No byte of a secret on any disk or in any word of any part. Tmpfs mounts are other file systems.

@@ -9,6 +9,7 @@ mod container;
 mod labels;
 mod observed;
 mod relist;
+mod remains;
 mod resources;
 mod sandbox;
 mod security;
@@ -214,6 +215,15 @@ impl Runtime {
         let ask = cri::ReopenContainerLogRequest { container_id: id.to_owned() };
         self.runtime.clone().reopen_container_log(call(ask)).await?;
         Ok(())
+    }
+
+    /// Ends what still runs in containers and sandboxes that have ended as far as the runtime
+    /// knows; see [`remains`].
+    pub(crate) async fn end_remains(&self, ids: Vec<String>) -> Result<(), RuntimeError> {
+        let ended = tokio::task::spawn_blocking(move || remains::end(&ids)).await;
+        ended.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| {
+            RuntimeError::Unreachable(format!("end what is left of a container: {error}"))
+        })
     }
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {

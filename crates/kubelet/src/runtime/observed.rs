@@ -75,6 +75,18 @@ impl Observed {
         self.containers.iter().filter(|container| container.state == ContainerState::Running)
     }
 
+    /// The containers that the runtime itself told of. The others are known from the pod's status,
+    /// and what that names is no reason to touch anything.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Container> {
+        self.containers.iter().filter(|container| !container.sandbox.is_empty())
+    }
+
+    /// The ids of all that the runtime holds of the pod.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let sandboxes = self.sandboxes.iter().map(|sandbox| &sandbox.id);
+        sandboxes.chain(self.held().map(|container| &container.id)).cloned().collect()
+    }
+
     /// The sandbox that the pod lives in, if it does.
     pub(crate) fn sandbox(&self) -> Option<&Sandbox> {
         self.sandboxes.first().filter(|sandbox| sandbox.ready)

@@ -40,7 +40,10 @@ impl Worker {
         for sandbox in observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
             self.shared.runtime.stop_sandbox(&sandbox.id).await?;
         }
-        // The secrets go first of what is left: nothing runs that could still read them.
+        // The secrets go first of what is left: nothing runs that could still read them. That is
+        // seen to here, because the runtime may have lost a process, and with its removal below
+        // what could tell whose it is.
+        self.shared.runtime.end_remains(observed.ids()).await?;
         self.release().await?;
         self.remove(&observed).await?;
         if desired.is_leaving {
@@ -100,7 +103,7 @@ impl Worker {
 
     async fn remove(&mut self, observed: &Observed) -> Result<(), RuntimeError> {
         let runtime = &self.shared.runtime;
-        for container in &observed.containers {
+        for container in observed.held() {
             runtime.remove_container(&container.id).await?;
         }
         for sandbox in &observed.sandboxes {

@@ -237,16 +237,22 @@ impl Worker {
         let runtime = &self.shared.runtime;
         match action {
             Action::SetUpVolumes => self.set_up_volumes(pod).await,
-            Action::ReleaseVolumes => match self.shared.volumes.release(&self.id).await {
-                Ok(()) => self.progress.volumes_released = true,
-                Err(error) => {
-                    return Err(RuntimeError::Unreachable(format!("unmount volumes: {error}")));
-                }
-            },
+            Action::ReleaseVolumes => {
+                runtime.end_remains(observed.ids()).await?;
+                let released = self.shared.volumes.release(&self.id).await;
+                released.map_err(|error| {
+                    RuntimeError::Unreachable(format!("unmount volumes: {error}"))
+                })?;
+                self.progress.volumes_released = true;
+            }
             Action::CreateSandbox { attempt } => self.create_sandbox(pod, attempt).await?,
             Action::StopSandbox { id } => runtime.stop_sandbox(&id).await?,
-            Action::RemoveSandbox { id } => runtime.remove_sandbox(&id).await?,
+            Action::RemoveSandbox { id } => {
+                runtime.end_remains(vec![id.clone()]).await?;
+                runtime.remove_sandbox(&id).await?;
+            }
             Action::Remove { id, log_path } => {
+                runtime.end_remains(vec![id.clone()]).await?;
                 runtime.remove_container(&id).await?;
                 messages::remove_log(&log_path);
                 self.messages.remove(&id);
