@@ -89,6 +89,9 @@ impl Limits {
             running: Arc::new(Semaphore::new(CLIENT_INFLIGHT_MAX)),
             present: Arc::new(Semaphore::new(CLIENT_INFLIGHT_MAX + CLIENT_WAITING_MAX)),
         };
+        if let Some(known) = clients.get(user) {
+            return known.clone();
+        }
         clients.entry(user.to_owned()).or_insert_with(new).clone()
     }
 }

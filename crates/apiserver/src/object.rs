@@ -163,9 +163,9 @@ impl Resource {
     /// The storage key of an object.
     pub(crate) fn key(&self, namespace: &str, name: &str) -> String {
         if self.info.namespaced {
-            format!("{}{namespace}/{name}", self.prefix)
+            [&self.prefix, namespace, "/", name].concat()
         } else {
-            format!("{}{name}", self.prefix)
+            [&self.prefix, name].concat()
         }
     }
 
@@ -350,7 +350,7 @@ impl Index for TypedIndex {
         let fields = object.fields();
         let meta = object.meta_mut();
         Ok(CachedObject {
-            key: key.to_owned(),
+            key: key.into(),
             revision,
             bytes,
             namespace: meta.namespace.take().unwrap_or_default(),

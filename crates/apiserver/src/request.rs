@@ -3,6 +3,7 @@
 //! The path grammar is Kubernetes' (`/api/v1/…` and `/apis/GROUP/VERSION/…`); everything after the
 //! authentication filter works on the parsed form and never looks at the URL again.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::num::IntErrorKind;
 
@@ -59,10 +60,10 @@ pub(crate) struct ResourcePath {
 /// One request, parsed.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestInfo {
-    /// The decoded path.
+    /// The decoded path of a request that is for no resource; empty of one that is.
     pub(crate) path: String,
     /// HTTP method in lower case: the verb of non-resource requests.
-    pub(crate) method: String,
+    pub(crate) method: Cow<'static, str>,
     /// The resource asked for, or `None` for discovery, health and the like.
     pub(crate) resource: Option<(Verb, ResourcePath)>,
     /// The query parameters.
@@ -77,8 +78,7 @@ impl RequestInfo {
     pub(crate) fn parse(method: &Method, uri: &http::Uri) -> Result<Self, Failure> {
         let path = percent_encoding::percent_decode_str(uri.path())
             .decode_utf8()
-            .map_err(|_| Failure::bad_request("the request path is not valid UTF-8"))?
-            .into_owned();
+            .map_err(|_| Failure::bad_request("the request path is not valid UTF-8"))?;
         let query = Query::parse(uri.query().unwrap_or_default());
         let resource = match resource_path(uri.path()) {
             Some((resource, true)) if *method == Method::GET => Some((Verb::Watch, resource)),
@@ -86,7 +86,13 @@ impl RequestInfo {
             Some((resource, false)) => Some((verb(method, &resource, &query)?, resource)),
             None => None,
         };
-        Ok(Self { path, method: method.as_str().to_ascii_lowercase(), resource, query })
+        let path = if resource.is_none() { path.into_owned() } else { String::new() };
+        let method = match *method {
+            Method::GET => Cow::Borrowed("get"),
+            Method::HEAD => Cow::Borrowed("head"),
+            _ => Cow::Owned(method.as_str().to_ascii_lowercase()),
+        };
+        Ok(Self { path, method, resource, query })
     }
 }
 
@@ -114,21 +120,18 @@ fn resource_path(path: &str) -> Option<(ResourcePath, bool)> {
     if path.starts_with("//") {
         return None;
     }
-    let segments: Vec<String> = path
-        .trim_matches('/')
-        .split('/')
-        .map(|part| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned())
-        .collect();
-    let mut parts: &[String] = &segments;
+    let decoded = |part| percent_encoding::percent_decode_str(part).decode_utf8_lossy();
+    let segments: Vec<Cow<'_, str>> = path.trim_matches('/').split('/').map(decoded).collect();
+    let mut parts: &[Cow<'_, str>] = &segments;
     let mut target = ResourcePath::default();
     match parts {
         [api, version, rest @ ..] if api == "api" => {
-            target.version.clone_from(version);
+            target.version = version.to_string();
             parts = rest;
         }
         [apis, group, version, rest @ ..] if apis == "apis" => {
-            target.group.clone_from(group);
-            target.version.clone_from(version);
+            target.group = group.to_string();
+            target.version = version.to_string();
             parts = rest;
         }
         _ => return None,
@@ -144,7 +147,7 @@ fn resource_path(path: &str) -> Option<(ResourcePath, bool)> {
     if let [namespaces, namespace, rest @ ..] = parts
         && namespaces == "namespaces"
     {
-        target.namespace.clone_from(namespace);
+        target.namespace = namespace.to_string();
         // `/namespaces/NAME`, `/namespaces/NAME/status` and `/finalize` are the object itself.
         let is_object = match rest {
             [] => true,
@@ -156,8 +159,8 @@ fn resource_path(path: &str) -> Option<(ResourcePath, bool)> {
         }
     }
     let (resource, rest) = parts.split_first()?;
-    target.resource.clone_from(resource);
-    target.name = rest.first().cloned().unwrap_or_default();
+    target.resource = resource.to_string();
+    target.name = rest.first().map(ToString::to_string).unwrap_or_default();
     // What follows `proxy`-like subresources stays part of the subresource's own path.
     target.subresource = rest.get(1..).map(|sub| sub.join("/")).unwrap_or_default();
     (!target.resource.is_empty()).then_some((target, watched))

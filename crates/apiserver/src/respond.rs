@@ -80,18 +80,17 @@ impl Accept {
     }
 
     fn best(headers: &HeaderMap, served: impl Fn(&Self) -> bool) -> Result<Self, Failure> {
-        let all: Vec<&str> =
-            headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-        let all = all.join(",");
-        if all.trim().is_empty() {
+        let values = || headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        if values().all(|value| value.trim().is_empty()) {
             return Ok(Self { form: Form::Object, syntax: Syntax::Json });
         }
-        let mut alternatives: Vec<&str> = all.split(',').map(str::trim).collect();
-        alternatives.sort_by_cached_key(|text| disfavour(text));
+        let alternatives = values().flat_map(|value| value.split(',')).map(str::trim);
         alternatives
-            .into_iter()
-            .filter_map(Self::alternative)
-            .find(served)
+            .filter_map(|text| Some((disfavour(text), Self::alternative(text)?)))
+            .filter(|(_, found)| served(found))
+            // Of several that the client likes as much, the first.
+            .min_by_key(|(disfavour, _)| *disfavour)
+            .map(|(_, found)| found)
             .ok_or_else(|| not_acceptable("application/json, application/yaml"))
     }
 

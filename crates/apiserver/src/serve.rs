@@ -94,7 +94,7 @@ async fn connection(
     // Verified once, at the handshake; every request of the connection is this caller's unless it
     // brings a token.
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let caller = certificate.map(|leaf| Identity::from_certificate(leaf));
+    let caller = certificate.map(|leaf| Identity::from_certificate(leaf).map(Arc::new));
     let shutdown = service.shutdown.clone();
     let handler = service_fn(move |request| {
         let (service, caller) = (service.clone(), caller.clone());
@@ -124,7 +124,7 @@ async fn connection(
 impl Service {
     async fn answer(
         &self,
-        caller: Option<Result<Identity, Failure>>,
+        caller: Option<Result<Arc<Identity>, Failure>>,
         request: Request<Incoming>,
     ) -> Answer {
         let head = request.method() == http::Method::HEAD;
@@ -153,7 +153,7 @@ impl Service {
 
     async fn handle(
         &self,
-        caller: Option<Result<Identity, Failure>>,
+        caller: Option<Result<Arc<Identity>, Failure>>,
         info: Result<RequestInfo, Failure>,
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
@@ -181,7 +181,7 @@ impl Service {
 
     /// Paths that are no resource: health, version, discovery, OpenAPI.
     async fn meta(&self, info: &RequestInfo, headers: &HeaderMap) -> Result<Answer, Failure> {
-        if !matches!(info.method.as_str(), "get" | "head") {
+        if !matches!(&*info.method, "get" | "head") {
             return Err(Failure::method_not_allowed());
         }
         let no_page = || Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n"));

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use coffer_api::status::Failure;
 use http::HeaderMap;
@@ -25,9 +26,9 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 /// 403 that names the piece the caller may not take on; 400 for headers that make no sense.
 pub(crate) async fn impersonate(
     authorizer: &Authorizer,
-    caller: Identity,
+    caller: Arc<Identity>,
     headers: &HeaderMap,
-) -> Result<Identity, Failure> {
+) -> Result<Arc<Identity>, Failure> {
     let Some(wanted) = Wanted::of(headers)? else { return Ok(caller) };
     for target in wanted.rights() {
         let asked = Attributes::resource("impersonate", target);
@@ -35,7 +36,7 @@ pub(crate) async fn impersonate(
             return Err(asked.denial(&caller, &reason));
         }
     }
-    Ok(wanted.identity())
+    Ok(Arc::new(wanted.identity()))
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

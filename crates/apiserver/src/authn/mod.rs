@@ -12,6 +12,7 @@ mod oidc;
 mod token_file;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use coffer_api::status::Failure;
 use http::HeaderMap;
@@ -120,21 +121,21 @@ impl Authenticator {
     pub(crate) async fn authenticate(
         &self,
         registry: &Registry,
-        certificate: Option<Result<Identity, Failure>>,
+        certificate: Option<Result<Arc<Identity>, Failure>>,
         headers: &HeaderMap,
-    ) -> Result<Identity, Failure> {
+    ) -> Result<Arc<Identity>, Failure> {
         if let Some(caller) = certificate {
             return caller;
         }
         match bearer::token(headers)? {
             Some(token) => match self.owner(registry, &token, &self.tokens.audiences).await {
-                Ok(verified) => Ok(verified.identity.authenticated()),
+                Ok(verified) => Ok(Arc::new(verified.identity.authenticated())),
                 Err(error) => {
                     tracing::debug!(%error, "bearer token refused");
                     Err(Failure::unauthorized())
                 }
             },
-            None if self.anonymous => Ok(Identity::anonymous()),
+            None if self.anonymous => Ok(Arc::new(Identity::anonymous())),
             None => Err(Failure::unauthorized()),
         }
     }

@@ -28,7 +28,7 @@ use crate::request::RequestInfo;
 /// Proof that this caller may make this request.
 #[derive(Clone, Debug)]
 pub(crate) struct Permit {
-    identity: Identity,
+    identity: Arc<Identity>,
 }
 
 impl Permit {
@@ -41,7 +41,7 @@ impl Permit {
     pub(crate) fn server_itself() -> Self {
         let groups = vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()];
         let user = "system:apiserver".to_owned();
-        Self { identity: Identity { user, groups, ..Identity::default() } }
+        Self { identity: Arc::new(Identity { user, groups, ..Identity::default() }) }
     }
 }
 
@@ -91,7 +91,7 @@ impl Authorizer {
     /// 403 worded as upstream's.
     pub(crate) async fn check(
         &self,
-        identity: Identity,
+        identity: Arc<Identity>,
         info: &RequestInfo,
     ) -> Result<Permit, Failure> {
         let asked = Attributes::of(info);

@@ -5,6 +5,7 @@
 //! makes a GET or LIST from here as fresh as one from the store. The cache does not decide who may
 //! see what and does not encode for a client; it holds what the registry wrote.
 
+mod objects;
 mod shard;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ const RESYNC_PAUSE: Duration = Duration::from_millis(200);
 
 /// One object as it is served.
 pub(crate) struct CachedObject {
-    pub(crate) key: String,
+    pub(crate) key: Arc<str>,
     pub(crate) revision: Revision,
     /// The encoding with its resourceVersion.
     pub(crate) bytes: Bytes,
@@ -101,10 +102,10 @@ impl Cache {
         for shard in &self.shards {
             let options = ListOptions { revision: Some(revision), ..Default::default() };
             let page = self.store.list(shard.prefix(), options).await?;
-            let mut objects = BTreeMap::new();
+            let mut objects = Vec::with_capacity(page.items.len());
             for item in page.items {
                 let object = shard.index(&item.key, item.value.as_bytes(), item.revision)?;
-                objects.insert(item.key, Arc::new(object));
+                objects.push(Arc::new(object));
             }
             shard.reset(objects, revision);
         }

@@ -1,12 +1,12 @@
 //! One kind's objects, its recent events, and who watches them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::Bound;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
 
 use coffer_store::Revision;
 use tokio::sync::mpsc;
 
+use super::objects::Objects;
 use super::{CacheError, CacheEvent, CachedObject, Index, ShardSource};
 
 /// Events kept per kind for watchers that resume.
@@ -24,7 +24,7 @@ pub(crate) enum Scope {
     /// One namespace's.
     Namespace(String),
     /// One object, by its storage key.
-    Key(String),
+    Key(Arc<str>),
 }
 
 impl Scope {
@@ -76,7 +76,7 @@ pub(crate) trait Observer: Send + Sync {
 
 #[derive(Default)]
 struct State {
-    objects: BTreeMap<String, Arc<CachedObject>>,
+    objects: Objects,
     history: VecDeque<Arc<CacheEvent>>,
     history_bytes: usize,
     /// Watches can resume from this revision on.
@@ -135,12 +135,7 @@ impl Shard {
         let state = self.read();
         let items = match scope {
             Scope::Key(key) => state.objects.get(key).cloned().into_iter().collect(),
-            _ => state
-                .objects
-                .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-                .take_while(|(key, _)| key.starts_with(prefix))
-                .map(|(_, object)| object.clone())
-                .collect(),
+            _ => state.objects.below(prefix, None).cloned().collect(),
         };
         (items, state.newest)
     }
@@ -164,17 +159,12 @@ impl Shard {
         for event in state.history.range(since..) {
             before.entry(&event.subject().key).or_insert(event.old.as_ref());
         }
-        let start = after.map_or(Bound::Included(prefix), Bound::Excluded);
-        let present = state
-            .objects
-            .range::<str, _>((start, Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .filter(|(key, _)| !before.contains_key(key.as_str()))
-            .map(|(_, object)| object.clone());
-        let mut items: Vec<_> = present.collect();
+        let present = state.objects.below(prefix, after);
+        let mut items: Vec<_> =
+            present.filter(|object| !before.contains_key(&*object.key)).cloned().collect();
         let unchanged = items.len();
         let changed = before.values().flatten().filter(|object| {
-            object.key.starts_with(prefix) && after.is_none_or(|after| object.key.as_str() > after)
+            object.key.starts_with(prefix) && after.is_none_or(|after| &*object.key > after)
         });
         items.extend(changed.map(|object| Arc::clone(object)));
         if items.len() > unchanged {
@@ -183,7 +173,8 @@ impl Shard {
         Some(items)
     }
 
-    pub(super) fn reset(&self, objects: BTreeMap<String, Arc<CachedObject>>, revision: Revision) {
+    pub(super) fn reset(&self, objects: Vec<Arc<CachedObject>>, revision: Revision) {
+        let objects = objects.into_iter().collect();
         let mut state = self.write();
         *state = State { objects, floor: revision, newest: revision, ..Default::default() };
         for observer in self.observers().iter() {
@@ -211,7 +202,7 @@ impl Shard {
     pub(super) fn apply(&self, key: &str, revision: Revision, new: Option<Arc<CachedObject>>) {
         let mut state = self.write();
         let old = match &new {
-            Some(object) => state.objects.insert(key.to_owned(), object.clone()),
+            Some(object) => state.objects.insert(object.clone()),
             None => state.objects.remove(key),
         };
         state.newest = revision;
@@ -231,8 +222,11 @@ impl Shard {
         let mut state = self.write();
         let (initial, backlog) = match start {
             Start::Now => {
-                let all = state.objects.values().filter(|object| scope.holds(object));
-                (all.cloned().collect(), Vec::new())
+                let all = match &scope {
+                    Scope::Key(key) => state.objects.get(key).cloned().into_iter().collect(),
+                    _ => state.objects.values().filter(|it| scope.holds(it)).cloned().collect(),
+                };
+                (all, Vec::new())
             }
             Start::After(after) if after < state.floor => {
                 return Err(TooOld { oldest: state.floor });
@@ -282,6 +276,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     struct Plain;
@@ -292,7 +288,7 @@ mod tests {
             let name = parts.next().unwrap_or_default().to_owned();
             let namespace = parts.next().unwrap_or_default().to_owned();
             Ok(CachedObject {
-                key: key.to_owned(),
+                key: key.into(),
                 revision,
                 bytes: value.to_vec().into(),
                 namespace,
@@ -321,6 +317,33 @@ mod tests {
         put(&shard, "/registry/secrets/n/a", 2);
         assert_eq!(one.live.try_recv().unwrap().revision, 2);
         assert!(one.live.try_recv().is_err());
+    }
+
+    #[test]
+    fn one_object_and_the_list_are_of_the_same_state() {
+        let shard = shard();
+        let list = || {
+            let (items, _) = shard.list("/registry/secrets/n/", &Scope::All);
+            items.iter().map(|it| (it.name.clone(), it.revision)).collect::<Vec<_>>()
+        };
+        let get = |key| shard.get(key).map(|object| object.revision);
+        put(&shard, "/registry/secrets/n/b", 1);
+        put(&shard, "/registry/secrets/n/a", 2);
+        put(&shard, "/registry/secrets/n/b", 3);
+        assert_eq!(list(), [("a".to_owned(), 2), ("b".to_owned(), 3)]);
+        assert_eq!(get("/registry/secrets/n/b"), Some(3));
+        let one = Scope::Key("/registry/secrets/n/b".into());
+        let initial = shard.subscribe(one, Start::Now).unwrap().initial;
+        assert_eq!(initial.iter().map(|it| it.revision).collect::<Vec<_>>(), [3]);
+
+        shard.apply("/registry/secrets/n/b", 4, None);
+        assert_eq!(list(), [("a".to_owned(), 2)]);
+        assert_eq!(get("/registry/secrets/n/b"), None);
+
+        let object = shard.index("/registry/secrets/n/c", b"{}", 5).unwrap();
+        shard.reset(vec![Arc::new(object)], 5);
+        assert_eq!(list(), [("c".to_owned(), 5)]);
+        assert_eq!(get("/registry/secrets/n/a"), None);
     }
 
     #[test]
@@ -365,7 +388,7 @@ mod tests {
         assert_eq!(list("n/", Some("n/b"), 8), state(&[("c", 3), ("d", 7)]));
         assert_eq!(list("n/", None, 9), state(&[("a", 9), ("b", 8), ("c", 3), ("d", 7)]));
         assert_eq!(list("", None, 4), state(&[("a", 4), ("a", 1), ("b", 2), ("c", 3)]));
-        shard.reset(BTreeMap::new(), 20);
+        shard.reset(Vec::new(), 20);
         assert!(shard.list_at("/registry/secrets/", None, 19).is_none());
     }
 

@@ -83,8 +83,8 @@ impl Selection {
     /// The narrowest scope that holds all objects meant.
     pub(crate) fn scope(&self, resource: &Resource, namespace: &str) -> Scope {
         match self.name() {
-            Some(name) if !resource.info.namespaced => Scope::Key(resource.key("", name)),
-            Some(name) if !namespace.is_empty() => Scope::Key(resource.key(namespace, name)),
+            Some(name) if !resource.info.namespaced => Scope::Key(resource.key("", name).into()),
+            Some(name) if !namespace.is_empty() => Scope::Key(resource.key(namespace, name).into()),
             _ if namespace.is_empty() || !resource.info.namespaced => Scope::All,
             _ => Scope::Namespace(namespace.to_owned()),
         }
@@ -239,7 +239,7 @@ impl Registry {
         let applied = self.cache.revision();
         let scope = query.selection.scope(resource, namespace);
         let (mut items, newest) = resource.shard().list(prefix, &scope);
-        items.retain(|object| after.is_none_or(|after| object.key.as_str() > after));
+        items.retain(|object| after.is_none_or(|after| &*object.key > after));
         page(items, applied.max(newest), prefix, query)
     }
 

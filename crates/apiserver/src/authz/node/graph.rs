@@ -38,7 +38,7 @@ struct Bound {
 #[derive(Default)]
 struct State {
     /// By the pod's key in the cache.
-    pods: HashMap<String, Bound>,
+    pods: HashMap<Arc<str>, Bound>,
     /// For each object the nodes it is needed on, and by how many pods.
     needed: HashMap<Vertex, HashMap<String, usize>>,
 }
@@ -94,7 +94,7 @@ impl State {
         }
         let Ok(pod) = serde_json::from_slice::<Pod>(&object.bytes) else {
             // What was stored was typed once; a pod that cannot be read gives no rights.
-            tracing::error!(key = object.key, "not a pod");
+            tracing::error!(key = &*object.key, "not a pod");
             return;
         };
         let Some(bound) = bound(object, &pod) else { return };
@@ -160,7 +160,7 @@ mod tests {
             },
         });
         Arc::new(CachedObject {
-            key: format!("/registry/pods/n/{name}"),
+            key: format!("/registry/pods/n/{name}").into(),
             revision: 1,
             bytes: value.to_string().into(),
             namespace: "n".to_owned(),

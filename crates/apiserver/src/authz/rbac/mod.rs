@@ -266,7 +266,7 @@ fn binding(kind: RbacKind, object: &CachedObject) -> Option<Binding> {
 /// What was stored was typed once; a role that cannot be read gives no rights.
 fn parse<T: DeserializeOwned>(object: &CachedObject) -> Option<T> {
     serde_json::from_slice(&object.bytes)
-        .inspect_err(|error| tracing::error!(key = object.key, %error, "cannot be read"))
+        .inspect_err(|error| tracing::error!(key = &*object.key, %error, "cannot be read"))
         .ok()
 }
 

@@ -30,7 +30,7 @@ fn roles(more: &[(RbacKind, CachedObject)]) -> Roles {
 fn object<T: Serialize>(namespace: &str, value: &T) -> CachedObject {
     let value = serde_json::to_value(value).unwrap();
     CachedObject {
-        key: String::new(),
+        key: "".into(),
         revision: 1,
         name: value["metadata"]["name"].as_str().unwrap().to_owned(),
         bytes: Bytes::from(value.to_string()),
