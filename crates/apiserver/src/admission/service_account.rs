@@ -51,7 +51,11 @@ pub(crate) async fn await_default_account(
     if namespaces.shard().get(&namespaces.key("", namespace)).is_none() {
         return;
     }
-    let scope = Scope::Key(accounts.key(namespace, DEFAULT_ACCOUNT).into());
+    let key = accounts.key(namespace, DEFAULT_ACCOUNT);
+    if accounts.shard().get(&key).is_some() {
+        return;
+    }
+    let scope = Scope::Key(key.into());
     let Ok(mut account) = accounts.shard().subscribe(scope, Start::Now) else { return };
     if account.initial.is_empty() {
         let _ = tokio::time::timeout(ACCOUNT_WAIT, account.live.recv()).await;

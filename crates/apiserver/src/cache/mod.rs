@@ -44,7 +44,19 @@ pub(crate) struct CacheEvent {
     pub(crate) new: Option<Arc<CachedObject>>,
 }
 
+impl CachedObject {
+    /// The value of a selectable field beyond name and namespace, if the kind has it.
+    pub(crate) fn field(&self, field: &str) -> Option<&String> {
+        self.fields.iter().find(|(name, _)| *name == field).map(|(_, value)| value)
+    }
+}
+
 impl CacheEvent {
+    /// The object before the write and after it, as far as there was one.
+    fn states(&self) -> impl Iterator<Item = &CachedObject> {
+        self.old.iter().chain(&self.new).map(|object| &**object)
+    }
+
     /// The object after the write, or the last one before it.
     pub(crate) fn subject(&self) -> &CachedObject {
         self.new.as_ref().or(self.old.as_ref()).expect("an event has a state before or after it")

@@ -16,6 +16,10 @@ const HISTORY_BYTES_MAX: usize = 64 << 20;
 /// Events queued per watcher; one that falls further behind is dropped and must resume.
 const WATCHER_QUEUE_EVENTS: usize = 1024;
 
+/// Fields that watchers are told apart by, because many watch for one value each: every node its
+/// own pods.
+const INDEXED_FIELDS: [&str; 1] = ["spec.nodeName"];
+
 /// The objects a watcher wants: the narrower, the fewer events are handed to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
@@ -23,17 +27,32 @@ pub(crate) enum Scope {
     All,
     /// One namespace's.
     Namespace(String),
+    /// Those of all namespaces that have this value in an indexed field.
+    Field(&'static str, String),
     /// One object, by its storage key.
     Key(Arc<str>),
 }
 
 impl Scope {
+    /// The scope of all objects with one value in an indexed field, where `exact` knows the value
+    /// that one must have.
+    pub(crate) fn of_fields<'a>(exact: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
+        let mut fields = INDEXED_FIELDS.into_iter();
+        fields.find_map(|field| Some(Self::Field(field, exact(field)?.to_owned())))
+    }
+
     fn holds(&self, object: &CachedObject) -> bool {
         match self {
             Self::All => true,
             Self::Namespace(namespace) => *namespace == object.namespace,
+            Self::Field(field, value) => object.field(field) == Some(value),
             Self::Key(key) => *key == object.key,
         }
+    }
+
+    /// Whether the object was or is in the scope: a field may change.
+    fn touches(&self, event: &CacheEvent) -> bool {
+        event.states().any(|object| self.holds(object))
     }
 }
 
@@ -234,7 +253,7 @@ impl Shard {
             Start::After(after) => {
                 let from = state.history.partition_point(|event| event.revision <= after);
                 let past = state.history.range(from..);
-                (Vec::new(), past.filter(|event| scope.holds(event.subject())).cloned().collect())
+                (Vec::new(), past.filter(|event| scope.touches(event)).cloned().collect())
             }
         };
         let (sender, live) = mpsc::channel(WATCHER_QUEUE_EVENTS);
@@ -258,11 +277,17 @@ impl State {
 
     fn dispatch(&mut self, event: &Arc<CacheEvent>) {
         let subject = event.subject();
-        let scopes = [
+        let mut scopes = vec![
             Scope::All,
             Scope::Namespace(subject.namespace.clone()),
             Scope::Key(subject.key.clone()),
         ];
+        for object in event.states() {
+            for field in INDEXED_FIELDS {
+                let value = object.field(field).map(|value| Scope::Field(field, value.clone()));
+                scopes.extend(value.filter(|scope| !scopes.contains(scope)));
+            }
+        }
         for scope in scopes {
             let Some(watchers) = self.watchers.get_mut(&scope) else { continue };
             // A full queue ends the watch: the sender is dropped here, the receiver drains and stops.
@@ -344,6 +369,35 @@ mod tests {
         shard.reset(vec![Arc::new(object)], 5);
         assert_eq!(list(), [("c".to_owned(), 5)]);
         assert_eq!(get("/registry/secrets/n/a"), None);
+    }
+
+    #[test]
+    fn a_watch_by_an_indexed_field_sees_what_comes_and_what_goes_and_nothing_else() {
+        let shard = shard();
+        let scope = |node: &str| Scope::Field("spec.nodeName", node.to_owned());
+        let bind = |name: &str, revision, node: &str| {
+            let key = format!("/registry/pods/n/{name}");
+            let mut object = shard.index(&key, b"{}", revision).unwrap();
+            object.fields.push(("spec.nodeName", node.to_owned()));
+            shard.apply(&key, revision, Some(Arc::new(object)));
+        };
+        let [mut unbound, mut here, mut there] =
+            ["", "here", "there"].map(|node| shard.subscribe(scope(node), Start::Now).unwrap());
+        bind("a", 1, "");
+        bind("a", 2, "here");
+        bind("b", 3, "there");
+        bind("a", 4, "here");
+        shard.apply("/registry/pods/n/a", 5, None);
+        let seen = |watch: &mut Subscription| -> Vec<Revision> {
+            std::iter::from_fn(|| watch.live.try_recv().ok()).map(|event| event.revision).collect()
+        };
+        assert_eq!(seen(&mut unbound), [1, 2]);
+        assert_eq!(seen(&mut here), [2, 4, 5]);
+        assert_eq!(seen(&mut there), [3]);
+        let backlog = |node| shard.subscribe(scope(node), Start::After(0)).unwrap().backlog;
+        assert_eq!(backlog("").iter().map(|it| it.revision).collect::<Vec<_>>(), [1, 2]);
+        let initial = shard.subscribe(scope("there"), Start::Now).unwrap().initial;
+        assert_eq!(initial.iter().map(|it| it.revision).collect::<Vec<_>>(), [3]);
     }
 
     #[test]

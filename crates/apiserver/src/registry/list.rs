@@ -60,10 +60,7 @@ impl Selection {
         let field = |field: &str| match field {
             "metadata.name" => object.name.as_str(),
             "metadata.namespace" => object.namespace.as_str(),
-            _ => {
-                let found = object.fields.iter().find(|(name, _)| *name == field);
-                found.map(|(_, value)| value.as_str()).unwrap_or_default()
-            }
+            _ => object.field(field).map(String::as_str).unwrap_or_default(),
         };
         self.only.as_ref().is_none_or(|only| *only == object.name)
             && self.labels.matches(&object.labels)
@@ -85,7 +82,10 @@ impl Selection {
         match self.name() {
             Some(name) if !resource.info.namespaced => Scope::Key(resource.key("", name).into()),
             Some(name) if !namespace.is_empty() => Scope::Key(resource.key(namespace, name).into()),
-            _ if namespace.is_empty() || !resource.info.namespaced => Scope::All,
+            // A scope by field spans all namespaces, and would in one show the others' objects.
+            _ if namespace.is_empty() || !resource.info.namespaced => {
+                Scope::of_fields(|field| self.fields.exact(field)).unwrap_or(Scope::All)
+            }
             _ => Scope::Namespace(namespace.to_owned()),
         }
     }
