@@ -74,6 +74,16 @@ impl Papers {
         Ok((serving, (to_kubelets, pki.ca_pem().as_bytes().to_vec())))
     }
 
+    /// Makes what the node beside the server shows, unless it stands already. Before the server runs
+    /// and in [`Papers::keep`] only: certificate and key have one writer at a time, and whoever else
+    /// needs them finds them there.
+    pub(crate) fn write_node_certificate(&self, pki: &Pki) -> Result<()> {
+        if let Some(node) = &self.node {
+            pki.kubelet_server(&self.pki, &node.name, &node.addresses)?;
+        }
+        Ok(())
+    }
+
     /// Writes the kubeconfigs for a server at `url` unless they stand already.
     pub(crate) fn write_kubeconfigs(&self, pki: &Pki, url: &str) -> Result<()> {
         for (part, path) in &self.kubeconfigs {
@@ -128,9 +138,7 @@ impl Papers {
             server.replace(&serving, Some(&kubelets))?;
             *shown = Some(now);
         }
-        if let Some(node) = &self.node {
-            pki.kubelet_server(&self.pki, &node.name, &node.addresses)?;
-        }
+        self.write_node_certificate(&pki)?;
         self.write_kubeconfigs(&pki, url)
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -18,6 +18,9 @@ use crate::{Kubectl, Registry, Running};
 const READY_MAX: Duration = Duration::from_secs(120);
 /// From SIGTERM to the end.
 const STOP_MAX: Duration = Duration::from_secs(60);
+
+/// Free space on the data directory's disk below which a kubelet reports pressure, as upstream's.
+const DISK_PERCENT_MIN: u64 = 10;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -94,11 +97,29 @@ impl CofferBuilder {
     /// When it ends before, or is not ready in time; the error has what it said.
     pub async fn start(self) -> Result<Coffer> {
         let directory = tempfile::Builder::new().prefix("coffer-test-").tempdir()?;
+        if self.verb == "up" {
+            require_room(directory.path())?;
+        }
         let mut coffer =
             Coffer { builder: self, process: None, ready_line: String::new(), directory };
         coffer.start().await?;
         Ok(coffer)
     }
+}
+
+/// Says at once what a test would otherwise find out by waiting: a node whose disk is nearly full is
+/// under pressure, and no pod is sent to it.
+fn require_room(directory: &Path) -> Result<()> {
+    let disk = rustix::fs::statvfs(directory)?;
+    let (free, needed) = (disk.f_bavail, disk.f_blocks / 100 * DISK_PERCENT_MIN);
+    ensure!(
+        free >= needed,
+        "{} has {} MiB free: a node takes no pods with less than {DISK_PERCENT_MIN} % ({} MiB)",
+        directory.display(),
+        (free * disk.f_frsize) >> 20,
+        (needed * disk.f_frsize) >> 20
+    );
+    Ok(())
 }
 
 impl Coffer {

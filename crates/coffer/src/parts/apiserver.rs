@@ -74,6 +74,7 @@ impl ApiServer {
         let keys = KeyFollower::new(&options.access, data.pki(), server.token_keys());
         let address = reach::local(server.local_addr()?);
         let built = Self { server, store, keys, papers, address };
+        built.papers.write_node_certificate(&pki)?;
         built.papers.write_kubeconfigs(&pki, &built.url())?;
         Ok(built)
     }
