@@ -6,7 +6,7 @@ mod cluster;
 use cluster::{Cluster, within};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::json;
 
@@ -65,6 +65,31 @@ async fn a_deployment_rolls_out_back_and_remembers() {
     let table = cluster.kubectl(&["get", "deployment", "web", "--no-headers"], "").await;
     let cells: Vec<&str> = table.split_whitespace().collect();
     assert_eq!(cells[..4], ["web", "5/5", "5", "5"], "{table}");
+    cluster.stop().await;
+}
+
+/// The controller writes statuses from what it read a moment ago; what somebody wrote meanwhile
+/// must not go back to that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_write_during_a_rollout_stays() {
+    let cluster = cluster().await;
+    cluster.kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
+    let api = cluster.namespaced::<Deployment>();
+    let wanted: Vec<String> = (0..100).map(|number| format!("note-{number}")).collect();
+    for (number, note) in wanted.iter().enumerate() {
+        let mut change = json!({"metadata": {"annotations": {note: "kept"}}});
+        if number % 10 == 0 {
+            change["spec"]["replicas"] = json!(1 + number / 10 % 4);
+            change["metadata"]["finalizers"] = json!([format!("example.com/{note}")]);
+        }
+        api.patch("web", &Default::default(), &Patch::Merge(change)).await.unwrap();
+    }
+    rolled_out(&cluster).await;
+    let meta = api.get("web").await.unwrap().metadata;
+    let annotations = meta.annotations.unwrap_or_default();
+    let lost: Vec<_> = wanted.iter().filter(|note| !annotations.contains_key(*note)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(meta.finalizers, Some(vec!["example.com/note-90".to_owned()]));
     cluster.stop().await;
 }
 

@@ -143,8 +143,9 @@ impl Controller {
         let sets = self.claim(&deployment, &selector, key).await?;
         let busy = self.busy(key);
         let plan = plan(&deployment, sets, &busy, now());
+        let mut latest = Deployment::clone(&deployment);
         for action in plan.actions {
-            self.apply(&deployment, key, action).await?;
+            self.apply(&mut latest, key, action).await?;
         }
         if let Some(wait) = plan.check_in {
             self.queue.add_after(key.clone(), wait);
@@ -211,9 +212,11 @@ impl Controller {
         running.filter_map(|pod| Some(controller_of(&pod.metadata)?.uid.clone())).collect()
     }
 
+    /// Makes one step. `deployment` follows what the step itself changes of its metadata, so that
+    /// a later step's write is refused only where somebody else wrote.
     async fn apply(
         &self,
-        deployment: &Deployment,
+        deployment: &mut Deployment,
         key: &ObjectKey,
         action: Action,
     ) -> Result<(), Error> {
@@ -227,7 +230,8 @@ impl Controller {
                 let patch = Patch::Merge(json!({ "metadata": meta }));
                 let api = self.deployments_of(key);
                 let done = api.patch(&key.name, &PatchParams::default(), &patch).await;
-                done.map(drop).map_err(Error::api("note the revision"))
+                deployment.metadata = done.map_err(Error::api("note the revision"))?.metadata;
+                Ok(())
             }
             Action::Status(status) => self.write_status(deployment, key, *status).await,
         }
@@ -323,6 +327,9 @@ impl Controller {
         }
     }
 
+    /// Writes the status, and nothing else: the object goes out as it was read with its
+    /// `resourceVersion`, because a write that does not name one would put back all metadata
+    /// that somebody changed since.
     async fn write_status(
         &self,
         deployment: &Deployment,
@@ -332,9 +339,7 @@ impl Controller {
         if deployment.status.as_ref() == Some(&status) {
             return Ok(());
         }
-        let mut next = Deployment { status: Some(status), ..deployment.clone() };
-        // The revision may have been noted a moment ago; the status alone is written here, by uid.
-        next.metadata.resource_version = None;
+        let next = Deployment { status: Some(status), ..deployment.clone() };
         let params = PostParams::default();
         match self.deployments_of(key).replace_status(&key.name, &params, &next).await {
             Err(error) if error::is_not_found(&error) => Ok(()),
