@@ -13,6 +13,7 @@ pub mod strict;
 
 pub use definitions::{Definitions, Gvk, PREFIX, definitions};
 use registry::{Definition, Node, NodeShape};
+use serde_json::Value;
 pub use strict::unknown_fields;
 
 /// One place in an object and what may stand there.
@@ -111,6 +112,20 @@ impl Schema {
             NodeShape::Any => true,
             _ => self.0.atomic,
         }
+    }
+
+    /// Whether the value says as little as none in this place: the zero of a field that is left out
+    /// where it is zero.
+    pub fn is_nothing(self, value: &Value) -> bool {
+        self.0.omits_zero
+            && match value {
+                Value::Object(members) => members.is_empty(),
+                Value::Array(items) => items.is_empty(),
+                Value::String(text) => text.is_empty(),
+                Value::Bool(value) => !value,
+                Value::Number(number) => number.as_f64() == Some(0.0),
+                Value::Null => false,
+            }
     }
 
     /// The value that a list's key field has where an item leaves it out: `TCP` for a port's

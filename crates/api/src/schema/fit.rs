@@ -40,8 +40,11 @@ pub enum Step<'a> {
 /// line ends in them.
 const READS_ITS_OWN_BYTES: &str = "io.k8s.api.core.v1.Secret";
 
-/// Makes of an object what Go's decoder makes of it, for our own decoder, which is stricter.
+/// Makes of an object what Go makes of it that reads it and writes it again, for our own decoder,
+/// which is stricter.
 ///
+/// A field that says nothing ([`Schema::is_nothing`]: `labels: {}`, `hostNetwork: false`) is no field,
+/// so that an object which has it and one which has not are the same one.
 /// A null that stands for a map's value or a list's item becomes the zero of its type: `annotations:
 /// {note: }` in YAML means an empty note. (A null field is no field and needs no turning.) Base64 is
 /// written anew, without line ends and stray bits.
@@ -52,11 +55,15 @@ pub fn settle(object: &mut Value, schema: Schema) {
 fn settle_value(value: &mut Value, schema: Schema, bytes: bool) {
     match (value, schema.shape()) {
         (Value::Object(fields), Shape::Struct) => {
-            for (name, field) in fields {
-                if let Some(schema) = schema.field(name) {
-                    settle_value(field, schema, bytes);
+            fields.retain(|name, field| {
+                let Some(schema) = schema.field(name) else { return true };
+                // Of the wrong type it stays, for the decoder to refuse.
+                if unfit(field, schema).is_none() && schema.is_nothing(field) {
+                    return false;
                 }
-            }
+                settle_value(field, schema, bytes);
+                true
+            });
         }
         (Value::Object(members), Shape::Map(inner)) => {
             members.values_mut().for_each(|member| settle_member(member, inner, bytes));
@@ -240,6 +247,42 @@ mod tests {
         let mut secret = json!({ "data": { "a": "dg==\n", "b": null } });
         settle(&mut secret, schema("Secret"));
         assert_eq!(secret, json!({ "data": { "a": "dg==\n", "b": "" } }));
+    }
+
+    #[test]
+    fn a_zero_is_no_field_unless_the_field_is_a_pointer() {
+        let mut pod = json!({
+            "metadata": { "labels": {}, "finalizers": [], "generateName": "", "name": "p" },
+            "spec": {
+                "hostNetwork": false, "hostUsers": false, "enableServiceLinks": false,
+                "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+                "securityContext": {}, "nodeSelector": {}, "volumes": [{ "name": "v", "emptyDir": {} }],
+                "containers": [{
+                    "name": "c", "stdin": false, "workingDir": "", "args": [""], "command": [],
+                    "env": [{ "name": "A", "value": "" }], "resources": {}, "image": 5,
+                    "securityContext": { "runAsUser": 0, "privileged": false },
+                }],
+            },
+        });
+        settle(&mut pod, schema::of("v1", "Pod").unwrap());
+        assert_eq!(
+            pod,
+            json!({
+                "metadata": { "name": "p" },
+                "spec": {
+                    "hostUsers": false, "enableServiceLinks": false,
+                    "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+                    "securityContext": {}, "volumes": [{ "name": "v", "emptyDir": {} }],
+                    "containers": [{
+                        "name": "c", "args": [""], "env": [{ "name": "A" }], "resources": {},
+                        "image": 5, "securityContext": { "runAsUser": 0, "privileged": false },
+                    }],
+                },
+            })
+        );
+        let mut wrong = json!({ "metadata": { "labels": [] } });
+        settle(&mut wrong, schema::of("v1", "Pod").unwrap());
+        assert_eq!(wrong, json!({ "metadata": { "labels": [] } }));
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub(super) struct Node {
     pub(super) shape: NodeShape,
     /// `x-kubernetes-map-type: atomic`.
     pub(super) atomic: bool,
+    /// The field is written only where it is not the zero of its type: Go's `omitempty` on a
+    /// field that is no pointer.
+    pub(super) omits_zero: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -66,7 +69,8 @@ fn build() -> HashMap<&'static str, Vec<(&'static str, &'static Node)>> {
     for (name, gvk) in kinds {
         if let Some(definition) = builder.structs.get(name.as_str()) {
             let atomic = false;
-            let node = Node { shape: NodeShape::Struct(definition), atomic };
+            let omits_zero = false;
+            let node = Node { shape: NodeShape::Struct(definition), atomic, omits_zero };
             let node: &'static Node = Box::leak(Box::new(node));
             roots.entry(gvk.kind).or_default().push((gvk.api_version, node));
         }
@@ -96,7 +100,15 @@ impl<'a> Builder<'a> {
         let Some(Value::Object(properties)) = schema.get("properties") else { return Vec::new() };
         let mut fields: Vec<_> = properties
             .iter()
-            .map(|(field, property)| (leak(field), self.node(property, rules::list(name, field))))
+            .map(|(field, property)| {
+                let mut node = self.node(property, rules::list(name, field));
+                node.omits_zero = match node.shape {
+                    NodeShape::Map(_) | NodeShape::List(..) => true,
+                    NodeShape::Scalar(_) => rules::omits_zero(name, field),
+                    NodeShape::Struct(_) | NodeShape::Any => false,
+                };
+                (leak(field), node)
+            })
             .collect();
         fields.sort_unstable_by_key(|(name, _)| *name);
         fields
@@ -114,7 +126,7 @@ impl<'a> Builder<'a> {
         } else {
             scalar(schema).map_or(NodeShape::Any, NodeShape::Scalar)
         };
-        Node { shape, atomic }
+        Node { shape, atomic, omits_zero: false }
     }
 
     fn inner(&self, schema: &Value) -> &'static Node {
@@ -125,12 +137,12 @@ impl<'a> Builder<'a> {
         let target = &self.json[name];
         if let Some(definition) = self.structs.get(name) {
             let atomic = atomic || rules::is_atomic_struct(name);
-            return Node { shape: NodeShape::Struct(definition), atomic };
+            return Node { shape: NodeShape::Struct(definition), atomic, omits_zero: false };
         }
         // Quantity, Time, IntOrString and FieldsV1 are definitions without fields.
         let special = |_| NodeShape::Scalar(Scalar::Special);
         let shape = scalar(target).map_or(NodeShape::Any, special);
-        Node { shape, atomic }
+        Node { shape, atomic, omits_zero: false }
     }
 }
 

@@ -115,6 +115,93 @@ const RETAIN_KEYS: &[(&str, &str)] = &[("apps.v1.DeploymentSpec", "strategy")];
 const KEY_DEFAULTS: &[(&str, &str, &str)] =
     &[("core.v1.ContainerPort", "protocol", "TCP"), ("core.v1.ServicePort", "protocol", "TCP")];
 
+/// Fields that hold a value, not a pointer to one, and that are left out where they are the zero of
+/// their type (`""`, `0`, `false`): whoever writes the zero means nothing by it. Empty lists and maps
+/// are that everywhere and need no naming. A field that is not here keeps its zero.
+const OMITS_ZERO: &[(&str, &[&str])] = &[
+    ("apps.v1.DeploymentSpec", &["minReadySeconds", "paused"]),
+    ("apps.v1.DeploymentStrategy", &["type"]),
+    ("apps.v1.ReplicaSetSpec", &["minReadySeconds"]),
+    ("core.v1.ConfigMapEnvSource", &["name"]),
+    ("core.v1.ConfigMapKeySelector", &["name"]),
+    ("core.v1.ConfigMapProjection", &["name"]),
+    ("core.v1.ConfigMapVolumeSource", &["name"]),
+    ("core.v1.Container", CONTAINER),
+    ("core.v1.ContainerPort", &["hostIP", "hostPort", "name", "protocol"]),
+    ("core.v1.EmptyDirVolumeSource", &["medium"]),
+    ("core.v1.EnvFromSource", &["prefix"]),
+    ("core.v1.EnvVar", &["value"]),
+    ("core.v1.EphemeralContainer", CONTAINER),
+    ("core.v1.EphemeralContainer", &["targetContainerName"]),
+    ("core.v1.HTTPGetAction", &["host", "path", "scheme"]),
+    ("core.v1.HostAlias", &["ip"]),
+    ("core.v1.LocalObjectReference", &["name"]),
+    ("core.v1.NodeSpec", &["podCIDR", "providerID", "unschedulable"]),
+    ("core.v1.ObjectFieldSelector", &["apiVersion"]),
+    ("core.v1.ObjectReference", REFERENCE),
+    ("core.v1.PodDNSConfigOption", &["name"]),
+    (
+        "core.v1.PodSpec",
+        &[
+            "dnsPolicy",
+            "hostIPC",
+            "hostNetwork",
+            "hostPID",
+            "hostname",
+            "nodeName",
+            "priorityClassName",
+            "restartPolicy",
+            "schedulerName",
+            "serviceAccount",
+            "serviceAccountName",
+            "subdomain",
+        ],
+    ),
+    ("core.v1.PodStatus", &["hostIP", "message", "nominatedNodeName", "phase", "podIP", "reason"]),
+    (
+        "core.v1.Probe",
+        &[
+            "failureThreshold",
+            "initialDelaySeconds",
+            "periodSeconds",
+            "successThreshold",
+            "timeoutSeconds",
+        ],
+    ),
+    ("core.v1.ReplicationControllerSpec", &["minReadySeconds"]),
+    ("core.v1.ResourceFieldSelector", &["containerName"]),
+    ("core.v1.SELinuxOptions", &["level", "role", "type", "user"]),
+    ("core.v1.Secret", &["type"]),
+    ("core.v1.SecretEnvSource", &["name"]),
+    ("core.v1.SecretKeySelector", &["name"]),
+    ("core.v1.SecretProjection", &["name"]),
+    ("core.v1.SecretVolumeSource", &["secretName"]),
+    ("core.v1.ServiceAccountTokenProjection", &["audience"]),
+    ("core.v1.TCPSocketAction", &["host"]),
+    ("core.v1.Taint", &["value"]),
+    ("core.v1.Toleration", &["effect", "key", "operator", "value"]),
+    ("core.v1.VolumeMount", &["readOnly", "subPath", "subPathExpr"]),
+    (
+        "meta.v1.ObjectMeta",
+        &["generateName", "generation", "name", "namespace", "resourceVersion", "selfLink", "uid"],
+    ),
+    ("rbac.v1.Subject", &["apiGroup", "namespace"]),
+];
+
+const CONTAINER: &[&str] = &[
+    "image",
+    "imagePullPolicy",
+    "stdin",
+    "stdinOnce",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "tty",
+    "workingDir",
+];
+
+const REFERENCE: &[&str] =
+    &["apiVersion", "fieldPath", "kind", "name", "namespace", "resourceVersion", "uid"];
+
 /// `core.v1.Pod` of `io.k8s.api.core.v1.Pod`.
 fn short(definition: &str) -> &str {
     let tail = definition.strip_prefix("io.k8s.").unwrap_or(definition);
@@ -151,6 +238,11 @@ pub(super) fn key_default(definition: &str, key: &str) -> Option<&'static str> {
         .map(|(_, _, value)| *value)
 }
 
+pub(super) fn omits_zero(definition: &str, field: &str) -> bool {
+    let name = short(definition);
+    OMITS_ZERO.iter().any(|(struct_, fields)| *struct_ == name && fields.contains(&field))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +265,11 @@ mod tests {
         }
         for (name, field, _) in KEY_DEFAULTS {
             assert!(exists(name, field), "{name}.{field}");
+        }
+        for (name, fields) in OMITS_ZERO {
+            for field in *fields {
+                assert!(exists(name, field), "{name}.{field}");
+            }
         }
         for name in ATOMIC_STRUCTS {
             assert!(exists(name, ""), "{name}");

@@ -647,3 +647,41 @@ async fn a_pod_is_bound_once() {
     assert_eq!(again.refusal(), (409, "Conflict".into(), message.into()));
     door.close().await;
 }
+
+/// What a client spells out that Go would leave out is no change: kubectl, helm and Terraform write
+/// such zeros, and a Deployment must not roll out for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zero_that_is_spelled_out_changes_nothing() {
+    let door = Door::open().await;
+    let template = |spec: Value| json!({ "metadata": { "labels": { "a": "b" } }, "spec": spec });
+    let deployment = |spec: Value| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" },
+            "spec": { "selector": { "matchLabels": { "a": "b" } }, "template": template(spec) },
+        })
+    };
+    let plain = json!({ "containers": [{
+        "name": "c", "image": "i", "env": [{ "name": "A" }], "securityContext": {},
+    }] });
+    let spelled = json!({
+        "hostNetwork": false, "nodeSelector": {}, "nodeName": "", "volumes": [],
+        "containers": [{
+            "name": "c", "image": "i", "env": [{ "name": "A", "value": "" }], "stdin": false,
+            "workingDir": "", "command": [], "securityContext": {}, "envFrom": [],
+        }],
+    });
+    let all = "/apis/apps/v1/namespaces/default/deployments";
+    let made = door.post(all, &deployment(plain)).await.ok();
+    let put = door.put(&format!("{all}/d"), &deployment(spelled)).await.ok();
+    assert_eq!(put["metadata"]["generation"], 1, "{put}");
+    assert_eq!(put["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    assert_eq!(put["spec"], made["spec"]);
+
+    // A pointer's zero is a word of its own.
+    let mut loud = made["spec"]["template"]["spec"].clone();
+    loud["automountServiceAccountToken"] = json!(false);
+    let put = door.put(&format!("{all}/d"), &deployment(loud)).await.ok();
+    assert_eq!(put["metadata"]["generation"], 2);
+    assert_eq!(put["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
+    door.close().await;
+}
