@@ -36,6 +36,8 @@ pub(crate) enum Verb {
     RotateTokenKey(crate::access::RotateOptions),
     /// Send manifests to the API server by server-side apply.
     Apply(crate::apply::ApplyOptions),
+    /// Stand in for runc: put the values of Secrets in place of what --secret-stand-ins tells.
+    OciRuntime(crate::oci_runtime::OciRuntimeOptions),
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +48,11 @@ pub(crate) struct UpOptions {
     /// Coffer starts a containerd of its own below the data directory.
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) container_runtime_endpoint: Option<String>,
+    /// The runtime calls `coffer oci-runtime` in runc's place: tell it stand-ins for environment
+    /// variables and arguments that come from Secrets, because it writes down what it is told. The
+    /// containerd that Coffer starts itself always does.
+    #[arg(long, requires = "container_runtime_endpoint")]
+    pub(crate) secret_stand_ins: bool,
     /// The node's name; the host's name in lower case if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
@@ -153,6 +160,10 @@ pub(crate) struct KubeletOptions {
     /// The CRI runtime to start containers with.
     #[arg(long, value_name = "ENDPOINT", default_value = "unix:///run/containerd/containerd.sock")]
     pub(crate) container_runtime_endpoint: String,
+    /// The runtime calls `coffer oci-runtime` in runc's place: tell it stand-ins for environment
+    /// variables and arguments that come from Secrets, because it writes down what it is told.
+    #[arg(long)]
+    pub(crate) secret_stand_ins: bool,
     /// The address to serve exec, attach, port-forward and logs on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) address: IpAddr,

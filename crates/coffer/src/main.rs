@@ -16,6 +16,7 @@ mod join;
 mod kubeconfig;
 mod logging;
 mod node_name;
+mod oci_runtime;
 mod parts;
 mod pki;
 mod reach;
@@ -46,6 +47,10 @@ fn main() -> ExitCode {
 }
 
 fn run(verb: Verb) -> anyhow::Result<()> {
+    // It becomes another program, which inherits what is set here.
+    if let Verb::OciRuntime(options) = verb {
+        return oci_runtime::run(options);
+    }
     hardening::apply()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -61,6 +66,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             Verb::BootstrapKubeconfig(options) => join::bootstrap(options).await,
             Verb::RotateTokenKey(options) => access::rotate(&options),
             Verb::Apply(options) => apply::run(options).await,
+            Verb::OciRuntime(options) => oci_runtime::run(options),
         }
     })
 }

@@ -27,6 +27,31 @@ spec:
     secret: { secretName: canary }
 "#;
 
+/// The ways into a container's environment and command line. It ends when somebody writes to its
+/// pipe.
+const ENV_POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: environment }
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, "mkfifo /end; read line < /end", "$(DERIVED)"]
+    args: ["$(ALL_k)"]
+    envFrom:
+    - { prefix: ALL_, secretRef: { name: canary } }
+    env:
+    - { name: KEY, valueFrom: { secretKeyRef: { name: canary, key: k } } }
+    - { name: DERIVED, value: "user:$(KEY)@host" }
+    - { name: PLAIN, value: "to be seen" }
+    livenessProbe:
+      exec: { command: [sh, -c, 'test "$DERIVED" = "user:$ALL_k@host"'] }
+      periodSeconds: 1
+      failureThreshold: 1
+"#;
+
 const ENDING_PODS: &str = r#"
 apiVersion: v1
 kind: Pod
@@ -81,6 +106,21 @@ async fn pod(kubectl: &Kubectl) -> (String, String) {
     (container, kubectl.ok(&read).await.unwrap())
 }
 
+/// What the container that was restarted so often has from the secret, and its command line.
+async fn check_environment(kubectl: &Kubectl, restarts: u32) {
+    let count = format!("--for=jsonpath={{.status.containerStatuses[0].restartCount}}={restarts}");
+    for condition in [count.as_str(), "--for=condition=Ready"] {
+        kubectl.ok(&["wait", condition, "pod/environment", "--timeout=120s"]).await.unwrap();
+    }
+    let print = "printf '%s\\n' \"$KEY\" \"$ALL_k\" \"$DERIVED\" \"$PLAIN\"";
+    let shown = kubectl.ok(&["exec", "environment", "--", "sh", "-c", print]).await.unwrap();
+    assert_eq!(shown, format!("{CANARY}\n{CANARY}\nuser:{CANARY}@host\nto be seen\n"));
+    let line = ["exec", "environment", "--", "cat", "/proc/1/cmdline"];
+    let words = kubectl.ok(&line).await.unwrap();
+    let words: Vec<&str> = words.split('\0').skip(3).collect();
+    assert_eq!(words, [&format!("user:{CANARY}@host"), CANARY, ""]);
+}
+
 /// The files on the data directory's own file system, and of the runtime's state, that hold the
 /// canary. What is mounted below, the secret's tmpfs above all, is not on disk and not searched.
 fn leaks(coffer: &Coffer) -> String {
@@ -109,9 +149,17 @@ async fn no_byte_of_a_secret_reaches_the_disk_from_its_creation_to_its_end() {
 
     start_pod(&kubectl).await;
     assert_eq!(pod(&kubectl).await.1, CANARY);
+    kubectl.ok_with_input(&["create", "-f", "-"], ENV_POD.as_bytes()).await.unwrap();
+    check_environment(&kubectl, 0).await;
     assert_eq!(leaks(&coffer), "");
-    kubectl.ok(&["delete", "pod", "keeper"]).await.unwrap();
+    // A restarted container's come from what the pod keeps, also in a new process.
+    coffer.kill().await.unwrap();
+    coffer.start().await.unwrap();
     kubectl.ok(&["delete", "secret", "canary"]).await.unwrap();
+    kubectl.ok(&["exec", "environment", "--", "sh", "-c", "echo > /end"]).await.unwrap();
+    check_environment(&kubectl, 1).await;
+    assert_eq!(leaks(&coffer), "");
+    kubectl.ok(&["delete", "pod", "keeper", "environment"]).await.unwrap();
     assert_eq!(leaks(&coffer), "");
     let log = coffer.log().join("\n");
     assert!(!log.contains(CANARY) && !log.contains(CANARY_BASE64), "{log}");

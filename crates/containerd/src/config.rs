@@ -23,7 +23,13 @@ const DISABLED_PLUGINS: &[&str] = &[
 
 /// The daemon's configuration. `restrict_oom_score_adj` is for machines where even root lacks
 /// CAP_SYS_RESOURCE: without it no container starts there, with it scores stay where they may be.
-pub(crate) fn daemon(layout: &Layout, cni_plugins: &Path, snapshotter: &str) -> String {
+/// `runc` is what is called to run containers.
+pub(crate) fn daemon(
+    layout: &Layout,
+    cni_plugins: &Path,
+    snapshotter: &str,
+    runc: &Path,
+) -> String {
     let cri = r#"plugins."io.containerd.grpc.v1.cri""#;
     let disabled: Vec<_> = DISABLED_PLUGINS.iter().map(|name| quoted(name)).collect();
     format!(
@@ -55,6 +61,9 @@ disabled_plugins = [{disabled}]
 [{cri}.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 
+[{cri}.containerd.runtimes.runc.options]
+  BinaryName = {runc}
+
 [{cri}.registry]
   config_path = {hosts}
 "#,
@@ -66,6 +75,7 @@ disabled_plugins = [{disabled}]
         plugins = quoted_path(cni_plugins),
         cni = quoted_path(&layout.cni()),
         snapshotter = quoted(snapshotter),
+        runc = quoted_path(runc),
         hosts = quoted_path(&layout.hosts()),
     )
 }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cri::Cri;
 use crate::image::Image;
+use crate::oci::{self, OciRuntime};
 use crate::programs::Programs;
 use crate::{Error, Layout, RegistryMirror, config, network, pause, state, sweep};
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Registries to ask before the ones that images name.
     pub registry_mirrors: Vec<RegistryMirror>,
+    /// What goes between containerd and runc.
+    pub oci_runtime: Option<OciRuntime>,
 }
 
 /// A containerd that answers. Dropping it leaves the daemon and its pods running.
@@ -71,7 +74,12 @@ impl Containerd {
         let layout = Layout::create(&settings.data_dir)?;
         write_mirrors(&layout, &settings.registry_mirrors)?;
         network::configure(&layout)?;
-        let text = config::daemon(&layout, &programs.cni_plugins, snapshotter(layout.base()));
+        let runc = match &settings.oci_runtime {
+            Some(runtime) => oci::install(&layout, runtime, &programs.runc)?,
+            None => programs.runc.clone(),
+        };
+        let snapshotter = snapshotter(layout.base());
+        let text = config::daemon(&layout, &programs.cni_plugins, snapshotter, &runc);
         let changed = write_if_changed(&layout.config(), text.as_bytes())?;
 
         let process = match Process::listening_at(&layout.socket()).await {
@@ -258,6 +266,8 @@ impl Process {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", WITH_USUAL_UMASK]).arg(&programs.containerd);
         command.arg("--config").arg(layout.config()).current_dir("/").process_group(0);
+        // Where shims put what they tell runc of a command, which else goes to /tmp.
+        command.env("XDG_RUNTIME_DIR", layout.state());
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         let child = command.spawn().map_err(|source| Error::Spawn { program, source })?;
         Self::hold(Pid::from_child(&child), Some(child))
@@ -360,12 +370,17 @@ fn write_mirrors(layout: &Layout, mirrors: &[RegistryMirror]) -> Result<(), Erro
 
 /// Replaces a file by rename, so that no reader sees half of it. Says whether it was different.
 pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    replace_if_changed(path, bytes, 0o600)
+}
+
+/// As [`write_if_changed`], with the mode that a new file gets.
+pub(crate) fn replace_if_changed(path: &Path, bytes: &[u8], mode: u32) -> Result<bool, Error> {
     if std::fs::read(path).is_ok_and(|before| before == bytes) {
         return Ok(false);
     }
     let fresh = path.with_extension("new");
     let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true).mode(0o600);
+    options.create(true).write(true).truncate(true).mode(mode);
     options
         .open(&fresh)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))

@@ -86,6 +86,11 @@ impl Layout {
         self.base.join("config.toml")
     }
 
+    /// What the daemon calls in runc's place.
+    pub fn runc(&self) -> PathBuf {
+        self.base.join("runc")
+    }
+
     /// The daemon's log.
     pub fn log(&self) -> PathBuf {
         self.base.join("containerd.log")

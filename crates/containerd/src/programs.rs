@@ -16,6 +16,7 @@ const CNI_DIRECTORIES: &[&str] = &["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec
 pub(crate) struct Programs {
     pub(crate) containerd: PathBuf,
     pub(crate) ctr: PathBuf,
+    pub(crate) runc: PathBuf,
     pub(crate) cni_plugins: PathBuf,
 }
 
@@ -24,10 +25,10 @@ impl Programs {
         let programs = Self {
             containerd: in_path(path, "containerd", "containerd")?,
             ctr: in_path(path, "ctr", "containerd")?,
+            runc: in_path(path, "runc", "runc")?,
             cni_plugins: cni_plugins()?,
         };
         in_path(path, "containerd-shim-runc-v2", "containerd")?;
-        in_path(path, "runc", "runc")?;
         Ok(programs)
     }
 }

@@ -32,7 +32,11 @@ impl Machine {
     }
 
     fn settings(&self) -> Settings {
-        Settings { data_dir: self.directory.path().to_owned(), registry_mirrors: Vec::new() }
+        Settings {
+            data_dir: self.directory.path().to_owned(),
+            registry_mirrors: Vec::new(),
+            oci_runtime: None,
+        }
     }
 }
 

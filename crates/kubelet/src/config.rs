@@ -41,6 +41,10 @@ pub struct Config {
     pub static_pods: StaticPodsConfig,
     /// Credentials for images, and who is asked for them.
     pub images: ImagesConfig,
+    /// The runtime runs containers by [`OciRuntime`](crate::OciRuntime): it is told stand-ins for
+    /// the environment variables and arguments that come from Secrets. With a runtime that does
+    /// not, containers would see the stand-ins.
+    pub stand_ins: bool,
 }
 
 /// Where containers find the API server. Pods on the host's network are told apart because they
@@ -99,6 +103,7 @@ impl Config {
             kubernetes_service: KubernetesService::default(),
             static_pods: StaticPodsConfig::default(),
             images: ImagesConfig::default(),
+            stand_ins: false,
         }
     }
 }

@@ -21,6 +21,7 @@ mod duration;
 mod env;
 mod event;
 mod handler;
+mod hex;
 mod image;
 mod log_rotation;
 mod logs;
@@ -52,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::config::{
     Config, KubernetesService, MAX_PODS_DEFAULT, SERVER_PORT_DEFAULT, ServerConfig, ServiceAddress,
 };
+pub use self::env::{OciRuntime, OciRuntimeError};
 pub use self::image::{
     AllowlistError, ImagePullCredentialsVerificationPolicy, ImagesConfig, ImagesError,
     ProviderConfigError, UnknownPolicy,
@@ -190,6 +192,7 @@ impl Kubelet {
             dns: dns(&config),
             facts,
             services: Services::new(&config.kubernetes_service),
+            stand_ins: config.stand_ins,
         });
         let relist = Relist::new(runtime.clone());
         let agent = NodeAgent {

@@ -9,6 +9,8 @@
 //! ```text
 //! <pod>/snapshot/<secret>/..version    "<uid> <resourceVersion>", or empty: it did not exist
 //! <pod>/snapshot/<secret>/<key>        bytes, for secrets that environment variables refer to
+//! <pod>/snapshot/..env/<name>          a text that the runtime is told a stand-in for
+//! <pod>/snapshot/..env/..key           what the names of these are made with
 //! ```
 //!
 //! The mount also is the commit point of a pod's set-up: it is attached after all volumes.
@@ -21,7 +23,10 @@ use std::path::{Path, PathBuf};
 
 use coffer_api::secret::{Secret, SecretBytes};
 use k8s_openapi::api::core::v1::PodSpec;
+use ring::hmac;
+use ring::rand::{SecureRandom as _, SystemRandom};
 
+use crate::hex::hex;
 use crate::objects::Version;
 use crate::pod::{self, Layout, is_path_component};
 use crate::volume::tmpfs::{Detached, Options, Size};
@@ -29,10 +34,19 @@ use crate::volume::{mountinfo, spec};
 
 /// Room for one secret's keys: the payload's 1 MiB and a page of loss for each of many keys.
 const SECRET_ROOM_BYTES: u64 = 4 * 1024 * 1024;
+/// Room for the texts of one container that come from secrets: a new program gets no more than 6 MiB
+/// of environment and arguments from the kernel.
+const CONTAINER_ROOM_BYTES: u64 = 8 * 1024 * 1024;
 /// Room for the versions of secrets whose keys are not kept.
 const BASE_ROOM_BYTES: u64 = 1024 * 1024;
 const VERSION_FILE: &str = "..version";
 const VERSION_FILE_NEXT: &str = "..version_next";
+/// No secret has a name that begins with a dot.
+const VALUES: &str = "..env";
+const VALUES_KEY: &str = "..key";
+const VALUES_DRAFT: &str = "..draft";
+/// A kept value's name is as many hex digits.
+pub(crate) const STAND_IN_NAME_LEN: usize = 64;
 
 /// Which keys of a secret are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +106,15 @@ pub(crate) enum Record {
     },
 }
 
+/// How much a snapshot may come to hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    /// Secrets whose keys are kept.
+    pub(crate) secrets: usize,
+    /// Containers whose texts are kept.
+    pub(crate) containers: usize,
+}
+
 /// A pod's snapshot, by where it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
@@ -112,10 +135,12 @@ impl Snapshot {
     pub(crate) fn commit<'a>(
         &self,
         secrets: impl Iterator<Item = (&'a str, Option<&'a Secret>, &'a Keep)>,
-        room_for: usize,
+        room_for: Room,
     ) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
-        let bytes = BASE_ROOM_BYTES + SECRET_ROOM_BYTES * room_for as u64;
+        let bytes = BASE_ROOM_BYTES
+            + SECRET_ROOM_BYTES * room_for.secrets as u64
+            + CONTAINER_ROOM_BYTES * room_for.containers as u64;
         let size = Size { bytes, inodes: None };
         let tmpfs = Detached::new(Options { size, root_mode: 0o700, exec: false })?;
         // A detached mount can be walked through its descriptor.
@@ -143,6 +168,52 @@ impl Snapshot {
         let _ = fs::remove_file(&next);
         write_key(&next, version_text(secret).as_bytes())?;
         fs::rename(&next, self.directory.join(name).join(VERSION_FILE))
+    }
+
+    /// Keeps a text that the runtime is not to know, and answers its name.
+    ///
+    /// The name is made from the text with a key of the pod's own: the same text has the same name
+    /// at each restart, and from a name nothing can be learned about a text.
+    pub(crate) fn keep_value(&self, text: &str) -> io::Result<String> {
+        let directory = self.values();
+        match fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.values_key()?.expose());
+        let name = hex(hmac::sign(&key, text.as_bytes()).as_ref());
+        let place = directory.join(&name);
+        if !place.try_exists()? {
+            put_whole(&directory, &place, text.as_bytes())?;
+        }
+        Ok(name)
+    }
+
+    /// A text that was kept, by its name.
+    pub(crate) fn kept_value(&self, name: &str) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
+        if name.len() != STAND_IN_NAME_LEN || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        read_bytes(&self.values().join(name))
+    }
+
+    /// Where the kept texts are.
+    pub(crate) fn values(&self) -> PathBuf {
+        self.directory.join(VALUES)
+    }
+
+    fn values_key(&self) -> io::Result<SecretBytes> {
+        let directory = self.values();
+        let path = directory.join(VALUES_KEY);
+        match read_key(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        let random = SystemRandom::new().fill(&mut *key);
+        random.map_err(|_| io::Error::other("the system gives no random bytes"))?;
+        put_whole(&directory, &path, &*key)?;
+        Ok(SecretBytes::new(key.to_vec()))
     }
 
     /// What is recorded about a secret, with its kept keys.
@@ -250,13 +321,28 @@ fn write_key(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
+/// Writes a file beside its place and moves it there. One pod has one worker: nobody else drafts.
+fn put_whole(directory: &Path, place: &Path, bytes: &[u8]) -> io::Result<()> {
+    let draft = directory.join(VALUES_DRAFT);
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write_key(&draft, bytes)?;
+    fs::rename(&draft, place)
+}
+
 fn read_key(path: &Path) -> io::Result<SecretBytes> {
+    Ok(SecretBytes::new(std::mem::take(&mut *read_bytes(path)?)))
+}
+
+fn read_bytes(path: &Path) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
     let mut file = fs::File::open(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
     // Read into a buffer of the right size: one that grows leaves copies behind.
     let mut bytes = zeroize::Zeroizing::new(vec![0; length]);
     file.read_exact(&mut bytes)?;
-    Ok(SecretBytes::new(std::mem::take(&mut *bytes)))
+    Ok(bytes)
 }
 
 /// `None` if nothing is recorded, `Some(None)` if the secret did not exist.
@@ -312,6 +398,23 @@ mod tests {
         let versions = snapshot.versions().expect("readable");
         let seven = Version { uid: "u-1".to_owned(), resource_version: "7".to_owned() };
         assert_eq!(versions, [("db".to_owned(), Some(seven)), ("gone".to_owned(), None)].into());
+    }
+
+    #[test]
+    fn a_kept_text_has_one_name_which_tells_nothing_and_is_not_a_secret() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |pod: &str| Snapshot { directory: directory.path().join(pod) };
+        let (one, other) = (at("one"), at("other"));
+        let name = one.keep_value("pass\nword").expect("kept");
+        assert_eq!(one.keep_value("pass\nword").expect("kept"), name, "also at a restart");
+        assert_ne!(one.keep_value("password").expect("kept"), name);
+        assert_ne!(other.keep_value("pass\nword").expect("kept"), name, "pods do not compare");
+        assert_eq!(*one.kept_value(&name).expect("there"), b"pass\nword");
+        for nothing in [&*"0".repeat(64), VALUES_KEY, "../one", ""] {
+            let error = one.kept_value(nothing).expect_err("nothing is kept there");
+            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{nothing}");
+        }
+        assert!(one.versions().expect("readable").is_empty());
     }
 
     #[test]

@@ -7,16 +7,21 @@
 
 mod expand;
 mod sources;
+mod stand_in;
+
+use std::cell::Cell;
+use std::io;
 
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
 use zeroize::Zeroizing;
 
-pub(crate) use self::expand::expand;
+use self::expand::expand;
 pub(crate) use self::sources::Sources;
+pub use self::stand_in::{OciRuntime, OciRuntimeError};
 use crate::downward::{self, Facts};
 use crate::objects::{FetchError, ObjectKey};
 use crate::pod::{self, PodId};
-use crate::snapshot;
+use crate::snapshot::{self, Snapshot};
 
 /// Why a container has no environment yet: `CreateContainerConfigError`. Upstream's words.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +39,7 @@ pub(crate) enum EnvError {
     #[error("unsupported fieldPath: {0}")]
     Field(String),
     #[error("failed to read the pod's secrets: {0}")]
-    Snapshot(std::io::Error),
+    Snapshot(io::Error),
 }
 
 impl EnvError {
@@ -54,12 +59,40 @@ impl EnvError {
     }
 }
 
+/// A variable's value, or a word of a command line.
+pub(crate) struct Value {
+    text: Zeroizing<String>,
+    /// Whether any of it comes from a Secret.
+    is_secret: bool,
+}
+
+impl Value {
+    fn plain(text: impl Into<String>) -> Self {
+        Self { text: Zeroizing::new(text.into()), is_secret: false }
+    }
+
+    fn secret(text: Zeroizing<String>) -> Self {
+        Self { text, is_secret: true }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What the container runtime is told: the value, or a stand-in for one that comes from a
+    /// Secret if `keep` says where the value is kept meanwhile.
+    pub(crate) fn for_runtime(&self, keep: Option<(&Snapshot, &PodId)>) -> io::Result<String> {
+        match keep.filter(|_| self.is_secret && !self.text.is_empty()) {
+            Some((snapshot, id)) => Ok(stand_in::text(id.uid(), &snapshot.keep_value(&self.text)?)),
+            None => Ok(String::clone(&self.text)),
+        }
+    }
+}
+
 /// A container's environment, and the names that could not be part of it.
 #[derive(Default)]
 pub(crate) struct Environment {
-    variables: Vec<(String, Zeroizing<String>)>,
-    /// Which of them come from Secrets.
-    secret: Vec<String>,
+    variables: Vec<(String, Value)>,
     /// One entry per `envFrom` object with names that are none, for the event.
     pub(crate) invalid: Vec<InvalidNames>,
 }
@@ -74,29 +107,39 @@ pub(crate) struct InvalidNames {
 }
 
 impl Environment {
-    fn set(&mut self, name: &str, value: Zeroizing<String>) {
+    fn set(&mut self, name: &str, value: Value) {
         match self.variables.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => *known = value,
             None => self.variables.push((name.to_owned(), value)),
         }
     }
 
-    /// A variable's value.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let found = self.variables.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str())
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// A text with its references to variables expanded.
+    pub(crate) fn expand(&self, text: &str) -> Value {
+        let is_secret = Cell::new(false);
+        let lookup = |name: &str| {
+            let value = self.get(name)?;
+            is_secret.set(is_secret.get() || value.is_secret);
+            Some(value.as_str())
+        };
+        let text = Zeroizing::new(expand(text, lookup));
+        Value { text, is_secret: is_secret.get() }
     }
 
     /// A text of the runtime's without the values that come from Secrets: it may quote a command
     /// line, and a command line may hold them.
     pub(crate) fn redact(&self, text: &str) -> String {
-        let values = self.secret.iter().filter_map(|name| self.get(name));
-        values.fold(text.to_owned(), |text, value| snapshot::redact(&text, value))
+        let secret = self.variables.iter().filter(|(_, value)| value.is_secret);
+        secret.fold(text.to_owned(), |text, (_, value)| snapshot::redact(&text, value.as_str()))
     }
 
     /// All variables in their order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value))
     }
 }
 
@@ -118,22 +161,18 @@ pub(crate) fn resolve(
 ) -> Result<Environment, EnvError> {
     let mut environment = Environment::default();
     for (name, value) in around.services {
-        environment.set(name, Zeroizing::new(value.clone()));
+        environment.set(name, Value::plain(value));
     }
     from_objects(&mut environment, container, id, sources)?;
     for variable in container.env.iter().flatten() {
         let value = match &variable.value_from {
             None => {
                 let text = variable.value.as_deref().unwrap_or_default();
-                Some(Zeroizing::new(expand(text, |name| environment.get(name))))
+                Some(environment.expand(text))
             }
             Some(source) => from_source(pod, id, container, sources, around, source)?,
         };
         if let Some(value) = value {
-            let source = variable.value_from.as_ref();
-            if source.is_some_and(|source| source.secret_key_ref.is_some()) {
-                environment.secret.push(variable.name.clone());
-            }
             environment.set(&variable.name, value);
         }
     }
@@ -154,8 +193,8 @@ fn from_objects(
             for (key, bytes) in keys.into_iter().flatten() {
                 let name = format!("{prefix}{key}");
                 if is_env_name(&name) {
-                    environment.set(&name, text(key, bytes.expose(), id, &reference.name)?);
-                    environment.secret.push(name);
+                    let value = text(key, bytes.expose(), id, &reference.name)?;
+                    environment.set(&name, Value::secret(value));
                 } else {
                     invalid.push(name);
                 }
@@ -168,7 +207,7 @@ fn from_objects(
             for (key, value) in map.and_then(|map| map.data.as_ref()).into_iter().flatten() {
                 let name = format!("{prefix}{key}");
                 if is_env_name(&name) {
-                    environment.set(&name, Zeroizing::new(value.clone()));
+                    environment.set(&name, Value::plain(value));
                 } else {
                     invalid.push(name);
                 }
@@ -194,11 +233,14 @@ fn from_source(
     sources: &Sources,
     around: Surroundings<'_>,
     source: &EnvVarSource,
-) -> Result<Option<Zeroizing<String>>, EnvError> {
+) -> Result<Option<Value>, EnvError> {
     if let Some(wanted) = &source.secret_key_ref {
         let keys = sources.keys(&wanted.name);
         return match keys.and_then(|keys| keys.get(&wanted.key)) {
-            Some(bytes) => text(&wanted.key, bytes.expose(), id, &wanted.name).map(Some),
+            Some(bytes) => {
+                let value = text(&wanted.key, bytes.expose(), id, &wanted.name)?;
+                Ok(Some(Value::secret(value)))
+            }
             None if wanted.optional == Some(true) => Ok(None),
             None => Err(EnvError::NoSecretKey {
                 key: wanted.key.clone(),
@@ -211,7 +253,7 @@ fn from_source(
         let map = sources.config_maps.get(&wanted.name).and_then(Option::as_ref);
         let value = map.and_then(|map| map.data.as_ref()).and_then(|data| data.get(&wanted.key));
         return match value {
-            Some(value) => Ok(Some(Zeroizing::new(value.clone()))),
+            Some(value) => Ok(Some(Value::plain(value))),
             None if wanted.optional == Some(true) => Ok(None),
             None => Err(EnvError::NoConfigMapKey {
                 key: wanted.key.clone(),
@@ -233,7 +275,7 @@ fn from_source(
     } else {
         return Err(EnvError::Field("valueFrom".to_owned()));
     };
-    Ok(Some(Zeroizing::new(value)))
+    Ok(Some(Value::plain(value)))
 }
 
 fn text(key: &str, bytes: &[u8], id: &PodId, name: &str) -> Result<Zeroizing<String>, EnvError> {
@@ -299,6 +341,42 @@ mod tests {
         Sources { secrets: secrets.into(), config_maps: BTreeMap::new() }
     }
 
+    fn value<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+        environment.get(name).map(Value::as_str)
+    }
+
+    /// What comes from a Secret is told by a stand-in, also where it is part of something else.
+    #[test]
+    fn the_runtime_is_told_stand_ins_for_all_that_comes_from_secrets() {
+        let container = serde_json::json!({"name": "c",
+        "envFrom": [{"prefix": "ALL_", "secretRef": {"name": "s"}}],
+        "env": [
+            {"name": "USER", "valueFrom": {"secretKeyRef": {"name": "s", "key": "user"}}},
+            {"name": "URL", "value": "db://$(USER)@host"},
+            {"name": "TWICE", "value": "$(URL)"},
+            {"name": "PLAIN", "value": "$(KUBERNETES_SERVICE_HOST)"},
+            {"name": "ALL_1st", "value": "over it"},
+        ]});
+        let mut sources = sources();
+        let secret = sources.secrets.get_mut("s").and_then(Option::as_mut).expect("there");
+        secret.keys.remove("raw");
+        let environment = environment(container, &sources).expect("resolved");
+        let root = tempfile::tempdir().expect("a directory");
+        let snapshot = Snapshot::of(&crate::pod::Layout::new(root.path()), "u");
+        let id = PodId::new("ns", "p", "u").expect("an identity");
+        let told = |value: &Value| value.for_runtime(Some((&snapshot, &id))).expect("kept");
+        let hidden: Vec<&str> = environment
+            .iter()
+            .filter(|(_, value)| told(value).starts_with("{coffer-secret:u/"))
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(hidden, ["ALL_user", "USER", "URL", "TWICE"]);
+        assert_eq!(told(&environment.expand("$(USER)")), told(environment.get("USER").unwrap()));
+        assert_eq!(told(&environment.expand("$(PLAIN) $(ALL_1st)")), "10.0.0.1 over it");
+        let plain = environment.get("URL").unwrap().for_runtime(None).expect("nothing to keep");
+        assert_eq!(plain, "db://value-1\r\n@host");
+    }
+
     #[test]
     fn later_variables_win_and_may_refer_to_earlier_ones() {
         let container = serde_json::json!({"name": "c", "env": [
@@ -309,10 +387,10 @@ mod tests {
             {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         ]});
         let environment = environment(container, &sources()).expect("resolved");
-        assert_eq!(environment.get("A"), Some("2"));
-        assert_eq!(environment.get("B"), Some("2-10.0.0.1-$(NONE)"));
-        assert_eq!(environment.get("USER"), Some("value-1\r\n"));
-        assert_eq!(environment.get("IP"), Some("10.1.0.2"));
+        assert_eq!(value(&environment, "A"), Some("2"));
+        assert_eq!(value(&environment, "B"), Some("2-10.0.0.1-$(NONE)"));
+        assert_eq!(value(&environment, "USER"), Some("value-1\r\n"));
+        assert_eq!(value(&environment, "IP"), Some("10.1.0.2"));
         let quoted = "exec: \"login --as value-1\": not found";
         assert_eq!(environment.redact(quoted), "exec: \"login --as <redacted>\": not found");
     }
@@ -324,12 +402,12 @@ mod tests {
         let secret = sources.secrets.get_mut("s").and_then(Option::as_mut).expect("there");
         secret.keys.remove("raw");
         let plain = environment(from(""), &sources).expect("resolved");
-        assert_eq!(plain.get("user"), Some("value-1\r\n"));
+        assert_eq!(value(&plain, "user"), Some("value-1\r\n"));
         let invalid =
             InvalidNames { kind: "secret", name: "s".to_owned(), keys: vec!["1st".to_owned()] };
         assert_eq!(plain.invalid, [invalid]);
         let prefixed = environment(from("P_"), &sources).expect("resolved");
-        assert_eq!(prefixed.get("P_1st"), Some("x"));
+        assert_eq!(value(&prefixed, "P_1st"), Some("x"));
         assert!(prefixed.invalid.is_empty());
     }
 
@@ -345,7 +423,7 @@ mod tests {
         assert!(error(reference("s", "raw", false)).contains("is not UTF-8 text"));
         for optional in [reference("s", "none", true), reference("gone", "x", true)] {
             let environment = environment(optional, &sources()).expect("resolved");
-            assert_eq!(environment.get("X"), None);
+            assert_eq!(value(&environment, "X"), None);
         }
     }
 }

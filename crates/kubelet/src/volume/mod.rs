@@ -35,7 +35,7 @@ use self::writer::Ownership;
 use crate::downward::NodeFacts;
 use crate::objects::{FetchError, Objects, ServiceAccountRef};
 use crate::pod::{self, Layout, PodId};
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::{self, Room, Snapshot};
 
 /// How many pods are set up at the same time: each may hold its secrets in memory meanwhile.
 const SET_UPS_MAX: usize = 8;
@@ -219,7 +219,9 @@ fn mount_all(
     }
     if failures.is_empty() && needs_snapshot {
         let snapshot = Snapshot::of(layout, id.uid());
-        let result = snapshot.commit(gathered.records(), gathered.env_secrets());
+        let secrets = gathered.env_secrets();
+        let containers = if secrets > 0 { pod::all_containers(spec).count() } else { 0 };
+        let result = snapshot.commit(gathered.records(), Room { secrets, containers });
         failures.extend(result.err().map(whole_pod));
     }
     if failures.is_empty() { Ok(()) } else { Err(failures) }

@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) dns: DnsDefaults,
     pub(crate) facts: NodeFacts,
     pub(crate) services: Services,
+    /// Whether the runtime is told stand-ins for what comes from Secrets.
+    pub(crate) stand_ins: bool,
 }
 
 /// The environment variables that every container gets.

@@ -8,7 +8,7 @@ use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
 use super::{Shared, hosts};
-use crate::env::{Environment, expand};
+use crate::env::Environment;
 use crate::pod::{self, PodId};
 use crate::runtime::host_name;
 use crate::volume::spec::VolumeKind;
@@ -102,7 +102,7 @@ fn volume_mount(
 fn wanted_sub_path(mount: &VolumeMount, environment: &Environment) -> Option<String> {
     let plain = mount.sub_path.as_deref().filter(|path| !path.is_empty()).map(str::to_owned);
     let expression = mount.sub_path_expr.as_deref().filter(|path| !path.is_empty());
-    plain.or_else(|| expression.map(|path| expand(path, |name| environment.get(name))))
+    plain.or_else(|| expression.map(|path| environment.expand(path).as_str().to_owned()))
 }
 
 fn bind(host: &Path, container: &str, readonly: bool) -> cri::Mount {

@@ -17,7 +17,7 @@ use super::task::{CONFIG_ERROR, Worker, field_path, grace_period};
 use crate::backoff::{self, Backoff};
 use crate::downward::Facts;
 use crate::duration::go_duration;
-use crate::env::{self, Environment, Sources, Surroundings};
+use crate::env::{self, EnvError, Environment, Sources, Surroundings};
 use crate::event::Reason;
 use crate::handler::{self, Action, Subject};
 use crate::pod;
@@ -40,6 +40,13 @@ struct Hindrance {
     reason: &'static str,
     message: String,
     retry_after: Duration,
+}
+
+/// What the runtime is told of a container's environment and command line.
+struct Words {
+    envs: Vec<cri::KeyValue>,
+    command: Vec<String>,
+    args: Vec<String>,
 }
 
 /// A container on its way.
@@ -229,14 +236,8 @@ impl Worker {
             &logs,
             &shared.dns,
         );
-        let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
-            let words = words.iter().flatten();
-            words.map(|word| env::expand(word, |name| environment.get(name))).collect()
-        };
-        let key_value = |(key, value): (&str, &str)| cri::KeyValue {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        };
+        let words = self.words(start.spec, environment);
+        let words = words.map_err(|error| self.config_error(start, error.to_string()))?;
         let config = container_config(ContainerPlan {
             pod: start.pod,
             id: &self.id,
@@ -244,9 +245,9 @@ impl Worker {
             container: start.spec,
             attempt: start.attempt,
             image,
-            envs: environment.iter().map(key_value).collect(),
-            command: expanded(&start.spec.command),
-            args: expanded(&start.spec.args),
+            envs: words.envs,
+            command: words.command,
+            args: words.args,
             mounts,
             log_path: format!("{name}/{}.log", start.attempt),
             node_memory_bytes: shared.facts.memory_bytes,
@@ -266,6 +267,25 @@ impl Worker {
         })?;
         say(Reason::StartedContainer, format!("Started container {name}"));
         self.post_start(start, &id).await
+    }
+
+    /// The texts that the runtime is told.
+    fn words(&self, spec: &Spec, environment: &Environment) -> Result<Words, EnvError> {
+        let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
+        let keep = self.shared.stand_ins.then_some((&snapshot, &self.id));
+        let told = |value: &env::Value| value.for_runtime(keep).map_err(EnvError::Snapshot);
+        let line = |words: &Option<Vec<String>>| {
+            let words = words.iter().flatten().map(|word| environment.expand(word));
+            words.map(|word| told(&word)).collect::<Result<_, _>>()
+        };
+        let variables = environment.iter().map(|(key, value)| {
+            told(value).map(|value| cri::KeyValue { key: key.to_owned(), value })
+        });
+        Ok(Words {
+            envs: variables.collect::<Result<_, _>>()?,
+            command: line(&spec.command)?,
+            args: line(&spec.args)?,
+        })
     }
 
     /// Runs the container's `postStart` hook; a container whose hook fails is ended.

@@ -9,12 +9,10 @@ use ring::digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::hex::hex;
+
 pub(super) fn file_name(of: &str) -> String {
     format!("sha256-{}", hex(digest::digest(&digest::SHA256, of.as_bytes()).as_ref()))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The files that are records, and not drafts of one.

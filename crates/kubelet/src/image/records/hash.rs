@@ -13,7 +13,8 @@ use ring::{digest, hmac, pbkdf2};
 use zeroize::Zeroizing;
 
 use super::super::credential::Credential;
-use super::disk::{hex, write_bytes};
+use super::disk::write_bytes;
+use crate::hex::hex;
 
 const SALT_LEN: usize = 32;
 /// Some ten milliseconds, and only where an image is here that somebody's credential has pulled.

@@ -1,0 +1,414 @@
+//! Secret values kept away from the container runtime, which writes down what it is told.
+//!
+//! containerd keeps every container's environment and command line in its database on disk. So the
+//! kubelet tells it a stand-in for each text that comes from a Secret, and keeps the text itself in
+//! the pod's snapshot, on tmpfs. What the runtime calls to make a container or to run a command in
+//! one is then not runc but [`OciRuntime`], which puts the texts back on their way: into the bundle's
+//! `config.json`, which is on tmpfs as well, or into a file without a name on the snapshot's.
+//!
+//! ```text
+//! {coffer-secret:<pod uid>/<name>}     <name>: 64 hex digits, `Snapshot::keep_value`
+//! ```
+//!
+//! A name cannot be guessed, so that nobody who writes a pod can ask for another pod's text; one
+//! that stands for nothing fails the call.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::OFlags;
+use rustix::io::{FdFlags, fcntl_setfd};
+use serde_json::Value as Json;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::pod::{Layout, is_path_component};
+use crate::snapshot::{STAND_IN_NAME_LEN, Snapshot};
+
+const PREFIX: &str = "{coffer-secret:";
+const SUFFIX: &str = "}";
+const TMPFS_MAGIC: u32 = 0x0102_1994;
+
+/// The stand-in for a kept value.
+pub(super) fn text(uid: &str, name: &str) -> String {
+    format!("{PREFIX}{uid}/{name}{SUFFIX}")
+}
+
+/// The pod's uid and the value's name, if the whole text is a stand-in.
+fn parse(text: &str) -> Option<(&str, &str)> {
+    let (uid, name) = text.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('/')?;
+    let is_hex = name.len() == STAND_IN_NAME_LEN && name.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_path_component(uid) && is_hex).then_some((uid, name))
+}
+
+/// Why a call was not passed on. No message quotes a value.
+#[derive(Debug, thiserror::Error)]
+pub enum OciRuntimeError {
+    /// The call says what no OCI runtime understands.
+    #[error("{0} has no value")]
+    NoValue(&'static str),
+    /// The bundle or the command's description cannot be read or written.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// It is no JSON.
+    #[error("{0} is not an OCI configuration")]
+    Malformed(PathBuf),
+    /// The bundle is on a disk, where values must not come.
+    #[error("{0} is not on a tmpfs, and a value from a Secret would be written there")]
+    OnDisk(PathBuf),
+    /// A stand-in of a pod that is not here, or of nothing.
+    #[error("the value of an environment variable or argument is not kept for pod {uid}")]
+    NotKept {
+        /// The pod.
+        uid: String,
+    },
+    /// A value could not be read.
+    #[error("the kept values of pod {uid}: {cause}")]
+    Kept {
+        /// The pod.
+        uid: String,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// A value that JSON, and with it the runtime, cannot carry.
+    #[error("the kept values of pod {uid}: not UTF-8")]
+    NotText {
+        /// The pod.
+        uid: String,
+    },
+    /// The real runtime does not start.
+    #[error("cannot run {program}: {cause}")]
+    Exec {
+        /// The real runtime.
+        program: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
+
+/// An OCI runtime that puts values back in place of their stand-ins and leaves the rest to another.
+#[derive(Clone, Debug)]
+pub struct OciRuntime {
+    /// Root directories of the kubelets whose pods are run.
+    pub root_dirs: Vec<PathBuf>,
+    /// The runtime that does the work, such as `/usr/sbin/runc`.
+    pub program: PathBuf,
+}
+
+impl OciRuntime {
+    /// Becomes the real runtime, called with `arguments`. Comes back only with an error.
+    pub fn run(&self, mut arguments: Vec<OsString>) -> OciRuntimeError {
+        let process = match self.prepare(&mut arguments) {
+            Ok(process) => process,
+            Err(error) => return error,
+        };
+        let cause = Command::new(&self.program).args(&arguments).exec();
+        drop(process);
+        OciRuntimeError::Exec { program: self.program.clone(), cause }
+    }
+
+    /// Puts the values in. Answers the file that must stay open until the runtime has read it.
+    fn prepare(&self, arguments: &mut [OsString]) -> Result<Option<File>, OciRuntimeError> {
+        match subcommand(arguments) {
+            Some("create" | "run") => {
+                let bundle = option(arguments, &["--bundle", "-b"], "--bundle")?;
+                let bundle = bundle.map_or_else(|| PathBuf::from("."), |(_, it)| PathBuf::from(it));
+                self.fill_bundle(&bundle.join("config.json"))?;
+                Ok(None)
+            }
+            Some("exec") => {
+                let Some((at, path)) = option(arguments, &["--process", "-p"], "--process")? else {
+                    return Ok(None);
+                };
+                let Some(file) = self.filled_process(Path::new(&path))? else { return Ok(None) };
+                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                arguments[at] = match arguments[at].to_string_lossy().split_once('=') {
+                    Some((name, _)) => format!("{name}={path}").into(),
+                    None => path.into(),
+                };
+                Ok(Some(file))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A bundle is its container's own, and on tmpfs: it is filled in place.
+    fn fill_bundle(&self, path: &Path) -> Result<(), OciRuntimeError> {
+        let failed = |cause| OciRuntimeError::File { path: path.to_owned(), cause };
+        let mut config = read(path)?;
+        let filled = config.0.get_mut("process").map(|process| self.fill(process, true));
+        if filled.transpose()?.unwrap_or_default().is_empty() {
+            return Ok(());
+        }
+        let file = File::open(path).map_err(failed)?;
+        let on = rustix::fs::fstatfs(&file).map_err(|errno| failed(errno.into()))?;
+        if on.f_type as u32 != TMPFS_MAGIC {
+            return Err(OciRuntimeError::OnDisk(path.to_owned()));
+        }
+        let next = path.with_extension("json.filled");
+        let _ = fs::remove_file(&next);
+        let mut options = fs::OpenOptions::new();
+        let made = options.write(true).create_new(true).mode(0o600).open(&next);
+        made.and_then(|mut made| made.write_all(&config.bytes()))
+            .and_then(|()| fs::rename(&next, path))
+            .map_err(failed)
+    }
+
+    /// A command's description may lie anywhere, so the filled one is a file without a name beside
+    /// the kept values. `None` if there is nothing to fill in.
+    fn filled_process(&self, path: &Path) -> Result<Option<File>, OciRuntimeError> {
+        let mut process = read(path)?;
+        // The arguments are what somebody asked for by `exec`: nothing of ours is among them.
+        let pods = self.fill(&mut process.0, false)?;
+        let Some(uid) = pods.into_iter().next() else { return Ok(None) };
+        let failed = |cause| OciRuntimeError::Kept { uid: uid.clone(), cause };
+        let directory = self.snapshot(&uid)?.values();
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).mode(0o600).custom_flags(OFlags::TMPFILE.bits() as i32);
+        let mut file = options.open(directory).map_err(failed)?;
+        file.write_all(&process.bytes()).map_err(failed)?;
+        // The runtime inherits it, and closes it before it becomes the container's command.
+        fcntl_setfd(&file, FdFlags::empty()).map_err(|errno| failed(errno.into()))?;
+        Ok(Some(file))
+    }
+
+    /// Fills in a process; answers the pods whose values came in.
+    fn fill(&self, process: &mut Json, arguments: bool) -> Result<Vec<String>, OciRuntimeError> {
+        let mut pods = Vec::new();
+        for variable in items(process, "env") {
+            let Some((name, value)) = variable.split_once('=') else { continue };
+            if let Some((uid, kept)) = parse(value) {
+                let value = self.kept(uid, kept)?;
+                pods.push(uid.to_owned());
+                *variable = format!("{name}={}", *value);
+            }
+        }
+        for word in items(process, "args").filter(|_| arguments) {
+            if let Some((uid, kept)) = parse(word) {
+                let value = self.kept(uid, kept)?;
+                pods.push(uid.to_owned());
+                *word = (*value).clone();
+            }
+        }
+        Ok(pods)
+    }
+
+    fn kept(&self, uid: &str, name: &str) -> Result<Zeroizing<String>, OciRuntimeError> {
+        let kept = self.snapshot(uid)?.kept_value(name);
+        let mut bytes = kept.map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound => OciRuntimeError::NotKept { uid: uid.to_owned() },
+            _ => OciRuntimeError::Kept { uid: uid.to_owned(), cause },
+        })?;
+        String::from_utf8(std::mem::take(&mut *bytes)).map(Zeroizing::new).map_err(|error| {
+            error.into_bytes().zeroize();
+            OciRuntimeError::NotText { uid: uid.to_owned() }
+        })
+    }
+
+    fn snapshot(&self, uid: &str) -> Result<Snapshot, OciRuntimeError> {
+        let of = |root: &PathBuf| Snapshot::of(&Layout::new(root), uid);
+        let found = self.root_dirs.iter().map(of).find(|snapshot| snapshot.values().exists());
+        found.ok_or_else(|| OciRuntimeError::NotKept { uid: uid.to_owned() })
+    }
+}
+
+/// A configuration whose texts are erased when it goes.
+struct Config(Json);
+
+impl Config {
+    fn bytes(&self) -> Zeroizing<Vec<u8>> {
+        // Of the right size from the start: a buffer that grows leaves copies behind.
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, &self.0).expect("counting does not fail");
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+        serde_json::to_writer(&mut *bytes, &self.0).expect("writing to memory does not fail");
+        bytes
+    }
+}
+
+impl Drop for Config {
+    fn drop(&mut self) {
+        let process = match self.0.get_mut("process") {
+            Some(process) => process,
+            None => &mut self.0,
+        };
+        for key in ["env", "args"] {
+            items(process, key).for_each(|text| text.zeroize());
+        }
+    }
+}
+
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Config, OciRuntimeError> {
+    let failed = |cause| OciRuntimeError::File { path: path.to_owned(), cause };
+    let bytes = Zeroizing::new(fs::read(path).map_err(failed)?);
+    // serde's error quotes what it could not read.
+    let config = serde_json::from_slice(&bytes).map(Config);
+    config.map_err(|_| OciRuntimeError::Malformed(path.to_owned()))
+}
+
+fn items<'a>(process: &'a mut Json, key: &str) -> impl Iterator<Item = &'a mut String> {
+    let list = process.get_mut(key).and_then(Json::as_array_mut);
+    list.into_iter().flatten().filter_map(|item| match item {
+        Json::String(text) => Some(text),
+        _ => None,
+    })
+}
+
+/// The first word that is neither an option nor an option's value.
+fn subcommand(arguments: &[OsString]) -> Option<&str> {
+    const VALUED: &[&str] = &["--root", "--log", "--log-format", "--criu", "--rootless"];
+    let mut words = arguments.iter().map(|word| word.to_str().unwrap_or_default());
+    while let Some(word) = words.next() {
+        if VALUED.contains(&word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return Some(word);
+        }
+    }
+    None
+}
+
+/// Where an option's value stands, and the value: `--name VALUE` or `--name=VALUE`.
+fn option(
+    arguments: &[OsString],
+    names: &[&str],
+    shown: &'static str,
+) -> Result<Option<(usize, OsString)>, OciRuntimeError> {
+    for (at, word) in arguments.iter().enumerate() {
+        if names.iter().any(|name| word == OsStr::new(name)) {
+            let value = arguments.get(at + 1).ok_or(OciRuntimeError::NoValue(shown))?;
+            return Ok(Some((at + 1, value.clone())));
+        }
+        let text = word.to_string_lossy();
+        if let Some((name, value)) = text.split_once('=')
+            && names.contains(&name)
+        {
+            return Ok(Some((at, value.into())));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    /// A kubelet's root directory with one kept value, and its stand-in.
+    fn kubelet() -> (tempfile::TempDir, OciRuntime, String) {
+        let root = tempfile::tempdir().expect("a directory");
+        let snapshot = Snapshot::of(&Layout::new(root.path()), "u-1");
+        let name = snapshot.keep_value("pass=word\n\"").expect("kept");
+        let runtime = OciRuntime { root_dirs: vec![root.path().to_owned()], program: "x".into() };
+        (root, runtime, text("u-1", &name))
+    }
+
+    #[test]
+    fn a_stand_in_is_a_whole_text_and_nothing_like_one() {
+        let name = "0123456789abcdef".repeat(4);
+        assert_eq!(parse(&text("u-1", &name)), Some(("u-1", name.as_str())));
+        for other in [
+            text("u-1", "0123"),
+            text("..", &name),
+            text("u/1", &name),
+            format!("x{}", text("u-1", &name)),
+            format!("{}x", text("u-1", &name)),
+            text("u-1", &"g".repeat(64)),
+        ] {
+            assert_eq!(parse(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_subcommand_is_found_behind_the_options() {
+        let line = "--root /r --log=/l --log-format json --systemd-cgroup create --bundle /b exec";
+        assert_eq!(subcommand(&words(line)), Some("create"));
+        assert_eq!(subcommand(&words("--root exec")), None);
+        assert_eq!(subcommand(&words("--version")), None);
+    }
+
+    #[test]
+    fn a_bundle_gets_its_values_in_place() {
+        let (_root, runtime, stand_in) = kubelet();
+        let bundle = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
+        let path = bundle.path().join("config.json");
+        let config = json!({ "process": {
+            "env": ["A=1", format!("B={stand_in}")], "args": ["sh", stand_in],
+        } });
+        fs::write(&path, config.to_string()).expect("written");
+        let mut call = words("--root /r create --bundle");
+        call.push(bundle.path().into());
+        assert!(runtime.prepare(&mut call).expect("filled").is_none());
+        let filled: Json = serde_json::from_slice(&fs::read(&path).expect("there")).expect("JSON");
+        let value = "pass=word\n\"";
+        let env = json!(["A=1", format!("B={value}")]);
+        assert_eq!(filled["process"], json!({ "env": env, "args": ["sh", value] }));
+    }
+
+    #[test]
+    fn a_command_gets_its_values_by_a_file_without_a_name() {
+        let (root, runtime, stand_in) = kubelet();
+        let path = root.path().join("process.json");
+        let before = json!({ "env": [format!("B={stand_in}")], "args": ["echo", stand_in] });
+        fs::write(&path, before.to_string()).expect("written");
+        let mut call = words("exec --process");
+        call.push(path.clone().into());
+        let file = runtime.prepare(&mut call).expect("filled").expect("a file");
+        let shown = call[2].to_str().expect("text");
+        assert_eq!(shown, format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let filled: Json = serde_json::from_slice(&fs::read(shown).expect("there")).expect("JSON");
+        assert_eq!(filled["env"], json!(["B=pass=word\n\""]));
+        assert_eq!(filled["args"], json!(["echo", stand_in]), "what exec asks for is no stand-in");
+        assert_eq!(fs::read_to_string(&path).expect("there"), before.to_string());
+    }
+
+    #[test]
+    fn what_is_not_kept_fails_the_call_and_so_does_a_bundle_on_a_disk() {
+        let (root, runtime, stand_in) = kubelet();
+        let path = root.path().join("config.json");
+        let call = |env: String| {
+            fs::write(&path, json!({ "process": { "env": [env] } }).to_string()).expect("written");
+            let mut call = words("create --bundle");
+            call.push(root.path().into());
+            runtime.prepare(&mut call)
+        };
+        for unknown in [stand_in.replace("u-1", "u-2"), text("u-1", &"0".repeat(64))] {
+            let refused = call(format!("A={unknown}"));
+            assert!(matches!(refused, Err(OciRuntimeError::NotKept { .. })), "{refused:?}");
+        }
+        assert!(call("A=plain".to_owned()).expect("passed on").is_none());
+        let on_tmpfs = rustix::fs::statfs(root.path()).expect("a file system").f_type as u32;
+        if on_tmpfs != TMPFS_MAGIC {
+            let refused = call(format!("A={stand_in}"));
+            assert!(matches!(refused, Err(OciRuntimeError::OnDisk(_))), "{refused:?}");
+        }
+    }
+}
