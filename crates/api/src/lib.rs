@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod continue_token;
+pub mod demand;
 pub mod document;
 pub mod field;
 pub mod go;
@@ -13,6 +14,7 @@ pub mod names;
 pub mod patch;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 pub mod schema;
 pub mod secret;
 pub mod selector;

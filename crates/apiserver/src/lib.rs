@@ -160,6 +160,7 @@ impl Server {
             authenticator,
             authorizer,
             access,
+            quota_turns: tokio::sync::Mutex::default(),
             kubelets: Kubelets(certificates.clone()),
             shutdown: shutdown.clone(),
         });

@@ -2,7 +2,8 @@
 //! yields [`Admitted`], the only thing a registry write accepts.
 //!
 //! The order is upstream's: first whether the namespace takes objects at all, then what nodes may
-//! write, then what a pod gets from its service account, last who may use and give what.
+//! write, then what a pod gets from its service account, then who may use and give what, last (and not
+//! in the chain, because it holds others up) whether there is room in the namespace's quotas.
 
 mod attach;
 mod certificates;
@@ -10,6 +11,7 @@ mod escalation;
 mod mountable;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
+pub(crate) mod quota;
 mod secret_use;
 pub(crate) mod service_account;
 mod token_secret;
@@ -35,6 +37,11 @@ impl<T> Admitted<T> {
         std::mem::take(&mut self.warnings)
     }
 
+    /// The admitted object, to look at.
+    pub(crate) fn object(&self) -> &T {
+        &self.object
+    }
+
     /// The admitted object.
     pub(crate) fn into_inner(self) -> (T, Permit) {
         (self.object, self.permit)
@@ -51,6 +58,13 @@ pub enum SecretUseCheck {
     /// `use` or `get` on each secret, or the write is refused.
     #[default]
     Enforce,
+}
+
+/// What a new object is called in a refusal: its name is not made yet if the server makes it.
+fn shown_name(object: &dyn Object) -> String {
+    let meta = object.meta();
+    let name = meta.name.as_ref().filter(|name| !name.is_empty());
+    name.or(meta.generate_name.as_ref()).cloned().unwrap_or_default()
 }
 
 /// The chain of admission checks.
@@ -71,7 +85,7 @@ impl Admission<'_> {
     ) -> Result<Admitted<Box<dyn Object>>, Failure> {
         namespace_lifecycle::create(self.resources, resource, &*object)?;
         node_restriction::create(self.resources, permit, resource, &*object)?;
-        let name = object.meta().name.clone().unwrap_or_default();
+        let name = shown_name(&*object);
         let mut warnings = Vec::new();
         if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
             let forbidden =

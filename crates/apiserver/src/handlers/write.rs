@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::json;
 
 use super::{Call, Handlers};
-use crate::admission::service_account;
+use crate::admission::{quota, service_account};
 use crate::authz::Decision;
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::body::MediaType;
@@ -66,6 +66,13 @@ impl Handlers {
             service_account::await_default_account(resources, &call.resource, &*object).await;
         }
         let admitted = self.admission().create(&call.permit, &call.resource, object)?;
+        let _turn = quota::take_turn(
+            &self.quota_turns,
+            &self.registry,
+            &call.resource,
+            &**admitted.object(),
+        )
+        .await?;
         self.registry.create(&call.resource, admitted, options.dry_run).await
     }
 

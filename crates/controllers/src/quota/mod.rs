@@ -1,4 +1,4 @@
-//! Resource quotas: keeps `status.used` true, which admission compares new objects with.
+//! Resource quotas: keeps `status.used` true, for people to see; admission counts for itself.
 
 pub mod plan;
 

@@ -1,16 +1,10 @@
-//! What the objects of a namespace use of a quota. Pure.
+//! The status a quota should have. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coffer_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{
-    Pod, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, ScopedResourceSelectorRequirement,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
-
-use crate::pod::is_terminal;
-use crate::scheduler::demand::{Resources, limits, requests};
+use coffer_api::quota::used;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus};
 
 /// The status a quota should have, if it should have another one. `count` answers how many objects
 /// of a resource (`secrets.`, `deployments.apps`) there are, if that resource is served.
@@ -21,90 +15,13 @@ pub fn plan(
 ) -> Option<ResourceQuotaStatus> {
     let no_spec = ResourceQuotaSpec::default();
     let spec = quota.spec.as_ref().unwrap_or(&no_spec);
-    let matching: Vec<&Pod> =
-        pods.iter().map(|pod| &**pod).filter(|pod| in_scope(spec, pod)).collect();
-    let live: Vec<&Pod> = matching.iter().copied().filter(|pod| !is_terminal(pod)).collect();
-    let (requested, limited) = (total(&live, requests), total(&live, limits));
-    let mut used = BTreeMap::new();
-    for resource in spec.hard.iter().flat_map(BTreeMap::keys) {
-        let amount = match resource.as_str() {
-            "pods" => Some(number(live.len())),
-            "count/pods" => Some(number(matching.len())),
-            "cpu" | "memory" | "ephemeral-storage" => Some(requested.get(resource)),
-            other => match other.split_once('.') {
-                Some(("requests", resource)) => Some(requested.get(resource)),
-                Some(("limits", resource)) => Some(limited.get(resource)),
-                _ => count(&qualified(other)).map(number),
-            },
-        };
-        if let Some(amount) = amount {
-            used.insert(resource.clone(), amount.to_text());
-        }
-    }
-    let hard: BTreeMap<String, Text> = spec.hard.clone().unwrap_or_default();
+    let pods: Vec<&Pod> = pods.iter().map(|pod| &**pod).collect();
+    let names = spec.hard.iter().flat_map(BTreeMap::keys);
+    let used = used(spec, names, &pods, count);
+    let used = used.into_iter().map(|(name, amount)| (name, amount.to_text())).collect();
+    let hard = spec.hard.clone().unwrap_or_default();
     let status = ResourceQuotaStatus { hard: Some(hard), used: Some(used) };
     (quota.status.as_ref() != Some(&status)).then_some(status)
-}
-
-/// `secrets` and `count/deployments.apps` as the inventory names resources.
-fn qualified(resource: &str) -> String {
-    let resource = resource.strip_prefix("count/").unwrap_or(resource);
-    if resource.contains('.') { resource.to_owned() } else { format!("{resource}.") }
-}
-
-fn number(count: usize) -> Quantity {
-    Quantity::whole(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-fn total(pods: &[&Pod], of: fn(&k8s_openapi::api::core::v1::PodSpec) -> Resources) -> Resources {
-    let mut total = Resources::default();
-    for spec in pods.iter().filter_map(|pod| pod.spec.as_ref()) {
-        total.add(&of(spec));
-    }
-    total
-}
-
-/// Whether a pod is one of those that the quota is about.
-fn in_scope(spec: &ResourceQuotaSpec, pod: &Pod) -> bool {
-    let plain = spec.scopes.iter().flatten();
-    let selected = spec.scope_selector.iter();
-    let selected = selected.flat_map(|selector| selector.match_expressions.iter().flatten());
-    plain.into_iter().all(|scope| has_scope(scope, pod))
-        && selected.into_iter().all(|requirement| matches(requirement, pod))
-}
-
-fn has_scope(scope: &str, pod: &Pod) -> bool {
-    let deadline = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
-    let best_effort = || {
-        let class = pod.status.as_ref().and_then(|status| status.qos_class.as_deref());
-        class == Some("BestEffort")
-    };
-    match scope {
-        "Terminating" => deadline.is_some_and(|seconds| seconds >= 0),
-        "NotTerminating" => deadline.is_none(),
-        "BestEffort" => best_effort(),
-        "NotBestEffort" => !best_effort(),
-        "PriorityClass" => priority_class(pod).is_some(),
-        _ => false,
-    }
-}
-
-fn matches(requirement: &ScopedResourceSelectorRequirement, pod: &Pod) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed =
-        || priority_class(pod).is_some_and(|class| values.iter().any(|value| value == class));
-    match (requirement.scope_name.as_str(), requirement.operator.as_str()) {
-        ("PriorityClass", "In") => listed(),
-        ("PriorityClass", "NotIn") => !listed(),
-        (scope, "Exists") => has_scope(scope, pod),
-        (scope, "DoesNotExist") => !has_scope(scope, pod),
-        _ => false,
-    }
-}
-
-fn priority_class(pod: &Pod) -> Option<&str> {
-    let class = pod.spec.as_ref()?.priority_class_name.as_deref();
-    class.filter(|class| !class.is_empty())
 }
 
 #[cfg(test)]

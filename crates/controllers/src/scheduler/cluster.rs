@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use coffer_api::demand::{Resources, requests};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-use super::demand::{HostPort, Resources, host_ports, requests};
+use super::host_port::{HostPort, host_ports};
 use super::topology::{Term, anti_affinity};
 use crate::owner::controller_of;
 use crate::pod::{is_terminal, node_name};

@@ -6,7 +6,7 @@
 
 pub mod affinity;
 pub mod cluster;
-pub mod demand;
+pub mod host_port;
 pub mod plan;
 mod score;
 pub mod taints;

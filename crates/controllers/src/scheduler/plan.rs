@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use coffer_api::demand::{Resources, requests};
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 
 use super::cluster::{Cluster, View};
-use super::demand::{HostPort, Resources, host_ports, requests};
+use super::host_port::{HostPort, host_ports};
 use super::topology::{Against, Rules};
 use super::{affinity, score, taints};
 use crate::owner::controller_of;

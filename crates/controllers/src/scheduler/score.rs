@@ -1,7 +1,8 @@
 //! Which of the nodes that fit is the best: the emptier one, away from the pod's siblings.
 
+use coffer_api::demand::Resources;
+
 use super::cluster::View;
-use super::demand::Resources;
 use super::plan::{Candidate, name};
 use super::{affinity, taints};
 

@@ -15,7 +15,7 @@ mod environment;
 mod handlers;
 mod image;
 mod placement;
-mod qos;
+pub(crate) mod qos;
 pub(super) mod resources;
 mod security;
 mod spec;

@@ -11,7 +11,7 @@ use crate::quantity::Quantity;
 type Sums<'a> = BTreeMap<&'a str, Quantity>;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
-pub(super) fn class(spec: &PodSpec) -> &'static str {
+pub(crate) fn class(spec: &PodSpec) -> &'static str {
     let (mut requests, mut limits) = (Sums::new(), Sums::new());
     let mut guaranteed = true;
     for requirements in stated(spec) {

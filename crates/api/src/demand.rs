@@ -1,10 +1,11 @@
-//! What a pod asks of a node: amounts of resources, and ports of the host.
+//! How much of each resource a pod asks for.
 
 use std::collections::BTreeMap;
 
-use coffer_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+
+use crate::quantity::Quantity;
 
 /// Amounts by resource name.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,11 @@ impl Resources {
     /// The amount of one resource, zero if there is none.
     pub fn get(&self, name: &str) -> Quantity {
         self.0.get(name).cloned().unwrap_or(Quantity::ZERO)
+    }
+
+    /// Whether anything is said of a resource.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// Resources that are asked for, in name order.
@@ -91,57 +97,20 @@ fn at_fullest(spec: &PodSpec, of: fn(&Container) -> Resources) -> Resources {
 }
 
 /// A limit without a request is a request.
-fn container_requests(container: &Container) -> Resources {
+pub(crate) fn container_requests(container: &Container) -> Resources {
     let mut asked = container_limits(container);
     let requests = container.resources.iter().flat_map(|all| all.requests.iter().flatten());
     asked.0.extend(Resources::of(requests).0);
     asked
 }
 
-fn container_limits(container: &Container) -> Resources {
+pub(crate) fn container_limits(container: &Container) -> Resources {
     Resources::of(container.resources.iter().flat_map(|all| all.limits.iter().flatten()))
-}
-
-/// A port of the host that only one pod can have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    ip: String,
-    protocol: String,
-    port: i32,
-}
-
-impl HostPort {
-    /// Whether both cannot be had at once: same port, and an address in common.
-    pub fn conflicts(&self, other: &Self) -> bool {
-        const ANY: &str = "0.0.0.0";
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.ip == other.ip || self.ip == ANY || other.ip == ANY)
-    }
-}
-
-/// The host ports of a pod's containers.
-pub fn host_ports(pod: &Pod) -> Vec<HostPort> {
-    let or = |field: &Option<String>, default: &str| {
-        field.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned())
-    };
-    let spec = pod.spec.iter();
-    let sidecars = spec.clone().flat_map(|spec| spec.init_containers.iter().flatten());
-    let sidecars =
-        sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    spec.flat_map(|spec| &spec.containers)
-        .chain(sidecars)
-        .flat_map(|container| container.ports.iter().flatten())
-        .filter_map(|port| {
-            let number = port.host_port.filter(|number| *number > 0)?;
-            let (ip, protocol) = (or(&port.host_ip, "0.0.0.0"), or(&port.protocol, "TCP"));
-            Some(HostPort { ip, protocol, port: number })
-        })
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     use super::*;
@@ -178,20 +147,5 @@ mod tests {
         let asked = requests(pod(spec).spec.as_ref().unwrap());
         assert_eq!(asked.get("cpu").milli(), 1000);
         assert_eq!(asked.get("memory").units(), 1 << 30);
-    }
-
-    #[test]
-    fn host_ports_conflict_where_their_addresses_meet() {
-        let ports = |port: serde_json::Value| {
-            host_ports(&pod(json!({ "containers": [{ "name": "c", "ports": [port] }] })))
-        };
-        let any = ports(json!({ "containerPort": 80, "hostPort": 80 }));
-        let one = ports(json!({ "containerPort": 80, "hostPort": 80, "hostIP": "127.0.0.1" }));
-        let two = ports(json!({ "containerPort": 80, "hostPort": 80, "hostIP": "127.0.0.2" }));
-        let udp = ports(json!({ "containerPort": 80, "hostPort": 80, "protocol": "UDP" }));
-        assert!(any[0].conflicts(&one[0]) && one[0].conflicts(&any[0]));
-        assert!(!one[0].conflicts(&two[0]));
-        assert!(!any[0].conflicts(&udp[0]));
-        assert!(ports(json!({ "containerPort": 80 })).is_empty());
     }
 }

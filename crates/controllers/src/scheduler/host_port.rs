@@ -1,0 +1,67 @@
+//! Ports of the host that a pod asks for.
+
+use k8s_openapi::api::core::v1::Pod;
+
+/// A port of the host that only one pod can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    ip: String,
+    protocol: String,
+    port: i32,
+}
+
+impl HostPort {
+    /// Whether both cannot be had at once: same port, and an address in common.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        const ANY: &str = "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.ip == other.ip || self.ip == ANY || other.ip == ANY)
+    }
+}
+
+/// The host ports of a pod's containers.
+pub fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    let or = |field: &Option<String>, default: &str| {
+        field.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned())
+    };
+    let spec = pod.spec.iter();
+    let sidecars = spec.clone().flat_map(|spec| spec.init_containers.iter().flatten());
+    let sidecars =
+        sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    spec.flat_map(|spec| &spec.containers)
+        .chain(sidecars)
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter_map(|port| {
+            let number = port.host_port.filter(|number| *number > 0)?;
+            let (ip, protocol) = (or(&port.host_ip, "0.0.0.0"), or(&port.protocol, "TCP"));
+            Some(HostPort { ip, protocol, port: number })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({ "spec": spec })).expect("a pod")
+    }
+
+    #[test]
+    fn host_ports_conflict_where_their_addresses_meet() {
+        let ports = |port: serde_json::Value| {
+            host_ports(&pod(json!({ "containers": [{ "name": "c", "ports": [port] }] })))
+        };
+        let any = ports(json!({ "containerPort": 80, "hostPort": 80 }));
+        let one = ports(json!({ "containerPort": 80, "hostPort": 80, "hostIP": "127.0.0.1" }));
+        let two = ports(json!({ "containerPort": 80, "hostPort": 80, "hostIP": "127.0.0.2" }));
+        let udp = ports(json!({ "containerPort": 80, "hostPort": 80, "protocol": "UDP" }));
+        assert!(any[0].conflicts(&one[0]) && one[0].conflicts(&any[0]));
+        assert!(!one[0].conflicts(&two[0]));
+        assert!(!any[0].conflicts(&udp[0]));
+        assert!(ports(json!({ "containerPort": 80 })).is_empty());
+    }
+}
