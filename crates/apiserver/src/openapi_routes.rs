@@ -1,17 +1,21 @@
 //! `/openapi/v2` and `/openapi/v3`: which document, in which encoding, unless the client has it.
 
 use coffer_api::status::Failure;
-use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, ETAG, EXPIRES, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+};
 use http::{HeaderMap, StatusCode};
+use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 
 use crate::openapi::{self, Encoded, V2_PROTO};
+use crate::request::Query;
 use crate::respond::{self, Answer};
 
 /// The document at a path below `/openapi/`.
 ///
 /// # Errors
 /// 404 for a group or version that is not served.
-pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Result<Answer, Failure> {
+pub(crate) fn answer(path: &str, query: &Query, headers: &HeaderMap) -> Result<Answer, Failure> {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let json = "application/json";
     match path.trim_start_matches("/openapi/") {
@@ -23,8 +27,40 @@ pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Result<Answer, Failure>
         "v3" => Ok(document(openapi::v3_index(), json, headers)),
         other => {
             let found = other.strip_prefix("v3/").and_then(openapi::v3);
-            Ok(document(found.ok_or_else(Failure::no_such_path)?, json, headers))
+            let found = found.ok_or_else(Failure::no_such_path)?;
+            match query.get("hash").filter(|hash| !hash.is_empty()) {
+                None => Ok(document(found, json, headers)),
+                Some(hash) if hash == found.hash => {
+                    let mut answer = document(found, json, headers);
+                    lasts(&mut answer);
+                    Ok(answer)
+                }
+                Some(_) => Ok(elsewhere(&format!("{path}?hash={}", found.hash))),
+            }
         }
+    }
+}
+
+/// What an address with the right hash answers never changes: clients may keep it for a year.
+fn lasts(answer: &mut Answer) {
+    let next_year = Timestamp::now().to_zoned(TimeZone::UTC).saturating_add(1.year());
+    let expires = next_year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    set(answer, VARY, "Accept");
+    set(answer, CACHE_CONTROL, "public, immutable");
+    set(answer, EXPIRES, &expires);
+}
+
+/// The document is another one by now.
+fn elsewhere(address: &str) -> Answer {
+    let empty = respond::full(bytes::Bytes::new());
+    let mut answer = respond::typed(StatusCode::MOVED_PERMANENTLY, "text/plain", empty);
+    set(&mut answer, LOCATION, address);
+    answer
+}
+
+fn set(answer: &mut Answer, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        answer.headers_mut().insert(name, value);
     }
 }
 
@@ -36,8 +72,6 @@ fn document(encoded: &'static Encoded, content_type: &'static str, headers: &Hea
         false => (StatusCode::OK, respond::full(bytes::Bytes::from_static(&encoded.bytes))),
     };
     let mut answer = respond::typed(status, content_type, body);
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        answer.headers_mut().insert(ETAG, etag);
-    }
+    set(&mut answer, ETAG, &etag);
     answer
 }

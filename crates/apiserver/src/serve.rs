@@ -203,7 +203,9 @@ impl Service {
         match path {
             "/version" => Ok(respond::value(ok, Syntax::Json, &discovery::version())),
             "" => Ok(respond::value(ok, Syntax::Json, &discovery::paths(self.resources()))),
-            _ if path.starts_with("/openapi/") => crate::openapi_routes::answer(path, headers),
+            _ if path.starts_with("/openapi/") => {
+                crate::openapi_routes::answer(path, &info.query, headers)
+            }
             _ => match discovery::document(self.resources(), path) {
                 Some(document) => {
                     let syntax = Accept::of(headers).map_or(Syntax::Json, |it| it.syntax);

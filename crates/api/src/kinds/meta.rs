@@ -115,7 +115,12 @@ fn validate_owners(owners: &[OwnerReference], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut controller: Option<String> = None;
     for owner in owners {
-        let version = owner.api_version.rsplit('/').next().unwrap_or_default();
+        // What has more than one slash is no group and version, and is taken as having none.
+        let version = match owner.api_version.split_once('/') {
+            Some((_, version)) if version.contains('/') => "",
+            Some((_, version)) => version,
+            None => &owner.api_version,
+        };
         let checks = [
             (version, "apiVersion", &owner.api_version, "version must not be empty"),
             (&owner.kind, "kind", &owner.kind, "must not be empty"),

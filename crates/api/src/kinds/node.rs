@@ -20,6 +20,9 @@ impl Kind for Node {
     const INFO: &'static KindInfo = &INFO;
 
     fn set_defaults(&mut self) {
+        if let Some(spec) = &mut self.spec {
+            agree_on_cidrs(spec);
+        }
         let Some(status) = &mut self.status else { return };
         let both = [&mut status.capacity, &mut status.allocatable];
         both.into_iter().flatten().for_each(resources::canonicalize);
@@ -107,6 +110,16 @@ fn validate_amounts(node: &Node) -> ErrorList {
         }
     }
     errors
+}
+
+/// The older `podCIDR` is the first of `podCIDRs`; where they differ, it is the one that counts.
+fn agree_on_cidrs(spec: &mut NodeSpec) {
+    let first = spec.pod_cidrs.as_ref().and_then(|cidrs| cidrs.first());
+    match spec.pod_cidr.as_ref().filter(|cidr| !cidr.is_empty()) {
+        Some(cidr) if first != Some(cidr) => spec.pod_cidrs = Some(vec![cidr.clone()]),
+        Some(_) => {}
+        None => spec.pod_cidr = first.cloned(),
+    }
 }
 
 fn is_cidr(text: &str) -> bool {

@@ -416,3 +416,23 @@ async fn health_is_one_word_or_each_check_by_name() {
     );
     door.close().await;
 }
+
+/// New kubectls keep each document of OpenAPI v3 for as long as its address stays the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_openapi_document_may_be_kept_at_the_address_that_names_its_hash() {
+    let door = Door::open().await;
+    let index = door.get("/openapi/v3").await.ok();
+    let address = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    let (path, hash) = address.split_once("?hash=").expect("an address with a hash");
+    let kept = door.get(address).await;
+    assert_eq!(kept.header("cache-control"), "public, immutable");
+    assert_eq!((kept.header("vary"), kept.header("etag")), ("Accept", &*format!("\"{hash}\"")));
+    assert!(kept.header("expires").ends_with(" GMT"), "{}", kept.header("expires"));
+    assert_eq!(kept.ok()["info"]["title"], "Kubernetes");
+
+    let old = door.get(&format!("{path}?hash=0123")).await;
+    assert_eq!((old.status.as_u16(), old.header("location")), (301, address));
+    let plain = door.get(path).await;
+    assert_eq!((plain.status.as_u16(), plain.header("cache-control")), (200, "no-cache, private"));
+    door.close().await;
+}

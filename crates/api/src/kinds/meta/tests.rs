@@ -74,6 +74,13 @@ fn metadata_of_new_objects() {
             ),
             (
                 "metadata.ownerReferences",
+                owner("apiVersion", json!("a/b/v1")),
+                &[
+                    "metadata.ownerReferences.apiVersion: Invalid value: \"a/b/v1\": version must not be empty",
+                ],
+            ),
+            (
+                "metadata.ownerReferences",
                 owner("kind", json!("")),
                 &["metadata.ownerReferences.kind: Invalid value: \"\": must not be empty"],
             ),

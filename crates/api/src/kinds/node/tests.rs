@@ -121,3 +121,24 @@ fn a_kubelet_writes_the_status_at_creation_and_through_its_door() {
     assert_eq!(updated(&old, &sent, Some("status")).spec, old.spec);
     assert_eq!(updated(&old, &sent, None).fields(), [("spec.unschedulable", "true".to_owned())]);
 }
+
+#[test]
+fn the_older_field_of_the_pods_network_is_the_first_of_the_newer_one() {
+    for (given, cidr, cidrs) in [
+        (json!({"podCIDR": "10.1.0.0/24"}), json!("10.1.0.0/24"), json!(["10.1.0.0/24"])),
+        (json!({"podCIDRs": ["10.1.0.0/24"]}), json!("10.1.0.0/24"), json!(["10.1.0.0/24"])),
+        (
+            json!({"podCIDR": "10.2.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd00::/64"]}),
+            json!("10.2.0.0/24"),
+            json!(["10.2.0.0/24"]),
+        ),
+        (json!({}), Value::Null, Value::Null),
+    ] {
+        let node = serde_json::to_value(created::<Node>(&with(&valid(), "spec", given)));
+        let node = node.expect("a node");
+        assert_eq!((&node["spec"]["podCIDR"], &node["spec"]["podCIDRs"]), (&cidr, &cidrs));
+    }
+    let detail =
+        "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid";
+    check_update::<Node>(&valid(), None, &[("spec.podCIDR", json!("10.9.0.0/24"), &[detail])]);
+}
