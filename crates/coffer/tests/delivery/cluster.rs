@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Running, free_port};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -102,19 +103,25 @@ impl Node {
         directory: TempDir,
         arguments: &[&str],
     ) -> Self {
-        let mut command = Command::new(PROGRAM);
-        command.args(["kubelet", "-v", "--port", "0", "--stop-pods-on-exit", "--node-name", name]);
-        command.arg("--root-dir").arg(directory.path().join("root"));
-        command.arg("--kubeconfig").arg(directory.path().join(KUBECONFIG));
-        command.arg("--pki-dir").arg(plane.pki());
-        command.args(["--container-runtime-endpoint", endpoint]).args(arguments);
-        let kubelet = Running::start(command).unwrap().patience(STOP_MAX);
+        let kubelet = kubelet(plane, name, endpoint, &directory, arguments);
         let node = Self { name, kubelet, directory };
         let object = format!("node/{name}");
         let path = "-o=jsonpath={.status.conditions[?(@.type=='Ready')].status}";
         let ready = async || plane.kubectl.run(&["get", &object, path]).await.unwrap().stdout;
         eventually(&format!("{object} never was ready"), ready, |status| status == "True").await;
         node
+    }
+
+    /// Kills the kubelet and starts another one that takes its pods over.
+    pub(crate) async fn restart(
+        &mut self,
+        plane: &ControlPlane,
+        endpoint: &str,
+        arguments: &[&str],
+    ) {
+        self.kubelet.signal(Signal::KILL);
+        self.kubelet.ended(STOP_MAX).await.unwrap();
+        self.kubelet = kubelet(plane, self.name, endpoint, &self.directory, arguments);
     }
 
     /// All that the kubelet has said.
@@ -134,6 +141,22 @@ impl Node {
     pub(crate) fn kubectl(&self) -> Kubectl {
         Kubectl::new(self.directory.path().join(KUBECONFIG))
     }
+}
+
+fn kubelet(
+    plane: &ControlPlane,
+    name: &str,
+    endpoint: &str,
+    directory: &TempDir,
+    arguments: &[&str],
+) -> Running {
+    let mut command = Command::new(PROGRAM);
+    command.args(["kubelet", "-v", "--port", "0", "--stop-pods-on-exit", "--node-name", name]);
+    command.arg("--root-dir").arg(directory.path().join("root"));
+    command.arg("--kubeconfig").arg(directory.path().join(KUBECONFIG));
+    command.arg("--pki-dir").arg(plane.pki());
+    command.args(["--container-runtime-endpoint", endpoint]).args(arguments);
+    Running::start(command).unwrap().patience(STOP_MAX)
 }
 
 fn directory() -> TempDir {

@@ -114,3 +114,41 @@ async fn a_secret_reaches_only_the_nodes_whose_pods_need_it() {
     let restarts = "-o=jsonpath={.status.containerStatuses[0].restartCount}";
     assert_eq!(kubectl.ok(&["get", "pod", "stayer", restarts]).await.unwrap(), "0");
 }
+
+/// A pod lives on with the runtime that it was made with: after an upgrade, which brings stand-ins,
+/// its restarted containers are told the values themselves, as before.
+#[tokio::test]
+async fn a_pod_from_before_stand_ins_sees_its_values_after_them() {
+    let runtime = Runtime::start().await.unwrap();
+    let (plane, endpoint) = (ControlPlane::start().await, runtime.endpoint());
+    let mut node = Node::join(&plane, "older", &endpoint, &[]).await;
+    let kubectl = &plane.kubectl;
+    let literal = "--from-literal=key=of-old";
+    kubectl.ok(&["create", "secret", "generic", "s", literal]).await.unwrap();
+    let pod = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: survivor}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    imagePullPolicy: Never
+    command: [sh, -c, "mkfifo /end; read line < /end"]
+    env:
+    - {name: KEY, valueFrom: {secretKeyRef: {name: s, key: key}}}
+"#;
+    create(kubectl, pod).await;
+    until_ready(kubectl, "survivor").await;
+    node.restart(&plane, &endpoint, &["--secret-stand-ins"]).await;
+    // By now it is the new kubelet's: the old one's port is closed.
+    let end = ["exec", "survivor", "--", "sh", "-c", "echo > /end"];
+    let ended = async || kubectl.run(&end).await.unwrap().stderr;
+    eventually("the container never heard that it should end", ended, String::is_empty).await;
+    let count = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
+    kubectl.ok(&["wait", count, "pod/survivor", "--timeout=60s"]).await.unwrap();
+    until_ready(kubectl, "survivor").await;
+    let print = ["exec", "survivor", "--", "sh", "-c", "echo $KEY"];
+    assert_eq!(kubectl.ok(&print).await.unwrap(), "of-old\n");
+}

@@ -13,6 +13,9 @@ pub(super) const POD_UID: &str = "io.kubernetes.pod.uid";
 pub(super) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// Which kubelet's it is: several nodes on one machine may share one runtime.
 pub(super) const NODE: &str = "coffer.dev/node";
+/// On a sandbox: the runtime of its containers puts values in the place of stand-ins. A sandbox keeps
+/// the runtime that it was made with, whatever the runtime's configuration says later.
+pub(super) const STAND_INS: &str = "coffer.dev/secret-stand-ins";
 
 pub(super) const HASH: &str = "io.kubernetes.container.hash";
 pub(super) const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
@@ -30,10 +33,19 @@ pub(super) fn pod_labels(id: &PodId, node: &str) -> HashMap<String, String> {
 }
 
 /// A sandbox carries its pod's own labels too.
-pub(super) fn sandbox_labels(pod: &Pod, id: &PodId, node: &str) -> HashMap<String, String> {
+pub(super) fn sandbox_labels(
+    pod: &Pod,
+    id: &PodId,
+    node: &str,
+    stand_ins: bool,
+) -> HashMap<String, String> {
     let mut labels: HashMap<_, _> =
         pod.metadata.labels.iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
     labels.extend(pod_labels(id, node));
+    labels.remove(STAND_INS);
+    if stand_ins {
+        labels.insert(STAND_INS.to_owned(), "true".to_owned());
+    }
     labels
 }
 
@@ -59,6 +71,18 @@ pub(crate) fn container_hash(container: &Container) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_cannot_say_what_its_runtime_does() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"labels": {STAND_INS: "true", "app": "x"}},
+        }))
+        .expect("a pod");
+        let id = PodId::new("ns", "p", "u").expect("an identity");
+        let labels = |stand_ins| sandbox_labels(&pod, &id, "n", stand_ins);
+        assert!(!labels(false).contains_key(STAND_INS) && labels(false).contains_key("app"));
+        assert!(labels(true).contains_key(STAND_INS));
+    }
 
     #[test]
     fn the_hash_is_the_same_in_every_build() {

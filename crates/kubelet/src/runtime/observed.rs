@@ -26,6 +26,8 @@ pub(crate) struct Sandbox {
     pub(crate) created_at_ns: i64,
     /// None on the host's network.
     pub(crate) ips: Vec<String>,
+    /// Its containers get values in the place of stand-ins.
+    pub(crate) stand_ins: bool,
 }
 
 /// What a container is doing.
@@ -192,6 +194,7 @@ impl Runtime {
             ready,
             created_at_ns: listed.created_at,
             ips: Vec::new(),
+            stand_ins: listed.labels.contains_key(labels::STAND_INS),
             id: listed.id,
         };
         if !ready {

@@ -108,6 +108,7 @@ pub(crate) fn sandbox_config(
     attempt: u32,
     logs: &Path,
     dns: &DnsDefaults,
+    stand_ins: bool,
 ) -> cri::PodSandboxConfig {
     let spec = pod::spec(pod);
     let on_host_network = pod::uses_host_network(spec);
@@ -123,7 +124,7 @@ pub(crate) fn sandbox_config(
         log_directory: logs.to_string_lossy().into_owned(),
         dns_config: Some(dns.for_pod(spec, id.namespace())),
         port_mappings: if on_host_network { Vec::new() } else { port_mappings(spec) },
-        labels: labels::sandbox_labels(pod, id, node),
+        labels: labels::sandbox_labels(pod, id, node, stand_ins),
         annotations: labels::sandbox_annotations(pod),
         linux: Some(cri::LinuxPodSandboxConfig {
             security_context: Some(security::sandbox_context(spec)),
@@ -173,7 +174,7 @@ mod tests {
             DnsDefaults::parse("# host\nnameserver 192.0.2.1\nsearch example.org\noptions edns0\n");
         dns.cluster_servers = vec![[10, 96, 0, 10].into()];
         dns.cluster_domain = "cluster.local".to_owned();
-        sandbox_config(&pod, &id, "node", 1, Path::new("/logs"), &dns)
+        sandbox_config(&pod, &id, "node", 1, Path::new("/logs"), &dns, false)
     }
 
     #[test]

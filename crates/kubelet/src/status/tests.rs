@@ -38,7 +38,8 @@ impl Case {
 
     fn in_sandbox(mut self) -> Self {
         let (id, ips) = ("s".to_owned(), vec!["10.1.0.2".to_owned()]);
-        let sandbox = Sandbox { id, attempt: 0, ready: true, created_at_ns: 1, ips };
+        let sandbox =
+            Sandbox { id, attempt: 0, ready: true, created_at_ns: 1, ips, stand_ins: false };
         self.observed.sandboxes = vec![sandbox];
         self
     }

@@ -20,7 +20,8 @@ fn simple(policy: &str) -> PodSpec {
 }
 
 fn sandbox(attempt: u32, ready: bool) -> Sandbox {
-    Sandbox { id: format!("s{attempt}"), attempt, ready, created_at_ns: 1, ips: Vec::new() }
+    let id = format!("s{attempt}");
+    Sandbox { id, attempt, ready, created_at_ns: 1, ips: Vec::new(), stand_ins: false }
 }
 
 fn container(

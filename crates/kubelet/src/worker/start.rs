@@ -58,6 +58,8 @@ struct Start<'a> {
     sandbox: &'a str,
     sandbox_attempt: u32,
     ips: &'a [String],
+    /// The sandbox's containers get values in the place of stand-ins.
+    stand_ins: bool,
 }
 
 impl Worker {
@@ -91,7 +93,8 @@ impl Worker {
         let own = found.map(|found| found.ips.as_slice()).unwrap_or_default();
         let ips = if pod::uses_host_network(pod::spec(pod)) { &host } else { own };
         let sandbox_attempt = found.map_or(0, |found| found.attempt);
-        let start = Start { pod, spec, field, attempt, sandbox, sandbox_attempt, ips };
+        let stand_ins = found.is_some_and(|found| found.stand_ins);
+        let start = Start { pod, spec, field, attempt, sandbox, sandbox_attempt, ips, stand_ins };
         match self.try_start(&start).await {
             Ok(()) => {
                 self.usage_is_old = true;
@@ -235,8 +238,9 @@ impl Worker {
             start.sandbox_attempt,
             &logs,
             &shared.dns,
+            start.stand_ins,
         );
-        let words = self.words(start.spec, environment);
+        let words = self.words(start, environment);
         let words = words.map_err(|error| self.config_error(start, error.to_string()))?;
         let config = container_config(ContainerPlan {
             pod: start.pod,
@@ -270,9 +274,9 @@ impl Worker {
     }
 
     /// The texts that the runtime is told.
-    fn words(&self, spec: &Spec, environment: &Environment) -> Result<Words, EnvError> {
+    fn words(&self, start: &Start<'_>, environment: &Environment) -> Result<Words, EnvError> {
         let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
-        let keep = self.shared.stand_ins.then_some((&snapshot, &self.id));
+        let keep = start.stand_ins.then_some((&snapshot, &self.id));
         let told = |value: &env::Value| value.for_runtime(keep).map_err(EnvError::Snapshot);
         let line = |words: &Option<Vec<String>>| {
             let words = words.iter().flatten().map(|word| environment.expand(word));
@@ -283,8 +287,8 @@ impl Worker {
         });
         Ok(Words {
             envs: variables.collect::<Result<_, _>>()?,
-            command: line(&spec.command)?,
-            args: line(&spec.args)?,
+            command: line(&start.spec.command)?,
+            args: line(&start.spec.args)?,
         })
     }
 

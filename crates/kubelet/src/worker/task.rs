@@ -272,8 +272,18 @@ impl Worker {
             shared.events.pod(&self.id, Reason::SandboxChanged, message);
         }
         let logs = shared.layout.logs(&self.id);
-        let config = sandbox_config(pod, &self.id, &shared.node_name, attempt, &logs, &shared.dns);
         let handler = pod::spec(pod).runtime_class_name.as_deref().unwrap_or_default();
+        // Of another handler than the usual one it is not known what it calls.
+        let stand_ins = shared.stand_ins && handler.is_empty();
+        let config = sandbox_config(
+            pod,
+            &self.id,
+            &shared.node_name,
+            attempt,
+            &logs,
+            &shared.dns,
+            stand_ins,
+        );
         let made = match std::fs::create_dir_all(&logs) {
             Ok(()) => shared.runtime.run_sandbox(config, handler).await,
             Err(error) => {
