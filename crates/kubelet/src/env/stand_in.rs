@@ -10,8 +10,8 @@
 //! {coffer-secret:<pod uid>/<name>}     <name>: 64 hex digits, `Snapshot::keep_value`
 //! ```
 //!
-//! A name cannot be guessed, so that nobody who writes a pod can ask for another pod's text; one
-//! that stands for nothing fails the call.
+//! A name cannot be guessed, and is good in its own pod only: nobody gets another pod's text. One that
+//! stands for nothing fails the call.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -108,13 +108,15 @@ pub struct OciRuntime {
 impl OciRuntime {
     /// Becomes the real runtime, called with `arguments`. Comes back only with an error.
     pub fn run(&self, mut arguments: Vec<OsString>) -> OciRuntimeError {
-        let process = match self.prepare(&mut arguments) {
-            Ok(process) => process,
-            Err(error) => return error,
+        let error = match self.prepare(&mut arguments) {
+            Ok(_process) => {
+                let cause = Command::new(&self.program).args(&arguments).exec();
+                OciRuntimeError::Exec { program: self.program.clone(), cause }
+            }
+            Err(error) => error,
         };
-        let cause = Command::new(&self.program).args(&arguments).exec();
-        drop(process);
-        OciRuntimeError::Exec { program: self.program.clone(), cause }
+        log(&arguments, &error);
+        error
     }
 
     /// Puts the values in. Answers the file that must stay open until the runtime has read it.
@@ -146,22 +148,28 @@ impl OciRuntime {
     fn fill_bundle(&self, path: &Path) -> Result<(), OciRuntimeError> {
         let failed = |cause| OciRuntimeError::File { path: path.to_owned(), cause };
         let mut config = read(path)?;
+        let owner = owner(&config.0);
         let filled = config.0.get_mut("process").map(|process| self.fill(process, true));
-        if filled.transpose()?.unwrap_or_default().is_empty() {
+        let pods = filled.transpose()?.unwrap_or_default();
+        if pods.is_empty() {
             return Ok(());
         }
-        let file = File::open(path).map_err(failed)?;
-        let on = rustix::fs::fstatfs(&file).map_err(|errno| failed(errno.into()))?;
-        if on.f_type as u32 != TMPFS_MAGIC {
-            return Err(OciRuntimeError::OnDisk(path.to_owned()));
+        if let Some(uid) = pods.into_iter().find(|uid| owner.as_ref().is_some_and(|it| it != uid)) {
+            return Err(OciRuntimeError::NotKept { uid });
         }
+        require_tmpfs(&File::open(path).map_err(failed)?, path)?;
         let next = path.with_extension("json.filled");
         let _ = fs::remove_file(&next);
         let mut options = fs::OpenOptions::new();
         let made = options.write(true).create_new(true).mode(0o600).open(&next);
-        made.and_then(|mut made| made.write_all(&config.bytes()))
-            .and_then(|()| fs::rename(&next, path))
-            .map_err(failed)
+        let written = made
+            .and_then(|mut made| made.write_all(&config.bytes()))
+            .and_then(|()| fs::rename(&next, path));
+        written.map_err(|cause| {
+            // Half of it is there no longer than this process.
+            let _ = fs::remove_file(&next);
+            failed(cause)
+        })
     }
 
     /// A command's description may lie anywhere, so the filled one is a file without a name beside
@@ -175,9 +183,11 @@ impl OciRuntime {
         let directory = self.snapshot(&uid)?.values();
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).mode(0o600).custom_flags(OFlags::TMPFILE.bits() as i32);
-        let mut file = options.open(directory).map_err(failed)?;
+        let mut file = options.open(&directory).map_err(failed)?;
+        require_tmpfs(&file, &directory)?;
         file.write_all(&process.bytes()).map_err(failed)?;
-        // The runtime inherits it, and closes it before it becomes the container's command.
+        // The runtime inherits it, to read, and closes it before it becomes the container's command.
+        let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(failed)?;
         fcntl_setfd(&file, FdFlags::empty()).map_err(|errno| failed(errno.into()))?;
         Ok(Some(file))
     }
@@ -219,6 +229,23 @@ impl OciRuntime {
         let of = |root: &PathBuf| Snapshot::of(&Layout::new(root), uid);
         let found = self.root_dirs.iter().map(of).find(|snapshot| snapshot.values().exists());
         found.ok_or_else(|| OciRuntimeError::NotKept { uid: uid.to_owned() })
+    }
+}
+
+/// The pod that a container belongs to, as containerd and CRI-O write it: values of others are not
+/// for it.
+fn owner(config: &Json) -> Option<String> {
+    let annotations = config.get("annotations")?;
+    let of = |key: &str| annotations.get(key)?.as_str().map(str::to_owned);
+    of("io.kubernetes.cri.sandbox-uid").or_else(|| of("io.kubernetes.pod.uid"))
+}
+
+fn require_tmpfs(file: &File, path: &Path) -> Result<(), OciRuntimeError> {
+    let on = rustix::fs::fstatfs(file)
+        .map_err(|errno| OciRuntimeError::File { path: path.to_owned(), cause: errno.into() })?;
+    match on.f_type as u32 {
+        TMPFS_MAGIC => Ok(()),
+        _ => Err(OciRuntimeError::OnDisk(path.to_owned())),
     }
 }
 
@@ -279,7 +306,8 @@ fn items<'a>(process: &'a mut Json, key: &str) -> impl Iterator<Item = &'a mut S
 
 /// The first word that is neither an option nor an option's value.
 fn subcommand(arguments: &[OsString]) -> Option<&str> {
-    const VALUED: &[&str] = &["--root", "--log", "--log-format", "--criu", "--rootless"];
+    const VALUED: &[&str] =
+        &["--root", "--log", "--log-format", "--criu", "--rootless", "--cgroup-manager"];
     let mut words = arguments.iter().map(|word| word.to_str().unwrap_or_default());
     while let Some(word) = words.next() {
         if VALUED.contains(&word) {
@@ -289,6 +317,16 @@ fn subcommand(arguments: &[OsString]) -> Option<&str> {
         }
     }
     None
+}
+
+/// Says what went wrong where runc would say it, and where its callers look: in the file of `--log`,
+/// in JSON. There is nobody to tell that this failed, too.
+fn log(arguments: &[OsString], error: &OciRuntimeError) {
+    let Ok(Some((_, path))) = option(arguments, &["--log"], "--log") else { return };
+    let time = k8s_openapi::jiff::Timestamp::now().to_string();
+    let line = serde_json::json!({ "level": "error", "msg": error.to_string(), "time": time });
+    let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
 }
 
 /// Where an option's value stands, and the value: `--name VALUE` or `--name=VALUE`.
@@ -324,7 +362,7 @@ mod tests {
 
     /// A kubelet's root directory with one kept value, and its stand-in.
     fn kubelet() -> (tempfile::TempDir, OciRuntime, String) {
-        let root = tempfile::tempdir().expect("a directory");
+        let root = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
         let snapshot = Snapshot::of(&Layout::new(root.path()), "u-1");
         let name = snapshot.keep_value("pass=word\n\"").expect("kept");
         let runtime = OciRuntime { root_dirs: vec![root.path().to_owned()], program: "x".into() };
@@ -360,9 +398,10 @@ mod tests {
         let (_root, runtime, stand_in) = kubelet();
         let bundle = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
         let path = bundle.path().join("config.json");
-        let config = json!({ "process": {
+        let mut config = json!({ "process": {
             "env": ["A=1", format!("B={stand_in}")], "args": ["sh", stand_in],
         } });
+        config["annotations"] = json!({ "io.kubernetes.cri.sandbox-uid": "u-1" });
         fs::write(&path, config.to_string()).expect("written");
         let mut call = words("--root /r create --bundle");
         call.push(bundle.path().into());
@@ -391,6 +430,21 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_wrong_is_said_in_the_log_that_the_caller_reads() {
+        let (root, runtime, stand_in) = kubelet();
+        let unknown = stand_in.replace("u-1", "u-2");
+        let config = json!({ "process": { "env": [format!("A={unknown}")] } });
+        fs::write(root.path().join("config.json"), config.to_string()).expect("written");
+        let path = root.path().join("log.json");
+        let mut call = words("--log-format json create");
+        call.extend(["--log".into(), path.clone().into(), "--bundle".into(), root.path().into()]);
+        let error = runtime.run(call).to_string();
+        let line: Json = serde_json::from_slice(&fs::read(path).expect("there")).expect("JSON");
+        assert_eq!((&line["level"], &line["msg"]), (&json!("error"), &json!(error)));
+        assert!(error.contains("is not kept for pod u-2"), "{error}");
+    }
+
+    #[test]
     fn what_is_not_kept_fails_the_call_and_so_does_a_bundle_on_a_disk() {
         let (root, runtime, stand_in) = kubelet();
         let path = root.path().join("config.json");
@@ -405,10 +459,26 @@ mod tests {
             assert!(matches!(refused, Err(OciRuntimeError::NotKept { .. })), "{refused:?}");
         }
         assert!(call("A=plain".to_owned()).expect("passed on").is_none());
-        let on_tmpfs = rustix::fs::statfs(root.path()).expect("a file system").f_type as u32;
-        if on_tmpfs != TMPFS_MAGIC {
-            let refused = call(format!("A={stand_in}"));
-            assert!(matches!(refused, Err(OciRuntimeError::OnDisk(_))), "{refused:?}");
-        }
+        // What is kept for one pod is not for another.
+        let theirs = json!({
+            "process": { "args": [stand_in] },
+            "annotations": { "io.kubernetes.cri.sandbox-uid": "u-9" },
+        });
+        fs::write(&path, theirs.to_string()).expect("written");
+        let mut foreign = words("create --bundle");
+        foreign.push(root.path().into());
+        let refused = runtime.prepare(&mut foreign);
+        assert!(matches!(refused, Err(OciRuntimeError::NotKept { .. })), "{refused:?}");
+        assert_eq!(fs::read_to_string(&path).expect("there"), theirs.to_string());
+        // The build's directory is on a disk, whatever /tmp is.
+        let disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        let config = json!({ "process": { "env": [format!("A={stand_in}")] } });
+        fs::write(disk.path().join("config.json"), config.to_string()).expect("written");
+        let mut call = words("create --bundle");
+        call.push(disk.path().into());
+        let refused = runtime.prepare(&mut call);
+        assert!(matches!(refused, Err(OciRuntimeError::OnDisk(_))), "{refused:?}");
+        let untouched = fs::read_to_string(disk.path().join("config.json")).expect("there");
+        assert_eq!(untouched, config.to_string());
     }
 }
