@@ -21,6 +21,9 @@ const END_MAX: Duration = Duration::from_secs(30);
 
 /// The nodes' names, which are in the pods' selectors.
 pub(crate) const NODES: [&str; 2] = ["first", "second"];
+/// The one whose pods have secrets in their environment: it starts the containerd, which the other
+/// only uses, and keeps them from what containerd writes down.
+pub(crate) const STAND_INS_NODE: &str = NODES[0];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Victim {

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::cluster::{NODES, eventually};
+use crate::cluster::{NODES, STAND_INS_NODE, eventually};
 
 const SECRETS: usize = 6;
 /// How long the load rests between two steps.
@@ -90,7 +90,7 @@ impl Load {
         let node = NODES[self.rng.random_range(0..NODES.len())];
         let mut pick = || format!("secret-{}", self.rng.random_range(0..SECRETS));
         let (one, other) = (pick(), pick());
-        let pod = json!({
+        let mut pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": { "name": name },
@@ -116,6 +116,14 @@ impl Load {
                 ],
             },
         });
+        if node == STAND_INS_NODE {
+            let key = json!({ "secretKeyRef": { "name": one, "key": "k" } });
+            let variables = json!([
+                { "name": "ONE", "valueFrom": key },
+                { "name": "DERIVED", "value": "<$(ONE)>" },
+            ]);
+            pod["spec"]["containers"][0]["env"] = variables;
+        }
         let pod: Pod = serde_json::from_value(pod).unwrap();
         persist("create a pod", async || self.pods.create(&PostParams::default(), &pod).await)
             .await;

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 
-use crate::cluster::{Cluster, NODES, eventually};
+use crate::cluster::{Cluster, NODES, STAND_INS_NODE, eventually};
 use crate::load::{Expected, Load};
 
 const VERSIONS: &str = "coffer.dev/secret-resource-versions";
@@ -41,6 +41,11 @@ pub(crate) async fn settled(cluster: &Cluster, load: &mut Load) {
         let read = ["exec", &name, "--", "cat", "/one/k", "/both/one", "/both/other"];
         let read = cluster.kubectl().ok(&read).await.unwrap();
         assert!(read == format!("{one}{one}{other}"), "{name} reads other bytes than it reports");
+        if expected.node == STAND_INS_NODE {
+            let print = ["exec", &name, "--", "sh", "-c", "printf '%s' \"$ONE$DERIVED\""];
+            let read = cluster.kubectl().ok(&print).await.unwrap();
+            assert!(read == format!("{one}<{one}>"), "{name} has another environment");
+        }
     }
     says_what_is_current(load, &pods).await;
     only_these(cluster, &pods).await;
