@@ -17,6 +17,7 @@ use crate::{Error, Layout};
 
 /// Pods live in 10.128.0.0/9, in one of its /24s.
 const BASE: u32 = u32::from_be_bytes([10, 128, 0, 0]);
+const BASE_MASK: u32 = 0xff80_0000;
 const SUBNETS: u32 = 1 << 15;
 const SUBNET_MASK: u32 = 0xffff_ff00;
 
@@ -54,7 +55,11 @@ pub(crate) fn configure(layout: &Layout) -> Result<Ipv4Addr, Error> {
             let table = std::fs::read_to_string("/proc/net/route")
                 .map_err(Error::file("read", "/proc/net/route"))?;
             let preferred = u32::from_str_radix(&layout.tag()[..8], 16).unwrap_or(0);
-            free_subnet(&routes(&table), preferred).ok_or(Error::NoSubnet)?
+            // A data directory that was removed and made anew leaves its bridge, which keeps its
+            // address.
+            let kept = subnet_on(&table, &bridge(layout));
+            let subnet = kept.or_else(|| free_subnet(&routes(&table), preferred));
+            subnet.ok_or(Error::NoSubnet)?
         }
     };
     crate::daemon::write_if_changed(&path, conflist(layout, subnet).to_string().as_bytes())?;
@@ -92,16 +97,28 @@ fn subnet_of(conflist: &[u8]) -> Option<Ipv4Addr> {
 
 /// (network, mask) of every route in the kernel's table but the default ones.
 fn routes(table: &str) -> Vec<(u32, u32)> {
-    let parse = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        // The kernel prints the address as the machine word that holds its network bytes.
-        let word = |at: usize| {
-            let word = u32::from_str_radix(fields.get(at)?, 16).ok()?;
-            Some(u32::from_be_bytes(word.to_ne_bytes()))
-        };
-        Some((word(1)?, word(7)?)).filter(|(_, mask)| *mask != 0)
+    table.lines().skip(1).filter_map(|line| Some(route(line)?.1)).collect()
+}
+
+/// The /24 of ours that a bridge has already.
+fn subnet_on(table: &str, bridge: &str) -> Option<Ipv4Addr> {
+    let mut on_it = table.lines().skip(1).filter_map(route).filter(|(link, _)| *link == bridge);
+    let ours = |network: u32| network & BASE_MASK == BASE;
+    let (_, (network, _)) =
+        on_it.find(|(_, (network, mask))| *mask == SUBNET_MASK && ours(*network))?;
+    Some(Ipv4Addr::from(network))
+}
+
+/// The interface, the network and the mask of a route, unless it is a default one.
+fn route(line: &str) -> Option<(&str, (u32, u32))> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    // The kernel prints the address as the machine word that holds its network bytes.
+    let word = |at: usize| {
+        let word = u32::from_str_radix(fields.get(at)?, 16).ok()?;
+        Some(u32::from_be_bytes(word.to_ne_bytes()))
     };
-    table.lines().skip(1).filter_map(parse).collect()
+    let (network, mask) = (word(1)?, word(7)?);
+    (mask != 0).then_some((fields[0], (network, mask)))
 }
 
 /// The first /24 at or after the preferred one that overlaps no route.
@@ -192,6 +209,18 @@ wg0\t0000800A\t00000000\t0001\t0\t0\t0\t0000F0FF\t0\t0\t0
                 (Ipv4Addr::new(10, 128, 0, 0), Ipv4Addr::new(255, 240, 0, 0)),
             ]
         );
+    }
+
+    #[test]
+    fn a_bridge_that_is_there_already_keeps_its_subnet() {
+        let table = format!(
+            "{TABLE}cof1\t007DAE0A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
+             br0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+        );
+        assert_eq!(subnet_on(&table, "cof1"), Some(Ipv4Addr::new(10, 174, 125, 0)));
+        assert_eq!(subnet_on(&table, "cof2"), None);
+        assert_eq!(subnet_on(&table, "wg0"), None, "no /24");
+        assert_eq!(subnet_on(&table, "br0"), None, "none of ours");
     }
 
     /// A VPN that routes 10.128.0.0/12 must keep reaching its hosts.
