@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
-use coffer_containerd::{Containerd, OciRuntime, Settings};
+use coffer_containerd::{Containerd, OciRuntime, Settings, mounts};
 use coffer_kubelet::{Config, Kubelet, KubernetesService, ServerConfig};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::wait::await_condition;
@@ -170,6 +170,8 @@ async fn start_kubelet(clients: &mut Parts, options: &UpOptions, config: Config)
 async fn end_containerd(options: &UpOptions, data: &DataDir) -> Result<()> {
     if options.stop_pods_on_exit && options.container_runtime_endpoint.is_none() {
         coffer_containerd::stop_with_pods(data.path(), GRACE_S).await?;
+        // The kubelet has done so, unless the runtime was stuck: now nobody is left who needs them.
+        mounts::unmount_below(&data.kubelet())?;
     }
     Ok(())
 }

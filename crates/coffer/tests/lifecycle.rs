@@ -218,14 +218,7 @@ async fn asked_to_it_ends_its_pods_and_leaves_no_mount_and_no_process() {
     // As timeout(1) does it, which signals its child and then its group.
     coffer.signal();
     assert!(coffer.stop().await.unwrap().success());
-
-    assert_eq!(mounts::below(coffer.data_dir()).unwrap(), [] as [&Path; 0]);
-    let data_dir = coffer.data_dir().as_os_str().as_encoded_bytes();
-    for entry in Path::new("/proc").read_dir().unwrap().flatten() {
-        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let names_it = command.windows(data_dir.len()).any(|window| window == data_dir);
-        assert!(!names_it, "{}", String::from_utf8_lossy(&command));
-    }
+    nothing_is_left_of(&coffer);
 
     coffer.start().await.unwrap();
     until_ready(&kubectl).await;
@@ -240,6 +233,38 @@ async fn asked_to_it_ends_its_pods_and_leaves_no_mount_and_no_process() {
     assert_eq!(mixed, "Running done 0 lasting 1");
     let finisher = kubectl.ok(&["get", "pod", "finisher", restarts]).await.unwrap();
     assert_eq!(finisher, "Failed main 0");
+}
+
+/// No mount below the data directory, and no process that names it.
+fn nothing_is_left_of(coffer: &Coffer) {
+    assert_eq!(mounts::below(coffer.data_dir()).unwrap(), [] as [&Path; 0]);
+    let data_dir = coffer.data_dir().as_os_str().as_encoded_bytes();
+    for entry in Path::new("/proc").read_dir().unwrap().flatten() {
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let names_it = command.windows(data_dir.len()).any(|window| window == data_dir);
+        assert!(!names_it, "{}", String::from_utf8_lossy(&command));
+    }
+}
+
+/// The containerd that this Coffer has started.
+fn containerd(coffer: &Coffer) -> rustix::process::Pid {
+    let socket = coffer_containerd::Layout::create(coffer.data_dir()).unwrap().socket();
+    let stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    rustix::net::sockopt::socket_peercred(&stream).unwrap().pid
+}
+
+/// A runtime that hangs holds nobody up for ever, and its pods and their secrets go all the same.
+/// This takes as long as all are waited for: two minutes.
+#[tokio::test]
+async fn a_runtime_that_hangs_is_ended_with_all_that_it_runs() {
+    let registry = registry().await;
+    let mut coffer = builder(&registry).arg("--stop-pods-on-exit").start().await.unwrap();
+    start_pod(&coffer.kubectl()).await;
+    let pid = pid_of(&coffer);
+    rustix::process::kill_process(containerd(&coffer), rustix::process::Signal::STOP).unwrap();
+    assert!(coffer.stop().await.unwrap().success());
+    nothing_is_left_of(&coffer);
+    assert!(!is_there(&pid));
 }
 
 /// The number of the process that runs the pod's only command.
@@ -288,10 +313,7 @@ fn lose(coffer: &Coffer, pid: &str) {
     });
     let containers: Vec<String> = containers.collect();
     assert_eq!(containers.len(), 2, "{containers:?}");
-    let socket = coffer_containerd::Layout::create(coffer.data_dir()).unwrap().socket();
-    let socket = std::os::unix::net::UnixStream::connect(socket).unwrap();
-    let containerd = rustix::net::sockopt::socket_peercred(&socket).unwrap().pid;
-    kill(&containerd.as_raw_nonzero().to_string());
+    kill(&containerd(coffer).as_raw_nonzero().to_string());
     kill(shim);
     for id in containers {
         std::fs::remove_dir_all(Path::new("/run/containerd/runc/k8s.io").join(id)).unwrap();

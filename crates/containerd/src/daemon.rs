@@ -32,6 +32,8 @@ use crate::{Error, Layout, RegistryMirror, config, network, pause, state, sweep}
 const START_MAX: Duration = Duration::from_secs(60);
 /// How long a daemon may take to end after SIGTERM.
 const STOP_MAX: Duration = Duration::from_secs(10);
+/// How much longer than their grace period the end of all pods may take.
+const END_MARGIN: Duration = Duration::from_secs(30);
 /// containerd says nobody when its socket appears, so it is asked this often.
 const POLL: Duration = Duration::from_millis(20);
 /// A daemon that dies again and again is restarted this often at most.
@@ -213,8 +215,11 @@ impl Containerd {
 pub async fn stop_with_pods(data_dir: &Path, grace_s: i64) -> Result<(), Error> {
     let layout = Layout::create(data_dir)?;
     if let Some(mut process) = Process::listening_at(&layout.socket()).await {
-        if let Err(error) = sweep::end_pods(&layout.socket(), grace_s).await {
-            tracing::warn!(%error, "pods could not be ended one by one");
+        let limit = Duration::from_secs(grace_s.try_into().unwrap_or_default()) + END_MARGIN;
+        match timeout(limit, sweep::end_pods(&layout.socket(), grace_s)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "pods could not be ended one by one"),
+            Err(_) => tracing::warn!(waited = ?limit, "containerd does not end its pods"),
         }
         process.end().await;
     }

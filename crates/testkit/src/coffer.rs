@@ -17,7 +17,7 @@ use crate::{Kubectl, Registry, Running};
 /// From the start to readiness, on a slow machine with its other core busy.
 const READY_MAX: Duration = Duration::from_secs(120);
 /// From SIGTERM to the end.
-const STOP_MAX: Duration = Duration::from_secs(60);
+const STOP_MAX: Duration = Duration::from_secs(240);
 
 /// Free space on the data directory's disk below which a kubelet reports pressure, as upstream's.
 const DISK_PERCENT_MIN: u64 = 10;

@@ -21,6 +21,7 @@ mod volumes;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{Notify, watch};
@@ -32,9 +33,14 @@ use crate::downward::NodeFacts;
 use crate::event::EventSink;
 use crate::image::Images;
 use crate::objects::Objects;
-use crate::pod::{self, Layout, PodId};
+use crate::pod::{self, GRACE_PERIOD_DEFAULT_S, Layout, PodId};
 use crate::runtime::{DnsDefaults, Runtime};
 use crate::volume::Volumes;
+
+/// The grace period of pods that are not known any more.
+const GRACE: Duration = Duration::from_secs(GRACE_PERIOD_DEFAULT_S.unsigned_abs());
+/// How much longer than the longest grace period the end of all pods may take.
+const END_MARGIN: Duration = Duration::from_secs(60);
 
 /// What all pod workers share.
 pub(crate) struct Shared {
@@ -252,14 +258,19 @@ impl Workers {
 
     /// Ends every pod on the node; for `--stop-pods-on-exit`.
     pub(crate) async fn end_all(&self) {
+        let mut grace = Duration::ZERO;
         for handle in self.handles().values() {
             handle.desired.send_modify(|desired| {
                 desired.is_gone = true;
                 desired.is_leaving = true;
+                grace = grace.max(desired.pod.as_deref().map_or(GRACE, task::grace_period));
             });
         }
         self.tasks.close();
-        self.tasks.wait().await;
+        let limit = grace + END_MARGIN;
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+            tracing::error!(left = self.tasks.len(), waited = ?limit, "pods do not end; left as they are");
+        }
     }
 
     /// Stops working and leaves the pods as they are.
