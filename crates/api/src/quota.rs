@@ -228,8 +228,30 @@ fn has_scope(scope: &str, pod: &Pod) -> bool {
         "BestEffort" => best_effort(),
         "NotBestEffort" => !best_effort(),
         "PriorityClass" => priority_class(pod).is_some(),
+        "CrossNamespacePodAffinity" => pod.spec.as_ref().is_some_and(looks_into_other_namespaces),
         _ => false,
     }
+}
+
+/// Whether the pod wants to be near, or far from, pods of other namespaces.
+fn looks_into_other_namespaces(spec: &PodSpec) -> bool {
+    let affinity = spec.affinity.as_ref();
+    let near = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
+    let far = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let required = [
+        near.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref()),
+        far.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref()),
+    ];
+    let preferred = [
+        near.and_then(|it| it.preferred_during_scheduling_ignored_during_execution.as_ref()),
+        far.and_then(|it| it.preferred_during_scheduling_ignored_during_execution.as_ref()),
+    ];
+    let preferred = preferred.into_iter().flatten().flatten().map(|it| &it.pod_affinity_term);
+    let mut terms = required.into_iter().flatten().flatten().chain(preferred);
+    terms.any(|term| {
+        term.namespaces.as_ref().is_some_and(|names| !names.is_empty())
+            || term.namespace_selector.is_some()
+    })
 }
 
 fn matches(requirement: &ScopedResourceSelectorRequirement, pod: &Pod) -> bool {
@@ -287,6 +309,25 @@ mod tests {
             spec(json!({ "scopes": ["Terminating"], "hard": { "pods": "1", "secrets": "1" } }));
         assert!(added(&scoped, "pods.", Some(&pod)).is_empty());
         assert!(added(&scoped, "secrets.", None).is_empty());
+    }
+
+    #[test]
+    fn a_quota_may_be_about_pods_that_look_into_other_namespaces() {
+        let quota = spec(json!({ "hard": { "pods": "0" }, "scopeSelector": { "matchExpressions": [
+            { "scopeName": "CrossNamespacePodAffinity", "operator": "Exists" }] } }));
+        let with = |term: Value| -> Pod {
+            let affinity = json!({ "podAntiAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    { "weight": 1, "podAffinityTerm": term }] } });
+            serde_json::from_value(json!({ "spec": { "containers": [], "affinity": affinity } }))
+                .expect("a pod")
+        };
+        let own = with(json!({ "topologyKey": "k" }));
+        assert!(added(&quota, "pods.", Some(&own)).is_empty());
+        let other = with(json!({ "topologyKey": "k", "namespaces": ["n"] }));
+        assert_eq!(texts(&added(&quota, "pods.", Some(&other))), json!({ "pods": "1" }));
+        let all = with(json!({ "topologyKey": "k", "namespaceSelector": {} }));
+        assert_eq!(added(&quota, "pods.", Some(&all)).len(), 1);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod strict;
 
 pub use definitions::{Definitions, Gvk, PREFIX, definitions};
 use registry::{Definition, Node, NodeShape};
+pub(crate) use rules::omits_zero_somewhere;
 use serde_json::Value;
 pub use strict::unknown_fields;
 

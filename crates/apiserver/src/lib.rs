@@ -160,7 +160,7 @@ impl Server {
             authenticator,
             authorizer,
             access,
-            quota_turns: tokio::sync::Mutex::default(),
+            quota_turns: Arc::default(),
             kubelets: Kubelets(certificates.clone()),
             shutdown: shutdown.clone(),
         });
@@ -240,7 +240,7 @@ async fn make_namespaces(handlers: &Handlers) -> Result<(), BuildError> {
             .admission()
             .create(&Permit::server_itself(), &resource, object)
             .map_err(|failure| BuildError::Namespace { name, failure })?;
-        match handlers.registry.create(&resource, admitted, false).await {
+        match handlers.registry.create(&resource, admitted, false, None).await {
             Err(failure) if failure.reason != "AlreadyExists" => {
                 return Err(BuildError::Namespace { name, failure });
             }

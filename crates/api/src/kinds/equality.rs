@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::Document;
 use crate::quantity::Quantity;
+use crate::schema::omits_zero_somewhere;
 
 /// Maps of the API, as opposed to structs: an empty one equals an absent one.
 const MAP_FIELDS: &[&str] = &[
@@ -28,10 +29,36 @@ const QUANTITY_FIELDS: &[&str] =
 pub fn equal<T: Serialize>(left: &T, right: &T) -> bool {
     match (Document::encode(left), Document::encode(right)) {
         (Ok(mut left), Ok(mut right)) => {
-            prune(left.value_mut());
-            prune(right.value_mut());
+            for side in [&mut left, &mut right] {
+                drop_zeros(side.value_mut());
+                prune(side.value_mut());
+            }
             left == right
         }
+        _ => false,
+    }
+}
+
+/// Takes out the fields that Go leaves out where they are zero. What comes in now has none of them
+/// ([`crate::schema::fit::settle`]), what was stored before that may.
+pub fn drop_zeros(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| !(omits_zero_somewhere(name) && is_zero(value)));
+            let members =
+                fields.iter_mut().filter(|(name, _)| !MAP_FIELDS.contains(&name.as_str()));
+            members.for_each(|(_, value)| drop_zeros(value));
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_zeros),
+        _ => {}
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
         _ => false,
     }
 }
@@ -86,6 +113,22 @@ mod tests {
         let dir = Volume { empty_dir: Some(EmptyDirVolumeSource::default()), ..bare.clone() };
         assert!(!equal(&bare, &dir));
     }
+
+    #[test]
+    fn a_zero_that_go_leaves_out_equals_none_but_a_pointers_and_a_maps_do_not() {
+        let spec = |json: serde_json::Value| -> PodSpec { serde_json::from_value(json).unwrap() };
+        let with = |field: &str, value: serde_json::Value| {
+            spec(serde_json::json!({"containers": [{"name": "c"}], field: value}))
+        };
+        let none = spec(serde_json::json!({"containers": [{"name": "c"}]}));
+        assert!(equal(&none, &with("hostNetwork", false.into())));
+        assert!(equal(&none, &with("nodeName", "".into())));
+        let loud = serde_json::json!([{"name": "c", "stdin": false, "workingDir": ""}]);
+        assert!(equal(&none, &with("containers", loud)));
+        assert!(!equal(&none, &with("automountServiceAccountToken", false.into())));
+        assert!(!equal(&none, &with("nodeSelector", serde_json::json!({"value": ""}))));
+    }
+
     #[test]
     fn quantities_are_equal_by_amount() {
         let limits = |memory: &str| -> ResourceRequirements {

@@ -34,7 +34,7 @@ mod testing;
 mod workloads;
 
 pub use crate::secret::Secret;
-pub use equality::equal;
+pub use equality::{drop_zeros, equal};
 pub use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 pub use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 pub use k8s_openapi::api::coordination::v1::Lease;

@@ -134,11 +134,13 @@ const OMITS_ZERO: &[(&str, &[&str])] = &[
     ("core.v1.EphemeralContainer", CONTAINER),
     ("core.v1.EphemeralContainer", &["targetContainerName"]),
     ("core.v1.HTTPGetAction", &["host", "path", "scheme"]),
-    ("core.v1.HostAlias", &["ip"]),
+    ("core.v1.ImageVolumeSource", &["pullPolicy", "reference"]),
     ("core.v1.LocalObjectReference", &["name"]),
+    ("core.v1.NFSVolumeSource", &["readOnly"]),
     ("core.v1.NodeSpec", &["podCIDR", "providerID", "unschedulable"]),
     ("core.v1.ObjectFieldSelector", &["apiVersion"]),
     ("core.v1.ObjectReference", REFERENCE),
+    ("core.v1.PersistentVolumeClaimVolumeSource", &["readOnly"]),
     ("core.v1.PodDNSConfigOption", &["name"]),
     (
         "core.v1.PodSpec",
@@ -236,6 +238,11 @@ pub(super) fn key_default(definition: &str, key: &str) -> Option<&'static str> {
         .iter()
         .find(|(struct_, field, _)| *struct_ == name && *field == key)
         .map(|(_, _, value)| *value)
+}
+
+/// Whether some struct has a field of this name that is left out where it is zero.
+pub(crate) fn omits_zero_somewhere(field: &str) -> bool {
+    OMITS_ZERO.iter().any(|(_, fields)| fields.contains(&field))
 }
 
 pub(super) fn omits_zero(definition: &str, field: &str) -> bool {

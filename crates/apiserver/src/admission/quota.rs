@@ -5,10 +5,12 @@
 //! no controller runs; `status.used` is for people. While one object is counted and made in a
 //! namespace with quotas, no other is.
 
+use std::sync::Arc;
+
 use coffer_api::quota::{self, Excess};
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::shown_name;
 use crate::cache::Scope;
@@ -19,16 +21,17 @@ use crate::registry::Registry;
 const UNCOUNTED: &[&str] = &["events"];
 
 /// Waits for a new object's turn, and looks whether the quotas of its namespace have room for it. The
-/// turn, if the namespace has quotas, is to be kept until the object is made.
+/// turn, if the namespace has quotas, is to be kept until the object is made, also where nobody waits
+/// for that any more.
 ///
 /// # Errors
 /// 403 for a quota that is exceeded, or that wants a pod to say what it needs.
-pub(crate) async fn take_turn<'a>(
-    turns: &'a Mutex<()>,
+pub(crate) async fn take_turn(
+    turns: &Arc<Mutex<()>>,
     registry: &Registry,
     resource: &Resource,
     object: &dyn Object,
-) -> Result<Option<MutexGuard<'a, ()>>, Failure> {
+) -> Result<Option<OwnedMutexGuard<()>>, Failure> {
     let resources = &registry.resources;
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     if !resource.info.namespaced || UNCOUNTED.contains(&resource.info.plural) {
@@ -37,7 +40,7 @@ pub(crate) async fn take_turn<'a>(
     if quotas_of(resources, namespace)?.is_empty() {
         return Ok(None);
     }
-    let turn = turns.lock().await;
+    let turn = turns.clone().lock_owned().await;
     // What the one before made.
     registry.settle().await?;
     let forbidden = |excess: Excess| {

@@ -30,7 +30,7 @@ pub(crate) struct Handlers {
     pub(crate) authorizer: Authorizer,
     pub(crate) access: AccessConfig,
     /// Whose turn it is to add to a namespace with quotas.
-    pub(crate) quota_turns: tokio::sync::Mutex<()>,
+    pub(crate) quota_turns: Arc<tokio::sync::Mutex<()>>,
     pub(crate) kubelets: crate::proxy::Kubelets,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
 }

@@ -66,14 +66,14 @@ impl Handlers {
             service_account::await_default_account(resources, &call.resource, &*object).await;
         }
         let admitted = self.admission().create(&call.permit, &call.resource, object)?;
-        let _turn = quota::take_turn(
+        let turn = quota::take_turn(
             &self.quota_turns,
             &self.registry,
             &call.resource,
             &**admitted.object(),
         )
         .await?;
-        self.registry.create(&call.resource, admitted, options.dry_run).await
+        self.registry.create(&call.resource, admitted, options.dry_run, turn).await
     }
 
     pub(super) async fn update(&self, call: &Call, body: Incoming) -> Result<Answer, Failure> {

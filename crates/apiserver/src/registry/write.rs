@@ -6,6 +6,7 @@ use coffer_api::names;
 use coffer_api::status::Failure;
 use coffer_store::{Revision, StoreError, Value};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Registry, now, stamped, store_failure, unavailable};
 use crate::admission::Admitted;
@@ -36,7 +37,7 @@ pub(crate) struct Change {
 }
 
 impl Registry {
-    /// Writes a new object.
+    /// Writes a new object. The `turn` of a namespace with quotas is given back when it is written.
     ///
     /// # Errors
     /// 422 from validation, 409 for a taken name.
@@ -45,6 +46,7 @@ impl Registry {
         resource: &Resource,
         mut admitted: Admitted<Box<dyn Object>>,
         dry_run: bool,
+        mut turn: Option<OwnedMutexGuard<()>>,
     ) -> Result<Written, Failure> {
         let mut warnings = admitted.take_warnings();
         let (mut object, _) = admitted.into_inner();
@@ -62,7 +64,7 @@ impl Registry {
             invalid(resource, &*object, resource.validate(&*object))?;
             let name = object.meta().name.clone().unwrap_or_default();
             let key = resource.key(object.meta().namespace.as_deref().unwrap_or_default(), &name);
-            let written = self.insert(resource, &key, &*object, dry_run).await;
+            let written = self.insert(resource, &key, &*object, dry_run, &mut turn).await;
             tries -= 1;
             match written {
                 Ok(bytes) => {
@@ -105,6 +107,7 @@ impl Registry {
         key: &str,
         object: &dyn Object,
         dry_run: bool,
+        turn: &mut Option<OwnedMutexGuard<()>>,
     ) -> Result<Bytes, StoreError> {
         let mut encoded = object.encode();
         if dry_run {
@@ -114,7 +117,19 @@ impl Registry {
             };
         }
         let value = Value::new(std::mem::take(&mut *encoded));
-        let revision = self.store.create(key, value.clone()).await?;
+        let revision = match turn.take() {
+            None => self.store.create(key, value.clone()).await?,
+            Some(held) => {
+                // A caller that goes away in between does not end the write; the next in turn must
+                // count what comes of it.
+                let (store, key, value) = (self.store.clone(), key.to_owned(), value.clone());
+                let write = tokio::spawn(async move { (store.create(&key, value).await, held) });
+                let (revision, held) =
+                    write.await.map_err(|error| StoreError::Closed(error.to_string()))?;
+                *turn = Some(held);
+                revision?
+            }
+        };
         Ok(stamped(resource, value.as_bytes(), revision))
     }
 

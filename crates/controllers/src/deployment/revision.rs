@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use coffer_api::kinds::drop_zeros;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
@@ -72,7 +73,8 @@ fn canonical(template: &PodTemplateSpec) -> Value {
     if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
         labels.remove(TEMPLATE_HASH);
     }
-    let value = serde_json::to_value(template).expect("API types encode");
+    let mut value = serde_json::to_value(template).expect("API types encode");
+    drop_zeros(&mut value);
     pruned(value).unwrap_or(Value::Null)
 }
 

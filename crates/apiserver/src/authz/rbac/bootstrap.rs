@@ -157,7 +157,7 @@ async fn make<T: Mended>(
     // The namespaces were made a moment ago.
     handlers.registry.settle().await?;
     let admitted = handlers.admission().create(&Permit::server_itself(), resource, object)?;
-    match handlers.registry.create(resource, admitted, false).await {
+    match handlers.registry.create(resource, admitted, false, None).await {
         // Another server of the same store was faster.
         Err(failure) if failure.reason == "AlreadyExists" => Ok(()),
         done => done.map(drop),
