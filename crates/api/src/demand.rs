@@ -65,15 +65,30 @@ impl Resources {
 /// What a pod needs at its fullest: all its containers together, or an init container with the
 /// sidecars started before it, whichever is more; and what its sandbox costs.
 pub fn requests(spec: &PodSpec) -> Resources {
-    at_fullest(spec, container_requests)
+    let own = spec.resources.as_ref();
+    let limits = own.and_then(|own| own.limits.as_ref());
+    let requests = own.and_then(|own| own.requests.as_ref());
+    // A limit without a request is a request.
+    at_fullest(spec, container_requests, [limits, requests])
 }
 
 /// The most that a pod may take, counted the same way.
 pub fn limits(spec: &PodSpec) -> Resources {
-    at_fullest(spec, container_limits)
+    let limits = spec.resources.as_ref().and_then(|own| own.limits.as_ref());
+    at_fullest(spec, container_limits, [limits, None])
 }
 
-fn at_fullest(spec: &PodSpec, of: fn(&Container) -> Resources) -> Resources {
+/// Whether a pod may say of a resource what it needs as a whole.
+fn is_of_pods(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+}
+
+/// `own` is what the pod says as a whole, which counts instead of its containers' sum.
+fn at_fullest(
+    spec: &PodSpec,
+    of: fn(&Container) -> Resources,
+    own: [Option<&BTreeMap<String, Text>>; 2],
+) -> Resources {
     let mut running = Resources::default();
     for container in &spec.containers {
         running.add(&of(container));
@@ -92,6 +107,9 @@ fn at_fullest(spec: &PodSpec, of: fn(&Container) -> Resources) -> Resources {
         }
     }
     running.raise(&starting);
+    for own in own.into_iter().flatten() {
+        running.0.extend(Resources::of(own.iter().filter(|(name, _)| is_of_pods(name))).0);
+    }
     running.add(&Resources::of(spec.overhead.iter().flatten()));
     running
 }
@@ -138,6 +156,16 @@ mod tests {
         assert_eq!(cpu(with_sidecar), 2500);
         let overhead = json!({ "containers": [asks("1")], "overhead": { "cpu": "250m" } });
         assert_eq!(cpu(overhead), 1250);
+    }
+
+    #[test]
+    fn what_a_pod_says_as_a_whole_counts_instead_of_its_containers_sum() {
+        let spec = json!({ "containers": [asks("1m"), asks("1")], "overhead": { "cpu": "1m" },
+            "resources": { "requests": { "cpu": "64" }, "limits": { "cpu": "65", "memory": "1Gi" } } });
+        let asked = requests(pod(spec.clone()).spec.as_ref().unwrap());
+        assert_eq!((asked.get("cpu").milli(), asked.get("memory").units()), (64_001, 1 << 30));
+        let limited = limits(pod(spec).spec.as_ref().unwrap());
+        assert_eq!(limited.get("cpu").milli(), 65_001);
     }
 
     #[test]

@@ -131,6 +131,11 @@ pub fn check_specified(quota: &str, spec: &ResourceQuotaSpec, pod: &Pod) -> Resu
     const ASKED: &[&str] =
         &["cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory"];
     let Some(pod_spec) = pod.spec.as_ref().filter(|_| in_scope(spec, pod)) else { return Ok(()) };
+    // A pod that says it as a whole need not say it of each container.
+    let own = pod_spec.resources.as_ref();
+    if own.is_some_and(|own| own.requests.is_some() || own.limits.is_some()) {
+        return Ok(());
+    }
     let init = pod_spec.init_containers.iter().flatten();
     let containers: Vec<&Container> = pod_spec.containers.iter().chain(init).collect();
     let mut missing = Vec::new();
@@ -360,5 +365,9 @@ mod tests {
         let loud = pod(json!([{ "name": "c", "resources": {
             "limits": { "cpu": "1", "memory": "1Gi" } } }]));
         assert_eq!(check_specified("q", &quota, &loud), Ok(()));
+        let mut whole = silent.clone();
+        let amounts = json!({ "limits": { "cpu": "1", "memory": "1Gi" } });
+        whole.spec.as_mut().unwrap().resources = serde_json::from_value(amounts).unwrap();
+        assert_eq!(check_specified("q", &quota, &whole), Ok(()));
     }
 }

@@ -160,7 +160,7 @@ impl Server {
             authenticator,
             authorizer,
             access,
-            quota_turns: Arc::default(),
+            quota_turns: Default::default(),
             kubelets: Kubelets(certificates.clone()),
             shutdown: shutdown.clone(),
         });

@@ -29,7 +29,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use crate::hex::hex;
 use crate::objects::Version;
 use crate::pod::{self, Layout, is_path_component};
-use crate::volume::tmpfs::{Detached, Options, Size};
+use crate::volume::tmpfs::{self, Detached, Options, Size};
 use crate::volume::{mountinfo, spec};
 
 /// Room for one secret's keys: the payload's 1 MiB and a page of loss for each of many keys.
@@ -176,9 +176,12 @@ impl Snapshot {
     /// at each restart, and from a name nothing can be learned about a text.
     pub(crate) fn keep_value(&self, text: &str) -> io::Result<String> {
         let directory = self.values();
-        match fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory) {
+        match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
+        }
+        if !tmpfs::holds(fs::File::open(&directory)?)? {
+            return Err(io::Error::other("the pod's snapshot is not mounted"));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.values_key()?.expose());
         let name = hex(hmac::sign(&key, text.as_bytes()).as_ref());
@@ -402,8 +405,12 @@ mod tests {
 
     #[test]
     fn a_kept_text_has_one_name_which_tells_nothing_and_is_not_a_secret() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let at = |pod: &str| Snapshot { directory: directory.path().join(pod) };
+        let memory = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
+        let at = |pod: &str| {
+            let directory = memory.path().join(pod);
+            fs::create_dir(&directory).expect("made");
+            Snapshot { directory }
+        };
         let (one, other) = (at("one"), at("other"));
         let name = one.keep_value("pass\nword").expect("kept");
         assert_eq!(one.keep_value("pass\nword").expect("kept"), name, "also at a restart");
@@ -415,6 +422,9 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::NotFound, "{nothing}");
         }
         assert!(one.versions().expect("readable").is_empty());
+        let disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        let unmounted = Snapshot { directory: disk.path().to_owned() };
+        unmounted.keep_value("pass\\nword").expect_err("nothing is written to a disk");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! no controller runs; `status.used` is for people. While one object is counted and made in a
 //! namespace with quotas, no other is.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use coffer_api::quota::{self, Excess};
 use coffer_api::status::Failure;
@@ -17,6 +18,22 @@ use crate::cache::Scope;
 use crate::object::{Object, Resource, Resources};
 use crate::registry::Registry;
 
+/// Whose turn it is to add to a namespace with quotas. A namespace in which nobody waits has no entry.
+#[derive(Default)]
+pub(crate) struct Turns(std::sync::Mutex<HashMap<String, Arc<Mutex<()>>>>);
+
+impl Turns {
+    /// Held across the write that it is for: that is what it is for.
+    async fn take(&self, namespace: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            turns.entry(namespace.to_owned()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+}
+
 /// What quotas are not about, as upstream has it: telling what happens must not fail for want of room.
 const UNCOUNTED: &[&str] = &["events"];
 
@@ -27,7 +44,7 @@ const UNCOUNTED: &[&str] = &["events"];
 /// # Errors
 /// 403 for a quota that is exceeded, or that wants a pod to say what it needs.
 pub(crate) async fn take_turn(
-    turns: &Arc<Mutex<()>>,
+    turns: &Turns,
     registry: &Registry,
     resource: &Resource,
     object: &dyn Object,
@@ -40,7 +57,7 @@ pub(crate) async fn take_turn(
     if quotas_of(resources, namespace)?.is_empty() {
         return Ok(None);
     }
-    let turn = turns.clone().lock_owned().await;
+    let turn = turns.take(namespace).await;
     // What the one before made.
     registry.settle().await?;
     let forbidden = |excess: Excess| {

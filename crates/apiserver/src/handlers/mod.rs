@@ -29,8 +29,7 @@ pub(crate) struct Handlers {
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Authorizer,
     pub(crate) access: AccessConfig,
-    /// Whose turn it is to add to a namespace with quotas.
-    pub(crate) quota_turns: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) quota_turns: crate::admission::quota::Turns,
     pub(crate) kubelets: crate::proxy::Kubelets,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
 }

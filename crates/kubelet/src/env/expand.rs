@@ -2,38 +2,42 @@
 //!
 //! A reference to a variable that there is not stays as it is; `$$` is a dollar sign.
 
-/// Expands all references in `text`.
+/// Expands all references in `text`. The answer is made in one piece: a buffer that grows leaves
+/// copies of what may be secret behind.
 pub(crate) fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
-    let mut expanded = String::with_capacity(text.len());
+    let mut length = 0;
+    pieces(text, &lookup, |piece| length += piece.len());
+    let mut expanded = String::with_capacity(length);
+    pieces(text, &lookup, |piece| expanded.push_str(piece));
+    expanded
+}
+
+/// Tells the pieces that the expanded text consists of, in their order.
+fn pieces<'a>(text: &str, lookup: &impl Fn(&str) -> Option<&'a str>, mut tell: impl FnMut(&str)) {
     let mut rest = text;
     while let Some(at) = rest.find('$') {
-        expanded.push_str(&rest[..at]);
+        tell(&rest[..at]);
         let after = &rest[at + 1..];
         if let Some(escaped) = after.strip_prefix('$') {
-            expanded.push('$');
+            tell("$");
             rest = escaped;
             continue;
         }
         match after.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
             Some((name, tail)) => {
                 match lookup(name) {
-                    Some(value) => expanded.push_str(value),
-                    None => {
-                        expanded.push_str("$(");
-                        expanded.push_str(name);
-                        expanded.push(')');
-                    }
+                    Some(value) => tell(value),
+                    None => ["$(", name, ")"].into_iter().for_each(&mut tell),
                 }
                 rest = tail;
             }
             None => {
-                expanded.push('$');
+                tell("$");
                 rest = after;
             }
         }
     }
-    expanded.push_str(rest);
-    expanded
+    tell(rest);
 }
 
 #[cfg(test)]

@@ -361,8 +361,10 @@ mod tests {
         let secret = sources.secrets.get_mut("s").and_then(Option::as_mut).expect("there");
         secret.keys.remove("raw");
         let environment = environment(container, &sources).expect("resolved");
-        let root = tempfile::tempdir().expect("a directory");
-        let snapshot = Snapshot::of(&crate::pod::Layout::new(root.path()), "u");
+        let root = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
+        let layout = crate::pod::Layout::new(root.path());
+        std::fs::create_dir_all(layout.snapshot("u")).expect("made");
+        let snapshot = Snapshot::of(&layout, "u");
         let id = PodId::new("ns", "p", "u").expect("an identity");
         let told = |value: &Value| value.for_runtime(Some((&snapshot, &id))).expect("kept");
         let hidden: Vec<&str> = environment

@@ -29,10 +29,10 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::pod::{Layout, is_path_component};
 use crate::snapshot::{STAND_IN_NAME_LEN, Snapshot};
+use crate::volume::tmpfs;
 
 const PREFIX: &str = "{coffer-secret:";
 const SUFFIX: &str = "}";
-const TMPFS_MAGIC: u32 = 0x0102_1994;
 
 /// The stand-in for a kept value.
 pub(super) fn text(uid: &str, name: &str) -> String {
@@ -123,13 +123,13 @@ impl OciRuntime {
     fn prepare(&self, arguments: &mut [OsString]) -> Result<Option<File>, OciRuntimeError> {
         match subcommand(arguments) {
             Some("create" | "run") => {
-                let bundle = option(arguments, &["--bundle", "-b"], "--bundle")?;
+                let bundle = option(arguments, "--bundle")?;
                 let bundle = bundle.map_or_else(|| PathBuf::from("."), |(_, it)| PathBuf::from(it));
                 self.fill_bundle(&bundle.join("config.json"))?;
                 Ok(None)
             }
             Some("exec") => {
-                let Some((at, path)) = option(arguments, &["--process", "-p"], "--process")? else {
+                let Some((at, path)) = option(arguments, "--process")? else {
                     return Ok(None);
                 };
                 let Some(file) = self.filled_process(Path::new(&path))? else { return Ok(None) };
@@ -200,7 +200,10 @@ impl OciRuntime {
             if let Some((uid, kept)) = parse(value) {
                 let value = self.kept(uid, kept)?;
                 pods.push(uid.to_owned());
-                *variable = format!("{name}={}", *value);
+                // Of the right size from the start: a buffer that grows leaves copies behind.
+                let mut filled = String::with_capacity(name.len() + 1 + value.len());
+                filled.extend([name, "=", &value]);
+                *variable = filled;
             }
         }
         for word in items(process, "args").filter(|_| arguments) {
@@ -241,11 +244,10 @@ fn owner(config: &Json) -> Option<String> {
 }
 
 fn require_tmpfs(file: &File, path: &Path) -> Result<(), OciRuntimeError> {
-    let on = rustix::fs::fstatfs(file)
-        .map_err(|errno| OciRuntimeError::File { path: path.to_owned(), cause: errno.into() })?;
-    match on.f_type as u32 {
-        TMPFS_MAGIC => Ok(()),
-        _ => Err(OciRuntimeError::OnDisk(path.to_owned())),
+    match tmpfs::holds(file) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(OciRuntimeError::OnDisk(path.to_owned())),
+        Err(errno) => Err(OciRuntimeError::File { path: path.to_owned(), cause: errno.into() }),
     }
 }
 
@@ -322,28 +324,26 @@ fn subcommand(arguments: &[OsString]) -> Option<&str> {
 /// Says what went wrong where runc would say it, and where its callers look: in the file of `--log`,
 /// in JSON. There is nobody to tell that this failed, too.
 fn log(arguments: &[OsString], error: &OciRuntimeError) {
-    let Ok(Some((_, path))) = option(arguments, &["--log"], "--log") else { return };
+    let Ok(Some((_, path))) = option(arguments, "--log") else { return };
     let time = k8s_openapi::jiff::Timestamp::now().to_string();
     let line = serde_json::json!({ "level": "error", "msg": error.to_string(), "time": time });
     let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
 }
 
-/// Where an option's value stands, and the value: `--name VALUE` or `--name=VALUE`.
+/// Where an option's value stands, and the value: `--name VALUE` or `--name=VALUE`. Runtimes write
+/// the long names; a short one may as well be a word of a command.
 fn option(
     arguments: &[OsString],
-    names: &[&str],
-    shown: &'static str,
+    name: &'static str,
 ) -> Result<Option<(usize, OsString)>, OciRuntimeError> {
     for (at, word) in arguments.iter().enumerate() {
-        if names.iter().any(|name| word == OsStr::new(name)) {
-            let value = arguments.get(at + 1).ok_or(OciRuntimeError::NoValue(shown))?;
+        if word == OsStr::new(name) {
+            let value = arguments.get(at + 1).ok_or(OciRuntimeError::NoValue(name))?;
             return Ok(Some((at + 1, value.clone())));
         }
         let text = word.to_string_lossy();
-        if let Some((name, value)) = text.split_once('=')
-            && names.contains(&name)
-        {
+        if let Some((_, value)) = text.split_once('=').filter(|(found, _)| *found == name) {
             return Ok(Some((at, value.into())));
         }
     }
@@ -363,7 +363,9 @@ mod tests {
     /// A kubelet's root directory with one kept value, and its stand-in.
     fn kubelet() -> (tempfile::TempDir, OciRuntime, String) {
         let root = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
-        let snapshot = Snapshot::of(&Layout::new(root.path()), "u-1");
+        let layout = Layout::new(root.path());
+        fs::create_dir_all(layout.snapshot("u-1")).expect("made");
+        let snapshot = Snapshot::of(&layout, "u-1");
         let name = snapshot.keep_value("pass=word\n\"").expect("kept");
         let runtime = OciRuntime { root_dirs: vec![root.path().to_owned()], program: "x".into() };
         (root, runtime, text("u-1", &name))

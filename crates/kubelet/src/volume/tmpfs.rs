@@ -116,6 +116,12 @@ pub(crate) fn shrink(target: &Path, size: Size) {
     }
 }
 
+/// Whether an open file or directory is in memory.
+pub(crate) fn holds(file: impl AsFd) -> io::Result<bool> {
+    const TMPFS_MAGIC: u32 = 0x0102_1994;
+    Ok(rustix::fs::fstatfs(file)?.f_type as u32 == TMPFS_MAGIC)
+}
+
 /// How much the tmpfs at `target` holds now.
 pub(crate) fn used(target: &Path) -> io::Result<Size> {
     let found = rustix::fs::statvfs(target)?;
