@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use crate::quantity::Quantity;
@@ -65,17 +65,12 @@ impl Resources {
 /// What a pod needs at its fullest: all its containers together, or an init container with the
 /// sidecars started before it, whichever is more; and what its sandbox costs.
 pub fn requests(spec: &PodSpec) -> Resources {
-    let own = spec.resources.as_ref();
-    let limits = own.and_then(|own| own.limits.as_ref());
-    let requests = own.and_then(|own| own.requests.as_ref());
-    // A limit without a request is a request.
-    at_fullest(spec, container_requests, [limits, requests])
+    at_fullest(spec, requests_of)
 }
 
 /// The most that a pod may take, counted the same way.
 pub fn limits(spec: &PodSpec) -> Resources {
-    let limits = spec.resources.as_ref().and_then(|own| own.limits.as_ref());
-    at_fullest(spec, container_limits, [limits, None])
+    at_fullest(spec, limits_of)
 }
 
 /// Whether a pod may say of a resource what it needs as a whole.
@@ -83,20 +78,16 @@ fn is_of_pods(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
 
-/// `own` is what the pod says as a whole, which counts instead of its containers' sum.
-fn at_fullest(
-    spec: &PodSpec,
-    of: fn(&Container) -> Resources,
-    own: [Option<&BTreeMap<String, Text>>; 2],
-) -> Resources {
+/// What the pod says as a whole counts instead of its containers' sum.
+fn at_fullest(spec: &PodSpec, of: fn(Option<&ResourceRequirements>) -> Resources) -> Resources {
     let mut running = Resources::default();
     for container in &spec.containers {
-        running.add(&of(container));
+        running.add(&of(container.resources.as_ref()));
     }
     let mut sidecars = Resources::default();
     let mut starting = Resources::default();
     for container in spec.init_containers.iter().flatten() {
-        let mut asked = of(container);
+        let mut asked = of(container.resources.as_ref());
         if container.restart_policy.as_deref() == Some("Always") {
             running.add(&asked);
             sidecars.add(&asked);
@@ -107,23 +98,22 @@ fn at_fullest(
         }
     }
     running.raise(&starting);
-    for own in own.into_iter().flatten() {
-        running.0.extend(Resources::of(own.iter().filter(|(name, _)| is_of_pods(name))).0);
-    }
+    let own = of(spec.resources.as_ref()).0;
+    running.0.extend(own.into_iter().filter(|(name, _)| is_of_pods(name)));
     running.add(&Resources::of(spec.overhead.iter().flatten()));
     running
 }
 
 /// A limit without a request is a request.
-pub(crate) fn container_requests(container: &Container) -> Resources {
-    let mut asked = container_limits(container);
-    let requests = container.resources.iter().flat_map(|all| all.requests.iter().flatten());
-    asked.0.extend(Resources::of(requests).0);
+pub(crate) fn requests_of(said: Option<&ResourceRequirements>) -> Resources {
+    let mut asked = limits_of(said);
+    let requests = said.and_then(|said| said.requests.as_ref());
+    asked.0.extend(Resources::of(requests.into_iter().flatten()).0);
     asked
 }
 
-pub(crate) fn container_limits(container: &Container) -> Resources {
-    Resources::of(container.resources.iter().flat_map(|all| all.limits.iter().flatten()))
+pub(crate) fn limits_of(said: Option<&ResourceRequirements>) -> Resources {
+    Resources::of(said.and_then(|said| said.limits.as_ref()).into_iter().flatten())
 }
 
 #[cfg(test)]

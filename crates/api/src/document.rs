@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A JSON tree that erases its strings on drop.
 #[derive(Clone, Default, PartialEq)]
@@ -42,6 +42,14 @@ impl Document {
     pub fn encode<T: Serialize>(object: &T) -> Result<Self, serde_json::Error> {
         serde_json::to_value(object).map(Self)
     }
+
+    /// The document as JSON, written in one piece: a buffer that grows leaves copies behind.
+    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(json_len(&self.0)));
+        // As in `json_len`.
+        let _ = serde_json::to_writer(&mut *bytes, &self.0);
+        bytes
+    }
 }
 
 impl std::fmt::Debug for Document {
@@ -64,4 +72,25 @@ pub fn erase(value: &mut Value) {
         Value::Object(fields) => fields.values_mut().for_each(erase),
         _ => {}
     }
+}
+
+/// The size of a value as JSON, without writing it anywhere.
+pub(crate) fn json_len(value: &Value) -> usize {
+    struct Count(usize);
+
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut count = Count(0);
+    // A tree writes without error into something that takes everything.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
 }

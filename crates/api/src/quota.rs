@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::{
     Container, Pod, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
 };
 
-use crate::demand::{Resources, container_limits, container_requests, limits, requests};
-use crate::kinds::pod::qos;
+use crate::demand::{Resources, limits, limits_of, requests, requests_of};
+use crate::kinds::pod::{is_terminal, qos};
 use crate::quantity::Quantity;
 
 /// Amounts by what a quota calls them: `pods`, `requests.cpu`, `count/secrets`.
@@ -52,7 +52,7 @@ pub fn used<'a>(
     count: impl Fn(&str) -> Option<usize>,
 ) -> Amounts {
     let matching: Vec<&Pod> = pods.iter().copied().filter(|pod| in_scope(spec, pod)).collect();
-    let live: Vec<&Pod> = matching.iter().copied().filter(|pod| !has_ended(pod)).collect();
+    let live: Vec<&Pod> = matching.iter().copied().filter(|pod| !is_terminal(pod)).collect();
     let (requested, limited) = (total(&live, requests), total(&live, limits));
     let amounts = names.into_iter().filter_map(|name| {
         let amount = match of_pods(name) {
@@ -141,10 +141,13 @@ pub fn check_specified(quota: &str, spec: &ResourceQuotaSpec, pod: &Pod) -> Resu
     let mut missing = Vec::new();
     let names = spec.hard.iter().flat_map(BTreeMap::keys);
     for name in names.filter(|name| ASKED.contains(&name.as_str())) {
-        let says = |container: &Container| match of_pods(name) {
-            Some(PodResource::Requests(resource)) => container_requests(container).has(resource),
-            Some(PodResource::Limits(resource)) => container_limits(container).has(resource),
-            _ => true,
+        let says = |container: &Container| {
+            let said = container.resources.as_ref();
+            match of_pods(name) {
+                Some(PodResource::Requests(resource)) => requests_of(said).has(resource),
+                Some(PodResource::Limits(resource)) => limits_of(said).has(resource),
+                _ => true,
+            }
         };
         let silent = containers.iter().filter(|container| !says(container));
         let silent: BTreeSet<&str> = silent.map(|container| container.name.as_str()).collect();
@@ -183,11 +186,6 @@ fn of_pods(name: &str) -> Option<PodResource<'_>> {
             _ => return None,
         },
     })
-}
-
-fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn is_scoped(spec: &ResourceQuotaSpec) -> bool {

@@ -122,10 +122,7 @@ impl Schema {
             && match value {
                 Value::Object(members) => members.is_empty(),
                 Value::Array(items) => items.is_empty(),
-                Value::String(text) => text.is_empty(),
-                Value::Bool(value) => !value,
-                Value::Number(number) => number.as_f64() == Some(0.0),
-                Value::Null => false,
+                scalar => is_zero(scalar),
             }
     }
 
@@ -152,6 +149,16 @@ impl Schema {
             NodeShape::Struct(Definition { name, .. }) => Some(name),
             _ => None,
         }
+    }
+}
+
+/// Whether a scalar is the zero of its type.
+pub(crate) fn is_zero(scalar: &Value) -> bool {
+    match scalar {
+        Value::String(text) => text.is_empty(),
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        _ => false,
     }
 }
 

@@ -24,6 +24,7 @@ mod renewal;
 mod signals;
 mod up;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -47,28 +48,24 @@ fn main() -> ExitCode {
 }
 
 fn run(verb: Verb) -> anyhow::Result<()> {
-    // It becomes another program, which inherits what is set here.
-    if let Verb::OciRuntime(options) = verb {
-        return oci_runtime::run(options);
-    }
+    let part: Pin<Box<dyn Future<Output = anyhow::Result<()>>>> = match verb {
+        // It becomes another program, which inherits what would be set here.
+        Verb::OciRuntime(options) => return oci_runtime::run(options),
+        Verb::Up(options) => Box::pin(up::run(options)),
+        Verb::Apiserver(options) => Box::pin(parts::apiserver::run(options)),
+        Verb::Scheduler(options) => Box::pin(parts::scheduler(options)),
+        Verb::ControllerManager(options) => Box::pin(parts::controller_manager(options)),
+        Verb::Kubelet(options) => Box::pin(parts::kubelet::run(options)),
+        Verb::BootstrapKubeconfig(options) => Box::pin(join::bootstrap(options)),
+        Verb::RotateTokenKey(options) => Box::pin(async move { access::rotate(&options) }),
+        Verb::Apply(options) => Box::pin(apply::run(options)),
+    };
     hardening::apply()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)
         .build()?;
-    runtime.block_on(async {
-        match verb {
-            Verb::Up(options) => up::run(options).await,
-            Verb::Apiserver(options) => parts::apiserver::run(options).await,
-            Verb::Scheduler(options) => parts::scheduler(options).await,
-            Verb::ControllerManager(options) => parts::controller_manager(options).await,
-            Verb::Kubelet(options) => parts::kubelet::run(options).await,
-            Verb::BootstrapKubeconfig(options) => join::bootstrap(options).await,
-            Verb::RotateTokenKey(options) => access::rotate(&options),
-            Verb::Apply(options) => apply::run(options).await,
-            Verb::OciRuntime(options) => oci_runtime::run(options),
-        }
-    })
+    runtime.block_on(part)
 }
 
 /// An error with its causes. A cause that its parent quotes already is not said twice.

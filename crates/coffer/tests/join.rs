@@ -32,7 +32,7 @@ impl Node {
 
     fn start(&self, coffer: &Coffer) -> Joined {
         let data = coffer.data_dir();
-        let socket = coffer_containerd::Layout::create(data).unwrap().socket();
+        let socket = coffer.containerd_socket().unwrap();
         let child = Command::new(PROGRAM)
             .args(["kubelet", "--node-name", "second", "--port", "0"])
             .arg("--root-dir")

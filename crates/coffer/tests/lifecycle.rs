@@ -246,13 +246,6 @@ fn nothing_is_left_of(coffer: &Coffer) {
     }
 }
 
-/// The containerd that this Coffer has started.
-fn containerd(coffer: &Coffer) -> rustix::process::Pid {
-    let socket = coffer_containerd::Layout::create(coffer.data_dir()).unwrap().socket();
-    let stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
-    rustix::net::sockopt::socket_peercred(&stream).unwrap().pid
-}
-
 /// A runtime that hangs holds nobody up for ever, and its pods and their secrets go all the same.
 /// This takes as long as all are waited for: two minutes.
 #[tokio::test]
@@ -261,7 +254,8 @@ async fn a_runtime_that_hangs_is_ended_with_all_that_it_runs() {
     let mut coffer = builder(&registry).arg("--stop-pods-on-exit").start().await.unwrap();
     start_pod(&coffer.kubectl()).await;
     let pid = pid_of(&coffer);
-    rustix::process::kill_process(containerd(&coffer), rustix::process::Signal::STOP).unwrap();
+    let containerd = coffer.containerd().unwrap();
+    rustix::process::kill_process(containerd, rustix::process::Signal::STOP).unwrap();
     assert!(coffer.stop().await.unwrap().success());
     nothing_is_left_of(&coffer);
     assert!(!is_there(&pid));
@@ -313,7 +307,7 @@ fn lose(coffer: &Coffer, pid: &str) {
     });
     let containers: Vec<String> = containers.collect();
     assert_eq!(containers.len(), 2, "{containers:?}");
-    kill(&containerd(coffer).as_raw_nonzero().to_string());
+    kill(&coffer.containerd().unwrap().as_raw_nonzero().to_string());
     kill(shim);
     for id in containers {
         std::fs::remove_dir_all(Path::new("/run/containerd/runc/k8s.io").join(id)).unwrap();

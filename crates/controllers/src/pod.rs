@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use coffer_api::kinds::pod::is_terminal;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,11 +15,6 @@ pub fn node_name(pod: &Pod) -> Option<&str> {
 /// The phase, empty before the first status.
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
-}
-
-/// Whether the pod has ended and holds nothing any more.
-pub fn is_terminal(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
 }
 
 /// Whether the pod counts as one of its controller's: it has not ended and is not being deleted.

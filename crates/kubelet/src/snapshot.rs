@@ -46,7 +46,7 @@ const VALUES: &str = "..env";
 const VALUES_KEY: &str = "..key";
 const VALUES_DRAFT: &str = "..draft";
 /// A kept value's name is as many hex digits.
-pub(crate) const STAND_IN_NAME_LEN: usize = 64;
+const VALUE_NAME_LEN: usize = 64;
 
 /// Which keys of a secret are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,10 +164,8 @@ impl Snapshot {
         if !is_path_component(name) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a secret's name"));
         }
-        let next = self.directory.join(name).join(VERSION_FILE_NEXT);
-        let _ = fs::remove_file(&next);
-        write_key(&next, version_text(secret).as_bytes())?;
-        fs::rename(&next, self.directory.join(name).join(VERSION_FILE))
+        let place = self.directory.join(name).join(VERSION_FILE);
+        put_whole(&place.with_file_name(VERSION_FILE_NEXT), &place, version_text(secret).as_bytes())
     }
 
     /// Keeps a text that the runtime is not to know, and answers its name.
@@ -187,14 +185,14 @@ impl Snapshot {
         let name = hex(hmac::sign(&key, text.as_bytes()).as_ref());
         let place = directory.join(&name);
         if !place.try_exists()? {
-            put_whole(&directory, &place, text.as_bytes())?;
+            put_whole(&directory.join(VALUES_DRAFT), &place, text.as_bytes())?;
         }
         Ok(name)
     }
 
     /// A text that was kept, by its name.
     pub(crate) fn kept_value(&self, name: &str) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
-        if name.len() != STAND_IN_NAME_LEN || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !is_value_name(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
         read_bytes(&self.values().join(name))
@@ -215,7 +213,7 @@ impl Snapshot {
         let mut key = zeroize::Zeroizing::new([0; 32]);
         let random = SystemRandom::new().fill(&mut *key);
         random.map_err(|_| io::Error::other("the system gives no random bytes"))?;
-        put_whole(&directory, &path, &*key)?;
+        put_whole(&directory.join(VALUES_DRAFT), &path, &*key)?;
         Ok(SecretBytes::new(key.to_vec()))
     }
 
@@ -266,6 +264,11 @@ impl Snapshot {
         }
         Ok(versions)
     }
+}
+
+/// Whether this can be the name of a kept value.
+pub(crate) fn is_value_name(name: &str) -> bool {
+    name.len() == VALUE_NAME_LEN && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Values shorter than this are not looked for in texts: they are in every text.
@@ -325,14 +328,13 @@ fn write_key(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Writes a file beside its place and moves it there. One pod has one worker: nobody else drafts.
-fn put_whole(directory: &Path, place: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = directory.join(VALUES_DRAFT);
-    match fs::remove_file(&draft) {
+fn put_whole(draft: &Path, place: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    write_key(&draft, bytes)?;
-    fs::rename(&draft, place)
+    write_key(draft, bytes)?;
+    fs::rename(draft, place)
 }
 
 fn read_key(path: &Path) -> io::Result<SecretBytes> {

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -148,6 +148,23 @@ impl Coffer {
     /// When it does not end in time.
     pub async fn stop(&mut self) -> Result<ExitStatus> {
         self.end(Signal::TERM).await
+    }
+
+    /// The socket of the containerd that it starts.
+    ///
+    /// # Errors
+    /// When a directory of that containerd cannot be made.
+    pub fn containerd_socket(&self) -> Result<PathBuf> {
+        Ok(coffer_containerd::Layout::create(self.data_dir())?.socket())
+    }
+
+    /// The containerd that it has started: who listens at the socket.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub fn containerd(&self) -> Result<Pid> {
+        let stream = std::os::unix::net::UnixStream::connect(self.containerd_socket()?)?;
+        Ok(rustix::net::sockopt::socket_peercred(&stream)?.pid)
     }
 
     /// Sends SIGTERM and does not wait.

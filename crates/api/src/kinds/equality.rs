@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::Document;
 use crate::quantity::Quantity;
-use crate::schema::omits_zero_somewhere;
+use crate::schema::{is_zero, omits_zero_somewhere};
 
 /// Maps of the API, as opposed to structs: an empty one equals an absent one.
 const MAP_FIELDS: &[&str] = &[
@@ -44,22 +44,13 @@ pub fn equal<T: Serialize>(left: &T, right: &T) -> bool {
 pub fn drop_zeros(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, value| !(omits_zero_somewhere(name) && is_zero(value)));
+            fields.retain(|name, value| !(is_zero(value) && omits_zero_somewhere(name)));
             let members =
                 fields.iter_mut().filter(|(name, _)| !MAP_FIELDS.contains(&name.as_str()));
             members.for_each(|(_, value)| drop_zeros(value));
         }
         Value::Array(items) => items.iter_mut().for_each(drop_zeros),
         _ => {}
-    }
-}
-
-fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_i64() == Some(0),
-        Value::String(text) => text.is_empty(),
-        _ => false,
     }
 }
 

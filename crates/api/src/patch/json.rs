@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     COPY_BYTES_MAX, NESTING_MAX, OPERATIONS_MAX, PatchError, decode_json, discard, wrong_type,
 };
-use crate::document::Document;
+use crate::document::{Document, json_len};
 
 /// The operations of a body, each checked when its turn comes.
 pub(super) fn decode(body: &[u8]) -> Result<Document, PatchError> {
@@ -189,27 +189,6 @@ fn check_depth(path: &str, value: &Value) -> Result<(), String> {
 
     let above = path.matches('/').count();
     if above + depth(value) > NESTING_MAX { Err("exceeded max depth".to_owned()) } else { Ok(()) }
-}
-
-/// The size of a value as JSON, without writing it anywhere.
-fn json_len(value: &Value) -> usize {
-    struct Count(usize);
-
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut count = Count(0);
-    // A tree writes without error into something that takes everything.
-    let _ = serde_json::to_writer(&mut count, value);
-    count.0
 }
 
 /// What a pointer's last step is taken in.

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::shown_name;
 use crate::cache::Scope;
-use crate::object::{Object, Resource, Resources};
+use crate::object::{Object, Resource};
 use crate::registry::Registry;
 
 /// Whose turn it is to add to a namespace with quotas. A namespace in which nobody waits has no entry.
@@ -54,7 +54,8 @@ pub(crate) async fn take_turn(
     if !resource.info.namespaced || UNCOUNTED.contains(&resource.info.plural) {
         return Ok(None);
     }
-    if quotas_of(resources, namespace)?.is_empty() {
+    let quotas = resources.core("resourcequotas");
+    if count(quotas, namespace) == 0 {
         return Ok(None);
     }
     let turn = turns.take(namespace).await;
@@ -64,7 +65,7 @@ pub(crate) async fn take_turn(
         Failure::forbidden(resource.group_resource(), &shown_name(object), &excess.to_string())
     };
     let pod = object.as_any().downcast_ref::<Pod>();
-    let quotas = quotas_of(resources, namespace)?;
+    let quotas = all::<ResourceQuota>(quotas, namespace)?;
     for (name, spec) in quotas.iter().filter_map(named_spec) {
         if let Some(pod) = pod {
             quota::check_specified(name, spec, pod).map_err(forbidden)?;
@@ -84,10 +85,6 @@ pub(crate) async fn take_turn(
         quota::check(name, spec, &used, &added).map_err(forbidden)?;
     }
     Ok(Some(turn))
-}
-
-fn quotas_of(resources: &Resources, namespace: &str) -> Result<Vec<ResourceQuota>, Failure> {
-    all(resources.core("resourcequotas"), namespace)
 }
 
 fn named_spec(quota: &ResourceQuota) -> Option<(&str, &ResourceQuotaSpec)> {

@@ -1,6 +1,7 @@
 //! Deletion: preconditions, grace, finalizers, propagation, and namespaces that empty first.
 
 use bytes::Bytes;
+use coffer_api::kinds::pod::is_terminal;
 use coffer_api::status::{Failure, GroupResource};
 use coffer_store::{StoreError, Value};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -256,8 +257,7 @@ fn begin_grace(object: &mut dyn Object, options: &DeleteOptions, now: &meta::Tim
 fn first_grace(pod: &Pod, options: &DeleteOptions) -> i64 {
     let spec = pod.spec.as_ref();
     let assigned = spec.and_then(|spec| spec.node_name.as_ref()).is_some_and(|n| !n.is_empty());
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if !assigned || matches!(phase, Some("Succeeded" | "Failed")) {
+    if !assigned || is_terminal(pod) {
         return 0;
     }
     let own = || spec.and_then(|spec| spec.termination_grace_period_seconds).map(positive);

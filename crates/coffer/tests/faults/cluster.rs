@@ -7,7 +7,7 @@ use coffer_testkit::{
     Coffer, CofferBuilder, Kubectl, Registry, Running, free_port, images, mounts,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -111,16 +111,11 @@ impl Cluster {
             }
             // Coffer brings it back; if it is just on its way, it is spared.
             Victim::Containerd => {
-                if let Some(pid) = self.containerd() {
+                if let Ok(pid) = self.coffer.containerd() {
                     let _ = kill_process(pid, Signal::KILL);
                 }
             }
         }
-    }
-
-    fn containerd(&self) -> Option<Pid> {
-        let stream = std::os::unix::net::UnixStream::connect(self.socket()).ok()?;
-        Some(rustix::net::sockopt::socket_peercred(&stream).ok()?.pid)
     }
 
     pub(crate) async fn client(&self) -> kube::Client {
@@ -135,7 +130,7 @@ impl Cluster {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        coffer_containerd::Layout::create(self.coffer.data_dir()).unwrap().socket()
+        self.coffer.containerd_socket().unwrap()
     }
 
     /// The root directory of a node's kubelet.

@@ -132,7 +132,7 @@ impl Controller {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
-        let Some(deployment) = self.deployments.get(key) else { return Ok(()) };
+        let Some(mut deployment) = self.deployments.get(key) else { return Ok(()) };
         let selector = selector(&deployment)?;
         if selector.is_empty() {
             let message =
@@ -143,9 +143,8 @@ impl Controller {
         let sets = self.claim(&deployment, &selector, key).await?;
         let busy = self.busy(key);
         let plan = plan(&deployment, sets, &busy, now());
-        let mut latest = Deployment::clone(&deployment);
         for action in plan.actions {
-            self.apply(&mut latest, key, action).await?;
+            self.apply(&mut deployment, key, action).await?;
         }
         if let Some(wait) = plan.check_in {
             self.queue.add_after(key.clone(), wait);
@@ -216,7 +215,7 @@ impl Controller {
     /// a later step's write is refused only where somebody else wrote.
     async fn apply(
         &self,
-        deployment: &mut Deployment,
+        deployment: &mut Arc<Deployment>,
         key: &ObjectKey,
         action: Action,
     ) -> Result<(), Error> {
@@ -230,7 +229,8 @@ impl Controller {
                 let patch = Patch::Merge(json!({ "metadata": meta }));
                 let api = self.deployments_of(key);
                 let done = api.patch(&key.name, &PatchParams::default(), &patch).await;
-                deployment.metadata = done.map_err(Error::api("note the revision"))?.metadata;
+                let noted = done.map_err(Error::api("note the revision"))?;
+                Arc::make_mut(deployment).metadata = noted.metadata;
                 Ok(())
             }
             Action::Status(status) => self.write_status(deployment, key, *status).await,

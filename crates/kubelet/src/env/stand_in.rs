@@ -22,13 +22,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use coffer_api::Document;
 use rustix::fs::OFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::Value as Json;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::pod::{Layout, is_path_component};
-use crate::snapshot::{STAND_IN_NAME_LEN, Snapshot};
+use crate::snapshot::{Snapshot, is_value_name};
 use crate::volume::tmpfs;
 
 const PREFIX: &str = "{coffer-secret:";
@@ -42,8 +43,7 @@ pub(super) fn text(uid: &str, name: &str) -> String {
 /// The pod's uid and the value's name, if the whole text is a stand-in.
 fn parse(text: &str) -> Option<(&str, &str)> {
     let (uid, name) = text.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('/')?;
-    let is_hex = name.len() == STAND_IN_NAME_LEN && name.bytes().all(|b| b.is_ascii_hexdigit());
-    (is_path_component(uid) && is_hex).then_some((uid, name))
+    (is_path_component(uid) && is_value_name(name)).then_some((uid, name))
 }
 
 /// Why a call was not passed on. No message quotes a value.
@@ -148,8 +148,8 @@ impl OciRuntime {
     fn fill_bundle(&self, path: &Path) -> Result<(), OciRuntimeError> {
         let failed = |cause| OciRuntimeError::File { path: path.to_owned(), cause };
         let mut config = read(path)?;
-        let owner = owner(&config.0);
-        let filled = config.0.get_mut("process").map(|process| self.fill(process, true));
+        let owner = owner(config.value());
+        let filled = config.value_mut().get_mut("process").map(|process| self.fill(process, true));
         let pods = filled.transpose()?.unwrap_or_default();
         if pods.is_empty() {
             return Ok(());
@@ -163,7 +163,7 @@ impl OciRuntime {
         let mut options = fs::OpenOptions::new();
         let made = options.write(true).create_new(true).mode(0o600).open(&next);
         let written = made
-            .and_then(|mut made| made.write_all(&config.bytes()))
+            .and_then(|mut made| made.write_all(&config.to_json()))
             .and_then(|()| fs::rename(&next, path));
         written.map_err(|cause| {
             // Half of it is there no longer than this process.
@@ -177,7 +177,7 @@ impl OciRuntime {
     fn filled_process(&self, path: &Path) -> Result<Option<File>, OciRuntimeError> {
         let mut process = read(path)?;
         // The arguments are what somebody asked for by `exec`: nothing of ours is among them.
-        let pods = self.fill(&mut process.0, false)?;
+        let pods = self.fill(process.value_mut(), false)?;
         let Some(uid) = pods.into_iter().next() else { return Ok(None) };
         let failed = |cause| OciRuntimeError::Kept { uid: uid.clone(), cause };
         let directory = self.snapshot(&uid)?.values();
@@ -185,7 +185,7 @@ impl OciRuntime {
         options.read(true).write(true).mode(0o600).custom_flags(OFlags::TMPFILE.bits() as i32);
         let mut file = options.open(&directory).map_err(failed)?;
         require_tmpfs(&file, &directory)?;
-        file.write_all(&process.bytes()).map_err(failed)?;
+        file.write_all(&process.to_json()).map_err(failed)?;
         // The runtime inherits it, to read, and closes it before it becomes the container's command.
         let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(failed)?;
         fcntl_setfd(&file, FdFlags::empty()).map_err(|errno| failed(errno.into()))?;
@@ -251,50 +251,11 @@ fn require_tmpfs(file: &File, path: &Path) -> Result<(), OciRuntimeError> {
     }
 }
 
-/// A configuration whose texts are erased when it goes.
-struct Config(Json);
-
-impl Config {
-    fn bytes(&self) -> Zeroizing<Vec<u8>> {
-        // Of the right size from the start: a buffer that grows leaves copies behind.
-        let mut length = Length(0);
-        serde_json::to_writer(&mut length, &self.0).expect("counting does not fail");
-        let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
-        serde_json::to_writer(&mut *bytes, &self.0).expect("writing to memory does not fail");
-        bytes
-    }
-}
-
-impl Drop for Config {
-    fn drop(&mut self) {
-        let process = match self.0.get_mut("process") {
-            Some(process) => process,
-            None => &mut self.0,
-        };
-        for key in ["env", "args"] {
-            items(process, key).for_each(|text| text.zeroize());
-        }
-    }
-}
-
-struct Length(usize);
-
-impl io::Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn read(path: &Path) -> Result<Config, OciRuntimeError> {
+fn read(path: &Path) -> Result<Document, OciRuntimeError> {
     let failed = |cause| OciRuntimeError::File { path: path.to_owned(), cause };
     let bytes = Zeroizing::new(fs::read(path).map_err(failed)?);
     // serde's error quotes what it could not read.
-    let config = serde_json::from_slice(&bytes).map(Config);
+    let config = serde_json::from_slice(&bytes).map(Document::new);
     config.map_err(|_| OciRuntimeError::Malformed(path.to_owned()))
 }
 

@@ -182,6 +182,12 @@ impl Kind for Pod {
     }
 }
 
+/// Whether the pod has ended and holds nothing any more.
+pub fn is_terminal(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// Borrowed, or an empty one: a body without a spec is not refused before validation.
 fn spec_of(pod: &Pod) -> &PodSpec {
     static EMPTY: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
