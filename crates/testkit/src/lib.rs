@@ -4,6 +4,7 @@
 //! with its files in a temporary directory, waited for by what it says itself, and ended with all
 //! that it made when its handle is dropped. It knows Coffer only as a program to run.
 
+mod attacks;
 mod coffer;
 mod debian;
 mod etcd;
@@ -14,6 +15,7 @@ mod process;
 mod registry;
 mod runtime;
 
+pub use attacks::Attacks;
 pub use coffer::{Coffer, CofferBuilder};
 pub use coffer_containerd::image;
 pub use coffer_containerd::mounts;

@@ -1,10 +1,11 @@
 //! Who may do what, through the door: real HTTPS, real certificates and tokens.
 
+#[path = "../support/cluster.rs"]
+mod cluster;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod certificates;
-mod cluster;
 mod escalation;
 mod matrix;
 mod oidc;

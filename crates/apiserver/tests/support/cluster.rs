@@ -1,5 +1,7 @@
 //! Two namespaces, two nodes, and a caller of every sort.
 
+#![allow(dead_code)]
+
 use coffer_apiserver::AccessConfig;
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
