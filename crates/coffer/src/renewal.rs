@@ -1,8 +1,8 @@
 //! Certificates of the cluster's own parts, exchanged before they end, while everything runs.
 //!
 //! What is near its end is made anew on disk, as at a start; then the server is told, clients follow
-//! their kubeconfigs, and the kubelet beside the server, a process of its own, follows its files. Nothing is restarted and
-//! no connection is cut.
+//! their kubeconfigs, and the kubelet beside the server, a process of its own, follows its files.
+//! Nothing is restarted and no connection is cut.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

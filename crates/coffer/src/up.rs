@@ -54,7 +54,7 @@ struct Context<'a> {
     node: &'a str,
     service: KubernetesService,
     /// What this process was started with, for those that it starts.
-    inherited_oom_score: i32,
+    inherited: Inherited,
     verbosity: u8,
 }
 
@@ -70,7 +70,10 @@ pub(crate) async fn run(options: UpOptions, verbosity: u8) -> Result<()> {
     };
     let reach = Reach::of(options.server.bind_address, options.server.advertise_address, network);
     check_kubelet(&options)?;
-    let inherited_oom_score = oom::protect();
+    let inherited = Inherited {
+        open_files: coffer_net::descriptors::raise().inherited,
+        oom_score_adj: Some(oom::protect()),
+    };
     let own = OwnNode { name: node.clone(), addresses: vec![LOOPBACK] };
     let server = ApiServer::build(&options.server, &data, &reach, Some(own)).await?;
 
@@ -82,7 +85,7 @@ pub(crate) async fn run(options: UpOptions, verbosity: u8) -> Result<()> {
         data: &data,
         node: &node,
         service: reach.service(server.address()),
-        inherited_oom_score,
+        inherited,
         verbosity,
     };
     servers.spawn("the API server", |stop| server.run(stop));
@@ -140,7 +143,7 @@ async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()>
 }
 
 async fn start_containerd(clients: &mut Parts, context: &Context<'_>) -> Result<String> {
-    let Context { options, data, inherited_oom_score, .. } = *context;
+    let Context { options, data, inherited, .. } = *context;
     let settings = Settings {
         data_dir: data.path().to_owned(),
         registry_mirrors: options.registry_mirror.clone(),
@@ -148,7 +151,7 @@ async fn start_containerd(clients: &mut Parts, context: &Context<'_>) -> Result<
             program: std::env::current_exe().context("cannot find this program's own file")?,
             arguments: vec!["oci-runtime".into(), "--root-dir".into(), data.kubelet().into()],
         }),
-        inherited: Inherited { oom_score_adj: Some(inherited_oom_score), open_files: None },
+        inherited,
     };
     let mut containerd = Containerd::start(&settings).await?;
     let endpoint = containerd.endpoint();
@@ -161,7 +164,7 @@ async fn start_containerd(clients: &mut Parts, context: &Context<'_>) -> Result<
 
 /// The kubelet, in a process of its own: what a pod does to it does not reach the server.
 fn kubelet(context: &Context<'_>, endpoint: String) -> Result<Child> {
-    let Context { options, data, node, service, inherited_oom_score, verbosity } = context;
+    let Context { options, data, node, service, inherited, verbosity } = context;
     let UpOptions {
         server,
         container_runtime_endpoint,
@@ -191,7 +194,9 @@ fn kubelet(context: &Context<'_>, endpoint: String) -> Result<Child> {
     flag("--tls-cert-file", &files.cert_path);
     flag("--tls-private-key-file", &files.key_path);
     flag("--client-ca-file", &pki.kubelet_client_ca_path());
-    flag("--oom-score-adj", &inherited_oom_score.to_string());
+    if let Some(score) = inherited.oom_score_adj {
+        flag("--oom-score-adj", &score.to_string());
+    }
     let services = [
         ("--kubernetes-service", &service.pods),
         ("--host-network-kubernetes-service", &service.host_network),

@@ -21,6 +21,7 @@ const LOOK: Duration = Duration::from_secs(3600);
 /// The kubelet alone, until a signal.
 pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     require_root("coffer kubelet")?;
+    coffer_net::descriptors::raise();
     if let Some(score) = options.oom_score_adj
         && let Err(error) = oom::set_score(score)
     {
