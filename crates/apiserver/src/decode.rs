@@ -5,8 +5,8 @@ use coffer_api::patch::PatchKind;
 use coffer_api::schema::{self, strict};
 use coffer_api::status::Failure;
 use coffer_api::{Document, yaml};
+use coffer_net::Incoming;
 use http::HeaderMap;
-use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::Value;
 

@@ -56,18 +56,18 @@ impl Listeners {
         self.main.local_addr()
     }
 
-    /// The next connection.
-    pub(crate) async fn accept(&self) -> io::Result<TcpStream> {
+    /// The next connection, and whose it is.
+    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let Some((listener, network)) = &self.network else {
-            return self.main.accept().await.map(|(stream, _)| stream);
+            return self.main.accept().await;
         };
         loop {
             let (stream, peer) = tokio::select! {
-                accepted = self.main.accept() => return accepted.map(|(stream, _)| stream),
+                accepted = self.main.accept() => return accepted,
                 accepted = listener.accept() => accepted?,
             };
             if network.holds(peer.ip()) {
-                return Ok(stream);
+                return Ok((stream, peer));
             }
             tracing::debug!(%peer, "a connection from outside of the pods' network is closed");
         }
@@ -119,6 +119,6 @@ mod tests {
         let _stranger = connect([127, 9, 9, 9]).await;
         let own = connect([127, 1, 2, 4]).await;
         let accepted = listeners.accept().await.unwrap();
-        assert_eq!(accepted.peer_addr().unwrap(), own.local_addr().unwrap());
+        assert_eq!(accepted.1, own.local_addr().unwrap());
     }
 }

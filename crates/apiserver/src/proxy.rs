@@ -6,10 +6,10 @@
 use std::net::IpAddr;
 
 use coffer_api::status::Failure;
+use coffer_net::Incoming;
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rustls::pki_types::ServerName;
@@ -284,7 +284,7 @@ fn build(
 }
 
 /// A kubelet's refusal, as a Status: its own where it sent one, else its text.
-async fn refused(answer: Response<Incoming>) -> Failure {
+async fn refused(answer: Response<hyper::body::Incoming>) -> Failure {
     const TEXT_BYTES_MAX: usize = 64 * 1024;
     let code = answer.status().as_u16();
     let limited = http_body_util::Limited::new(answer.into_body(), TEXT_BYTES_MAX);

@@ -1,17 +1,13 @@
-//! Connections: TLS, HTTP/1.1 and HTTP/2, and the one way every request goes:
+//! Connections (the rules for them are `coffer-net`'s), and the one way every request goes:
 //! authn → authz → (admission → registry → store) → encode.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_api::status::Failure;
+use coffer_net::{Bounds, Connected, Connection, Fault, Gate, Incoming, Settings, descriptors};
 use http::{HeaderMap, Request, StatusCode};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::net::TcpStream;
+use rustls_pki_types::CertificateDer;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,21 +21,10 @@ use crate::request::{RequestInfo, Verb};
 use crate::respond::{self, Accept, Answer, Syntax};
 use crate::{deadline, discovery, encoding, health, tokens};
 
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take to send its request's headers.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
 /// How long requests under way may take to end once the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait before accepting again after the system refused a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections served at a time; further ones wait in the listener's queue.
+/// Connections served at a time, where the limit of open files leaves room for as many.
 const CONNECTIONS_MAX: usize = 16 * 1024;
-/// Requests under way on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 250;
-/// Bytes of a request's headers, its path included: what Go's server takes. Label selectors over
-/// many names and long tokens are the large ones.
-const HEADERS_BYTES_MAX: u32 = 1 << 20;
 
 /// Everything a connection needs.
 pub(crate) struct Service {
@@ -50,29 +35,20 @@ pub(crate) struct Service {
 
 /// Accepts connections until told to stop, then lets those under way end.
 pub(crate) async fn run(listeners: Listeners, certificates: Certificates, service: Arc<Service>) {
-    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    let places = Bounds::sharing(descriptors::connections_now(CONNECTIONS_MAX));
+    let gate = Gate::new("the API server", places);
     let connections = TaskTracker::new();
     loop {
-        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
             () = service.shutdown.cancelled() => break,
             accepted = listeners.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
-            Err(error) => {
-                // Out of descriptors, mostly: others must end before a new one can begin.
-                tracing::warn!(%error, "connection not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let Some(connection) = gate.admit(accepted).await else { continue };
         let (tls, service) = (certificates.acceptor(), service.clone());
         connections.spawn(async move {
-            if let Err(error) = connection(stream, tls, service).await {
+            if let Err(error) = serve(connection, tls, service).await {
                 tracing::debug!(%error, "connection ended");
             }
-            drop(place);
         });
     }
     drop(listeners);
@@ -82,43 +58,22 @@ pub(crate) async fn run(listeners: Listeners, certificates: Certificates, servic
     }
 }
 
-type Fault = Box<dyn std::error::Error + Send + Sync>;
-
-async fn connection(
-    stream: TcpStream,
+async fn serve(
+    connection: Connection,
     tls: TlsAcceptor,
     service: Arc<Service>,
 ) -> Result<(), Fault> {
-    stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
-    // Verified once, at the handshake; every request of the connection is this caller's unless it
-    // brings a token.
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let caller = certificate.map(|leaf| Identity::from_certificate(leaf).map(Arc::new));
     let shutdown = service.shutdown.clone();
-    let handler = service_fn(move |request| {
-        let (service, caller) = (service.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(service.answer(caller, request).await) }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADERS_BYTES_MAX as usize);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADERS_BYTES_MAX)
-        .keep_alive_interval(Some(Duration::from_secs(30)));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), handler);
-    tokio::pin!(connection);
-    tokio::select! {
-        done = connection.as_mut() => return done,
-        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+    let answers = |certificate: Option<&CertificateDer<'static>>| {
+        // Verified once, at the handshake; every request of the connection is this caller's unless
+        // it brings a token.
+        let caller = certificate.map(|leaf| Identity::from_certificate(leaf).map(Arc::new));
+        move |request| {
+            let (service, caller) = (service.clone(), caller.clone());
+            async move { service.answer(caller, request).await }
+        }
+    };
+    connection.serve(tls, &Settings::default(), answers, shutdown).await
 }
 
 impl Service {
@@ -160,6 +115,11 @@ impl Service {
         let Handlers { authenticator, authorizer, registry, .. } = &*self.handlers;
         let headers = request.headers();
         let identity = authenticator.authenticate(registry, caller, headers).await?;
+        if identity.user != authn::ANONYMOUS
+            && let Some(connected) = request.extensions().get::<Connected>()
+        {
+            connected.authenticated(Some(&identity.user));
+        }
         let identity = authn::impersonate(authorizer, identity, headers).await?;
         let info = info?;
         let time = deadline::of(&info)?;

@@ -1,6 +1,7 @@
 //! The command line. Flags copy upstream's names where upstream has the flag.
 
-use std::net::IpAddr;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -20,7 +21,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run everything in one process: API server, controllers, scheduler, kubelet, containerd.
+    /// Run everything: API server, controllers, scheduler, kubelet, containerd.
     Up(UpOptions),
     /// Run the API server alone, with the store in its data directory.
     Apiserver(ApiserverOptions),
@@ -187,8 +188,33 @@ pub(crate) struct KubeletOptions {
     /// At SIGTERM end the node's pods, too. Else they live on, and the next start finds them.
     #[arg(long)]
     pub(crate) stop_pods_on_exit: bool,
+    /// The oom_score_adj of this process, from -1000 (never killed when memory runs out) to 1000; as
+    /// it was started if not given.
+    #[arg(
+        long,
+        value_name = "SCORE",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-1000..=1000)
+    )]
+    pub(crate) oom_score_adj: Option<i32>,
     #[command(flatten)]
     pub(crate) tls: KubeletTls,
+    #[command(flatten)]
+    pub(crate) beside: BesideServer,
+}
+
+/// What `coffer up` tells the kubelet that it starts.
+#[derive(Debug, Default, Args)]
+pub(crate) struct BesideServer {
+    /// The process that started this one, and that it ends with.
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) parent: Option<u32>,
+    /// Where pods with a network of their own find the API server.
+    #[arg(long, value_name = "ADDRESS:PORT", hide = true)]
+    pub(crate) kubernetes_service: Option<SocketAddr>,
+    /// Where pods on the host's network find the API server.
+    #[arg(long, value_name = "ADDRESS:PORT", hide = true)]
+    pub(crate) host_network_kubernetes_service: Option<SocketAddr>,
 }
 
 /// Where a node has credentials for images from, beside the pods' own secrets and the node's file
@@ -222,6 +248,36 @@ impl ImageOptions {
             verification_policy: self.image_pull_credentials_verification_policy.clone(),
             preloaded_images_verification_allowlist: allowlist.clone(),
         }
+    }
+
+    /// The flags that these options come from.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let Self {
+            image_credential_provider_config,
+            image_credential_provider_bin_dir,
+            image_pull_credentials_verification_policy,
+            preloaded_images_verification_allowlist,
+        } = self;
+        let mut arguments: Vec<OsString> = Vec::new();
+        let paths = [
+            ("--image-credential-provider-config", image_credential_provider_config),
+            ("--image-credential-provider-bin-dir", image_credential_provider_bin_dir),
+        ];
+        for (flag, path) in paths {
+            if let Some(path) = path {
+                arguments.extend([flag.into(), path.into()]);
+            }
+        }
+        arguments.extend([
+            "--image-pull-credentials-verification-policy".into(),
+            image_pull_credentials_verification_policy.to_string().into(),
+        ]);
+        for image in preloaded_images_verification_allowlist {
+            let mut argument = OsString::from("--preloaded-images-verification-allowlist=");
+            argument.push(image);
+            arguments.push(argument);
+        }
+        arguments
     }
 }
 
@@ -263,5 +319,26 @@ mod tests {
         let malformed = ["coffer", "up", "--registry-mirror", "docker.io"];
         let error = Arguments::try_parse_from(malformed).unwrap_err().to_string();
         assert!(error.contains("expected HOST=URL"), "{error}");
+    }
+
+    #[test]
+    fn options_of_images_survive_the_way_to_the_kubelets_process() {
+        let given = [
+            "--image-credential-provider-config=/etc/a b.yaml",
+            "--image-credential-provider-bin-dir=/usr/lib/p",
+            "--image-pull-credentials-verification-policy=NeverVerifyAllowlistedImages",
+            "--preloaded-images-verification-allowlist=docker.io/library/redis",
+            "--preloaded-images-verification-allowlist=r.io/team/*",
+        ];
+        for flags in [&given[..], &[]] {
+            let line = ["coffer", "up"].iter().chain(flags);
+            let Verb::Up(up) = Arguments::try_parse_from(line).unwrap().verb else { panic!() };
+            let line = ["coffer", "kubelet", "--kubeconfig", "x"].map(OsString::from);
+            let line = line.into_iter().chain(up.images.arguments());
+            let Verb::Kubelet(told) = Arguments::try_parse_from(line).unwrap().verb else {
+                panic!()
+            };
+            assert_eq!(format!("{:?}", told.images), format!("{:?}", up.images));
+        }
     }
 }

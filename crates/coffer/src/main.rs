@@ -1,4 +1,4 @@
-//! The program: `coffer up` for all parts in one process, and each part alone.
+//! The program: `coffer up` for all parts together, and each part alone.
 //!
 //! It answers for what the parts have in common: the command line, the data directory, keys and
 //! certificates, kubeconfigs, the order of starting and ending. What a part does is its crate's.
@@ -7,6 +7,7 @@
 
 mod access;
 mod apply;
+mod child;
 mod cli;
 mod client;
 mod data_dir;
@@ -17,6 +18,7 @@ mod kubeconfig;
 mod logging;
 mod node_name;
 mod oci_runtime;
+mod oom;
 mod parts;
 mod pki;
 mod reach;
@@ -38,7 +40,7 @@ const STACK_BYTES: usize = 8 << 20;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     logging::start(arguments.verbosity);
-    match run(arguments.verb) {
+    match run(arguments.verb, arguments.verbosity) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("coffer: {}", one_line(&error));
@@ -47,11 +49,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb) -> anyhow::Result<()> {
+fn run(verb: Verb, verbosity: u8) -> anyhow::Result<()> {
+    if let Verb::Kubelet(options) = &verb
+        && let Some(parent) = options.beside.parent
+    {
+        child::end_with(parent)?;
+    }
     let part: Pin<Box<dyn Future<Output = anyhow::Result<()>>>> = match verb {
         // It becomes another program, which inherits what would be set here.
         Verb::OciRuntime(options) => return oci_runtime::run(options),
-        Verb::Up(options) => Box::pin(up::run(options)),
+        Verb::Up(options) => Box::pin(up::run(options, verbosity)),
         Verb::Apiserver(options) => Box::pin(parts::apiserver::run(options)),
         Verb::Scheduler(options) => Box::pin(parts::scheduler(options)),
         Verb::ControllerManager(options) => Box::pin(parts::controller_manager(options)),

@@ -1,8 +1,8 @@
 //! Certificates of the cluster's own parts, exchanged before they end, while everything runs.
 //!
 //! What is near its end is made anew on disk, as at a start; then the server is told, clients follow
-//! their kubeconfigs, and the kubelet beside the server follows its files. Nothing is restarted and
-//! no connection is cut.
+//! their kubeconfigs, and the kubelet beside the server, a process of its own, follows its files.
+//! Nothing is restarted and no connection is cut.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ const LOOKS: u32 = 100;
 const LOOK_MAX: Duration = Duration::from_secs(3600);
 const LOOK_MIN: Duration = Duration::from_millis(50);
 
-/// The node of a cluster in one process.
+/// The node of `coffer up`.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnNode {
     pub(crate) name: String,

@@ -1,45 +1,65 @@
-//! All parts in one process.
+//! All parts on one machine: the kubelet and containerd in processes of their own, the others in this.
 //!
 //! Order of starting: what fails fastest first (rights, data directory, certificates, store, port),
 //! then the runtime, then the clients of both. Order of ending is the reverse: kubelet, scheduler
 //! and controllers before the server that they report to, the store last. The parts meet nowhere
 //! but at the server's port and the runtime's socket.
+//!
+//! What users write into pods is carried out by the kubelet. It may fail of that, be killed when
+//! memory runs out, or fail again at each start: the server answers all the while, so that the pod
+//! can be deleted, and the kubelet is started again.
 
+use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow};
-use coffer_containerd::{Containerd, OciRuntime, Settings, mounts};
-use coffer_kubelet::{Config, Kubelet, KubernetesService, ServerConfig};
+use anyhow::{Context as _, Error, Result, anyhow};
+use coffer_containerd::{Containerd, Inherited, OciRuntime, Settings, mounts};
+use coffer_kubelet::KubernetesService;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::child::{Child, State};
 use crate::cli::UpOptions;
 use crate::data_dir::DataDir;
 use crate::parts::apiserver::ApiServer;
 use crate::pki::Pki;
 use crate::reach::Reach;
 use crate::renewal::{KUBELET, OwnNode};
-use crate::{join, node_name, parts, signals};
+use crate::{join, node_name, oom, parts, signals};
 
 /// The kubelet ends its pods with their own grace periods. One that it does not know, because the
 /// start was cut short, gets this long.
 const GRACE_S: i64 = 30;
 /// One machine: the server reaches the kubelet without a network.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// How long a kubelet that leaves its pods running may take to end.
+const KUBELET_STOP_MAX: Duration = Duration::from_secs(30);
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
 /// How often the log says what a start that hangs is waiting for.
 const COMPLAINT: Duration = Duration::from_secs(30);
 
+/// What the parts are started with.
+struct Context<'a> {
+    options: &'a UpOptions,
+    data: &'a DataDir,
+    node: &'a str,
+    service: KubernetesService,
+    /// What this process was started with, for those that it starts.
+    inherited: Inherited,
+    verbosity: u8,
+}
+
 /// Runs everything until a signal.
-pub(crate) async fn run(options: UpOptions) -> Result<()> {
+pub(crate) async fn run(options: UpOptions, verbosity: u8) -> Result<()> {
     parts::kubelet::require_root("coffer up")?;
     let node = node_name::resolve(options.node_name.as_deref())?;
     let data = DataDir::hold(&options.server.data_dir)?;
@@ -49,16 +69,28 @@ pub(crate) async fn run(options: UpOptions) -> Result<()> {
         None => Some(coffer_containerd::pod_network(data.path())?),
     };
     let reach = Reach::of(options.server.bind_address, options.server.advertise_address, network);
+    check_kubelet(&options)?;
+    let inherited = Inherited {
+        open_files: coffer_net::descriptors::raise().inherited,
+        oom_score_adj: Some(oom::protect()),
+    };
     let own = OwnNode { name: node.clone(), addresses: vec![LOOPBACK] };
     let server = ApiServer::build(&options.server, &data, &reach, Some(own)).await?;
 
     let mut servers = Parts::default();
     let mut clients = Parts::default();
-    let service = reach.service(server.address());
     let announcement = announcement(&server.url(), &node, &data.admin_kubeconfig());
+    let context = Context {
+        options: &options,
+        data: &data,
+        node: &node,
+        service: reach.service(server.address()),
+        inherited,
+        verbosity,
+    };
     servers.spawn("the API server", |stop| server.run(stop));
     let outcome = async {
-        let start = start_clients(&mut clients, &options, &data, &node, service);
+        let start = start_clients(&mut clients, &context);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             failure = servers.first_end() => return Err(failure),
@@ -83,19 +115,18 @@ pub(crate) async fn run(options: UpOptions) -> Result<()> {
 }
 
 /// Starts what talks to the server, and waits until the node is ready for pods.
-async fn start_clients(
-    clients: &mut Parts,
-    options: &UpOptions,
-    data: &DataDir,
-    node: &str,
-    service: KubernetesService,
-) -> Result<()> {
+async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()> {
+    let Context { options, data, node, .. } = *context;
     let endpoint = match &options.container_runtime_endpoint {
         Some(endpoint) => endpoint.clone(),
-        None => start_containerd(clients, options, data).await?,
+        None => start_containerd(clients, context).await?,
     };
-    let config = kubelet_config(options, data, node, endpoint).await?;
-    start_kubelet(clients, options, Config { kubernetes_service: service, ..config }).await?;
+    let (states, kubelet_state) = watch::channel(State::default());
+    let kubelet = kubelet(context, endpoint)?;
+    clients.spawn("the kubelet", |stop| async move {
+        kubelet.run(states, stop).await;
+        Ok(())
+    });
     let client = parts::client(&data.kubeconfig("scheduler")).await?;
     clients.spawn("the scheduler", |stop| async move {
         coffer_controllers::scheduler::run(client, stop).await;
@@ -108,14 +139,11 @@ async fn start_clients(
         controllers.run(stop).await;
         Ok(())
     });
-    until_ready(parts::client(&data.admin_kubeconfig()).await?, node).await
+    until_ready(parts::client(&data.admin_kubeconfig()).await?, node, kubelet_state).await
 }
 
-async fn start_containerd(
-    clients: &mut Parts,
-    options: &UpOptions,
-    data: &DataDir,
-) -> Result<String> {
+async fn start_containerd(clients: &mut Parts, context: &Context<'_>) -> Result<String> {
+    let Context { options, data, inherited, .. } = *context;
     let settings = Settings {
         data_dir: data.path().to_owned(),
         registry_mirrors: options.registry_mirror.clone(),
@@ -123,6 +151,7 @@ async fn start_containerd(
             program: std::env::current_exe().context("cannot find this program's own file")?,
             arguments: vec!["oci-runtime".into(), "--root-dir".into(), data.kubelet().into()],
         }),
+        inherited,
     };
     let mut containerd = Containerd::start(&settings).await?;
     let endpoint = containerd.endpoint();
@@ -133,36 +162,71 @@ async fn start_containerd(
     Ok(endpoint)
 }
 
-async fn kubelet_config(
-    options: &UpOptions,
-    data: &DataDir,
-    node: &str,
-    endpoint: String,
-) -> Result<Config> {
-    let pki = Pki::open(&data.pki())?.lasting(options.server.signing.duration());
-    let address = SocketAddr::new(LOOPBACK, options.kubelet_port);
+/// The kubelet, in a process of its own: what a pod does to it does not reach the server.
+fn kubelet(context: &Context<'_>, endpoint: String) -> Result<Child> {
+    let Context { options, data, node, service, inherited, verbosity } = context;
+    let UpOptions {
+        server,
+        container_runtime_endpoint,
+        secret_stand_ins,
+        node_name: _,
+        kubelet_port,
+        registry_mirror: _,
+        images,
+        stop_pods_on_exit,
+    } = options;
+    let pki = Pki::open(&data.pki())?.lasting(server.signing.duration());
     let files = pki.kubelet_server(&data.pki(), node, &[LOOPBACK])?;
-    let server = ServerConfig {
-        address,
-        tls_cert_file: files.cert_path,
-        tls_private_key_file: files.key_path,
-        client_ca_file: pki.kubelet_client_ca_path().to_owned(),
+    let mut arguments: Vec<OsString> = vec!["kubelet".into()];
+    let mut flag = |name: &str, value: &dyn AsRef<OsStr>| {
+        let mut argument = OsString::from(name);
+        argument.push("=");
+        argument.push(value);
+        arguments.push(argument);
     };
-    let client = parts::client(&data.kubeconfig(KUBELET)).await?;
-    let mut config = Config::new(node, data.kubelet(), endpoint, client, server);
-    config.node_ip = Some(LOOPBACK);
-    config.images = options.images.config();
-    config.stand_ins = options.secret_stand_ins || options.container_runtime_endpoint.is_none();
-    Ok(config)
+    flag("--kubeconfig", &data.kubeconfig(KUBELET));
+    flag("--node-name", node);
+    flag("--root-dir", &data.kubelet());
+    flag("--container-runtime-endpoint", &endpoint);
+    flag("--address", &LOOPBACK.to_string());
+    flag("--node-ip", &LOOPBACK.to_string());
+    flag("--port", &kubelet_port.to_string());
+    flag("--tls-cert-file", &files.cert_path);
+    flag("--tls-private-key-file", &files.key_path);
+    flag("--client-ca-file", &pki.kubelet_client_ca_path());
+    if let Some(score) = inherited.oom_score_adj {
+        flag("--oom-score-adj", &score.to_string());
+    }
+    let services = [
+        ("--kubernetes-service", &service.pods),
+        ("--host-network-kubernetes-service", &service.host_network),
+    ];
+    for (name, service) in services {
+        if let Some(service) = service {
+            flag(name, &service.to_string());
+        }
+    }
+    if *secret_stand_ins || container_runtime_endpoint.is_none() {
+        arguments.push("--secret-stand-ins".into());
+    }
+    if *stop_pods_on_exit {
+        arguments.push("--stop-pods-on-exit".into());
+    }
+    arguments.extend(images.arguments());
+    arguments.extend((0..*verbosity).map(|_| "-v".into()));
+    // With its pods it takes as long as their grace periods, and sees to it that it is no longer.
+    let stop_max = (!stop_pods_on_exit).then_some(KUBELET_STOP_MAX);
+    Ok(Child { name: "the kubelet", arguments, stop_max })
 }
 
-async fn start_kubelet(clients: &mut Parts, options: &UpOptions, config: Config) -> Result<()> {
-    let kubelet = Kubelet::build(config).await.context("the kubelet cannot start")?;
-    let on_exit = parts::kubelet::on_exit(options.stop_pods_on_exit);
-    clients.spawn("the kubelet", move |stop| async move {
-        kubelet.run(stop, on_exit).await;
-        Ok(())
-    });
+/// Says at once what no further start of the kubelet would change.
+fn check_kubelet(options: &UpOptions) -> Result<()> {
+    let endpoint = options.container_runtime_endpoint.as_deref().unwrap_or("unix:///");
+    coffer_kubelet::check(endpoint, &options.images.config())
+        .context("the kubelet cannot start")?;
+    let address = SocketAddr::new(LOOPBACK, options.kubelet_port);
+    std::net::TcpListener::bind(address)
+        .with_context(|| format!("the kubelet cannot start: cannot listen on {address}"))?;
     Ok(())
 }
 
@@ -176,8 +240,10 @@ async fn end_containerd(options: &UpOptions, data: &DataDir) -> Result<()> {
     Ok(())
 }
 
-async fn until_ready(client: Client, node: &str) -> Result<()> {
+async fn until_ready(client: Client, node: &str, kubelet: watch::Receiver<State>) -> Result<()> {
     let ready = async {
+        // What the node's object says is from an earlier start until the kubelet is up.
+        kubelet.clone().wait_for(|state| state.was_up).await.context("the kubelet ended")?;
         let readyz = || http::Request::get("/readyz").body(Vec::new());
         while client.request_text(readyz()?).await.is_err() {
             sleep(POLL).await;
@@ -190,7 +256,12 @@ async fn until_ready(client: Client, node: &str) -> Result<()> {
     loop {
         match timeout(COMPLAINT, &mut ready).await {
             Ok(outcome) => return outcome,
-            Err(_) => tracing::warn!(node, "still waiting for the server and its node"),
+            Err(_) => match kubelet.borrow().ended.as_deref() {
+                Some(ended) => {
+                    tracing::warn!(node, ended, "still waiting for the node: its kubelet ended");
+                }
+                None => tracing::warn!(node, "still waiting for the server and its node"),
+            },
         }
     }
 }

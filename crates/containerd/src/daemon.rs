@@ -40,9 +40,6 @@ const POLL: Duration = Duration::from_millis(20);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
 /// A log longer than this is begun anew at the next start.
 const LOG_BYTES_MAX: u64 = 16 << 20;
-/// Runs a program, and all that it starts, with the umask that containers expect: the one of this
-/// process is for files with secrets, and would close a container's own root to its users.
-const WITH_USUAL_UMASK: &str = r#"umask 022; exec "$0" "$@""#;
 /// The namespace that containerd's CRI service keeps its images in.
 const NAMESPACE: &str = "k8s.io";
 
@@ -55,6 +52,34 @@ pub struct Settings {
     pub registry_mirrors: Vec<RegistryMirror>,
     /// What goes between containerd and runc.
     pub oci_runtime: Option<OciRuntime>,
+    /// What the daemon, its shims and containers are given back of what this process has changed
+    /// for itself.
+    pub inherited: Inherited,
+}
+
+/// What containers inherit from who started the daemon where their pods say nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// How many files one process may have open (the soft limit), if not as many as this one.
+    pub open_files: Option<u64>,
+    /// The oom_score_adj, if it is not this process's.
+    pub oom_score_adj: Option<i32>,
+}
+
+impl Inherited {
+    /// Runs a program, and all that it starts, with these, and with the umask that containers expect:
+    /// the one of this process is for files with secrets, and would close a container's own root to
+    /// its users. The program is the script's name, its arguments are the script's own.
+    fn script(self) -> String {
+        let mut script = "umask 022; ".to_owned();
+        if let Some(limit) = self.open_files {
+            script.push_str(&format!("ulimit -S -n {limit}; "));
+        }
+        if let Some(score) = self.oom_score_adj {
+            script.push_str(&format!("echo {score} > /proc/self/oom_score_adj; "));
+        }
+        script + r#"exec "$0" "$@""#
+    }
 }
 
 /// A containerd that answers. Dropping it leaves the daemon and its pods running.
@@ -62,6 +87,7 @@ pub struct Settings {
 pub struct Containerd {
     layout: Layout,
     programs: Programs,
+    inherited: Inherited,
     process: Process,
 }
 
@@ -83,19 +109,20 @@ impl Containerd {
         let snapshotter = snapshotter(layout.base());
         let text = config::daemon(&layout, &programs.cni_plugins, snapshotter, &runc);
         let changed = write_if_changed(&layout.config(), text.as_bytes())?;
+        let inherited = settings.inherited;
 
         let process = match Process::listening_at(&layout.socket()).await {
             Some(running) if !changed => running,
             Some(mut outdated) => {
                 outdated.end().await;
-                Process::spawn(&programs, &layout)?
+                Process::spawn(&programs, &layout, inherited)?
             }
             None => {
                 state::keep_in_memory(&layout)?;
-                Process::spawn(&programs, &layout)?
+                Process::spawn(&programs, &layout, inherited)?
             }
         };
-        let mut containerd = Self { layout, programs, process };
+        let mut containerd = Self { layout, programs, inherited, process };
         containerd.until_ready().await?;
         Ok(containerd)
     }
@@ -130,7 +157,7 @@ impl Containerd {
     }
 
     async fn restart(&mut self) -> Result<(), Error> {
-        self.process = Process::spawn(&self.programs, &self.layout)?;
+        self.process = Process::spawn(&self.programs, &self.layout, self.inherited)?;
         self.until_ready().await
     }
 
@@ -264,12 +291,12 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(programs: &Programs, layout: &Layout) -> Result<Self, Error> {
+    fn spawn(programs: &Programs, layout: &Layout, inherited: Inherited) -> Result<Self, Error> {
         let program = programs.containerd.display().to_string();
         let log = open_log(&layout.log())?;
         let errors = log.try_clone().map_err(Error::file("share", layout.log()))?;
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", WITH_USUAL_UMASK]).arg(&programs.containerd);
+        command.arg("-c").arg(inherited.script()).arg(&programs.containerd);
         command.arg("--config").arg(layout.config()).current_dir("/").process_group(0);
         // Where shims put what they tell runc of a command, which else goes to /tmp.
         command.env("XDG_RUNTIME_DIR", layout.state());

@@ -24,7 +24,7 @@ mod state;
 mod sweep;
 
 pub use config::{ParseMirrorError, RegistryMirror};
-pub use daemon::{Containerd, Settings, stop_with_pods};
+pub use daemon::{Containerd, Inherited, Settings, stop_with_pods};
 pub use error::Error;
 pub use layout::Layout;
 pub use network::{PodNetwork, pod_network};

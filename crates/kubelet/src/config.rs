@@ -80,6 +80,14 @@ pub struct ServerConfig {
     pub client_ca_file: PathBuf,
 }
 
+/// As in a URL: an address of version 6 is in brackets.
+impl std::fmt::Display for ServiceAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
 impl Config {
     /// Settings with upstream's defaults for all that is not asked for here.
     pub fn new(
@@ -122,11 +130,8 @@ pub(crate) fn outward_ip() -> IpAddr {
 
 /// The variables by which programs in containers find the API server.
 pub(crate) fn service_variables(service: Option<&ServiceAddress>) -> Vec<(String, String)> {
-    let Some(ServiceAddress { host, port }) = service else { return Vec::new() };
-    let url = match host.contains(':') {
-        true => format!("tcp://[{host}]:{port}"),
-        false => format!("tcp://{host}:{port}"),
-    };
+    let Some(address @ ServiceAddress { host, port }) = service else { return Vec::new() };
+    let url = format!("tcp://{address}");
     let variables = [
         ("KUBERNETES_SERVICE_HOST".to_owned(), host.clone()),
         ("KUBERNETES_SERVICE_PORT".to_owned(), port.to_string()),

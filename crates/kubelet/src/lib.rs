@@ -122,6 +122,16 @@ pub enum BuildError {
     Server(#[from] ServerError),
 }
 
+/// Looks at settings that no later try would make right, before a kubelet is started with them.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check(container_runtime_endpoint: &str, images: &ImagesConfig) -> Result<(), BuildError> {
+    runtime::socket_path(container_runtime_endpoint)
+        .ok_or_else(|| BuildError::Endpoint(container_runtime_endpoint.to_owned()))?;
+    Ok(images.check()?)
+}
+
 /// A kubelet that is ready to run.
 pub struct Kubelet {
     workers: Arc<Workers>,

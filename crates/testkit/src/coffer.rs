@@ -128,17 +128,34 @@ impl Coffer {
     /// # Errors
     /// When it ends before it is ready, or is not ready in time.
     pub async fn start(&mut self) -> Result<()> {
+        self.begin()?;
+        self.until_ready().await
+    }
+
+    /// Starts it as [`Coffer::start`] does, and does not wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn begin(&mut self) -> Result<()> {
         let mut command = Command::new(&self.builder.program);
         command.arg(self.builder.verb).arg("--data-dir").arg(self.data_dir());
         command.args(["--secure-port", &self.builder.secure_port.to_string()]);
         command.args(&self.builder.arguments);
         let environment = self.builder.environment.iter();
         command.envs(environment.map(|(name, value)| (name, value)));
-        let mut process = Running::start(command)?.patience(STOP_MAX);
+        self.process = Some(Running::start(command)?.patience(STOP_MAX));
+        Ok(())
+    }
+
+    /// Waits until it is ready, after [`Coffer::begin`].
+    ///
+    /// # Errors
+    /// When it ends before, or is not ready in time.
+    pub async fn until_ready(&mut self) -> Result<()> {
         let says = if self.builder.verb == "up" { "coffer is ready" } else { "apiserver is ready" };
         let ready = |line: &str| line.starts_with(says).then(|| line.to_owned());
+        let process = self.process.as_mut().context("coffer is not running")?;
         self.ready_line = process.until(READY_MAX, ready).await?;
-        self.process = Some(process);
         Ok(())
     }
 
@@ -165,6 +182,11 @@ impl Coffer {
     pub fn containerd(&self) -> Result<Pid> {
         let stream = std::os::unix::net::UnixStream::connect(self.containerd_socket()?)?;
         Ok(rustix::net::sockopt::socket_peercred(&stream)?.pid)
+    }
+
+    /// The number of its process while it runs.
+    pub fn pid(&self) -> Option<Pid> {
+        self.process.as_ref().and_then(Running::pid)
     }
 
     /// Sends SIGTERM and does not wait.

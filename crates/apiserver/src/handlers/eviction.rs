@@ -2,8 +2,8 @@
 //! not served, so that there is none to refuse it.
 
 use coffer_api::status::Failure;
+use coffer_net::Incoming;
 use http::StatusCode;
-use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::Eviction;
 use serde_json::json;

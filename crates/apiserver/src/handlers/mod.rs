@@ -10,8 +10,8 @@ mod write;
 use std::sync::Arc;
 
 use coffer_api::status::Failure;
+use coffer_net::Incoming;
 use http::{HeaderMap, Request};
-use hyper::body::Incoming;
 
 use crate::access::AccessConfig;
 use crate::admission::Admission;

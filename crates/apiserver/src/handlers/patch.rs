@@ -5,8 +5,8 @@ use coffer_api::apply;
 use coffer_api::patch::{self, PatchKind};
 use coffer_api::schema;
 use coffer_api::status::Failure;
+use coffer_net::Incoming;
 use http::HeaderMap;
-use hyper::body::Incoming;
 
 use super::write::{check_name, expected_revision, take_namespace};
 use super::{Call, Handlers};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use coffer_api::status::{Failure, GroupResource};
+use coffer_net::Incoming;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use serde_json::json;

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use coffer_api::field::{Error, Path};
 use coffer_api::status::Failure;
+use coffer_net::Incoming;
 use http::StatusCode;
-use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::json;
 

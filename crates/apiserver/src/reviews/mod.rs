@@ -8,8 +8,8 @@ mod identity;
 mod rules;
 
 use coffer_api::status::Failure;
+use coffer_net::Incoming;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,8 +1,8 @@
 //! The door to TokenRequest: reads the body, admits, answers.
 
 use coffer_api::status::Failure;
+use coffer_net::Incoming;
 use http::StatusCode;
-use hyper::body::Incoming;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

@@ -135,20 +135,33 @@ impl TestServer {
         user: &str,
         alpn: &[&[u8]],
     ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        let pair = self.certificate(user, &["system:masters"]);
+        self.tls_with(Some(&pair), alpn).await
+    }
+
+    /// The same with a client certificate, or with none.
+    pub async fn tls_with(
+        &self,
+        pair: Option<&KeyPair>,
+        alpn: &[&[u8]],
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         use rustls_pki_types::pem::PemObject as _;
         let mut roots = rustls::RootCertStore::empty();
         let ca = rustls_pki_types::CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap();
         roots.add(ca).unwrap();
-        let pair = self.certificate(user, &["system:masters"]);
-        let chain = rustls_pki_types::CertificateDer::from_pem_slice(&pair.cert_pem).unwrap();
-        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(&pair.key_pem).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![chain], key)
-            .unwrap();
+            .with_root_certificates(roots);
+        let mut config = match pair {
+            None => config.with_no_client_auth(),
+            Some(pair) => {
+                let chain = rustls_pki_types::CertificateDer::from_pem_slice(&pair.cert_pem);
+                let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(&pair.key_pem);
+                config.with_client_auth_cert(vec![chain.unwrap()], key.unwrap()).unwrap()
+            }
+        };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));

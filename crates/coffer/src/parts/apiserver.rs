@@ -32,6 +32,7 @@ pub(crate) struct ApiServer {
 pub(crate) async fn run(options: ApiserverOptions) -> Result<()> {
     let data = DataDir::hold(&options.data_dir)?;
     let shutdown = signals::shutdown()?;
+    coffer_net::descriptors::raise();
     let reach = Reach::of(options.bind_address, options.advertise_address, None);
     let server = ApiServer::build(&options, &data, &reach, None).await?;
     #[expect(clippy::print_stdout, reason = "the line that other programs wait for")]

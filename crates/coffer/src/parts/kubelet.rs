@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use coffer_kubelet::{Config, Kubelet, OnExit, ServerConfig, StaticPodsConfig};
+use coffer_kubelet::{
+    Config, Kubelet, KubernetesService, OnExit, ServerConfig, ServiceAddress, StaticPodsConfig,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::KubeletOptions;
+use crate::cli::{BesideServer, KubeletOptions};
 use crate::join::Membership;
 use crate::pki::{Credential, Pki};
-use crate::{node_name, parts, reach, signals};
+use crate::{node_name, oom, parts, reach, signals};
 
 /// How often the serving certificate is looked at. It is renewed when a fifth of its year is left.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -19,6 +21,12 @@ const LOOK: Duration = Duration::from_secs(3600);
 /// The kubelet alone, until a signal.
 pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     require_root("coffer kubelet")?;
+    coffer_net::descriptors::raise();
+    if let Some(score) = options.oom_score_adj
+        && let Err(error) = oom::set_score(score)
+    {
+        tracing::warn!(%error, score, "oom_score_adj stays as it is");
+    }
     let node = node_name::resolve(options.node_name.as_deref())?;
     let shutdown = signals::shutdown()?;
     let (server, serving) = server_config(&options, &node)?;
@@ -32,7 +40,10 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     let mut config = Config::new(node, options.root_dir, endpoint, client, server);
     config.node_ip = Some(options.node_ip.unwrap_or(options.address))
         .filter(|address| !address.is_unspecified());
-    config.kubernetes_service = reach::by_kubeconfig(&parts::config(kubeconfig).await?);
+    config.kubernetes_service = match service(&options.beside) {
+        Some(told) => told,
+        None => reach::by_kubeconfig(&parts::config(kubeconfig).await?),
+    };
     config.max_pods = options.max_pods;
     config.images = options.images.config();
     config.stand_ins = options.secret_stand_ins;
@@ -40,7 +51,11 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         manifest_path: options.pod_manifest_path,
         manifest_url: options.manifest_url,
     };
-    let kubelet = Kubelet::build(config).await?;
+    let kubelet = Kubelet::build(config).await.context("the kubelet cannot start")?;
+    #[expect(clippy::print_stdout, reason = "the line that other programs wait for")]
+    {
+        println!("kubelet is ready: {}", kubelet.server_address());
+    }
     let joined = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
     let served = serving.map(|it| tokio::spawn(it.keep(shutdown.clone())));
     kubelet.run(shutdown, on_exit(options.stop_pods_on_exit)).await;
@@ -48,6 +63,17 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         keeper.await?;
     }
     Ok(())
+}
+
+/// Where pods find the API server, as `coffer up` has told.
+fn service(told: &BesideServer) -> Option<KubernetesService> {
+    let address = |it: SocketAddr| ServiceAddress { host: it.ip().to_string(), port: it.port() };
+    let (pods, host_network) = (told.kubernetes_service, told.host_network_kubernetes_service);
+    let told = pods.is_some() || host_network.is_some();
+    told.then(|| KubernetesService {
+        pods: pods.map(address),
+        host_network: host_network.map(address),
+    })
 }
 
 /// What becomes of the pods when the process ends.

@@ -27,7 +27,7 @@ pub(crate) const STAND_INS_NODE: &str = NODES[0];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Victim {
-    /// API server, controllers, scheduler and the first node's kubelet: one process.
+    /// API server, controllers and scheduler, and the first node's kubelet, which ends with them.
     Coffer,
     Kubelet,
     Containerd,

@@ -72,6 +72,25 @@ pub struct ImagesConfig {
     pub preloaded_images_verification_allowlist: Vec<String>,
 }
 
+impl ImagesConfig {
+    /// Reads what it names, for what is wrong with that.
+    pub(crate) fn check(&self) -> Result<(), ImagesError> {
+        self.read().map(drop)
+    }
+
+    fn read(&self) -> Result<(Providers, Verification), ImagesError> {
+        let providers = match (&self.credential_provider_config, &self.credential_provider_bin_dir)
+        {
+            (Some(file), Some(directory)) => Providers::open(file, directory)?,
+            (None, None) => Providers::default(),
+            _ => return Err(ImagesError::HalfProvider),
+        };
+        let allowlist = &self.preloaded_images_verification_allowlist;
+        let verification = Verification::new(self.verification_policy.clone(), allowlist)?;
+        Ok((providers, verification))
+    }
+}
+
 /// Why images cannot be managed. Each is one clear line.
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
@@ -171,14 +190,7 @@ impl Images {
         root_dir: &std::path::Path,
         config: &ImagesConfig,
     ) -> Result<Self, ImagesError> {
-        let provider = (&config.credential_provider_config, &config.credential_provider_bin_dir);
-        let providers = match provider {
-            (Some(file), Some(directory)) => Providers::open(file, directory)?,
-            (None, None) => Providers::default(),
-            _ => return Err(ImagesError::HalfProvider),
-        };
-        let allowlist = &config.preloaded_images_verification_allowlist;
-        let verification = Verification::new(config.verification_policy.clone(), allowlist)?;
+        let (providers, verification) = config.read()?;
         let records = PullRecords::open(root_dir)?;
         let present =
             runtime.images().await.map_err(|error| ImagesError::Runtime(error.to_string()))?;

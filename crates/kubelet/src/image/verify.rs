@@ -5,6 +5,7 @@
 //! has not must pull for itself, which brings nothing new over the network if it may, and fails if
 //! it may not. This is upstream's `KubeletEnsureSecretPulledImages`.
 
+use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
 use super::credential::{Coordinates, Credential, Source};
@@ -32,6 +33,13 @@ pub enum ImagePullCredentialsVerificationPolicy {
     "expected NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages or AlwaysVerify"
 )]
 pub struct UnknownPolicy;
+
+/// The name that it is chosen by.
+impl Display for ImagePullCredentialsVerificationPolicy {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
 
 impl FromStr for ImagePullCredentialsVerificationPolicy {
     type Err = UnknownPolicy;

@@ -7,25 +7,25 @@ mod route;
 mod tls;
 mod tunnel;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
+use coffer_net::{
+    Bounds, Connected, Connection, Fault, Gate, Incoming, Protocols, Settings, descriptors,
+};
 use futures::stream;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Frame;
 use k8s_cri::v1 as cri;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use rustls_pki_types::CertificateDer;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,9 +41,7 @@ use crate::statics::Input;
 use crate::worker::{Found, Workers};
 
 /// Connections at the same time; each exec and each followed log is one.
-const CONNECTIONS_MAX: usize = 1024;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECTIONS_MAX: usize = 4096;
 /// A manifest larger than this is not read.
 const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Pieces of a log that wait for a slow client.
@@ -93,66 +91,55 @@ impl Server {
 
     /// Serves until dropped; what is open then goes on until its owner ends it.
     pub(crate) async fn run(mut self, workers: Arc<Workers>, input: Input, sessions: Sessions) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        // Of each exec and log the other end is open, too.
+        let places = descriptors::connections_now(CONNECTIONS_MAX * 2) / 2;
+        let gate = Gate::new("the kubelet's server", Bounds::sharing(places));
         let handler = Arc::new(Handler { workers, input, sessions: sessions.clone() });
         loop {
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of descriptors, say: let some be closed first.
-                    tracing::warn!(%error, "cannot accept connections");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
+            let accepted = self.listener.accept().await;
+            let Some(connection) = gate.admit(accepted).await else { continue };
             let (acceptor, handler) = (self.certificate.acceptor(), handler.clone());
+            let end = sessions.end.clone();
             sessions.spawn(async move {
-                serve(stream, acceptor, handler).await;
-                drop(permit);
+                if let Err(error) = serve(connection, acceptor, handler, end).await {
+                    tracing::debug!(%error, "connection ended");
+                }
             });
         }
     }
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, handler: Arc<Handler>) {
-    let _ = stream.set_nodelay(true);
-    let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
-    let stream = match accepted {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "TLS handshake failed");
-            return;
-        }
-        Err(_) => return,
-    };
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let is_allowed = match tls::is_api_server(certificates.first()) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(%error, "request refused");
-            false
-        }
-    };
-    let service = service_fn(move |request| {
-        let handler = handler.clone();
-        async move {
-            let answer = if is_allowed {
+async fn serve(
+    connection: Connection,
+    acceptor: TlsAcceptor,
+    handler: Arc<Handler>,
+    end: CancellationToken,
+) -> Result<(), Fault> {
+    // An upgrade takes HTTP/1.1.
+    let settings = Settings { protocols: Protocols::Http1, ..Settings::default() };
+    let answers = |certificate: Option<&CertificateDer<'static>>| {
+        let is_allowed = match tls::is_api_server(certificate) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "request refused");
+                false
+            }
+        };
+        move |request: Request<Incoming>| {
+            let handler = handler.clone();
+            async move {
+                if !is_allowed {
+                    return text(StatusCode::FORBIDDEN, "Forbidden");
+                }
+                if let Some(connected) = request.extensions().get::<Connected>() {
+                    // All are one user's: the API server's.
+                    connected.authenticated(None);
+                }
                 handler.answer(request).await
-            } else {
-                text(StatusCode::FORBIDDEN, "Forbidden")
-            };
-            Ok::<_, Infallible>(answer)
+            }
         }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "connection ended");
-    }
+    };
+    connection.serve(acceptor, &settings, answers, end).await
 }
 
 /// Everything that is open: connections, tunnels, logs that are followed.

@@ -3,10 +3,10 @@
 //! client and the runtime.
 
 use bytes::Bytes;
+use coffer_net::Incoming;
 use http::header::{HOST, UPGRADE};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 

@@ -1,0 +1,179 @@
+//! A part of Coffer in a process of its own: what makes it fail ends that process and no other.
+//!
+//! The process runs this program's own file, also where another one has taken its name since. It is
+//! started again when it ends, after a delay that grows, and ends with the process that started it,
+//! however that one ends: [`end_with`] is the other side of this. It says that it is up by one line
+//! on its standard output.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rand::RngExt as _;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal,
+    set_parent_process_death_signal,
+};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// This program's own file, whatever lies at its path now.
+const PROGRAM: &str = "/proc/self/exe";
+/// How long after its first end a child is started again; doubled at each further one.
+const DELAY_MIN: Duration = Duration::from_millis(500);
+/// A child that ends again and again is started this often at most. One that has lived longer is
+/// taken for well.
+const DELAY_MAX: Duration = Duration::from_secs(30);
+/// Longest line that a child says it is up with, in bytes.
+const LINE_BYTES_MAX: u64 = 4096;
+
+/// What is run, and how it is ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Child {
+    /// For the log: `the kubelet`.
+    pub(crate) name: &'static str,
+    /// The verb and its flags. Others see them: no secrets.
+    pub(crate) arguments: Vec<OsString>,
+    /// How long it may take to end after SIGTERM before it is killed; `None` where it sees to that
+    /// itself.
+    pub(crate) stop_max: Option<Duration>,
+}
+
+/// What is known of a child, for who waits for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Whether it has said that it is up, now or before.
+    pub(crate) was_up: bool,
+    /// How it last ended; `None` while it runs for the first time.
+    pub(crate) ended: Option<String>,
+}
+
+impl Child {
+    /// Keeps it running until `stop`, then ends it. Whether it runs is told to `states`.
+    pub(crate) async fn run(self, states: watch::Sender<State>, stop: CancellationToken) {
+        let mut delay = Duration::ZERO;
+        loop {
+            let born = Instant::now();
+            let ended = match Process::spawn(&self.arguments, states.clone()).await {
+                Ok(mut process) => match stop.run_until_cancelled(process.exited()).await {
+                    Some(ended) => ended,
+                    None => return process.end(&self).await,
+                },
+                Err(error) => format!("cannot be started: {error}"),
+            };
+            states.send_modify(|state| state.ended = Some(ended.clone()));
+            delay = next_delay(delay, born.elapsed());
+            let retry_in = delay.mul_f64(rand::rng().random_range(0.8..1.2));
+            tracing::error!(ended, ?retry_in, "{} ended; starting it again", self.name);
+            if stop.run_until_cancelled(sleep(retry_in)).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// How long to wait after an end, before it is spread.
+fn next_delay(last: Duration, lived: Duration) -> Duration {
+    if lived > DELAY_MAX { DELAY_MIN } else { (last * 2).clamp(DELAY_MIN, DELAY_MAX) }
+}
+
+/// A child that runs, or has.
+struct Process {
+    pidfd: Arc<OwnedFd>,
+    ended: oneshot::Receiver<String>,
+}
+
+impl Process {
+    /// Starts it from a thread of its own, which lives as long as it does: the kernel takes the end
+    /// of the thread that started a process for the end of its parent.
+    async fn spawn(arguments: &[OsString], states: watch::Sender<State>) -> io::Result<Self> {
+        let mut command = Command::new(PROGRAM);
+        command.arg0("coffer").args(arguments);
+        command.arg("--parent").arg(std::process::id().to_string());
+        // A terminal's signals are for this process, which ends its parts in their order.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+        let (started, starting) = oneshot::channel();
+        let (sender, ended) = oneshot::channel();
+        let life = move || {
+            let mut child = match command.spawn() {
+                Ok(child) => child,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            // It is not reaped yet: the number is its own.
+            let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+            let _ = started.send(pidfd.map(Arc::new).map_err(io::Error::from));
+            let mut line = String::new();
+            let says = child.stdout.take().map(|output| output.take(LINE_BYTES_MAX));
+            let read = says.map(|output| BufReader::new(output).read_line(&mut line));
+            if read.is_some_and(|read| read.is_ok_and(|length| length > 0)) {
+                states.send_modify(|state| state.was_up = true);
+            }
+            let status = child.wait().map_or_else(|error| error.to_string(), |it| it.to_string());
+            let _ = sender.send(status);
+        };
+        std::thread::Builder::new().name("kubelet-exit".to_owned()).spawn(life)?;
+        let pidfd = starting.await.map_err(|_| io::Error::other("its thread has ended"))??;
+        Ok(Self { pidfd, ended })
+    }
+
+    /// Waits for the end and says how it came.
+    async fn exited(&mut self) -> String {
+        (&mut self.ended).await.unwrap_or_else(|_| "its thread has ended".to_owned())
+    }
+
+    async fn end(&mut self, child: &Child) {
+        // An error means that it has ended already.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+        let Some(limit) = child.stop_max else { return drop(self.exited().await) };
+        if timeout(limit, self.exited()).await.is_err() {
+            tracing::warn!(waited = ?limit, "{} does not end at SIGTERM; killing it", child.name);
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            self.exited().await;
+        }
+    }
+}
+
+/// Has this process killed when `parent`, which started it, ends. For its first thread only.
+///
+/// # Errors
+/// When it has ended already.
+pub(crate) fn end_with(parent: u32) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("cannot follow the parent")?;
+    // It may have ended before that took effect; then this process has another parent now.
+    let now = getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+    if now != Some(parent) {
+        bail!("process {parent}, which this one belongs to, has ended");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_limit_and_start_anew_after_a_good_life() {
+        let short = Duration::from_secs(1);
+        let mut delay = Duration::ZERO;
+        let delays = (0..8).map(|_| {
+            delay = next_delay(delay, short);
+            delay.as_millis()
+        });
+        let delays: Vec<u128> = delays.collect();
+        assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+        assert_eq!(next_delay(DELAY_MAX, DELAY_MAX * 2), DELAY_MIN);
+    }
+
+    #[test]
+    fn a_process_whose_parent_has_ended_does_not_go_on() {
+        let error = end_with(u32::MAX).unwrap_err().to_string();
+        set_parent_process_death_signal(None).unwrap();
+        assert!(error.contains("has ended"), "{error}");
+    }
+}

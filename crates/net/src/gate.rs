@@ -1,0 +1,155 @@
+//! Who is let in. Each connection that is accepted passes here, whatever came of accepting it.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::activity::{Activity, Progress};
+use crate::peer::Peer;
+use crate::table::{Admission, Bounds, Table};
+use crate::tally::{Event, Tally};
+
+/// How long to wait before accepting again after the system refused a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The places of a server.
+#[derive(Clone)]
+pub struct Gate(Arc<Shared>);
+
+struct Shared {
+    hasher: RandomState,
+    table: Mutex<Table>,
+    tally: Tally,
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    /// Places for a server, which the log calls `server`.
+    pub fn new(server: &'static str, bounds: Bounds) -> Self {
+        let table = Mutex::new(Table::new(bounds));
+        let (hasher, tally) = (RandomState::new(), Tally::new(server));
+        Self(Arc::new(Shared { hasher, table, tally }))
+    }
+
+    /// A connection that was accepted, with a place; `None` where it has none, and after a pause
+    /// where the system has no descriptors left.
+    pub async fn admit(&self, accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<Connection> {
+        self.0.tally.look();
+        match accepted {
+            Ok((stream, address)) => {
+                let place = self.place(Peer::of(address.ip()))?;
+                Some(Connection { stream, place: Arc::new(place) })
+            }
+            // The client has gone away again.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+                ) =>
+            {
+                None
+            }
+            Err(error) => {
+                if let Some(activity) = self.0.table().displace() {
+                    activity.displaced.cancel();
+                }
+                self.0.tally.count(Event::NotAccepted(&error));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
+            }
+        }
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.0.table().len()
+    }
+
+    fn place(&self, peer: Peer) -> Option<Place> {
+        let activity = Arc::new(Activity::new());
+        let admission = self.0.table().admit(peer, activity.clone());
+        let id = match admission {
+            Admission::Free(id) => id,
+            Admission::InPlaceOf(id, displaced) => {
+                displaced.displaced.cancel();
+                self.0.tally.count(Event::Displaced(peer));
+                id
+            }
+            Admission::Full => {
+                self.0.tally.count(Event::Refused(peer));
+                return None;
+            }
+        };
+        Some(Place { gate: self.clone(), id, activity, unread: AtomicUsize::default() })
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate(..)")
+    }
+}
+
+/// A connection with a place, not yet served.
+pub struct Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) place: Arc<Place>,
+}
+
+/// A connection's place, given back when the connection is closed, also where it has become a tunnel
+/// by then.
+pub(crate) struct Place {
+    gate: Gate,
+    id: u64,
+    pub(crate) activity: Arc<Activity>,
+    /// Bodies that nobody has read to their end.
+    unread: AtomicUsize,
+}
+
+impl Place {
+    pub(crate) fn reach(&self, progress: Progress) {
+        if self.activity.reach(progress) {
+            self.gate.0.table().reached(self.id, progress);
+        }
+    }
+
+    pub(crate) fn authenticated(&self, user: Option<&str>) {
+        if !self.activity.reach(Progress::Authenticated) {
+            return;
+        }
+        let shared = &self.gate.0;
+        let mut table = shared.table();
+        table.reached(self.id, Progress::Authenticated);
+        if let Some(user) = user {
+            table.is_of(self.id, shared.hasher.hash_one(user));
+        }
+    }
+
+    pub(crate) fn leave_unread(&self) {
+        self.unread.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn all_is_read(&self) {
+        self.unread.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.0.table().remove(self.id);
+    }
+}

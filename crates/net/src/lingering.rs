@@ -1,0 +1,95 @@
+//! The stream under a connection: it holds the connection's place, and is closed so that the client
+//! gets to read what was said last.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::gate::Place;
+
+/// How long what a client still sends is thrown away once the answer has been sent. A socket that is
+/// closed with something unread resets the connection, and the answer is lost.
+const LINGER: Duration = Duration::from_secs(2);
+/// No more than this is thrown away, in bytes.
+const LINGER_BYTES_MAX: u64 = 64 << 20;
+
+pub(crate) struct Lingering {
+    stream: Option<TlsStream<TcpStream>>,
+    place: Arc<Place>,
+}
+
+impl Lingering {
+    pub(crate) fn new(stream: TlsStream<TcpStream>, place: Arc<Place>) -> Self {
+        Self { stream: Some(stream), place }
+    }
+
+    fn stream(&mut self) -> Pin<&mut TlsStream<TcpStream>> {
+        Pin::new(self.stream.as_mut().expect("it is taken by `drop` only"))
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take().filter(|_| self.place.has_unread()) else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let place = self.place.clone();
+            runtime.spawn(async move {
+                let (stream, _) = stream.into_inner();
+                let mut rest = stream.take(LINGER_BYTES_MAX);
+                let mut nowhere = tokio::io::sink();
+                let read = tokio::io::copy(&mut rest, &mut nowhere);
+                let displaced = place.activity.displaced.cancelled();
+                tokio::select! {
+                    _ = tokio::time::timeout(LINGER, read) => {}
+                    () = displaced => {}
+                }
+            });
+        }
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(context)
+    }
+}

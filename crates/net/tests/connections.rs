@@ -1,0 +1,260 @@
+//! Silent, slow and idle clients, and more of them than there are places, on real sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coffer_net::{Bounds, Connected, Gate, Incoming, Settings};
+use futures::StreamExt as _;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Empty, StreamBody};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than any limit of these tests, for what must happen at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// An empty SETTINGS frame.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
+type Sender = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
+
+struct Server {
+    address: SocketAddr,
+    connector: TlsConnector,
+    gate: Gate,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// `/in` authenticates; `/watch` does, says `w` and then nothing more; all else is for anybody.
+async fn answer(request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path();
+    if matches!(path, "/in" | "/watch") {
+        request.extensions().get::<Connected>().unwrap().authenticated(None);
+    }
+    let word = futures::stream::iter([Ok(Frame::data(Bytes::from("w")))]);
+    if path == "/watch" {
+        return Response::new(
+            StreamBody::new(word.chain(futures::stream::pending())).boxed_unsync(),
+        );
+    }
+    Response::new(StreamBody::new(word).boxed_unsync())
+}
+
+impl Server {
+    async fn start(bounds: Bounds, settings: Settings) -> Self {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let chain: Vec<CertificateDer<'static>> = vec![cert.der().clone()];
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(chain[0].clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into())
+            .unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.alpn_protocols = vec![b"h2".to_vec()];
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (gate, shutdown) = (Gate::new("the test", bounds), CancellationToken::new());
+        let (entrance, stop) = (gate.clone(), shutdown.clone());
+        let tls = TlsAcceptor::from(Arc::new(tls));
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(async move {
+            loop {
+                let Some(connection) = entrance.admit(listener.accept().await).await else {
+                    continue;
+                };
+                let (tls, stop) = (tls.clone(), stop.clone());
+                tokio::spawn(
+                    async move { connection.serve(tls, &settings, |_| answer, stop).await },
+                );
+            }
+        }));
+        Self { address, connector: TlsConnector::from(Arc::new(client)), gate, shutdown }
+    }
+
+    async fn tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        self.connector.connect("localhost".try_into().unwrap(), stream).await
+    }
+
+    /// A client that answers pings, and how its connection ends.
+    async fn client(&self) -> (Sender, tokio::task::JoinHandle<hyper::Result<()>>) {
+        let stream = TokioIo::new(self.tls().await.unwrap());
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new());
+        let (sender, connection) = builder.handshake(stream).await.unwrap();
+        (sender, tokio::spawn(connection))
+    }
+}
+
+async fn get(sender: &mut Sender, path: &str) -> hyper::Result<Response<hyper::body::Incoming>> {
+    let uri = format!("https://localhost{path}");
+    sender.send_request(Request::get(uri).body(Empty::new()).unwrap()).await
+}
+
+/// Whether the server closes a connection, on which `client` writes as long as it can.
+async fn is_closed<S>(stream: S, client: impl AsyncFnOnce(&mut tokio::io::WriteHalf<S>)) -> bool
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let end = async {
+        let mut buffer = [0; 4096];
+        while matches!(reading.read(&mut buffer).await, Ok(read) if read > 0) {}
+    };
+    let write = async {
+        client(&mut writing).await;
+        std::future::pending().await
+    };
+    let ended = async {
+        tokio::select! { () = end => {}, () = write => {} }
+    };
+    timeout(PATIENCE, ended).await.is_ok()
+}
+
+fn hurried() -> Settings {
+    Settings {
+        handshake_max: Duration::from_millis(300),
+        head_max: Duration::from_millis(300),
+        idle_max: Duration::from_millis(600),
+        ..Settings::default()
+    }
+}
+
+#[tokio::test]
+async fn who_makes_no_request_in_time_is_closed() {
+    let server = Server::start(Bounds::sharing(100), hurried()).await;
+    let tcp = TcpStream::connect(server.address).await.unwrap();
+    assert!(is_closed(tcp, async |_| ()).await, "TCP alone");
+    let trickled = async |bytes: &'static [u8]| {
+        let stream = server.tls().await.unwrap();
+        is_closed(stream, async move |writing| {
+            for byte in bytes.iter().chain(std::iter::repeat(&b'x')) {
+                if writing.write_all(&[*byte]).await.and(writing.flush().await).is_err() {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    };
+    assert!(trickled(b"GET / HTTP/1.1\r\nhost: ").await, "trickled headers");
+    for (what, bytes) in [
+        ("nothing", &b""[..]),
+        ("half a preface", &PREFACE[..7]),
+        ("a preface", PREFACE),
+        ("half a line", b"GET / HT"),
+        ("half a head", b"GET / HTTP/1.1\r\nhost: a\r\n"),
+    ] {
+        let stream = server.tls().await.unwrap();
+        let closed = is_closed(stream, async |writing| {
+            writing.write_all(bytes).await.unwrap();
+            writing.flush().await.unwrap();
+        });
+        assert!(closed.await, "{what}");
+    }
+    let stream = server.tls().await.unwrap();
+    let settled = is_closed(stream, async |writing| {
+        writing.write_all(PREFACE).await.unwrap();
+        writing.write_all(SETTINGS).await.unwrap();
+        writing.flush().await.unwrap();
+    });
+    assert!(settled.await, "HTTP/2 without a stream");
+}
+
+/// It is told so, and ends in order; a client that has a request under way is not idle.
+#[tokio::test]
+async fn an_idle_client_is_closed_though_it_answers_pings_and_a_watch_is_not() {
+    let server = Server::start(Bounds::sharing(100), hurried()).await;
+    let (mut watching, _alive) = server.client().await;
+    let mut watch = get(&mut watching, "/watch").await.unwrap().into_body();
+    assert_eq!(watch.frame().await.unwrap().unwrap().into_data().unwrap(), "w");
+    for path in ["/in", "/"] {
+        let (mut sender, ended) = server.client().await;
+        let body = get(&mut sender, path).await.unwrap().into_body();
+        body.collect().await.unwrap();
+        let ended = timeout(PATIENCE, ended).await.expect("it is still open").unwrap();
+        ended.unwrap();
+    }
+    get(&mut watching, "/in").await.unwrap();
+}
+
+#[tokio::test]
+async fn silent_clients_keep_nobody_out_however_many_they_are() {
+    const ALL: usize = 16;
+    let server = Server::start(Bounds::sharing(ALL), Settings::default()).await;
+    let (mut working, _alive) = server.client().await;
+    let mut watch = get(&mut working, "/watch").await.unwrap().into_body();
+    watch.frame().await.unwrap().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..ALL * 4 {
+        silent.push(server.tls().await);
+        let (mut newcomer, _alive) = server.client().await;
+        get(&mut newcomer, "/").await.unwrap();
+        assert!(server.gate.connections() <= ALL);
+    }
+    // Clients that anybody could be are not many either; the one that is known is still served.
+    let mut anonymous = Vec::new();
+    for _ in 0..ALL * 2 {
+        let (mut newcomer, alive) = server.client().await;
+        get(&mut newcomer, "/").await.unwrap();
+        anonymous.push((newcomer, alive));
+    }
+    let (mut newcomer, _alive) = server.client().await;
+    get(&mut newcomer, "/in").await.unwrap();
+    get(&mut working, "/in").await.unwrap();
+}
+
+/// Each has proved who it is, and all do nothing: the one that has done so longest is closed.
+#[tokio::test]
+async fn idle_clients_that_are_known_make_room() {
+    const ALL: usize = 8;
+    let server = Server::start(Bounds::sharing(ALL), Settings::default()).await;
+    let mut idle = Vec::new();
+    for _ in 0..ALL {
+        let (mut sender, ended) = server.client().await;
+        get(&mut sender, "/in").await.unwrap().into_body().collect().await.unwrap();
+        idle.push((sender, ended));
+    }
+    let newcomer = async {
+        loop {
+            // All have just been used at first.
+            let Ok(stream) = server.tls().await else { continue };
+            let handshake =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+            let Ok((mut sender, connection)) = handshake.await else { continue };
+            tokio::spawn(connection);
+            if get(&mut sender, "/in").await.is_ok() {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, newcomer).await.expect("it is not let in");
+    let (_, ended) = idle.remove(0);
+    timeout(PATIENCE, ended).await.expect("the idle one is still open").unwrap().unwrap();
+}
