@@ -4,12 +4,13 @@
 #   make test    formatting, lints, all tests
 #   make build   target/release/coffer
 #   make measure the figures of docs/performance.md, on this machine (half an hour)
+#   make flood   what others notice while one user floods the server; fails beyond 1,000 ms or 400 MB
 #   make deps    what apt must bring for the above; starts and enables no service
 
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: build demo deps fmt lint measure test
+.PHONY: build demo deps flood fmt lint measure test
 
 build: deps
 	cargo build --release --locked -p coffer
@@ -21,6 +22,10 @@ demo: deps
 measure: deps
 	cargo build --release --locked -p coffer -p coffer-testkit -p coffer-bench
 	scripts/measure
+
+flood: deps
+	cargo build --release --locked -p coffer -p coffer-bench
+	scripts/measure "$(FLOOD_DIR)" flood
 
 test: deps fmt lint
 	cargo test --workspace --locked --no-fail-fast

@@ -2,6 +2,8 @@
 //!
 //! Every layer's error enum is turned into a [`Failure`] in one place and encoded from there.
 
+use std::collections::HashSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ListMeta, Status, StatusCause, StatusDetails,
 };
@@ -104,16 +106,15 @@ impl Failure {
                 reason: Some(error.kind.reason().to_owned()),
             })
             .collect();
-        let mut lines: Vec<String> = Vec::new();
-        for line in errors.iter().map(ToString::to_string) {
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
-        let all = match lines.len() {
-            0 => "<nil>".to_owned(),
-            1 => lines.remove(0),
-            _ => format!("[{}]", lines.join(", ")),
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        // Each text once. There may be hundreds of thousands: one for each item of a list.
+        let mut seen = HashSet::with_capacity(texts.len());
+        let lines: Vec<&str> =
+            texts.iter().map(String::as_str).filter(|text| seen.insert(*text)).collect();
+        let all = match lines.as_slice() {
+            [] => "<nil>".to_owned(),
+            [line] => (*line).to_owned(),
+            lines => format!("[{}]", lines.join(", ")),
         };
         let shown = GroupResource { group, resource: kind };
         let details = StatusDetails {

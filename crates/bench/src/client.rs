@@ -32,6 +32,7 @@ const CONNECTION_WINDOW: u32 = 64 << 20;
 /// The content types of bodies.
 pub(crate) const APPLICATION_JSON: &str = "application/json";
 pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
 pub(crate) const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 
 /// A request that did not succeed.
@@ -122,6 +123,16 @@ impl Client {
         target: &Arc<Target>,
         protocol: Protocol,
     ) -> Result<Self, CallError> {
+        Self::connect_windowed(target, protocol, STREAM_WINDOW).await
+    }
+
+    /// A client that, over HTTP/2, lets the server send so many bytes of a stream before they are
+    /// read.
+    pub(crate) async fn connect_windowed(
+        target: &Arc<Target>,
+        protocol: Protocol,
+        stream_window: u32,
+    ) -> Result<Self, CallError> {
         let broken = |reason: &dyn std::fmt::Display| CallError::Connection {
             url: target.url.clone(),
             reason: reason.to_string(),
@@ -138,7 +149,7 @@ impl Client {
             }
             Protocol::Http2 => {
                 let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_stream_window_size(stream_window)
                     .initial_connection_window_size(CONNECTION_WINDOW)
                     .handshake(stream)
                     .await
@@ -151,7 +162,7 @@ impl Client {
     }
 
     /// Another client on the same connection, where the protocol allows that.
-    fn share(&self) -> Option<Self> {
+    pub(crate) fn share(&self) -> Option<Self> {
         let Sender::Http2(sender) = &self.sender else { return None };
         let sender = Sender::Http2(sender.clone());
         Some(Self { target: self.target.clone(), sender, driver: self.driver.clone() })

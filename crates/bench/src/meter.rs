@@ -67,6 +67,8 @@ pub(crate) struct Metered {
 struct Reading {
     cpu_seconds: f64,
     rss_bytes: u64,
+    /// The most there has been since the process started.
+    rss_highest_bytes: u64,
 }
 
 impl Meter {
@@ -125,6 +127,9 @@ impl Metering {
         let usage = |((process, before), samples): (&(Process, Reading), &Vec<u64>)| {
             let after = read(process.pid);
             let seen = samples.iter().copied().chain([before.rss_bytes, after.rss_bytes]);
+            // A peak between two samples, if there has never been a higher one.
+            let highest = after.rss_highest_bytes;
+            let seen = seen.chain((highest > before.rss_highest_bytes).then_some(highest));
             Usage {
                 pid: process.pid,
                 name: process.name.clone(),
@@ -153,8 +158,13 @@ impl Drop for Metering {
 fn read(pid: u32) -> Reading {
     let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
     let ticks = file("stat").ok().and_then(|stat| cpu_ticks(&stat)).unwrap_or_default();
-    let rss = file("status").ok().and_then(|status| rss_bytes(&status)).unwrap_or_default();
-    Reading { cpu_seconds: ticks as f64 / TICKS_PER_SECOND, rss_bytes: rss }
+    let status = file("status").unwrap_or_default();
+    let bytes = |name| status_bytes(&status, name).unwrap_or_default();
+    Reading {
+        cpu_seconds: ticks as f64 / TICKS_PER_SECOND,
+        rss_bytes: bytes("VmRSS:"),
+        rss_highest_bytes: bytes("VmHWM:"),
+    }
 }
 
 /// `utime` and `stime` of /proc/PID/stat. The program's name comes before and may hold anything.
@@ -180,8 +190,9 @@ fn busy_ticks(stat: &str) -> Option<u64> {
     Some(user + nice + system + interrupts + soft + steal)
 }
 
-fn rss_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A size of /proc/PID/status, such as `VmRSS:`.
+fn status_bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -206,8 +217,10 @@ mod tests {
 
     #[test]
     fn resident_memory_is_in_kib() {
-        assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t    1024 kB\nThreads:\t1\n"), Some(1 << 20));
-        assert_eq!(rss_bytes("Name:\tkthreadd\n"), None);
+        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nThreads:\t1\n";
+        assert_eq!(status_bytes(status, "VmRSS:"), Some(1 << 20));
+        assert_eq!(status_bytes(status, "VmHWM:"), Some(2 << 20));
+        assert_eq!(status_bytes("Name:\tkthreadd\n", "VmRSS:"), None);
     }
 
     #[test]

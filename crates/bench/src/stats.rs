@@ -81,6 +81,19 @@ impl Tally {
         self.series(row).latencies.len()
     }
 
+    /// The latency that so many of all operations of a row did not exceed. One that failed counts as
+    /// longer than any, so `None`: no latency says how long the caller would have had to wait.
+    pub(crate) fn quantile_or_failed(&self, row: usize, quantile: f64) -> Option<Duration> {
+        let series = self.series(row);
+        let (succeeded, failed) = (series.latencies.len(), series.failures.values().sum::<u64>());
+        let rank = ((succeeded + failed) as f64 * quantile).ceil();
+        let within = if succeeded > 0 { rank / succeeded as f64 } else { 1.0 };
+        if within > 1.0 || (succeeded, failed.min(1)) == (0, 1) {
+            return None;
+        }
+        Some(Duration::from_nanos(series.latencies.value_at_quantile(within)))
+    }
+
     /// The rows for a phase that took this long; those in which nothing happened are left out.
     pub(crate) fn rows(&self, took: Duration) -> Vec<Row> {
         let rows = self.rows.iter().enumerate().map(|(at, (name, _))| {
@@ -166,6 +179,25 @@ mod tests {
         assert_eq!(rows[0].count, 0);
         assert_eq!(rows[0].failures["409 Conflict"], 2);
         assert_eq!(rows[0].failures["connection lost"], 1);
+    }
+
+    #[test]
+    fn a_failure_counts_as_longer_than_any_latency() {
+        let tally = Tally::new(&["get"]);
+        assert_eq!(tally.quantile_or_failed(0, 0.99), Some(Duration::ZERO));
+        for _ in 0..198 {
+            tally.record(0, Duration::from_millis(1));
+        }
+        tally.record(0, Duration::from_millis(500));
+        tally.fail(0, "connection lost");
+        let p99 = tally.quantile_or_failed(0, 0.99).unwrap().as_secs_f64();
+        assert!(close(p99, 0.001), "{p99}");
+        let beyond = tally.quantile_or_failed(0, 0.995).unwrap().as_secs_f64();
+        assert!(close(beyond, 0.5), "{beyond}");
+        assert_eq!(tally.quantile_or_failed(0, 1.0), None);
+        let tally = Tally::new(&["get"]);
+        tally.fail(0, "connection lost");
+        assert_eq!(tally.quantile_or_failed(0, 0.5), None);
     }
 
     #[test]

@@ -26,7 +26,14 @@ const CONTROLLER_PATIENCE: Duration = Duration::from_secs(2);
 const PODS_PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 /// What else is emptied before the namespace goes; there are few of each.
-const COLLECTIONS: [&str; 3] = ["configmaps", "events", "serviceaccounts"];
+const COLLECTIONS: [&str; 6] = [
+    "/api/v1/namespaces/{}/configmaps",
+    "/api/v1/namespaces/{}/events",
+    "/api/v1/namespaces/{}/serviceaccounts",
+    "/apis/apps/v1/namespaces/{}/deployments",
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
+];
 /// Where nodes have their leases.
 pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 /// Clients that delete: one request to delete 50,000 objects takes longer than servers let it.
@@ -107,7 +114,7 @@ impl Workspace {
         self.end_pods().await?;
         self.delete_each(&self.path("secrets"), "", "").await?;
         for collection in COLLECTIONS {
-            self.empty(&self.path(collection)).await?;
+            self.empty(&collection.replace("{}", &self.namespace)).await?;
         }
         if self.simulated {
             let selector = format!("&labelSelector={RUN_LABEL}%3D{}", self.run);

@@ -21,8 +21,17 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Runs a scenario as an administrator; answers its report.
+/// Runs a scenario as an administrator, which must succeed; answers its report.
 async fn report(server: &TestServer, line: &str) -> Value {
+    let (output, report) = ran(server, line).await;
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{line}: {err}\n{out}");
+    report
+}
+
+/// Runs a scenario as an administrator; answers how it ended and its report.
+async fn ran(server: &TestServer, line: &str) -> (Output, Value) {
     let kubeconfig = server.kubeconfig("kubernetes-admin", &["system:masters"]);
     let json = kubeconfig.with_extension("json");
     let mut arguments = words(line);
@@ -30,10 +39,9 @@ async fn report(server: &TestServer, line: &str) -> Value {
     arguments.extend(["--json".into(), json.display().to_string()]);
     arguments.extend(["--server-pid".into(), std::process::id().to_string()]);
     let output = bench(arguments).await;
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{line}: {err}\n{out}");
-    serde_json::from_slice(&std::fs::read(json).expect("the report")).expect("JSON")
+    let report = std::fs::read(json)
+        .unwrap_or_else(|_| panic!("{line}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output, serde_json::from_slice(&report).expect("JSON"))
 }
 
 async fn left_over(server: &TestServer) -> Vec<String> {
@@ -91,6 +99,58 @@ async fn scenarios_measure_a_server_and_leave_nothing_behind() {
     server.stop().await;
 }
 
+/// The kinds that an unoptimised server stands: what they show of it is not looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_is_measured_by_what_others_notice_and_leaves_nothing_behind() {
+    let server = TestServer::start().await;
+    let node = server.kubeconfig("system:node:probed", &["system:nodes"]);
+    for (kind, happened) in [
+        ("idle-connections", "flood: connections opened"),
+        ("slow-clients", "flood: connections opened"),
+        ("many-watches", "flood: watches opened"),
+    ] {
+        let node = node.display();
+        let line = format!("--seconds 2 flood --kind {kind} --clients 8 --node-kubeconfig {node}");
+        let flood = report(&server, &line).await;
+        for phase in 0..2 {
+            for probe in [
+                "get secret, new connection",
+                "renew lease, kept connection",
+                "renew lease, new connection",
+                "/healthz, new connection",
+            ] {
+                assert!(row(&flood, phase, probe)["count"].as_u64().unwrap() > 0, "{probe}");
+            }
+        }
+        let facts = flood["phases"][1]["facts"].as_array().expect("facts");
+        let fact = facts.iter().find(|fact| fact["name"] == happened);
+        assert!(fact.is_some_and(|fact| fact["value"].as_f64() > Some(7.0)), "{kind}: {facts:?}");
+    }
+    assert_eq!(left_over(&server).await, Vec::<String>::new());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_that_breaks_a_bound_fails_in_one_line_that_names_it() {
+    let server = TestServer::start().await;
+    let node = server.kubeconfig("system:node:probed", &["system:nodes"]);
+    let node = node.display();
+    let flood = "--seconds 1 flood --kind idle-connections --clients 4 --node-kubeconfig";
+    for (bound, named) in [
+        ("--rss-max-mb 1", "MB, --rss-max-mb 1"),
+        ("--p99-max-ms 0", "get secret, new connection: p99"),
+    ] {
+        let (output, report) = ran(&server, &format!("{flood} {node} {bound}")).await;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{bound}: {text}");
+        assert_eq!(text.lines().count(), 1, "{bound}: {text}");
+        assert!(text.contains(named), "{bound}: {text}");
+        assert_eq!(report["phases"].as_array().map(Vec::len), Some(2), "the figures are there");
+    }
+    assert_eq!(left_over(&server).await, Vec::<String>::new());
+    server.stop().await;
+}
+
 /// Ctrl-C in the middle of a scenario must not leave a namespace full of secrets.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_run_cleans_up() {
@@ -126,6 +186,9 @@ async fn what_cannot_work_is_said_in_one_line() {
             "cold-start --kubeconfig x -- ls /nowhere/at/all",
             "the server ended before it was ready (exit status: 2): ls: cannot access",
         ),
+        ("--seconds 601 flood", "a flood is bounded by --seconds, of which there are 600 at most"),
+        ("--count 7 flood", "a flood is bounded by --seconds"),
+        ("flood --rss-max-mb 1", "give --server-pid PID"),
         ("disk --dir /nowhere/at/all", "cannot make a file in /nowhere/at/all"),
         ("etcd --endpoint http://127.0.0.1:1", "no etcd answers at http://127.0.0.1:1"),
     ] {
@@ -139,7 +202,7 @@ async fn what_cannot_work_is_said_in_one_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_says_what_would_be_done_and_needs_no_server() {
-    for scenario in ["create", "watch", "churn", "pod-start", "disk", "cold-start -- x"] {
+    for scenario in ["create", "watch", "churn", "flood", "pod-start", "disk", "cold-start -- x"] {
         let output = bench(words(&format!("--dry-run {scenario}"))).await;
         assert!(output.status.success(), "{scenario}");
         assert!(!output.stdout.is_empty(), "{scenario}");

@@ -7,6 +7,7 @@ mod create;
 mod cri;
 mod disk;
 mod etcd;
+mod flood;
 mod get;
 mod list;
 mod mixed;
@@ -45,6 +46,8 @@ pub(crate) enum Scenario {
     Mixed(mixed::Mixed),
     /// Pods come and go on simulated nodes: kubelets in all but containers.
     Churn(churn::Churn),
+    /// Flood a server on loopback as one ordinary user, and measure what the others notice.
+    Flood(flood::Flood),
     /// Start a server again and again: how long until it is ready?
     ColdStart(cold_start::ColdStart),
     /// From nothing, or from a running cluster, to the first running pod.
@@ -99,6 +102,7 @@ impl Scenario {
             Self::WatchObjects(_) => "watch-objects",
             Self::Mixed(_) => "mixed",
             Self::Churn(_) => "churn",
+            Self::Flood(_) => "flood",
             Self::ColdStart(_) => "cold-start",
             Self::FirstPod(_) => "first-pod",
             Self::PodStart(_) => "pod-start",
@@ -121,6 +125,7 @@ impl Scenario {
             Self::WatchObjects(watch) => watch.plan(options),
             Self::Mixed(mixed) => mixed.plan(options),
             Self::Churn(churn) => churn.plan(options),
+            Self::Flood(flood) => flood.plan(options),
             Self::ColdStart(start) => start.plan(options),
             Self::FirstPod(pod) => pod.plan(options),
             Self::PodStart(pods) => pods.plan(options),
@@ -139,7 +144,8 @@ impl Scenario {
 
     fn works_in_a_namespace(&self) -> bool {
         match self {
-            Self::ColdStart(_)
+            Self::Flood(_)
+            | Self::ColdStart(_)
             | Self::Baseline(_)
             | Self::Disk(_)
             | Self::Etcd(_)
@@ -163,6 +169,10 @@ pub(crate) async fn run(
     if let Scenario::FirstPod(pod) = scenario {
         // It has a server to end, however it ends itself.
         return pod.measure_from_cold(context, stop).await;
+    }
+    if let Scenario::Flood(flood) = scenario {
+        // It has a namespace for each flood to remove, however it ends itself.
+        return flood.run(context, stop).await;
     }
     let measured = async {
         match scenario {
@@ -209,7 +219,8 @@ async fn measure(
         Scenario::FirstPod(pod) => pod.measure(context, target, workspace).await,
         Scenario::PodStart(pods) => pods.measure(context, target, workspace).await,
         Scenario::SecretAppears(pods) => pods.measure(context, target, workspace).await,
-        Scenario::ColdStart(_)
+        Scenario::Flood(_)
+        | Scenario::ColdStart(_)
         | Scenario::Baseline(_)
         | Scenario::Disk(_)
         | Scenario::Etcd(_)

@@ -1,0 +1,255 @@
+//! Who floods and who is probed: service accounts with tokens, a node with a certificate.
+//!
+//! Everything is asked for by the Kubernetes API, as an administrator does it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use kube::config::AuthInfo;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::cli::Protocol;
+use crate::client::{Client, parse};
+use crate::context::Context;
+use crate::secrets::Secrets;
+use crate::target::Target;
+use crate::workspace::{Workspace, json_body};
+
+const CERTIFICATE_REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+const SELF_REVIEWS: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+/// How long the cluster gets to sign a certificate.
+const SIGNING_PATIENCE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
+/// How long tokens and certificates are good for: longer than all floods together.
+const CREDENTIAL_SECONDS: u64 = 7200;
+
+/// The users whose requests are measured.
+pub(super) struct Identities {
+    /// May get the secret, and nothing else.
+    pub(super) reader: Arc<Target>,
+    /// The reader's token, for a kubeconfig.
+    pub(super) reader_token: String,
+    /// The path of the secret.
+    pub(super) secret: String,
+    pub(super) secret_name: String,
+    /// A node with its certificate.
+    pub(super) node: Arc<Target>,
+    pub(super) node_name: String,
+    /// An anonymous client.
+    pub(super) anonymous: Arc<Target>,
+}
+
+/// A kubeconfig's server as another user.
+pub(super) async fn as_user(context: &Context, user: AuthInfo) -> Result<Arc<Target>> {
+    let file = context.options.kubeconfig.as_ref().context("there is no --kubeconfig")?;
+    Target::load_as(file, context.options.context.as_deref(), Some(user)).await
+}
+
+/// A kubeconfig's server with a token.
+pub(super) async fn with_token(context: &Context, token: &str) -> Result<Arc<Target>> {
+    as_user(context, AuthInfo { token: Some(token.to_owned().into()), ..Default::default() }).await
+}
+
+#[derive(Deserialize)]
+struct TokenRequest {
+    status: TokenStatus,
+}
+
+#[derive(Deserialize)]
+struct TokenStatus {
+    token: String,
+}
+
+/// Makes an account in a namespace that may do what the rules say there; returns its token.
+pub(super) async fn account(
+    client: &mut Client,
+    workspace: &Workspace,
+    name: &str,
+    rules: Value,
+) -> Result<String> {
+    let made = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name },
+    });
+    let accounts = workspace.path("serviceaccounts");
+    client.call(Method::POST, &accounts, json_body(&made)).await?;
+    if rules.as_array().is_some_and(|rules| !rules.is_empty()) {
+        let group = "rbac.authorization.k8s.io";
+        let of =
+            |plural: &str| format!("/apis/{group}/v1/namespaces/{}/{plural}", workspace.namespace);
+        let role = json!({
+            "apiVersion": format!("{group}/v1"), "kind": "Role",
+            "metadata": { "name": name }, "rules": rules,
+        });
+        client.call(Method::POST, &of("roles"), json_body(&role)).await?;
+        let binding = json!({
+            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": group, "kind": "Role", "name": name },
+            "subjects": [{
+                "kind": "ServiceAccount", "name": name, "namespace": workspace.namespace,
+            }],
+        });
+        client.call(Method::POST, &of("rolebindings"), json_body(&binding)).await?;
+    }
+    let wanted = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": { "expirationSeconds": CREDENTIAL_SECONDS },
+    });
+    let path = format!("{accounts}/{name}/token");
+    let answer = client.call(Method::POST, &path, json_body(&wanted)).await?;
+    Ok(parse::<TokenRequest>(&path, &answer)?.status.token)
+}
+
+impl Identities {
+    /// Makes them, and the secret that is read.
+    pub(super) async fn make(
+        context: &Context,
+        target: &Arc<Target>,
+        workspace: &Workspace,
+        node_kubeconfig: Option<&Path>,
+    ) -> Result<Self> {
+        let secrets = Secrets::new(&workspace.namespace, "flood", context);
+        secrets.populate(context, target, 0..1).await?;
+        let mut client = Client::connect(target, Protocol::Http1).await?;
+        let rules = json!([{
+            "apiGroups": [""], "resources": ["secrets"], "resourceNames": [secrets.name(0)],
+            "verbs": ["get"],
+        }]);
+        let reader_token = account(&mut client, workspace, "reader", rules)
+            .await
+            .context("no account to read with")?;
+        let node = match node_kubeconfig {
+            Some(file) => Target::load(file, None).await?,
+            None => node(context, &mut client, &workspace.run).await?,
+        };
+        let node_name = name_of_node(&node).await?;
+        Ok(Self {
+            reader: with_token(context, &reader_token).await?.without_resumption(),
+            reader_token,
+            secret: secrets.path_of(0),
+            secret_name: secrets.name(0),
+            node: node.without_resumption(),
+            node_name,
+            anonymous: as_user(context, AuthInfo::default()).await?.without_resumption(),
+        })
+    }
+
+    /// A kubeconfig for the reader, in a directory that only this user can read.
+    pub(super) fn reader_kubeconfig(&self, context: &Context, directory: &Path) -> Result<PathBuf> {
+        let file = context.options.kubeconfig.as_ref().context("there is no --kubeconfig")?;
+        let mut config = kube::config::Kubeconfig::read_from(file)?;
+        for user in &mut config.auth_infos {
+            let token = Some(self.reader_token.clone().into());
+            user.auth_info = Some(AuthInfo { token, ..Default::default() });
+        }
+        let path = directory.join("reader.kubeconfig");
+        // JSON is YAML.
+        std::fs::write(&path, serde_json::to_string(&config)?)?;
+        Ok(path)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SelfReview {
+    status: SelfReviewStatus,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SelfReviewStatus {
+    user_info: User,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+/// Which node the server takes us for.
+async fn name_of_node(target: &Arc<Target>) -> Result<String> {
+    let mut client = Client::connect(target, Protocol::Http1).await?;
+    let review = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
+    });
+    let answer = client.call(Method::POST, SELF_REVIEWS, json_body(&review)).await?;
+    let user = parse::<SelfReview>(SELF_REVIEWS, &answer)?.status.user_info.username;
+    match user.strip_prefix("system:node:") {
+        Some(node) => Ok(node.to_owned()),
+        None => bail!("the credentials of the node are those of {user}"),
+    }
+}
+
+#[derive(Deserialize)]
+struct Signed {
+    #[serde(default)]
+    status: SignedStatus,
+}
+
+#[derive(Default, Deserialize)]
+struct SignedStatus {
+    #[serde(default)]
+    certificate: Option<String>,
+}
+
+/// A node with a certificate that the cluster signs for it.
+async fn node(context: &Context, client: &mut Client, run: &str) -> Result<Arc<Target>> {
+    let name = format!("coffer-bench-{run}");
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(DnType::CommonName, format!("system:node:{name}"));
+    let request = params.serialize_request(&key)?.pem()?;
+    let mut request = json!({
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+        "metadata": { "name": name },
+        "spec": {
+            "request": STANDARD.encode(request),
+            "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+            "expirationSeconds": CREDENTIAL_SECONDS,
+            "usages": ["digital signature", "client auth"],
+        },
+    });
+    client.call(Method::POST, CERTIFICATE_REQUESTS, json_body(&request)).await?;
+    request["status"] = json!({ "conditions": [{
+        "type": "Approved", "status": "True", "reason": "Flood", "message": "a node to probe with",
+    }] });
+    let path = format!("{CERTIFICATE_REQUESTS}/{name}");
+    let approved = client.call(Method::PUT, &format!("{path}/approval"), json_body(&request)).await;
+    let signed = match approved {
+        Ok(_) => signed(client, &path).await,
+        Err(error) => Err(error.into()),
+    };
+    client.call(Method::DELETE, &path, None).await?;
+    let user = AuthInfo {
+        client_certificate_data: Some(signed?),
+        client_key_data: Some(STANDARD.encode(key.serialize_pem()).into()),
+        ..Default::default()
+    };
+    as_user(context, user).await
+}
+
+/// The certificate of an approved request, base64 as kubeconfigs have it.
+async fn signed(client: &mut Client, path: &str) -> Result<String> {
+    let end = Instant::now() + SIGNING_PATIENCE;
+    while Instant::now() < end {
+        let request: Signed = client.get(path).await?;
+        if let Some(certificate) = request.status.certificate.filter(|it| !it.is_empty()) {
+            return Ok(certificate);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    bail!(
+        "the cluster signed no certificate for a node within {} s: start its controllers, or give \
+         --node-kubeconfig FILE",
+        SIGNING_PATIENCE.as_secs()
+    )
+}
