@@ -4,3 +4,5 @@
 mod cluster;
 #[path = "../support/mod.rs"]
 mod support;
+
+mod escalation;

@@ -1,0 +1,253 @@
+//! Somebody who may write roles and bindings, and has neither `escalate` nor `bind`, tries to have
+//! more than they were given: by the content of roles, and by what stands beside it.
+
+use coffer_testkit::Attacks;
+use serde_json::{Value, json};
+
+use crate::cluster::{Caller, Cluster, RBAC, Reply};
+
+const CLUSTER_ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+const CLUSTER_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/roles";
+const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings";
+
+/// One way of writing to an object that is there.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Put,
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+const FORMS: [Form; 5] = [Form::Put, Form::Json, Form::Merge, Form::Strategic, Form::Apply];
+
+/// What is changed: a field by its JSON pointer, and what it is to be; `null` removes it.
+type Change = (&'static str, Value);
+
+/// A merge patch that says the same.
+fn merge(change: &Change) -> Value {
+    let path = change.0.trim_start_matches('/');
+    let nested = |inner: Value, key: &str| json!({ key.replace("~1", "/"): inner });
+    path.rsplit('/').fold(change.1.clone(), nested)
+}
+
+fn merge_into(target: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    for (key, value) in fields {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            if !target[key].is_object() {
+                target[key] = json!({});
+            }
+            merge_into(&mut target[key], value);
+        }
+    }
+}
+
+/// Makes a change to an object in one of the ways.
+async fn change(caller: &Caller, admin: &Caller, path: &str, form: Form, what: &Change) -> Reply {
+    let found = admin.ask("GET", path, None).await.body;
+    let (mut path, mut method) = (path.to_owned(), "PATCH");
+    let (content_type, body) = match form {
+        Form::Put => {
+            method = "PUT";
+            let mut object = found;
+            merge_into(&mut object, &merge(what));
+            ("application/json", object)
+        }
+        Form::Json => {
+            let mut operations = Vec::new();
+            // A JSON patch adds to what is there only.
+            let parent = what.0.rsplit_once('/').unwrap().0;
+            if found.pointer(parent).is_none() {
+                operations.push(json!({ "op": "add", "path": parent, "value": {} }));
+            }
+            operations.push(match &what.1 {
+                Value::Null => json!({ "op": "remove", "path": what.0 }),
+                value => json!({ "op": "add", "path": what.0, "value": value }),
+            });
+            ("application/json-patch+json", operations.into())
+        }
+        Form::Merge => ("application/merge-patch+json", merge(what)),
+        Form::Strategic => ("application/strategic-merge-patch+json", merge(what)),
+        Form::Apply => {
+            path += "?fieldManager=op&force=true";
+            let mut object = json!({
+                "apiVersion": found["apiVersion"], "kind": found["kind"],
+                "metadata": { "name": found["metadata"]["name"] },
+            });
+            if !found["roleRef"].is_null() {
+                object["roleRef"] = found["roleRef"].clone();
+            }
+            merge_into(&mut object, &merge(what));
+            ("application/apply-patch+yaml", object)
+        }
+    };
+    caller.ask_as(method, &path, Some(&body), &[("content-type", content_type)]).await
+}
+
+fn rules(verbs: &[&str], resources: &[&str]) -> Value {
+    json!([{ "apiGroups": [""], "resources": resources, "verbs": verbs }])
+}
+
+fn binding(name: &str, kind: &str, role: &str, user: &str) -> Value {
+    json!({
+        "metadata": { "name": name },
+        "roleRef": { "apiGroup": RBAC, "kind": kind, "name": role },
+        "subjects": [{ "kind": "User", "name": user, "apiGroup": RBAC }],
+    })
+}
+
+/// A caller who may do everything to roles and bindings but escalate and bind, and may read pods.
+async fn operator(cluster: &Cluster) -> Caller {
+    let given = json!({
+        "metadata": { "name": "rbac-operator" },
+        "rules": [
+            {
+                "apiGroups": [RBAC],
+                "resources": ["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
+                "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
+            },
+            { "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] },
+        ],
+    });
+    cluster.admin.make(CLUSTER_ROLES, given).await;
+    let bound = binding("rbac-operator", "ClusterRole", "rbac-operator", "op");
+    cluster.admin.make(CLUSTER_BINDINGS, bound).await;
+    cluster.user("op", "op", &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_write_of_a_role_or_binding_gives_more_than_its_writer_has() {
+    let cluster = Cluster::start().await;
+    let (op, admin) = (operator(&cluster).await, &cluster.admin);
+    let powerful = |name: &str| json!({ "metadata": { "name": name }, "rules": rules(&["get"], &["secrets"]) });
+    admin.make(ROLES, powerful("powerful")).await;
+    admin.make(BINDINGS, binding("powerful", "Role", "powerful", "friend")).await;
+    admin.make(BINDINGS, binding("all", "ClusterRole", "cluster-admin", "friend")).await;
+
+    let label = |to: &str| -> Change {
+        let pointer: &'static str = match to {
+            "view" => "/metadata/labels/rbac.authorization.k8s.io~1aggregate-to-view",
+            _ => "/metadata/labels/rbac.authorization.k8s.io~1aggregate-to-edit",
+        };
+        (pointer, "true".into())
+    };
+    let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
+    let everyones = json!({ "clusterRoleSelectors": [{}] });
+    let me = json!([{ "kind": "User", "name": "op", "apiGroup": RBAC }]);
+    let note: Change = ("/metadata/annotations/note", "mine".into());
+    let changes: Vec<(String, Change)> = vec![
+        (format!("{CLUSTER_ROLES}/cluster-admin"), label("view")),
+        (format!("{CLUSTER_ROLES}/cluster-admin"), label("edit")),
+        (format!("{CLUSTER_ROLES}/system:controller:namespace-controller"), label("view")),
+        (format!("{CLUSTER_ROLES}/rbac-operator"), ("/rules", everything.clone())),
+        (format!("{CLUSTER_ROLES}/rbac-operator"), ("/aggregationRule", everyones.clone())),
+        (format!("{CLUSTER_ROLES}/view"), ("/aggregationRule", everyones)),
+        (format!("{CLUSTER_ROLES}/view"), ("/rules", everything.clone())),
+        (format!("{CLUSTER_ROLES}/view"), note.clone()),
+        (format!("{ROLES}/powerful"), note.clone()),
+        (format!("{ROLES}/powerful"), ("/rules", everything)),
+        (format!("{BINDINGS}/powerful"), ("/subjects", me.clone())),
+        (format!("{BINDINGS}/powerful"), note.clone()),
+        (format!("{BINDINGS}/all"), ("/subjects", me.clone())),
+        (format!("{BINDINGS}/all"), note.clone()),
+        (format!("{CLUSTER_BINDINGS}/cluster-admin"), ("/subjects", me)),
+        (format!("{CLUSTER_BINDINGS}/cluster-admin"), note),
+    ];
+    let mut attacks = Attacks::group("roles and bindings: more than their writer has");
+    for (path, what) in &changes {
+        for form in FORMS {
+            let reply = change(&op, admin, path, form, what).await;
+            let attack = format!("{form:?} {path} {}", what.0);
+            attacks.attempt(&attack, reply.code == 403, (reply.code, reply.message()));
+        }
+    }
+    // Freezing a default role. An apply removes only what its manager owns.
+    for form in [Form::Put, Form::Json, Form::Merge, Form::Strategic] {
+        let what = ("/aggregationRule", Value::Null);
+        let reply = change(&op, admin, &format!("{CLUSTER_ROLES}/view"), form, &what).await;
+        let refused = reply.message().ends_with("to use the aggregationRule")
+            || reply.message().contains("attempting to grant");
+        attacks.attempt(&format!("{form:?} freezes view"), refused, reply.message());
+    }
+    // New ones, by each way there is to make one.
+    let kinds = [
+        (CLUSTER_ROLES, "ClusterRole", powerful("new")),
+        (ROLES, "Role", powerful("new")),
+        (BINDINGS, "RoleBinding", binding("new", "ClusterRole", "cluster-admin", "op")),
+        (BINDINGS, "RoleBinding", binding("new", "Role", "powerful", "op")),
+        (CLUSTER_BINDINGS, "ClusterRoleBinding", binding("new", "ClusterRole", "view", "op")),
+        (
+            CLUSTER_ROLES,
+            "ClusterRole",
+            json!({
+                "metadata": { "name": "new" },
+                "aggregationRule": { "clusterRoleSelectors": [{ "matchLabels": { "a": "b" } }] },
+            }),
+        ),
+    ];
+    for (collection, kind, mut object) in kinds {
+        object["apiVersion"] = format!("{RBAC}/v1").into();
+        object["kind"] = kind.into();
+        let path = format!("{collection}/new");
+        let apply = [("content-type", "application/apply-patch+yaml")];
+        let replies = [
+            op.ask("POST", collection, Some(&object)).await,
+            op.ask("PUT", &path, Some(&object)).await,
+            op.ask_as("PATCH", &format!("{path}?fieldManager=op"), Some(&object), &apply).await,
+        ];
+        for (form, reply) in ["POST", "PUT", "apply"].iter().zip(replies) {
+            let attack = format!("{form} of a new {kind}");
+            attacks.attempt(&attack, reply.code == 403, (reply.code, reply.message()));
+        }
+    }
+    // What it would all have come to.
+    let alice = cluster.user("alice", "alice", &[]).await;
+    for (who, caller) in [("op", &op), ("a viewer", &alice)] {
+        let reply = caller.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await;
+        attacks.attempt(&format!("{who} reads a secret"), reply.code == 403, reply.code);
+    }
+    attacks.finish();
+}
+
+/// The garbage collector has no role's rights, and must be able to take an owner or a finalizer off.
+#[tokio::test(flavor = "multi_thread")]
+async fn finalizers_and_owners_are_no_matter_of_rights_and_own_rights_can_be_given() {
+    let cluster = Cluster::start().await;
+    let (op, admin) = (operator(&cluster).await, &cluster.admin);
+    admin.make(BINDINGS, binding("all", "ClusterRole", "cluster-admin", "friend")).await;
+    let owner = json!([{ "apiVersion": "v1", "kind": "Pod", "name": "pa", "uid": "u" }]);
+    let changes: [Change; 4] = [
+        ("/metadata/finalizers", json!(["example.com/hold"])),
+        ("/metadata/ownerReferences", owner),
+        ("/metadata/finalizers", Value::Null),
+        ("/metadata/ownerReferences", Value::Null),
+    ];
+    for path in [format!("{CLUSTER_ROLES}/view"), format!("{BINDINGS}/all")] {
+        for form in [Form::Put, Form::Json, Form::Merge, Form::Strategic] {
+            for what in &changes {
+                let reply = change(&op, admin, &path, form, what).await;
+                assert_eq!(reply.code, 200, "{form:?} {path}: {}", reply.message());
+            }
+        }
+    }
+    let own = json!({
+        "metadata": {
+            "name": "pod-reader", "labels": { format!("{RBAC}/aggregate-to-view"): "true" },
+        },
+        "rules": rules(&["get"], &["pods"]),
+    });
+    op.make(CLUSTER_ROLES, own).await;
+    let note: Change = ("/metadata/annotations/note", "mine".into());
+    for form in FORMS {
+        let reply = change(&op, admin, &format!("{CLUSTER_ROLES}/pod-reader"), form, &note).await;
+        assert_eq!(reply.code, 200, "{form:?}: {}", reply.message());
+    }
+}
