@@ -6,3 +6,4 @@ mod cluster;
 mod support;
 
 mod escalation;
+mod node_tokens;
