@@ -21,7 +21,7 @@ use k8s_openapi::api::certificates::v1::{
 };
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{ListParams, PostParams};
+use kube::api::PostParams;
 use kube::{Api, Client};
 
 use crate::error::{self, Error};
@@ -45,7 +45,7 @@ pub fn register(manager: &mut Manager, signer: Option<Signer>) {
         parts: Parts::of(manager),
         recorder: manager.recorder("certificate-controller"),
         held: Mutex::default(),
-        giving_names: tokio::sync::Mutex::default(),
+        given: tokio::sync::Mutex::default(),
     });
     let look_again = approver.clone();
     manager.informer::<Node>().on_change(move |change| {
@@ -112,6 +112,10 @@ fn has(request: &CertificateSigningRequest, kind: &str) -> bool {
     conditions.into_iter().flatten().any(|condition| condition.type_ == kind)
 }
 
+fn is_decided(request: &CertificateSigningRequest) -> bool {
+    ["Approved", "Denied", "Failed"].iter().any(|kind| has(request, kind))
+}
+
 /// A request's certificate, once there is one.
 fn issued(request: &CertificateSigningRequest) -> Option<&[u8]> {
     let certificate = request.status.as_ref().and_then(|status| status.certificate.as_ref());
@@ -143,18 +147,16 @@ struct Approver {
     /// Requests that wait for a person, because their node's name is somebody's, and whether an event
     /// says so.
     held: Mutex<HashMap<ObjectKey, bool>>,
-    /// Held from looking whose a node's name is to the approval that gives it away: of two requests
-    /// for one name, the second sees what became of the first.
-    giving_names: tokio::sync::Mutex<()>,
+    /// Approvals, by the node's name that they give away, which the cache does not show yet. Held from
+    /// looking whose a name is to the approval: of two requests for one name, the second sees what
+    /// became of the first.
+    given: tokio::sync::Mutex<HashMap<String, CertificateSigningRequest>>,
 }
 
 impl Approver {
     async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
         let found = self.parts.requests.get(key);
-        let undecided = found.filter(|request| {
-            let decided = ["Approved", "Denied", "Failed"].iter().any(|kind| has(request, kind));
-            !decided && issued(request).is_none()
-        });
+        let undecided = found.filter(|request| !is_decided(request) && issued(request).is_none());
         let Some(request) = undecided else {
             self.held().remove(key);
             return Ok(());
@@ -164,21 +166,32 @@ impl Approver {
             if !self.allowed(&request, recognised.subresource).await? {
                 continue;
             }
+            let approved = approved(&request, recognised.message);
             let Some(node) = holder::becoming(&request) else {
-                return self.approve(key, &request, recognised.message).await;
+                return self.approve(key, &approved).await;
             };
-            let _giving = self.giving_names.lock().await;
+            let mut given = self.given.lock().await;
+            given.retain(|_, earlier| self.is_awaited(earlier));
             // Before it looks: what changes meanwhile has it look again.
             self.held().entry(key.clone()).or_default();
-            if let Some(why) = self.held_name(&request, &node).await? {
+            if let Some(why) = self.held_name(&request, &node, &given).await? {
                 if self.held().insert(key.clone(), true) != Some(true) {
                     self.recorder.record(&*request, EventType::Warning, NAME_IN_USE, why);
                 }
                 return Ok(());
             }
-            return self.approve(key, &request, recognised.message).await;
+            given.insert(node, approved.clone());
+            return self.approve(key, &approved).await;
         }
         Ok(())
+    }
+
+    /// Whether the cache has a request and does not know yet what became of it.
+    fn is_awaited(&self, approved: &CertificateSigningRequest) -> bool {
+        let cached = self.parts.requests.get(&ObjectKey::of(approved));
+        cached.is_some_and(|cached| {
+            cached.metadata.uid == approved.metadata.uid && !is_decided(&cached)
+        })
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, bool>> {
@@ -192,21 +205,21 @@ impl Approver {
         }
     }
 
-    /// Why a node's name is not to be given away, by what the API server has now: the caches may not
-    /// know yet of a Node, or of an approval.
+    /// Why a node's name is not to be given away. The API server is asked for the Node, which may be
+    /// newer than the caches; requests are this process's to approve, so that what it has in hand and
+    /// what the cache shows are all.
     async fn held_name(
         &self,
         request: &CertificateSigningRequest,
         node: &str,
+        given: &HashMap<String, CertificateSigningRequest>,
     ) -> Result<Option<String>, Error> {
         let nodes = Api::<Node>::all(self.parts.client.clone());
         let found = nodes.get_metadata_opt(node).await;
         let exists = found.map_err(Error::api("look for the node of a certificate request"))?;
-        let of_nodes = format!("spec.signerName={}", approve::KUBELET_CLIENT);
-        let requests = self.parts.api().list(&ListParams::default().fields(&of_nodes)).await;
-        let requests = requests.map_err(Error::api("list certificate requests of nodes"))?;
-        let now = jiff::Timestamp::now();
-        Ok(holder::held(request, node, exists.is_some(), &requests.items, now))
+        let cached = self.parts.requests.all();
+        let others = cached.iter().map(|cached| &**cached).chain(given.values());
+        Ok(holder::held(request, node, exists.is_some(), others, jiff::Timestamp::now()))
     }
 
     /// Whether the asker may have such a certificate, in the API server's judgement.
@@ -244,21 +257,25 @@ impl Approver {
     async fn approve(
         &self,
         key: &ObjectKey,
-        request: &CertificateSigningRequest,
-        message: &str,
+        approved: &CertificateSigningRequest,
     ) -> Result<(), Error> {
-        let mut approved = request.clone();
-        add_condition(&mut approved, "Approved", "AutoApproved", message.to_owned());
         let done = self
             .parts
             .api()
-            .replace_subresource("approval", &key.name, &PostParams::default(), &approved)
+            .replace_subresource("approval", &key.name, &PostParams::default(), approved)
             .await;
         match done {
             Err(error) if error::is_not_found(&error) => Ok(()),
             other => other.map(drop).map_err(Error::api("approve a certificate request")),
         }
     }
+}
+
+/// A request with its approval.
+fn approved(request: &CertificateSigningRequest, message: &str) -> CertificateSigningRequest {
+    let mut approved = request.clone();
+    add_condition(&mut approved, "Approved", "AutoApproved", message.to_owned());
+    approved
 }
 
 struct Signing {
