@@ -251,3 +251,93 @@ async fn finalizers_and_owners_are_no_matter_of_rights_and_own_rights_can_be_giv
         assert_eq!(reply.code, 200, "{form:?}: {}", reply.message());
     }
 }
+
+/// Every piece of another identity is a right of its own, and to one name.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_becomes_more_than_the_identity_that_was_given_to_them() {
+    let cluster = Cluster::start().await;
+    let given = json!({
+        "metadata": { "name": "becomes" },
+        "rules": [
+            {
+                "apiGroups": [""], "resources": ["users"], "resourceNames": ["alice"],
+                "verbs": ["impersonate"],
+            },
+            {
+                "apiGroups": [""], "resources": ["groups"], "resourceNames": ["dev"],
+                "verbs": ["impersonate"],
+            },
+            {
+                "apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["app"],
+                "verbs": ["impersonate"],
+            },
+            {
+                "apiGroups": ["authentication.k8s.io"], "resources": ["userextras/team"],
+                "resourceNames": ["blue"], "verbs": ["impersonate"],
+            },
+        ],
+    });
+    cluster.admin.make(CLUSTER_ROLES, given).await;
+    // The account in one namespace only.
+    cluster.admin.make(BINDINGS, binding("becomes", "ClusterRole", "becomes", "eve")).await;
+    let users = json!({
+        "metadata": { "name": "becomes-users" },
+        "rules": [{
+            "apiGroups": [""], "resources": ["users"], "resourceNames": ["alice"],
+            "verbs": ["impersonate"],
+        }, {
+            "apiGroups": [""], "resources": ["groups"], "resourceNames": ["dev"],
+            "verbs": ["impersonate"],
+        }, {
+            "apiGroups": ["authentication.k8s.io"], "resources": ["userextras/team"],
+            "resourceNames": ["blue"], "verbs": ["impersonate"],
+        }],
+    });
+    cluster.admin.make(CLUSTER_ROLES, users).await;
+    let bound = binding("becomes-users", "ClusterRole", "becomes-users", "eve");
+    cluster.admin.make(CLUSTER_BINDINGS, bound).await;
+    let eve = cluster.user("eve", "eve", &[]).await;
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
+    let (user, group) = ("impersonate-user", "impersonate-group");
+    let app = "system:serviceaccount:a:app";
+    for allowed in [
+        &[(user, "alice")][..],
+        &[(user, "alice"), (group, "dev"), ("impersonate-extra-team", "blue")],
+        &[(user, app)],
+    ] {
+        let reply = eve.ask_as("POST", path, Some(&review), allowed).await;
+        assert_eq!(reply.code, 201, "{allowed:?}: {}", reply.message());
+    }
+    let mut attacks = Attacks::group("impersonation: more than was given");
+    for headers in [
+        &[(user, "kubernetes-admin")][..],
+        &[(user, "Alice")],
+        &[(user, "alice"), (user, "kubernetes-admin")],
+        &[(user, "alice"), (group, "system:masters")],
+        &[(user, "alice"), (group, "dev"), (group, "system:masters")],
+        &[(user, "alice"), (group, "system:nodes")],
+        &[(user, "alice"), ("impersonate-uid", "1")],
+        &[(user, "alice"), ("impersonate-extra-team", "red")],
+        &[(user, "alice"), ("impersonate-extra-team", "blue"), ("impersonate-extra-team", "red")],
+        &[(user, "alice"), ("impersonate-extra-scopes", "blue")],
+        &[(user, "alice"), ("impersonate-extra-te%61m%2fx", "blue")],
+        &[(user, "system:node:node-a"), (group, "system:nodes")],
+        &[(user, "system:serviceaccount:b:app")],
+        &[(user, "system:serviceaccount:a:default")],
+        &[(user, "system:serviceaccount:a:app:x")],
+        &[(user, "system:serviceaccount:a")],
+        &[(user, "system:serviceaccount::app")],
+        &[(user, app), (group, "system:masters")],
+        &[(user, app), (group, "system:serviceaccounts:b")],
+        &[(group, "system:masters")],
+        &[("impersonate-uid", "1")],
+        &[("impersonate-extra-team", "blue")],
+        &[(user, "")],
+    ] {
+        let reply = eve.ask_as("POST", path, Some(&review), headers).await;
+        let own = reply.body["status"]["userInfo"]["username"] == "eve";
+        attacks.attempt(&format!("{headers:?}"), reply.code >= 400 || own, reply);
+    }
+    attacks.finish();
+}
