@@ -316,6 +316,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn tokens_last_between_an_hour_and_the_longest_that_can_be_asked_for() {
+        for (text, seconds) in [("1h", 3600), ("8760h", 31_536_000), ("4294967296s", 1 << 32)] {
+            assert_eq!(token_duration(text).unwrap().0, seconds, "{text}");
+        }
+        for text in ["59m", "0s", "-1h", "4294967297s", "forever", ""] {
+            assert!(token_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_rotation_keeps_the_key_before_until_it_is_told_to_drop_it() {
         let data = tempfile::tempdir().unwrap();
         let pki = pki_of(data.path());

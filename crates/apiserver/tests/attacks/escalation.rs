@@ -341,3 +341,89 @@ async fn nobody_becomes_more_than_the_identity_that_was_given_to_them() {
     }
     attacks.finish();
 }
+
+/// `escalate` and `bind` are on the names, and the kinds, that they were given for.
+#[tokio::test(flavor = "multi_thread")]
+async fn escalate_and_bind_on_one_name_are_not_on_another() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    let on = |verb: &str, resource: &str, name: &str| {
+        json!({
+            "apiGroups": [RBAC], "resources": [resource], "resourceNames": [name], "verbs": [verb],
+        })
+    };
+    let given = json!({
+        "metadata": { "name": "sue" },
+        "rules": [
+            {
+                "apiGroups": [RBAC],
+                "resources": ["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
+                "verbs": ["get", "create", "update", "patch"],
+            },
+            on("escalate", "clusterroles", "mine"),
+            on("escalate", "roles", "own"),
+            on("bind", "clusterroles", "view"),
+            on("bind", "roles", "powerful"),
+        ],
+    });
+    admin.make(CLUSTER_ROLES, given).await;
+    admin.make(CLUSTER_BINDINGS, binding("sue", "ClusterRole", "sue", "sue")).await;
+    let named = |name: &str| json!({ "metadata": { "name": name }, "rules": rules(&["get"], &["secrets"]) });
+    // The names that `bind` is given for, of the other kind.
+    admin.make(CLUSTER_ROLES, named("powerful")).await;
+    admin.make(ROLES, named("view")).await;
+    admin.make(ROLES, named("powerful")).await;
+    admin.make(BINDINGS, binding("all", "ClusterRole", "cluster-admin", "friend")).await;
+    let sue = cluster.user("sue", "sue", &[]).await;
+    sue.make(CLUSTER_ROLES, named("mine")).await;
+    sue.make(BINDINGS, binding("view", "ClusterRole", "view", "sue")).await;
+    sue.make(BINDINGS, binding("powerful", "Role", "powerful", "friend")).await;
+
+    let mut attacks = Attacks::group("escalate and bind: other names than were given");
+    let generated =
+        json!({ "metadata": { "generateName": "mine" }, "rules": rules(&["get"], &["secrets"]) });
+    for (collection, object) in [
+        (CLUSTER_ROLES, named("other")),
+        (CLUSTER_ROLES, named("own")),
+        (CLUSTER_ROLES, named("Mine")),
+        (CLUSTER_ROLES, named("mine2")),
+        (CLUSTER_ROLES, generated),
+        (ROLES, named("other")),
+        (ROLES, named("mine")),
+        (BINDINGS, binding("x", "ClusterRole", "cluster-admin", "sue")),
+        (BINDINGS, binding("x", "ClusterRole", "powerful", "sue")),
+        (BINDINGS, binding("x", "Role", "view", "sue")),
+        (BINDINGS, binding("x", "ClusterRole", "mine", "sue")),
+        (CLUSTER_BINDINGS, binding("x", "ClusterRole", "edit", "sue")),
+        (CLUSTER_BINDINGS, binding("x", "ClusterRole", "powerful", "sue")),
+    ] {
+        let reply = sue.ask("POST", collection, Some(&object)).await;
+        let attack = format!("POST {collection} {object}");
+        attacks.attempt(&attack, reply.code == 403, (reply.code, reply.message()));
+        let Some(name) = object["metadata"]["name"].as_str() else { continue };
+        let reply = sue.ask("PUT", &format!("{collection}/{name}"), Some(&object)).await;
+        let attack = format!("PUT {collection} {object}");
+        attacks.attempt(&attack, reply.code == 403, (reply.code, reply.message()));
+    }
+    for (path, patch) in [
+        (format!("{CLUSTER_ROLES}/edit"), json!({ "metadata": { "labels": { "a": "b" } } })),
+        (format!("{ROLES}/view"), json!({ "metadata": { "labels": { "a": "b" } } })),
+        (
+            format!("{BINDINGS}/all"),
+            json!({ "subjects": [{ "kind": "User", "name": "sue", "apiGroup": RBAC }] }),
+        ),
+        (
+            format!("{BINDINGS}/view"),
+            json!({ "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": "edit" } }),
+        ),
+        (
+            format!("{BINDINGS}/powerful"),
+            json!({ "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": "powerful" } }),
+        ),
+    ] {
+        let reply = sue.ask("PATCH", &path, Some(&patch)).await;
+        let attack = format!("PATCH {path} {patch}");
+        attacks.attempt(&attack, reply.code == 403, (reply.code, reply.message()));
+    }
+    attacks.finish();
+}
