@@ -13,6 +13,9 @@ pub struct AccessConfig {
     pub service_account_issuer: Option<String>,
     /// Where others find the keys (`--service-account-jwks-uri`); below the issuer where absent.
     pub service_account_jwks_uri: Option<String>,
+    /// How long a token lives at most, in seconds (`--service-account-max-token-expiration`); longer
+    /// ones are shortened.
+    pub service_account_max_token_expiration_s: Option<i64>,
     /// What this server is to a token's audience (`--api-audiences`); the issuer where empty.
     pub api_audiences: Vec<String>,
     /// `--token-auth-file`, read.

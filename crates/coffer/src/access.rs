@@ -34,6 +34,10 @@ pub(crate) struct AccessOptions {
     /// What the API is to a token's audience; the issuer if not given. May be repeated.
     #[arg(long, value_name = "AUDIENCE", value_delimiter = ',')]
     pub(crate) api_audiences: Vec<String>,
+    /// How long a token of a service account is good for at most: 8760h, 24h. One that is asked for
+    /// longer is shortened, with a warning. No less than an hour.
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = token_duration)]
+    pub(crate) service_account_max_token_expiration: TokenDuration,
     /// A key to sign tokens with (PEM), instead of the one in the data directory.
     #[arg(long, value_name = "FILE")]
     pub(crate) service_account_signing_key_file: Option<PathBuf>,
@@ -109,6 +113,19 @@ impl OidcOptions {
     }
 }
 
+/// The life of a token, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TokenDuration(i64);
+
+fn token_duration(text: &str) -> Result<TokenDuration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    let seconds = parsed.as_secs();
+    if !(3600..=1 << 32).contains(&seconds) {
+        return Err("must be between 1 hour and 2^32 seconds".to_owned());
+    }
+    Ok(TokenDuration(seconds))
+}
+
 fn claim(text: &str) -> Result<(String, String), &'static str> {
     let (name, value) = text.split_once('=').ok_or("expected CLAIM=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -151,6 +168,9 @@ impl AccessOptions {
         Ok(AccessConfig {
             service_account_keys: Some(self.keys(pki)?),
             service_account_issuer: self.service_account_issuer.clone(),
+            service_account_max_token_expiration_s: Some(
+                self.service_account_max_token_expiration.0,
+            ),
             api_audiences: self.api_audiences.clone(),
             token_file,
             oidc: self.oidc.config()?,
@@ -294,6 +314,16 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_last_between_an_hour_and_the_longest_that_can_be_asked_for() {
+        for (text, seconds) in [("1h", 3600), ("8760h", 31_536_000), ("4294967296s", 1 << 32)] {
+            assert_eq!(token_duration(text).unwrap().0, seconds, "{text}");
+        }
+        for text in ["59m", "0s", "-1h", "4294967297s", "forever", ""] {
+            assert!(token_duration(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_rotation_keeps_the_key_before_until_it_is_told_to_drop_it() {

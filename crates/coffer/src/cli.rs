@@ -133,13 +133,27 @@ pub(crate) struct ClientOptions {
 pub(crate) struct ControllerManagerOptions {
     #[command(flatten)]
     pub(crate) client: ClientOptions,
-    /// The authority that signs certificate requests; the cluster's own, if its `pki` directory is
-    /// beside the kubeconfig. Without one, requests are approved and not signed.
+    /// The authority that signs requests for clients' certificates; the cluster's own, if its `pki`
+    /// directory is beside the kubeconfig. Without one, requests are approved and not signed.
     #[arg(long, value_name = "FILE", requires = "cluster_signing_key_file")]
     pub(crate) cluster_signing_cert_file: Option<PathBuf>,
     /// The key of that authority.
     #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
     pub(crate) cluster_signing_key_file: Option<PathBuf>,
+    /// The authority that signs what kubelets serve with: another one than that of clients. Without
+    /// one, where that of clients is given, such requests are not signed.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires_all = [
+            "cluster_signing_kubelet_serving_key_file",
+            "cluster_signing_cert_file",
+        ]
+    )]
+    pub(crate) cluster_signing_kubelet_serving_cert_file: Option<PathBuf>,
+    /// The key of that authority.
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_kubelet_serving_cert_file")]
+    pub(crate) cluster_signing_kubelet_serving_key_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) signing: SigningOptions,
 }

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use coffer_controllers::certificates::approve::KUBELET_CLIENT;
-use coffer_controllers::certificates::sign::Signer;
+use coffer_controllers::certificates::sign::{Signer, SigningAuthority};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestSpec,
@@ -25,11 +25,13 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::pki::Credential;
+use crate::pki::{self, Credential};
 use crate::{files, kubeconfig, parts};
 
 /// How long the cluster may take to approve and sign. People may have to.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// A request that is approved automatically is answered sooner than this.
+const ANSWER_SOON: Duration = Duration::from_secs(10);
 /// A new certificate is asked for when this part of the present one's life is over.
 const ROTATE_AT: f64 = 0.8;
 /// How long to wait before asking again after a rotation failed.
@@ -48,18 +50,27 @@ pub(crate) struct BootstrapOptions {
     pub(crate) ttl_hours: u32,
 }
 
-/// The authority whose files are in a directory of keys.
-pub(crate) fn signer_in(pki: &Path) -> Result<Signer> {
-    signer(&pki.join("ca.crt"), &pki.join("ca.key"))
+/// The authorities whose files are in a directory of keys.
+pub(crate) fn signer_in(directory: &Path) -> Result<Signer> {
+    let [clients, kubelets] = pki::signing_files(directory);
+    signer((&clients.0, &clients.1), Some((&kubelets.0, &kubelets.1)))
 }
 
-/// The authority of two files.
-pub(crate) fn signer(certificate: &Path, key: &Path) -> Result<Signer> {
+/// The authorities of a certificate and a key each: the one for clients, and, if there is one, the
+/// one for what kubelets serve with.
+pub(crate) fn signer(
+    clients: (&Path, &Path),
+    kubelet_serving: Option<(&Path, &Path)>,
+) -> Result<Signer> {
     let read = |path: &Path| {
         let text = std::fs::read_to_string(path);
         text.map(Zeroizing::new).with_context(|| format!("cannot read {}", path.display()))
     };
-    Ok(Signer::new(&read(certificate)?, &read(key)?)?)
+    let load = |(certificate, key): (&Path, &Path)| {
+        let authority = SigningAuthority::new(&read(certificate)?, &read(key)?);
+        authority.with_context(|| certificate.display().to_string())
+    };
+    Ok(Signer::new(load(clients)?, kubelet_serving.map(load).transpose()?)?)
 }
 
 /// A node's kubeconfig, whose certificate is exchanged in time. Clients follow the file.
@@ -161,8 +172,7 @@ async fn renew(config: &Config, kubeconfig: &Path, node: &str) -> Result<()> {
     let requests = Api::<CertificateSigningRequest>::all(Client::try_from(config.clone())?);
     let made = requests.create(&PostParams::default(), &request).await?;
     let name = made.metadata.name.unwrap_or_default();
-    let answered = await_condition(requests, &name, is_answered);
-    let answered = tokio::time::timeout(ANSWER_TIMEOUT, answered)
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, answer(requests, &name))
         .await
         .with_context(|| format!("certificate request {name} is not answered"))??;
     let status = answered.and_then(|request| request.status).unwrap_or_default();
@@ -177,8 +187,28 @@ async fn renew(config: &Config, kubeconfig: &Path, node: &str) -> Result<()> {
     let server = config.cluster_url.to_string();
     let text =
         kubeconfig::render(&user, server.trim_end_matches('/'), &ca_pem(config)?, &credential);
-    files::write_private(kubeconfig, text.as_bytes())
+    // It often is in the kubelet's root directory, which the kubelet makes later.
+    kubeconfig
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| files::write_private(kubeconfig, text.as_bytes()))
         .with_context(|| format!("cannot write {}", kubeconfig.display()))
+}
+
+/// Waits until a request is answered; says so if that takes a person.
+async fn answer(
+    requests: Api<CertificateSigningRequest>,
+    name: &str,
+) -> Result<Option<CertificateSigningRequest>> {
+    let answered = await_condition(requests, name, is_answered);
+    tokio::pin!(answered);
+    if let Ok(answered) = tokio::time::timeout(ANSWER_SOON, &mut answered).await {
+        return Ok(answered?);
+    }
+    tracing::warn!(
+        "certificate request {name} waits for approval; `kubectl describe csr {name}` says why, `kubectl certificate approve {name}` approves it"
+    );
+    Ok(answered.await?)
 }
 
 type Status = k8s_openapi::api::certificates::v1::CertificateSigningRequestStatus;

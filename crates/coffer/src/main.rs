@@ -16,6 +16,7 @@ mod hardening;
 mod join;
 mod kubeconfig;
 mod logging;
+mod node_identity;
 mod node_name;
 mod oci_runtime;
 mod oom;

@@ -71,7 +71,7 @@ impl Papers {
     pub(crate) fn server(&self, pki: &Pki) -> Result<(KeyPair, (KeyPair, Vec<u8>))> {
         let serving = key_pair(&pki.apiserver(&self.addresses)?);
         let to_kubelets = key_pair(&pki.apiserver_kubelet_client()?);
-        Ok((serving, (to_kubelets, pki.ca_pem().as_bytes().to_vec())))
+        Ok((serving, (to_kubelets, pki.kubelet_ca_pem().into_bytes())))
     }
 
     /// Makes what the node beside the server shows, unless it stands already. Before the server runs

@@ -2,24 +2,14 @@
 //! before it ends.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl};
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Running};
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
 use time::OffsetDateTime;
+use tokio::process::Command;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer");
-
-/// A kubelet process that ends with the test.
-struct Joined(Child);
-
-impl Drop for Joined {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 struct Node {
     dir: tempfile::TempDir,
@@ -30,26 +20,35 @@ impl Node {
         self.dir.path().join("kubelet.kubeconfig")
     }
 
-    fn start(&self, coffer: &Coffer) -> Joined {
+    /// As the README has it.
+    fn start(&self, coffer: &Coffer, name: &str) -> Running {
+        self.start_as(coffer, name, &self.kubeconfig(), true)
+    }
+
+    fn start_as(&self, coffer: &Coffer, name: &str, kubeconfig: &Path, joins: bool) -> Running {
         let data = coffer.data_dir();
         let socket = coffer.containerd_socket().unwrap();
-        let child = Command::new(PROGRAM)
-            .args(["kubelet", "--node-name", "second", "--port", "0"])
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["kubelet", "--node-name", name, "--port", "0"])
             .arg("--root-dir")
             .arg(self.dir.path().join("root"))
             .arg("--kubeconfig")
-            .arg(self.kubeconfig())
-            .arg("--bootstrap-kubeconfig")
-            .arg(self.dir.path().join("bootstrap.kubeconfig"))
+            .arg(kubeconfig)
             .arg("--pki-dir")
             .arg(data.join("pki"))
             .arg("--container-runtime-endpoint")
-            .arg(format!("unix://{}", socket.display()))
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        Joined(child)
+            .arg(format!("unix://{}", socket.display()));
+        if joins {
+            command.arg("--bootstrap-kubeconfig").arg(self.dir.path().join("bootstrap.kubeconfig"));
+        }
+        Running::start(command).unwrap()
     }
+}
+
+async fn says(kubelet: &mut Running, what: &str) {
+    let found = |line: &str| line.contains(what).then_some(());
+    kubelet.until(Duration::from_secs(60), found).await.unwrap();
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -63,8 +62,8 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 /// A kubeconfig like the node's own, whose certificate is good for another minute.
 fn nearly_over(pki: &Path, kubeconfig: &Path) {
     let read = |name: &str| std::fs::read_to_string(pki.join(name)).unwrap();
-    let authority = KeyPair::from_pem(&read("ca.key")).unwrap();
-    let issuer = Issuer::from_ca_cert_pem(&read("ca.crt"), authority).unwrap();
+    let authority = KeyPair::from_pem(&read("client-ca.key")).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&read("client-ca.crt"), authority).unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "system:node:second");
@@ -102,11 +101,12 @@ async fn a_node_joins_with_a_token_and_exchanges_its_certificate() {
         .args(["bootstrap-kubeconfig", "--kubeconfig"])
         .arg(coffer.kubeconfig())
         .output()
+        .await
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     std::fs::write(node.dir.path().join("bootstrap.kubeconfig"), made.stdout).unwrap();
 
-    let first = node.start(&coffer);
+    let first = node.start(&coffer, "second");
     let ready = ["wait", "--for=condition=Ready", "node/second", "--timeout=60s"];
     eventually("the node never registered", async || {
         kubectl.run(&["get", "node", "second"]).await.unwrap().status.success()
@@ -120,11 +120,13 @@ async fn a_node_joins_with_a_token_and_exchanges_its_certificate() {
     // It is a node like any other, and so sees nothing that is not its own.
     let refused = own.run(&["get", "secrets", "-A"]).await.unwrap();
     assert!(refused.stderr.contains("can only read namespaced object of this type"));
+    let warned = |kubelet: &Running| kubelet.log().iter().any(|line| line.contains("runs as user"));
+    assert!(!warned(&first), "it is its own node");
     drop(first);
 
     nearly_over(&coffer.data_dir().join("pki"), &node.kubeconfig());
     let before = std::fs::read(node.kubeconfig()).unwrap();
-    let _second = node.start(&coffer);
+    let second = node.start(&coffer, "second");
     eventually("the certificate was never exchanged", async || {
         std::fs::read(node.kubeconfig()).unwrap() != before
     })
@@ -132,4 +134,28 @@ async fn a_node_joins_with_a_token_and_exchanges_its_certificate() {
     own.ok(&["get", "node", "second"]).await.unwrap();
     let requests = kubectl.ok(&["get", "csr", "--no-headers"]).await.unwrap();
     assert_eq!(requests.matches("Approved,Issued").count(), 2, "{requests}");
+    drop(second);
+
+    // A machine without the node's key is not the node until a person says so.
+    let without_key = Node { dir: tempfile::tempdir().unwrap() };
+    let token = "bootstrap.kubeconfig";
+    std::fs::copy(node.dir.path().join(token), without_key.dir.path().join(token)).unwrap();
+    let mut third = without_key.start(&coffer, "second");
+    says(&mut third, "waits for approval").await;
+    assert!(!without_key.kubeconfig().exists());
+    let requests = kubectl.ok(&["get", "csr", "-o", "json"]).await.unwrap();
+    let requests: serde_json::Value = serde_json::from_str(&requests).unwrap();
+    let mut all = requests["items"].as_array().unwrap().iter();
+    let pending = all.find(|request| request["status"]["certificate"].is_null()).unwrap();
+    let pending = pending["metadata"]["name"].as_str().unwrap().to_owned();
+    let events = kubectl.ok(&["describe", "csr", &pending]).await.unwrap();
+    assert!(events.contains("NodeNameInUse"), "{events}");
+    kubectl.ok(&["certificate", "approve", &pending]).await.unwrap();
+    eventually("the approved machine never joined", async || without_key.kubeconfig().exists())
+        .await;
+    drop(third);
+
+    // What runs as an administrator is told that it is not limited to its pods.
+    let mut admin = node.start_as(&coffer, "third", &coffer.kubeconfig(), false);
+    says(&mut admin, "the kubelet of node \"third\" runs as user \"kubernetes-admin\"").await;
 }

@@ -6,8 +6,11 @@
 use std::borrow::Cow;
 
 use coffer_api::field::{Error, Path};
+use coffer_api::kinds::certificate_signing_request::{APPROVED, DENIED, FAILED};
 use coffer_api::status::Failure;
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::certificates::v1::{
+    CertificateSigningRequest, CertificateSigningRequestStatus,
+};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
@@ -60,7 +63,7 @@ fn invalid(name: &str, why: &str) -> Failure {
     Failure::invalid(GROUP, "CertificateSigningRequest", name, &vec![error])
 }
 
-/// An approval, a denial, or a certificate.
+/// An approval, a denial, a certificate or a signer's refusal.
 ///
 /// # Errors
 /// 403 for who has no right on the signer.
@@ -79,16 +82,16 @@ pub(super) fn update(
     let old: CertificateSigningRequest = old;
     let (new_status, old_status) =
         (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
-    let decides = |status: &k8s_openapi::api::certificates::v1::CertificateSigningRequestStatus| {
+    let of = |status: &CertificateSigningRequestStatus, kinds: &[&str]| {
         let conditions = status.conditions.iter().flatten();
-        let deciding = |kind: &str| matches!(kind, "Approved" | "Denied");
-        conditions.filter(|it| deciding(&it.type_)).cloned().collect::<Vec<_>>()
+        conditions.filter(|it| kinds.contains(&it.type_.as_str())).cloned().collect::<Vec<_>>()
     };
+    let changed = |kinds: &[&str]| of(&new_status, kinds) != of(&old_status, kinds);
     // Through which door a change came in is the kind's to judge; both rights are asked by what
     // changed, so that no door is a way around one.
     let wanted = [
-        ("approve", decides(&new_status) != decides(&old_status)),
-        ("sign", new_status.certificate != old_status.certificate),
+        ("approve", changed(&[APPROVED, DENIED])),
+        ("sign", new_status.certificate != old_status.certificate || changed(&[FAILED])),
     ];
     let signer = &old.spec.signer_name;
     for (verb, asked) in wanted {

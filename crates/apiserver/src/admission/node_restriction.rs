@@ -2,13 +2,12 @@
 //!
 //! The Node authorizer sees paths; this sees content. A node changes its own Node (and no label or
 //! taint that would draw other workloads to it), its own Lease, the status of its own pods; it makes
-//! mirror pods that refer to nothing, and asks for tokens for its own pods' accounts.
+//! mirror pods that refer to nothing. What tokens it gets is [`super::node_token`]'s to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_api::kinds::equal;
 use coffer_api::status::{Failure, GroupResource};
-use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -18,13 +17,12 @@ use crate::authz::node::graph::MIRROR;
 use crate::authz::node::{self, LEASES};
 use crate::authz::references::{self, ReferenceKind};
 use crate::object::{Object, Resource, Resources};
-use crate::request::ResourcePath;
 
 /// The node that asks, if it is one.
 ///
 /// # Errors
 /// 403 for a node that does not say which.
-fn asking<'a>(
+pub(super) fn asking<'a>(
     permit: &'a Permit,
     resource: GroupResource<'_>,
     name: &str,
@@ -40,13 +38,13 @@ fn asking<'a>(
 }
 
 /// An object of a resource that is being written, with how to say no.
-struct Subject<'a> {
-    resource: &'a Resource,
-    name: &'a str,
+pub(super) struct Subject<'a> {
+    pub(super) resource: &'a Resource,
+    pub(super) name: &'a str,
 }
 
 impl Subject<'_> {
-    fn no<T>(&self, why: impl AsRef<str>) -> Result<T, Failure> {
+    pub(super) fn no<T>(&self, why: impl AsRef<str>) -> Result<T, Failure> {
         Err(Failure::forbidden(self.resource.group_resource(), self.name, why.as_ref()))
     }
 }
@@ -129,46 +127,7 @@ pub(super) fn delete(
     }
 }
 
-/// A token for a pod's account.
-pub(crate) fn token(
-    resources: &Resources,
-    permit: &Permit,
-    path: &ResourcePath,
-    request: &TokenRequest,
-) -> Result<(), Failure> {
-    let accounts = resources.core("serviceaccounts");
-    let (namespace, account) = (path.namespace.as_str(), path.name.as_str());
-    let Some(node) = asking(permit, accounts.group_resource(), account)? else { return Ok(()) };
-    let subject = Subject { resource: accounts, name: account };
-    let reference = request.spec.bound_object_ref.as_ref();
-    let text = |field: Option<&String>| field.map(String::as_str).unwrap_or_default().to_owned();
-    let (version, kind) = (
-        text(reference.and_then(|it| it.api_version.as_ref())),
-        text(reference.and_then(|it| it.kind.as_ref())),
-    );
-    let (name, uid) = (
-        text(reference.and_then(|it| it.name.as_ref())),
-        text(reference.and_then(|it| it.uid.as_ref())),
-    );
-    if (version.as_str(), kind.as_str()) != ("v1", "Pod") || name.is_empty() {
-        return subject.no("node requested token not bound to a pod");
-    }
-    if uid.is_empty() {
-        return subject.no("node requested token with a pod binding without a uid");
-    }
-    let pod: Pod = cached(resources.core("pods"), namespace, &name)?;
-    if pod.metadata.uid.as_deref() != Some(&uid) {
-        return subject.no(format!(
-            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
-        ));
-    }
-    if node_of(&pod) != node {
-        return subject.no("node requested token bound to a pod scheduled on a different node");
-    }
-    Ok(())
-}
-
-fn cached<T: DeserializeOwned>(
+pub(super) fn cached<T: DeserializeOwned>(
     resource: &Resource,
     namespace: &str,
     name: &str,
@@ -181,7 +140,7 @@ fn cached<T: DeserializeOwned>(
         .map_err(|_| Failure::internal("the stored object cannot be read"))
 }
 
-fn node_of(pod: &Pod) -> &str {
+pub(super) fn node_of(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
 }
 

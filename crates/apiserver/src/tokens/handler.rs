@@ -31,7 +31,7 @@ impl Handlers {
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::read(incoming).await?;
         let asked: Asked = decode::value(&bytes, media, KIND.0, KIND.1)?;
-        let warnings = decode::value_warnings(&bytes, media, KIND, options.field_validation)?;
+        let mut warnings = decode::value_warnings(&bytes, media, KIND, options.field_validation)?;
         let request = TokenRequest { metadata: asked.metadata, spec: asked.spec, status: None };
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         let given = request.metadata.namespace.as_deref().unwrap_or_default();
@@ -43,11 +43,17 @@ impl Handlers {
         // The account and the pod may have been made a moment ago.
         self.registry.settle().await?;
         let resources = &self.registry.resources;
-        admission::node_restriction::token(resources, &call.permit, &call.path, &request)?;
+        let (permit, path) = (&call.permit, &call.path);
+        let of_node =
+            admission::node_token::check(resources, &self.authorizer, permit, path, &request)?;
+        let of_all = self.access.service_account_max_token_expiration_s;
+        let max_s = of_node.into_iter().chain(of_all).min();
         let tokens = &self.authenticator.tokens;
         let (now, account) = (jiff::Timestamp::now(), (namespace, name));
-        let dry_run = options.dry_run;
-        let answer = super::request::create(tokens, resources, account, request, now, dry_run)?;
+        let how = (options.dry_run, max_s);
+        let (answer, shortened) =
+            super::request::create(tokens, resources, account, request, now, how)?;
+        warnings.extend(shortened);
         let mut answer = respond::value(StatusCode::CREATED, call.accept.syntax, &answer);
         respond::warn(&mut answer, &warnings);
         Ok(answer)

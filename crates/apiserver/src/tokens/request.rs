@@ -18,7 +18,8 @@ const DEFAULT_TOKEN_S: i64 = 3600;
 const LIFE_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 
 /// Answers a request for a token of an account, by what the cache has. A dry run answers without a
-/// token: upstream gives one, but what is not done cannot be used.
+/// token: upstream gives one, but what is not done cannot be used. A token lives `max_s` seconds at
+/// most; one that asked for more comes with a warning.
 ///
 /// # Errors
 /// 404 for an account or bound object that is not there, 409 for another one of the same name,
@@ -29,8 +30,8 @@ pub(super) fn create(
     (namespace, account): (&str, &str),
     mut request: TokenRequest,
     now: jiff::Timestamp,
-    dry_run: bool,
-) -> Result<TokenRequest, Failure> {
+    (dry_run, max_s): (bool, Option<i64>),
+) -> Result<(TokenRequest, Option<String>), Failure> {
     if !authority.issues() {
         return Err(Failure::no_such_path());
     }
@@ -41,9 +42,13 @@ pub(super) fn create(
         return Err(invalid(account, Error::invalid(&path, named, why)));
     }
     let found = meta_of(resources, "serviceaccounts", namespace, account)?;
-    let life_s = request.spec.expiration_seconds.unwrap_or(DEFAULT_TOKEN_S);
+    let asked_s = request.spec.expiration_seconds.unwrap_or(DEFAULT_TOKEN_S);
+    validate(asked_s)?;
+    let life_s = max_s.map_or(asked_s, |max_s| asked_s.min(max_s));
     request.spec.expiration_seconds = Some(life_s);
-    validate(life_s)?;
+    let warning = (life_s < asked_s).then(|| {
+        format!("requested expiration of {asked_s} seconds shortened to {life_s} seconds")
+    });
     let binding = match &request.spec.bound_object_ref {
         Some(reference) => Some(bind(resources, (namespace, account), reference)?),
         None => None,
@@ -75,7 +80,7 @@ pub(super) fn create(
         ..Default::default()
     };
     request.status = Some(TokenRequestStatus { expiration_timestamp: Time(end), token });
-    Ok(request)
+    Ok((request, warning))
 }
 
 fn invalid(name: &str, error: Error) -> Failure {

@@ -86,6 +86,13 @@ async fn a_request_is_its_askers_and_takes_rights_to_approve_and_to_sign() {
     let signed = json!({ "status": { "certificate": pem } });
     let path = format!("{CSRS}/join/status");
     assert!(clerk.ask("PATCH", &path, Some(&signed)).await.message().contains("to sign requests"));
+    // A refusal is the signer's word, too: it ends a request for good.
+    let decided = joining.ask("GET", &format!("{CSRS}/join"), None).await.body;
+    let mut conditions = decided["status"]["conditions"].clone();
+    let failed = json!({ "type": "Failed", "status": "True", "reason": "No" });
+    conditions.as_array_mut().unwrap().push(failed);
+    let refused = json!({ "status": { "conditions": conditions } });
+    assert!(clerk.ask("PATCH", &path, Some(&refused)).await.message().contains("to sign requests"));
     let reply = control.ask("PATCH", &path, Some(&signed)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
     let seen = joining.ask("GET", &format!("{CSRS}/join"), None).await;

@@ -145,6 +145,37 @@ async fn a_dry_run_gives_no_token() {
     assert_eq!(cluster.admin.ask("POST", path, Some(&short)).await.code, 422);
 }
 
+/// As upstream's --service-account-max-token-expiration: it is no error to ask for more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_asked_for_longer_than_tokens_last_is_shortened_with_a_warning() {
+    let access = AccessConfig {
+        service_account_max_token_expiration_s: Some(7200),
+        service_account_admission: true,
+        ..support::access()
+    };
+    let server = TestServer::start_with(TempDir::new().unwrap(), access).await;
+    let cluster = Cluster::on(server).await;
+    let path = "/api/v1/namespaces/a/serviceaccounts/app/token";
+    for (asked, given, warnings) in [
+        (Some(7200), 7200, &[][..]),
+        (None, 3600, &[]),
+        (
+            Some(7201),
+            7200,
+            &["299 - \"requested expiration of 7201 seconds shortened to 7200 seconds\""],
+        ),
+    ] {
+        let request = json!({ "spec": { "expirationSeconds": asked } });
+        let reply = cluster.admin.ask("POST", path, Some(&request)).await;
+        assert_eq!(reply.code, 201, "{}", reply.message());
+        assert_eq!(reply.body["spec"]["expirationSeconds"], given);
+        let claims = claims(reply.body["status"]["token"].as_str().unwrap());
+        let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+        assert_eq!(life, given);
+        assert_eq!(reply.warnings, warnings);
+    }
+}
+
 /// A pod may be bound to a node that registers later: its tokens name the node without a uid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_a_pod_names_a_node_that_is_not_there() {

@@ -5,3 +5,6 @@ mod cluster;
 mod connections;
 #[path = "../support/mod.rs"]
 mod support;
+
+mod escalation;
+mod node_tokens;

@@ -63,7 +63,7 @@ impl ApiServer {
         let config = Config {
             bind: SocketAddr::new(options.bind_address, options.secure_port),
             serving,
-            client_ca_pem: pki.ca_pem().as_bytes().to_vec(),
+            client_ca_pem: pki.client_ca_pem().into_bytes(),
             kubelet_client: Some(kubelet_client),
             store: Arc::new(sealed),
             access: options.access.config(&data.pki(), pki.ca_pem().as_bytes())?,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{BesideServer, KubeletOptions};
 use crate::join::Membership;
 use crate::pki::{Credential, Pki};
-use crate::{node_name, oom, parts, reach, signals};
+use crate::{node_identity, node_name, oom, parts, reach, signals};
 
 /// How often the serving certificate is looked at. It is renewed when a fifth of its year is left.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -36,6 +36,7 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         None => None,
     };
     let client = parts::client(kubeconfig).await?;
+    let identity = node_identity::check(client.clone(), node.clone(), shutdown.clone());
     let endpoint = options.container_runtime_endpoint;
     let mut config = Config::new(node, options.root_dir, endpoint, client, server);
     config.node_ip = Some(options.node_ip.unwrap_or(options.address))
@@ -56,10 +57,11 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     {
         println!("kubelet is ready: {}", kubelet.server_address());
     }
+    let identity = Some(tokio::spawn(identity));
     let joined = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
     let served = serving.map(|it| tokio::spawn(it.keep(shutdown.clone())));
     kubelet.run(shutdown, on_exit(options.stop_pods_on_exit)).await;
-    for keeper in [joined, served].into_iter().flatten() {
+    for keeper in [identity, joined, served].into_iter().flatten() {
         keeper.await?;
     }
     Ok(())

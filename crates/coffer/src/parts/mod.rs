@@ -26,9 +26,13 @@ pub(crate) async fn scheduler(options: ClientOptions) -> Result<()> {
 pub(crate) async fn controller_manager(options: ControllerManagerOptions) -> Result<()> {
     let shutdown = signals::shutdown()?;
     let kubeconfig = &options.client.kubeconfig;
-    let files = (&options.cluster_signing_cert_file, &options.cluster_signing_key_file);
-    let signer = match (files, kubelet::beside(kubeconfig)) {
-        ((Some(certificate), Some(key)), _) => Some(join::signer(certificate, key)?),
+    let certificate = options.cluster_signing_cert_file.as_deref();
+    let clients = certificate.zip(options.cluster_signing_key_file.as_deref());
+    let certificate = options.cluster_signing_kubelet_serving_cert_file.as_deref();
+    let kubelet_serving =
+        certificate.zip(options.cluster_signing_kubelet_serving_key_file.as_deref());
+    let signer = match (clients, kubelet::beside(kubeconfig)) {
+        (Some(clients), _) => Some(join::signer(clients, kubelet_serving)?),
         (_, Some(pki)) => Some(join::signer_in(&pki)?),
         _ => None,
     };

@@ -1,15 +1,26 @@
 //! Keys and certificates: who in the cluster can prove to be whom.
 //!
-//! There are two authorities. `ca` signs the server's certificate, the kubelet's serving
-//! certificate and every client of the API. `kubelet-client-ca` signs one certificate only, the one
-//! that the API server shows to kubelets, and is the only authority that kubelets trust for
-//! clients. So that nobody but the API server reaches a kubelet's exec and logs is a matter of
-//! signatures: a kubelet cannot be persuaded by a certificate that is good for the API, whatever
-//! its name or group, and no check of names can be forgotten.
+//! There are four authorities, one for each question that somebody asks of a certificate:
 //!
-//! Everything lies in one directory with kubeadm's file names, is made at the first start, kept at
-//! later ones, and made anew when it is near its end or no longer says what it should; see `renewal`
-//! for who looks.
+//! ```text
+//! ca                  Is this the API server?        asked by clients, kubelets, pods
+//! client-ca           Which user is this?            asked by the API server
+//! kubelet-ca          Is this that node's kubelet?   asked by the API server
+//! kubelet-client-ca   Is this the API server?        asked by kubelets
+//! ```
+//!
+//! What one has signed answers no other's question, whatever names, groups and usages it holds: a
+//! certificate that somebody got as a client cannot pose as the API server, nor one that a kubelet
+//! serves with, and nobody but the API server reaches a kubelet's exec and logs. No check of names can
+//! be forgotten.
+//!
+//! In data directories from before there were four, `ca` has signed for the first three. It goes on
+//! as the API server's, so that kubeconfigs which people copied go on, and a copy of its certificate
+//! in `ca-accepted` lets in the clients and kubelets that it has signed, until they have others or the
+//! copy is removed. It signs no more of them.
+//!
+//! Everything lies in one directory, is made at the first start, kept at later ones, and made anew
+//! when it is near its end or no longer says what it should; see `renewal` for who looks.
 
 mod authority;
 mod credential;
@@ -17,15 +28,27 @@ mod credential;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use time::{Duration, OffsetDateTime};
 
 pub(crate) use authority::Authority;
 pub(crate) use credential::{Credential, Profile, Usage, VALIDITY};
 
+use self::authority::{read_if_there, write};
 use crate::files;
 
+/// Certificates of authorities that are accepted though they sign no more, below the directory.
+const ACCEPTED: &str = "ca-accepted";
+/// The name of the API server's authority.
+const SERVER: &str = "ca";
+/// The name of the authority of the API's clients.
+const CLIENTS: &str = "client-ca";
+/// The name of the authority of what kubelets serve with.
+const KUBELETS: &str = "kubelet-ca";
 /// The group whose members may do everything.
 const SYSTEM_MASTERS: &str = "system:masters";
+/// The group of nodes.
+const SYSTEM_NODES: &str = "system:nodes";
 
 /// Why there is no certificate. No variant holds key material.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +64,12 @@ pub(crate) enum PkiError {
 /// The authorities of one cluster, and the directory of what they have signed.
 pub(crate) struct Pki {
     directory: PathBuf,
-    cluster: Authority,
+    server: Authority,
+    clients: Authority,
+    kubelets: Authority,
     kubelet_clients: Authority,
+    /// Certificates of authorities that clients and kubelets may still have theirs from, PEM.
+    accepted_pem: String,
     now: OffsetDateTime,
     validity: Duration,
 }
@@ -55,10 +82,16 @@ impl Pki {
 
     fn open_at(directory: &Path, now: OffsetDateTime) -> Result<Self, PkiError> {
         private_directory(directory)?;
+        let _turn = take_turn(directory)?;
+        accept_earlier(directory)?;
         let authority = |stem, name| Authority::load_or_make(directory, stem, name, now);
         Ok(Self {
-            cluster: authority("ca", "kubernetes")?,
+            // The first one: a directory with the others and without it is from before there was it.
+            clients: authority(CLIENTS, "coffer-clients")?,
+            server: authority(SERVER, "kubernetes")?,
+            kubelets: authority(KUBELETS, "coffer-kubelets")?,
             kubelet_clients: authority("kubelet-client-ca", "coffer-kubelet-clients")?,
+            accepted_pem: accepted(directory)?,
             directory: directory.to_owned(),
             now,
             validity: VALIDITY,
@@ -71,9 +104,19 @@ impl Pki {
         Self { validity, ..self }
     }
 
-    /// What certificates of the API server, the kubelets and all clients are checked against.
+    /// What clients check the API server's certificate against.
     pub(crate) fn ca_pem(&self) -> &str {
-        self.cluster.cert_pem()
+        self.server.cert_pem()
+    }
+
+    /// What the API server checks clients' certificates against.
+    pub(crate) fn client_ca_pem(&self) -> String {
+        format!("{}{}", self.clients.cert_pem(), self.accepted_pem)
+    }
+
+    /// What the API server checks kubelets' certificates against.
+    pub(crate) fn kubelet_ca_pem(&self) -> String {
+        format!("{}{}", self.kubelets.cert_pem(), self.accepted_pem)
     }
 
     /// What kubelets check their clients against.
@@ -99,41 +142,36 @@ impl Pki {
         .into();
         let named = addresses.iter().filter(|address| !address.is_unspecified());
         names.extend(named.map(IpAddr::to_string));
-        self.cluster_signed("apiserver", "kube-apiserver", None, Usage::Server(names))
+        let profile = self.profile("apiserver", "kube-apiserver", None, Usage::Server(names));
+        profile.load_or_make(&self.directory, &self.server, self.now)
     }
 
     /// What the API server shows to kubelets.
     pub(crate) fn apiserver_kubelet_client(&self) -> Result<Credential, PkiError> {
-        let profile = Profile {
-            stem: "apiserver-kubelet-client",
-            common_name: "kube-apiserver-kubelet-client".to_owned(),
-            organization: Some(SYSTEM_MASTERS),
-            usage: Usage::Client,
-            validity: self.validity,
-        };
+        let name = "kube-apiserver-kubelet-client";
+        let group = Some(SYSTEM_MASTERS);
+        let profile = self.profile("apiserver-kubelet-client", name, group, Usage::Client);
         profile.load_or_make(&self.directory, &self.kubelet_clients, self.now)
     }
 
     /// The administrator.
     pub(crate) fn admin(&self) -> Result<Credential, PkiError> {
-        self.cluster_signed("admin", "kubernetes-admin", Some(SYSTEM_MASTERS), Usage::Client)
+        self.client("admin", "kubernetes-admin", Some(SYSTEM_MASTERS))
     }
 
     /// The scheduler, as a client of the API.
     pub(crate) fn scheduler(&self) -> Result<Credential, PkiError> {
-        self.cluster_signed("scheduler", "system:kube-scheduler", None, Usage::Client)
+        self.client("scheduler", "system:kube-scheduler", None)
     }
 
     /// The controllers, as a client of the API.
     pub(crate) fn controller_manager(&self) -> Result<Credential, PkiError> {
-        let name = "system:kube-controller-manager";
-        self.cluster_signed("controller-manager", name, None, Usage::Client)
+        self.client("controller-manager", "system:kube-controller-manager", None)
     }
 
     /// A node's kubelet, as a client of the API.
     pub(crate) fn kubelet_client(&self, node: &str) -> Result<Credential, PkiError> {
-        let name = format!("system:node:{node}");
-        self.cluster_signed("kubelet-client", &name, Some("system:nodes"), Usage::Client)
+        self.client("kubelet-client", &format!("system:node:{node}"), Some(SYSTEM_NODES))
     }
 
     /// A node's kubelet, as a server. Its files lie in `directory`: several nodes may share the
@@ -147,27 +185,91 @@ impl Pki {
         private_directory(directory)?;
         let mut names = vec![node.to_owned(), "localhost".to_owned()];
         names.extend(addresses.iter().map(IpAddr::to_string));
-        let profile = Profile {
-            stem: "kubelet",
-            common_name: format!("system:node:{node}"),
-            organization: Some("system:nodes"),
-            usage: Usage::Server(names),
-            validity: self.validity,
-        };
-        profile.load_or_make(directory, &self.cluster, self.now)
+        let (name, usage) = (format!("system:node:{node}"), Usage::Server(names));
+        let profile = self.profile("kubelet", &name, Some(SYSTEM_NODES), usage);
+        profile.load_or_make(directory, &self.kubelets, self.now)
     }
 
-    fn cluster_signed(
+    /// A client of the API.
+    fn client(
+        &self,
+        stem: &'static str,
+        user: &str,
+        group: Option<&'static str>,
+    ) -> Result<Credential, PkiError> {
+        let profile = self.profile(stem, user, group, Usage::Client);
+        profile.load_or_make(&self.directory, &self.clients, self.now)
+    }
+
+    fn profile(
         &self,
         stem: &'static str,
         common_name: &str,
         organization: Option<&'static str>,
         usage: Usage,
-    ) -> Result<Credential, PkiError> {
+    ) -> Profile {
         let (common_name, validity) = (common_name.to_owned(), self.validity);
-        let profile = Profile { stem, common_name, organization, usage, validity };
-        profile.load_or_make(&self.directory, &self.cluster, self.now)
+        Profile { stem, common_name, organization, usage, validity }
     }
+}
+
+/// The certificates and keys of the authorities that sign certificate requests: the one for clients,
+/// and the one for what kubelets serve with.
+pub(crate) fn signing_files(directory: &Path) -> [(PathBuf, PathBuf); 2] {
+    [CLIENTS, KUBELETS]
+        .map(|stem| (directory.join(format!("{stem}.crt")), directory.join(format!("{stem}.key"))))
+}
+
+/// Waits until no other process makes authorities in the directory: a server and a kubelet that start
+/// at once would each make their own. Until the file is dropped.
+fn take_turn(directory: &Path) -> Result<std::fs::File, PkiError> {
+    let lock = || {
+        let file = std::fs::File::open(directory)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    };
+    lock().map_err(|source| PkiError::File { action: "lock", path: directory.to_owned(), source })
+}
+
+/// Accepts what a directory's one authority has signed, before there are others beside it.
+fn accept_earlier(directory: &Path) -> Result<(), PkiError> {
+    let path = |stem: &str| directory.join(format!("{stem}.crt"));
+    let Some(earlier) = read_if_there(&path(SERVER))? else { return Ok(()) };
+    if path(CLIENTS).exists() {
+        return Ok(());
+    }
+    let accepted = directory.join(ACCEPTED);
+    private_directory(&accepted)?;
+    tracing::warn!(
+        directory = %accepted.display(),
+        "clients and kubelets get authorities of their own; certificates of the one before are accepted"
+    );
+    write(&accepted.join(format!("{SERVER}.crt")), earlier.as_bytes())
+}
+
+/// The certificates in [`ACCEPTED`], one after the other.
+fn accepted(directory: &Path) -> Result<String, PkiError> {
+    let path = directory.join(ACCEPTED);
+    let unreadable = |source| PkiError::File { action: "read", path: path.clone(), source };
+    let entries = match path.read_dir() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unreadable)?.path();
+        // One that is being written has another ending.
+        if path.extension().is_some_and(|extension| extension == "crt") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let mut all = String::new();
+    for path in paths {
+        all.push_str(&read_if_there(&path)?.unwrap_or_default());
+    }
+    Ok(all)
 }
 
 fn private_directory(path: &Path) -> Result<(), PkiError> {
@@ -192,6 +294,8 @@ mod tests {
         let again = Pki::open(directory.path()).unwrap();
         assert_eq!(first.ca_pem(), again.ca_pem());
         assert_eq!(first.kubelet_clients.cert_pem(), again.kubelet_clients.cert_pem());
+        assert_eq!(first.client_ca_pem(), again.client_ca_pem());
+        assert_eq!(first.kubelet_ca_pem(), again.kubelet_ca_pem());
         let both = |of: fn(&Pki) -> Credential| (of(&first).cert_pem, of(&again).cert_pem);
         for (before, after) in [
             both(|pki| pki.apiserver(&[ADDRESS]).unwrap()),
@@ -258,18 +362,55 @@ mod tests {
     fn a_lost_authority_key_is_an_error_and_never_a_new_authority() {
         let directory = tempfile::tempdir().unwrap();
         Pki::open(directory.path()).unwrap();
-        std::fs::remove_file(directory.path().join("ca.key")).unwrap();
-        let error = Pki::open(directory.path()).err().unwrap().to_string();
-        assert!(error.contains("ca.key"), "{error}");
+        for name in ["ca.key", "client-ca.key", "kubelet-ca.key", "kubelet-client-ca.key"] {
+            let (path, aside) = (directory.path().join(name), directory.path().join("aside"));
+            std::fs::rename(&path, &aside).unwrap();
+            let error = Pki::open(directory.path()).err().unwrap().to_string();
+            assert!(error.contains(name), "{error}");
+            std::fs::rename(&aside, &path).unwrap();
+        }
     }
 
+    /// Each authority has signed its own and nothing that another one's trust is for.
     #[test]
-    fn what_the_api_server_shows_to_kubelets_is_not_signed_for_the_api() {
+    fn what_one_authority_has_signed_no_other_has() {
         let directory = tempfile::tempdir().unwrap();
         let pki = Pki::open(directory.path()).unwrap();
+        let all = [&pki.server, &pki.clients, &pki.kubelets, &pki.kubelet_clients];
+        let signed = |credential: Credential| {
+            all.map(|authority| authority.has_signed(&credential.cert_pem))
+        };
+        let clients =
+            [pki.admin(), pki.scheduler(), pki.controller_manager(), pki.kubelet_client("n")];
+        for client in clients {
+            assert_eq!(signed(client.unwrap()), [false, true, false, false]);
+        }
+        assert_eq!(signed(pki.apiserver(&[]).unwrap()), [true, false, false, false]);
+        let serving = pki.kubelet_server(directory.path(), "n", &[ADDRESS]).unwrap();
+        assert_eq!(signed(serving), [false, false, true, false]);
         let shown = pki.apiserver_kubelet_client().unwrap();
-        assert!(pki.kubelet_clients.has_signed(&shown.cert_pem));
-        assert!(!pki.cluster.has_signed(&shown.cert_pem));
-        assert!(!pki.kubelet_clients.has_signed(&pki.admin().unwrap().cert_pem));
+        assert_eq!(signed(shown), [false, false, false, true]);
+        assert_eq!(pki.client_ca_pem(), pki.clients.cert_pem());
+        assert_eq!(pki.kubelet_ca_pem(), pki.kubelets.cert_pem());
+    }
+
+    /// A data directory from before there were four authorities.
+    #[test]
+    fn what_the_one_authority_before_has_signed_stays_good_until_its_copy_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let now = OffsetDateTime::now_utc();
+        let earlier = Authority::load_or_make(path, SERVER, "kubernetes", now).unwrap();
+        let before = earlier.cert_pem().to_owned();
+        let pki = Pki::open(path).unwrap();
+        assert_eq!(pki.ca_pem(), before);
+        let accepted = |pki: &Pki| {
+            [pki.client_ca_pem(), pki.kubelet_ca_pem()].map(|all| all.contains(&before))
+        };
+        assert_eq!(accepted(&pki), [true, true]);
+        assert!(!earlier.has_signed(&pki.admin().unwrap().cert_pem));
+        assert_eq!(accepted(&Pki::open(path).unwrap()), [true, true], "a second start");
+        std::fs::remove_file(path.join(ACCEPTED).join("ca.crt")).unwrap();
+        assert_eq!(accepted(&Pki::open(path).unwrap()), [false, false]);
     }
 }

@@ -75,7 +75,7 @@ impl Door {
         let file = |name: &str| plane.pki().join(name).display().to_string();
         let arguments = vec![
             format!("--server=https://127.0.0.1:{port}"),
-            format!("--certificate-authority={}", file("ca.crt")),
+            format!("--certificate-authority={}", file("kubelet-ca.crt")),
             format!("--client-certificate={}", file("apiserver-kubelet-client.crt")),
             format!("--client-key={}", file("apiserver-kubelet-client.key")),
         ];

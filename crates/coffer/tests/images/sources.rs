@@ -133,6 +133,22 @@ providers:
              {registry/role: puller}}}",
         )
         .await;
+    // No volume projects a token for the registry, so that nodes need the right to ask for one.
+    stage
+        .create(
+            "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: \
+             registry-audience}, rules: [{apiGroups: [''], resources: [registry.test], \
+             resourceNames: [puller], verbs: [request-serviceaccounts-token-audience]}]}",
+        )
+        .await;
+    stage
+        .create(
+            "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: \
+             registry-audience}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, \
+             name: registry-audience}, subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, \
+             name: 'system:nodes'}]}",
+        )
+        .await;
     let pod = |name| Pod::new(name, &*image).policy("IfNotPresent");
     stage.run(&pod("first").service_account("puller")).await;
     // An account without the annotation has no part in it.

@@ -1,9 +1,10 @@
 //! Which requests are approved without people: a node's client certificate, its first one and the
 //! ones after it. Pure.
 
+use coffer_api::names::dns1123_subdomain;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 
-use super::asked::{Asked, has_usages};
+use super::asked::{Asked, Names, has_usages};
 
 /// The signer of nodes' client certificates.
 pub const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
@@ -23,8 +24,10 @@ pub fn recognise(request: &CertificateSigningRequest) -> Vec<Recognised> {
     let Some(asked) = Asked::of(request).filter(|asked| {
         client
             && request.spec.signer_name == KUBELET_CLIENT
-            && asked.is_node()
-            && (asked.hosts, asked.others) == (0, 0)
+            && asked.is_of_nodes()
+            // A name that no Node can have is nothing that a kubelet asks for.
+            && asked.node().is_some_and(|node| dns1123_subdomain(node).is_empty())
+            && asked.names == Names::default()
     }) else {
         return Vec::new();
     };
@@ -73,6 +76,8 @@ mod tests {
                 &["digital signature", "client auth", "cert sign"],
             ),
             request(subject("system:node:", &["system:nodes"]), KUBELET_CLIENT, &client),
+            request(subject("system:node:A", &["system:nodes"]), KUBELET_CLIENT, &client),
+            request(subject("system:node:a ", &["system:nodes"]), KUBELET_CLIENT, &client),
             request(subject("admin", &["system:nodes"]), KUBELET_CLIENT, &client),
             request(
                 subject("system:node:a", &["system:nodes", "system:masters"]),

@@ -18,10 +18,19 @@ const NODES: &str = "system:nodes";
 pub(super) struct Asked {
     pub(super) common_name: String,
     pub(super) organizations: Vec<String>,
-    /// DNS names and addresses.
-    pub(super) hosts: usize,
-    /// E-mail addresses, URIs and whatever else.
-    pub(super) others: usize,
+    pub(super) names: Names,
+    /// The public key, DER.
+    pub(super) public_key: Vec<u8>,
+}
+
+/// How many subject alternative names of each sort there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    pub(super) dns: usize,
+    pub(super) ip: usize,
+    pub(super) email: usize,
+    pub(super) uri: usize,
+    pub(super) other: usize,
 }
 
 impl Asked {
@@ -42,24 +51,33 @@ impl Asked {
         let mut asked = Self {
             common_name: name.unwrap_or_else(|| Some(String::new()))?,
             organizations: subject.iter_organization().map(text).collect::<Option<_>>()?,
-            ..Self::default()
+            names: Names::default(),
+            public_key: parsed.certification_request_info.subject_pki.raw.to_vec(),
         };
         for extension in parsed.requested_extensions().into_iter().flatten() {
             let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
             for name in &names.general_names {
-                match name {
-                    GeneralName::DNSName(_) | GeneralName::IPAddress(_) => asked.hosts += 1,
-                    _ => asked.others += 1,
-                }
+                let count = match name {
+                    GeneralName::DNSName(_) => &mut asked.names.dns,
+                    GeneralName::IPAddress(_) => &mut asked.names.ip,
+                    GeneralName::RFC822Name(_) => &mut asked.names.email,
+                    GeneralName::URI(_) => &mut asked.names.uri,
+                    _ => &mut asked.names.other,
+                };
+                *count += 1;
             }
         }
         Some(asked)
     }
 
-    /// Whether the subject is a node.
-    pub(super) fn is_node(&self) -> bool {
+    /// Whether the one group asked for is that of nodes.
+    pub(super) fn is_of_nodes(&self) -> bool {
         self.organizations == [NODES]
-            && self.common_name.strip_prefix(NODE_PREFIX).is_some_and(|name| !name.is_empty())
+    }
+
+    /// The node whose user is asked for, if it is one's.
+    pub(super) fn node(&self) -> Option<&str> {
+        self.common_name.strip_prefix(NODE_PREFIX).filter(|name| !name.is_empty())
     }
 }
 
@@ -129,7 +147,8 @@ mod tests {
     #[test]
     fn a_subject_with_two_names_is_nobodys() {
         let one = request(&[(ORGANIZATION, NODES), (NAME, "system:node:a")]);
-        assert!(Asked::of(&one).unwrap().is_node());
+        let asked = Asked::of(&one).unwrap();
+        assert_eq!((asked.is_of_nodes(), asked.node()), (true, Some("a")));
         rcgen::CertificateSigningRequestParams::from_pem(
             std::str::from_utf8(&one.spec.request.0).unwrap(),
         )

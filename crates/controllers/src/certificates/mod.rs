@@ -1,14 +1,16 @@
 //! Certificate requests: approves those of nodes, signs those that are approved.
 //!
 //! Two controllers that know nothing of each other, as upstream's: the approver decides by who asks
-//! and for what, and by what the API server says they may; the signer signs what anybody approved,
-//! if it is for one of its signers and fits that signer's rules.
+//! and for what, by what the API server says they may, and by whose a node's name is already; the
+//! signer signs what anybody approved, if it is for one of its signers and fits that signer's rules.
 
 pub mod approve;
 mod asked;
+mod holder;
 pub mod sign;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{
@@ -17,11 +19,13 @@ use k8s_openapi::api::authorization::v1::{
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition,
 };
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
 use crate::error::{self, Error};
+use crate::events::{EventType, Recorder};
 use crate::informer::Cache;
 use crate::key::ObjectKey;
 use crate::manager::Manager;
@@ -32,11 +36,30 @@ const APPROVER: &str = "csrapproving";
 const SIGNER: &str = "csrsigning";
 const WORKERS: usize = 2;
 const GROUP: &str = "certificates.k8s.io";
+/// The reason of the event about a request for a node's name that is in use.
+const NAME_IN_USE: &str = "NodeNameInUse";
 
 /// Adds the approver and, where there is an authority to sign with, the signer.
 pub fn register(manager: &mut Manager, signer: Option<Signer>) {
-    let approver = Arc::new(Approver(Parts::of(manager)));
-    let parts = approver.0.clone();
+    let approver = Arc::new(Approver {
+        parts: Parts::of(manager),
+        recorder: manager.recorder("certificate-controller"),
+        held: Mutex::default(),
+        given: tokio::sync::Mutex::default(),
+    });
+    let look_again = approver.clone();
+    manager.informer::<Node>().on_change(move |change| {
+        if change.is_delete() {
+            look_again.look_again();
+        }
+    });
+    let look_again = approver.clone();
+    manager.informer::<CertificateSigningRequest>().on_change(move |change| {
+        if change.is_delete() {
+            look_again.look_again();
+        }
+    });
+    let parts = approver.parts.clone();
     parts.work(manager, APPROVER, move |key| {
         let approver = approver.clone();
         async move { approver.reconcile(&key).await }
@@ -89,9 +112,14 @@ fn has(request: &CertificateSigningRequest, kind: &str) -> bool {
     conditions.into_iter().flatten().any(|condition| condition.type_ == kind)
 }
 
-fn is_issued(request: &CertificateSigningRequest) -> bool {
+fn is_decided(request: &CertificateSigningRequest) -> bool {
+    ["Approved", "Denied", "Failed"].iter().any(|kind| has(request, kind))
+}
+
+/// A request's certificate, once there is one.
+fn issued(request: &CertificateSigningRequest) -> Option<&[u8]> {
     let certificate = request.status.as_ref().and_then(|status| status.certificate.as_ref());
-    certificate.is_some_and(|certificate| !certificate.0.is_empty())
+    certificate.map(|certificate| certificate.0.as_slice()).filter(|pem| !pem.is_empty())
 }
 
 fn add_condition(
@@ -113,22 +141,85 @@ fn add_condition(
     status.conditions.get_or_insert_default().push(condition);
 }
 
-struct Approver(Parts);
+struct Approver {
+    parts: Parts,
+    recorder: Recorder,
+    /// Requests that wait for a person, because their node's name is somebody's, and whether an event
+    /// says so.
+    held: Mutex<HashMap<ObjectKey, bool>>,
+    /// Approvals, by the node's name that they give away, which the cache does not show yet. Held from
+    /// looking whose a name is to the approval: of two requests for one name, the second sees what
+    /// became of the first.
+    given: tokio::sync::Mutex<HashMap<String, CertificateSigningRequest>>,
+}
 
 impl Approver {
     async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
-        let Some(request) = self.0.requests.get(key) else { return Ok(()) };
-        let decided = ["Approved", "Denied", "Failed"].iter().any(|kind| has(&request, kind));
-        if decided || is_issued(&request) {
+        let found = self.parts.requests.get(key);
+        let undecided = found.filter(|request| !is_decided(request) && issued(request).is_none());
+        let Some(request) = undecided else {
+            self.held().remove(key);
             return Ok(());
-        }
+        };
         // The first that the asker may have; a request that is nobody's to approve waits for people.
         for recognised in approve::recognise(&request) {
-            if self.allowed(&request, recognised.subresource).await? {
-                return self.approve(key, &request, recognised.message).await;
+            if !self.allowed(&request, recognised.subresource).await? {
+                continue;
             }
+            let approved = approved(&request, recognised.message);
+            let Some(node) = holder::becoming(&request) else {
+                return self.approve(key, &approved).await;
+            };
+            let mut given = self.given.lock().await;
+            given.retain(|_, earlier| self.is_awaited(earlier));
+            // Before it looks: what changes meanwhile has it look again.
+            self.held().entry(key.clone()).or_default();
+            if let Some(why) = self.held_name(&request, &node, &given).await? {
+                if self.held().insert(key.clone(), true) != Some(true) {
+                    self.recorder.record(&*request, EventType::Warning, NAME_IN_USE, why);
+                }
+                return Ok(());
+            }
+            given.insert(node, approved.clone());
+            return self.approve(key, &approved).await;
         }
         Ok(())
+    }
+
+    /// Whether the cache has a request and does not know yet what became of it.
+    fn is_awaited(&self, approved: &CertificateSigningRequest) -> bool {
+        let cached = self.parts.requests.get(&ObjectKey::of(approved));
+        cached.is_some_and(|cached| {
+            cached.metadata.uid == approved.metadata.uid && !is_decided(&cached)
+        })
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, bool>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Judges requests again whose node's name may be nobody's any more.
+    fn look_again(&self) {
+        for key in self.held().keys() {
+            self.parts.queue.add(key.clone());
+        }
+    }
+
+    /// Why a node's name is not to be given away. The API server is asked for the Node, which may be
+    /// newer than the caches; requests are this process's to approve, so that what it has in hand and
+    /// what the cache shows are all.
+    async fn held_name(
+        &self,
+        request: &CertificateSigningRequest,
+        node: &str,
+        given: &HashMap<String, CertificateSigningRequest>,
+    ) -> Result<Option<String>, Error> {
+        let nodes = Api::<Node>::all(self.parts.client.clone());
+        let found = nodes.get_metadata_opt(node).await;
+        let exists = found.map_err(Error::api("look for the node of a certificate request"))?;
+        let cached = self.parts.requests.all();
+        let others = cached.iter().map(|cached| &**cached).chain(given.values());
+        Ok(holder::held(request, node, exists.is_some(), others, jiff::Timestamp::now()))
     }
 
     /// Whether the asker may have such a certificate, in the API server's judgement.
@@ -155,7 +246,7 @@ impl Approver {
             },
             ..SubjectAccessReview::default()
         };
-        let api = Api::<SubjectAccessReview>::all(self.0.client.clone());
+        let api = Api::<SubjectAccessReview>::all(self.parts.client.clone());
         let answer = api
             .create(&PostParams::default(), &review)
             .await
@@ -166,21 +257,25 @@ impl Approver {
     async fn approve(
         &self,
         key: &ObjectKey,
-        request: &CertificateSigningRequest,
-        message: &str,
+        approved: &CertificateSigningRequest,
     ) -> Result<(), Error> {
-        let mut approved = request.clone();
-        add_condition(&mut approved, "Approved", "AutoApproved", message.to_owned());
         let done = self
-            .0
+            .parts
             .api()
-            .replace_subresource("approval", &key.name, &PostParams::default(), &approved)
+            .replace_subresource("approval", &key.name, &PostParams::default(), approved)
             .await;
         match done {
             Err(error) if error::is_not_found(&error) => Ok(()),
             other => other.map(drop).map_err(Error::api("approve a certificate request")),
         }
     }
+}
+
+/// A request with its approval.
+fn approved(request: &CertificateSigningRequest, message: &str) -> CertificateSigningRequest {
+    let mut approved = request.clone();
+    add_condition(&mut approved, "Approved", "AutoApproved", message.to_owned());
+    approved
 }
 
 struct Signing {
@@ -194,8 +289,8 @@ impl Signing {
         let wanted = has(&request, "Approved")
             && !has(&request, "Denied")
             && !has(&request, "Failed")
-            && !is_issued(&request)
-            && sign::SIGNERS.contains(&request.spec.signer_name.as_str());
+            && !issued(&request).is_some()
+            && self.signer.signs(&request.spec.signer_name);
         if !wanted {
             return Ok(());
         }

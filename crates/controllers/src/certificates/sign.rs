@@ -1,9 +1,13 @@
-//! Signing with the cluster's authority, each signer by its own rules.
+//! Signing with the cluster's authorities, each signer by its own rules, which are upstream's.
+//!
+//! What clients show and what kubelets serve with are signed by two authorities, so that no request
+//! for a client's certificate, whatever it asks for and whoever approves it, makes a server. A
+//! certificate says what was judged and nothing else that a request may hold.
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use rcgen::{
-    CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    CertificateParams, CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -14,13 +18,15 @@ use super::asked::{Asked, has_usages};
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 /// Certificates that kubelets serve with.
 const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
-/// The signers that this one is.
-pub const SIGNERS: [&str; 3] = [CLIENT, KUBELET_CLIENT, KUBELET_SERVING];
 /// How long a certificate is good for that asks for no time, and the longest that any is, where
 /// nothing else is said.
 const VALIDITY: Duration = Duration::days(365);
+/// Shorter lives than this are made this long, unless no certificate lasts that long.
+const VALIDITY_MIN: Duration = Duration::minutes(10);
 /// Clocks may be this late.
 const BACKDATE: Duration = Duration::minutes(5);
+/// Upstream's word for a subject that is no node's user.
+const NO_NODE: &str = "subject common name does not begin with system:node:";
 
 /// Why there is no certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,49 +39,85 @@ pub enum SigningError {
     Failed(String),
 }
 
-/// An authority's certificate or key that cannot be used.
+/// An authority's certificate or key that cannot be used, or two authorities that are one.
 #[derive(Debug, thiserror::Error)]
 #[error("the cluster signing {what} cannot be used")]
 pub struct SignerError {
     what: &'static str,
 }
 
-/// The cluster's authority.
-pub struct Signer {
+/// A certificate with its key, to sign with.
+pub struct SigningAuthority {
     issuer: Issuer<'static, KeyPair>,
+    public_key: Vec<u8>,
     not_after: OffsetDateTime,
-    validity: Duration,
 }
 
-impl std::fmt::Debug for Signer {
+impl std::fmt::Debug for SigningAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Signer(..)")
+        f.write_str("SigningAuthority(..)")
     }
 }
 
-impl Signer {
+impl SigningAuthority {
     /// An authority from its certificate and key, PEM.
     ///
     /// # Errors
     /// Says which of the two cannot be used, and nothing of what is in it.
     pub fn new(cert_pem: &str, key_pem: &str) -> Result<Self, SignerError> {
-        let bad_certificate = SignerError { what: "certificate" };
-        let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()) else {
-            return Err(bad_certificate);
-        };
-        let not_after = match pem.parse_x509() {
-            Ok(certificate) => certificate.validity().not_after.to_datetime(),
-            Err(_) => return Err(bad_certificate),
-        };
+        let bad_certificate = || SignerError { what: "certificate" };
+        let (_, pem) =
+            x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()).map_err(|_| bad_certificate())?;
+        let certificate = pem.parse_x509().map_err(|_| bad_certificate())?;
+        let not_after = certificate.validity().not_after.to_datetime();
+        let public_key = certificate.public_key().raw.to_vec();
         let key = KeyPair::from_pem(key_pem).map_err(|_| SignerError { what: "key" })?;
-        let issuer = Issuer::from_ca_cert_pem(cert_pem, key).map_err(|_| bad_certificate)?;
-        Ok(Self { issuer, not_after, validity: VALIDITY })
+        let issuer = Issuer::from_ca_cert_pem(cert_pem, key).map_err(|_| bad_certificate())?;
+        Ok(Self { issuer, public_key, not_after })
+    }
+}
+
+/// The cluster's authorities.
+#[derive(Debug)]
+pub struct Signer {
+    clients: SigningAuthority,
+    kubelet_serving: Option<SigningAuthority>,
+    validity: Duration,
+}
+
+impl Signer {
+    /// Signs clients' certificates with one authority, what kubelets serve with by another; without
+    /// the second one nothing is signed for kubelets to serve with.
+    ///
+    /// # Errors
+    /// Refuses two authorities with one key.
+    pub fn new(
+        clients: SigningAuthority,
+        kubelet_serving: Option<SigningAuthority>,
+    ) -> Result<Self, SignerError> {
+        if kubelet_serving.as_ref().is_some_and(|it| it.public_key == clients.public_key) {
+            return Err(SignerError { what: "authority of clients for kubelets' servers" });
+        }
+        Ok(Self { clients, kubelet_serving, validity: VALIDITY })
     }
 
     /// The same with another time that certificates are good for at most.
     #[must_use]
     pub fn lasting(self, validity: Duration) -> Self {
         Self { validity, ..self }
+    }
+
+    /// Whether this is the signer of that name.
+    pub fn signs(&self, signer: &str) -> bool {
+        self.authority(signer).is_some()
+    }
+
+    fn authority(&self, signer: &str) -> Option<&SigningAuthority> {
+        match signer {
+            CLIENT | KUBELET_CLIENT => Some(&self.clients),
+            KUBELET_SERVING => self.kubelet_serving.as_ref(),
+            _ => None,
+        }
     }
 
     /// The certificate that a request is for.
@@ -87,6 +129,10 @@ impl Signer {
         request: &CertificateSigningRequest,
         now: jiff::Timestamp,
     ) -> Result<String, SigningError> {
+        let signer = request.spec.signer_name.as_str();
+        let authority = self
+            .authority(signer)
+            .ok_or_else(|| SigningError::Refused(format!("unrecognized signerName: {signer:?}")))?;
         check(request)?;
         let pem = std::str::from_utf8(&request.spec.request.0)
             .map_err(|_| SigningError::Refused("the request is not PEM".to_owned()))?;
@@ -95,16 +141,15 @@ impl Signer {
             .map_err(|error| SigningError::Refused(error.to_string()))?;
         let now = OffsetDateTime::from_unix_timestamp(now.as_second())
             .map_err(|error| SigningError::Failed(error.to_string()))?;
-        let params = &mut asked.params;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = std::mem::take(&mut asked.params.distinguished_name);
+        if signer == KUBELET_SERVING {
+            params.subject_alt_names = std::mem::take(&mut asked.params.subject_alt_names);
+        }
         params.is_ca = IsCa::ExplicitNoCa;
         params.not_before = now - BACKDATE;
-        let wanted = request.spec.expiration_seconds.map(|it| Duration::seconds(it.into()));
-        params.not_after =
-            (now + wanted.unwrap_or(self.validity).min(self.validity)).min(self.not_after);
+        params.not_after = (now + self.life(request)).min(authority.not_after);
         params.use_authority_key_identifier_extension = true;
-        params.serial_number = None;
-        params.key_usages = Vec::new();
-        params.extended_key_usages = Vec::new();
         for usage in request.spec.usages.iter().flatten() {
             match usage.as_str() {
                 "digital signature" => {
@@ -123,52 +168,71 @@ impl Signer {
                 }
             }
         }
-        let signed = asked.signed_by(&self.issuer);
+        asked.params = params;
+        let signed = asked.signed_by(&authority.issuer);
         signed.map(|it| it.pem()).map_err(|error| SigningError::Failed(error.to_string()))
+    }
+
+    /// How long a certificate is to be good for.
+    fn life(&self, request: &CertificateSigningRequest) -> Duration {
+        match request.spec.expiration_seconds.map(|it| Duration::seconds(it.into())) {
+            Some(wanted) if wanted < self.validity => wanted.max(VALIDITY_MIN).min(self.validity),
+            _ => self.validity,
+        }
     }
 }
 
-/// The rules of a request's signer.
+/// The rules of a request's signer, in upstream's words where it has the rule.
 fn check(request: &CertificateSigningRequest) -> Result<(), SigningError> {
     let refused = |why: &str| Err(SigningError::Refused(why.to_owned()));
     let Some(asked) = Asked::of(request) else {
         return refused("the request cannot be read, or its subject has an attribute twice");
     };
-    let client = has_usages(request, ["digital signature", "client auth"]);
+    let names = asked.names;
     match request.spec.signer_name.as_str() {
-        KUBELET_CLIENT => {
-            if !asked.is_node() {
-                return refused(
-                    "subject organization is not system:nodes, or common name is no node",
-                );
-            }
-            if (asked.hosts, asked.others) != (0, 0) {
-                return refused("subject alternative names are not allowed");
-            }
-            if !client {
-                return refused("usages did not match");
-            }
+        KUBELET_CLIENT | KUBELET_SERVING if !asked.is_of_nodes() => {
+            refused("subject organization is not system:nodes")
         }
-        KUBELET_SERVING => {
-            if !asked.is_node() {
-                return refused(
-                    "subject organization is not system:nodes, or common name is no node",
-                );
-            }
-            if request.spec.username.as_deref() != Some(&asked.common_name) {
-                return refused("requested certificate is not the asking node's");
-            }
-            if asked.hosts == 0 || asked.others > 0 {
-                return refused("only DNS names and IP addresses are allowed, and at least one");
-            }
-            if !has_usages(request, ["digital signature", "server auth"]) {
-                return refused("usages did not match");
-            }
+        KUBELET_CLIENT if names.dns > 0 => refused("DNS subjectAltNames are not allowed"),
+        KUBELET_SERVING if (names.dns, names.ip) == (0, 0) => {
+            refused("DNS or IP subjectAltName is required")
         }
-        CLIENT if !request.spec.usages.iter().flatten().any(|usage| usage == "client auth") => {
-            return refused("usages did not match");
+        KUBELET_CLIENT | KUBELET_SERVING if names.email > 0 => {
+            refused("Email subjectAltNames are not allowed")
         }
-        _ => {}
+        KUBELET_CLIENT if names.ip > 0 => refused("IP subjectAltNames are not allowed"),
+        KUBELET_CLIENT | KUBELET_SERVING if names.uri > 0 => {
+            refused("URI subjectAltNames are not allowed")
+        }
+        KUBELET_CLIENT | KUBELET_SERVING if names.other > 0 => {
+            refused("subjectAltNames of this kind are not allowed")
+        }
+        KUBELET_CLIENT if asked.node().is_none() => refused(NO_NODE),
+        KUBELET_CLIENT if !has_usages(request, ["digital signature", "client auth"]) => {
+            refused("usages did not match [client auth digital signature key encipherment]")
+        }
+        KUBELET_SERVING if !has_usages(request, ["digital signature", "server auth"]) => {
+            refused("usages did not match [digital signature key encipherment server auth]")
+        }
+        KUBELET_SERVING if asked.node().is_none() => refused(NO_NODE),
+        KUBELET_SERVING if request.spec.username.as_deref() != Some(&asked.common_name) => {
+            refused("requested certificate is not the asking node's")
+        }
+        KUBELET_CLIENT | KUBELET_SERVING => Ok(()),
+        CLIENT => client_usages(request.spec.usages.as_deref().unwrap_or_default()),
+        other => Err(SigningError::Refused(format!("unrecognized signerName: {other:?}"))),
+    }
+}
+
+fn client_usages(usages: &[String]) -> Result<(), SigningError> {
+    let permitted = ["digital signature", "key encipherment", "client auth"];
+    if let Some(other) = usages.iter().find(|usage| !permitted.contains(&usage.as_str())) {
+        let why = format!("invalid usage for client certificate: {other}");
+        return Err(SigningError::Refused(why));
+    }
+    if !usages.iter().any(|usage| usage == "client auth") {
+        let why = "missing required usage for client certificate: client auth";
+        return Err(SigningError::Refused(why.to_owned()));
     }
     Ok(())
 }
@@ -204,12 +268,16 @@ pub(super) mod tests {
         request
     }
 
-    fn authority() -> Signer {
-        let mut params = subject("ca", &[]);
+    fn signing_authority(name: &str) -> SigningAuthority {
+        let mut params = subject(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        Signer::new(&certificate.pem(), &key.serialize_pem()).unwrap()
+        SigningAuthority::new(&certificate.pem(), &key.serialize_pem()).unwrap()
+    }
+
+    pub(in super::super) fn authority() -> Signer {
+        Signer::new(signing_authority("clients"), Some(signing_authority("kubelets"))).unwrap()
     }
 
     #[test]
@@ -234,36 +302,172 @@ pub(super) mod tests {
         assert_eq!(end, now.as_second() + 3600);
     }
 
+    const CLIENT_USAGES: [&str; 2] = ["digital signature", "client auth"];
+    const SERVER_USAGES: [&str; 2] = ["digital signature", "server auth"];
+
+    /// A node's request to serve, by that node.
+    fn serving(names: Vec<rcgen::SanType>) -> CertificateSigningRequest {
+        let mut params = subject("system:node:a", &["system:nodes"]);
+        params.subject_alt_names = names;
+        let mut made = request(params, KUBELET_SERVING, &SERVER_USAGES);
+        made.spec.username = Some("system:node:a".to_owned());
+        made
+    }
+
+    fn dns(name: &str) -> rcgen::SanType {
+        rcgen::SanType::DnsName(name.try_into().unwrap())
+    }
+
     #[test]
-    fn what_does_not_fit_its_signer_is_refused() {
-        let client = ["digital signature", "client auth"];
-        let server = ["digital signature", "server auth"];
-        let node = || subject("system:node:a", &["system:nodes"]);
-        let mut with_host = node();
-        with_host.subject_alt_names = vec![rcgen::SanType::DnsName("a".try_into().unwrap())];
+    fn what_does_not_fit_its_signer_is_refused_in_upstreams_words() {
         let authority = authority();
-        let sign =
-            |request: &CertificateSigningRequest| authority.sign(request, jiff::Timestamp::now());
-        for bad in [
-            request(subject("admin", &["system:masters"]), KUBELET_CLIENT, &client),
-            request(with_host.clone(), KUBELET_CLIENT, &client),
-            request(node(), KUBELET_CLIENT, &server),
-            request(node(), KUBELET_SERVING, &server),
-            // Another node's name, or nobody's.
-            request(with_host.clone(), KUBELET_SERVING, &server),
-            request(node(), CLIENT, &["digital signature", "cert sign", "client auth"]),
+        let refusal = |request: &CertificateSigningRequest| match authority
+            .sign(request, jiff::Timestamp::now())
+        {
+            Err(SigningError::Refused(why)) => why,
+            other => panic!("{:?}: {other:?}", Asked::of(request)),
+        };
+        let node = || subject("system:node:a", &["system:nodes"]);
+        let named = |name: rcgen::SanType| {
+            let mut params = node();
+            params.subject_alt_names = vec![name];
+            params
+        };
+        let email = || rcgen::SanType::Rfc822Name("a@example.com".try_into().unwrap());
+        let uri = || rcgen::SanType::URI("https://example.com".try_into().unwrap());
+        let ip = || rcgen::SanType::IpAddress([127, 0, 0, 1].into());
+        let client = |params| request(params, KUBELET_CLIENT, &CLIENT_USAGES);
+        let (organization, name) = ("subject organization is not system:nodes", NO_NODE);
+        let usages = "usages did not match [client auth digital signature key encipherment]";
+        for (bad, why) in [
+            (client(subject("admin", &["system:masters"])), organization),
+            (client(subject("system:node:a", &["system:nodes", "dev"])), organization),
+            (client(subject("system:node:a", &[])), organization),
+            (client(subject("admin", &["system:nodes"])), name),
+            (client(subject("system:node:", &["system:nodes"])), name),
+            (client(named(dns("a"))), "DNS subjectAltNames are not allowed"),
+            (client(named(ip())), "IP subjectAltNames are not allowed"),
+            (client(named(email())), "Email subjectAltNames are not allowed"),
+            (client(named(uri())), "URI subjectAltNames are not allowed"),
+            (request(node(), KUBELET_CLIENT, &SERVER_USAGES), usages),
+            (request(node(), KUBELET_CLIENT, &["client auth"]), usages),
+            (
+                request(
+                    node(),
+                    KUBELET_CLIENT,
+                    &["digital signature", "client auth", "server auth"],
+                ),
+                usages,
+            ),
         ] {
-            assert!(matches!(sign(&bad), Err(SigningError::Refused(_))), "{:?}", Asked::of(&bad));
+            assert_eq!(refusal(&bad), why);
         }
-        let mut own = request(with_host, KUBELET_SERVING, &server);
-        own.spec.username = Some("system:node:a".to_owned());
-        sign(&own).unwrap();
-        let mut forged = request(node(), KUBELET_CLIENT, &client);
-        let other = request(node(), KUBELET_CLIENT, &client);
-        // Somebody else's public key under one's own signature.
+
+        let mut of_another = serving(vec![dns("a")]);
+        of_another.spec.username = Some("system:node:b".to_owned());
+        let mut nobodys = serving(vec![dns("a")]);
+        nobodys.spec.username = None;
+        let with_usages = |usages: &[&str]| {
+            let mut made = serving(vec![dns("a")]);
+            made.spec.usages = Some(usages.iter().map(|&usage| usage.to_owned()).collect());
+            made
+        };
+        let usages = "usages did not match [digital signature key encipherment server auth]";
+        for (bad, why) in [
+            (serving(vec![]), "DNS or IP subjectAltName is required"),
+            (serving(vec![dns("a"), email()]), "Email subjectAltNames are not allowed"),
+            (serving(vec![ip(), uri()]), "URI subjectAltNames are not allowed"),
+            (with_usages(&CLIENT_USAGES), usages),
+            (with_usages(&["digital signature", "client auth", "server auth"]), usages),
+            (of_another, "requested certificate is not the asking node's"),
+            (nobodys, "requested certificate is not the asking node's"),
+        ] {
+            assert_eq!(refusal(&bad), why);
+        }
+        authority.sign(&serving(vec![dns("a"), ip()]), jiff::Timestamp::now()).unwrap();
+
+        for (usages, why) in [
+            (
+                &["client auth", "server auth"][..],
+                "invalid usage for client certificate: server auth",
+            ),
+            (&["cert sign", "client auth"], "invalid usage for client certificate: cert sign"),
+            (&["any"], "invalid usage for client certificate: any"),
+            (&["digital signature"], "missing required usage for client certificate: client auth"),
+        ] {
+            assert_eq!(refusal(&request(subject("alice", &["dev"]), CLIENT, usages)), why);
+        }
+        for other in ["kubernetes.io/legacy-unknown", "example.com/own", ""] {
+            assert!(!authority.signs(other));
+            let why = refusal(&request(subject("alice", &[]), other, &CLIENT_USAGES));
+            assert!(why.starts_with("unrecognized signerName"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_request_with_anothers_public_key_is_refused() {
+        let node = || subject("system:node:a", &["system:nodes"]);
+        let mut forged = request(node(), KUBELET_CLIENT, &CLIENT_USAGES);
+        let other = request(node(), KUBELET_CLIENT, &CLIENT_USAGES);
         let (own_pem, other_pem) = (&mut forged.spec.request.0, &other.spec.request.0);
         let length = own_pem.len().min(other_pem.len());
         own_pem[60..length / 2].copy_from_slice(&other_pem[60..length / 2]);
-        assert!(sign(&forged).is_err());
+        assert!(authority().sign(&forged, jiff::Timestamp::now()).is_err());
+    }
+
+    /// Upstream's: the cluster's time at most, ten minutes at least.
+    #[test]
+    fn a_certificate_lasts_as_long_as_asked_within_bounds() {
+        let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let life = |asked: Option<i32>, validity: Duration| {
+            let mut made = request(subject("alice", &[]), CLIENT, &["client auth"]);
+            made.spec.expiration_seconds = asked;
+            let pem = authority().lasting(validity).sign(&made, now).unwrap();
+            let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+            pem.parse_x509().unwrap().validity().not_after.timestamp() - now.as_second()
+        };
+        let day = Duration::days(1);
+        for (asked, seconds) in [
+            (None, 86_400),
+            (Some(3600), 3600),
+            (Some(60), 600),
+            (Some(-1), 600),
+            (Some(i32::MAX), 86_400),
+        ] {
+            assert_eq!(life(asked, day), seconds, "{asked:?}");
+        }
+        assert_eq!(life(Some(3600), Duration::seconds(20)), 20);
+        assert_eq!(life(Some(5), Duration::seconds(20)), 20);
+    }
+
+    /// Names in a client's certificate would be a server's.
+    #[test]
+    fn a_clients_certificate_has_no_names_and_is_no_servers() {
+        let mut asked = subject("alice", &["dev"]);
+        asked.subject_alt_names = vec![
+            dns("localhost"),
+            dns("kubernetes.default.svc"),
+            rcgen::SanType::IpAddress([127, 0, 0, 1].into()),
+        ];
+        asked.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let made = request(asked, CLIENT, &CLIENT_USAGES);
+        let pem = authority().sign(&made, jiff::Timestamp::now()).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+        let certificate = pem.parse_x509().unwrap();
+        assert!(certificate.subject_alternative_name().unwrap().is_none());
+        let extended = certificate.extended_key_usage().unwrap().unwrap().value;
+        assert!(extended.client_auth && !extended.server_auth && !extended.any);
+    }
+
+    #[test]
+    fn one_key_is_not_two_authorities() {
+        let mut params = subject("both", &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let authority = || SigningAuthority::new(&pem, &key.serialize_pem()).unwrap();
+        assert!(Signer::new(authority(), Some(authority())).is_err());
+        let alone = Signer::new(authority(), None).unwrap();
+        assert!(alone.signs(CLIENT) && !alone.signs(KUBELET_SERVING));
     }
 }

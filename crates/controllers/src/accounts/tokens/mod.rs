@@ -1,9 +1,9 @@
 //! Token Secrets: API credentials of an account, as an object that pods can mount.
 //!
-//! The controller makes the Secret, asks the API server for a token that is bound to it (so that it
-//! dies with it), and puts that into the Secret; it holds no signing key. Secrets of this type
-//! that people make are filled the same way. It watches only metadata of Secrets of this type, and
-//! no payload but the token it writes passes through it.
+//! The controller makes the Secret, and writes to one that is not filled in what it knows; the API
+//! server, which holds the signing key, adds a token to every such write that has none. Secrets of this
+//! type that people make are filled the same way. It watches only metadata of Secrets of this type, and
+//! no token passes through it.
 
 pub mod plan;
 
@@ -11,10 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use coffer_api::secret::SecretBytes;
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, Preconditions};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
@@ -36,9 +35,6 @@ const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
 const TOKEN: &str = "token";
 const NAMESPACE: &str = "namespace";
 const CERTIFICATE: &str = "ca.crt";
-/// The longest life that the API server gives, 136 years: what ends the token is the end of its
-/// Secret or account.
-const LIFE_S: i64 = 1 << 32;
 
 type SecretMeta = PartialObjectMeta<Secret>;
 
@@ -186,7 +182,8 @@ impl Controller {
         let mut data = BTreeMap::new();
         for wanted in missing {
             let bytes = match wanted {
-                TOKEN => self.token(key, name, &uid).await?,
+                // The API server's to add.
+                TOKEN => continue,
                 NAMESPACE => SecretBytes::new(key.namespace.clone().into_bytes()),
                 _ => SecretBytes::new(self.certificate.clone().unwrap_or_default()),
             };
@@ -221,30 +218,6 @@ impl Controller {
             Err(error) if error::is_not_found(&error) => Ok(None),
             Err(error) => Err(Error::api("get a token secret")(error)),
         }
-    }
-
-    async fn token(&self, key: &ObjectKey, secret: &str, uid: &str) -> Result<SecretBytes, Error> {
-        let request = TokenRequest {
-            spec: TokenRequestSpec {
-                audiences: Vec::new(),
-                expiration_seconds: Some(LIFE_S),
-                bound_object_ref: Some(BoundObjectReference {
-                    api_version: Some("v1".to_owned()),
-                    kind: Some("Secret".to_owned()),
-                    name: Some(secret.to_owned()),
-                    uid: Some(uid.to_owned()),
-                }),
-            },
-            ..TokenRequest::default()
-        };
-        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &key.namespace);
-        let params = PostParams::default();
-        let issued: TokenRequest = api
-            .create_subresource("token", &key.name, &params, &request)
-            .await
-            .map_err(Error::api("request a token"))?;
-        let token = issued.status.map(|status| status.token).unwrap_or_default();
-        Ok(SecretBytes::new(token.into_bytes()))
     }
 
     async fn reference(

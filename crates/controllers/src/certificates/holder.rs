@@ -1,0 +1,128 @@
+//! Who is a node already, when somebody asks to become it. Pure.
+//!
+//! A certificate cannot be taken back: whoever holds one is the node until it ends. So a name that a
+//! Node object has, or that a certificate was given out for, is not given to another key without a
+//! person's word. The node itself, which asks as who it is, gets its next certificate always.
+
+use coffer_api::kinds::certificate_signing_request::{APPROVED, DENIED, FAILED};
+use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+
+use super::approve::KUBELET_CLIENT;
+use super::asked::Asked;
+use super::{has, issued};
+
+/// The node that a request is about to make its asker, unless the asker is it.
+pub(super) fn becoming(request: &CertificateSigningRequest) -> Option<String> {
+    let asked = Asked::of(request)?;
+    let itself = request.spec.username.as_deref() == Some(&asked.common_name);
+    asked.node().filter(|_| !itself).map(str::to_owned)
+}
+
+/// Why a request to become `node` is a person's to approve: what holds the name. `exists` says
+/// whether there is such a Node, `others` are all requests there are.
+pub(super) fn held<'a>(
+    request: &CertificateSigningRequest,
+    node: &str,
+    exists: bool,
+    others: impl IntoIterator<Item = &'a CertificateSigningRequest>,
+    now: Timestamp,
+) -> Option<String> {
+    let what = if exists {
+        format!("node {node:?} exists")
+    } else {
+        let mut holding = others.into_iter().filter(|other| holds(other, request, now));
+        let name = holding.next()?.metadata.name.as_deref().unwrap_or_default();
+        format!("certificate request {name:?} was approved for node {node:?}")
+    };
+    let name = request.metadata.name.as_deref().unwrap_or_default();
+    Some(format!(
+        "not approved automatically: {what}, and the request does not come from it. If this is the same machine, which has lost its key, run `kubectl certificate approve {name}`"
+    ))
+}
+
+/// Whether an earlier request's certificate is, or will be, good for the name that `request` asks
+/// for, and for another key.
+fn holds(
+    other: &CertificateSigningRequest,
+    request: &CertificateSigningRequest,
+    now: Timestamp,
+) -> bool {
+    let given = other.metadata.uid != request.metadata.uid
+        && other.spec.signer_name == KUBELET_CLIENT
+        && has(other, APPROVED)
+        && !has(other, DENIED)
+        && !has(other, FAILED);
+    if !given {
+        return false;
+    }
+    // Neither is approved here, nor signed, if it cannot be read.
+    let (Some(theirs), Some(ours)) = (Asked::of(other), Asked::of(request)) else { return false };
+    // Who asks again, with the same key, has nothing more by it.
+    let same_key =
+        theirs.public_key == ours.public_key && other.spec.username == request.spec.username;
+    let ended = issued(other).is_some_and(|pem| has_ended(pem, now));
+    theirs.common_name == ours.common_name && !same_key && !ended
+}
+
+/// Whether a certificate's time is over; not if it cannot be read.
+fn has_ended(pem: &[u8], now: Timestamp) -> bool {
+    let end = || {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+        Some(pem.parse_x509().ok()?.validity().not_after.timestamp())
+    };
+    end().is_some_and(|end| end < now.as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::add_condition;
+    use super::super::sign::tests::{authority, request, subject};
+    use super::*;
+
+    fn asking(name: &str, node: &str, user: &str) -> CertificateSigningRequest {
+        let params = subject(&format!("system:node:{node}"), &["system:nodes"]);
+        let mut made = request(params, KUBELET_CLIENT, &["digital signature", "client auth"]);
+        made.metadata.name = Some(name.to_owned());
+        made.metadata.uid = Some(name.to_owned());
+        made.spec.username = Some(user.to_owned());
+        made
+    }
+
+    #[test]
+    fn a_name_with_a_node_or_a_good_certificate_is_a_persons_to_give() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let ours = asking("new", "a", "system:bootstrap:x");
+        assert_eq!(becoming(&ours).as_deref(), Some("a"));
+        assert_eq!(becoming(&asking("own", "a", "system:node:a")), None);
+        assert_eq!(becoming(&asking("other", "a", "system:node:b")).as_deref(), Some("a"));
+
+        let held = |exists, others: &[&CertificateSigningRequest], now| {
+            held(&ours, "a", exists, others.iter().copied(), now)
+        };
+        assert_eq!(held(false, &[&ours], now), None);
+        let why = held(true, &[], now).unwrap();
+        assert!(why.contains("node \"a\" exists") && why.contains("approve new"), "{why}");
+
+        let mut earlier = asking("earlier", "a", "system:bootstrap:x");
+        assert_eq!(held(false, &[&earlier], now), None, "nobody has approved it");
+        add_condition(&mut earlier, APPROVED, "AutoApproved", String::new());
+        let why = held(false, &[&ours, &earlier], now).unwrap();
+        assert!(why.contains("request \"earlier\" was approved"), "{why}");
+        let pem = authority().sign(&earlier, now).unwrap();
+        earlier.status.as_mut().unwrap().certificate =
+            Some(k8s_openapi::ByteString(pem.into_bytes()));
+        assert!(held(false, &[&earlier], now).is_some());
+        let later: Timestamp = "2027-02-01T00:00:00Z".parse().unwrap();
+        assert_eq!(held(false, &[&earlier], later), None, "it has ended");
+
+        let mut denied = earlier.clone();
+        add_condition(&mut denied, DENIED, "", String::new());
+        let mut same_key = ours.clone();
+        same_key.metadata.uid = Some("before".to_owned());
+        add_condition(&mut same_key, APPROVED, "", String::new());
+        let mut of_another = asking("b", "b", "system:bootstrap:x");
+        add_condition(&mut of_another, APPROVED, "", String::new());
+        assert_eq!(held(false, &[&denied, &same_key, &of_another], now), None);
+    }
+}
