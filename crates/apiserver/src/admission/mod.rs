@@ -11,6 +11,7 @@ mod escalation;
 mod mountable;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
+mod pod_security;
 pub(crate) mod quota;
 mod runtime_class;
 mod secret_use;
@@ -74,9 +75,16 @@ pub(crate) struct Admission<'a> {
     pub(crate) authorizer: &'a Authorizer,
     pub(crate) tokens: &'a Authority,
     pub(crate) access: &'a AccessConfig,
+    /// The subresource that is written; `None` for the object itself.
+    pub(crate) sub: Option<&'a str>,
 }
 
-impl Admission<'_> {
+impl<'a> Admission<'a> {
+    /// For a write of a subresource.
+    pub(crate) fn below(self, sub: Option<&'a str>) -> Self {
+        Self { sub, ..self }
+    }
+
     /// Admits a new object.
     pub(crate) fn create(
         &self,
@@ -98,6 +106,7 @@ impl Admission<'_> {
         certificates::create(permit, resource, &mut *object)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, None)?;
         warnings.extend(secret_use::check(self, permit, resource, &*object, None)?);
+        warnings.extend(pod_security::create(self, resource, &*object)?);
         Ok(Admitted { object, permit: permit.clone(), warnings })
     }
 
@@ -114,7 +123,8 @@ impl Admission<'_> {
         certificates::update(self, permit, resource, &*object, old)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         let warnings = secret_use::check(self, permit, resource, &*object, Some(old))?;
-        let warnings = warnings.into_iter().collect();
+        let mut warnings: Vec<String> = warnings.into_iter().collect();
+        warnings.extend(pod_security::update(self, resource, &*object, old)?);
         Ok(Admitted { object, permit: permit.clone(), warnings })
     }
 

@@ -2,6 +2,7 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod pod_security;
 mod runtime_class;
 #[path = "../support/mod.rs"]
 mod support;
