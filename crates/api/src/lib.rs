@@ -12,6 +12,7 @@ pub mod go;
 pub mod kinds;
 pub mod names;
 pub mod patch;
+pub mod pod_security;
 pub mod protobuf;
 pub mod quantity;
 pub mod quota;

@@ -1,5 +1,7 @@
 //! What an operator decides about identity and access.
 
+use coffer_api::pod_security::Level;
+
 use crate::admission::SecretUseCheck;
 use crate::authn::{OidcConfig, TokenFile};
 use crate::tokens::ServiceAccountKeys;
@@ -31,4 +33,7 @@ pub struct AccessConfig {
     pub root_ca_pem: Vec<u8>,
     /// Whether creating a pod takes the right to use the secrets it names (`--secret-use-check`).
     pub secret_use_check: SecretUseCheck,
+    /// What pods may ask of nodes in namespaces without an enforce label
+    /// (`--pod-security-default`).
+    pub pod_security_default: Level,
 }

@@ -41,6 +41,7 @@ pub mod tokens;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use coffer_api::pod_security;
 use coffer_api::status::Failure;
 use coffer_store::Store;
 use k8s_openapi::api::core::v1::Namespace;
@@ -50,6 +51,7 @@ pub use access::AccessConfig;
 pub use admission::SecretUseCheck;
 pub use authn::{OidcConfig, OidcError, TokenFile, TokenFileError};
 pub use certificates::Certificates;
+pub use coffer_api::pod_security::Level as PodSecurityLevel;
 pub use listen::ClientNetwork;
 pub use tls::{KeyPair, TlsError};
 
@@ -229,6 +231,8 @@ impl Server {
     }
 }
 
+/// Makes the namespaces every cluster has. What runs in kube-system is the cluster's own and may ask
+/// anything of nodes; a label says so, which an operator may set to something else.
 async fn make_namespaces(handlers: &Handlers) -> Result<(), BuildError> {
     let resource = handlers.registry.resources.core("namespaces").clone();
     for name in NAMESPACES {
@@ -236,16 +240,51 @@ async fn make_namespaces(handlers: &Handlers) -> Result<(), BuildError> {
         namespace.metadata.name = Some(name.to_owned());
         let mut object: Box<dyn object::Object> = Box::new(namespace);
         object.set_defaults();
+        allow_everything(&mut *object);
         let admitted = handlers
             .admission()
             .create(&Permit::server_itself(), &resource, object)
             .map_err(|failure| BuildError::Namespace { name, failure })?;
         match handlers.registry.create(&resource, admitted, false, None).await {
-            Err(failure) if failure.reason != "AlreadyExists" => {
-                return Err(BuildError::Namespace { name, failure });
+            Err(failure) if failure.reason == "AlreadyExists" => {
+                label_existing(handlers, &resource, name)
+                    .await
+                    .map_err(|failure| BuildError::Namespace { name, failure })?;
             }
-            _ => {}
+            Err(failure) => return Err(BuildError::Namespace { name, failure }),
+            Ok(_) => {}
         }
     }
     Ok(())
+}
+
+/// Gives kube-system its level where it has none; whether it had none.
+fn allow_everything(namespace: &mut dyn object::Object) -> bool {
+    let meta = namespace.meta_mut();
+    let labels = meta.labels.get_or_insert_default();
+    if meta.name.as_deref() != Some("kube-system") || labels.contains_key(pod_security::ENFORCE) {
+        return false;
+    }
+    labels.insert(pod_security::ENFORCE.to_owned(), PodSecurityLevel::Privileged.name().to_owned());
+    true
+}
+
+/// For data directories from before there was such a label.
+async fn label_existing(
+    handlers: &Handlers,
+    resource: &object::Resource,
+    name: &str,
+) -> Result<(), Failure> {
+    let mut found = resource.parse(&handlers.registry.get(resource, "", name).await?.bytes)?;
+    if !allow_everything(&mut *found) {
+        return Ok(());
+    }
+    let change = |old: &dyn object::Object| {
+        let mut namespace = resource.parse(&old.encode())?;
+        allow_everything(&mut *namespace);
+        let permit = Permit::server_itself();
+        let object = handlers.admission().update(&permit, resource, namespace, old)?;
+        Ok(registry::Change { object, expected: None })
+    };
+    handlers.registry.update(resource, ("", name), None, false, change).await.map(drop)
 }

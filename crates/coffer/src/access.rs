@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use coffer_apiserver::tokens::{ServiceAccountKeys, TokenKeys, generate_signing_key};
-use coffer_apiserver::{AccessConfig, OidcConfig, SecretUseCheck, TokenFile};
+use coffer_apiserver::{AccessConfig, OidcConfig, PodSecurityLevel, SecretUseCheck, TokenFile};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -55,6 +55,11 @@ pub(crate) struct AccessOptions {
     /// Whether making a pod that uses a secret takes the right to use that secret.
     #[arg(long, value_name = "MODE", value_enum, default_value = "enforce")]
     pub(crate) secret_use_check: UseCheck,
+    /// The Pod Security Standard (privileged, baseline or restricted) that pods must meet in
+    /// namespaces without the label pod-security.kubernetes.io/enforce. Kubernetes has privileged.
+    #[arg(long, value_name = "LEVEL", value_parser = PodSecurityLevel::parse)]
+    #[arg(default_value = "baseline")]
+    pub(crate) pod_security_default: PodSecurityLevel,
 }
 
 /// An OpenID Connect issuer whose tokens are good, too.
@@ -182,6 +187,7 @@ impl AccessOptions {
                 UseCheck::Warn => SecretUseCheck::Warn,
                 UseCheck::Enforce => SecretUseCheck::Enforce,
             },
+            pod_security_default: self.pod_security_default,
             ..AccessConfig::default()
         })
     }

@@ -72,6 +72,10 @@ fn objects() -> Value {
         with(namespaced("Secret", "v1", namespace, "db"), "stringData", data)
     };
     let namespace = |name: &str| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+    // A pod on the machine's network is more than the default Pod Security Standard allows.
+    let level = json!({ "pod-security.kubernetes.io/enforce": "privileged" });
+    let mut shop = namespace("shop");
+    shop["metadata"]["labels"] = level;
     let rbac = "rbac.authorization.k8s.io";
     let rule = json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] });
     let role = namespaced("Role", &format!("{rbac}/v1"), "shop", "reader");
@@ -86,7 +90,7 @@ fn objects() -> Value {
         "args": ["kube_rs_in_a_pod", "--exact", "--ignored", "--nocapture", "--quiet"],
     }]);
     json!({ "apiVersion": "v1", "kind": "List", "items": [
-        namespace("shop"), namespace("other"), secret("shop"), secret("other"),
+        shop, namespace("other"), secret("shop"), secret("other"),
         namespaced("ServiceAccount", "v1", "shop", "reader"),
         with(role, "rules", json!([rule])), binding,
         pod("kube-rs", json!({ "containers": kube_rs })),

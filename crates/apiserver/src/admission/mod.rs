@@ -12,7 +12,9 @@ mod mountable;
 mod namespace_lifecycle;
 mod node_restriction;
 pub(crate) mod node_token;
+mod pod_security;
 pub(crate) mod quota;
+mod runtime_class;
 mod secret_use;
 pub(crate) mod service_account;
 mod token_secret;
@@ -74,9 +76,16 @@ pub(crate) struct Admission<'a> {
     pub(crate) authorizer: &'a Authorizer,
     pub(crate) tokens: &'a Authority,
     pub(crate) access: &'a AccessConfig,
+    /// The subresource that is written; `None` for the object itself.
+    pub(crate) sub: Option<&'a str>,
 }
 
-impl Admission<'_> {
+impl<'a> Admission<'a> {
+    /// For a write of a subresource.
+    pub(crate) fn below(self, sub: Option<&'a str>) -> Self {
+        Self { sub, ..self }
+    }
+
     /// Admits a new object.
     pub(crate) fn create(
         &self,
@@ -92,11 +101,13 @@ impl Admission<'_> {
             let forbidden =
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
             warnings = self.equip(pod).map_err(forbidden)?;
+            runtime_class::admit(self.resources, pod).map_err(forbidden)?;
         }
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::create(permit, resource, &mut *object)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, None)?;
         warnings.extend(secret_use::check(self, permit, resource, &*object, None)?);
+        warnings.extend(pod_security::create(self, resource, &*object)?);
         Ok(Admitted { object, permit: permit.clone(), warnings })
     }
 
@@ -113,7 +124,8 @@ impl Admission<'_> {
         certificates::update(self, permit, resource, &*object, old)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         let warnings = secret_use::check(self, permit, resource, &*object, Some(old))?;
-        let warnings = warnings.into_iter().collect();
+        let mut warnings: Vec<String> = warnings.into_iter().collect();
+        warnings.extend(pod_security::update(self, resource, &*object, old)?);
         Ok(Admitted { object, permit: permit.clone(), warnings })
     }
 

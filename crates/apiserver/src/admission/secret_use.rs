@@ -144,7 +144,8 @@ fn secrets_of(pod: &Pod) -> BTreeSet<String> {
         .collect()
 }
 
-fn template_of(any: &dyn Any) -> Option<&PodTemplateSpec> {
+/// The template of a kind that makes pods.
+pub(super) fn template_of(any: &dyn Any) -> Option<&PodTemplateSpec> {
     if let Some(found) = any.downcast_ref::<Deployment>() {
         return found.spec.as_ref().map(|spec| &spec.template);
     }

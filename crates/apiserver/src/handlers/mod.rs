@@ -66,6 +66,7 @@ impl Handlers {
             authorizer: &self.authorizer,
             tokens: &self.authenticator.tokens,
             access: &self.access,
+            sub: None,
         }
     }
 

@@ -62,7 +62,8 @@ impl Handlers {
             check_name(&*object, call)?;
             let expected = expected_revision(resource, &*object)?;
             writer.track(&mut *object, Some(old));
-            let object = self.admission().update(&call.permit, resource, object, old)?;
+            let admission = self.admission().below(call.sub());
+            let object = admission.update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
         };
         let mut written =
@@ -93,7 +94,8 @@ impl Handlers {
                 .map_err(|error| Failure::from(&error))?;
             let object = self.wanted(call, &mut applied.object)?;
             let expected = expected_revision(resource, &*object)?;
-            let object = self.admission().update(&call.permit, resource, object, old)?;
+            let admission = self.admission().below(call.sub());
+            let object = admission.update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
         };
         let target = (call.path.namespace.as_str(), call.path.name.as_str());

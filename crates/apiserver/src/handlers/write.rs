@@ -134,7 +134,8 @@ impl Handlers {
                 let expected = expected_revision(resource, object)?;
                 let mut object = resource.parse(&encoded)?;
                 writer.track(&mut *object, Some(old));
-                let object = self.admission().update(&call.permit, resource, object, old)?;
+                let admission = self.admission().below(call.sub());
+                let object = admission.update(&call.permit, resource, object, old)?;
                 Ok(Change { object, expected })
             })
             .await

@@ -3,6 +3,8 @@
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod connections;
+mod pod_security;
+mod runtime_class;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -221,6 +221,7 @@ async fn run_mirrored(
     recheck: Arc<Notify>,
 ) {
     let mut backoff = Backoff::new(backoff::API);
+    let mut is_refusal_told = false;
     loop {
         if reports.has_changed().is_err() {
             return;
@@ -238,6 +239,16 @@ async fn run_mirrored(
                 continue;
             }
             Ok(Ok(None)) => {}
+            // Such as by the namespace's Pod Security Standard. It may be allowed later.
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 && !is_refusal_told => {
+                is_refusal_told = true;
+                tracing::warn!(
+                    pod = fixed.metadata.name,
+                    namespace = fixed.metadata.namespace,
+                    cause = status.message,
+                    "mirror pod refused: the static pod runs, and the API server does not show it"
+                );
+            }
             Ok(Err(error)) => {
                 tracing::debug!(cause = root_cause(&error), "mirror pod not made yet");
             }

@@ -16,6 +16,18 @@ const DEADLINE_EXCEEDED: Failure = Failure {
     message: "Pod was active on the node longer than the specified deadline",
 };
 
+/// Nothing of such a pod is started. At the level `restricted` a pod for another system need not set
+/// what only Linux knows, and would run here without it.
+const OS_NOT_SUPPORTED: Failure = Failure {
+    reason: "PodOSNotSupported",
+    message: "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS",
+};
+
+/// Whether a pod is for the system of this node: Linux, which it need not say.
+fn is_for_this_os(pod: &Pod) -> bool {
+    pod::spec(pod).os.as_ref().is_none_or(|os| os.name == "linux")
+}
+
 impl Worker {
     pub(super) fn remember_messages(&mut self, pod: &Pod, observed: &Observed) {
         messages::collect(&self.shared.layout, &self.id, pod, observed, &mut self.messages);
@@ -33,6 +45,14 @@ impl Worker {
     fn past_deadline(&self, pod: &Pod) -> bool {
         let is_limited = pod::spec(pod).active_deadline_seconds.is_some();
         is_limited && self.known.start_time.is_some() && self.deadline(pod).is_none()
+    }
+
+    /// Why the pod does not run any more, or never did, whatever its containers do.
+    fn failure(&self, pod: &Pod) -> Option<&'static Failure> {
+        if !is_for_this_os(pod) {
+            return Some(&OS_NOT_SUPPORTED);
+        }
+        self.past_deadline(pod).then_some(&DEADLINE_EXCEEDED)
     }
 
     /// Computes the status and passes it on.
@@ -56,7 +76,7 @@ impl Worker {
             waiting: &waiting,
             messages: &self.messages,
             probes: &probes,
-            failure: self.past_deadline(pod).then_some(&DEADLINE_EXCEEDED),
+            failure: self.failure(pod),
             secrets: secrets.as_ref(),
             is_ending,
             host_ip: self.shared.facts.ip,
@@ -72,5 +92,26 @@ impl Worker {
         // An API client may have said so, for a pod that was evicted.
         let by_others = pod.status.as_ref().and_then(Phase::reported);
         by_others.or(Phase::reported(&self.known)).unwrap_or(Phase::Running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_for_this_node_unless_it_names_another_system() {
+        for (os, expected) in [
+            (json!(null), true),
+            (json!({ "name": "linux" }), true),
+            (json!({ "name": "windows" }), false),
+            (json!({ "name": "" }), false),
+        ] {
+            let pod = json!({ "metadata": {}, "spec": { "containers": [], "os": os } });
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            assert_eq!(is_for_this_os(&pod), expected, "{os}");
+        }
     }
 }

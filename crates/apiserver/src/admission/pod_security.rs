@@ -1,0 +1,288 @@
+//! PodSecurity: a pod may ask of its node what its namespace allows, as the namespace's labels
+//! `pod-security.kubernetes.io/*` say, or `--pod-security-default` where there is no enforce label.
+//!
+//! Pods are refused; of templates, whose pods would be, the client is told. A namespace's labels
+//! must make sense, and whoever tightens them is told which pods are against them. The checks
+//! themselves are pure: [`coffer_api::pod_security`]. Who may update a namespace sets its level, as
+//! upstream.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use coffer_api::kinds::Namespace;
+use coffer_api::pod_security::{Policy, Violation, details, reasons, violations};
+use coffer_api::status::Failure;
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Admission, secret_use, shown_name};
+use crate::cache::Scope;
+use crate::object::{Object, Resource};
+
+/// Pods looked at when a namespace is tightened.
+const EXISTING_PODS_MAX: usize = 3000;
+/// How long that may take.
+const EXISTING_PODS_TIME: Duration = Duration::from_secs(1);
+
+/// Judges a new object; answers warnings.
+///
+/// # Errors
+/// 403 for a pod that its namespace does not allow, 422 for a namespace with labels that say nothing.
+pub(super) fn create(
+    admission: &Admission<'_>,
+    resource: &Resource,
+    object: &dyn Object,
+) -> Result<Vec<String>, Failure> {
+    let any = object.as_any();
+    if let Some(namespace) = any.downcast_ref::<Namespace>() {
+        labels_make_sense(admission, resource, namespace, None)?;
+        return Ok(Vec::new());
+    }
+    match any.downcast_ref::<Pod>() {
+        Some(pod) => judge_pod(admission, resource, object, pod),
+        None => Ok(judge_template(admission, resource, object)),
+    }
+}
+
+/// Judges a successor of an object; answers warnings.
+///
+/// # Errors
+/// As [`create`].
+pub(super) fn update(
+    admission: &Admission<'_>,
+    resource: &Resource,
+    object: &dyn Object,
+    old: &dyn Object,
+) -> Result<Vec<String>, Failure> {
+    let (any, before) = (object.as_any(), old.as_any());
+    if let (Some(pod), Some(before)) = (any.downcast_ref::<Pod>(), before.downcast_ref::<Pod>()) {
+        if admission.sub == Some("status") {
+            return Ok(Vec::new());
+        }
+        // What this endpoint does not write is not judged: it stays as it was.
+        let mut pod = pod.clone();
+        Object::prepare_for_update(&mut pod, before, admission.sub);
+        return if is_significant(&pod, before) {
+            judge_pod(admission, resource, object, &pod)
+        } else {
+            Ok(Vec::new())
+        };
+    }
+    if admission.sub.is_some() {
+        return Ok(Vec::new());
+    }
+    match (any.downcast_ref::<Namespace>(), before.downcast_ref::<Namespace>()) {
+        (Some(namespace), Some(before)) => {
+            let now = labels_make_sense(admission, resource, namespace, Some(before))?;
+            let (before, _) = policy_of(admission, &before.metadata);
+            let name = namespace.metadata.name.as_deref().unwrap_or_default();
+            Ok(if now.tightens(&before) { existing(admission, name, &now) } else { Vec::new() })
+        }
+        _ => Ok(judge_template(admission, resource, object)),
+    }
+}
+
+fn policy_of(admission: &Admission<'_>, meta: &ObjectMeta) -> (Policy, Vec<String>) {
+    let none = BTreeMap::new();
+    let labels = meta.labels.as_ref().unwrap_or(&none);
+    let (policy, errors) = Policy::of(labels, admission.access.pod_security_default);
+    (policy, errors.iter().map(ToString::to_string).collect())
+}
+
+/// What a namespace's labels come to. Those that were wrong before may stay so.
+fn labels_make_sense(
+    admission: &Admission<'_>,
+    resource: &Resource,
+    namespace: &Namespace,
+    old: Option<&Namespace>,
+) -> Result<Policy, Failure> {
+    let none = BTreeMap::new();
+    let labels = namespace.metadata.labels.as_ref().unwrap_or(&none);
+    let (policy, errors) = Policy::of(labels, admission.access.pod_security_default);
+    let as_before = old.is_some_and(|old| {
+        let wrong: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        policy_of(admission, &old.metadata).1 == wrong
+    });
+    if errors.is_empty() || as_before {
+        return Ok(policy);
+    }
+    let name = namespace.metadata.name.as_deref().unwrap_or_default();
+    Err(Failure::invalid(resource.info.group, resource.info.kind, name, &errors))
+}
+
+/// The policy for what is in a namespace; nothing where there is no such namespace.
+fn policy_in(admission: &Admission<'_>, namespace: &str) -> Option<Policy> {
+    let namespaces = admission.resources.core("namespaces");
+    let found = namespaces.shard().get(&namespaces.key("", namespace))?;
+    Some(Policy::of(&found.labels, admission.access.pod_security_default).0)
+}
+
+fn judge_pod(
+    admission: &Admission<'_>,
+    resource: &Resource,
+    object: &dyn Object,
+    pod: &Pod,
+) -> Result<Vec<String>, Failure> {
+    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+    let policy = policy_in(admission, namespace)
+        .ok_or_else(|| Failure::internal(format!("failed to lookup namespace {namespace:?}")))?;
+    if policy.is_privileged() {
+        return Ok(Vec::new());
+    }
+    let none = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&none);
+    let found = violations(policy.enforce, &pod.metadata, spec);
+    if !found.is_empty() {
+        let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, details(&found));
+        return Err(Failure::forbidden(resource.group_resource(), &shown_name(object), &why));
+    }
+    Ok(told(&policy, resource, namespace, &pod.metadata, spec))
+}
+
+fn judge_template(
+    admission: &Admission<'_>,
+    resource: &Resource,
+    object: &dyn Object,
+) -> Vec<String> {
+    let Some(template) = secret_use::template_of(object.as_any()) else { return Vec::new() };
+    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+    // A template runs nothing: without a namespace, which is refused elsewhere, nothing is told.
+    let Some(policy) = policy_in(admission, namespace) else { return Vec::new() };
+    let (meta, spec) = (ObjectMeta::default(), PodSpec::default());
+    let meta = template.metadata.as_ref().unwrap_or(&meta);
+    told(&policy, resource, namespace, meta, template.spec.as_ref().unwrap_or(&spec))
+}
+
+/// The warning for a client, if there is reason for one.
+fn told(
+    policy: &Policy,
+    resource: &Resource,
+    namespace: &str,
+    meta: &ObjectMeta,
+    spec: &PodSpec,
+) -> Vec<String> {
+    let audited = violations(policy.audit, meta, spec);
+    if !audited.is_empty() {
+        // There is no audit log yet. Once there is one, this is the annotation
+        // `pod-security.kubernetes.io/audit-violations` of the request's event, with the details.
+        tracing::debug!(
+            resource = %resource.group_resource(),
+            namespace,
+            policy = %policy.audit,
+            checks = reasons(&audited),
+            "pod security: audit-violations"
+        );
+    }
+    let warned = violations(policy.warn, meta, spec);
+    if warned.is_empty() { Vec::new() } else { vec![would_violate(policy, &warned)] }
+}
+
+fn would_violate(policy: &Policy, found: &[Violation]) -> String {
+    format!("would violate PodSecurity \"{}\": {}", policy.warn, details(found))
+}
+
+/// Whether an update changes what a pod runs: of what a pod's update may change only images and
+/// further containers do.
+fn is_significant(new: &Pod, old: &Pod) -> bool {
+    let none = PodSpec::default();
+    let (new, old) = (new.spec.as_ref().unwrap_or(&none), old.spec.as_ref().unwrap_or(&none));
+    let differ = |new: &[Container], old: &[Container]| {
+        new.len() != old.len() || new.iter().zip(old).any(|(new, old)| new.image != old.image)
+    };
+    let init = |spec: &PodSpec| spec.init_containers.clone().unwrap_or_default();
+    let ephemeral = |spec: &PodSpec| spec.ephemeral_containers.clone().unwrap_or_default();
+    let before = ephemeral(old);
+    let is_new = |container: &EphemeralContainer| {
+        let same = before.iter().find(|before| before.name == container.name);
+        same.is_none_or(|before| before.image != container.image)
+    };
+    differ(&new.containers, &old.containers)
+        || differ(&init(new), &init(old))
+        || ephemeral(new).iter().any(is_new)
+}
+
+/// Warnings about the pods of a namespace that violate what it enforces from now on, those with the
+/// same violations told once. Of the pods of one controller one is looked at before all others.
+fn existing(admission: &Admission<'_>, namespace: &str, policy: &Policy) -> Vec<String> {
+    let deadline = Instant::now() + EXISTING_PODS_TIME;
+    let pods = admission.resources.core("pods");
+    let scope = Scope::Namespace(namespace.to_owned());
+    let (found, _) = pods.shard().list(&pods.collection(namespace), &scope);
+    let (mut seen, mut later) = (HashSet::new(), Vec::new());
+    let mut total = Tally::default();
+    let mut checked = 0;
+    let look = |pod: &Pod, total: &mut Tally| {
+        let none = PodSpec::default();
+        let spec = pod.spec.as_ref().unwrap_or(&none);
+        total.add(pod, &violations(policy.enforce, &pod.metadata, spec));
+    };
+    for cached in &found {
+        if checked == EXISTING_PODS_MAX || Instant::now() > deadline {
+            break;
+        }
+        let Ok(pod) = serde_json::from_slice::<Pod>(&cached.bytes) else { continue };
+        let mut owners = pod.metadata.owner_references.iter().flatten();
+        let controller = owners.find(|owner| owner.controller == Some(true));
+        if controller.is_some_and(|owner| !seen.insert(owner.uid.clone())) {
+            later.push(cached);
+            continue;
+        }
+        look(&pod, &mut total);
+        checked += 1;
+    }
+    for cached in later {
+        if checked == EXISTING_PODS_MAX || Instant::now() > deadline {
+            break;
+        }
+        let Ok(pod) = serde_json::from_slice::<Pod>(&cached.bytes) else { continue };
+        look(&pod, &mut total);
+        checked += 1;
+    }
+    let mut warnings = Vec::new();
+    if checked < found.len() {
+        warnings.push(format!(
+            "new PodSecurity enforce level only checked against the first {checked} of {} existing pods",
+            found.len()
+        ));
+    }
+    warnings.extend(total.warnings(namespace, policy));
+    warnings
+}
+
+/// Pods by what they violate: the first by name, and how many.
+#[derive(Default)]
+struct Tally(BTreeMap<String, (String, usize)>);
+
+impl Tally {
+    fn add(&mut self, pod: &Pod, found: &[Violation]) {
+        if found.is_empty() {
+            return;
+        }
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let (first, count) = self.0.entry(reasons(found)).or_insert_with(|| (name.clone(), 0));
+        if name < *first {
+            *first = name;
+        }
+        *count += 1;
+    }
+
+    fn warnings(self, namespace: &str, policy: &Policy) -> Vec<String> {
+        let told = self.0.into_iter().map(|(reasons, (name, count))| match count {
+            1 => format!("{name}: {reasons}"),
+            2 => format!("{name} (and 1 other pod): {reasons}"),
+            _ => format!("{name} (and {} other pods): {reasons}", count - 1),
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort();
+        if !told.is_empty() {
+            told.insert(
+                0,
+                format!(
+                    "existing pods in namespace \"{namespace}\" violate the new PodSecurity enforce level \"{}\"",
+                    policy.enforce
+                ),
+            );
+        }
+        told
+    }
+}
