@@ -3,6 +3,8 @@
 //!
 //! The first byte of most inputs chooses a kind; the rest is what a client sends.
 
+pub mod pods;
+
 use coffer_api::apply::{self, Writer};
 use coffer_api::kinds::{self, Kind};
 use coffer_api::patch::{self, PatchKind};

@@ -1,0 +1,176 @@
+//! What becomes of the body of a request to create or to patch a pod, between the socket and the store,
+//! step by step as the API server does it and without the server.
+//!
+//! The fuzz target `pod_memory` gives it bytes, and so does `crates/api/tests/memory`, whose module this
+//! is, too. It needs nothing but `coffer_api`.
+
+#![allow(unreachable_pub, reason = "private in the test, public for the fuzz targets")]
+
+use coffer_api::apply::{self, Writer};
+use coffer_api::field::ErrorList;
+use coffer_api::kinds::{Kind, Pod};
+use coffer_api::patch::{self, PatchKind};
+use coffer_api::schema::{self, strict};
+use coffer_api::status::Failure;
+use coffer_api::{Document, demand, protobuf, yaml};
+use serde_json::Value;
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// How a change is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Patch(PatchKind),
+    Apply,
+}
+
+/// How far a body came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is no object in this form, or no pod.
+    Malformed,
+    /// It is a pod that breaks rules.
+    Invalid,
+    /// It would be stored.
+    Created,
+}
+
+/// A body as a document, as `apiserver/src/body.rs` reads it.
+fn parse(media: Media, body: &[u8]) -> Option<Document> {
+    match media {
+        Media::Json => serde_json::from_slice::<Value>(body).ok().map(Document::new),
+        Media::Yaml => yaml::parse_last_wins(body).ok(),
+        Media::Protobuf => protobuf::decode(body).ok(),
+    }
+}
+
+/// Decodes, defaults, tracks, admits, validates and encodes a pod, and reads it as the cache does.
+pub fn create(media: Media, body: &[u8]) -> Outcome {
+    stored(media, body).map_or_else(|outcome| outcome, |_| Outcome::Created)
+}
+
+/// As [`create`]; returns what would be stored.
+pub fn stored(media: Media, body: &[u8]) -> Result<Vec<u8>, Outcome> {
+    let mut pod = decode(media, body).ok_or(Outcome::Malformed)?;
+    // As the URL says, if the body does not.
+    pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+    track(&mut pod, None);
+    refers_to(&pod);
+    pod.prepare_for_create();
+    finish(&pod, pod.validate())
+}
+
+/// Patches a stored pod.
+pub fn change(change: Change, live: &[u8], body: &[u8]) -> Outcome {
+    changed(change, live, body).map_or_else(|outcome| outcome, |_| Outcome::Created)
+}
+
+fn changed(change: Change, live: &[u8], body: &[u8]) -> Result<Vec<u8>, Outcome> {
+    let mut old: Pod = serde_json::from_slice(live).expect("it was stored");
+    // As the cache has it.
+    old.metadata.resource_version = Some("1".to_owned());
+    let document = Document::encode(&old).expect("an API type encodes");
+    let schema = schema::of("v1", "Pod").expect("it is served");
+    let mut pod = match change {
+        Change::Patch(kind) => {
+            let mut patched = patch::apply(kind, document, body, schema).map_err(|error| {
+                drop(Failure::from(&error));
+                Outcome::Malformed
+            })?;
+            let _ = strict::check_patch(body, kind == PatchKind::Json);
+            drop(strict::message(&strict::unknown_fields(patched.value(), schema)));
+            let mut pod = settled(&mut patched).ok_or(Outcome::Malformed)?;
+            drop(patched);
+            track(&mut pod, Some(&old));
+            pod
+        }
+        Change::Apply => {
+            let intent = yaml::parse_last_wins(body).map_err(|_| Outcome::Malformed)?;
+            let applied = apply::apply(Some(&document), &intent, &writer(), false);
+            let mut applied = applied.map_err(|error| {
+                drop(Failure::from(&error));
+                Outcome::Malformed
+            })?;
+            settled(&mut applied.object).ok_or(Outcome::Malformed)?
+        }
+    };
+    refers_to(&pod);
+    pod.prepare_for_update(&old, None);
+    let errors = pod.validate_update(&old, None);
+    finish(&pod, errors)
+}
+
+/// The end of each write: the Status of what is wrong, or what is stored and read again.
+fn finish(pod: &Pod, errors: ErrorList) -> Result<Vec<u8>, Outcome> {
+    if !errors.is_empty() {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let failure = Failure::invalid("", "Pod", name, &errors);
+        drop(serde_json::to_vec(&failure.status()).expect("a Status encodes"));
+        return Err(Outcome::Invalid);
+    }
+    let stored = serde_json::to_vec(pod).expect("an API type encodes");
+    let cached: Pod = serde_json::from_slice(&stored).expect("what was encoded decodes");
+    drop((cached.fields(), pod.warnings()));
+    Ok(stored)
+}
+
+/// The typed pod, with its defaults, after all that there is to warn about is known.
+fn decode(media: Media, body: &[u8]) -> Option<Pod> {
+    let mut document = parse(media, body)?;
+    if !document.value().is_object() {
+        return None;
+    }
+    document.value_mut()["apiVersion"] = "v1".into();
+    document.value_mut()["kind"] = "Pod".into();
+    let pod = settled(&mut document)?;
+    let schema = schema::of("v1", "Pod").expect("it is served");
+    let warnings = match media {
+        Media::Json => strict::check_json(body, schema)
+            .unwrap_or_else(|_| strict::unknown_fields(document.value(), schema)),
+        Media::Yaml => yaml::strict_errors(body, Some(schema))
+            .unwrap_or_else(|_| strict::unknown_fields(document.value(), schema)),
+        Media::Protobuf => Vec::new(),
+    };
+    drop(strict::message(&warnings));
+    Some(pod)
+}
+
+/// The typed pod of a document, with its defaults.
+fn settled(document: &mut Document) -> Option<Pod> {
+    let schema = schema::of("v1", "Pod").expect("it is served");
+    schema::fit::settle(document.value_mut(), schema);
+    let mut pod: Pod = document.decode().ok()?;
+    pod.set_defaults();
+    Some(pod)
+}
+
+fn writer() -> Writer<'static> {
+    let schema = schema::of("v1", "Pod").expect("it is served");
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let (manager, subresource) = ("memory", None);
+    Writer { schema, api_version: "v1", kind: "Pod", manager, subresource, now }
+}
+
+/// Makes the writer the owner of what differs from the old pod, or of all.
+fn track(pod: &mut Pod, old: Option<&Pod>) {
+    let encode = |pod: &Pod| Document::encode(pod).expect("an API type encodes");
+    let (old, new) = (old.map(encode), encode(pod));
+    let old = old.as_ref().map(Document::value);
+    pod.metadata.managed_fields = apply::managed_fields(old, new.value(), &writer());
+}
+
+/// What admission looks at: what the pod asks for, and the objects that it names.
+fn refers_to(pod: &Pod) -> usize {
+    let Some(spec) = &pod.spec else { return 0 };
+    drop((demand::requests(spec), demand::limits(spec)));
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let variables = containers.flat_map(|container| container.env.iter().flatten());
+    let named = variables.filter_map(|variable| variable.value_from.as_ref());
+    named.count() + spec.volumes.iter().flatten().filter(|volume| volume.secret.is_some()).count()
+}
