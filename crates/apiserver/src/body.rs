@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 
 /// Largest body accepted, in bytes: upstream's limit.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// How much of a body over the limit is read and thrown away, so that the client, which is still
+/// sending, gets to read the refusal.
+const DRAIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// How a body is written.
@@ -73,7 +76,7 @@ pub(crate) async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failu
     let announced = body.size_hint().lower();
     let limit = BODY_BYTES_MAX as u64;
     if announced > limit {
-        return Err(Failure::too_large(BODY_BYTES_MAX));
+        return drain(body).await;
     }
     // Room for all of it at once: a vector that grows leaves copies of the payload behind.
     let room = usize::try_from(announced.max(4096)).unwrap_or(BODY_BYTES_MAX);
@@ -82,7 +85,7 @@ pub(crate) async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failu
         let frame = frame.map_err(|_| Failure::bad_request("the request body ended early"))?;
         let Ok(mut data) = frame.into_data() else { continue };
         if bytes.len() + data.remaining() > BODY_BYTES_MAX {
-            return Err(Failure::too_large(BODY_BYTES_MAX));
+            return drain(body).await;
         }
         while data.has_remaining() {
             let chunk = data.chunk();
@@ -92,6 +95,17 @@ pub(crate) async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failu
         }
     }
     Ok(bytes)
+}
+
+/// Refuses a body that is too large once the client has had the time to send it.
+async fn drain<T>(mut body: Incoming) -> Result<T, Failure> {
+    let mut drained = 0;
+    while drained < DRAIN_BYTES_MAX
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        drained += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+    }
+    Err(Failure::too_large(BODY_BYTES_MAX))
 }
 
 /// A body as a document. YAML is read as YAML's superset of JSON, so a trailing comma passes there.

@@ -4,20 +4,19 @@
 //! Bodies pass through in pieces as they are made, so that a long list is never whole here either.
 
 use std::io::Write as _;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use coffer_net::Holding;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, USER_AGENT, VARY};
 use http::{HeaderMap, StatusCode, Uri};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use crate::limits::Place;
 use crate::request::Query;
-use crate::respond::{Answer, Body};
+use crate::respond::Answer;
 
 /// Shortest body that is compressed, in bytes: upstream's threshold.
 const GZIP_BYTES_MIN: usize = 128 * 1024;
@@ -168,33 +167,7 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
 pub(crate) fn holding(answer: Answer, place: Option<Place>) -> Answer {
     match place {
         None => answer,
-        Some(place) => answer.map(|body| Holding { body, _place: place }.boxed_unsync()),
-    }
-}
-
-/// A body whose length stays known, unlike that of a mapped one.
-struct Holding {
-    body: Body,
-    _place: Place,
-}
-
-impl http_body::Body for Holding {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        Some(place) => answer.map(|body| Holding::new(body, place).boxed_unsync()),
     }
 }
 

@@ -145,9 +145,8 @@ impl Server {
             AuthenticatorError::Oidc(error) => BuildError::Oidc(error),
         })?;
         let address = config.bind;
-        let listeners = Listeners::bind(address)
-            .await
-            .map_err(|source| BuildError::Bind { address, source })?;
+        let listeners =
+            Listeners::bind(address).map_err(|source| BuildError::Bind { address, source })?;
         let resources = Resources::all();
         let cache = cache::Cache::load(config.store.clone(), resources.sources())
             .await

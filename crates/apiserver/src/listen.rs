@@ -11,9 +11,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
-
 /// A network whose clients reach this machine at an address of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientNetwork {
@@ -38,8 +35,8 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { main: TcpListener::bind(address).await?, network: None })
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { main: coffer_net::listen(address)?, network: None })
     }
 
     /// Listens for a network's clients, too, at the same port.
@@ -48,7 +45,7 @@ impl Listeners {
         socket.set_reuseaddr(true)?;
         rustix::net::sockopt::set_ip_freebind(&socket, true)?;
         socket.bind((network.address, self.local_addr()?.port()).into())?;
-        self.network = Some((socket.listen(BACKLOG)?, network));
+        self.network = Some((socket.listen(coffer_net::BACKLOG)?, network));
         Ok(())
     }
 
@@ -97,7 +94,7 @@ mod tests {
     /// 198.51.100.0/24 is for documentation: no machine has an address of it.
     #[tokio::test]
     async fn an_address_that_is_not_there_yet_can_be_listened_at() {
-        let mut listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let mut listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let network = ClientNetwork { address: [198, 51, 100, 1].into(), prefix_bits: 24 };
         listeners.add(network).unwrap();
         let (further, _) = listeners.network.as_ref().unwrap();
@@ -107,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_of_another_network_is_not_heard() {
-        let mut listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let mut listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let network = ClientNetwork { address: [127, 1, 2, 3].into(), prefix_bits: 24 };
         listeners.add(network).unwrap();
         let port = listeners.local_addr().unwrap().port();

@@ -170,7 +170,7 @@ impl Kubelet {
         let version = wait_for(&runtime, endpoint).await?;
         let root = |cause| BuildError::RootDir { path: config.root_dir.clone(), cause };
         let machine = Machine::read(&config.root_dir).map_err(root)?;
-        let server = Server::bind(&config.server).await?;
+        let server = Server::bind(&config.server)?;
 
         let ip = config.node_ip.unwrap_or_else(config::outward_ip);
         let facts = NodeFacts {

@@ -57,6 +57,11 @@ impl Activity {
         }
     }
 
+    /// For how long it has been there.
+    pub(crate) fn age(&self) -> Duration {
+        self.accepted.elapsed()
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         ALL[usize::from(self.progress.load(Ordering::Acquire)).min(ALL.len() - 1)]
     }

@@ -42,12 +42,17 @@ impl Gate {
     }
 
     /// A connection that was accepted, with a place; `None` where it has none, and after a pause
-    /// where the system has no descriptors left.
+    /// where the system has no descriptors left. While others come very fast it waits a little.
     pub async fn admit(&self, accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<Connection> {
         self.0.tally.look();
         match accepted {
             Ok((stream, address)) => {
-                let place = self.place(Peer::of(address.ip()))?;
+                let peer = Peer::of(address.ip());
+                let delay = self.0.table().delay(peer);
+                if let Some(delay) = delay {
+                    tokio::time::sleep(delay).await;
+                }
+                let place = self.place(peer)?;
                 Some(Connection { stream, place: Arc::new(place) })
             }
             // The client has gone away again.

@@ -103,8 +103,11 @@ impl Connection {
         };
         let handshake = timeout(settings.handshake_max, handshake);
         let displaced = place.activity.displaced.clone();
-        let Some(stream) = displaced.run_until_cancelled(handshake).await else { return Ok(()) };
-        let stream = stream??;
+        let stream = tokio::select! {
+            done = handshake => done??,
+            () = displaced.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => return Ok(()),
+        };
         place.reach(Progress::Secured);
         let certificates = stream.get_ref().1.peer_certificates();
         let service = service(certificates.and_then(|chain| chain.first()));
@@ -127,6 +130,9 @@ impl Connection {
                     break;
                 }
                 () = shutdown.cancelled() => {
+                    if place.activity.progress() < Progress::Anonymous {
+                        return Ok(());
+                    }
                     connection.as_mut().graceful_shutdown();
                     return connection.await;
                 }

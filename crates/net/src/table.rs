@@ -16,6 +16,9 @@ use crate::peer::Peer;
 
 /// An authenticated connection that has just been used is about to be used again.
 const QUIET_MIN: Duration = Duration::from_secs(1);
+/// How long one that has proved nothing keeps its place at least: time enough to begin, however fast
+/// others come.
+const AGE_MIN: Duration = Duration::from_millis(100);
 /// A user with more than this part of all places loses them also where something is under way.
 const USER_PART: usize = 4;
 
@@ -68,6 +71,9 @@ struct Entry {
     activity: Arc<Activity>,
 }
 
+/// How many a peer has that have proved nothing, and which of them is first to go.
+type Rank = (usize, Reverse<(Progress, u64)>, Peer);
+
 #[derive(Default)]
 struct OfPeer {
     all: usize,
@@ -77,7 +83,7 @@ struct OfPeer {
 impl OfPeer {
     /// The peer's rank among those who lose a place: the last one does. Among equals that is who
     /// has been silent longest.
-    fn rank(&self, peer: Peer) -> Option<(usize, Reverse<(Progress, u64)>, Peer)> {
+    fn rank(&self, peer: Peer) -> Option<Rank> {
         Some((self.unproven.len(), Reverse(*self.unproven.first()?), peer))
     }
 }
@@ -88,7 +94,7 @@ pub(crate) struct Table {
     next: u64,
     entries: HashMap<u64, Entry>,
     peers: HashMap<Peer, OfPeer>,
-    ranking: BTreeSet<(usize, Reverse<(Progress, u64)>, Peer)>,
+    ranking: BTreeSet<Rank>,
     unproven: usize,
 }
 
@@ -123,6 +129,15 @@ impl Table {
             Some(activity) => Admission::InPlaceOf(id, activity),
             None => Admission::Free(id),
         }
+    }
+
+    /// How long a newcomer is to wait before it is admitted, so that nobody loses a place who has had
+    /// no time to use it.
+    pub(crate) fn delay(&self, peer: Peer) -> Option<Duration> {
+        let victim = self.entries.get(&self.room_for(peer).ok()??)?;
+        let is_proven = victim.progress == Progress::Authenticated;
+        let left = AGE_MIN.checked_sub(victim.activity.age())?;
+        (!is_proven && !left.is_zero()).then_some(left)
     }
 
     /// Takes a place from one that has proved nothing, or from one that does nothing.
@@ -362,6 +377,19 @@ mod tests {
         table.reached(newcomer, Progress::Authenticated);
         table.entries[&newcomer].activity.begin();
         assert_eq!(admit(&mut table, peer(9)).1, Some(hog[2]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_loses_a_place_who_has_had_no_time_to_use_it() {
+        let mut table = Table::new(BOUNDS);
+        for _ in 0..4 {
+            assert_eq!(table.delay(peer(1)), None);
+            admit(&mut table, peer(1));
+        }
+        assert_eq!(table.delay(peer(1)), Some(AGE_MIN));
+        assert_eq!(table.delay(peer(2)), None);
+        tokio::time::advance(AGE_MIN).await;
+        assert_eq!(table.delay(peer(1)), None);
     }
 
     #[tokio::test]

@@ -76,11 +76,11 @@ pub enum ServerError {
 
 impl Server {
     /// Opens the port. Nothing is served before [`Self::run`].
-    pub(crate) async fn bind(config: &ServerConfig) -> Result<Self, ServerError> {
+    pub(crate) fn bind(config: &ServerConfig) -> Result<Self, ServerError> {
         let certificate = Certificate::read(config)?;
         let address = config.address;
         let failed = |cause| ServerError::Listen { address, cause };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = coffer_net::listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, certificate, address })
     }
