@@ -386,6 +386,22 @@ async fn nobody_gets_the_name_of_a_node_that_is_there() {
     ask(kubectl, &Wish::node("made-by-admin", "system:node:made")).await;
     held(&mut attacks, "the same, by who may do everything", "made-by-admin").await;
 
+    // What a deleted node has left: whoever becomes it is told to run its pods.
+    let spec = json!({ "nodeName": "ghost", "containers": [{ "name": "c", "image": "i" }] });
+    let pod =
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "left" }, "spec": spec });
+    let create = ["create", "-f", "-"];
+    kubectl.ok_with_input(&create, pod.to_string().as_bytes()).await.unwrap();
+    ask(&other, &Wish::node("ghost", "system:node:ghost")).await;
+    held(&mut attacks, "pods of a node that is not there", "ghost").await;
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {},
+        "metadata": { "name": "leased", "namespace": "kube-node-lease" },
+    });
+    kubectl.ok_with_input(&create, lease.to_string().as_bytes()).await.unwrap();
+    ask(&other, &Wish::node("leased", "system:node:leased")).await;
+    held(&mut attacks, "the lease of a node that is not there", "leased").await;
+
     // Given out, and not registered yet.
     let key = ask(&machine, &Wish::node("edge", "system:node:edge")).await;
     let node = plane.client("edge-node", &plane.certificate("edge").await, &key);
@@ -411,7 +427,6 @@ async fn nobody_gets_the_name_of_a_node_that_is_there() {
         let keys = [(); 2].map(|()| KeyPair::generate().unwrap());
         let of = |at: usize| manifest(&Wish::node(&names[at], &user), &keys[at]).to_string();
         let (first, second) = (of(0), of(1));
-        let create = ["create", "-f", "-"];
         let (first, second) = tokio::join!(
             machine.ok_with_input(&create, first.as_bytes()),
             other.ok_with_input(&create, second.as_bytes())

@@ -1,8 +1,8 @@
 //! Who is a node already, when somebody asks to become it. Pure.
 //!
 //! A certificate cannot be taken back: whoever holds one is the node until it ends. So a name that a
-//! Node object has, or that a certificate was given out for, is not given to another key without a
-//! person's word. The node itself, which asks as who it is, gets its next certificate always.
+//! Node object has, that a node's pods or lease still have, or that a certificate was given out for, is
+//! not given to another key without a person's word. The node itself, which asks as who it is, gets its next certificate always.
 
 use coffer_api::kinds::certificate_signing_request::{APPROVED, DENIED, FAILED};
 use jiff::Timestamp;
@@ -19,21 +19,35 @@ pub(super) fn becoming(request: &CertificateSigningRequest) -> Option<String> {
     asked.node().filter(|_| !itself).map(str::to_owned)
 }
 
-/// Why a request to become `node` is a person's to approve: what holds the name. `exists` says
-/// whether there is such a Node, `others` are all requests there are.
+/// What the API server has under a node's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trace {
+    /// A Node.
+    Node,
+    /// Pods that are bound to it, though it is not there: who becomes it gets their secrets.
+    Pods,
+    /// A lease, though it is not there.
+    Lease,
+}
+
+/// Why a request to become `node` is a person's to approve: what holds the name. `trace` is what there
+/// is of it, `others` are all requests there are.
 pub(super) fn held<'a>(
     request: &CertificateSigningRequest,
     node: &str,
-    exists: bool,
+    trace: Option<Trace>,
     others: impl IntoIterator<Item = &'a CertificateSigningRequest>,
     now: Timestamp,
 ) -> Option<String> {
-    let what = if exists {
-        format!("node {node:?} exists")
-    } else {
-        let mut holding = others.into_iter().filter(|other| holds(other, request, now));
-        let name = holding.next()?.metadata.name.as_deref().unwrap_or_default();
-        format!("certificate request {name:?} was approved for node {node:?}")
+    let what = match trace {
+        Some(Trace::Node) => format!("node {node:?} exists"),
+        Some(Trace::Pods) => format!("pods are bound to node {node:?}"),
+        Some(Trace::Lease) => format!("node {node:?} has a lease"),
+        None => {
+            let mut holding = others.into_iter().filter(|other| holds(other, request, now));
+            let name = holding.next()?.metadata.name.as_deref().unwrap_or_default();
+            format!("certificate request {name:?} was approved for node {node:?}")
+        }
     };
     let name = request.metadata.name.as_deref().unwrap_or_default();
     Some(format!(
@@ -97,24 +111,30 @@ mod tests {
         assert_eq!(becoming(&asking("own", "a", "system:node:a")), None);
         assert_eq!(becoming(&asking("other", "a", "system:node:b")).as_deref(), Some("a"));
 
-        let held = |exists, others: &[&CertificateSigningRequest], now| {
-            held(&ours, "a", exists, others.iter().copied(), now)
+        let held = |others: &[&CertificateSigningRequest], now| {
+            held(&ours, "a", None, others.iter().copied(), now)
         };
-        assert_eq!(held(false, &[&ours], now), None);
-        let why = held(true, &[], now).unwrap();
-        assert!(why.contains("node \"a\" exists") && why.contains("approve new"), "{why}");
+        assert_eq!(held(&[&ours], now), None);
+        for (trace, text) in [
+            (Trace::Node, "node \"a\" exists"),
+            (Trace::Pods, "pods are bound to node \"a\""),
+            (Trace::Lease, "node \"a\" has a lease"),
+        ] {
+            let why = super::held(&ours, "a", Some(trace), [], now).unwrap();
+            assert!(why.contains(text) && why.contains("approve new"), "{why}");
+        }
 
         let mut earlier = asking("earlier", "a", "system:bootstrap:x");
-        assert_eq!(held(false, &[&earlier], now), None, "nobody has approved it");
+        assert_eq!(held(&[&earlier], now), None, "nobody has approved it");
         add_condition(&mut earlier, APPROVED, "AutoApproved", String::new());
-        let why = held(false, &[&ours, &earlier], now).unwrap();
+        let why = held(&[&ours, &earlier], now).unwrap();
         assert!(why.contains("request \"earlier\" was approved"), "{why}");
         let pem = authority().sign(&earlier, now).unwrap();
         earlier.status.as_mut().unwrap().certificate =
             Some(k8s_openapi::ByteString(pem.into_bytes()));
-        assert!(held(false, &[&earlier], now).is_some());
+        assert!(held(&[&earlier], now).is_some());
         let later: Timestamp = "2027-02-01T00:00:00Z".parse().unwrap();
-        assert_eq!(held(false, &[&earlier], later), None, "it has ended");
+        assert_eq!(held(&[&earlier], later), None, "it has ended");
 
         let mut denied = earlier.clone();
         add_condition(&mut denied, DENIED, "", String::new());
@@ -123,6 +143,6 @@ mod tests {
         add_condition(&mut same_key, APPROVED, "", String::new());
         let mut of_another = asking("b", "b", "system:bootstrap:x");
         add_condition(&mut of_another, APPROVED, "", String::new());
-        assert_eq!(held(false, &[&denied, &same_key, &of_another], now), None);
+        assert_eq!(held(&[&denied, &same_key, &of_another], now), None);
     }
 }

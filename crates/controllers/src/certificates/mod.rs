@@ -11,6 +11,7 @@ pub mod sign;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{
@@ -19,9 +20,10 @@ use k8s_openapi::api::authorization::v1::{
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition,
 };
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::PostParams;
+use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 
 use crate::error::{self, Error};
@@ -30,12 +32,17 @@ use crate::informer::Cache;
 use crate::key::ObjectKey;
 use crate::manager::Manager;
 use crate::queue::Queue;
+use holder::Trace;
 use sign::{Signer, SigningError};
 
 const APPROVER: &str = "csrapproving";
 const SIGNER: &str = "csrsigning";
 const WORKERS: usize = 2;
 const GROUP: &str = "certificates.k8s.io";
+/// Where nodes keep their leases.
+const LEASES: &str = "kube-node-lease";
+/// When a request is looked at again that waits for the pods or the lease of a deleted node to go.
+const TRACE_RECHECK: Duration = Duration::from_secs(30);
 /// The reason of the event about a request for a node's name that is in use.
 const NAME_IN_USE: &str = "NodeNameInUse";
 
@@ -205,21 +212,44 @@ impl Approver {
         }
     }
 
-    /// Why a node's name is not to be given away. The API server is asked for the Node, which may be
-    /// newer than the caches; requests are this process's to approve, so that what it has in hand and
-    /// what the cache shows are all.
+    /// Why a node's name is not to be given away. The API server is asked for what there is of the node,
+    /// which may be newer than the caches; requests are this process's to approve, so that what it has
+    /// in hand and what the cache shows are all.
     async fn held_name(
         &self,
         request: &CertificateSigningRequest,
         node: &str,
         given: &HashMap<String, CertificateSigningRequest>,
     ) -> Result<Option<String>, Error> {
-        let nodes = Api::<Node>::all(self.parts.client.clone());
-        let found = nodes.get_metadata_opt(node).await;
-        let exists = found.map_err(Error::api("look for the node of a certificate request"))?;
+        let trace = self.trace(node).await?;
+        if matches!(trace, Some(Trace::Pods | Trace::Lease)) {
+            // They are collected soon, and nobody tells when.
+            self.parts.queue.add_after(ObjectKey::of(request), TRACE_RECHECK);
+        }
         let cached = self.parts.requests.all();
         let others = cached.iter().map(|cached| &**cached).chain(given.values());
-        Ok(holder::held(request, node, exists.is_some(), others, jiff::Timestamp::now()))
+        Ok(holder::held(request, node, trace, others, jiff::Timestamp::now()))
+    }
+
+    /// What the API server has under a node's name.
+    async fn trace(&self, node: &str) -> Result<Option<Trace>, Error> {
+        let client = &self.parts.client;
+        let nodes = Api::<Node>::all(client.clone());
+        let found = nodes.get_metadata_opt(node).await;
+        if found.map_err(Error::api("look for the node of a certificate request"))?.is_some() {
+            return Ok(Some(Trace::Node));
+        }
+        let bound = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(1);
+        let pods = Api::<Pod>::all(client.clone()).list_metadata(&bound).await;
+        let pods = pods.map_err(Error::api("look for pods of a certificate request's node"))?;
+        if !pods.items.is_empty() {
+            return Ok(Some(Trace::Pods));
+        }
+        let leases = Api::<Lease>::namespaced(client.clone(), LEASES);
+        let found = leases.get_metadata_opt(node).await;
+        let lease =
+            found.map_err(Error::api("look for the lease of a certificate request's node"))?;
+        Ok(lease.map(|_| Trace::Lease))
     }
 
     /// Whether the asker may have such a certificate, in the API server's judgement.
@@ -289,7 +319,7 @@ impl Signing {
         let wanted = has(&request, "Approved")
             && !has(&request, "Denied")
             && !has(&request, "Failed")
-            && !issued(&request).is_some()
+            && issued(&request).is_none()
             && self.signer.signs(&request.spec.signer_name);
         if !wanted {
             return Ok(());

@@ -135,6 +135,8 @@ fn certificates() -> Vec<PolicyRule> {
         rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
         // Whether somebody is the node already that a request would make its asker.
         rule(&["get"], &[""], &["nodes"]),
+        rule(&["list"], &[""], &["pods"]),
+        rule(&["get"], &["coordination.k8s.io"], &["leases"]),
         events(),
     ]
 }
