@@ -4,6 +4,7 @@
 //! the way out; large lists leave in chunks so that no second copy of the list is ever whole.
 //! Indentation and compression are `encoding`'s.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 
 use bytes::Bytes;
@@ -13,6 +14,11 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
+
+/// Characters of all warnings of one answer, as upstream's.
+const WARNINGS_CHARS_MAX: usize = 4096;
+/// Characters of each of them, where all together are longer.
+const LONG_WARNING_CHARS_MAX: usize = 256;
 
 /// The body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -204,19 +210,57 @@ pub(crate) fn failure(failure: &Failure, syntax: Syntax) -> Answer {
     answer
 }
 
-/// Adds one `Warning` header per text.
+/// Adds one `Warning` header per text, each text once.
 pub(crate) fn warn(answer: &mut Answer, warnings: &[String]) {
-    for text in warnings {
+    for text in bounded(warnings) {
         let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
+        let plain = escaped.replace(char::is_control, " ");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{plain}\"").as_bytes()) {
             answer.headers_mut().append(http::header::WARNING, value);
         }
     }
 }
 
+/// As much of the warnings as clients take in headers: each is cut where all are too long.
+fn bounded(warnings: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let all: Vec<&String> = warnings.iter().filter(|text| seen.insert(*text)).collect();
+    let length: usize = all.iter().map(|text| text.chars().count()).sum();
+    if length <= WARNINGS_CHARS_MAX {
+        return all.into_iter().cloned().collect();
+    }
+    let cut = all.into_iter().map(|text| text.chars().take(LONG_WARNING_CHARS_MAX).collect());
+    let mut written = 0;
+    cut.take_while(|text: &String| {
+        let fits = written < WARNINGS_CHARS_MAX;
+        written += text.chars().count();
+        fits
+    })
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn warnings_fit_into_headers_whatever_they_quote() {
+        let told = |warnings: &[String]| -> Vec<String> {
+            let mut answer = value(StatusCode::OK, Syntax::Json, &serde_json::json!({}));
+            warn(&mut answer, warnings);
+            let all = answer.headers().get_all(http::header::WARNING).iter();
+            all.map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap()).collect()
+        };
+        let texts =
+            ["a \"b\" \\ \u{e9}".to_owned(), "c\r\nd: e".to_owned(), "c\r\nd: e".to_owned()];
+        assert_eq!(told(&texts), ["299 - \"a \\\"b\\\" \\\\ \u{e9}\"", "299 - \"c  d: e\""]);
+        let short = "s".repeat(WARNINGS_CHARS_MAX - 1);
+        assert_eq!(told(&["x".to_owned(), short.clone()])[1].len(), short.len() + 8);
+        let long: Vec<_> = (0..100).map(|at| format!("{at:03}{}", "\u{e9}".repeat(9999))).collect();
+        let cut = told(&long);
+        assert_eq!(cut.len(), WARNINGS_CHARS_MAX / LONG_WARNING_CHARS_MAX);
+        assert!(cut.iter().all(|text| text.chars().count() == LONG_WARNING_CHARS_MAX + 8));
+    }
 
     fn accept(text: &'static str) -> Option<Accept> {
         let mut headers = HeaderMap::new();
