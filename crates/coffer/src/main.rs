@@ -9,6 +9,7 @@ mod access;
 mod apply;
 mod cli;
 mod client;
+mod containerd_log;
 mod data_dir;
 mod files;
 mod hardening;
@@ -51,6 +52,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
     let part: Pin<Box<dyn Future<Output = anyhow::Result<()>>>> = match verb {
         // It becomes another program, which inherits what would be set here.
         Verb::OciRuntime(options) => return oci_runtime::run(options),
+        Verb::ContainerdLog => return containerd_log::run(),
         Verb::Up(options) => Box::pin(up::run(options)),
         Verb::Apiserver(options) => Box::pin(parts::apiserver::run(options)),
         Verb::Scheduler(options) => Box::pin(parts::scheduler(options)),

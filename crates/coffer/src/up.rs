@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
-use coffer_containerd::{Containerd, OciRuntime, Settings, mounts};
+use coffer_containerd::{Containerd, LogFilter, OciRuntime, Settings, mounts};
 use coffer_kubelet::{Config, Kubelet, KubernetesService, ServerConfig};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::wait::await_condition;
@@ -116,13 +116,15 @@ async fn start_containerd(
     options: &UpOptions,
     data: &DataDir,
 ) -> Result<String> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
     let settings = Settings {
         data_dir: data.path().to_owned(),
         registry_mirrors: options.registry_mirror.clone(),
         oci_runtime: Some(OciRuntime {
-            program: std::env::current_exe().context("cannot find this program's own file")?,
+            program: program.clone(),
             arguments: vec!["oci-runtime".into(), "--root-dir".into(), data.kubelet().into()],
         }),
+        log_filter: Some(LogFilter { program, arguments: vec!["containerd-log".into()] }),
     };
     let mut containerd = Containerd::start(&settings).await?;
     let endpoint = containerd.endpoint();
@@ -152,7 +154,10 @@ async fn kubelet_config(
     let mut config = Config::new(node, data.kubelet(), endpoint, client, server);
     config.node_ip = Some(LOOPBACK);
     config.images = options.images.config();
-    config.stand_ins = options.secret_stand_ins || options.container_runtime_endpoint.is_none();
+    config.secret_placeholders = match options.container_runtime_endpoint {
+        None => Some(options.handlers.placeholders(Some(coffer_containerd::RUNTIME_HANDLER))),
+        Some(_) => options.secret_placeholders.then(|| options.handlers.placeholders(None)),
+    };
     Ok(config)
 }
 

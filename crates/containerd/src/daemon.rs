@@ -4,6 +4,7 @@
 //! outlive the control plane. The next start finds it by its socket and the kernel's word for who
 //! listens there; a configuration that changed meanwhile restarts the daemon, not the pods.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -55,6 +56,18 @@ pub struct Settings {
     pub registry_mirrors: Vec<RegistryMirror>,
     /// What goes between containerd and runc.
     pub oci_runtime: Option<OciRuntime>,
+    /// What goes between containerd and its log.
+    pub log_filter: Option<LogFilter>,
+}
+
+/// A program that copies containerd's log from its standard input to its standard output, and ends with
+/// the input. It lives as long as containerd, which may be longer than this process.
+#[derive(Clone, Debug)]
+pub struct LogFilter {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
 }
 
 /// A containerd that answers. Dropping it leaves the daemon and its pods running.
@@ -62,6 +75,7 @@ pub struct Settings {
 pub struct Containerd {
     layout: Layout,
     programs: Programs,
+    log_filter: Option<LogFilter>,
     process: Process,
 }
 
@@ -88,14 +102,15 @@ impl Containerd {
             Some(running) if !changed => running,
             Some(mut outdated) => {
                 outdated.end().await;
-                Process::spawn(&programs, &layout)?
+                Process::spawn(&programs, &layout, settings.log_filter.as_ref())?
             }
             None => {
                 state::keep_in_memory(&layout)?;
-                Process::spawn(&programs, &layout)?
+                Process::spawn(&programs, &layout, settings.log_filter.as_ref())?
             }
         };
-        let mut containerd = Self { layout, programs, process };
+        let log_filter = settings.log_filter.clone();
+        let mut containerd = Self { layout, programs, log_filter, process };
         containerd.until_ready().await?;
         Ok(containerd)
     }
@@ -130,7 +145,7 @@ impl Containerd {
     }
 
     async fn restart(&mut self) -> Result<(), Error> {
-        self.process = Process::spawn(&self.programs, &self.layout)?;
+        self.process = Process::spawn(&self.programs, &self.layout, self.log_filter.as_ref())?;
         self.until_ready().await
     }
 
@@ -264,9 +279,17 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(programs: &Programs, layout: &Layout) -> Result<Self, Error> {
+    fn spawn(
+        programs: &Programs,
+        layout: &Layout,
+        filter: Option<&LogFilter>,
+    ) -> Result<Self, Error> {
         let program = programs.containerd.display().to_string();
         let log = open_log(&layout.log())?;
+        let log = match filter {
+            Some(filter) => OwnedFd::from(start_filter(filter, log)?),
+            None => OwnedFd::from(log),
+        };
         let errors = log.try_clone().map_err(Error::file("share", layout.log()))?;
         let mut command = Command::new("/bin/sh");
         command.args(["-c", WITH_USUAL_UMASK]).arg(&programs.containerd);
@@ -343,6 +366,22 @@ fn snapshotter(directory: &Path) -> &'static str {
         Ok(stat) if stat.f_type as u32 == OVERLAYFS_SUPER_MAGIC => "native",
         _ => "overlayfs",
     }
+}
+
+/// Starts the program and returns what its input is written into. It is reaped if it ends first.
+fn start_filter(filter: &LogFilter, log: std::fs::File) -> Result<std::io::PipeWriter, Error> {
+    let program = filter.program.display().to_string();
+    let failed = |source| Error::Spawn { program: program.clone(), source };
+    let (input, writer) = std::io::pipe().map_err(failed)?;
+    let mut command = Command::new(&filter.program);
+    command.args(&filter.arguments).current_dir("/").process_group(0);
+    command.stdin(input).stdout(log).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(failed)?;
+    std::thread::Builder::new()
+        .name("containerd-log".to_owned())
+        .spawn(move || child.wait())
+        .map_err(failed)?;
+    Ok(writer)
 }
 
 fn open_log(path: &Path) -> Result<std::fs::File, Error> {

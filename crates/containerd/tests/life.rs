@@ -36,6 +36,7 @@ impl Machine {
             data_dir: self.directory.path().to_owned(),
             registry_mirrors: Vec::new(),
             oci_runtime: None,
+            log_filter: None,
         }
     }
 }

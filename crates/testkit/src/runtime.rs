@@ -31,8 +31,12 @@ impl Runtime {
     /// When a program is missing or the daemon does not become ready.
     pub async fn start_with_mirrors(registry_mirrors: Vec<RegistryMirror>) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("coffer-runtime-").tempdir()?;
-        let settings =
-            Settings { data_dir: directory.path().to_owned(), registry_mirrors, oci_runtime: None };
+        let settings = Settings {
+            data_dir: directory.path().to_owned(),
+            registry_mirrors,
+            oci_runtime: None,
+            log_filter: None,
+        };
         let containerd = Containerd::start(&settings).await?;
         Ok(Self { containerd: Some(containerd), directory })
     }

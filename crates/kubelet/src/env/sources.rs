@@ -58,6 +58,20 @@ impl Sources {
         Ok(sources)
     }
 
+    /// What a container refers to, as if it had been fetched.
+    #[cfg(test)]
+    pub(crate) fn given(
+        secrets: impl IntoIterator<Item = (String, BTreeMap<String, SecretBytes>)>,
+        config_maps: impl IntoIterator<Item = (String, ConfigMap)>,
+    ) -> Self {
+        let version = Version { uid: "u".to_owned(), resource_version: "1".to_owned() };
+        let fetched = |keys| Some(FetchedSecret { version: version.clone(), keys });
+        Self {
+            secrets: secrets.into_iter().map(|(name, keys)| (name, fetched(keys))).collect(),
+            config_maps: config_maps.into_iter().map(|(name, map)| (name, Some(map))).collect(),
+        }
+    }
+
     /// Which version of an object was fetched.
     pub(crate) fn seen(&self, key: &ObjectKey) -> Option<Version> {
         match key.kind {
@@ -68,13 +82,18 @@ impl Sources {
                 let map = self.config_maps.get(&key.name)?.as_ref();
                 map.map(|map| Version::of(&map.metadata))
             }
-            Kind::ServiceAccount => None,
+            Kind::ServiceAccount | Kind::RuntimeClass => None,
         }
     }
 
     pub(super) fn keys(&self, secret: &str) -> Option<&BTreeMap<String, SecretBytes>> {
         self.secrets.get(secret)?.as_ref().map(|secret| &secret.keys)
     }
+}
+
+/// Whether a container's environment may have values of Secrets.
+pub(crate) fn refers_to_secrets(container: &Container) -> bool {
+    !secret_references(container).is_empty()
 }
 
 /// The secrets that a container refers to; optional where every reference is.
@@ -141,6 +160,11 @@ async fn secret(
         .is_none_or(|secret| snapshot::missing_key(pod::spec(pod), name, secret).is_none());
     if complete {
         snapshot.add(name, fetched.as_ref(), keep).map_err(EnvError::Snapshot)?;
+    } else {
+        let keys = fetched.iter().flat_map(|secret| &secret.data);
+        for (_, value) in keys.filter(|(key, _)| keep.takes(key)) {
+            snapshot.remember(value.expose()).map_err(EnvError::Snapshot)?;
+        }
     }
     Ok(fetched
         .map(|secret| FetchedSecret { version: Version::of(&secret.metadata), keys: secret.data }))

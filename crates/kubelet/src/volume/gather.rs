@@ -11,11 +11,15 @@ use zeroize::Zeroizing;
 
 use super::payload::{Payload, Selection};
 use super::spec::{self, FileSource, FilesVolume, VolumeKind};
-use super::{Failed, VolumeError};
+use super::tmpfs::Size;
+use super::{FILES_BYTES_MAX, Failed, VolumeError};
 use crate::downward::{self, Facts, NodeFacts};
 use crate::objects::{FetchError, ObjectKey, Objects, Referent, ServiceAccountRef, Version};
 use crate::pod::{self, PodId};
 use crate::snapshot::{self, Keep};
+
+/// What the kernel keeps of a file beside its pages.
+const INODE_BYTES: u64 = 1024;
 
 /// An object that a failed set-up waits for: a version of it other than the one seen.
 #[derive(Clone, Debug)]
@@ -118,8 +122,15 @@ pub(crate) async fn gather(
     pod: &Arc<Pod>,
     node: NodeFacts,
 ) -> Result<Gathered, Vec<Failed>> {
-    let mut gatherer =
-        Gatherer { objects, id, pod, node, secrets: BTreeMap::new(), config_maps: BTreeMap::new() };
+    let mut gatherer = Gatherer {
+        objects,
+        id,
+        pod,
+        node,
+        secrets: BTreeMap::new(),
+        config_maps: BTreeMap::new(),
+        bytes: 0,
+    };
     let spec = pod::spec(pod);
     let mut volumes = BTreeMap::new();
     let mut failures = Vec::new();
@@ -150,6 +161,8 @@ struct Gatherer<'a> {
     node: NodeFacts,
     secrets: BTreeMap<String, Result<Arc<Secret>, FetchError>>,
     config_maps: BTreeMap<String, Result<Arc<ConfigMap>, FetchError>>,
+    /// What the files take that were gathered so far.
+    bytes: u64,
 }
 
 impl Gatherer<'_> {
@@ -160,7 +173,10 @@ impl Gatherer<'_> {
         }
         let volume = GatheredVolume(fetched);
         // Missing keys are found now, before anything is made.
-        volume.payload(files)?;
+        let size = Size::of(&volume.payload(files)?);
+        // A file without a byte takes its inode.
+        let bytes = size.bytes + size.inodes.unwrap_or_default() * INODE_BYTES;
+        self.take(bytes)?;
         Ok(volume)
     }
 
@@ -174,11 +190,20 @@ impl Gatherer<'_> {
                 let fetched = fetch(&mut self.config_maps, self.objects, self.id, name).await;
                 optional_object(fetched, *optional, Fetched::ConfigMap)
             }
-            FileSource::DownwardApi { items } => items
-                .iter()
-                .map(|item| self.text(item))
-                .collect::<Result<_, _>>()
-                .map(Fetched::Texts),
+            FileSource::DownwardApi { items } => {
+                let mut texts = Vec::with_capacity(items.len());
+                let mut bytes: u64 = 0;
+                for item in *items {
+                    let text = self.text(item)?;
+                    bytes += text.len() as u64;
+                    // Before the next one is made: each may be all of the pod's annotations.
+                    if self.bytes + bytes > FILES_BYTES_MAX {
+                        return Err(VolumeError::TooLarge);
+                    }
+                    texts.push(text);
+                }
+                Ok(Fetched::Texts(texts))
+            }
             FileSource::Token { audience, expiration_s, .. } => {
                 let account = pod::spec(self.pod).service_account_name.as_deref();
                 let account = ServiceAccountRef {
@@ -191,6 +216,11 @@ impl Gatherer<'_> {
             }
             FileSource::Unsupported => Err(VolumeError::Unsupported),
         }
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<(), VolumeError> {
+        self.bytes += bytes;
+        if self.bytes > FILES_BYTES_MAX { Err(VolumeError::TooLarge) } else { Ok(()) }
     }
 
     fn text(&self, item: &DownwardAPIVolumeFile) -> Result<String, VolumeError> {

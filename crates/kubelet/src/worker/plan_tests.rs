@@ -21,7 +21,15 @@ fn simple(policy: &str) -> PodSpec {
 
 fn sandbox(attempt: u32, ready: bool) -> Sandbox {
     let id = format!("s{attempt}");
-    Sandbox { id, attempt, ready, created_at_ns: 1, ips: Vec::new(), stand_ins: false }
+    Sandbox {
+        id,
+        attempt,
+        ready,
+        created_at_ns: 1,
+        ips: Vec::new(),
+        placeholders: false,
+        handler: String::new(),
+    }
 }
 
 fn container(
@@ -47,7 +55,7 @@ fn container(
         finished_at_ns: 1,
         exit_code: code,
         reason: String::new(),
-        message: String::new(),
+        message: String::new().into(),
         image: "i".to_owned(),
         image_ref: "i".to_owned(),
         hash: container_hash(&definition),
