@@ -245,6 +245,7 @@ mod tests {
             ("apps/v1", "DeploymentList"),
             ("coordination.k8s.io/v1", "Lease"),
             ("events.k8s.io/v1", "Event"),
+            ("node.k8s.io/v1", "RuntimeClass"),
             ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
             ("autoscaling/v1", "Scale"),
             ("authentication.k8s.io/v1", "TokenRequest"),

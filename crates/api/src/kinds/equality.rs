@@ -18,12 +18,13 @@ const MAP_FIELDS: &[&str] = &[
     "matchLabels",
     "nodeSelector",
     "overhead",
+    "podFixed",
     "requests",
 ];
 
 /// Maps whose values are quantities, for which `1000m` equals `1`.
 const QUANTITY_FIELDS: &[&str] =
-    &["allocatable", "capacity", "hard", "limits", "overhead", "requests", "used"];
+    &["allocatable", "capacity", "hard", "limits", "overhead", "podFixed", "requests", "used"];
 
 /// Semantic equality of two values of one type. Not for payload: both are encoded on the way.
 pub fn equal<T: Serialize>(left: &T, right: &T) -> bool {

@@ -26,6 +26,7 @@ mod optional;
 pub mod pod;
 pub mod rbac;
 mod resource_quota;
+mod runtime_class;
 pub mod secret;
 mod service_account;
 mod shown;
@@ -42,6 +43,7 @@ pub use k8s_openapi::api::core::v1::{
     ConfigMap, Event, Namespace, Node, Pod, ReplicationController, ResourceQuota, ServiceAccount,
 };
 pub use k8s_openapi::api::events::v1::Event as SeriesEvent;
+pub use k8s_openapi::api::node::v1::RuntimeClass;
 pub use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 
 /// A path below an object that is served on its own: `pods/status`.
@@ -202,6 +204,7 @@ macro_rules! for_each_kind {
         $each!($crate::kinds::CertificateSigningRequest);
         $each!($crate::kinds::Lease);
         $each!($crate::kinds::SeriesEvent);
+        $each!($crate::kinds::RuntimeClass);
         $each!($crate::kinds::ClusterRole);
         $each!($crate::kinds::ClusterRoleBinding);
         $each!($crate::kinds::Role);
@@ -225,6 +228,7 @@ pub static ALL: &[&KindInfo] = &[
     <CertificateSigningRequest as Kind>::INFO,
     <Lease as Kind>::INFO,
     <SeriesEvent as Kind>::INFO,
+    <RuntimeClass as Kind>::INFO,
     <ClusterRole as Kind>::INFO,
     <ClusterRoleBinding as Kind>::INFO,
     <Role as Kind>::INFO,

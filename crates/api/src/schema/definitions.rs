@@ -7,8 +7,8 @@
 use k8s_openapi::api::{
     apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
     autoscaling::v1 as autoscaling, certificates::v1 as certificates,
-    coordination::v1 as coordination, core::v1 as core, events::v1 as events, policy::v1 as policy,
-    rbac::v1 as rbac,
+    coordination::v1 as coordination, core::v1 as core, events::v1 as events, node::v1 as node,
+    policy::v1 as policy, rbac::v1 as rbac,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::{ListableResource, Resource};
@@ -96,6 +96,7 @@ impl Roots {
         self.add_listed::<apps::ReplicaSet>();
         self.add_listed::<coordination::Lease>();
         self.add_listed::<events::Event>();
+        self.add_listed::<node::RuntimeClass>();
         self.add_listed::<rbac::ClusterRole>();
         self.add_listed::<rbac::ClusterRoleBinding>();
         self.add_listed::<rbac::Role>();

@@ -106,6 +106,7 @@ const ATOMIC_MAPS: &[(&str, &str)] = &[
     ("core.v1.PodSpec", "nodeSelector"),
     ("core.v1.ReplicationControllerSpec", "selector"),
     ("core.v1.ServiceSpec", "selector"),
+    ("node.v1.Scheduling", "nodeSelector"),
 ];
 
 /// Unions that are no list items: fields that a client-side apply leaves out go away.

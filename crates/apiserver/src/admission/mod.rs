@@ -12,6 +12,7 @@ mod mountable;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
 pub(crate) mod quota;
+mod runtime_class;
 mod secret_use;
 pub(crate) mod service_account;
 mod token_secret;
@@ -91,6 +92,7 @@ impl Admission<'_> {
             let forbidden =
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
             warnings = self.equip(pod).map_err(forbidden)?;
+            runtime_class::admit(self.resources, pod).map_err(forbidden)?;
         }
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::create(permit, resource, &mut *object)?;

@@ -103,7 +103,8 @@ pub fn default_cells(metadata: &ObjectMeta) -> Vec<Value> {
 /// The columns of a served resource.
 pub fn columns(plural: &str, group: &str) -> &'static [Column] {
     use k8s_openapi::api::{apps::v1 as apps, certificates::v1 as certificates};
-    use k8s_openapi::api::{coordination::v1 as coordination, core::v1 as core, rbac::v1 as rbac};
+    use k8s_openapi::api::{coordination::v1 as coordination, core::v1 as core};
+    use k8s_openapi::api::{node::v1 as node, rbac::v1 as rbac};
     match (group, plural) {
         ("", "configmaps") => core::ConfigMap::COLUMNS,
         ("" | "events.k8s.io", "events") => core::Event::COLUMNS,
@@ -120,6 +121,7 @@ pub fn columns(plural: &str, group: &str) -> &'static [Column] {
             certificates::CertificateSigningRequest::COLUMNS
         }
         ("coordination.k8s.io", "leases") => coordination::Lease::COLUMNS,
+        ("node.k8s.io", "runtimeclasses") => node::RuntimeClass::COLUMNS,
         ("rbac.authorization.k8s.io", "clusterrolebindings") => rbac::ClusterRoleBinding::COLUMNS,
         ("rbac.authorization.k8s.io", "rolebindings") => rbac::RoleBinding::COLUMNS,
         _ => DEFAULT_COLUMNS,

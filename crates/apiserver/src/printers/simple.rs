@@ -1,9 +1,11 @@
-//! Kinds whose row is two or three fields: Namespace, Secret, ServiceAccount, ConfigMap, Lease.
+//! Kinds whose row is two or three fields: Namespace, Secret, ServiceAccount, ConfigMap, Lease,
+//! RuntimeClass.
 
 use coffer_api::secret::Secret;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use serde_json::Value;
 
 use super::{Column, Printed, age, doc, name};
@@ -60,5 +62,14 @@ impl Printed for Lease {
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let holder = self.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
         vec![name(self), holder.unwrap_or_default().into(), age(self, now)]
+    }
+}
+
+impl Printed for RuntimeClass {
+    const COLUMNS: &'static [Column] =
+        &[Column::NAME, Column::string("Handler", doc::RUNTIME_HANDLER), Column::AGE];
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        vec![name(self), self.handler.clone().into(), age(self, now)]
     }
 }

@@ -282,6 +282,9 @@ fn small_kinds() {
     assert_eq!(row::<ServiceAccount>(account), [json!("x"), json!(1), json!("5m")]);
     let lease = json!({ "spec": { "holderIdentity": "node1" } });
     assert_eq!(row::<Lease>(lease), ["x", "node1", "5m"]);
+    let class = json!({ "handler": "runsc" });
+    assert_eq!(row::<k8s_openapi::api::node::v1::RuntimeClass>(class), ["x", "runsc", "5m"]);
+    assert_eq!(headers(columns("runtimeclasses", "node.k8s.io"), 0), ["Name", "Handler", "Age"]);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Caller, Cluster, RBAC, pod, secret};
 
+const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
+
 /// A request, dry where it would write.
 fn requests() -> Vec<(&'static str, String, Option<Value>)> {
     let get = |path: &str| ("GET", path.to_owned(), None);
@@ -79,6 +81,8 @@ fn requests() -> Vec<(&'static str, String, Option<Value>)> {
         dry("POST", "/api/v1/namespaces/a/events", event("a")),
         ("POST", "/api/v1/namespaces/a/serviceaccounts/app/token".to_owned(), Some(json!({}))),
         get("/api/v1/namespaces/a/serviceaccounts"),
+        get(RUNTIME_CLASSES),
+        dry("POST", RUNTIME_CLASSES, json!({ "metadata": { "name": "x" }, "handler": "x" })),
         get(&format!("/apis/{RBAC}/v1/clusterroles")),
         dry("POST", &format!("/apis/{RBAC}/v1/clusterrolebindings"), binding.clone()),
         dry("POST", &format!("/apis/{RBAC}/v1/namespaces/a/rolebindings"), binding),

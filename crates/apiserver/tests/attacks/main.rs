@@ -2,5 +2,6 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod runtime_class;
 #[path = "../support/mod.rs"]
 mod support;

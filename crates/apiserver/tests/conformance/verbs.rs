@@ -132,6 +132,12 @@ fn table() -> Vec<Row> {
                 "regarding": { "kind": "Pod", "namespace": "default", "name": "p" },
             }),
         ),
+        wide(row(
+            "apis/node.k8s.io/v1",
+            "runtimeclasses",
+            "RuntimeClass",
+            json!({ "handler": "runsc" }),
+        )),
         wide(row(rbac, "clusterroles", "ClusterRole", json!({ "rules": rule }))),
         wide(row(
             rbac,

@@ -53,10 +53,10 @@ impl Caller {
             "PATCH" => "application/merge-patch+json",
             _ => "application/json",
         };
-        let mut request = Request::builder()
-            .method(method.parse::<Method>().unwrap())
-            .uri(path)
-            .header("content-type", content_type);
+        let mut request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", content_type);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::image::default_pull_policy;
-use super::resources;
+use super::{overhead, resources};
 use crate::Document;
 use crate::kinds::optional::{default_number, default_text, list_mut, text};
 
@@ -22,7 +22,7 @@ pub(super) fn set(spec: &mut PodSpec) {
     spec.termination_grace_period_seconds.get_or_insert(30);
     set_account(spec);
     if let Some(overhead) = &mut spec.overhead {
-        resources::canonicalize(overhead);
+        overhead::set_defaults(overhead);
     }
     spec.volumes.iter_mut().flatten().for_each(set_volume);
     spec.containers.iter_mut().for_each(set_container);

@@ -31,7 +31,7 @@ pub(crate) fn validate_effect(effect: &str, path: &Path) -> Option<Error> {
     (!known).then(|| Error::not_supported(path, effect, EFFECTS))
 }
 
-pub(super) fn validate_tolerations(tolerations: &[Toleration], path: &Path) -> ErrorList {
+pub(crate) fn validate_tolerations(tolerations: &[Toleration], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (at, toleration) in tolerations.iter().enumerate() {
         let path = path.index(at);

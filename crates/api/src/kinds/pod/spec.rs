@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers::{self, Surroundings, one_of};
 use super::resources::{self, Owner};
-use super::{MIRROR_ANNOTATION, Place, placement, security, volumes};
+use super::{MIRROR_ANNOTATION, Place, overhead, placement, security, volumes};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::{complaints, invalid_json, validate_labels};
 use crate::kinds::optional::{list, text};
@@ -276,13 +276,7 @@ fn validate_rest(spec: &PodSpec, path: &Path) -> ErrorList {
         errors.extend(one_of(policy, &["PreemptLowerPriority", "Never"], &path));
     }
     if let Some(overhead) = &spec.overhead {
-        let requirements = k8s_openapi::api::core::v1::ResourceRequirements {
-            limits: Some(overhead.clone()),
-            ..Default::default()
-        };
-        let path = path.child("overhead");
-        let none = BTreeSet::new();
-        errors.extend(resources::validate(&requirements, Owner::Container, &none, &path));
+        errors.extend(overhead::validate(overhead, &path.child("overhead")));
     }
     errors.extend(validate_os(spec, path));
     errors

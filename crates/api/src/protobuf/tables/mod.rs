@@ -13,6 +13,7 @@ mod coordination;
 mod core;
 mod events;
 mod meta;
+mod node;
 mod policy;
 mod rbac;
 
@@ -42,6 +43,7 @@ pub(super) static KINDS: &[Kind] = &[
     kind("apps/v1", "ReplicaSet", &apps::REPLICA_SET),
     kind("coordination.k8s.io/v1", "Lease", &coordination::LEASE),
     kind("events.k8s.io/v1", "Event", &events::EVENT),
+    kind("node.k8s.io/v1", "RuntimeClass", &node::RUNTIME_CLASS),
     kind("rbac.authorization.k8s.io/v1", "ClusterRole", &rbac::CLUSTER_ROLE),
     kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", &rbac::CLUSTER_ROLE_BINDING),
     kind("rbac.authorization.k8s.io/v1", "Role", &rbac::ROLE),

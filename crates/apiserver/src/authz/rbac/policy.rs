@@ -27,6 +27,7 @@ const CERTIFICATES: &str = "certificates.k8s.io";
 const COORDINATION: &str = "coordination.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
+const NODE: &str = "node.k8s.io";
 const POLICY: &str = "policy";
 
 const EVERYBODY: [&str; 2] = ["system:authenticated", "system:unauthenticated"];
@@ -420,6 +421,7 @@ pub(crate) fn node_rules() -> Vec<PolicyRule> {
         rule(&["create", "get", "list", "watch"], &[CERTIFICATES], &["certificatesigningrequests"]),
         rule(&["get", "create", "update", "patch", "delete"], &[COORDINATION], &["leases"]),
         rule(&["create"], &[""], &["serviceaccounts/token"]),
+        rule(READ, &[NODE], &["runtimeclasses"]),
     ]
 }
 
