@@ -127,6 +127,18 @@ async fn a_value_is_not_quoted_whatever_fails_with_it() {
     stage.create(&pod("after", "plain", "    command: [sleep, '3600']")).await;
     stage.until_ready("after").await;
 
+    // A class names a handler: the same one as without a class gets placeholders, too.
+    let class =
+        "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: same}\nhandler: runc";
+    stage.create(class).await;
+    let classed = pod("classed", "plain", "    command: [sleep, '3600']");
+    let never = "restartPolicy: Never";
+    let with_class = format!("{never}\n  runtimeClassName: same");
+    stage.create(&classed.replace(never, &with_class)).await;
+    stage.until_ready("classed").await;
+    let seen = stage.exec("classed", &["sh", "-c", "echo $A"]).await;
+    attacks.attempt("a runtime class", seen == "KNRYq7c1f9-plain\n", seen);
+
     let shown = stage.kubectl.ok(&["get", "pods,events", "-o", "yaml"]).await.unwrap();
     attacks.attempt("shown", !shown.contains(MARK), "in events or status");
     let said = stage.coffer.log().join("\n");

@@ -56,6 +56,8 @@ pub(crate) enum EnvError {
          kernel allows in all, counted up to {what}"
     )]
     TooLarge { what: String },
+    #[error("the Secrets and ConfigMaps of the environment take more than {0} bytes of memory")]
+    Sources(usize),
     #[error("{what} contains a NUL character")]
     Nul { what: String },
     #[error(
@@ -88,6 +90,7 @@ impl EnvError {
             | Self::Snapshot(_)
             | Self::TooLong { .. }
             | Self::TooLarge { .. }
+            | Self::Sources(_)
             | Self::Nul { .. }
             | Self::Name(_)
             | Self::SecretPath { .. } => None,

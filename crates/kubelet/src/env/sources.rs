@@ -10,6 +10,9 @@ use crate::objects::{FetchError, Kind, ObjectKey, Objects, Version};
 use crate::pod::{self, PodId};
 use crate::snapshot::{self, Keep, Record, Snapshot};
 
+/// What the objects may take in memory that one container's environment is made from.
+const SOURCES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// The objects that a container's environment refers to; `None` for one that does not exist and
 /// does not have to.
 #[derive(Default)]
@@ -38,10 +41,21 @@ impl Sources {
     ) -> Result<Self, EnvError> {
         let kept = snapshot::env_secrets(pod::spec(pod));
         let mut sources = Self::default();
+        let mut bytes: usize = 0;
+        let mut hold = |more: usize| {
+            bytes += more;
+            if bytes > SOURCES_BYTES_MAX {
+                Err(EnvError::Sources(SOURCES_BYTES_MAX))
+            } else {
+                Ok(())
+            }
+        };
         for (name, optional) in secret_references(container) {
             if !sources.secrets.contains_key(name) {
                 let keep = kept.get(name).unwrap_or(&Keep::All);
                 let keys = secret(objects, snapshot, (id, pod), (name, optional), keep).await?;
+                let values = keys.iter().flat_map(|secret| secret.keys.values());
+                hold(values.map(|value| value.expose().len()).sum())?;
                 sources.secrets.insert(name.to_owned(), keys);
             }
         }
@@ -52,6 +66,8 @@ impl Sources {
                     Err(error) if optional && error.is_not_found() => None,
                     Err(error) => return Err(error.into()),
                 };
+                let values = map.iter().flat_map(|map| map.data.iter().flatten());
+                hold(values.map(|(_, value)| value.len()).sum())?;
                 sources.config_maps.insert(name.to_owned(), map);
             }
         }

@@ -80,7 +80,9 @@ impl Haystack {
                 None => break,
             }
         }
+        let shell: Vec<_> = readings.iter().filter_map(shell_unquoted).collect();
         let percent: Vec<_> = readings.iter().filter_map(percent_decoded).collect();
+        readings.extend(shell);
         readings.extend(percent);
         let mut guesses = Vec::new();
         for reading in &readings {
@@ -182,30 +184,41 @@ fn cuts(bytes: &[u8]) -> impl Iterator<Item = usize> {
     (0..bytes.len()).filter(cut).take(CUTS_MAX).chain([bytes.len(), end]).chain(quoted)
 }
 
-/// Backslash escapes as Go, JSON, C and shells write them, and a shell's way out of single quotes.
+/// Backslash escapes as Go, JSON, C and shells write them.
 fn unescaped(reading: &Reading) -> Option<Reading> {
-    let bytes = &reading.bytes;
-    if !bytes.contains(&b'\\') && !bytes.contains(&b'\'') {
+    if !reading.bytes.contains(&b'\\') {
         return None;
     }
+    replaced(reading, |rest| match rest {
+        [b'\\', rest @ ..] => escape(rest),
+        rest => (vec![rest[0]], 1),
+    })
+}
+
+/// A shell's two ways to a single quote within single quotes.
+fn shell_unquoted(reading: &Reading) -> Option<Reading> {
+    if !reading.bytes.contains(&b'\'') {
+        return None;
+    }
+    replaced(reading, |rest| match rest {
+        [b'\'', b'\\', b'\'', b'\'', ..] => (vec![b'\''], 4),
+        [b'\'', b'"', b'\'', b'"', b'\'', ..] => (vec![b'\''], 5),
+        rest => (vec![rest[0]], 1),
+    })
+}
+
+/// A reading with each piece that `decode` takes from the front replaced; `None` if that is the same.
+fn replaced(reading: &Reading, decode: impl Fn(&[u8]) -> (Vec<u8>, usize)) -> Option<Reading> {
     let mut out = Reading::default();
     let mut at = 0;
-    let mut changed = false;
-    while at < bytes.len() {
-        let (decoded, length) = match &bytes[at..] {
-            [b'\'', b'\\', b'\'', b'\'', ..] => (vec![b'\''], 4),
-            [b'\'', b'"', b'\'', b'"', b'\'', ..] => (vec![b'\''], 5),
-            [b'\\', rest @ ..] => escape(rest),
-            [byte, ..] => (vec![*byte], 1),
-            [] => break,
-        };
-        changed |= length > 1;
+    while at < reading.bytes.len() {
+        let (decoded, length) = decode(&reading.bytes[at..]);
         for byte in decoded {
             out.push(byte, reading.span(at, at + length));
         }
         at += length;
     }
-    changed.then_some(out)
+    (out.bytes != reading.bytes).then_some(out)
 }
 
 /// What stands behind a backslash, and how long the whole is.

@@ -41,14 +41,18 @@ const KNOWN: &str = "\
     requests resolve response retry scope server signed tcp tls token unauthorized unpack unsupported \
     verify x509 forbidden bad 400 401 403 404 429 500 502 503 504";
 
-/// The words that may be shown of one container's errors besides the known ones.
-pub(crate) struct RuntimeWords<'a>(HashSet<&'a str>);
+/// The words that may be shown of one container's errors. What is quoted is never one that is known for
+/// the errors' sake: there it would be a value.
+pub(crate) struct RuntimeWords<'a> {
+    known: HashSet<&'a str>,
+    open: HashSet<&'a str>,
+}
 
 impl<'a> RuntimeWords<'a> {
     /// `open` is what the specification says in the open: paths, words of the command line.
     pub(crate) fn new(open: impl IntoIterator<Item = &'a str>) -> Self {
-        let known = KNOWN.split_whitespace();
-        Self(known.chain(open).filter(|word| !word.is_empty()).collect())
+        let known = KNOWN.split_whitespace().collect();
+        Self { known, open: open.into_iter().filter(|word| !word.is_empty()).collect() }
     }
 
     /// The text with each word that is not known replaced.
@@ -76,7 +80,7 @@ impl<'a> RuntimeWords<'a> {
     fn push(&self, out: &mut String, word: &str) {
         if let Some(inner) = word.strip_prefix('"') {
             let inner = inner.strip_suffix('"').unwrap_or(inner);
-            let shown = if self.0.contains(inner) { inner } else { REDACTED };
+            let shown = if self.open.contains(inner) { inner } else { REDACTED };
             out.extend(["\"", shown, "\""]);
         } else if self.is_known(word) {
             out.push_str(word);
@@ -86,7 +90,7 @@ impl<'a> RuntimeWords<'a> {
     }
 
     fn is_known(&self, word: &str) -> bool {
-        self.0.contains(word) || self.0.contains(word.to_ascii_lowercase().as_str())
+        self.open.contains(word) || self.known.contains(word.to_ascii_lowercase().as_str())
     }
 }
 

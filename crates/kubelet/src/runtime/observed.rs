@@ -232,6 +232,9 @@ impl Runtime {
     }
 }
 
+/// `OOMKilled`, `ContainerCannotRun`: a reason is not longer than a few words.
+const REASON_LEN_MAX: usize = 64;
+
 /// How containerd words that it gave up a start in the middle: the call ended, or with it the shim that
 /// was being started.
 const INTERRUPTED: [&str; 2] =
@@ -273,11 +276,17 @@ fn container(status: cri::ContainerStatus) -> Container {
         started_at_ns: status.started_at,
         finished_at_ns: status.finished_at,
         exit_code: status.exit_code,
-        reason: status.reason,
+        reason: reason(status.reason),
         message: status.message.into(),
         image_ref: status.image_ref,
         log_path: status.log_path,
     }
+}
+
+/// One word, as the API wants it; a runtime that has none to say says nothing.
+fn reason(text: String) -> String {
+    let is_word = text.len() <= REASON_LEN_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if is_word { text } else { String::new() }
 }
 
 #[cfg(test)]

@@ -130,6 +130,7 @@ pub(crate) async fn gather(
         secrets: BTreeMap::new(),
         config_maps: BTreeMap::new(),
         bytes: 0,
+        held_bytes: 0,
     };
     let spec = pod::spec(pod);
     let mut volumes = BTreeMap::new();
@@ -140,11 +141,15 @@ pub(crate) async fn gather(
             Ok(volume) => {
                 volumes.insert(name.to_owned(), volume);
             }
-            Err(error) => failures.push(Failed {
-                volume: name.to_owned(),
-                waits_for: gatherer.waits_for(&files),
-                error,
-            }),
+            Err(error) => {
+                // The next one would wait as long, and other pods wait for their turn.
+                let is_last = error.is_unreachable();
+                let waits_for = gatherer.waits_for(&files);
+                failures.push(Failed { volume: name.to_owned(), waits_for, error });
+                if is_last {
+                    break;
+                }
+            }
         }
     }
     if !failures.is_empty() {
@@ -163,6 +168,8 @@ struct Gatherer<'a> {
     config_maps: BTreeMap<String, Result<Arc<ConfigMap>, FetchError>>,
     /// What the files take that were gathered so far.
     bytes: u64,
+    /// What the objects take that they are made from; a file may be a small part of one.
+    held_bytes: u64,
 }
 
 impl Gatherer<'_> {
@@ -183,11 +190,19 @@ impl Gatherer<'_> {
     async fn source(&mut self, source: &FileSource<'_>) -> Result<Fetched, VolumeError> {
         match source {
             FileSource::Secret { name, optional, .. } => {
+                let is_new = !self.secrets.contains_key(*name);
                 let fetched = fetch(&mut self.secrets, self.objects, self.id, name).await;
+                if let Some(secret) = fetched.as_ref().ok().filter(|_| is_new) {
+                    self.hold(secret.data.values().map(|value| value.expose().len()).sum())?;
+                }
                 optional_object(fetched, *optional, Fetched::Secret)
             }
             FileSource::ConfigMap { name, optional, .. } => {
+                let is_new = !self.config_maps.contains_key(*name);
                 let fetched = fetch(&mut self.config_maps, self.objects, self.id, name).await;
+                if let Some(map) = fetched.as_ref().ok().filter(|_| is_new) {
+                    self.hold(config_data(map).values().map(|value| value.len()).sum())?;
+                }
                 optional_object(fetched, *optional, Fetched::ConfigMap)
             }
             FileSource::DownwardApi { items } => {
@@ -221,6 +236,11 @@ impl Gatherer<'_> {
     fn take(&mut self, bytes: u64) -> Result<(), VolumeError> {
         self.bytes += bytes;
         if self.bytes > FILES_BYTES_MAX { Err(VolumeError::TooLarge) } else { Ok(()) }
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), VolumeError> {
+        self.held_bytes += bytes as u64;
+        if self.held_bytes > FILES_BYTES_MAX { Err(VolumeError::TooLarge) } else { Ok(()) }
     }
 
     fn text(&self, item: &DownwardAPIVolumeFile) -> Result<String, VolumeError> {
@@ -262,7 +282,14 @@ impl Gatherer<'_> {
         let spec = pod::spec(self.pod);
         let env = snapshot::env_secrets(spec);
         for name in env.keys() {
-            let _ = fetch(&mut self.secrets, self.objects, self.id, name).await;
+            let is_new = !self.secrets.contains_key(*name);
+            let fetched = fetch(&mut self.secrets, self.objects, self.id, name).await;
+            let Some(secret) = fetched.as_ref().ok().filter(|_| is_new) else { continue };
+            // Beyond what fits, containers fetch for themselves, or say that it is too much.
+            let size = secret.data.values().map(|value| value.expose().len()).sum();
+            if self.hold(size).is_err() {
+                break;
+            }
         }
         let recorded = self.secrets.into_iter().filter_map(|(name, fetched)| {
             let keep = env.get(name.as_str()).cloned();

@@ -269,3 +269,14 @@ fn one_dead_container_is_kept_and_older_ones_are_removed() {
     let removed = Action::Remove { id: "c-1".to_owned(), log_path: "c/1.log".to_owned() };
     assert_eq!(actions(&simple("Always"), &observed, &ready()), [removed]);
 }
+
+#[test]
+fn a_pod_with_too_many_containers_is_not_worked_on() {
+    let of = |count: usize| {
+        let containers: Vec<_> = (0..count).map(|n| json!({"name": format!("c{n}")})).collect();
+        too_many_containers(&spec(json!({"containers": containers})))
+    };
+    assert_eq!(of(500), None);
+    let expected = "error syncing pod: it has 501 containers; no more than 500 are run";
+    assert_eq!(of(501).as_deref(), Some(expected));
+}

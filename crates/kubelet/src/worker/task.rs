@@ -30,8 +30,8 @@ use crate::status::{self, Waiting};
 /// The least a container gets to end by itself; upstream's.
 pub(super) const GRACE_PERIOD_MIN: Duration = Duration::from_secs(2);
 
-/// How many containers a pod may have: each round looks at all of them.
-const CONTAINERS_MAX: usize = 500;
+/// How many objects one pod watches for because it cannot go on without them.
+const AWAITED_MAX: usize = 64;
 /// What a status says of a container that waits; names in it have no limit of their own.
 const WAITING_MESSAGE_BYTES_MAX: usize = 4096;
 
@@ -191,8 +191,12 @@ impl Worker {
 
     /// Watches for an object, so that the pod goes on as soon as it appears.
     pub(super) fn await_object(&mut self, key: &ObjectKey, seen: Option<Version>) {
-        let subscription = self.shared.objects.watch(key);
         self.awaited.retain(|awaited| awaited.key != *key);
+        // Beyond it the back-off alone says when it is tried again.
+        if self.awaited.len() >= AWAITED_MAX {
+            return;
+        }
+        let subscription = self.shared.objects.watch(key);
         self.awaited.push(Awaited { key: key.clone(), subscription, seen });
     }
 
@@ -211,11 +215,7 @@ impl Worker {
 
     /// One round for a pod that should run.
     async fn sync(&mut self, pod: &Arc<Pod>) -> Result<Next, RuntimeError> {
-        let count = pod::all_containers(pod::spec(pod)).count();
-        if count > CONTAINERS_MAX {
-            let message = format!(
-                "error syncing pod: it has {count} containers; no more than {CONTAINERS_MAX} are run"
-            );
+        if let Some(message) = plan::too_many_containers(pod::spec(pod)) {
             self.shared.events.pod(&self.id, Reason::FailedSync, message);
             return Ok(Next::Wait(None));
         }

@@ -24,8 +24,9 @@ async fn refused_volumes(volumes: Json) -> String {
         let meta = json!({ "name": "s", "uid": "u", "resourceVersion": "1" });
         match path {
             "/api/v1/namespaces/ns/secrets/s" => Some(json!({ "metadata": meta, "data": data })),
-            "/api/v1/namespaces/ns/configmaps/m" => {
-                Some(json!({ "metadata": meta, "data": { "big": "x".repeat(1_000_000) } }))
+            path if path.starts_with("/api/v1/namespaces/ns/configmaps/m") => {
+                let data = json!({ "big": "x".repeat(1_000_000), "k": "a" });
+                Some(json!({ "metadata": meta, "data": data }))
             }
             _ => None,
         }
@@ -135,6 +136,13 @@ async fn a_pod_that_expands_beyond_what_a_program_can_get_is_refused_before_it_i
             let items = json!([{ "key": "big", "path": format!("f{n}") }]);
             json!({ "secret": { "name": "s", "items": items } })
         }).collect::<Vec<_>>() } }),
+        ),
+        (
+            "objects of which little is used",
+            json!({ "projected": { "sources": (0..200).map(|n| {
+                let items = json!([{ "key": "k", "path": format!("f{n}") }]);
+                json!({ "configMap": { "name": format!("m{n}"), "items": items } })
+            }).collect::<Vec<_>>() } }),
         ),
         (
             "annotations",
