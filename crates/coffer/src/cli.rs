@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use coffer_containerd::RegistryMirror;
-use coffer_kubelet::{ImagePullCredentialsVerificationPolicy, ImagesConfig};
+use coffer_kubelet::{ImagePullCredentialsVerificationPolicy, ImagesConfig, SecretPlaceholders};
 
 /// A Kubernetes-compatible control plane and node agent, built around Secrets.
 #[derive(Debug, Parser)]
@@ -37,8 +37,11 @@ pub(crate) enum Verb {
     RotateTokenKey(crate::access::RotateOptions),
     /// Send manifests to the API server by server-side apply.
     Apply(crate::apply::ApplyOptions),
-    /// Stand in for runc: put the values of Secrets in place of what --secret-stand-ins tells.
+    /// Run in runc's place: put the values of Secrets in the place of their placeholders.
     OciRuntime(crate::oci_runtime::OciRuntimeOptions),
+    /// Copy containerd's log from standard input to standard output, without what registries say.
+    #[command(hide = true)]
+    ContainerdLog,
 }
 
 #[derive(Debug, Args)]
@@ -49,11 +52,13 @@ pub(crate) struct UpOptions {
     /// Coffer starts a containerd of its own below the data directory.
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) container_runtime_endpoint: Option<String>,
-    /// The runtime calls `coffer oci-runtime` in runc's place: tell it stand-ins for environment
+    /// The runtime calls `coffer oci-runtime` in runc's place: tell it placeholders for environment
     /// variables and arguments that come from Secrets, because it writes down what it is told. The
     /// containerd that Coffer starts itself always does.
-    #[arg(long, requires = "container_runtime_endpoint")]
-    pub(crate) secret_stand_ins: bool,
+    #[arg(long, alias = "secret-stand-ins", requires = "container_runtime_endpoint")]
+    pub(crate) secret_placeholders: bool,
+    #[command(flatten)]
+    pub(crate) handlers: HandlerOptions,
     /// The node's name; the host's name in lower case if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
@@ -175,10 +180,12 @@ pub(crate) struct KubeletOptions {
     /// The CRI runtime to start containers with.
     #[arg(long, value_name = "ENDPOINT", default_value = "unix:///run/containerd/containerd.sock")]
     pub(crate) container_runtime_endpoint: String,
-    /// The runtime calls `coffer oci-runtime` in runc's place: tell it stand-ins for environment
+    /// The runtime calls `coffer oci-runtime` in runc's place: tell it placeholders for environment
     /// variables and arguments that come from Secrets, because it writes down what it is told.
-    #[arg(long)]
-    pub(crate) secret_stand_ins: bool,
+    #[arg(long, alias = "secret-stand-ins")]
+    pub(crate) secret_placeholders: bool,
+    #[command(flatten)]
+    pub(crate) handlers: HandlerOptions,
     /// The address to serve exec, attach, port-forward and logs on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) address: IpAddr,
@@ -229,6 +236,41 @@ pub(crate) struct BesideServer {
     /// Where pods on the host's network find the API server.
     #[arg(long, value_name = "ADDRESS:PORT", hide = true)]
     pub(crate) host_network_kubernetes_service: Option<SocketAddr>,
+}
+
+/// Pods with a `runtimeClassName`, where placeholders are in use.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HandlerOptions {
+    /// With placeholders: a handler (of a RuntimeClass) that calls `coffer oci-runtime`, too, beside
+    /// the one for pods without a class. May be repeated.
+    #[arg(long, value_name = "HANDLER", action = ArgAction::Append)]
+    pub(crate) secret_placeholder_handler: Vec<String>,
+    /// With placeholders: tell handlers that do not call `coffer oci-runtime` the values themselves,
+    /// which the runtime then writes to its disk. Without it such containers do not start.
+    #[arg(long)]
+    pub(crate) allow_secret_env_in_runtime: bool,
+}
+
+impl HandlerOptions {
+    /// What the kubelet is told of a runtime with placeholders.
+    pub(crate) fn placeholders(&self) -> SecretPlaceholders {
+        let handlers = self.secret_placeholder_handler.iter().cloned();
+        let mut placeholders = SecretPlaceholders::new(handlers);
+        placeholders.dangerous_values_for_others = self.allow_secret_env_in_runtime;
+        placeholders
+    }
+
+    /// The flags that these options come from, with `own` among the handlers.
+    pub(crate) fn arguments(&self, own: Option<&str>) -> Vec<OsString> {
+        let Self { secret_placeholder_handler, allow_secret_env_in_runtime } = self;
+        let handlers = own.into_iter().chain(secret_placeholder_handler.iter().map(String::as_str));
+        let handlers = handlers.map(|it| format!("--secret-placeholder-handler={it}").into());
+        let mut arguments: Vec<OsString> = handlers.collect();
+        if *allow_secret_env_in_runtime {
+            arguments.push("--allow-secret-env-in-runtime".into());
+        }
+        arguments
+    }
 }
 
 /// Where a node has credentials for images from, beside the pods' own secrets and the node's file

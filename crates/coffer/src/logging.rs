@@ -24,4 +24,13 @@ pub(crate) fn start(verbosity: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    std::panic::set_hook(Box::new(report_panic));
+}
+
+/// Says where a panic was. What it says is repeated only if it is a text of the program itself: others
+/// may quote what was being worked on.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let said = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("panic");
+    tracing::error!(place, "{said}");
 }

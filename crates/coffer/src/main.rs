@@ -10,6 +10,7 @@ mod apply;
 mod child;
 mod cli;
 mod client;
+mod containerd_log;
 mod data_dir;
 mod files;
 mod hardening;
@@ -59,6 +60,7 @@ fn run(verb: Verb, verbosity: u8) -> anyhow::Result<()> {
     let part: Pin<Box<dyn Future<Output = anyhow::Result<()>>>> = match verb {
         // It becomes another program, which inherits what would be set here.
         Verb::OciRuntime(options) => return oci_runtime::run(options),
+        Verb::ContainerdLog => return containerd_log::run(),
         Verb::Up(options) => Box::pin(up::run(options, verbosity)),
         Verb::Apiserver(options) => Box::pin(parts::apiserver::run(options)),
         Verb::Scheduler(options) => Box::pin(parts::scheduler(options)),

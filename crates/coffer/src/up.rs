@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, anyhow};
-use coffer_containerd::{Containerd, Inherited, OciRuntime, Settings, mounts};
+use coffer_containerd::{Containerd, Inherited, LogFilter, OciRuntime, Settings, mounts};
 use coffer_kubelet::KubernetesService;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::wait::await_condition;
@@ -144,14 +144,16 @@ async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()>
 
 async fn start_containerd(clients: &mut Parts, context: &Context<'_>) -> Result<String> {
     let Context { options, data, inherited, .. } = *context;
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
     let settings = Settings {
         data_dir: data.path().to_owned(),
         registry_mirrors: options.registry_mirror.clone(),
         oci_runtime: Some(OciRuntime {
-            program: std::env::current_exe().context("cannot find this program's own file")?,
+            program: program.clone(),
             arguments: vec!["oci-runtime".into(), "--root-dir".into(), data.kubelet().into()],
         }),
         inherited,
+        log_filter: Some(LogFilter { program, arguments: vec!["containerd-log".into()] }),
     };
     let mut containerd = Containerd::start(&settings).await?;
     let endpoint = containerd.endpoint();
@@ -168,7 +170,8 @@ fn kubelet(context: &Context<'_>, endpoint: String) -> Result<Child> {
     let UpOptions {
         server,
         container_runtime_endpoint,
-        secret_stand_ins,
+        secret_placeholders,
+        handlers,
         node_name: _,
         kubelet_port,
         registry_mirror: _,
@@ -206,9 +209,11 @@ fn kubelet(context: &Context<'_>, endpoint: String) -> Result<Child> {
             flag(name, &service.to_string());
         }
     }
-    if *secret_stand_ins || container_runtime_endpoint.is_none() {
-        arguments.push("--secret-stand-ins".into());
+    if *secret_placeholders || container_runtime_endpoint.is_none() {
+        arguments.push("--secret-placeholders".into());
     }
+    let own = container_runtime_endpoint.is_none().then_some(coffer_containerd::RUNTIME_HANDLER);
+    arguments.extend(handlers.arguments(own));
     if *stop_pods_on_exit {
         arguments.push("--stop-pods-on-exit".into());
     }

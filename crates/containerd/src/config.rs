@@ -9,6 +9,9 @@ use std::str::FromStr;
 
 use crate::Layout;
 
+/// The one handler that pods may ask for by a RuntimeClass: the same that those without one have.
+pub const RUNTIME_HANDLER: &str = "runc";
+
 /// Snapshotters and helpers that Coffer never uses; each would probe the system at start, and
 /// `opt` would create /opt/containerd.
 const DISABLED_PLUGINS: &[&str] = &[
@@ -57,11 +60,12 @@ disabled_plugins = [{disabled}]
 
 [{cri}.containerd]
   snapshotter = {snapshotter}
+  default_runtime_name = {default}
 
-[{cri}.containerd.runtimes.runc]
+[{cri}.containerd.runtimes.{handler}]
   runtime_type = "io.containerd.runc.v2"
 
-[{cri}.containerd.runtimes.runc.options]
+[{cri}.containerd.runtimes.{handler}.options]
   BinaryName = {runc}
 
 [{cri}.registry]
@@ -75,6 +79,8 @@ disabled_plugins = [{disabled}]
         plugins = quoted_path(cni_plugins),
         cni = quoted_path(&layout.cni()),
         snapshotter = quoted(snapshotter),
+        default = quoted(RUNTIME_HANDLER),
+        handler = RUNTIME_HANDLER,
         runc = quoted_path(runc),
         hosts = quoted_path(&layout.hosts()),
     )

@@ -4,6 +4,7 @@
 //! outlive the control plane. The next start finds it by its socket and the kernel's word for who
 //! listens there; a configuration that changed meanwhile restarts the daemon, not the pods.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -55,6 +56,8 @@ pub struct Settings {
     /// What the daemon, its shims and containers are given back of what this process has changed
     /// for itself.
     pub inherited: Inherited,
+    /// What goes between containerd and its log.
+    pub log_filter: Option<LogFilter>,
 }
 
 /// What containers inherit from who started the daemon where their pods say nothing else.
@@ -82,12 +85,23 @@ impl Inherited {
     }
 }
 
+/// A program that copies containerd's log from its standard input to its standard output, and ends with
+/// the input. It lives as long as containerd, which may be longer than this process.
+#[derive(Clone, Debug)]
+pub struct LogFilter {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
 /// A containerd that answers. Dropping it leaves the daemon and its pods running.
 #[derive(Debug)]
 pub struct Containerd {
     layout: Layout,
     programs: Programs,
     inherited: Inherited,
+    log_filter: Option<LogFilter>,
     process: Process,
 }
 
@@ -109,20 +123,20 @@ impl Containerd {
         let snapshotter = snapshotter(layout.base());
         let text = config::daemon(&layout, &programs.cni_plugins, snapshotter, &runc);
         let changed = write_if_changed(&layout.config(), text.as_bytes())?;
-        let inherited = settings.inherited;
+        let (inherited, log_filter) = (settings.inherited, settings.log_filter.clone());
 
         let process = match Process::listening_at(&layout.socket()).await {
             Some(running) if !changed => running,
             Some(mut outdated) => {
                 outdated.end().await;
-                Process::spawn(&programs, &layout, inherited)?
+                Process::spawn(&programs, &layout, inherited, log_filter.as_ref())?
             }
             None => {
                 state::keep_in_memory(&layout)?;
-                Process::spawn(&programs, &layout, inherited)?
+                Process::spawn(&programs, &layout, inherited, log_filter.as_ref())?
             }
         };
-        let mut containerd = Self { layout, programs, inherited, process };
+        let mut containerd = Self { layout, programs, inherited, log_filter, process };
         containerd.until_ready().await?;
         Ok(containerd)
     }
@@ -157,7 +171,8 @@ impl Containerd {
     }
 
     async fn restart(&mut self) -> Result<(), Error> {
-        self.process = Process::spawn(&self.programs, &self.layout, self.inherited)?;
+        let filter = self.log_filter.as_ref();
+        self.process = Process::spawn(&self.programs, &self.layout, self.inherited, filter)?;
         self.until_ready().await
     }
 
@@ -291,9 +306,18 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(programs: &Programs, layout: &Layout, inherited: Inherited) -> Result<Self, Error> {
+    fn spawn(
+        programs: &Programs,
+        layout: &Layout,
+        inherited: Inherited,
+        filter: Option<&LogFilter>,
+    ) -> Result<Self, Error> {
         let program = programs.containerd.display().to_string();
         let log = open_log(&layout.log())?;
+        let log = match filter {
+            Some(filter) => OwnedFd::from(start_filter(filter, log)?),
+            None => OwnedFd::from(log),
+        };
         let errors = log.try_clone().map_err(Error::file("share", layout.log()))?;
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(inherited.script()).arg(&programs.containerd);
@@ -370,6 +394,22 @@ fn snapshotter(directory: &Path) -> &'static str {
         Ok(stat) if stat.f_type as u32 == OVERLAYFS_SUPER_MAGIC => "native",
         _ => "overlayfs",
     }
+}
+
+/// Starts the program and returns what its input is written into. It is reaped if it ends first.
+fn start_filter(filter: &LogFilter, log: std::fs::File) -> Result<std::io::PipeWriter, Error> {
+    let program = filter.program.display().to_string();
+    let failed = |source| Error::Spawn { program: program.clone(), source };
+    let (input, writer) = std::io::pipe().map_err(failed)?;
+    let mut command = Command::new(&filter.program);
+    command.args(&filter.arguments).current_dir("/").process_group(0);
+    command.stdin(input).stdout(log).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(failed)?;
+    std::thread::Builder::new()
+        .name("containerd-log".to_owned())
+        .spawn(move || child.wait())
+        .map_err(failed)?;
+    Ok(writer)
 }
 
 fn open_log(path: &Path) -> Result<std::fs::File, Error> {

@@ -23,8 +23,8 @@ mod programs;
 mod state;
 mod sweep;
 
-pub use config::{ParseMirrorError, RegistryMirror};
-pub use daemon::{Containerd, Inherited, Settings, stop_with_pods};
+pub use config::{ParseMirrorError, RUNTIME_HANDLER, RegistryMirror};
+pub use daemon::{Containerd, Inherited, LogFilter, Settings, stop_with_pods};
 pub use error::Error;
 pub use layout::Layout;
 pub use network::{PodNetwork, pod_network};

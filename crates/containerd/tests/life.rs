@@ -37,6 +37,7 @@ impl Machine {
             registry_mirrors: Vec::new(),
             oci_runtime: None,
             inherited: Default::default(),
+            log_filter: None,
         }
     }
 }

@@ -32,6 +32,9 @@ pub(crate) const LOCK: Limits =
 /// A container whose configuration cannot be made yet (a missing key, say).
 pub(crate) const CONTAINER_CONFIG: Limits = seconds(1, 30);
 
+/// Work on a pod that ended by a panic.
+pub(crate) const PANIC: Limits = seconds(10, 300);
+
 const fn seconds(initial: u64, max: u64) -> Limits {
     Limits { initial: Duration::from_secs(initial), max: Duration::from_secs(max) }
 }

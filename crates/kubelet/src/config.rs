@@ -41,10 +41,40 @@ pub struct Config {
     pub static_pods: StaticPodsConfig,
     /// Credentials for images, and who is asked for them.
     pub images: ImagesConfig,
-    /// The runtime runs containers by [`OciRuntime`](crate::OciRuntime): it is told stand-ins for
-    /// the environment variables and arguments that come from Secrets. With a runtime that does
-    /// not, containers would see the stand-ins.
-    pub stand_ins: bool,
+    /// The runtime runs containers by [`OciRuntime`](crate::OciRuntime): it is told placeholders for
+    /// the environment variables and arguments that come from Secrets. `None` for a runtime that does
+    /// not, and so is told the values.
+    pub secret_placeholders: Option<SecretPlaceholders>,
+}
+
+/// Which handlers of the runtime put values in the place of placeholders. Containers of another would
+/// see the placeholders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretPlaceholders {
+    /// Names of handlers, as RuntimeClasses have them; the empty one is for pods without a class.
+    pub handlers: Vec<String>,
+    /// Containers of other handlers are told the values, which the runtime then writes to its disk.
+    /// Without it they do not start.
+    pub dangerous_values_for_others: bool,
+}
+
+impl SecretPlaceholders {
+    /// Those of a runtime that calls [`OciRuntime`](crate::OciRuntime) for the usual handler, and for
+    /// `handlers`.
+    pub fn new(handlers: impl IntoIterator<Item = String>) -> Self {
+        let handlers = std::iter::once(String::new()).chain(handlers).collect();
+        Self { handlers, dangerous_values_for_others: false }
+    }
+
+    pub(crate) fn are_for(&self, handler: &str) -> bool {
+        self.handlers.iter().any(|known| known == handler)
+    }
+
+    /// Whether containers of this handler may be told values.
+    pub(crate) fn may_tell_values(&self, handler: &str) -> bool {
+        // One with placeholders is asked about for a sandbox from before them.
+        self.are_for(handler) || self.dangerous_values_for_others
+    }
 }
 
 /// Where containers find the API server. Pods on the host's network are told apart because they
@@ -111,7 +141,7 @@ impl Config {
             kubernetes_service: KubernetesService::default(),
             static_pods: StaticPodsConfig::default(),
             images: ImagesConfig::default(),
-            stand_ins: false,
+            secret_placeholders: None,
         }
     }
 }

@@ -52,6 +52,7 @@ pub(crate) enum Reason {
     SandboxChanged,
     FailedMountVolume,
     FailedKillPod,
+    FailedSync,
     Unhealthy,
     FailedValidation,
     FailedPostStartHook,
@@ -79,6 +80,7 @@ impl Reason {
             Self::SandboxChanged => "SandboxChanged",
             Self::FailedMountVolume => "FailedMount",
             Self::FailedKillPod => "FailedKillPod",
+            Self::FailedSync => "FailedSync",
             Self::Unhealthy => "Unhealthy",
             Self::FailedValidation => "FailedValidation",
             Self::FailedPostStartHook => "FailedPostStartHook",
@@ -198,6 +200,12 @@ pub(crate) fn channel(client: kube::Client, host: &str) -> (EventSink, EventWrit
 }
 
 impl EventWriter {
+    /// What was put and not written yet.
+    #[cfg(test)]
+    pub(crate) fn next_put(&mut self) -> Option<(Reason, String)> {
+        self.queue.try_recv().ok().map(|put| (put.reason, put.message))
+    }
+
     /// Runs until the last sink is gone and everything is written.
     pub(crate) async fn run(mut self) {
         while let Some(occurrence) = self.queue.recv().await {

@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::runtime::Runtime;
+use crate::redact::{Foreign, Redactor};
+use crate::runtime::{Runtime, RuntimeError};
 
 /// How much of an answer is read; upstream's `maxRespBodyLength`.
 const BODY_BYTES_MAX: usize = 10 * 1024;
@@ -55,30 +56,62 @@ pub(crate) struct Subject<'a> {
     pub(crate) pod_ip: Option<&'a str>,
 }
 
-/// Does it. The error is what upstream's event says after `Liveness probe failed: `.
+/// Why it did not succeed: what upstream's event says after `Liveness probe failed: `.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// In the kubelet's own words.
+    Own(String),
+    /// What a program in the container, a server or the runtime said.
+    Foreign(Foreign),
+    Runtime(RuntimeError),
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self::Own(text)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(text: &str) -> Self {
+        Self::Own(text.to_owned())
+    }
+}
+
+impl Failure {
+    pub(crate) fn told(&self, redactor: &Redactor) -> String {
+        match self {
+            Self::Own(text) => text.clone(),
+            Self::Foreign(text) => redactor.redact_head(text, OUTPUT_BYTES_MAX),
+            Self::Runtime(error) => error.told(redactor),
+        }
+    }
+}
+
+/// Does it.
 pub(crate) async fn run(
     subject: Subject<'_>,
     action: Action<'_>,
     limit: Duration,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let timed_out = |what: &str| format!("{what} timed out after {}s", limit.as_secs());
     match action {
         Action::Exec(exec) => {
             let command = exec.command.clone().unwrap_or_default();
             match subject.runtime.exec_sync(subject.container_id, command, limit).await {
                 Ok(outcome) if outcome.exit_code == 0 => Ok(()),
-                Ok(outcome) => Err(shown(&outcome.output)),
-                Err(error) if error.message().contains("timeout") => {
-                    Err(format!("command timed out: {}", timed_out("the command")))
+                Ok(outcome) => Err(Failure::Foreign(outcome.output)),
+                Err(error) if error.words().is_some_and(|words| words.contains("timeout")) => {
+                    Err(format!("command timed out: {}", timed_out("the command")).into())
                 }
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(Failure::Runtime(error)),
             }
         }
         Action::HttpGet(get) => match tokio::time::timeout(limit, http_get(subject, get)).await {
             Ok(result) => result,
             Err(_) => {
                 Err("context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-                    .to_owned())
+                    .into())
             }
         },
         Action::TcpSocket(tcp) => {
@@ -86,8 +119,8 @@ pub(crate) async fn run(
             let (host, port) = address(host, subject.spec, &tcp.port)?;
             match tokio::time::timeout(limit, TcpStream::connect((host, port))).await {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(format!("dial tcp {host}:{port}: {error}")),
-                Err(_) => Err(format!("dial tcp {host}:{port}: i/o timeout")),
+                Ok(Err(error)) => Err(format!("dial tcp {host}:{port}: {error}").into()),
+                Err(_) => Err(format!("dial tcp {host}:{port}: i/o timeout").into()),
             }
         }
         Action::Sleep(sleep) => {
@@ -96,11 +129,6 @@ pub(crate) async fn run(
             Ok(())
         }
     }
-}
-
-fn shown(output: &[u8]) -> String {
-    let output = &output[..output.len().min(OUTPUT_BYTES_MAX)];
-    String::from_utf8_lossy(output).into_owned()
 }
 
 fn address<'a>(
@@ -120,7 +148,7 @@ fn address<'a>(
     Ok((host, port.ok_or("invalid port number")?))
 }
 
-async fn http_get(subject: Subject<'_>, get: &HTTPGetAction) -> Result<(), String> {
+async fn http_get(subject: Subject<'_>, get: &HTTPGetAction) -> Result<(), Failure> {
     let host = get.host.as_deref().filter(|host| !host.is_empty()).or(subject.pod_ip);
     let (host, port) = address(host, subject.spec, &get.port)?;
     let request = request(get, host, port)?;
@@ -129,7 +157,7 @@ async fn http_get(subject: Subject<'_>, get: &HTTPGetAction) -> Result<(), Strin
     if get.scheme.as_deref() == Some("HTTPS") {
         let connector = TlsConnector::from(dangerous::any_server());
         let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-        let stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
+        let stream = connector.connect(name, stream).await.map_err(foreign)?;
         exchange(stream, request).await
     } else {
         exchange(stream, request).await
@@ -157,11 +185,16 @@ fn request(get: &HTTPGetAction, host: &str, port: u16) -> Result<Request<Empty<B
     Ok(request)
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), String>
+/// What the other side made of a connection; some errors quote what it sent.
+fn foreign(error: impl std::fmt::Display) -> Failure {
+    Failure::Foreign(error.to_string().into())
+}
+
+async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let failed = |error: hyper::Error| error.to_string();
+    let failed = |error: hyper::Error| foreign(error);
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let exchange = async {
@@ -172,12 +205,12 @@ where
         if status.is_success() || status.is_redirection() {
             Ok(())
         } else {
-            Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+            Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()).into())
         }
     };
     tokio::select! {
         result = exchange => result,
-        Err(error) = connection => Err(error.to_string()),
+        Err(error) = connection => Err(foreign(error)),
     }
 }
 
@@ -250,7 +283,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    async fn get(answer: &'static [u8]) -> Result<(), String> {
+    async fn get(answer: &'static [u8]) -> Result<(), Failure> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
@@ -286,7 +319,7 @@ mod tests {
         assert_eq!(get(b"HTTP/1.1 204 No Content\r\n\r\n").await, Ok(()));
         assert_eq!(get(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n").await, Ok(()));
         let failed = get(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n").await;
-        assert_eq!(failed, Err("HTTP probe failed with statuscode: 500".to_owned()));
+        assert_eq!(failed, Err("HTTP probe failed with statuscode: 500".into()));
     }
 
     #[tokio::test]
@@ -297,6 +330,7 @@ mod tests {
             Subject { runtime: &runtime, container_id: "", spec: &spec, pod_ip: Some("127.0.0.1") };
         let tcp = TCPSocketAction { host: None, port: IntOrString::Int(1) };
         let result = run(subject, Action::TcpSocket(&tcp), Duration::from_secs(5)).await;
-        assert!(result.is_err_and(|error| error.starts_with("dial tcp 127.0.0.1:1: ")));
+        let told = result.expect_err("nobody listens").told(&Redactor::without_values());
+        assert!(told.starts_with("dial tcp 127.0.0.1:1: "), "{told}");
     }
 }

@@ -30,6 +30,7 @@ mod objects;
 mod pod;
 mod probe;
 mod quantity;
+mod redact;
 mod runtime;
 mod server;
 mod snapshot;
@@ -38,6 +39,10 @@ mod statics;
 mod status;
 mod volume;
 mod worker;
+
+#[cfg(test)]
+#[path = "../tests/attacks/mod.rs"]
+mod attacks;
 
 use std::io;
 use std::net::SocketAddr;
@@ -51,7 +56,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::config::{
-    Config, KubernetesService, MAX_PODS_DEFAULT, SERVER_PORT_DEFAULT, ServerConfig, ServiceAddress,
+    Config, KubernetesService, MAX_PODS_DEFAULT, SERVER_PORT_DEFAULT, SecretPlaceholders,
+    ServerConfig, ServiceAddress,
 };
 pub use self::env::{OciRuntime, OciRuntimeError};
 pub use self::image::{
@@ -59,6 +65,7 @@ pub use self::image::{
     ProviderConfigError, UnknownPolicy,
 };
 pub use self::node::KUBELET_VERSION;
+pub use self::redact::known_words;
 pub use self::server::{ServerError, TlsError};
 pub use self::statics::{ManifestUrlError, StaticPodsConfig};
 
@@ -68,6 +75,7 @@ use self::image::Images;
 use self::node::{Machine, NodeAgent};
 use self::objects::Objects;
 use self::pod::Layout;
+use self::redact::Redactor;
 use self::runtime::{DnsDefaults, Relist, Runtime, RuntimeError, RuntimeVersion};
 use self::server::{Server, Sessions};
 use self::statics::Statics;
@@ -202,7 +210,7 @@ impl Kubelet {
             dns: dns(&config),
             facts,
             services: Services::new(&config.kubernetes_service),
-            stand_ins: config.stand_ins,
+            placeholders: config.secret_placeholders,
         });
         let relist = Relist::new(runtime.clone());
         let agent = NodeAgent {
@@ -293,7 +301,7 @@ async fn wait_for(runtime: &Runtime, endpoint: &str) -> Result<RuntimeVersion, B
     let deadline = Instant::now() + RUNTIME_START_TIMEOUT;
     let failed = |error: &RuntimeError| BuildError::Runtime {
         endpoint: endpoint.to_owned(),
-        cause: error.to_string(),
+        cause: error.told(&Redactor::without_values()),
     };
     let mut backoff = backoff::Backoff::new(backoff::API);
     loop {

@@ -128,9 +128,23 @@ impl Layout {
         self.pod(uid).join("etc-hosts")
     }
 
-    /// The file behind a container's `terminationMessagePath`.
-    pub(crate) fn termination_log(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
-        self.pod(uid).join("containers").join(container).join(attempt.to_string())
+    /// The directory of the files behind containers' `terminationMessagePath`; a tmpfs of its own for
+    /// a pod that has Secrets: what a program writes into it may be one.
+    pub(crate) fn termination_messages(&self, uid: &str, in_memory: bool) -> PathBuf {
+        self.pod(uid).join(if in_memory { "messages" } else { "containers" })
+    }
+
+    /// Where the file of one start of a container may be.
+    pub(crate) fn termination_logs(
+        &self,
+        uid: &str,
+        container: &str,
+        attempt: u32,
+    ) -> [PathBuf; 2] {
+        [true, false].map(|in_memory| {
+            let directory = self.termination_messages(uid, in_memory);
+            directory.join(container).join(attempt.to_string())
+        })
     }
 
     pub(crate) fn all_logs(&self) -> PathBuf {

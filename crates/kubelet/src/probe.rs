@@ -6,13 +6,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::event::{EventSink, Reason};
-use crate::handler::{self, Action, Subject};
-use crate::pod::PodId;
+use crate::handler::{self, Action, Failure, Subject};
+use crate::pod::{self, Layout, PodId};
+use crate::redact::Redactor;
 use crate::runtime::Runtime;
 use crate::status::Probed;
 
@@ -52,6 +53,9 @@ pub(crate) struct Probing<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) events: &'a EventSink,
     pub(crate) pod: &'a PodId,
+    /// What the pod is made from: its values are taken out of what a probe says.
+    pub(crate) manifest: &'a Arc<Pod>,
+    pub(crate) layout: &'a Layout,
     pub(crate) field: String,
     pub(crate) container_id: &'a str,
     pub(crate) spec: &'a Container,
@@ -85,6 +89,8 @@ impl Probes {
                 runtime: probing.runtime.clone(),
                 events: probing.events.clone(),
                 pod: probing.pod.clone(),
+                manifest: probing.manifest.clone(),
+                layout: probing.layout.clone(),
                 field: probing.field.clone(),
                 container_id: probing.container_id.to_owned(),
                 spec: Arc::new(ports_only(spec)),
@@ -127,6 +133,8 @@ struct Prober {
     runtime: Runtime,
     events: EventSink,
     pod: PodId,
+    manifest: Arc<Pod>,
+    layout: Layout,
     field: String,
     container_id: String,
     spec: Arc<Container>,
@@ -162,6 +170,8 @@ impl Prober {
             ticks.tick().await;
             let outcome = self.ask(limit).await;
             if let Err(why) = &outcome {
+                let redactor = Redactor::of_pod(&self.layout, &self.pod, pod::spec(&self.manifest));
+                let why = why.told(&redactor);
                 let message = format!("{} probe failed: {why}", self.kind.as_str());
                 self.events.container(&self.pod, &self.field, Reason::Unhealthy, message);
             }
@@ -172,7 +182,7 @@ impl Prober {
         }
     }
 
-    async fn ask(&self, limit: Duration) -> Result<(), String> {
+    async fn ask(&self, limit: Duration) -> Result<(), Failure> {
         let subject = Subject {
             runtime: &self.runtime,
             container_id: &self.container_id,
@@ -181,7 +191,7 @@ impl Prober {
         };
         match Action::of_probe(&self.probe) {
             Some(action) => handler::run(subject, action, limit).await,
-            None => Err("this kind of probe is not supported".to_owned()),
+            None => Err("this kind of probe is not supported".into()),
         }
     }
 

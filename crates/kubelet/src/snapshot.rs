@@ -9,8 +9,9 @@
 //! ```text
 //! <pod>/snapshot/<secret>/..version    "<uid> <resourceVersion>", or empty: it did not exist
 //! <pod>/snapshot/<secret>/<key>        bytes, for secrets that environment variables refer to
-//! <pod>/snapshot/..env/<name>          a text that the runtime is told a stand-in for
+//! <pod>/snapshot/..env/<name>          a text that the runtime is told a placeholder for
 //! <pod>/snapshot/..env/..key           what the names of these are made with
+//! <pod>/snapshot/..seen/<name>         a value in use of a Secret that is not recorded
 //! ```
 //!
 //! The mount also is the commit point of a pod's set-up: it is attached after all volumes.
@@ -43,6 +44,7 @@ const VERSION_FILE: &str = "..version";
 const VERSION_FILE_NEXT: &str = "..version_next";
 /// No secret has a name that begins with a dot.
 const VALUES: &str = "..env";
+const SEEN: &str = "..seen";
 const VALUES_KEY: &str = "..key";
 const VALUES_DRAFT: &str = "..draft";
 /// A kept value's name is as many hex digits.
@@ -55,6 +57,16 @@ pub(crate) enum Keep {
     Version,
     Keys(BTreeSet<String>),
     All,
+}
+
+impl Keep {
+    pub(crate) fn takes(&self, key: &str) -> bool {
+        match self {
+            Self::Version => false,
+            Self::Keys(keys) => keys.contains(key),
+            Self::All => true,
+        }
+    }
 }
 
 /// The secrets that a pod's environment variables refer to, and which of their keys.
@@ -173,19 +185,25 @@ impl Snapshot {
     /// The name is made from the text with a key of the pod's own: the same text has the same name
     /// at each restart, and from a name nothing can be learned about a text.
     pub(crate) fn keep_value(&self, text: &str) -> io::Result<String> {
-        let directory = self.values();
-        match fs::DirBuilder::new().mode(0o700).create(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+        self.keep(VALUES, text.as_bytes())
+    }
+
+    fn keep(&self, place: &str, value: &[u8]) -> io::Result<String> {
+        for directory in [VALUES, place] {
+            match fs::DirBuilder::new().mode(0o700).create(self.directory.join(directory)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
         }
+        let directory = self.directory.join(place);
         if !tmpfs::holds(fs::File::open(&directory)?)? {
             return Err(io::Error::other("the pod's snapshot is not mounted"));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.values_key()?.expose());
-        let name = hex(hmac::sign(&key, text.as_bytes()).as_ref());
+        let name = hex(hmac::sign(&key, value).as_ref());
         let place = directory.join(&name);
         if !place.try_exists()? {
-            put_whole(&directory.join(VALUES_DRAFT), &place, text.as_bytes())?;
+            put_whole(&self.values().join(VALUES_DRAFT), &place, value)?;
         }
         Ok(name)
     }
@@ -235,19 +253,28 @@ impl Snapshot {
         Ok(Some(Record::Present { version, keys }))
     }
 
-    /// A text of the runtime's without the values that the environment got: it may quote a command
-    /// line, and a command line may hold them.
-    pub(crate) fn redact(&self, text: &str) -> String {
-        let mut redacted = text.to_owned();
-        let names = self.versions().unwrap_or_default();
-        for name in names.keys() {
-            let Ok(Some(Record::Present { keys, .. })) = self.secret(name) else { continue };
-            for value in keys.values().filter_map(|bytes| std::str::from_utf8(bytes.expose()).ok())
-            {
-                redacted = redact(&redacted, value);
+    /// Tells every value that the environment got: of the recorded Secrets, and of those that could not
+    /// be recorded.
+    pub(crate) fn each_value(&self, mut tell: impl FnMut(&[u8])) -> io::Result<()> {
+        for name in self.versions()?.keys() {
+            if let Some(Record::Present { keys, .. }) = self.secret(name)? {
+                keys.values().for_each(|value| tell(value.expose()));
             }
         }
-        redacted
+        let seen = match fs::read_dir(self.directory.join(SEEN)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            seen => seen?,
+        };
+        for entry in seen {
+            tell(&read_bytes(&entry?.path())?);
+        }
+        Ok(())
+    }
+
+    /// Keeps a value that a container gets from a Secret that is not recorded, so that texts about the
+    /// pod can be redacted.
+    pub(crate) fn remember(&self, value: &[u8]) -> io::Result<()> {
+        self.keep(SEEN, value).map(|_| ())
     }
 
     /// The versions of all recorded secrets; `None` for one that did not exist.
@@ -271,15 +298,6 @@ pub(crate) fn is_value_name(name: &str) -> bool {
     name.len() == VALUE_NAME_LEN && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Values shorter than this are not looked for in texts: they are in every text.
-const REDACTED_LEN_MIN: usize = 4;
-
-/// The text without the value.
-pub(crate) fn redact(text: &str, value: &str) -> String {
-    let value = value.trim();
-    if value.len() < REDACTED_LEN_MIN { text.to_owned() } else { text.replace(value, "<redacted>") }
-}
-
 /// Writes a record beside its place and moves it there, so that it is whole or absent.
 fn record(root: &Path, name: &str, secret: Option<&Secret>, keep: &Keep) -> io::Result<()> {
     if !is_path_component(name) {
@@ -296,12 +314,7 @@ fn record(root: &Path, name: &str, secret: Option<&Secret>, keep: &Keep) -> io::
     write_key(&draft.join(VERSION_FILE), version_text(secret).as_bytes())?;
     for (key, bytes) in secret.into_iter().flat_map(|secret| &secret.data) {
         // A key cannot be named as our own files are: keys do not begin with two dots.
-        let kept = match keep {
-            Keep::Version => false,
-            Keep::Keys(keys) => keys.contains(key),
-            Keep::All => true,
-        };
-        if kept && is_path_component(key) && !key.starts_with("..") {
+        if keep.takes(key) && is_path_component(key) && !key.starts_with("..") {
             write_key(&draft.join(key), bytes.expose())?;
         }
     }
@@ -397,7 +410,9 @@ mod tests {
         snapshot.add("gone", Some(&secret("9", b"late")), &Keep::All).expect("passed over");
 
         assert_eq!(password(&snapshot), b"\x00old");
-        assert_eq!(snapshot.redact("login --as \u{0}old failed"), "login --as <redacted> failed");
+        let mut values = Vec::new();
+        snapshot.each_value(|value| values.push(value.to_vec())).expect("readable");
+        assert_eq!(values, [b"\x00old"]);
         assert!(matches!(snapshot.secret("gone"), Ok(Some(Record::Absent))));
         assert!(matches!(snapshot.secret("nosuch"), Ok(None)));
         let versions = snapshot.versions().expect("readable");

@@ -36,6 +36,7 @@ impl Runtime {
             registry_mirrors,
             oci_runtime: None,
             inherited: Default::default(),
+            log_filter: None,
         };
         let containerd = Containerd::start(&settings).await?;
         Ok(Self { containerd: Some(containerd), directory })

@@ -47,7 +47,8 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     };
     config.max_pods = options.max_pods;
     config.images = options.images.config();
-    config.stand_ins = options.secret_stand_ins;
+    let handlers = &options.handlers;
+    config.secret_placeholders = options.secret_placeholders.then(|| handlers.placeholders());
     config.static_pods = StaticPodsConfig {
         manifest_path: options.pod_manifest_path,
         manifest_url: options.manifest_url,

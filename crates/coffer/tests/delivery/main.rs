@@ -4,6 +4,7 @@
 mod cluster;
 mod files;
 mod nodes;
+mod quoted;
 mod stage;
 mod statics;
 mod use_cases;

@@ -115,10 +115,10 @@ async fn a_secret_reaches_only_the_nodes_whose_pods_need_it() {
     assert_eq!(kubectl.ok(&["get", "pod", "stayer", restarts]).await.unwrap(), "0");
 }
 
-/// A pod lives on with the runtime that it was made with: after an upgrade, which brings stand-ins,
+/// A pod lives on with the runtime that it was made with: after an upgrade, which brings placeholders,
 /// its restarted containers are told the values themselves, as before.
 #[tokio::test]
-async fn a_pod_from_before_stand_ins_sees_its_values_after_them() {
+async fn a_pod_from_before_placeholders_sees_its_values_after_them() {
     let runtime = Runtime::start().await.unwrap();
     let (plane, endpoint) = (ControlPlane::start().await, runtime.endpoint());
     let mut node = Node::join(&plane, "older", &endpoint, &[]).await;
@@ -141,7 +141,7 @@ spec:
 "#;
     create(kubectl, pod).await;
     until_ready(kubectl, "survivor").await;
-    node.restart(&plane, &endpoint, &["--secret-stand-ins"]).await;
+    node.restart(&plane, &endpoint, &["--secret-placeholders"]).await;
     // By now it is the new kubelet's: the old one's port is closed.
     let end = ["exec", "survivor", "--", "sh", "-c", "echo > /end"];
     let ended = async || kubectl.run(&end).await.unwrap().stderr;

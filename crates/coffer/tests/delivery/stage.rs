@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
 pub(crate) struct Stage {
-    _coffer: Coffer,
+    pub(crate) coffer: Coffer,
     pub(crate) kubectl: Kubectl,
     _registry: Registry,
 }
@@ -29,7 +29,7 @@ impl Stage {
         let builder = CofferBuilder::up(PROGRAM).mirror(&registry);
         let coffer = builder.start().await.unwrap();
         let kubectl = coffer.kubectl();
-        Self { _coffer: coffer, kubectl, _registry: registry }
+        Self { coffer, kubectl, _registry: registry }
     }
 
     pub(crate) async fn create(&self, manifest: &str) {

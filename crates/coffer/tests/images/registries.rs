@@ -113,3 +113,93 @@ async fn a_token_server_is_shown_the_password_and_the_registry_the_token() {
     assert!(!shown.is_empty() && shown.iter().all(all_tokens), "{shown:?}");
     stage.assert_no_leak().await;
 }
+
+/// A registry that takes any password for a token, and refuses the token by repeating it: containerd
+/// puts what it says into its error and into its log.
+async fn repeating_registry() -> (u16, tokio_util::task::AbortOnDropHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(repeat(stream, port));
+        }
+    });
+    (port, tokio_util::task::AbortOnDropHandle::new(serving))
+}
+
+async fn repeat(stream: tokio::net::TcpStream, port: u16) {
+    use base64::Engine as _;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    let mut stream = BufReader::new(stream);
+    let (mut path, mut shown) = (String::new(), None);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.unwrap_or(0) <= 2 {
+            break;
+        }
+        if path.is_empty() {
+            path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        }
+        if line.to_ascii_lowercase().starts_with("authorization:") {
+            shown = line.split_whitespace().nth(2).map(str::to_owned);
+        }
+    }
+    let challenge = format!("Bearer realm=\"http://127.0.0.1:{port}/token\",service=\"r\"");
+    let answer = match shown {
+        // A body is read to its end only by who asks for the token.
+        Some(shown) if path.starts_with("/token") => {
+            let body = format!("{{\"token\": \"{shown}\"}}");
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        }
+        shown => {
+            let pair =
+                shown.and_then(|it| base64::engine::general_purpose::STANDARD.decode(it).ok());
+            let pair = String::from_utf8(pair.unwrap_or_default()).unwrap();
+            let said = SPELLINGS.iter().find(|(name, _)| path.contains(*name));
+            let error = said.map(|(_, spelled)| spelled(&pair)).filter(|_| !pair.is_empty());
+            let error = error.map(|error| format!(",error=\"{error}\"")).unwrap_or_default();
+            format!(
+                "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: {challenge}{error}\r\n\
+                 content-length: 0\r\nconnection: close\r\n\r\n"
+            )
+        }
+    };
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
+
+/// By a part of the image's name.
+const SPELLINGS: [(&str, fn(&str) -> String); 4] = [
+    ("as-it-is", |pair| format!("no {pair} here")),
+    ("in-base64", |pair| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(pair)
+    }),
+    ("in-hex", |pair| pair.bytes().map(|byte| format!("{byte:02x}")).collect()),
+    ("in-url", |pair| pair.bytes().map(|byte| format!("%{byte:02X}")).collect()),
+];
+
+#[tokio::test]
+async fn a_password_that_a_registry_repeats_is_in_no_event_status_or_log() {
+    let (port, _serving) = repeating_registry().await;
+    let stage = Stage::new(builder()).await;
+    let host = format!("127.0.0.1:{port}");
+    stage.create_secret("pull", &host, PASSWORD).await;
+    let mut attacks = coffer_testkit::Attacks::group("a registry that repeats the password");
+    for (name, spelled) in SPELLINGS {
+        let pod = Pod::new(name, format!("{host}/{name}/app:1")).secret("pull");
+        stage.fail(&pod, "ImagePullBackOff").await;
+        let seen = stage.until_event(&pod, "Warning Failed Failed to pull image").await;
+        let secret = spelled(PASSWORD);
+        // What the pull was about and why it failed is told.
+        let failed = seen.contains("server message") && !seen.contains(&secret);
+        attacks.attempt(name, failed, seen);
+    }
+    stage.assert_no_leak().await;
+    let log = stage.containerd_log();
+    for (name, spelled) in SPELLINGS {
+        let failed = log.contains("PullImage") && !log.contains(&spelled(PASSWORD));
+        attacks.attempt(name, failed, &log);
+    }
+    attacks.finish();
+}

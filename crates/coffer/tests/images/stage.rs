@@ -144,6 +144,12 @@ impl Stage {
         }
     }
 
+    /// What the containerd of the Coffer has written into its log.
+    pub(crate) fn containerd_log(&self) -> String {
+        let path = self.coffer.data_dir().join("containerd/containerd.log");
+        std::fs::read_to_string(path).unwrap()
+    }
+
     /// Nothing that a password, or the base64 of it that goes over the wire, can be read from: not
     /// on disk, in no log, in no event and no status.
     pub(crate) async fn assert_no_leak(&self) {

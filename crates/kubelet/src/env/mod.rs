@@ -6,22 +6,31 @@
 //! ones over earlier ones.
 
 mod expand;
+mod placeholder;
 mod sources;
-mod stand_in;
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
 
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
 use zeroize::Zeroizing;
 
-use self::expand::expand;
-pub(crate) use self::sources::Sources;
-pub use self::stand_in::{OciRuntime, OciRuntimeError};
+use self::expand::{PATH_BYTES_MAX, STRING_BYTES_MAX, expand};
+pub use self::placeholder::{OciRuntime, OciRuntimeError};
+pub(crate) use self::sources::{Sources, refers_to_secrets};
 use crate::downward::{self, Facts};
 use crate::objects::{FetchError, ObjectKey};
 use crate::pod::{self, PodId};
-use crate::snapshot::{self, Snapshot};
+use crate::redact::Redactor;
+use crate::snapshot::Snapshot;
+
+/// What a new program can be given of environment and arguments in all, with a pointer to each: three
+/// quarters of the kernel's `_STK_LIM`, which no limit of the stack raises (`bprm_stack_limits`). A
+/// container with the usual stack of 8 MiB gets 2 MiB of it, and fails when it starts with more.
+const TOTAL_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// A pointer in `envp` or `argv`.
+const POINTER_BYTES: usize = 8;
 
 /// Why a container has no environment yet: `CreateContainerConfigError`. Upstream's words.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +49,29 @@ pub(crate) enum EnvError {
     Field(String),
     #[error("failed to read the pod's secrets: {0}")]
     Snapshot(io::Error),
+    #[error("{what} is longer than the {max} bytes that the kernel allows for it")]
+    TooLong { what: String, max: usize },
+    #[error(
+        "environment variables and arguments are larger than the {TOTAL_BYTES_MAX} bytes that the \
+         kernel allows in all, counted up to {what}"
+    )]
+    TooLarge { what: String },
+    #[error("the Secrets and ConfigMaps of the environment take more than {0} bytes of memory")]
+    Sources(usize),
+    #[error("{what} contains a NUL character")]
+    Nul { what: String },
+    #[error(
+        "environment variable {variable:?} contains a NUL character: key {key} in Secret \
+         {namespace}/{name} cannot be an environment variable"
+    )]
+    SecretNul { variable: String, key: String, namespace: String, name: String },
+    #[error("{0:?} cannot be the name of an environment variable")]
+    Name(String),
+    #[error(
+        "{what} refers to an environment variable that comes from a Secret: it would become the \
+         name of a directory on disk"
+    )]
+    SecretPath { what: String },
 }
 
 impl EnvError {
@@ -48,13 +80,20 @@ impl EnvError {
         match self {
             // Of one that cannot be had it is not known which version that is.
             Self::Fetch(error) => error.is_not_found().then(|| error.key().clone()),
-            Self::NoSecretKey { namespace, name, .. } | Self::NotText { namespace, name, .. } => {
-                Some(ObjectKey::secret(namespace, name))
-            }
+            Self::NoSecretKey { namespace, name, .. }
+            | Self::NotText { namespace, name, .. }
+            | Self::SecretNul { namespace, name, .. } => Some(ObjectKey::secret(namespace, name)),
             Self::NoConfigMapKey { namespace, name, .. } => {
                 Some(ObjectKey::config_map(namespace, name))
             }
-            Self::Field(_) | Self::Snapshot(_) => None,
+            Self::Field(_)
+            | Self::Snapshot(_)
+            | Self::TooLong { .. }
+            | Self::TooLarge { .. }
+            | Self::Sources(_)
+            | Self::Nul { .. }
+            | Self::Name(_)
+            | Self::SecretPath { .. } => None,
         }
     }
 }
@@ -79,11 +118,18 @@ impl Value {
         &self.text
     }
 
-    /// What the container runtime is told: the value, or a stand-in for one that comes from a
+    /// Whether any of it comes from a Secret.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.is_secret && !self.text.is_empty()
+    }
+
+    /// What the container runtime is told: the value, or a placeholder for one that comes from a
     /// Secret if `keep` says where the value is kept meanwhile.
     pub(crate) fn for_runtime(&self, keep: Option<(&Snapshot, &PodId)>) -> io::Result<String> {
-        match keep.filter(|_| self.is_secret && !self.text.is_empty()) {
-            Some((snapshot, id)) => Ok(stand_in::text(id.uid(), &snapshot.keep_value(&self.text)?)),
+        match keep.filter(|_| self.is_secret()) {
+            Some((snapshot, id)) => {
+                Ok(placeholder::text(id.uid(), &snapshot.keep_value(&self.text)?))
+            }
             None => Ok(String::clone(&self.text)),
         }
     }
@@ -93,8 +139,19 @@ impl Value {
 #[derive(Default)]
 pub(crate) struct Environment {
     variables: Vec<(String, Value)>,
+    /// Where a variable is in that list.
+    index: HashMap<String, usize>,
+    /// Counts against [`TOTAL_BYTES_MAX`], also what was replaced by a later one of the same name: to
+    /// make that took as much.
+    used_bytes: usize,
     /// One entry per `envFrom` object with names that are none, for the event.
     pub(crate) invalid: Vec<InvalidNames>,
+}
+
+/// `command` and `args` with their variables expanded.
+pub(crate) struct CommandLine {
+    pub(crate) command: Vec<Value>,
+    pub(crate) args: Vec<Value>,
 }
 
 /// Keys that cannot be environment variables.
@@ -106,41 +163,125 @@ pub(crate) struct InvalidNames {
     pub(crate) keys: Vec<String>,
 }
 
+impl CommandLine {
+    pub(crate) fn has_secrets(&self) -> bool {
+        self.command.iter().chain(&self.args).any(Value::is_secret)
+    }
+}
+
 impl Environment {
-    fn set(&mut self, name: &str, value: Value) {
-        match self.variables.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = value,
-            None => self.variables.push((name.to_owned(), value)),
+    fn set(&mut self, name: &str, value: Value) -> Result<(), EnvError> {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(EnvError::Name(shown(name).to_owned()));
         }
+        let what = || variable(name);
+        if value.text.contains('\0') {
+            return Err(EnvError::Nul { what: what() });
+        }
+        // `NAME=value` and a NUL.
+        let bytes = name.len().saturating_add(value.text.len()).saturating_add(2);
+        if bytes > STRING_BYTES_MAX {
+            return Err(EnvError::TooLong { what: what(), max: STRING_BYTES_MAX });
+        }
+        self.used_bytes = count(self.used_bytes, bytes, what)?;
+        match self.index.get(name) {
+            Some(at) => self.variables[*at].1 = value,
+            None => {
+                self.index.insert(name.to_owned(), self.variables.len());
+                self.variables.push((name.to_owned(), value));
+            }
+        }
+        Ok(())
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
-        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+        self.index.get(name).map(|at| &self.variables[*at].1)
     }
 
-    /// A text with its references to variables expanded.
-    pub(crate) fn expand(&self, text: &str) -> Value {
+    /// A text with its references to variables expanded, `beside` what else counts against the limit
+    /// (the NUL at its end always does).
+    fn expand(
+        &self,
+        text: &str,
+        beside: usize,
+        limit: usize,
+        what: impl Fn() -> String,
+    ) -> Result<Value, EnvError> {
         let is_secret = Cell::new(false);
         let lookup = |name: &str| {
             let value = self.get(name)?;
             is_secret.set(is_secret.get() || value.is_secret);
             Some(value.as_str())
         };
-        let text = Zeroizing::new(expand(text, lookup));
-        Value { text, is_secret: is_secret.get() }
+        let text = expand(text, limit.saturating_sub(beside.saturating_add(1)), lookup)
+            .map_err(|_| EnvError::TooLong { what: what(), max: limit })?;
+        let text = Zeroizing::new(text);
+        if text.contains('\0') {
+            return Err(EnvError::Nul { what: what() });
+        }
+        Ok(Value { text, is_secret: is_secret.get() })
     }
 
-    /// A text of the runtime's without the values that come from Secrets: it may quote a command
-    /// line, and a command line may hold them.
-    pub(crate) fn redact(&self, text: &str) -> String {
-        let secret = self.variables.iter().filter(|(_, value)| value.is_secret);
-        secret.fold(text.to_owned(), |text, (_, value)| snapshot::redact(&text, value.as_str()))
+    /// A container's command line.
+    pub(crate) fn command_line(&self, container: &Container) -> Result<CommandLine, EnvError> {
+        let mut used = self.used_bytes;
+        let mut line = |field: &str, words: &Option<Vec<String>>| {
+            let words = words.iter().flatten().enumerate().map(|(at, word)| {
+                let what = || format!("{field}[{at}]");
+                let word = self.expand(word, 0, STRING_BYTES_MAX, what)?;
+                used = count(used, word.text.len() + 1, what)?;
+                Ok(word)
+            });
+            words.collect::<Result<Vec<_>, EnvError>>()
+        };
+        let command = line("command", &container.command)?;
+        Ok(CommandLine { command, args: line("args", &container.args)? })
+    }
+
+    /// The path of a `subPathExpr`. It becomes a name on a disk, so no Secret may be part of it.
+    pub(crate) fn expand_path(&self, text: &str, at: usize) -> Result<String, EnvError> {
+        let what = || format!("volumeMounts[{at}].subPathExpr");
+        let path = self.expand(text, 0, PATH_BYTES_MAX, what)?;
+        match path.is_secret() {
+            true => Err(EnvError::SecretPath { what: what() }),
+            false => Ok(String::clone(&path.text)),
+        }
+    }
+
+    /// Adds what comes from Secrets to what texts are redacted by.
+    pub(crate) fn add_to(&self, redactor: &mut Redactor) {
+        for (_, value) in self.variables.iter().filter(|(_, value)| value.is_secret()) {
+            redactor.add(value.as_str().as_bytes());
+        }
+    }
+
+    /// Whether any variable comes from a Secret.
+    pub(crate) fn has_secrets(&self) -> bool {
+        self.variables.iter().any(|(_, value)| value.is_secret())
     }
 
     /// All variables in their order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.variables.iter().map(|(name, value)| (name.as_str(), value))
     }
+}
+
+fn variable(name: &str) -> String {
+    format!("environment variable {:?}", shown(name))
+}
+
+/// Names have no limit of their own, and messages have one.
+fn shown(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES_SHOWN)]
+}
+
+/// How much of a variable's name a message repeats.
+const NAME_BYTES_SHOWN: usize = 256;
+
+/// Adds one string to what is used.
+fn count(used: usize, bytes: usize, what: impl Fn() -> String) -> Result<usize, EnvError> {
+    let used = used.saturating_add(bytes).saturating_add(POINTER_BYTES);
+    if used > TOTAL_BYTES_MAX { Err(EnvError::TooLarge { what: what() }) } else { Ok(used) }
 }
 
 /// Where a container's environment comes from besides its own spec.
@@ -161,19 +302,24 @@ pub(crate) fn resolve(
 ) -> Result<Environment, EnvError> {
     let mut environment = Environment::default();
     for (name, value) in around.services {
-        environment.set(name, Value::plain(value));
+        environment.set(name, Value::plain(value))?;
     }
     from_objects(&mut environment, container, id, sources)?;
     for variable in container.env.iter().flatten() {
         let value = match &variable.value_from {
             None => {
                 let text = variable.value.as_deref().unwrap_or_default();
-                Some(environment.expand(text))
+                let name = &variable.name;
+                // `NAME=` stands before it.
+                let beside = name.len() + 1;
+                Some(environment.expand(text, beside, STRING_BYTES_MAX, || self::variable(name))?)
             }
-            Some(source) => from_source(pod, id, container, sources, around, source)?,
+            Some(source) => {
+                from_source(pod, id, container, sources, around, &variable.name, source)?
+            }
         };
         if let Some(value) = value {
-            environment.set(&variable.name, value);
+            environment.set(&variable.name, value)?;
         }
     }
     Ok(environment)
@@ -193,8 +339,8 @@ fn from_objects(
             for (key, bytes) in keys.into_iter().flatten() {
                 let name = format!("{prefix}{key}");
                 if is_env_name(&name) {
-                    let value = text(key, bytes.expose(), id, &reference.name)?;
-                    environment.set(&name, Value::secret(value));
+                    let value = text(&name, key, bytes.expose(), id, &reference.name)?;
+                    environment.set(&name, Value::secret(value))?;
                 } else {
                     invalid.push(name);
                 }
@@ -207,7 +353,7 @@ fn from_objects(
             for (key, value) in map.and_then(|map| map.data.as_ref()).into_iter().flatten() {
                 let name = format!("{prefix}{key}");
                 if is_env_name(&name) {
-                    environment.set(&name, Value::plain(value));
+                    environment.set(&name, Value::plain(value))?;
                 } else {
                     invalid.push(name);
                 }
@@ -232,13 +378,14 @@ fn from_source(
     container: &Container,
     sources: &Sources,
     around: Surroundings<'_>,
+    variable: &str,
     source: &EnvVarSource,
 ) -> Result<Option<Value>, EnvError> {
     if let Some(wanted) = &source.secret_key_ref {
         let keys = sources.keys(&wanted.name);
         return match keys.and_then(|keys| keys.get(&wanted.key)) {
             Some(bytes) => {
-                let value = text(&wanted.key, bytes.expose(), id, &wanted.name)?;
+                let value = text(variable, &wanted.key, bytes.expose(), id, &wanted.name)?;
                 Ok(Some(Value::secret(value)))
             }
             None if wanted.optional == Some(true) => Ok(None),
@@ -278,15 +425,26 @@ fn from_source(
     Ok(Some(Value::plain(value)))
 }
 
-fn text(key: &str, bytes: &[u8], id: &PodId, name: &str) -> Result<Zeroizing<String>, EnvError> {
+fn text(
+    variable: &str,
+    key: &str,
+    bytes: &[u8],
+    id: &PodId,
+    name: &str,
+) -> Result<Zeroizing<String>, EnvError> {
+    let (key, namespace, name) = (key.to_owned(), id.namespace().to_owned(), name.to_owned());
+    if bytes.contains(&0) {
+        return Err(EnvError::SecretNul {
+            variable: shown(variable).to_owned(),
+            key,
+            namespace,
+            name,
+        });
+    }
     // The error of the conversion holds the bytes; it is dropped unseen.
-    std::str::from_utf8(bytes).map(|text| Zeroizing::new(text.to_owned())).map_err(|_| {
-        EnvError::NotText {
-            key: key.to_owned(),
-            namespace: id.namespace().to_owned(),
-            name: name.to_owned(),
-        }
-    })
+    std::str::from_utf8(bytes)
+        .map(|text| Zeroizing::new(text.to_owned()))
+        .map_err(|_| EnvError::NotText { key, namespace, name })
 }
 
 /// Upstream's `IsEnvVarName`: letters, digits, `_`, `-` and `.`, not beginning with a digit.
@@ -345,9 +503,9 @@ mod tests {
         environment.get(name).map(Value::as_str)
     }
 
-    /// What comes from a Secret is told by a stand-in, also where it is part of something else.
+    /// What comes from a Secret is told by a placeholder, also where it is part of something else.
     #[test]
-    fn the_runtime_is_told_stand_ins_for_all_that_comes_from_secrets() {
+    fn the_runtime_is_told_placeholders_for_all_that_comes_from_secrets() {
         let container = serde_json::json!({"name": "c",
         "envFrom": [{"prefix": "ALL_", "secretRef": {"name": "s"}}],
         "env": [
@@ -373,8 +531,9 @@ mod tests {
             .map(|(name, _)| name)
             .collect();
         assert_eq!(hidden, ["ALL_user", "USER", "URL", "TWICE"]);
-        assert_eq!(told(&environment.expand("$(USER)")), told(environment.get("USER").unwrap()));
-        assert_eq!(told(&environment.expand("$(PLAIN) $(ALL_1st)")), "10.0.0.1 over it");
+        let expand = |text: &str| environment.expand(text, 0, 100, String::new).expect("short");
+        assert_eq!(told(&expand("$(USER)")), told(environment.get("USER").unwrap()));
+        assert_eq!(told(&expand("$(PLAIN) $(ALL_1st)")), "10.0.0.1 over it");
         let plain = environment.get("URL").unwrap().for_runtime(None).expect("nothing to keep");
         assert_eq!(plain, "db://value-1\r\n@host");
     }
@@ -393,8 +552,10 @@ mod tests {
         assert_eq!(value(&environment, "B"), Some("2-10.0.0.1-$(NONE)"));
         assert_eq!(value(&environment, "USER"), Some("value-1\r\n"));
         assert_eq!(value(&environment, "IP"), Some("10.1.0.2"));
-        let quoted = "exec: \"login --as value-1\": not found";
-        assert_eq!(environment.redact(quoted), "exec: \"login --as <redacted>\": not found");
+        let mut redactor = Redactor::default();
+        environment.add_to(&mut redactor);
+        let quoted = "exec: \"login --as value-1\": not found".into();
+        assert_eq!(redactor.redact(&quoted), "exec: \"login --as <redacted>\": not found");
     }
 
     #[test]

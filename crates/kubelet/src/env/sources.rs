@@ -10,6 +10,9 @@ use crate::objects::{FetchError, Kind, ObjectKey, Objects, Version};
 use crate::pod::{self, PodId};
 use crate::snapshot::{self, Keep, Record, Snapshot};
 
+/// What the objects may take in memory that one container's environment is made from.
+const SOURCES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// The objects that a container's environment refers to; `None` for one that does not exist and
 /// does not have to.
 #[derive(Default)]
@@ -38,10 +41,21 @@ impl Sources {
     ) -> Result<Self, EnvError> {
         let kept = snapshot::env_secrets(pod::spec(pod));
         let mut sources = Self::default();
+        let mut bytes: usize = 0;
+        let mut hold = |more: usize| {
+            bytes += more;
+            if bytes > SOURCES_BYTES_MAX {
+                Err(EnvError::Sources(SOURCES_BYTES_MAX))
+            } else {
+                Ok(())
+            }
+        };
         for (name, optional) in secret_references(container) {
             if !sources.secrets.contains_key(name) {
                 let keep = kept.get(name).unwrap_or(&Keep::All);
                 let keys = secret(objects, snapshot, (id, pod), (name, optional), keep).await?;
+                let values = keys.iter().flat_map(|secret| secret.keys.values());
+                hold(values.map(|value| value.expose().len()).sum())?;
                 sources.secrets.insert(name.to_owned(), keys);
             }
         }
@@ -52,10 +66,26 @@ impl Sources {
                     Err(error) if optional && error.is_not_found() => None,
                     Err(error) => return Err(error.into()),
                 };
+                let values = map.iter().flat_map(|map| map.data.iter().flatten());
+                hold(values.map(|(_, value)| value.len()).sum())?;
                 sources.config_maps.insert(name.to_owned(), map);
             }
         }
         Ok(sources)
+    }
+
+    /// What a container refers to, as if it had been fetched.
+    #[cfg(test)]
+    pub(crate) fn given(
+        secrets: impl IntoIterator<Item = (String, BTreeMap<String, SecretBytes>)>,
+        config_maps: impl IntoIterator<Item = (String, ConfigMap)>,
+    ) -> Self {
+        let version = Version { uid: "u".to_owned(), resource_version: "1".to_owned() };
+        let fetched = |keys| Some(FetchedSecret { version: version.clone(), keys });
+        Self {
+            secrets: secrets.into_iter().map(|(name, keys)| (name, fetched(keys))).collect(),
+            config_maps: config_maps.into_iter().map(|(name, map)| (name, Some(map))).collect(),
+        }
     }
 
     /// Which version of an object was fetched.
@@ -68,13 +98,18 @@ impl Sources {
                 let map = self.config_maps.get(&key.name)?.as_ref();
                 map.map(|map| Version::of(&map.metadata))
             }
-            Kind::ServiceAccount => None,
+            Kind::ServiceAccount | Kind::RuntimeClass => None,
         }
     }
 
     pub(super) fn keys(&self, secret: &str) -> Option<&BTreeMap<String, SecretBytes>> {
         self.secrets.get(secret)?.as_ref().map(|secret| &secret.keys)
     }
+}
+
+/// Whether a container's environment may have values of Secrets.
+pub(crate) fn refers_to_secrets(container: &Container) -> bool {
+    !secret_references(container).is_empty()
 }
 
 /// The secrets that a container refers to; optional where every reference is.
@@ -141,6 +176,11 @@ async fn secret(
         .is_none_or(|secret| snapshot::missing_key(pod::spec(pod), name, secret).is_none());
     if complete {
         snapshot.add(name, fetched.as_ref(), keep).map_err(EnvError::Snapshot)?;
+    } else {
+        let keys = fetched.iter().flat_map(|secret| &secret.data);
+        for (_, value) in keys.filter(|(key, _)| keep.takes(key)) {
+            snapshot.remember(value.expose()).map_err(EnvError::Snapshot)?;
+        }
     }
     Ok(fetched
         .map(|secret| FetchedSecret { version: Version::of(&secret.metadata), keys: secret.data }))

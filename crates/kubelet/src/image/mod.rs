@@ -53,6 +53,7 @@ use crate::duration::go_duration;
 use crate::event::{EventSink, Reason};
 use crate::objects::Objects;
 use crate::pod::{self, PodId};
+use crate::redact::Redactor;
 use crate::runtime::{Image, Runtime, RuntimeError};
 
 /// How many pulls run at the same time on one node.
@@ -192,8 +193,10 @@ impl Images {
     ) -> Result<Self, ImagesError> {
         let (providers, verification) = config.read()?;
         let records = PullRecords::open(root_dir)?;
-        let present =
-            runtime.images().await.map_err(|error| ImagesError::Runtime(error.to_string()))?;
+        let present = runtime
+            .images()
+            .await
+            .map_err(|error| ImagesError::Runtime(error.told(&Redactor::without_values())))?;
         records.adopt(&present)?;
         let home = std::env::var_os("HOME").map(PathBuf::from);
         Ok(Self {
@@ -308,6 +311,7 @@ impl Images {
             return Ok(None);
         }
         let found = self.runtime.image(&name.to_string()).await.map_err(|error| {
+            let error = error.told_by(|words| redact::redact(words, &[]));
             let message = format!("Failed to inspect image {:?}: {error}", about.wanted);
             about.say(Reason::FailedToInspectImage, &message);
             ImageError::new("ImageInspectError", message, backoff::RUNTIME.initial)

@@ -109,7 +109,8 @@ async fn attempt(
 ) -> Result<Image, RuntimeError> {
     let reference = runtime.pull_image(name, auth).await?;
     let image = runtime.image(&reference).await?;
-    image.ok_or_else(|| RuntimeError::NotFound(format!("image {name:?} is gone after its pull")))
+    let gone = || RuntimeError::NotFound(format!("image {name:?} is gone after its pull").into());
+    image.ok_or_else(gone)
 }
 
 fn grant(records: &PullRecords, credential: Option<&Credential>) -> Grant {
@@ -128,11 +129,12 @@ fn grant(records: &PullRecords, credential: Option<&Credential>) -> Grant {
 
 /// The runtime's words. As upstream does for pulls, the code is left out where it says nothing.
 fn told(error: &RuntimeError, credentials: &[&Credential]) -> String {
-    let text = match error {
-        RuntimeError::Failed { code: tonic::Code::Unknown, message } => message.clone(),
-        error => error.to_string(),
-    };
-    redact(&text, credentials)
+    match error {
+        RuntimeError::Failed { code: tonic::Code::Unknown, message } => {
+            redact(message, credentials)
+        }
+        error => error.told_by(|words| redact(words, credentials)),
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn an_unknown_code_is_not_worth_a_word() {
-        let failed = |code| RuntimeError::Failed { code, message: "no".to_owned() };
+        let failed = |code| RuntimeError::Failed { code, message: "no".into() };
         assert_eq!(told(&failed(tonic::Code::Unknown), &[]), "no");
         let expected = "rpc error: code = PermissionDenied desc = no";
         assert_eq!(told(&failed(tonic::Code::PermissionDenied), &[]), expected);

@@ -6,28 +6,24 @@
 //! protocol's harmless ones, which tell what was asked), whatever follows `Bearer` or `Basic`, and
 //! the credentials of this very pull wherever they stand.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
-
 use super::credential::Credential;
-use crate::snapshot;
+use crate::redact::{Foreign, REDACTED, Redactor};
 
-const REDACTED: &str = "<redacted>";
 const HARMLESS_PARAMETERS: [&str; 2] = ["scope", "service"];
 const SCHEMES: [&str; 2] = ["bearer", "basic"];
 
 /// The text without credentials.
-pub(super) fn redact(text: &str, credentials: &[&Credential]) -> String {
-    let mut clean = text.to_owned();
+pub(super) fn redact(text: &Foreign, credentials: &[&Credential]) -> String {
+    let mut redactor = Redactor::default();
     for credential in credentials {
-        let (username, password) = (credential.username().expose(), credential.password().expose());
-        let pair = Zeroizing::new(format!("{username}:{password}"));
-        let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
-        for value in [encoded.as_str(), password] {
-            clean = snapshot::redact(&clean, value);
-        }
+        // Also where it is the end of what is sent, `user:password` in base64.
+        redactor.add(credential.password().expose().as_bytes());
     }
+    shape(&redactor.redact(text))
+}
+
+/// The text without what by its form is a credential.
+fn shape(clean: &str) -> String {
     let mut out = String::with_capacity(clean.len());
     let mut after_scheme = false;
     for piece in clean.split_inclusive([' ', '\n', '\t', '"', '\'', '<', '>', ',']) {
@@ -106,7 +102,7 @@ mod tests {
             "unexpected status: https://auth.r.io/token?scope=repository%3Aa%3Apull&service=r: 401",
             "basic auth is needed; bearer of it: none",
         ] {
-            assert_eq!(redact(text, &[]), text);
+            assert_eq!(redact(&text.into(), &[]), text);
         }
     }
 
@@ -126,7 +122,7 @@ mod tests {
             ("Authorization: Bearer canary.canary.x", "Authorization: Bearer <redacted>"),
             ("Authorization: Basic Y2FuYXJ5Y2FuYXJ5", "Authorization: Basic <redacted>"),
         ] {
-            let clean = redact(text, &[]);
+            let clean = redact(&text.into(), &[]);
             assert_eq!(clean, expected);
             assert!(!clean.contains("canary"));
         }
@@ -136,7 +132,7 @@ mod tests {
     fn the_credentials_of_the_pull_are_taken_out_wherever_they_stand() {
         let hidden = |text: &str| Hidden::new(text.to_owned());
         let credential = Credential::new("r.io", hidden("u"), hidden("canary"), Source::Node);
-        let clean = redact("refused canary, and dTpjYW5hcnk= too", &[&credential]);
+        let clean = redact(&"refused canary, and dTpjYW5hcnk= too".into(), &[&credential]);
         assert_eq!(clean, "refused <redacted>, and <redacted> too");
     }
 
@@ -151,7 +147,7 @@ mod tests {
             let hidden = |text: &str| Hidden::new(text.to_owned());
             let credential = Credential::new("r.io", hidden("u"), hidden("canary#1"), Source::Node);
             for text in [format!("{before}canary#1{after}"), format!("{before}{url}{after}")] {
-                let clean = redact(&text, &[&credential]);
+                let clean = redact(&text.into(), &[&credential]);
                 proptest::prop_assert!(!clean.contains("canary#1"));
             }
         }

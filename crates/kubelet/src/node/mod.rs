@@ -22,6 +22,7 @@ use self::status::{NodeView, Readiness};
 use crate::backoff::{self, Backoff};
 use crate::event::{EventSink, Reason};
 use crate::objects::root_cause;
+use crate::redact::Redactor;
 use crate::runtime::{Runtime, RuntimeError, RuntimeHealth};
 
 /// How often the node's state is looked at; upstream's `nodeStatusUpdateFrequency`.
@@ -165,12 +166,12 @@ impl NodeAgent {
             ("RuntimeReady", "container runtime not ready"),
             ("NetworkReady", "container runtime network not ready"),
         ] {
-            match conditions.iter().find(|condition| condition.r#type == name) {
-                Some(found) if found.status => {}
-                Some(found) => problems.push(format!(
-                    "{what}: {name}=false reason:{} message:{}",
-                    found.reason, found.message
-                )),
+            match conditions.iter().find(|condition| condition.name == name) {
+                Some(found) if found.is_true => {}
+                Some(found) => {
+                    let why = Redactor::without_values().redact(&found.why);
+                    problems.push(format!("{what}: {name}=false {why}"));
+                }
                 None => problems.push(format!("{what}: {name} is not reported")),
             }
         }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use coffer_api::secret::Secret;
 use http::{Request, header};
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::client::Body;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -41,6 +42,8 @@ pub(crate) enum Kind {
     ConfigMap,
     /// Only to ask for its tokens.
     ServiceAccount,
+    /// Of the cluster, in no namespace.
+    RuntimeClass,
 }
 
 impl Kind {
@@ -50,6 +53,7 @@ impl Kind {
             Self::Secret => "secret",
             Self::ConfigMap => "configmap",
             Self::ServiceAccount => "serviceaccount",
+            Self::RuntimeClass => "runtimeclass.node.k8s.io",
         }
     }
 
@@ -58,6 +62,7 @@ impl Kind {
             Self::Secret => "secrets",
             Self::ConfigMap => "configmaps",
             Self::ServiceAccount => "serviceaccounts",
+            Self::RuntimeClass => "runtimeclasses",
         }
     }
 }
@@ -79,18 +84,26 @@ impl ObjectKey {
         Self { kind: Kind::ConfigMap, namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
+    fn collection(&self) -> String {
+        let plural = self.kind.plural();
+        match self.kind {
+            Kind::RuntimeClass => format!("/apis/node.k8s.io/v1/{plural}"),
+            Kind::Secret | Kind::ConfigMap | Kind::ServiceAccount => {
+                let namespace = utf8_percent_encode(&self.namespace, UNSAFE);
+                format!("/api/v1/namespaces/{namespace}/{plural}")
+            }
+        }
+    }
+
     fn path(&self) -> String {
-        let escape = |text| utf8_percent_encode(text, UNSAFE).to_string();
-        let (namespace, name) = (escape(&self.namespace), escape(&self.name));
-        format!("/api/v1/namespaces/{namespace}/{}/{name}", self.kind.plural())
+        format!("{}/{}", self.collection(), utf8_percent_encode(&self.name, UNSAFE))
     }
 
     fn watch_path(&self) -> String {
         let selector = format!("metadata.name={}", self.name);
         format!(
-            "/api/v1/namespaces/{}/{}?watch=true&timeoutSeconds={WATCH_S}&fieldSelector={}",
-            utf8_percent_encode(&self.namespace, UNSAFE),
-            self.kind.plural(),
+            "{}?watch=true&timeoutSeconds={WATCH_S}&fieldSelector={}",
+            self.collection(),
             utf8_percent_encode(&selector, UNSAFE),
         )
     }
@@ -136,6 +149,10 @@ impl Referent for Secret {
 
 impl Referent for ConfigMap {
     const KIND: Kind = Kind::ConfigMap;
+}
+
+impl Referent for RuntimeClass {
+    const KIND: Kind = Kind::RuntimeClass;
 }
 
 /// Why an object is not here. The text goes into events, so it must stay the same for the same

@@ -13,9 +13,11 @@ pub(super) const POD_UID: &str = "io.kubernetes.pod.uid";
 pub(super) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// Which kubelet's it is: several nodes on one machine may share one runtime.
 pub(super) const NODE: &str = "coffer.dev/node";
-/// On a sandbox: the runtime of its containers puts values in the place of stand-ins. A sandbox keeps
-/// the runtime that it was made with, whatever the runtime's configuration says later.
-pub(super) const STAND_INS: &str = "coffer.dev/secret-stand-ins";
+/// On a sandbox: the runtime of its containers puts values in the place of placeholders. A sandbox
+/// keeps the runtime that it was made with, whatever the runtime's configuration says later.
+const PLACEHOLDERS: &str = "coffer.dev/secret-placeholders";
+/// What 0.1 wrote for it.
+const STAND_INS: &str = "coffer.dev/secret-stand-ins";
 
 pub(super) const HASH: &str = "io.kubernetes.container.hash";
 pub(super) const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
@@ -37,16 +39,22 @@ pub(super) fn sandbox_labels(
     pod: &Pod,
     id: &PodId,
     node: &str,
-    stand_ins: bool,
+    placeholders: bool,
 ) -> HashMap<String, String> {
     let mut labels: HashMap<_, _> =
         pod.metadata.labels.iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
     labels.extend(pod_labels(id, node));
     labels.remove(STAND_INS);
-    if stand_ins {
-        labels.insert(STAND_INS.to_owned(), "true".to_owned());
+    labels.remove(PLACEHOLDERS);
+    if placeholders {
+        labels.insert(PLACEHOLDERS.to_owned(), "true".to_owned());
     }
     labels
+}
+
+/// Whether a sandbox was made by a runtime that puts values in the place of placeholders.
+pub(super) fn has_placeholders(labels: &HashMap<String, String>) -> bool {
+    [PLACEHOLDERS, STAND_INS].iter().any(|label| labels.contains_key(*label))
 }
 
 pub(super) fn sandbox_annotations(pod: &Pod) -> HashMap<String, String> {
@@ -75,13 +83,13 @@ mod tests {
     #[test]
     fn a_pod_cannot_say_what_its_runtime_does() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
-            "metadata": {"labels": {STAND_INS: "true", "app": "x"}},
+            "metadata": {"labels": {STAND_INS: "true", PLACEHOLDERS: "true", "app": "x"}},
         }))
         .expect("a pod");
         let id = PodId::new("ns", "p", "u").expect("an identity");
-        let labels = |stand_ins| sandbox_labels(&pod, &id, "n", stand_ins);
-        assert!(!labels(false).contains_key(STAND_INS) && labels(false).contains_key("app"));
-        assert!(labels(true).contains_key(STAND_INS));
+        let labels = |placeholders| sandbox_labels(&pod, &id, "n", placeholders);
+        assert!(!has_placeholders(&labels(false)) && labels(false).contains_key("app"));
+        assert!(has_placeholders(&labels(true)));
     }
 
     #[test]

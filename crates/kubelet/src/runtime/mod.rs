@@ -3,7 +3,7 @@
 //! [`Runtime`] makes the calls and turns their failures into [`RuntimeError`]. What is asked of
 //! the runtime is made by pure functions in the modules below; what it answers becomes
 //! [`Observed`]. CRI requests hold environment values and credentials: none is ever printed, and
-//! an error carries the runtime's words only.
+//! the runtime's own words, which may quote them, come out by a [`Redactor`] only.
 
 mod container;
 mod labels;
@@ -26,6 +26,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::image::Present;
+use crate::redact::{Foreign, Redactor};
 
 pub(crate) use self::container::{ContainerPlan, container_config};
 pub(crate) use self::labels::container_hash;
@@ -41,46 +42,74 @@ pub(crate) use self::security::check_non_root;
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// A pull has no natural limit; one this long is stuck.
 const PULL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// The longest grace period that a runtime is told: a hundred years.
+const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// Listings of a full node are larger than gRPC's default of 4 MiB; upstream allows 16 as well.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Why a call to the runtime failed.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a call to the runtime failed. `Display` leaves the runtime's words out: [`Self::told`] has them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RuntimeError {
     /// The socket is not there, or the call did not get through.
-    #[error("container runtime is down: {0}")]
-    Unreachable(String),
+    #[error("container runtime is down")]
+    Unreachable(Foreign),
     /// What the call was about does not exist.
-    #[error("rpc error: code = NotFound desc = {0}")]
-    NotFound(String),
+    #[error("rpc error: code = NotFound")]
+    NotFound(Foreign),
     /// The runtime refused or failed, in upstream's form of a gRPC error.
-    #[error("rpc error: code = {code:?} desc = {message}")]
-    Failed { code: Code, message: String },
+    #[error("rpc error: code = {code:?}")]
+    Failed { code: Code, message: Foreign },
+    /// Something on this machine failed, not the runtime.
+    #[error("failed to {step}: {cause}")]
+    Local { step: &'static str, cause: String },
 }
 
 impl From<Status> for RuntimeError {
     fn from(status: Status) -> Self {
+        let message = Foreign::from(status.message());
         match status.code() {
-            Code::Unavailable => Self::Unreachable(status.message().to_owned()),
-            Code::NotFound => Self::NotFound(status.message().to_owned()),
-            code => Self::Failed { code, message: status.message().to_owned() },
+            Code::Unavailable => Self::Unreachable(message),
+            Code::NotFound => Self::NotFound(message),
+            code => Self::Failed { code, message },
         }
     }
 }
 
 impl RuntimeError {
+    /// What failed on this machine.
+    pub(crate) fn local(step: &'static str, cause: &std::io::Error) -> Self {
+        Self::Local { step, cause: cause.to_string() }
+    }
+
     /// Whether the other side does not know what it is asked, and never will.
     pub(crate) fn is_unimplemented(&self) -> bool {
         matches!(self, Self::Failed { code: Code::Unimplemented, .. })
     }
 
-    /// The runtime's own words.
-    pub(crate) fn message(&self) -> &str {
+    /// The runtime's own words; none where it said nothing.
+    pub(crate) fn words(&self) -> Option<&Foreign> {
         match self {
             Self::Unreachable(message) | Self::NotFound(message) | Self::Failed { message, .. } => {
-                message
+                Some(message)
             }
+            Self::Local { .. } => None,
         }
+    }
+
+    /// The whole error as upstream prints it, with the runtime's words as `redact` gives them.
+    pub(crate) fn told_by(&self, redact: impl FnOnce(&Foreign) -> String) -> String {
+        match self {
+            Self::Unreachable(words) => format!("{self}: {}", redact(words)),
+            Self::NotFound(words) | Self::Failed { message: words, .. } => {
+                format!("{self} desc = {}", redact(words))
+            }
+            Self::Local { .. } => self.to_string(),
+        }
+    }
+
+    /// The whole error, redacted.
+    pub(crate) fn told(&self, redactor: &Redactor) -> String {
+        self.told_by(|words| redactor.redact(words))
     }
 }
 
@@ -88,6 +117,13 @@ impl RuntimeError {
 pub(crate) struct RuntimeVersion {
     pub(crate) name: String,
     pub(crate) version: String,
+}
+
+/// What the runtime says of itself.
+pub(crate) struct RuntimeCondition {
+    pub(crate) name: String,
+    pub(crate) is_true: bool,
+    pub(crate) why: Foreign,
 }
 
 /// An image that is on this machine.
@@ -104,7 +140,7 @@ pub(crate) struct Image {
 pub(crate) struct ExecOutcome {
     pub(crate) exit_code: i32,
     /// Both of its outputs.
-    pub(crate) output: Vec<u8>,
+    pub(crate) output: Foreign,
 }
 
 /// A connection to the runtime; clones share it. It connects when it is used, and again when the
@@ -148,10 +184,16 @@ impl Runtime {
     }
 
     /// The runtime's conditions, `RuntimeReady` and `NetworkReady` among them.
-    pub(crate) async fn conditions(&self) -> Result<Vec<cri::RuntimeCondition>, RuntimeError> {
+    pub(crate) async fn conditions(&self) -> Result<Vec<RuntimeCondition>, RuntimeError> {
         let ask = cri::StatusRequest { verbose: false };
         let answer = self.runtime.clone().status(call(ask)).await?.into_inner();
-        Ok(answer.status.map(|status| status.conditions).unwrap_or_default())
+        let conditions = answer.status.map(|status| status.conditions).unwrap_or_default();
+        let condition = |found: cri::RuntimeCondition| RuntimeCondition {
+            name: found.r#type,
+            is_true: found.status,
+            why: format!("reason:{} message:{}", found.reason, found.message).into(),
+        };
+        Ok(conditions.into_iter().map(condition).collect())
     }
 
     pub(crate) async fn run_sandbox(
@@ -204,6 +246,8 @@ impl Runtime {
         id: &str,
         grace: Duration,
     ) -> Result<(), RuntimeError> {
+        // Runtimes count in nanoseconds of 64 bits.
+        let grace = grace.min(STOP_TIMEOUT_MAX);
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let ask = cri::StopContainerRequest { container_id: id.to_owned(), timeout };
         let limit = grace.saturating_add(CALL_TIMEOUT);
@@ -221,9 +265,8 @@ impl Runtime {
     /// knows; see [`remains`].
     pub(crate) async fn end_remains(&self, ids: Vec<String>) -> Result<(), RuntimeError> {
         let ended = tokio::task::spawn_blocking(move || remains::end(&ids)).await;
-        ended.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| {
-            RuntimeError::Unreachable(format!("end what is left of a container: {error}"))
-        })
+        let ended = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        ended.map_err(|error| RuntimeError::local("end what is left of a container", &error))
     }
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
@@ -245,7 +288,7 @@ impl Runtime {
         let answer = self.runtime.clone().exec_sync(timed(ask, limit)).await?.into_inner();
         let mut output = answer.stdout;
         output.extend(answer.stderr);
-        Ok(ExecOutcome { exit_code: answer.exit_code, output })
+        Ok(ExecOutcome { exit_code: answer.exit_code, output: Foreign::new(output) })
     }
 
     /// The streaming URL for an exec.
@@ -342,6 +385,8 @@ mod tests {
     #[test]
     fn errors_read_as_upstream_writes_them() {
         let error = RuntimeError::from(Status::unknown("failed to pull"));
-        assert_eq!(error.to_string(), "rpc error: code = Unknown desc = failed to pull");
+        let told = error.told(&Redactor::without_values());
+        assert_eq!(told, "rpc error: code = Unknown desc = failed to pull");
+        assert_eq!(error.to_string(), "rpc error: code = Unknown");
     }
 }

@@ -7,6 +7,7 @@ use k8s_cri::v1 as cri;
 use super::labels;
 use super::{Runtime, RuntimeError, call};
 use crate::pod::{GRACE_PERIOD_DEFAULT_S, PodId};
+use crate::redact::Foreign;
 
 /// A pod's sandboxes and containers at one moment.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +27,10 @@ pub(crate) struct Sandbox {
     pub(crate) created_at_ns: i64,
     /// None on the host's network.
     pub(crate) ips: Vec<String>,
-    /// Its containers get values in the place of stand-ins.
-    pub(crate) stand_ins: bool,
+    /// Its containers get values in the place of placeholders.
+    pub(crate) placeholders: bool,
+    /// The runtime's handler that it was made with; empty for the usual one.
+    pub(crate) handler: String,
 }
 
 /// What a container is doing.
@@ -53,7 +56,8 @@ pub(crate) struct Container {
     pub(crate) finished_at_ns: i64,
     pub(crate) exit_code: i32,
     pub(crate) reason: String,
-    pub(crate) message: String,
+    /// Why it did not start, say, in the runtime's words.
+    pub(crate) message: Foreign,
     pub(crate) image: String,
     pub(crate) image_ref: String,
     /// See [`container_hash`](super::container_hash).
@@ -194,7 +198,8 @@ impl Runtime {
             ready,
             created_at_ns: listed.created_at,
             ips: Vec::new(),
-            stand_ins: listed.labels.contains_key(labels::STAND_INS),
+            placeholders: labels::has_placeholders(&listed.labels),
+            handler: listed.runtime_handler,
             id: listed.id,
         };
         if !ready {
@@ -226,6 +231,9 @@ impl Runtime {
         }
     }
 }
+
+/// `OOMKilled`, `ContainerCannotRun`: a reason is not longer than a few words.
+const REASON_LEN_MAX: usize = 64;
 
 /// How containerd words that it gave up a start in the middle: the call ended, or with it the shim that
 /// was being started.
@@ -268,11 +276,17 @@ fn container(status: cri::ContainerStatus) -> Container {
         started_at_ns: status.started_at,
         finished_at_ns: status.finished_at,
         exit_code: status.exit_code,
-        reason: status.reason,
-        message: status.message,
+        reason: reason(status.reason),
+        message: status.message.into(),
         image_ref: status.image_ref,
         log_path: status.log_path,
     }
+}
+
+/// One word, as the API wants it; a runtime that has none to say says nothing.
+fn reason(text: String) -> String {
+    let is_word = text.len() <= REASON_LEN_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if is_word { text } else { String::new() }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) enum RuntimeHealth {
     /// Not asked yet.
     Unknown,
     Answering,
-    Down(String),
+    Down(RuntimeError),
 }
 
 /// What was seen of each pod, as a sum over its sandboxes and containers.
@@ -53,7 +53,7 @@ impl Relist {
                     self.seen = now;
                     RuntimeHealth::Answering
                 }
-                Err(error) => RuntimeHealth::Down(error.message().to_owned()),
+                Err(error) => RuntimeHealth::Down(error),
             };
             self.health.send_if_modified(|known| {
                 let differs = *known != health;

@@ -108,7 +108,7 @@ pub(crate) fn sandbox_config(
     attempt: u32,
     logs: &Path,
     dns: &DnsDefaults,
-    stand_ins: bool,
+    placeholders: bool,
 ) -> cri::PodSandboxConfig {
     let spec = pod::spec(pod);
     let on_host_network = pod::uses_host_network(spec);
@@ -124,7 +124,7 @@ pub(crate) fn sandbox_config(
         log_directory: logs.to_string_lossy().into_owned(),
         dns_config: Some(dns.for_pod(spec, id.namespace())),
         port_mappings: if on_host_network { Vec::new() } else { port_mappings(spec) },
-        labels: labels::sandbox_labels(pod, id, node, stand_ins),
+        labels: labels::sandbox_labels(pod, id, node, placeholders),
         annotations: labels::sandbox_annotations(pod),
         linux: Some(cri::LinuxPodSandboxConfig {
             security_context: Some(security::sandbox_context(spec)),

@@ -36,6 +36,7 @@ use self::tls::Certificate;
 pub use self::tls::TlsError;
 use self::tunnel::TunnelError;
 use crate::config::ServerConfig;
+use crate::redact::{Redactor, RuntimeWords};
 use crate::runtime::{Container, RuntimeError};
 use crate::statics::Input;
 use crate::worker::{Found, Workers};
@@ -202,6 +203,20 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// What the client is told. Of the runtime's words only those that are about no container.
+    fn told(&self) -> String {
+        match self {
+            Self::Runtime(error) => {
+                let known = RuntimeWords::new([]);
+                let redactor = Redactor::without_values();
+                error.told_by(|words| redactor.redact_error(words, &known))
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 impl From<RouteError> for Refusal {
     fn from(error: RouteError) -> Self {
         match error {
@@ -220,7 +235,7 @@ impl Handler {
             Ok(route) => self.handle(route, request).await,
             Err(error) => Err(error.into()),
         };
-        answered.unwrap_or_else(|refusal| text(refusal.status(), &refusal.to_string()))
+        answered.unwrap_or_else(|refusal| text(refusal.status(), &refusal.told()))
     }
 
     async fn handle(

@@ -9,6 +9,10 @@ use super::{View, is_initialized, time};
 use crate::pod::{self, RestartPolicy};
 use crate::runtime::{self, Container};
 
+/// What the termination messages of a pod may have in all, shared evenly; upstream's
+/// `MaxPodTerminationMessageLogLength`.
+const MESSAGES_BYTES_MAX: usize = 12 * 1024;
+
 /// One status per container of the spec, in its order.
 pub(super) fn statuses(view: &View<'_>, specs: &[Spec], init: bool) -> Vec<ContainerStatus> {
     specs.iter().map(|spec| status(view, spec, init)).collect()
@@ -117,7 +121,9 @@ fn terminated_state(view: &View<'_>, container: &Container) -> ContainerState {
         "" => "Error",
         reason => reason,
     };
-    let message = view.messages.get(&container.id).cloned().unwrap_or_default();
+    let mut message = view.messages.get(&container.id).cloned().unwrap_or_default();
+    let containers = pod::all_containers(pod::spec(view.pod)).count().max(1);
+    message.truncate(message.floor_char_boundary(MESSAGES_BYTES_MAX / containers));
     let terminated = ContainerStateTerminated {
         container_id: Some(container_id(view, &container.id)),
         exit_code: container.exit_code,

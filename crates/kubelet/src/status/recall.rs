@@ -47,7 +47,7 @@ fn container(status: &ContainerStatus) -> Option<Container> {
         finished_at_ns: time(&ended.finished_at),
         exit_code: ended.exit_code,
         reason: ended.reason.unwrap_or_default(),
-        message: ended.message.unwrap_or_default(),
+        message: ended.message.unwrap_or_default().into(),
         image: status.image.clone(),
         image_ref: status.image_id.clone(),
         hash: String::new(),

@@ -38,8 +38,15 @@ impl Case {
 
     fn in_sandbox(mut self) -> Self {
         let (id, ips) = ("s".to_owned(), vec!["10.1.0.2".to_owned()]);
-        let sandbox =
-            Sandbox { id, attempt: 0, ready: true, created_at_ns: 1, ips, stand_ins: false };
+        let sandbox = Sandbox {
+            id,
+            attempt: 0,
+            ready: true,
+            created_at_ns: 1,
+            ips,
+            placeholders: false,
+            handler: String::new(),
+        };
         self.observed.sandboxes = vec![sandbox];
         self
     }
@@ -56,7 +63,7 @@ impl Case {
             finished_at_ns: 1_800_000_001_000_000_000,
             exit_code: code,
             reason: String::new(),
-            message: String::new(),
+            message: String::new().into(),
             image: "docker.io/library/i:latest".to_owned(),
             image_ref: "sha256:1".to_owned(),
             hash: String::new(),

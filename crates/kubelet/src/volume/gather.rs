@@ -11,11 +11,15 @@ use zeroize::Zeroizing;
 
 use super::payload::{Payload, Selection};
 use super::spec::{self, FileSource, FilesVolume, VolumeKind};
-use super::{Failed, VolumeError};
+use super::tmpfs::Size;
+use super::{FILES_BYTES_MAX, Failed, VolumeError};
 use crate::downward::{self, Facts, NodeFacts};
 use crate::objects::{FetchError, ObjectKey, Objects, Referent, ServiceAccountRef, Version};
 use crate::pod::{self, PodId};
 use crate::snapshot::{self, Keep};
+
+/// What the kernel keeps of a file beside its pages.
+const INODE_BYTES: u64 = 1024;
 
 /// An object that a failed set-up waits for: a version of it other than the one seen.
 #[derive(Clone, Debug)]
@@ -118,8 +122,16 @@ pub(crate) async fn gather(
     pod: &Arc<Pod>,
     node: NodeFacts,
 ) -> Result<Gathered, Vec<Failed>> {
-    let mut gatherer =
-        Gatherer { objects, id, pod, node, secrets: BTreeMap::new(), config_maps: BTreeMap::new() };
+    let mut gatherer = Gatherer {
+        objects,
+        id,
+        pod,
+        node,
+        secrets: BTreeMap::new(),
+        config_maps: BTreeMap::new(),
+        bytes: 0,
+        held_bytes: 0,
+    };
     let spec = pod::spec(pod);
     let mut volumes = BTreeMap::new();
     let mut failures = Vec::new();
@@ -129,11 +141,15 @@ pub(crate) async fn gather(
             Ok(volume) => {
                 volumes.insert(name.to_owned(), volume);
             }
-            Err(error) => failures.push(Failed {
-                volume: name.to_owned(),
-                waits_for: gatherer.waits_for(&files),
-                error,
-            }),
+            Err(error) => {
+                // The next one would wait as long, and other pods wait for their turn.
+                let is_last = error.is_unreachable();
+                let waits_for = gatherer.waits_for(&files);
+                failures.push(Failed { volume: name.to_owned(), waits_for, error });
+                if is_last {
+                    break;
+                }
+            }
         }
     }
     if !failures.is_empty() {
@@ -150,6 +166,10 @@ struct Gatherer<'a> {
     node: NodeFacts,
     secrets: BTreeMap<String, Result<Arc<Secret>, FetchError>>,
     config_maps: BTreeMap<String, Result<Arc<ConfigMap>, FetchError>>,
+    /// What the files take that were gathered so far.
+    bytes: u64,
+    /// What the objects take that they are made from; a file may be a small part of one.
+    held_bytes: u64,
 }
 
 impl Gatherer<'_> {
@@ -160,25 +180,45 @@ impl Gatherer<'_> {
         }
         let volume = GatheredVolume(fetched);
         // Missing keys are found now, before anything is made.
-        volume.payload(files)?;
+        let size = Size::of(&volume.payload(files)?);
+        // A file without a byte takes its inode.
+        let bytes = size.bytes + size.inodes.unwrap_or_default() * INODE_BYTES;
+        self.take(bytes)?;
         Ok(volume)
     }
 
     async fn source(&mut self, source: &FileSource<'_>) -> Result<Fetched, VolumeError> {
         match source {
             FileSource::Secret { name, optional, .. } => {
+                let is_new = !self.secrets.contains_key(*name);
                 let fetched = fetch(&mut self.secrets, self.objects, self.id, name).await;
+                if let Some(secret) = fetched.as_ref().ok().filter(|_| is_new) {
+                    self.hold(secret.data.values().map(|value| value.expose().len()).sum())?;
+                }
                 optional_object(fetched, *optional, Fetched::Secret)
             }
             FileSource::ConfigMap { name, optional, .. } => {
+                let is_new = !self.config_maps.contains_key(*name);
                 let fetched = fetch(&mut self.config_maps, self.objects, self.id, name).await;
+                if let Some(map) = fetched.as_ref().ok().filter(|_| is_new) {
+                    self.hold(config_data(map).values().map(|value| value.len()).sum())?;
+                }
                 optional_object(fetched, *optional, Fetched::ConfigMap)
             }
-            FileSource::DownwardApi { items } => items
-                .iter()
-                .map(|item| self.text(item))
-                .collect::<Result<_, _>>()
-                .map(Fetched::Texts),
+            FileSource::DownwardApi { items } => {
+                let mut texts = Vec::with_capacity(items.len());
+                let mut bytes: u64 = 0;
+                for item in *items {
+                    let text = self.text(item)?;
+                    bytes += text.len() as u64;
+                    // Before the next one is made: each may be all of the pod's annotations.
+                    if self.bytes + bytes > FILES_BYTES_MAX {
+                        return Err(VolumeError::TooLarge);
+                    }
+                    texts.push(text);
+                }
+                Ok(Fetched::Texts(texts))
+            }
             FileSource::Token { audience, expiration_s, .. } => {
                 let account = pod::spec(self.pod).service_account_name.as_deref();
                 let account = ServiceAccountRef {
@@ -191,6 +231,16 @@ impl Gatherer<'_> {
             }
             FileSource::Unsupported => Err(VolumeError::Unsupported),
         }
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<(), VolumeError> {
+        self.bytes += bytes;
+        if self.bytes > FILES_BYTES_MAX { Err(VolumeError::TooLarge) } else { Ok(()) }
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), VolumeError> {
+        self.held_bytes += bytes as u64;
+        if self.held_bytes > FILES_BYTES_MAX { Err(VolumeError::TooLarge) } else { Ok(()) }
     }
 
     fn text(&self, item: &DownwardAPIVolumeFile) -> Result<String, VolumeError> {
@@ -232,7 +282,14 @@ impl Gatherer<'_> {
         let spec = pod::spec(self.pod);
         let env = snapshot::env_secrets(spec);
         for name in env.keys() {
-            let _ = fetch(&mut self.secrets, self.objects, self.id, name).await;
+            let is_new = !self.secrets.contains_key(*name);
+            let fetched = fetch(&mut self.secrets, self.objects, self.id, name).await;
+            let Some(secret) = fetched.as_ref().ok().filter(|_| is_new) else { continue };
+            // Beyond what fits, containers fetch for themselves, or say that it is too much.
+            let size = secret.data.values().map(|value| value.expose().len()).sum();
+            if self.hold(size).is_err() {
+                break;
+            }
         }
         let recorded = self.secrets.into_iter().filter_map(|(name, fetched)| {
             let keep = env.get(name.as_str()).cloned();

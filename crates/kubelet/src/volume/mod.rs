@@ -37,6 +37,11 @@ use crate::objects::{FetchError, Objects, ServiceAccountRef};
 use crate::pod::{self, Layout, PodId};
 use crate::snapshot::{self, Room, Snapshot};
 
+/// How many volumes a pod may have: each is a mount, and each look at the mounts reads all of them.
+const VOLUMES_MAX: usize = 1000;
+/// How much the files of a pod's volumes may take in memory, in pages: 64 Secrets of the largest size.
+/// One key may be asked for at any number of paths.
+const FILES_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How many pods are set up at the same time: each may hold its secrets in memory meanwhile.
 const SET_UPS_MAX: usize = 8;
 /// Directories above a volume are for the kubelet and the runtime, both root.
@@ -56,6 +61,10 @@ pub(crate) enum VolumeError {
     Unsupported,
     #[error("unsupported field path {0:?}")]
     Field(String),
+    #[error("the pod has {0} volumes; no more than {VOLUMES_MAX} are mounted")]
+    TooMany(usize),
+    #[error("the files of the pod's volumes take more than {FILES_BYTES_MAX} bytes of memory")]
+    TooLarge,
     #[error("failed to {step}: {cause}")]
     Io { step: &'static str, cause: io::Error },
 }
@@ -97,6 +106,11 @@ impl Volumes {
         let needs_snapshot = snapshot::is_needed(pod::spec(pod));
         if needs_snapshot && is_committed(&snapshot)? {
             return Ok(());
+        }
+        let count = pod::spec(pod).volumes.as_ref().map_or(0, Vec::len);
+        if count > VOLUMES_MAX {
+            let error = VolumeError::TooMany(count);
+            return Err(vec![Failed { volume: String::new(), error, waits_for: Vec::new() }]);
         }
         let permit = self.set_ups.acquire().await.ok();
         let gathered = gather::gather(&self.objects, id, pod, self.node).await?;

@@ -12,6 +12,9 @@ use k8s_openapi::api::core::v1::KeyToPath;
 /// Mode of a file where neither the item nor the volume says.
 pub(crate) const FILE_MODE_DEFAULT: i32 = 0o644;
 
+/// The kernel's `PATH_MAX`, with the NUL.
+const PATH_BYTES_MAX: usize = 4096;
+
 /// A path inside a volume: relative, no `..`, no first component that begins with `..` (those
 /// are the writer's own).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +25,9 @@ impl FilePath {
         let path = Path::new(text);
         let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
         let reserved = text.starts_with("..");
+        if text.len() >= PATH_BYTES_MAX {
+            return Err(PayloadError::PathTooLong(text[..text.floor_char_boundary(64)].to_owned()));
+        }
         if text.is_empty() || !plain || reserved || text.ends_with('/') {
             return Err(PayloadError::Path(text.to_owned()));
         }
@@ -64,6 +70,8 @@ pub(crate) enum PayloadError {
     MissingKey { what: &'static str, key: String },
     #[error("invalid path {0:?} in a volume item")]
     Path(String),
+    #[error("the path {0:?}... in a volume item is longer than {PATH_BYTES_MAX} bytes")]
+    PathTooLong(String),
     #[error("{0:?} is wanted both as a file and as a directory")]
     Conflict(String),
 }

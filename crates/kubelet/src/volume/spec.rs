@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::payload::FILE_MODE_DEFAULT;
 use crate::pod::Layout;
+use crate::snapshot;
 
 /// Seconds a projected token is good for where the source does not say.
 const TOKEN_EXPIRATION_DEFAULT_S: i64 = 3600;
@@ -53,6 +54,16 @@ pub(crate) enum FileSource<'a> {
     },
     /// `clusterTrustBundle`, `podCertificate` and what comes after them.
     Unsupported,
+}
+
+impl FilesVolume<'_> {
+    /// Whether some of the files come from a Secret, or are a token.
+    pub(crate) fn has_secrets(&self) -> bool {
+        let is_secret = |source: &FileSource<'_>| {
+            matches!(source, FileSource::Secret { .. } | FileSource::Token { .. })
+        };
+        self.sources.iter().any(is_secret)
+    }
 }
 
 impl<'a> VolumeKind<'a> {
@@ -154,4 +165,11 @@ pub(crate) fn volumes(spec: &PodSpec) -> impl Iterator<Item = (&str, VolumeKind<
 /// Whether the pod has a volume whose content comes from the API.
 pub(crate) fn has_files(spec: &PodSpec) -> bool {
     volumes(spec).any(|(_, kind)| matches!(kind, VolumeKind::Files(_)))
+}
+
+/// Whether the pod is given values of Secrets, or tokens, by its volumes or its environment.
+pub(crate) fn uses_secrets(spec: &PodSpec) -> bool {
+    let in_volumes = volumes(spec)
+        .any(|(_, kind)| matches!(kind, VolumeKind::Files(files) if files.has_secrets()));
+    in_volumes || !snapshot::env_secrets(spec).is_empty()
 }

@@ -97,7 +97,7 @@ impl Worker {
         self.shared.volumes.tear_down(&self.id).await.map_err(|error| {
             let message = format!("error killing pod: failed to remove its volumes: {error}");
             self.shared.events.pod(&self.id, Reason::FailedKillPod, message);
-            RuntimeError::Unreachable(format!("remove volumes: {error}"))
+            RuntimeError::local("remove volumes", &error)
         })
     }
 

@@ -7,14 +7,15 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
+use crate::env;
 use crate::logs;
 use crate::pod::{self, Layout, PodId};
+use crate::redact::{Foreign, Redactor, RuntimeWords};
 use crate::runtime::{Container, ContainerState, Observed};
-use crate::snapshot::Snapshot;
 
 /// Upstream's limits: a message from the file, and one from the log.
-const MESSAGE_BYTES_MAX: u64 = 4096;
-const LOG_MESSAGE_BYTES_MAX: u64 = 2048;
+const MESSAGE_BYTES_MAX: usize = 4096;
+const LOG_MESSAGE_BYTES_MAX: usize = 2048;
 const LOG_MESSAGE_LINES_MAX: usize = 80;
 
 /// The messages that were reported already, by container id.
@@ -42,20 +43,44 @@ pub(super) fn collect(
     messages: &mut BTreeMap<String, String>,
 ) {
     messages.retain(|known, _| observed.containers.iter().any(|container| container.id == *known));
-    for container in &observed.containers {
-        if container.state != ContainerState::Exited || messages.contains_key(&container.id) {
+    let ended = |container: &&Container| container.state == ContainerState::Exited;
+    let mut redactor = None;
+    for container in observed.containers.iter().filter(ended) {
+        if messages.contains_key(&container.id) {
             continue;
         }
-        let file = layout.termination_log(id.uid(), &container.name, container.attempt);
-        let mut message = tail(&file, MESSAGE_BYTES_MAX).unwrap_or_default();
-        if message.is_empty() && falls_back_to_logs(pod, container) {
-            message = last_lines(Path::new(&container.log_path));
-        }
-        if message.is_empty() {
-            message = Snapshot::of(layout, id.uid()).redact(&container.message);
-        }
+        let redactor = redactor.get_or_insert_with(|| Redactor::of_pod(layout, id, pod::spec(pod)));
+        let message = message(layout, id, pod, container, redactor);
         messages.insert(container.id.clone(), message);
     }
+}
+
+fn message(
+    layout: &Layout,
+    id: &PodId,
+    pod: &Pod,
+    container: &Container,
+    redactor: &Redactor,
+) -> String {
+    let files = layout.termination_logs(id.uid(), &container.name, container.attempt);
+    let written = files.iter().find_map(|file| tail(file).ok()).filter(|text| !text.is_empty());
+    if let Some(written) = written {
+        return redactor.redact_tail(&written, MESSAGE_BYTES_MAX);
+    }
+    if falls_back_to_logs(pod, container) {
+        let lines = last_lines(Path::new(&container.log_path));
+        if !lines.is_empty() {
+            return redactor.redact_tail(&lines, LOG_MESSAGE_BYTES_MAX);
+        }
+    }
+    let spec = pod::all_containers(pod::spec(pod)).find(|spec| spec.name == container.name);
+    let Some(spec) = spec.filter(|spec| env::refers_to_secrets(spec)) else {
+        return redactor.redact(&container.message);
+    };
+    // The runtime's, of a start that failed: what it quotes may come from a Secret.
+    let words = spec.command.iter().chain(&spec.args).flatten();
+    let open = words.filter(|word| !word.contains('$')).map(String::as_str);
+    redactor.redact_error(&container.message, &RuntimeWords::new(open))
 }
 
 fn falls_back_to_logs(pod: &Pod, container: &Container) -> bool {
@@ -64,32 +89,34 @@ fn falls_back_to_logs(pod: &Pod, container: &Container) -> bool {
     policy == Some("FallbackToLogsOnError") && container.exit_code != 0
 }
 
-/// The end of a file, as text.
-fn tail(path: &Path, max: u64) -> io::Result<String> {
+/// The end of a file. More than is kept, so that what is redacted is seen whole.
+fn tail(path: &Path) -> io::Result<Foreign> {
+    let max = u64::try_from(Foreign::len_max()).unwrap_or(u64::MAX);
     let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(max)))?;
+    let start = file.metadata()?.len().saturating_sub(max);
+    file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(max).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(Foreign::tail(bytes, start > 0))
 }
 
 /// The last lines of a log, without their timestamps.
-fn last_lines(log: &Path) -> String {
-    // The timestamps and tags are cut off, so a little more is read than is kept.
-    let text = tail(log, LOG_MESSAGE_BYTES_MAX * 4).unwrap_or_default();
-    let lines: Vec<&[u8]> = text
-        .lines()
-        .filter_map(|line| logs::Line::parse(line.as_bytes()).map(|line| line.content))
-        .collect();
-    let start = lines.len().saturating_sub(LOG_MESSAGE_LINES_MAX);
-    let mut message = String::new();
-    for line in &lines[start..] {
-        message.push_str(&String::from_utf8_lossy(line));
-        message.push('\n');
-    }
-    let cut = message.len().saturating_sub(usize::try_from(LOG_MESSAGE_BYTES_MAX).unwrap_or(0));
-    message.split_off(message.ceil_char_boundary(cut))
+fn last_lines(log: &Path) -> Foreign {
+    let Ok(text) = tail(log) else { return Foreign::new("") };
+    text.map(|text| {
+        let lines: Vec<_> =
+            text.split(|byte| *byte == b'\n').filter_map(logs::Line::parse).collect();
+        let start = lines.len().saturating_sub(LOG_MESSAGE_LINES_MAX);
+        let mut message = Vec::new();
+        for line in &lines[start..] {
+            message.extend_from_slice(line.content);
+            // What a long line is written in pieces of is one text again.
+            if !line.is_partial {
+                message.push(b'\n');
+            }
+        }
+        message
+    })
 }
 
 /// Removes a dead container's log. What cannot be removed goes with the pod's directory.

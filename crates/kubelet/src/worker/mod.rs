@@ -19,18 +19,21 @@ mod usage;
 mod volumes;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, KubernetesService};
+use crate::backoff::{self, Backoff};
+use crate::config::{self, KubernetesService, SecretPlaceholders};
 use crate::downward::NodeFacts;
-use crate::event::EventSink;
+use crate::event::{EventSink, Reason};
 use crate::image::Images;
 use crate::objects::Objects;
 use crate::pod::{self, GRACE_PERIOD_DEFAULT_S, Layout, PodId};
@@ -57,8 +60,9 @@ pub(crate) struct Shared {
     pub(crate) dns: DnsDefaults,
     pub(crate) facts: NodeFacts,
     pub(crate) services: Services,
-    /// Whether the runtime is told stand-ins for what comes from Secrets.
-    pub(crate) stand_ins: bool,
+    /// Which handlers of the runtime are told placeholders for what comes from Secrets; without it all
+    /// are told the values.
+    pub(crate) placeholders: Option<SecretPlaceholders>,
 }
 
 /// The environment variables that every container gets.
@@ -200,14 +204,27 @@ impl Workers {
         }
         let (sender, receiver) = watch::channel(desired);
         let poke = Arc::new(Notify::new());
-        let worker =
-            task::Worker::new(self.shared.clone(), id.clone(), receiver, poke.clone(), &origin);
+        let worker = {
+            let (shared, id) = (self.shared.clone(), id.clone());
+            let (poke, origin) = (poke.clone(), origin.clone());
+            move || {
+                task::Worker::new(
+                    shared.clone(),
+                    id.clone(),
+                    receiver.clone(),
+                    poke.clone(),
+                    &origin,
+                )
+            }
+        };
         let handle = Handle { id: id.clone(), origin, desired: sender, poke };
         handles.insert(id.uid().to_owned(), handle);
         let workers = Arc::downgrade(self);
         let stop = self.stop.clone();
+        let events = self.shared.events.clone();
         self.tasks.spawn(async move {
-            if stop.run_until_cancelled(worker.run()).await.is_none() {
+            let work = contained(&id, &events, || worker().run());
+            if stop.run_until_cancelled(work).await.is_none() {
                 return;
             }
             if let Some(workers) = workers.upgrade() {
@@ -285,6 +302,22 @@ impl Workers {
     }
 }
 
+/// Does a pod's work to its end, and begins anew where it panics: a fault that one pod brings out is
+/// that pod's alone. What the panic says is not repeated: it may quote anything.
+async fn contained<F: Future<Output = ()>>(
+    id: &PodId,
+    events: &EventSink,
+    mut work: impl FnMut() -> F,
+) {
+    let mut backoff = Backoff::new(backoff::PANIC);
+    while AssertUnwindSafe(async { work().await }).catch_unwind().await.is_err() {
+        tracing::error!(pod = %id, "the work on a pod ended by a panic: a fault of this program");
+        let message = "error syncing pod: the kubelet failed while it worked on the pod".to_owned();
+        events.pod(id, Reason::FailedSync, message);
+        backoff.wait().await;
+    }
+}
+
 /// A pod that somebody asked for by name.
 pub(crate) struct Found {
     pub(crate) id: PodId,
@@ -304,4 +337,33 @@ pub(crate) fn directories(layout: &Layout) -> std::io::Result<Vec<(String, PathB
         found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A pod that brings out a fault must not take the other pods' workers along, nor be forgotten.
+    #[tokio::test(start_paused = true)]
+    async fn work_that_panics_is_begun_anew_after_a_while_and_an_event_says_so() {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no server"))
+        });
+        let client = kube::Client::new(service, "default");
+        let (events, mut writer) = crate::event::channel(client, "node");
+        let id = PodId::new("ns", "p", "u").expect("an identity");
+        let tries = AtomicU32::new(0);
+        let began = tokio::time::Instant::now();
+        contained(&id, &events, || async {
+            let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+            assert!(!first, "a fault");
+        })
+        .await;
+        assert_eq!(tries.load(Ordering::Relaxed), 2);
+        assert!(began.elapsed() >= backoff::PANIC.initial);
+        let (reason, message) = writer.next_put().expect("an event");
+        assert_eq!(reason, Reason::FailedSync);
+        assert!(!message.contains("a fault"), "{message}");
+    }
 }

@@ -1,19 +1,25 @@
 //! What is mounted into a container.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
 use super::{Shared, hosts};
-use crate::env::Environment;
+use crate::env::{EnvError, Environment};
 use crate::pod::{self, PodId};
 use crate::runtime::host_name;
 use crate::volume::spec::VolumeKind;
-use crate::volume::{spec, sub_path};
+use crate::volume::tmpfs::{Detached, Options, Size};
+use crate::volume::{mountinfo, spec, sub_path};
 
+/// Room for the messages of one container in the tmpfs of a pod with Secrets: 4 KiB of one are read.
+const MESSAGES_BYTES: u64 = 64 * 1024;
+/// Its directory, and the files of its present start, the one before and the next.
+const MESSAGE_INODES: u64 = 4;
 const MESSAGE_PATH_DEFAULT: &str = "/dev/termination-log";
 
 /// Why a container's mounts cannot be made; upstream's words where it has them.
@@ -27,6 +33,8 @@ pub(super) enum MountError {
     SubPath { volume: String, container: String, cause: io::Error },
     #[error("failed to prepare the container's files: {0}")]
     Files(io::Error),
+    #[error("{0}")]
+    Path(#[from] EnvError),
 }
 
 /// All mounts of one container.
@@ -39,9 +47,10 @@ pub(super) fn mounts(
     ips: &[String],
     environment: &Environment,
 ) -> Result<Vec<cri::Mount>, MountError> {
+    let volumes: HashMap<_, _> = spec::volumes(pod::spec(pod)).collect();
     let mut mounts = Vec::new();
     for (at, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        mounts.push(volume_mount(shared, id, pod, container, (at, mount), environment)?);
+        mounts.push(volume_mount(shared, id, &volumes, container, (at, mount), environment)?);
     }
     let taken = |path: &str| mounts.iter().any(|mount: &cri::Mount| mount.container_path == path);
 
@@ -54,8 +63,14 @@ pub(super) fn mounts(
     }
     let message_path = container.termination_message_path.as_deref();
     let message_path = message_path.filter(|path| !path.is_empty()).unwrap_or(MESSAGE_PATH_DEFAULT);
-    let message_file = shared.layout.termination_log(id.uid(), &container.name, attempt);
-    make_message_file(&message_file).map_err(MountError::Files)?;
+    let in_memory = spec::uses_secrets(pod::spec(pod));
+    let messages = shared.layout.termination_messages(id.uid(), in_memory);
+    if in_memory {
+        keep_in_memory(&messages, pod::all_containers(pod::spec(pod)).count())
+            .map_err(MountError::Files)?;
+    }
+    let message_file =
+        make_message_file(&messages.join(&container.name), attempt).map_err(MountError::Files)?;
     mounts.push(bind(&message_file, message_path, false));
     Ok(mounts)
 }
@@ -63,25 +78,25 @@ pub(super) fn mounts(
 fn volume_mount(
     shared: &Shared,
     id: &PodId,
-    pod: &Pod,
+    volumes: &HashMap<&str, VolumeKind<'_>>,
     container: &Container,
     (at, mount): (usize, &VolumeMount),
     environment: &Environment,
 ) -> Result<cri::Mount, MountError> {
-    let found = spec::volumes(pod::spec(pod)).find(|(name, _)| *name == mount.name);
-    let (name, kind) = found.ok_or_else(|| MountError::NoVolume {
+    let name = mount.name.as_str();
+    let kind = volumes.get(name).ok_or_else(|| MountError::NoVolume {
         volume: mount.name.clone(),
         container: container.name.clone(),
     })?;
     let mut source = kind.path(&shared.layout, id.uid(), name);
-    if let VolumeKind::HostPath(host) = &kind
+    if let VolumeKind::HostPath(host) = kind
         && host.type_.as_deref().unwrap_or_default().is_empty()
         && !source.exists()
     {
         // As docker did, and upstream's kubelet does for it.
         fs::create_dir_all(&source).map_err(MountError::Files)?;
     }
-    if let Some(path) = wanted_sub_path(mount, environment) {
+    if let Some(path) = wanted_sub_path(mount, at, environment)? {
         let target = shared.layout.sub_path(id.uid(), name, &container.name, at);
         sub_path::bind(&source, &path, &target, kind.is_writable()).map_err(|cause| {
             let (volume, container) = (mount.name.clone(), container.name.clone());
@@ -99,10 +114,17 @@ fn volume_mount(
     Ok(made)
 }
 
-fn wanted_sub_path(mount: &VolumeMount, environment: &Environment) -> Option<String> {
-    let plain = mount.sub_path.as_deref().filter(|path| !path.is_empty()).map(str::to_owned);
-    let expression = mount.sub_path_expr.as_deref().filter(|path| !path.is_empty());
-    plain.or_else(|| expression.map(|path| environment.expand(path).as_str().to_owned()))
+fn wanted_sub_path(
+    mount: &VolumeMount,
+    at: usize,
+    environment: &Environment,
+) -> Result<Option<String>, EnvError> {
+    let given = |path: &'_ Option<String>| path.clone().filter(|path| !path.is_empty());
+    match (given(&mount.sub_path), given(&mount.sub_path_expr)) {
+        (Some(path), _) => Ok(Some(path)),
+        (None, Some(expression)) => environment.expand_path(&expression, at).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 fn bind(host: &Path, container: &str, readonly: bool) -> cri::Mount {
@@ -114,12 +136,35 @@ fn bind(host: &Path, container: &str, readonly: bool) -> cri::Mount {
     }
 }
 
-/// The container may run as anybody, so anybody may write the message.
-fn make_message_file(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
+/// Mounts the tmpfs for the messages of a pod with Secrets, unless it is there.
+fn keep_in_memory(directory: &Path, containers: usize) -> io::Result<()> {
+    if mountinfo::is_mounted(directory)? {
+        return Ok(());
     }
-    let file = fs::File::create(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o666))
+    fs::create_dir_all(directory)?;
+    let containers = u64::try_from(containers).unwrap_or(u64::MAX);
+    let size = Size {
+        bytes: MESSAGES_BYTES.saturating_mul(containers),
+        inodes: Some(MESSAGE_INODES.saturating_mul(containers).saturating_add(1)),
+    };
+    let tmpfs = Detached::new(Options { size, root_mode: 0o700, exec: false })?;
+    Ok(tmpfs.attach(directory)?)
+}
+
+/// The container may run as any user, so any may write the message. Those of starts that nothing asks
+/// about any more are removed.
+fn make_message_file(directory: &Path, attempt: u32) -> io::Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::create_dir_all(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let of = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        if of.is_some_and(|of| of.saturating_add(1) < attempt) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let path = directory.join(attempt.to_string());
+    let file = fs::File::create(&path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o666))?;
+    Ok(path)
 }

@@ -15,6 +15,19 @@ use crate::status::{self, Waiting};
 /// Dead containers of one name that are kept, for `lastState` and `kubectl logs --previous`.
 const DEAD_CONTAINERS_KEPT: usize = 1;
 
+/// How many containers a pod may have: each round looks at all of them, several times.
+const CONTAINERS_MAX: usize = 500;
+
+/// Why nothing is done for a pod that has more containers than are looked after.
+pub(crate) fn too_many_containers(spec: &PodSpec) -> Option<String> {
+    let count = pod::all_containers(spec).count();
+    (count > CONTAINERS_MAX).then(|| {
+        format!(
+            "error syncing pod: it has {count} containers; no more than {CONTAINERS_MAX} are run"
+        )
+    })
+}
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {

@@ -21,7 +21,15 @@ fn simple(policy: &str) -> PodSpec {
 
 fn sandbox(attempt: u32, ready: bool) -> Sandbox {
     let id = format!("s{attempt}");
-    Sandbox { id, attempt, ready, created_at_ns: 1, ips: Vec::new(), stand_ins: false }
+    Sandbox {
+        id,
+        attempt,
+        ready,
+        created_at_ns: 1,
+        ips: Vec::new(),
+        placeholders: false,
+        handler: String::new(),
+    }
 }
 
 fn container(
@@ -47,7 +55,7 @@ fn container(
         finished_at_ns: 1,
         exit_code: code,
         reason: String::new(),
-        message: String::new(),
+        message: String::new().into(),
         image: "i".to_owned(),
         image_ref: "i".to_owned(),
         hash: container_hash(&definition),
@@ -260,4 +268,15 @@ fn one_dead_container_is_kept_and_older_ones_are_removed() {
     };
     let removed = Action::Remove { id: "c-1".to_owned(), log_path: "c/1.log".to_owned() };
     assert_eq!(actions(&simple("Always"), &observed, &ready()), [removed]);
+}
+
+#[test]
+fn a_pod_with_too_many_containers_is_not_worked_on() {
+    let of = |count: usize| {
+        let containers: Vec<_> = (0..count).map(|n| json!({"name": format!("c{n}")})).collect();
+        too_many_containers(&spec(json!({"containers": containers})))
+    };
+    assert_eq!(of(500), None);
+    let expected = "error syncing pod: it has 501 containers; no more than 500 are run";
+    assert_eq!(of(501).as_deref(), Some(expected));
 }

@@ -17,12 +17,13 @@ use super::task::{CONFIG_ERROR, Worker, field_path, grace_period};
 use crate::backoff::{self, Backoff};
 use crate::downward::Facts;
 use crate::duration::go_duration;
-use crate::env::{self, EnvError, Environment, Sources, Surroundings};
+use crate::env::{self, CommandLine, EnvError, Environment, Sources, Surroundings};
 use crate::event::Reason;
 use crate::handler::{self, Action, Subject};
 use crate::pod;
+use crate::redact::RuntimeWords;
 use crate::runtime::{
-    ContainerPlan, ContainerState, Image, Observed, check_non_root, container_config,
+    ContainerPlan, ContainerState, Image, Observed, RuntimeError, check_non_root, container_config,
     container_hash, sandbox_config,
 };
 use crate::snapshot::Snapshot;
@@ -58,8 +59,10 @@ struct Start<'a> {
     sandbox: &'a str,
     sandbox_attempt: u32,
     ips: &'a [String],
-    /// The sandbox's containers get values in the place of stand-ins.
-    stand_ins: bool,
+    /// The sandbox's containers get values in the place of placeholders.
+    placeholders: bool,
+    /// The runtime's handler of the sandbox.
+    handler: &'a str,
 }
 
 impl Worker {
@@ -93,8 +96,19 @@ impl Worker {
         let own = found.map(|found| found.ips.as_slice()).unwrap_or_default();
         let ips = if pod::uses_host_network(pod::spec(pod)) { &host } else { own };
         let sandbox_attempt = found.map_or(0, |found| found.attempt);
-        let stand_ins = found.is_some_and(|found| found.stand_ins);
-        let start = Start { pod, spec, field, attempt, sandbox, sandbox_attempt, ips, stand_ins };
+        let placeholders = found.is_some_and(|found| found.placeholders);
+        let handler = found.map(|found| found.handler.as_str()).unwrap_or_default();
+        let start = Start {
+            pod,
+            spec,
+            field,
+            attempt,
+            sandbox,
+            sandbox_attempt,
+            ips,
+            placeholders,
+            handler,
+        };
         match self.try_start(&start).await {
             Ok(()) => {
                 self.usage_is_old = true;
@@ -238,10 +252,14 @@ impl Worker {
             start.sandbox_attempt,
             &logs,
             &shared.dns,
-            start.stand_ins,
+            start.placeholders,
         );
-        let words = self.words(start, environment);
+        let line = environment.command_line(start.spec);
+        let line = line.map_err(|error| self.config_error(start, error.to_string()))?;
+        self.require_placeholders(start, environment, &line)?;
+        let words = self.words(start, environment, &line);
         let words = words.map_err(|error| self.config_error(start, error.to_string()))?;
+        let open = open_words(start.spec, &line, &mounts);
         let config = container_config(ContainerPlan {
             pod: start.pod,
             id: &self.id,
@@ -261,35 +279,76 @@ impl Worker {
         }
         let created = shared.runtime.create_container(start.sandbox, config, sandbox_config).await;
         let id = created.map_err(|error| {
-            self.failed(start, "CreateContainerError", environment.redact(&error.to_string()))
+            let message = self.runtime_said(start, environment, &open, &error);
+            self.failed(start, "CreateContainerError", message)
         })?;
         let (pod, events) = (self.id.clone(), &shared.events);
         let say = |reason, message| events.container(&pod, &start.field, reason, message);
         say(Reason::CreatedContainer, format!("Created container: {name}"));
         shared.runtime.start_container(&id).await.map_err(|error| {
-            self.failed(start, RUN_ERROR, environment.redact(&error.to_string()))
+            let message = self.runtime_said(start, environment, &open, &error);
+            self.failed(start, RUN_ERROR, message)
         })?;
         say(Reason::StartedContainer, format!("Started container {name}"));
         self.post_start(start, &id).await
     }
 
+    /// A handler without placeholders would be told the values, and the runtime write them to its disk.
+    fn require_placeholders(
+        &mut self,
+        start: &Start<'_>,
+        environment: &Environment,
+        line: &CommandLine,
+    ) -> Result<(), Hindrance> {
+        let Some(placeholders) = &self.shared.placeholders else { return Ok(()) };
+        let has_secrets = environment.has_secrets() || line.has_secrets();
+        if start.placeholders || !has_secrets || placeholders.may_tell_values(start.handler) {
+            return Ok(());
+        }
+        let message = format!(
+            "environment variables or arguments come from Secrets, and runtime handler {:?} would \
+             write their values to disk: mount the Secrets as volumes, or use a RuntimeClass whose \
+             handler is given placeholders",
+            start.handler
+        );
+        Err(self.config_error(start, message))
+    }
+
     /// The texts that the runtime is told.
-    fn words(&self, start: &Start<'_>, environment: &Environment) -> Result<Words, EnvError> {
+    fn words(
+        &self,
+        start: &Start<'_>,
+        environment: &Environment,
+        line: &CommandLine,
+    ) -> Result<Words, EnvError> {
         let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
-        let keep = start.stand_ins.then_some((&snapshot, &self.id));
+        let keep = start.placeholders.then_some((&snapshot, &self.id));
         let told = |value: &env::Value| value.for_runtime(keep).map_err(EnvError::Snapshot);
-        let line = |words: &Option<Vec<String>>| {
-            let words = words.iter().flatten().map(|word| environment.expand(word));
-            words.map(|word| told(&word)).collect::<Result<_, _>>()
-        };
         let variables = environment.iter().map(|(key, value)| {
             told(value).map(|value| cri::KeyValue { key: key.to_owned(), value })
         });
         Ok(Words {
             envs: variables.collect::<Result<_, _>>()?,
-            command: line(&start.spec.command)?,
-            args: line(&start.spec.args)?,
+            command: line.command.iter().map(told).collect::<Result<_, _>>()?,
+            args: line.args.iter().map(told).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Why the runtime did not create or start a container, as everybody may read it.
+    fn runtime_said(
+        &self,
+        start: &Start<'_>,
+        environment: &Environment,
+        open: &[String],
+        error: &RuntimeError,
+    ) -> String {
+        let mut redactor = self.redactor(Some(start.pod));
+        environment.add_to(&mut redactor);
+        if !environment.has_secrets() {
+            return error.told(&redactor);
+        }
+        let known = RuntimeWords::new(open.iter().map(String::as_str));
+        error.told_by(|words| redactor.redact_error(words, &known))
     }
 
     /// Runs the container's `postStart` hook; a container whose hook fails is ended.
@@ -320,7 +379,8 @@ impl Worker {
             message: "FailedPostStartHook".to_owned(),
         };
         if let Err(error) = stop::stop(&shared, stopping).await {
-            tracing::warn!(pod = %self.id, %error, "container with a failed hook not stopped");
+            let error = error.told(&self.redactor(Some(start.pod)));
+            tracing::warn!(pod = %self.id, error, "container with a failed hook not stopped");
         }
         Err(self.failed(start, "PostStartHookError", message))
     }
@@ -341,4 +401,12 @@ impl Worker {
         let events = &self.shared.events;
         events.container(&self.id, &start.field, Reason::FailedToCreateContainer, message);
     }
+}
+
+/// What the specification of a container says in the open, and errors may repeat.
+fn open_words(spec: &Spec, line: &CommandLine, mounts: &[cri::Mount]) -> Vec<String> {
+    let line = line.command.iter().chain(&line.args).filter(|word| !word.is_secret());
+    let paths = mounts.iter().flat_map(|mount| [&mount.host_path, &mount.container_path]);
+    let texts = paths.chain(&spec.working_dir).chain(&spec.image).map(String::as_str);
+    texts.chain(line.map(env::Value::as_str)).map(str::to_owned).collect()
 }

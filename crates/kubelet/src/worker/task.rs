@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -18,15 +19,21 @@ use super::{Desired, Origin, Shared, messages};
 use crate::backoff::{self, Backoff};
 use crate::event::Reason;
 use crate::image;
-use crate::objects::{ObjectKey, Subscription, Version};
+use crate::objects::{FetchError, ObjectKey, Subscription, Version};
 use crate::pod::{self, GRACE_PERIOD_DEFAULT_S, PodId};
 use crate::probe::{Probes, Probing};
+use crate::redact::Redactor;
 use crate::runtime::{Observed, RuntimeError, container_hash, sandbox_config};
 use crate::status::report::Reporter;
 use crate::status::{self, Waiting};
 
 /// The least a container gets to end by itself; upstream's.
 pub(super) const GRACE_PERIOD_MIN: Duration = Duration::from_secs(2);
+
+/// How many objects one pod watches for because it cannot go on without them.
+const AWAITED_MAX: usize = 64;
+/// What a status says of a container that waits; names in it have no limit of their own.
+const WAITING_MESSAGE_BYTES_MAX: usize = 4096;
 
 /// What a worker does after a round.
 pub(super) enum Next {
@@ -135,7 +142,8 @@ impl Worker {
                 Ok(Next::Done) => break,
                 Err(error) => {
                     let delay = self.runtime_backoff.failed(Instant::now());
-                    tracing::warn!(pod = %self.id, %error, "pod not in order yet");
+                    let error = error.told(&self.redactor(desired.pod.as_deref()));
+                    tracing::warn!(pod = %self.id, error, "pod not in order yet");
                     self.wait(Some(Instant::now() + delay)).await;
                 }
             }
@@ -175,6 +183,7 @@ impl Worker {
         if arrived {
             self.awaited.clear();
             self.progress.volumes_hold = None;
+            self.progress.sandbox_hold = None;
             let may_go_on = |reason| reason == CONFIG_ERROR || image::is_pull_failure(reason);
             self.progress.holds.retain(|_, hold| !may_go_on(hold.waiting.reason));
         }
@@ -182,9 +191,19 @@ impl Worker {
 
     /// Watches for an object, so that the pod goes on as soon as it appears.
     pub(super) fn await_object(&mut self, key: &ObjectKey, seen: Option<Version>) {
-        let subscription = self.shared.objects.watch(key);
         self.awaited.retain(|awaited| awaited.key != *key);
+        // Beyond it the back-off alone says when it is tried again.
+        if self.awaited.len() >= AWAITED_MAX {
+            return;
+        }
+        let subscription = self.shared.objects.watch(key);
         self.awaited.push(Awaited { key: key.clone(), subscription, seen });
+    }
+
+    /// What texts about the pod are redacted by. Of one whose spec is not known nothing is shown.
+    pub(super) fn redactor(&self, pod: Option<&Pod>) -> Redactor {
+        let of = |pod| Redactor::of_pod(&self.shared.layout, &self.id, pod::spec(pod));
+        pod.map_or_else(Redactor::blind, of)
     }
 
     /// What there is of the pod, with what was reported of containers that are gone.
@@ -196,6 +215,10 @@ impl Worker {
 
     /// One round for a pod that should run.
     async fn sync(&mut self, pod: &Arc<Pod>) -> Result<Next, RuntimeError> {
+        if let Some(message) = plan::too_many_containers(pod::spec(pod)) {
+            self.shared.events.pod(&self.id, Reason::FailedSync, message);
+            return Ok(Next::Wait(None));
+        }
         let observed = self.observe().await?;
         self.remember_messages(pod, &observed);
         self.note_usage();
@@ -212,7 +235,8 @@ impl Worker {
         let plan = plan::plan(spec, phase.is_final(), &observed, &self.progress, now);
         if plan.actions.is_empty() {
             let refresh = self.refresh_hold.filter(|until| *until > now);
-            let deadline = self.deadline(pod).map(|left| now + left);
+            // Later than any time that there is: never.
+            let deadline = self.deadline(pod).and_then(|left| now.checked_add(left));
             let tokens = self.tokens_due;
             let wake = [plan.wake, refresh, deadline, tokens].into_iter().flatten().min();
             return Ok(Next::Wait(wake));
@@ -240,9 +264,7 @@ impl Worker {
             Action::ReleaseVolumes => {
                 runtime.end_remains(observed.ids()).await?;
                 let released = self.shared.volumes.release(&self.id).await;
-                released.map_err(|error| {
-                    RuntimeError::Unreachable(format!("unmount volumes: {error}"))
-                })?;
+                released.map_err(|error| RuntimeError::local("unmount volumes", &error))?;
                 self.progress.volumes_released = true;
             }
             Action::CreateSandbox { attempt } => self.create_sandbox(pod, attempt).await?,
@@ -272,9 +294,18 @@ impl Worker {
             shared.events.pod(&self.id, Reason::SandboxChanged, message);
         }
         let logs = shared.layout.logs(&self.id);
-        let handler = pod::spec(pod).runtime_class_name.as_deref().unwrap_or_default();
-        // Of another handler than the usual one it is not known what it calls.
-        let stand_ins = shared.stand_ins && handler.is_empty();
+        let handler = match self.runtime_handler(pod).await {
+            Ok(handler) => handler,
+            Err(error) => {
+                if error.is_not_found() {
+                    self.await_object(error.key(), None);
+                }
+                self.no_sandbox(&error.to_string());
+                return Ok(());
+            }
+        };
+        let shared = &self.shared;
+        let placeholders = &shared.placeholders;
         let config = sandbox_config(
             pod,
             &self.id,
@@ -282,27 +313,35 @@ impl Worker {
             attempt,
             &logs,
             &shared.dns,
-            stand_ins,
+            placeholders.as_ref().is_some_and(|placeholders| placeholders.are_for(&handler)),
         );
         let made = match std::fs::create_dir_all(&logs) {
-            Ok(()) => shared.runtime.run_sandbox(config, handler).await,
-            Err(error) => {
-                Err(RuntimeError::Unreachable(format!("make the log directory: {error}")))
-            }
+            Ok(()) => shared.runtime.run_sandbox(config, &handler).await,
+            Err(error) => Err(RuntimeError::local("make the log directory", &error)),
         };
         match made {
             Ok(_) => {
                 self.sandbox_backoff.reset();
                 self.progress.sandbox_hold = None;
             }
-            Err(error) => {
-                let message = format!("Failed to create pod sandbox: {error}");
-                shared.events.pod(&self.id, Reason::FailedCreatePodSandBox, message);
-                let delay = self.sandbox_backoff.failed(Instant::now());
-                self.progress.sandbox_hold = Some(Instant::now() + delay);
-            }
+            Err(error) => self.no_sandbox(&error.told(&self.redactor(Some(pod)))),
         }
         Ok(())
+    }
+
+    /// The handler that the pod's RuntimeClass names; empty for the usual one.
+    async fn runtime_handler(&self, pod: &Pod) -> Result<String, FetchError> {
+        let class = pod::spec(pod).runtime_class_name.as_deref().filter(|name| !name.is_empty());
+        let Some(class) = class else { return Ok(String::new()) };
+        let class: RuntimeClass = self.shared.objects.get("", class).await?;
+        Ok(class.handler)
+    }
+
+    fn no_sandbox(&mut self, why: &str) {
+        let message = format!("Failed to create pod sandbox: {why}");
+        self.shared.events.pod(&self.id, Reason::FailedCreatePodSandBox, message);
+        let delay = self.sandbox_backoff.failed(Instant::now());
+        self.progress.sandbox_hold = Some(Instant::now() + delay);
     }
 
     async fn stop(
@@ -337,7 +376,7 @@ impl Worker {
     }
 
     /// Starts the probes of containers that run, and ends those of containers that do not.
-    fn tend_probes(&mut self, pod: &Pod, observed: &Observed) {
+    fn tend_probes(&mut self, pod: &Arc<Pod>, observed: &Observed) {
         let is_running = |id: &String| observed.running().any(|container| container.id == *id);
         self.probes.retain(|id, _| is_running(id));
         let ip = pod_ip(&self.shared, pod, observed);
@@ -350,6 +389,8 @@ impl Worker {
                 runtime: &self.shared.runtime,
                 events: &self.shared.events,
                 pod: &self.id,
+                manifest: pod,
+                layout: &self.shared.layout,
                 field: field_path(pod, &spec.name),
                 container_id: &container.id,
                 spec,
@@ -365,7 +406,9 @@ impl Worker {
     }
 
     /// Puts a container off, and says why.
-    pub(super) fn hold(&mut self, spec: &Container, delay: Duration, waiting: Waiting) {
+    pub(super) fn hold(&mut self, spec: &Container, delay: Duration, mut waiting: Waiting) {
+        let length = waiting.message.floor_char_boundary(WAITING_MESSAGE_BYTES_MAX);
+        waiting.message.truncate(length);
         let hold =
             Hold { until: Instant::now() + delay, definition: container_hash(spec), waiting };
         self.progress.holds.insert(spec.name.clone(), hold);
