@@ -243,7 +243,7 @@ pub(crate) struct BesideServer {
 pub(crate) struct HandlerOptions {
     /// With placeholders: a handler (of a RuntimeClass) that calls `coffer oci-runtime`, too, beside
     /// the one for pods without a class. May be repeated.
-    #[arg(long, value_name = "HANDLER", action = ArgAction::Append)]
+    #[arg(long, value_name = "HANDLER", action = ArgAction::Append, requires = "secret_placeholders")]
     pub(crate) secret_placeholder_handler: Vec<String>,
     /// With placeholders: tell handlers that do not call `coffer oci-runtime` the values themselves,
     /// which the runtime then writes to its disk. Without it such containers do not start.

@@ -261,7 +261,7 @@ fn escape(rest: &[u8]) -> (Vec<u8>, usize) {
         b'0'..=b'7' => {
             let digits = rest.iter().take(3).take_while(|b| (b'0'..=b'7').contains(b)).count();
             let text = std::str::from_utf8(&rest[..digits]).unwrap_or_default();
-            if let Some(byte) = u8::from_str_radix(text, 8).ok() {
+            if let Ok(byte) = u8::from_str_radix(text, 8) {
                 return (vec![byte], digits + 1);
             }
         }

@@ -35,6 +35,8 @@ const KNOWN: &str = "\
     unimplemented unit unknown unmount unsupported update use used user using value variable version \
     wait waiting was while with without working write writing wrong yet \
     $path \
+    and are be but done during each more must next no nor other retries should status than then \
+    there these those when where which will would yet \
     authorize authorization authentication basic bearer blob certificate content denied digest dial \
     download eof fetch gateway get head http https i/o internal layer lookup manifest manifests many \
     matching media oauth parse post pull pulling push pullimage reference refused registry repository \
