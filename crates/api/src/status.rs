@@ -2,6 +2,8 @@
 //!
 //! Every layer's error enum is turned into a [`Failure`] in one place and encoded from there.
 
+use std::collections::HashSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ListMeta, Status, StatusCause, StatusDetails,
 };
@@ -104,12 +106,11 @@ impl Failure {
                 reason: Some(error.kind.reason().to_owned()),
             })
             .collect();
-        let mut lines: Vec<String> = Vec::new();
-        for line in errors.iter().map(ToString::to_string) {
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
+        let mut lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let mut seen = HashSet::new();
+        let firsts: Vec<bool> = lines.iter().map(|line| seen.insert(line.as_str())).collect();
+        let mut firsts = firsts.into_iter();
+        lines.retain(|_| firsts.next().unwrap_or(true));
         let all = match lines.len() {
             0 => "<nil>".to_owned(),
             1 => lines.remove(0),

@@ -4,3 +4,7 @@
 mod cluster;
 #[path = "../support/mod.rs"]
 mod support;
+
+mod heavy;
+mod sizes;
+mod watches;

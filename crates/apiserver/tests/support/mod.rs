@@ -136,19 +136,40 @@ impl TestServer {
         alpn: &[&[u8]],
     ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         use rustls_pki_types::pem::PemObject as _;
-        let mut roots = rustls::RootCertStore::empty();
-        let ca = rustls_pki_types::CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap();
-        roots.add(ca).unwrap();
         let pair = self.certificate(user, &["system:masters"]);
         let chain = rustls_pki_types::CertificateDer::from_pem_slice(&pair.cert_pem).unwrap();
         let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(&pair.key_pem).unwrap();
+        let config = self.trusting().with_client_auth_cert(vec![chain], key).unwrap();
+        self.handshake(config, alpn).await
+    }
+
+    /// The same without a certificate, for requests that bring a token.
+    pub async fn tls_bare(
+        &self,
+        alpn: &[&[u8]],
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        self.handshake(self.trusting().with_no_client_auth(), alpn).await
+    }
+
+    fn trusting(
+        &self,
+    ) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+        use rustls_pki_types::pem::PemObject as _;
+        let mut roots = rustls::RootCertStore::empty();
+        let ca = rustls_pki_types::CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap();
+        roots.add(ca).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
-            .with_client_auth_cert(vec![chain], key)
-            .unwrap();
+    }
+
+    async fn handshake(
+        &self,
+        mut config: rustls::ClientConfig,
+        alpn: &[&[u8]],
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));

@@ -38,7 +38,11 @@ impl Quota {
                  delete objects or raise --quota-backend-bytes"
             ),
             (true, false) => {
-                tracing::info!(used, quota, "the store is within its quota again: writes are taken");
+                tracing::info!(
+                    used,
+                    quota,
+                    "the store is within its quota again: writes are taken"
+                );
             }
             _ => {}
         }
@@ -74,7 +78,9 @@ impl HistoryBytes {
     pub(super) fn add(&mut self, revision: crate::Revision, bytes: usize) {
         self.total = self.total.saturating_add(bytes);
         match self.steps.back_mut() {
-            Some((last, step)) if *step < Self::STEP_BYTES => (*last, *step) = (revision, *step + bytes),
+            Some((last, step)) if *step < Self::STEP_BYTES => {
+                (*last, *step) = (revision, *step + bytes)
+            }
             _ => self.steps.push_back((revision, bytes)),
         }
     }
