@@ -30,6 +30,10 @@ use crate::document::Document;
 use crate::schema::Schema;
 use managers::{Id, Managers};
 
+/// managedFields that are longer than this as JSON, in bytes, are not written down: no store takes the
+/// object.
+pub const MANAGED_BYTES_MAX: usize = 3 * 512 * 1024;
+
 /// What is written, by whom, through which door, when.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer<'a> {
@@ -55,18 +59,28 @@ pub struct Applied {
     pub changed: bool,
 }
 
-/// The managedFields of `new` after the writer made it of `old` (`None`: created it).
+/// Who owns what, before it is written down.
+pub struct Managed(Managers);
+
+impl Managed {
+    /// The least length of [`Managed::entries`] as JSON, in bytes.
+    pub fn encoded_len(&self) -> usize {
+        self.0.encoded_len()
+    }
+
+    /// The list; `None` for an object that is not tracked and has none.
+    pub fn entries(self) -> Option<Vec<ManagedFieldsEntry>> {
+        (!self.0.is_empty()).then(|| self.0.entries())
+    }
+}
+
+/// The managedFields of `new` after the writer made it of `old` (`None`: created it). The trees need
+/// not be kept for the writing down.
 ///
 /// What `new` itself says in managedFields counts, as far as upstream lets it: an empty list ends
-/// the tracking, a good list replaces the old one, anything else is ignored. `None` means that the
-/// object is not tracked and has no managedFields.
-pub fn managed_fields(
-    old: Option<&Value>,
-    new: &Value,
-    writer: &Writer<'_>,
-) -> Option<Vec<ManagedFieldsEntry>> {
-    let managers = tracked(old, new, writer);
-    (!managers.is_empty()).then(|| managers.entries())
+/// the tracking, a good list replaces the old one, anything else is ignored.
+pub fn managed_fields(old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Managed {
+    Managed(tracked(old, new, writer))
 }
 
 /// As [`managed_fields`], written into the document.
@@ -154,6 +168,9 @@ pub fn apply(
     };
 
     let changed = live.is_none() || object.value() != live_value;
+    if managers.encoded_len() > MANAGED_BYTES_MAX {
+        return Err(ApplyError::TooLarge);
+    }
     managers.stamp_applier(writer, changed);
     managers.write(object.value_mut());
     if writer.manager == last_applied::MANAGER {

@@ -43,6 +43,11 @@ impl Document {
         serde_json::to_value(object).map(Self)
     }
 
+    /// Its length as JSON, in bytes.
+    pub fn json_len(&self) -> usize {
+        json_len(&self.0)
+    }
+
     /// The document as JSON, written in one piece: a buffer that grows leaves copies behind.
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(json_len(&self.0)));

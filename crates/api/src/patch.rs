@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::document::{Document, erase};
 use crate::go;
 use crate::schema::Schema;
+use crate::schema::read::{self, Budget, Unknown};
 use crate::status::Failure;
 
 /// A JSON patch with more operations is refused.
@@ -25,6 +26,13 @@ pub const OPERATIONS_MAX: usize = 10_000;
 /// How much a JSON patch may add to a document by `copy`, in bytes of JSON: without a bound, sixty
 /// operations that copy a document into itself would fill any memory.
 pub const COPY_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// How much memory those copies may take.
+const COPY_MEMORY_BYTES_MAX: usize = 32 << 20;
+
+/// Values that a JSON patch may walk over and list items that it may move, all operations together:
+/// each insertion at a list's front moves the whole list, and each move looks at all it moves.
+const STEPS_MAX: usize = 50_000_000;
 
 /// How deep a JSON patch may nest a document: as deep as our JSON reader goes.
 pub const NESTING_MAX: usize = 127;
@@ -61,6 +69,9 @@ pub enum PatchError {
     /// More than [`OPERATIONS_MAX`] operations.
     #[error("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {0}")]
     TooManyOperations(usize),
+    /// The patch takes far more memory than its bytes.
+    #[error("too many values for the length of the patch")]
+    TooMuch,
     /// A good patch that this object cannot take.
     #[error("{0}")]
     NotApplicable(String),
@@ -73,7 +84,7 @@ impl From<&PatchError> for Failure {
     fn from(error: &PatchError) -> Self {
         match error {
             PatchError::Malformed(_) => Self::bad_request(error.to_string()),
-            PatchError::TooManyOperations(_) => Self::plain(
+            PatchError::TooManyOperations(_) | PatchError::TooMuch => Self::plain(
                 413,
                 "RequestEntityTooLarge",
                 format!("Request entity too large: {error}"),
@@ -106,12 +117,16 @@ pub fn apply(
             json::apply(target.value_mut(), &operations)?;
         }
         PatchKind::Merge => {
-            let patch = decode_object(body)
-                .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
-            merge::apply(target.value_mut(), patch.value());
+            let mut patch = decode_object(body).map_err(|error| match error {
+                PatchError::Malformed(why) => {
+                    PatchError::Malformed(format!("error decoding patch: {why}"))
+                }
+                other => other,
+            })?;
+            merge::apply(target.value_mut(), patch.value_mut().take());
         }
         PatchKind::Strategic => {
-            let patch = decode_object(body).map_err(PatchError::Malformed)?;
+            let patch = decode_object(body)?;
             strategic::apply(target.value_mut(), patch.value(), schema)?;
         }
     }
@@ -120,7 +135,7 @@ pub fn apply(
 
 /// Merges a document as JSON merge patch does: for callers that have one decoded.
 pub fn merge(target: &mut Document, patch: &Document) {
-    merge::apply(target.value_mut(), patch.value());
+    merge::apply(target.value_mut(), patch.value().clone());
 }
 
 /// Merges a document as strategic merge patch does: for callers that have one decoded.
@@ -136,17 +151,22 @@ pub fn strategic_merge(
 }
 
 /// The body as a JSON object, or what is wrong with it, in Go's words where it has the wrong type.
-fn decode_object(body: &[u8]) -> Result<Document, String> {
+fn decode_object(body: &[u8]) -> Result<Document, PatchError> {
     let document = decode_json(body)?;
     match document.value() {
         Value::Object(_) => Ok(document),
-        other => Err(wrong_type(other, "map[string]interface {}")),
+        other => Err(PatchError::Malformed(wrong_type(other, "map[string]interface {}"))),
     }
 }
 
-fn decode_json(body: &[u8]) -> Result<Document, String> {
-    // Into a `Value`, so that the only errors are of syntax: those quote nothing.
-    serde_json::from_slice(body).map(Document::new).map_err(|error| go::json_error(&error))
+fn decode_json(body: &[u8]) -> Result<Document, PatchError> {
+    // Into a tree, so that the only errors are of syntax: those quote nothing.
+    let mut budget = Budget::of_body(body.len());
+    let read = read::read_json(body, None, Unknown::Keep, &mut budget);
+    if budget.is_exceeded() {
+        return Err(PatchError::TooMuch);
+    }
+    read.map(Document::new).map_err(|error| PatchError::Malformed(go::json_error(&error)))
 }
 
 fn wrong_type(found: &Value, expected: &str) -> String {

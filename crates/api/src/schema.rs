@@ -7,6 +7,7 @@
 
 mod definitions;
 pub mod fit;
+pub mod read;
 mod registry;
 mod rules;
 pub mod strict;
@@ -140,6 +141,15 @@ impl Schema {
         match self.0.shape {
             NodeShape::Scalar(scalar) => Some(scalar),
             _ => None,
+        }
+    }
+
+    /// About how many bytes a struct takes once it is typed: its optional structs are part of it,
+    /// present or not.
+    pub(crate) fn typed_bytes(self) -> usize {
+        match self.0.shape {
+            NodeShape::Struct(definition) => definition.typed_bytes(),
+            _ => 0,
         }
     }
 

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::document::Document;
+use crate::schema::read::{self, Budget, Unknown};
 use crate::schema::{Schema, strict};
 
 /// A manifest that cannot be read.
@@ -43,7 +44,23 @@ pub fn parse(bytes: &[u8]) -> Result<Document, YamlError> {
 /// # Errors
 /// [`YamlError`].
 pub fn parse_last_wins(bytes: &[u8]) -> Result<Document, YamlError> {
-    serde_saphyr::from_str_with_options::<Value>(text(bytes)?, passing_on())
+    read_last_wins(bytes, None, Unknown::Keep, &mut Budget::of_body(bytes.len()))
+}
+
+/// As [`parse_last_wins`], of a schema and within a budget.
+///
+/// # Errors
+/// [`YamlError`]; of no interest where the budget is exceeded.
+pub fn read_last_wins(
+    bytes: &[u8],
+    schema: Option<Schema>,
+    unknown: Unknown,
+    budget: &mut Budget,
+) -> Result<Document, YamlError> {
+    let reading = |deserializer: serde_saphyr::Deserializer<'_, '_>| {
+        read::read(deserializer, schema, unknown, budget)
+    };
+    serde_saphyr::with_deserializer_from_str_with_options(text(bytes)?, passing_on(), reading)
         .map(Document::new)
         .map_err(|error| located(&error))
 }

@@ -1,19 +1,16 @@
 //! Request bodies: bounded, erased after use, JSON or YAML, into a [`Document`].
 
-use bytes::Buf;
-use coffer_api::Document;
+use coffer_api::schema::Schema;
+use coffer_api::schema::read::{self, Budget, Unknown};
 use coffer_api::status::Failure;
-use coffer_net::Incoming;
+use coffer_api::{Document, yaml};
 use http::HeaderMap;
-use http_body::Body;
-use http_body_util::BodyExt;
 use zeroize::Zeroizing;
+
+use crate::lanes::Room;
 
 /// Largest body accepted, in bytes: upstream's limit.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// How much of a body over the limit is read and thrown away, so that the client, which is still
-/// sending, gets to read the refusal.
-const DRAIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// How a body is written.
@@ -68,63 +65,131 @@ pub(crate) fn unsupported(accepted: &str) -> Failure {
     )
 }
 
-/// Reads a whole body.
-///
-/// # Errors
-/// 413 over the limit, 400 when the client breaks off.
-pub(crate) async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let announced = body.size_hint().lower();
-    let limit = BODY_BYTES_MAX as u64;
-    if announced > limit {
-        return drain(body).await;
-    }
-    // Room for all of it at once: a vector that grows leaves copies of the payload behind.
-    let room = usize::try_from(announced.max(4096)).unwrap_or(BODY_BYTES_MAX);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Failure::bad_request("the request body ended early"))?;
-        let Ok(mut data) = frame.into_data() else { continue };
-        if bytes.len() + data.remaining() > BODY_BYTES_MAX {
-            return drain(body).await;
-        }
-        while data.has_remaining() {
-            let chunk = data.chunk();
-            bytes.extend_from_slice(chunk);
-            let length = chunk.len();
-            data.advance(length);
-        }
-    }
-    Ok(bytes)
+/// A request's body, read, or what was wrong with it.
+pub(crate) struct Payload {
+    read: Result<Zeroizing<Vec<u8>>, Failure>,
+    /// Held as long as the bytes are needed.
+    room: Option<Room>,
 }
 
-/// Refuses a body that is too large once the client has had the time to send it.
-async fn drain<T>(mut body: Incoming) -> Result<T, Failure> {
-    let mut drained = 0;
-    while drained < DRAIN_BYTES_MAX
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        drained += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+impl Payload {
+    /// No body at all.
+    pub(crate) fn empty() -> Self {
+        Self::read(Zeroizing::default(), None)
     }
-    Err(Failure::too_large(BODY_BYTES_MAX))
+
+    /// The bytes of a body, and the room they take.
+    pub(crate) fn read(bytes: Zeroizing<Vec<u8>>, room: Option<Room>) -> Self {
+        Self { read: Ok(bytes), room }
+    }
+
+    /// A body that was not taken.
+    pub(crate) fn refused(failure: Failure) -> Self {
+        Self { read: Err(failure), room: None }
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.read.as_ref().map_or(0, |bytes| bytes.len())
+    }
 }
 
-/// A body as a document. YAML is read as YAML's superset of JSON, so a trailing comma passes there.
+/// Bytes of a body and the room they take.
+pub(crate) struct Received {
+    bytes: Zeroizing<Vec<u8>>,
+    _room: Option<Room>,
+}
+
+impl std::ops::Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The bytes of a body.
 ///
 /// # Errors
-/// The parser's own complaint, without any of the body's text.
-pub(crate) fn parse(bytes: &[u8], media: MediaType) -> Result<Document, String> {
-    match media {
-        MediaType::Yaml | MediaType::ApplyYaml => {
-            coffer_api::yaml::parse_last_wins(bytes).map_err(|error| error.to_string())
+/// 413 over the limit, 400 when the client broke off, 408 when it was too slow, 429 where there is no
+/// room.
+pub(crate) fn take(payload: Payload) -> Result<Received, Failure> {
+    Ok(Received { bytes: payload.read?, _room: payload.room })
+}
+
+/// Why a body is no document.
+#[derive(Debug)]
+pub(crate) enum ParseError {
+    /// The parser's own complaint, without any of the body's text.
+    Text(String),
+    /// What it describes takes far more memory than its bytes.
+    TooMuch,
+}
+
+impl ParseError {
+    /// The failure that the text makes, or 413.
+    pub(crate) fn or(self, failure: impl FnOnce(&str) -> Failure) -> Failure {
+        match self {
+            Self::Text(text) => failure(&text),
+            Self::TooMuch => too_many_values(),
         }
+    }
+}
+
+/// 413 for what is small as text and large in memory.
+pub(crate) fn too_many_values() -> Failure {
+    let why = "Request entity too large: too many values for the length of the request";
+    Failure::plain(413, "RequestEntityTooLarge", why)
+}
+
+/// A body as a document of a schema, `None`: of any shape. YAML is read as YAML's superset of JSON, so
+/// a trailing comma passes there. What the schema does not know is left out as it is read, but from an
+/// apply patch, which is refused for it.
+///
+/// # Errors
+/// [`ParseError`].
+pub(crate) fn parse(
+    bytes: &[u8],
+    media: MediaType,
+    schema: Option<Schema>,
+) -> Result<Document, ParseError> {
+    let mut budget = match media {
+        MediaType::ApplyYaml => Budget::of_apply(bytes.len()),
+        _ => Budget::of_body(bytes.len()),
+    };
+    let parsed = match media {
+        MediaType::Yaml => yaml::read_last_wins(bytes, schema, Unknown::Drop, &mut budget)
+            .map_err(|error| error.to_string()),
+        MediaType::ApplyYaml => yaml::read_last_wins(bytes, schema, Unknown::Keep, &mut budget)
+            .map_err(|error| error.to_string()),
         // What kubectl's create verbs and client-go's typed clients send.
-        MediaType::Protobuf => {
-            coffer_api::protobuf::decode(bytes).map_err(|error| error.to_string())
-        }
-        _ => serde_json::from_slice::<serde_json::Value>(bytes)
+        MediaType::Protobuf => coffer_api::protobuf::decode_within(bytes, &mut budget)
+            .map_err(|error| error.to_string()),
+        _ => read::read_json(bytes, schema, Unknown::Drop, &mut budget)
             .map(Document::new)
             .map_err(|error| format!("json parse error: {}", coffer_api::go::json_error(&error))),
+    };
+    if budget.is_exceeded() {
+        return Err(ParseError::TooMuch);
     }
+    let document = parsed.map_err(ParseError::Text)?;
+    if media == MediaType::Protobuf {
+        check_weight(&document, bytes.len(), schema).map_err(|_| ParseError::TooMuch)?;
+    }
+    Ok(document)
+}
+
+/// Refuses a document that takes far more memory than so many bytes of text may.
+///
+/// # Errors
+/// 413.
+pub(crate) fn check_weight(
+    document: &Document,
+    bytes: usize,
+    schema: Option<Schema>,
+) -> Result<(), Failure> {
+    let fits = read::weigh(document.value(), schema, &mut Budget::of_body(bytes));
+    if fits { Ok(()) } else { Err(too_many_values()) }
 }
 
 #[cfg(test)]
@@ -134,8 +199,8 @@ mod tests {
     #[test]
     fn the_guides_trailing_comma_passes_as_yaml_and_not_as_json() {
         let text = br#"{"kind":"Pod","spec":{"containers":[{"name":"a","image":"b",}]}}"#;
-        assert!(parse(text, MediaType::Json).is_err());
-        let document = parse(text, MediaType::Yaml).unwrap();
+        assert!(parse(text, MediaType::Json, None).is_err());
+        let document = parse(text, MediaType::Yaml, None).unwrap();
         assert_eq!(document.value()["spec"]["containers"][0]["image"], "b");
     }
 }

@@ -8,7 +8,7 @@ use coffer_api::status::Failure;
 use crate::request::{RequestInfo, Verb};
 
 /// Longest time of a request, whatever its client says.
-const LONGEST: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 /// The time a request has; `None` for watches and tunnels.
 ///

@@ -5,12 +5,11 @@ use coffer_api::patch::PatchKind;
 use coffer_api::schema::{self, strict};
 use coffer_api::status::Failure;
 use coffer_api::{Document, yaml};
-use coffer_net::Incoming;
 use http::HeaderMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::Value;
 
-use crate::body::{self, MediaType};
+use crate::body::{self, MediaType, Payload};
 use crate::object::{DecodeError, Object, Resource};
 use crate::options::FieldValidation;
 
@@ -21,20 +20,20 @@ pub(crate) struct Decoded {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Reads and decodes a body that holds one object.
+/// Decodes a body that holds one object.
 ///
 /// # Errors
 /// 400, 413, 415 in upstream's words; no message holds a value from the body.
-pub(crate) async fn object(
+pub(crate) fn object(
     resource: &Resource,
     headers: &HeaderMap,
-    incoming: Incoming,
+    payload: Payload,
     validation: FieldValidation,
 ) -> Result<Decoded, Failure> {
     let media = MediaType::of_object(headers)?;
-    let bytes = body::read(incoming).await?;
+    let bytes = body::take(payload)?;
     let (kind, version) = (resource.info.kind, resource.info.api_version());
-    let mut document = parse(&bytes, media, kind)?;
+    let mut document = parse(&bytes, media, kind, &version)?;
     expect_kind(&mut document, kind, &version)?;
     let object =
         defaulted(resource, &mut document).map_err(|error| not_its_kind(resource, &error))?;
@@ -53,7 +52,7 @@ pub(crate) fn value_warnings(
     (kind, version): (&str, &str),
     validation: FieldValidation,
 ) -> Result<Vec<String>, Failure> {
-    let Ok(document) = parse(bytes, media, kind) else { return Ok(Vec::new()) };
+    let Ok(document) = parse(bytes, media, kind, version) else { return Ok(Vec::new()) };
     strict_errors(bytes, media, &document, kind, version, validation)
 }
 
@@ -67,7 +66,7 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(
     kind: &str,
     version: &str,
 ) -> Result<T, Failure> {
-    let mut document = parse(bytes, media, kind)?;
+    let mut document = parse(bytes, media, kind, version)?;
     expect_kind(&mut document, kind, version)?;
     crate::object::typed(&document).map_err(|error| cannot_handle(kind, version, kind, &error))
 }
@@ -78,13 +77,15 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(
 /// # Errors
 /// 400 for another kind, and for options that are none.
 pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOptions, Failure> {
-    let document = body::parse(bytes, media).map_err(Failure::bad_request)?;
+    let schema = schema::of("v1", "DeleteOptions");
+    let document = body::parse(bytes, media, schema)
+        .map_err(|error| error.or(|why| Failure::bad_request(why)))?;
     let kind = document.value()["kind"].as_str().unwrap_or_default();
     if !document.value().is_object() || !matches!(kind, "" | "DeleteOptions") {
         let why = "decoded object cannot be converted to DeleteOptions";
         return Err(Failure::bad_request(why));
     }
-    crate::object::typed_as(&document, schema::of("v1", "DeleteOptions"))
+    crate::object::typed_as(&document, schema)
         .map_err(|error| Failure::bad_request(error.to_string()))
 }
 
@@ -104,7 +105,7 @@ fn not_its_kind(resource: &Resource, error: &DecodeError) -> Failure {
     cannot_handle(kind, resource.info.version, kind, error)
 }
 
-fn parse(bytes: &[u8], media: MediaType, kind: &str) -> Result<Document, Failure> {
+fn parse(bytes: &[u8], media: MediaType, kind: &str, version: &str) -> Result<Document, Failure> {
     // Upstream goes on with the first bytes of the body, which may be anything.
     let shown = if bytes.is_empty() { " (<empty>)" } else { "" };
     let unrecognized = |why: &str| {
@@ -112,7 +113,8 @@ fn parse(bytes: &[u8], media: MediaType, kind: &str) -> Result<Document, Failure
             "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}{shown}"
         ))
     };
-    let document = body::parse(bytes, media).map_err(|why| unrecognized(&why))?;
+    let schema = schema::of(version, kind);
+    let document = body::parse(bytes, media, schema).map_err(|error| error.or(unrecognized))?;
     if !document.value().is_object() {
         return Err(unrecognized("json parse error: the body is not an object"));
     }
@@ -225,8 +227,10 @@ pub(crate) fn apply_patch(
     validation: FieldValidation,
 ) -> Result<(Document, Vec<String>), Failure> {
     let (kind, version) = (resource.info.kind, resource.info.api_version());
-    let mut document = body::parse(bytes, MediaType::ApplyYaml)
-        .map_err(|why| Failure::bad_request(format!("error decoding YAML: {why}")))?;
+    let mut document = body::parse(bytes, MediaType::ApplyYaml, schema::of(&version, kind))
+        .map_err(|error| {
+            error.or(|why| Failure::bad_request(format!("error decoding YAML: {why}")))
+        })?;
     if !document.value().is_object() {
         return Err(Failure::bad_request("error decoding YAML: the body is not an object"));
     }
@@ -256,11 +260,13 @@ pub(crate) fn apply_patch(
 /// The object of what an apply came to, with the kind's defaults.
 ///
 /// # Errors
-/// 400 that names the field.
+/// 400 that names the field; 413 for more values than the object's length may hold.
 pub(crate) fn applied(
     resource: &Resource,
     document: &mut Document,
 ) -> Result<Box<dyn Object>, Failure> {
+    let schema = schema::of(&resource.info.api_version(), resource.info.kind);
+    body::check_weight(document, document.json_len(), schema)?;
     defaulted(resource, document).map_err(|error| not_its_kind(resource, &error))
 }
 
@@ -290,8 +296,9 @@ pub(crate) fn patched(
     if (version, found_kind) != (&*own_version, own_kind) {
         return Err(unfit(no_conversion(version, found_kind, own_kind, &own_version)));
     }
-    let object = defaulted(resource, document).map_err(|error| unfit(error.to_string()))?;
     let schema = schema::of(&own_version, own_kind);
+    body::check_weight(document, document.json_len(), schema)?;
+    let object = defaulted(resource, document).map_err(|error| unfit(error.to_string()))?;
     let Some(schema) = schema.filter(|_| validation != FieldValidation::Ignore) else {
         return Ok((object, Vec::new()));
     };

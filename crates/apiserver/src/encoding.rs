@@ -16,8 +16,10 @@ use http_body_util::{BodyExt, StreamBody};
 
 use crate::limits::Place;
 use crate::request::Query;
-use crate::respond::Answer;
+use crate::respond::{Answer, Body};
 
+/// Bytes that are indented at a time, and compressed: others get their turn at the processor between.
+const PIECE_BYTES: usize = 32 * 1024;
 /// Shortest body that is compressed, in bytes: upstream's threshold.
 const GZIP_BYTES_MIN: usize = 128 * 1024;
 
@@ -42,8 +44,30 @@ pub(crate) fn indented(answer: Answer) -> Answer {
     }
     let mut indenter = Indenter::default();
     answer.map(|body| {
-        body.map_frame(move |frame| frame.map_data(|data| indenter.indent(&data))).boxed_unsync()
+        in_pieces(body)
+            .map_frame(move |frame| frame.map_data(|data| indenter.indent(&data)))
+            .boxed_unsync()
     })
+}
+
+/// The same body in short frames.
+fn in_pieces(body: Body) -> Body {
+    let state = (body, Bytes::new());
+    let pieces = futures::stream::unfold(state, |(mut body, mut rest)| async move {
+        if rest.is_empty() {
+            match body.frame().await?.map(Frame::into_data) {
+                Ok(Ok(data)) => rest = data,
+                Ok(Err(other)) => return Some((Ok(other), (body, rest))),
+                Err(error) => return Some((Err(error), (body, rest))),
+            }
+        } else {
+            tokio::task::yield_now().await;
+        }
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        Some((Ok(Frame::data(piece)), (body, rest)))
+    });
+    // Its end is asked for again where the first pieces are counted.
+    StreamBody::new(futures::StreamExt::fuse(pieces)).boxed_unsync()
 }
 
 /// Puts line breaks and spaces into compact JSON as Go's `MarshalIndent` does, piece by piece.
@@ -107,7 +131,8 @@ pub(crate) async fn compressed(answer: Answer, takes_gzip: bool) -> Answer {
     if answer.status() != StatusCode::OK || !takes_gzip {
         return answer;
     }
-    let (mut parts, mut body) = answer.into_parts();
+    let (mut parts, body) = answer.into_parts();
+    let mut body = in_pieces(body);
     // As many pieces as it takes to know whether the whole is long.
     let (mut first, mut length) = (Vec::new(), 0);
     while length <= GZIP_BYTES_MIN {

@@ -19,6 +19,7 @@ mod encoded;
 mod encoding;
 mod handlers;
 mod health;
+mod lanes;
 mod limits;
 mod listen;
 mod managed;
@@ -37,6 +38,7 @@ mod scale;
 mod serve;
 mod tls;
 pub mod tokens;
+mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -162,6 +164,7 @@ impl Server {
             authorizer,
             access,
             quota_turns: Default::default(),
+            lanes: Default::default(),
             kubelets: Kubelets(certificates.clone()),
             shutdown: shutdown.clone(),
         });
@@ -214,6 +217,10 @@ impl Server {
             let handlers = handlers.clone();
             async move { registry::expire_events(&handlers.registry).await }
         });
+        let stalled = tokio::spawn({
+            let cache = handlers.registry.cache.clone();
+            async move { cache.end_stalled_watchers().await }
+        });
         let service =
             Arc::new(Service { handlers, limits: Default::default(), shutdown: own.clone() });
         let serving = serve::run(listeners, certificates, service);
@@ -225,6 +232,7 @@ impl Server {
         // Ends at once where it has ended: only then was `own` cancelled by somebody else.
         serving.await;
         sweeper.abort();
+        stalled.abort();
         let _ = tokio::join!(follower, aggregator);
         Ok(())
     }

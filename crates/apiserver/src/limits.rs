@@ -1,7 +1,10 @@
 //! Fairness: how many requests one client, and all together, may have under way.
 //!
 //! A request over the limit waits a bounded time in a bounded queue, then gets 429. Watches, exec
-//! and the other tunnels are long by nature and do not count.
+//! and the other tunnels are long by nature and do not count; watches have a limit of their own.
+//!
+//! What the cluster lives by, leases and nodes' status, has places of its own beside those of all
+//! clients, so that clients who fill these cannot make a node look dead.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,7 +13,8 @@ use std::time::Duration;
 use coffer_api::status::Failure;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::authn::Identity;
+use crate::authn::{Identity, MASTERS};
+use crate::authz::node;
 use crate::request::{RequestInfo, Verb};
 
 /// Requests of one client under way at a time.
@@ -19,6 +23,16 @@ const CLIENT_INFLIGHT_MAX: usize = 200;
 const CLIENT_WAITING_MAX: usize = 800;
 /// Requests of all clients under way at a time.
 const INFLIGHT_MAX: usize = 600;
+/// Requests of one client under way that count for itself alone: when a few clients have taken the
+/// places of all, with bodies that they do not send, say, another still has these.
+const CLIENT_FIRST: usize = 10;
+/// Requests for leases and nodes' status under way at a time.
+const VITAL_INFLIGHT_MAX: usize = 400;
+/// Of these, one client's.
+const CLIENT_VITAL_INFLIGHT_MAX: usize = 20;
+/// Watches of one client under way at a time. `system:masters` is exempt, as it is from upstream's
+/// priority and fairness.
+const CLIENT_WATCHES_MAX: usize = 1000;
 /// How long a request waits for a place.
 const WAIT: Duration = Duration::from_secs(10);
 /// When a refused client should come back, in seconds.
@@ -29,6 +43,7 @@ const CLIENTS_REMEMBERED: usize = 1024;
 /// Places for requests.
 pub(crate) struct Limits {
     all: Arc<Semaphore>,
+    vital: Arc<Semaphore>,
     clients: Mutex<HashMap<String, Client>>,
     wait: Duration,
 }
@@ -38,11 +53,15 @@ struct Client {
     running: Arc<Semaphore>,
     /// Running and waiting together.
     present: Arc<Semaphore>,
+    /// Running that take no place of all clients'.
+    first: Arc<Semaphore>,
+    vital: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
 }
 
 /// A place, given back when dropped: with the last byte of the answer.
 pub(crate) struct Place {
-    _places: [OwnedSemaphorePermit; 3],
+    _places: [Option<OwnedSemaphorePermit>; 3],
 }
 
 impl Default for Limits {
@@ -54,7 +73,8 @@ impl Default for Limits {
 impl Limits {
     fn waiting(wait: Duration) -> Self {
         let all = Arc::new(Semaphore::new(INFLIGHT_MAX));
-        Self { all, clients: Mutex::default(), wait }
+        let vital = Arc::new(Semaphore::new(VITAL_INFLIGHT_MAX));
+        Self { all, vital, clients: Mutex::default(), wait }
     }
 
     /// A place for a request; `None` for one that does not count.
@@ -66,28 +86,57 @@ impl Limits {
         identity: &Identity,
         info: &RequestInfo,
     ) -> Result<Option<Place>, Failure> {
+        if info.resource.as_ref().is_some_and(|(verb, _)| *verb == Verb::Watch) {
+            return self.watch(identity);
+        }
         if !counts(info) {
             return Ok(None);
         }
         let client = self.client(&identity.user);
         let present = client.present.try_acquire_owned().map_err(|_| too_many())?;
+        let (own, all) = if is_vital(identity, info) {
+            (client.vital, self.vital.clone())
+        } else {
+            (client.running, self.all.clone())
+        };
+        if let (Ok(first), Ok(running)) =
+            (client.first.try_acquire_owned(), own.clone().try_acquire_owned())
+        {
+            return Ok(Some(Place { _places: [present, running, first].map(Some) }));
+        }
         let wait = async {
-            let running = client.running.acquire_owned().await;
-            (running, self.all.clone().acquire_owned().await)
+            let running = own.acquire_owned().await;
+            (running, all.acquire_owned().await)
         };
         let (running, all) = tokio::time::timeout(self.wait, wait).await.map_err(|_| too_many())?;
         let never = "the semaphores are never closed";
-        Ok(Some(Place { _places: [present, running.expect(never), all.expect(never)] }))
+        let places = [present, running.expect(never), all.expect(never)];
+        Ok(Some(Place { _places: places.map(Some) }))
+    }
+
+    /// A place for a watch, or 429 at once.
+    fn watch(&self, identity: &Identity) -> Result<Option<Place>, Failure> {
+        if identity.in_group(MASTERS) {
+            return Ok(None);
+        }
+        let watches = self.client(&identity.user).watches;
+        let place = watches.try_acquire_owned().map_err(|_| too_many())?;
+        Ok(Some(Place { _places: [Some(place), None, None] }))
     }
 
     fn client(&self, user: &str) -> Client {
         let mut clients = self.clients.lock().expect("no panic happens under this lock");
         if clients.len() >= CLIENTS_REMEMBERED && !clients.contains_key(user) {
-            clients.retain(|_, client| Arc::strong_count(&client.present) > 1);
+            clients.retain(|_, client| {
+                Arc::strong_count(&client.present) + Arc::strong_count(&client.watches) > 2
+            });
         }
         let new = || Client {
             running: Arc::new(Semaphore::new(CLIENT_INFLIGHT_MAX)),
             present: Arc::new(Semaphore::new(CLIENT_INFLIGHT_MAX + CLIENT_WAITING_MAX)),
+            first: Arc::new(Semaphore::new(CLIENT_FIRST)),
+            vital: Arc::new(Semaphore::new(CLIENT_VITAL_INFLIGHT_MAX)),
+            watches: Arc::new(Semaphore::new(CLIENT_WATCHES_MAX)),
         };
         if let Some(known) = clients.get(user) {
             return known.clone();
@@ -103,6 +152,18 @@ fn counts(info: &RequestInfo) -> bool {
         Some((_, path)) => {
             !matches!(path.subresource.as_str(), "exec" | "attach" | "portforward" | "log")
         }
+    }
+}
+
+/// Whether nodes count as dead, or leaders as gone, if this request is not answered.
+fn is_vital(identity: &Identity, info: &RequestInfo) -> bool {
+    let Some((verb, path)) = &info.resource else { return false };
+    let one = !path.name.is_empty() || *verb == Verb::Create;
+    match (&*path.group, &*path.resource, &*path.subresource) {
+        ("coordination.k8s.io", "leases", "") => one && *verb != Verb::DeleteCollection,
+        // Also what a node reads before it writes.
+        ("", "nodes", "" | "status") => one && node::of(identity) == Some(&*path.name),
+        _ => false,
     }
 }
 
@@ -136,11 +197,60 @@ mod tests {
         assert!(limits.enter(&flood, &info).await.unwrap().is_some());
     }
 
+    fn user(name: &str) -> Identity {
+        Identity { user: name.to_owned(), ..Identity::anonymous() }
+    }
+
     #[tokio::test]
-    async fn watches_and_tunnels_do_not_count() {
+    async fn leases_and_nodes_pass_by_clients_that_have_taken_every_place() {
+        let limits = Limits::waiting(Duration::from_millis(1));
+        let mut held = Vec::new();
+        let secrets = get("/api/v1/secrets");
+        for client in 0..5 {
+            while let Ok(place) = limits.enter(&user(&format!("flood-{client}")), &secrets).await {
+                held.push(place);
+            }
+        }
+        assert_eq!(held.len(), INFLIGHT_MAX + 5 * CLIENT_FIRST);
+        assert!(limits.enter(&user("calm"), &secrets).await.is_ok(), "each has its first few");
+        let node = Identity {
+            user: "system:node:n".to_owned(),
+            groups: vec!["system:nodes".to_owned()],
+            ..Identity::default()
+        };
+        let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
+        for uri in [lease, "/api/v1/nodes/n", "/api/v1/nodes/n/status"] {
+            assert!(limits.enter(&node, &get(uri)).await.is_ok(), "{uri}");
+        }
+        // Who fills the places of leases fills its own.
+        let mut leases = Vec::new();
+        while let Ok(place) = limits.enter(&user("flood-0"), &get(lease)).await {
+            leases.push(place);
+        }
+        assert!(leases.len() <= CLIENT_VITAL_INFLIGHT_MAX);
+        assert!(limits.enter(&node, &get(lease)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_client_has_so_many_watches_and_no_more() {
+        let limits = Limits::default();
+        let watch = get("/api/v1/pods?watch=1");
+        let mut held = Vec::new();
+        for _ in 0..CLIENT_WATCHES_MAX {
+            held.push(limits.enter(&user("a"), &watch).await.unwrap().unwrap());
+        }
+        let refused = limits.enter(&user("a"), &watch).await.err().unwrap();
+        assert_eq!((refused.code, refused.reason), (429, "TooManyRequests"));
+        assert!(limits.enter(&user("b"), &watch).await.unwrap().is_some());
+        held.pop();
+        assert!(limits.enter(&user("a"), &watch).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn tunnels_do_not_count() {
         let limits = Limits::default();
         let caller = Identity::anonymous();
-        for uri in ["/api/v1/pods?watch=1", "/api/v1/namespaces/n/pods/p/exec", "/healthz"] {
+        for uri in ["/api/v1/namespaces/n/pods/p/exec", "/healthz"] {
             assert!(limits.enter(&caller, &get(uri)).await.unwrap().is_none(), "{uri}");
         }
     }

@@ -1,6 +1,7 @@
 //! managedFields: who wrote which field. The rules are `coffer_api::apply`'s; here they meet
 //! requests and objects.
 
+use coffer_api::Document;
 use coffer_api::apply;
 use coffer_api::kinds::KindInfo;
 use coffer_api::schema;
@@ -56,11 +57,24 @@ impl Writer {
 
     /// Records this writer as the owner of what differs between `old` (`None`: nothing) and the
     /// object.
-    pub(crate) fn track(&self, object: &mut dyn Object, old: Option<&dyn Object>) {
-        let Ok(rules) = self.rules() else { return };
-        let old = old.map(Object::document);
-        let new = object.document();
-        let old = old.as_ref().map(coffer_api::Document::value);
-        object.meta_mut().managed_fields = apply::managed_fields(old, new.value(), &rules);
+    ///
+    /// # Errors
+    /// As for an object that is too large to be written, where the record alone is.
+    pub(crate) fn track(
+        &self,
+        object: &mut dyn Object,
+        old: Option<&dyn Object>,
+    ) -> Result<(), Failure> {
+        let Ok(rules) = self.rules() else { return Ok(()) };
+        let managed = {
+            let old = old.map(Object::document);
+            let new = object.document();
+            apply::managed_fields(old.as_ref().map(Document::value), new.value(), &rules)
+        };
+        if managed.encoded_len() > apply::MANAGED_BYTES_MAX {
+            return Err((&apply::ApplyError::TooLarge).into());
+        }
+        object.meta_mut().managed_fields = managed.entries();
+        Ok(())
     }
 }

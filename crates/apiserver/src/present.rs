@@ -3,20 +3,28 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use coffer_api::Document;
 use coffer_api::status::Failure;
+use futures::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::cache::CachedObject;
+use crate::lanes::Lanes;
 use crate::object::Resource;
 use crate::printers::{Column, RowCondition};
 use crate::registry::Listed;
 use crate::request::Query;
-use crate::respond::{Form, MetaVersion};
+use crate::respond::{Body, Form, MetaVersion};
 
 /// Bytes of a list sent at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes of objects looked at for one chunk.
+const VISIT_BYTES: usize = 256 * 1024;
 
 /// What rows of a Table carry of their object: `includeObject`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +82,22 @@ struct Table<'a> {
     metadata: ListMeta<'a>,
     column_definitions: &'a [Column],
     rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Items<'a> {
+    kind: &'static str,
+    api_version: &'a str,
+    metadata: ListMeta<'a>,
+    items: [(); 0],
+}
+
+/// A list without items up to where these begin.
+fn opening<T: Serialize>(empty: &T) -> String {
+    let mut text = serde_json::to_string(empty).expect("strings encode");
+    text.truncate(text.len() - "]}".len());
+    text
 }
 
 #[derive(Serialize)]
@@ -165,28 +189,11 @@ pub(crate) fn object(
     }
 }
 
-/// A list as one Table.
-pub(crate) fn table(
-    resource: &Resource,
-    list: &Listed,
-    include: Include,
-    version: MetaVersion,
-) -> Result<Bytes, Failure> {
-    let rows = list.items.iter().map(|item| row(resource, &item.bytes, include, version));
-    let table = Table {
-        kind: "Table",
-        api_version: version.api_version(),
-        metadata: ListMeta::of(list),
-        column_definitions: resource.columns,
-        rows: rows.collect::<Result<_, _>>()?,
-    };
-    serde_json::to_vec(&table).map(Bytes::from).map_err(Failure::internal)
-}
-
 /// A list as JSON, made chunk by chunk while it is sent.
 pub(crate) struct ListChunks {
     resource: Arc<Resource>,
     form: Form,
+    include: Include,
     opening: Option<String>,
     items: std::vec::IntoIter<Arc<CachedObject>>,
     first: bool,
@@ -194,20 +201,32 @@ pub(crate) struct ListChunks {
 }
 
 impl ListChunks {
-    /// A list in [`Form::Object`] or [`Form::Metadata`].
-    pub(crate) fn new(resource: Arc<Resource>, list: Listed, form: Form) -> Self {
-        let meta = serde_json::to_string(&ListMeta::of(&list)).expect("strings encode");
-        let (kind, version) = match form {
-            Form::Metadata(version) => {
-                ("PartialObjectMetadataList", version.api_version().to_owned())
-            }
-            _ => (resource.info.list_kind, resource.info.api_version()),
+    /// A list in a form. `include` is for Tables.
+    pub(crate) fn new(resource: Arc<Resource>, list: Listed, form: Form, include: Include) -> Self {
+        let meta = ListMeta::of(&list);
+        let opening = match form {
+            Form::Table(version) => opening(&Table {
+                kind: "Table",
+                api_version: version.api_version(),
+                metadata: meta,
+                column_definitions: resource.columns,
+                rows: Vec::new(),
+            }),
+            Form::Metadata(version) => opening(&Items {
+                kind: "PartialObjectMetadataList",
+                api_version: version.api_version(),
+                metadata: meta,
+                items: [],
+            }),
+            Form::Object => opening(&Items {
+                kind: resource.info.list_kind,
+                api_version: &resource.info.api_version(),
+                metadata: meta,
+                items: [],
+            }),
         };
-        let opening = format!(
-            "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":["
-        );
         let items = list.items.into_iter();
-        Self { resource, form, opening: Some(opening), items, first: true, closed: false }
+        Self { resource, form, include, opening: Some(opening), items, first: true, closed: false }
     }
 
     fn put(&mut self, out: &mut BytesMut, item: &CachedObject) -> Result<(), Failure> {
@@ -216,6 +235,10 @@ impl ListChunks {
         }
         match self.form {
             Form::Metadata(version) => out.put_slice(&metadata_json(&item.bytes, version)?),
+            Form::Table(version) => {
+                let row = row(&self.resource, &item.bytes, self.include, version)?;
+                serde_json::to_writer(out.writer(), &row).map_err(Failure::internal)?;
+            }
             _ if self.resource.is_stored_form() => {
                 let (open, rest) = self.resource.head().list_item(&item.bytes);
                 out.put_slice(open);
@@ -225,6 +248,91 @@ impl ListChunks {
         }
         Ok(())
     }
+}
+
+/// What goes into one list of YAML.
+enum Part {
+    Text(String),
+    /// An item, as JSON.
+    Item(Vec<u8>),
+}
+
+impl ListChunks {
+    /// The list as YAML, item by item: a tree of all of it would be many times its length. A large
+    /// item is heavy work of the user.
+    pub(crate) fn into_yaml(self, lanes: Arc<Lanes>, user: String) -> Body {
+        let parts = stream::unfold((self.yaml_parts(), lanes, user), |state| async move {
+            let (mut parts, lanes, user) = state;
+            tokio::task::yield_now().await;
+            let text = match parts.next()? {
+                Err(failure) => Err(failure),
+                Ok(Part::Text(text)) => Ok(Bytes::from(text)),
+                Ok(Part::Item(json)) => {
+                    let bytes = json.len();
+                    lanes.run(&user, bytes, async move { Ok(yaml_item(json)) }).await
+                }
+            };
+            let frame = text.map(Frame::data).map_err(std::io::Error::other);
+            Some((frame, (parts, lanes, user)))
+        });
+        StreamBody::new(parts).boxed_unsync()
+    }
+
+    /// The members in the order of their names, as YAML made of a tree has them.
+    fn yaml_parts(mut self) -> impl Iterator<Item = Result<Part, Failure>> {
+        let opening = self.opening.take().unwrap_or_default();
+        let head: Value = serde_json::from_str(&format!("{opening}]}}")).unwrap_or_default();
+        let items = if head.get("rows").is_some() { "rows" } else { "items" };
+        let members = head.as_object().cloned().unwrap_or_default();
+        let (before, after): (serde_json::Map<_, _>, serde_json::Map<_, _>) = members
+            .into_iter()
+            .filter(|(name, _)| name != items)
+            .partition(|(name, _)| **name < *items);
+        let empty = if self.items.len() == 0 { " []" } else { "" };
+        let before = format!("{}{items}:{empty}\n", yaml_text(&Value::Object(before)));
+        let after = yaml_text(&Value::Object(after));
+        let mut objects = std::mem::take(&mut self.items);
+        let items = std::iter::from_fn(move || {
+            let object = objects.next()?;
+            // No comma before it.
+            self.first = true;
+            let mut out = BytesMut::new();
+            Some(self.put(&mut out, &object).map(|()| Part::Item(out.into())))
+        });
+        [Ok(Part::Text(before))].into_iter().chain(items).chain([Ok(Part::Text(after))])
+    }
+}
+
+/// Members as YAML; nothing for none.
+fn yaml_text(value: &Value) -> String {
+    if value.as_object().is_some_and(serde_json::Map::is_empty) {
+        return String::new();
+    }
+    let mut text = serde_saphyr::to_string(value).expect("JSON values are YAML values");
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// An item of a list in YAML, of its JSON.
+fn yaml_item(json: Vec<u8>) -> Bytes {
+    let json = Zeroizing::new(json);
+    let document = serde_json::from_slice(&json).map(Document::new);
+    let document = document.expect("the server's own JSON parses");
+    let text = Zeroizing::new(yaml_text(document.value()));
+    let mut item = Zeroizing::new(Vec::with_capacity(text.len() + text.len() / 8 + 16));
+    for (at, line) in text.lines().enumerate() {
+        let indent = match (at, line) {
+            (0, _) => "- ",
+            (_, "") => "",
+            _ => "  ",
+        };
+        item.extend_from_slice(indent.as_bytes());
+        item.extend_from_slice(line.as_bytes());
+        item.push(b'\n');
+    }
+    crate::encoded::erasing(item)
 }
 
 impl Iterator for ListChunks {
@@ -238,12 +346,14 @@ impl Iterator for ListChunks {
         if let Some(opening) = self.opening.take() {
             out.put_slice(opening.as_bytes());
         }
-        while out.len() < CHUNK_BYTES {
+        let mut visited = 0;
+        while out.len() < CHUNK_BYTES && visited < VISIT_BYTES {
             let Some(item) = self.items.next() else {
                 out.put_slice(b"]}\n");
                 self.closed = true;
                 break;
             };
+            visited += item.bytes.len();
             if let Err(failure) = self.put(&mut out, &item) {
                 self.closed = true;
                 return Some(Err(failure));

@@ -98,6 +98,11 @@ pub(crate) struct ApiserverOptions {
     /// network of the containerd that Coffer starts itself, this machine's address on that network.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) advertise_address: Option<IpAddr>,
+    /// Bytes that the store may hold, recent history included. Beyond it creates and updates that
+    /// grow fail until something is deleted.
+    #[arg(long, value_name = "BYTES", default_value_t = coffer_store::embedded::QUOTA_BYTES,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) quota_backend_bytes: u64,
     #[command(flatten)]
     pub(crate) access: crate::access::AccessOptions,
     #[command(flatten)]

@@ -191,6 +191,9 @@ pub enum StoreError {
         /// The length of the value.
         bytes: usize,
     },
+    /// The store holds as much as its quota lets it: only what makes room is written.
+    #[error("database space exceeded")]
+    NoSpace,
     /// The store is shutting down or its writer has failed; nothing later was written.
     #[error("store is closed: {0}")]
     Closed(String),

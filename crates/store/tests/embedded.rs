@@ -158,3 +158,61 @@ async fn a_directory_that_is_open_is_refused_by_name() {
     store.shutdown().await;
     open(dir.path()).shutdown().await;
 }
+
+fn large(bytes: usize, fill: u8) -> coffer_store::Value {
+    coffer_store::Value::new(vec![fill; bytes])
+}
+
+/// A store without a bound fills the disk, and with one that never lets go nothing could be deleted.
+#[tokio::test]
+async fn a_full_store_refuses_what_grows_and_takes_it_again_once_objects_are_gone() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let options = Options { quota_bytes: 2 << 20, ..Options::default() };
+    let store = Embedded::open(dir.path(), options).expect("opens");
+    let mut made = Vec::new();
+    let full = loop {
+        assert!(made.len() < 100, "a quota of 2 MiB takes no 100 times 100 KiB");
+        match store.create(&format!("/k/{}", made.len()), large(100 << 10, b'a')).await {
+            Ok(revision) => made.push(revision),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StoreError::NoSpace), "{full}");
+    assert!(made.len() >= 15, "{}", made.len());
+    let grown = store.update("/k/0", large(200 << 10, b'b'), made[0]).await;
+    assert!(matches!(grown, Err(StoreError::NoSpace)));
+    let marked = store.update("/k/0", large((100 << 10) + 100, b'b'), made[0]).await;
+    made[0] = marked.expect("a deletion's mark passes");
+    for (at, revision) in made.iter().enumerate().take(8) {
+        store.delete(&format!("/k/{at}"), *revision).await.expect("removals always pass");
+    }
+    // What is deleted makes room once the history is swept, which nobody has to ask for.
+    let freed = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        while store.create("/again", large(100 << 10, b'c')).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    });
+    freed.await.expect("there is room again");
+    store.shutdown().await;
+}
+
+/// Twenty seconds of large updates kept every version for five minutes.
+#[tokio::test]
+async fn a_storm_of_large_updates_does_not_keep_every_version() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let options = Options { history_bytes_max: 4 << 20, ..Options::default() };
+    let store = Embedded::open(dir.path(), options).expect("opens");
+    let mut at = store.create("/k", large(512 << 10, 0)).await.expect("create");
+    for fill in 1..=100 {
+        at = store.update("/k", large(512 << 10, fill), at).await.expect("update");
+    }
+    let database = std::fs::read_dir(dir.path()).expect("the directory").flatten();
+    let bytes: u64 = database
+        .filter(|file| !file.file_name().to_string_lossy().contains("-wal"))
+        .map(|file| file.metadata().expect("metadata").len())
+        .sum();
+    assert!(bytes < 16 << 20, "{bytes} bytes for 50 MiB of updates");
+    let options = ListOptions { revision: Some(1), ..ListOptions::default() };
+    assert!(matches!(store.list("/", options).await, Err(StoreError::Compacted { .. })));
+    store.shutdown().await;
+}

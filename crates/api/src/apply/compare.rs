@@ -1,7 +1,5 @@
 //! What changed between two versions of an object, field by field.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use super::element::Element;
@@ -117,12 +115,10 @@ fn compare_members(
     standing: bool,
 ) -> Delta {
     let mut delta = Delta::default();
-    let in_old = old.into_iter().flat_map(|members| members.keys());
-    let only_in_new = new
-        .into_iter()
-        .flat_map(|members| members.keys())
-        .filter(|name| !old.is_some_and(|old| old.contains_key(*name)));
-    for name in in_old.chain(only_in_new) {
+    // Both are sorted by name; taken in that order, each finds its place in the sets at the end.
+    let mut in_old = old.into_iter().flat_map(|members| members.keys()).peekable();
+    let mut in_new = new.into_iter().flat_map(|members| members.keys()).peekable();
+    while let Some(name) = next_of(&mut in_old, &mut in_new) {
         let (old, new) = (old.and_then(|old| old.get(name)), new.and_then(|new| new.get(name)));
         let child = match schema.field(name) {
             Some(field) => compare_at(old, new, field, standing && is_held(schema, name)),
@@ -152,14 +148,31 @@ fn is_held(schema: Schema, field: &str) -> bool {
     }
 }
 
-fn by_element(items: &[Value], schema: Schema, list: ListType) -> BTreeMap<Element, Vec<&Value>> {
-    let mut found: BTreeMap<Element, Vec<&Value>> = BTreeMap::new();
-    for item in items {
-        // An item without a key is nobody's.
-        if let Ok(element) = element(item, schema, list) {
-            found.entry(element).or_default().push(item);
+/// The smaller of the next two of two sorted sequences, taken from both where both have it.
+fn next_of<T: Ord>(
+    one: &mut std::iter::Peekable<impl Iterator<Item = T>>,
+    other: &mut std::iter::Peekable<impl Iterator<Item = T>>,
+) -> Option<T> {
+    match (one.peek(), other.peek()) {
+        (Some(first), Some(second)) if first > second => other.next(),
+        (Some(first), Some(second)) if first == second => {
+            other.next();
+            one.next()
         }
+        (None, _) => other.next(),
+        _ => one.next(),
     }
+}
+
+/// An item with the step to it.
+type Item<'a> = (Element, &'a Value);
+
+/// Items in the order of their steps; those of one step in the list's.
+fn by_element(items: &[Value], schema: Schema, list: ListType) -> Vec<Item<'_>> {
+    // An item without a key is nobody's.
+    let found = |item| Some((element(item, schema, list).ok()?, item));
+    let mut found: Vec<Item<'_>> = items.iter().filter_map(found).collect();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
     found
 }
 
@@ -167,33 +180,45 @@ fn compare_items(old: &[Value], new: &[Value], schema: Schema, list: ListType) -
     let old = by_element(old, schema, list);
     let new = by_element(new, schema, list);
     let mut delta = Delta::default();
-    let only_in_new = new.keys().filter(|element| !old.contains_key(*element));
-    for element in old.keys().chain(only_in_new) {
-        let before = old.get(element).map_or(&[][..], Vec::as_slice);
-        let after = new.get(element).map_or(&[][..], Vec::as_slice);
-        delta.put(element, compare_alike(before, after, schema));
+    let (mut old, mut new) = (&old[..], &new[..]);
+    loop {
+        let next = match (old.first(), new.first()) {
+            (Some((one, _)), Some((other, _))) => one.min(other),
+            (Some((next, _)), None) | (None, Some((next, _))) => next,
+            (None, None) => return delta,
+        };
+        let alike = |items: &[Item<'_>]| items.partition_point(|(element, _)| element <= next);
+        let (before, after);
+        (before, old) = old.split_at(alike(old));
+        (after, new) = new.split_at(alike(new));
+        delta.put(next, compare_alike(before, after, schema));
     }
-    delta
+}
+
+fn first<'a>(items: &[Item<'a>]) -> Option<&'a Value> {
+    items.first().map(|(_, value)| *value)
 }
 
 /// Items of one key. More than one are compared as a whole.
-fn compare_alike(old: &[&Value], new: &[&Value], schema: Schema) -> Delta {
+fn compare_alike(old: &[Item<'_>], new: &[Item<'_>], schema: Schema) -> Delta {
     match (old, new) {
-        ([] | [_], [] | [_]) => compare(old.first().copied(), new.first().copied(), schema),
+        ([] | [_], [] | [_]) => compare(first(old), first(new), schema),
         ([_, _, ..], [_, _, ..]) => {
             let mut delta = Delta::default();
             delta.modified.member = old != new;
             delta
         }
         ([_, _, ..], _) => {
-            let mut delta =
-                new.first().map_or_else(Delta::default, |new| compare(None, Some(new), schema));
+            let mut delta = new
+                .first()
+                .map_or_else(Delta::default, |(_, new)| compare(None, Some(new), schema));
             delta.removed.member = true;
             delta
         }
         (_, _) => {
-            let mut delta =
-                old.first().map_or_else(Delta::default, |old| compare(Some(old), None, schema));
+            let mut delta = old
+                .first()
+                .map_or_else(Delta::default, |(_, old)| compare(Some(old), None, schema));
             delta.added.member = true;
             delta
         }

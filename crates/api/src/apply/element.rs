@@ -114,6 +114,22 @@ impl Element {
         }
     }
 
+    /// The least length of [`Element::encode`], in bytes.
+    pub(super) fn encoded_len(&self) -> usize {
+        let scalar = |value: &Scalar| match value {
+            Scalar::Text(text) | Scalar::OtherNumber(text) => text.len(),
+            _ => 1,
+        };
+        2 + match self {
+            Self::Field(name) => name.len(),
+            Self::Key(fields) => {
+                fields.iter().map(|(name, value)| name.len() + scalar(value) + 4).sum()
+            }
+            Self::Value(value) => scalar(value),
+            Self::Index(_) => 1,
+        }
+    }
+
     pub(super) fn decode(text: &str) -> Result<Self, ElementError> {
         let kind = text.get(..1).ok_or(ElementError::Short)?;
         let rest = text.get(1..).filter(|rest| !rest.is_empty()).ok_or(ElementError::Short)?;

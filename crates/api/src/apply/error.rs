@@ -44,6 +44,9 @@ pub enum ApplyError {
     /// The live object's managedFields cannot be read.
     #[error("failed to decode managed fields: {0}")]
     ManagedFields(String),
+    /// Who owns what would alone be longer than any object may be; etcd's words.
+    #[error("etcdserver: request is too large")]
+    TooLarge,
     /// Others own what would change.
     #[error("{}", conflict_message(.0))]
     Conflicts(Vec<Conflict>),
@@ -57,7 +60,9 @@ impl From<&ApplyError> for Failure {
             }
             // Upstream answers 500 and so blames itself; the words and the missing reason are its.
             ApplyError::Untyped { .. } => Self::plain(400, "", error.to_string()),
-            ApplyError::ManagedFields(_) => Self::plain(500, "", error.to_string()),
+            ApplyError::ManagedFields(_) | ApplyError::TooLarge => {
+                Self::plain(500, "", error.to_string())
+            }
             ApplyError::Conflicts(conflicts) => {
                 let mut failure = Self::plain(409, "Conflict", error.to_string());
                 failure.details = Some(Box::new(StatusDetails {

@@ -131,6 +131,11 @@ impl Managers {
         Ok(managers)
     }
 
+    /// The least length of the list as JSON, in bytes.
+    pub(super) fn encoded_len(&self) -> usize {
+        self.0.values().map(|owned| owned.set.encoded_len()).sum()
+    }
+
     /// In upstream's order: appliers first, then by time.
     pub(super) fn entries(&self) -> Vec<ManagedFieldsEntry> {
         let mut all: Vec<(&Id, &Owned)> = self.0.iter().collect();
@@ -149,8 +154,8 @@ impl Managers {
         if self.is_empty() {
             metadata.remove("managedFields");
         } else {
-            let entries = serde_json::to_value(self.entries()).expect("entries have string keys");
-            metadata.insert("managedFields".to_owned(), entries);
+            let entries = self.entries().into_iter().map(entry_value).collect();
+            metadata.insert("managedFields".to_owned(), Value::Array(entries));
         }
     }
 
@@ -338,6 +343,16 @@ fn decode_entry(at: usize, entry: &Value) -> Result<(Id, Owned), ManagersError> 
         subresource: subresource.map(str::to_owned),
     };
     Ok((id, Owned { set, api_version, time }))
+}
+
+/// An entry as JSON, of which the fields are by far the most and are not copied.
+fn entry_value(mut entry: ManagedFieldsEntry) -> Value {
+    let fields = entry.fields_v1.take();
+    let mut value = serde_json::to_value(entry).expect("an entry has string keys");
+    if let (Value::Object(members), Some(FieldsV1(fields))) = (&mut value, fields) {
+        members.insert("fieldsV1".to_owned(), fields);
+    }
+    value
 }
 
 fn entry(id: &Id, owned: &Owned) -> ManagedFieldsEntry {

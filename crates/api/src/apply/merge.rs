@@ -34,15 +34,15 @@ fn merge_members(
     wanted: &Map<String, Value>,
     schema: Schema,
 ) -> Map<String, Value> {
-    let mut merged = live.clone();
+    let kept = live.iter().filter(|(name, _)| !wanted.contains_key(*name));
+    let mut merged: Map<String, Value> =
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect();
     for (name, wanted) in wanted {
         let value = match (live.get(name), schema.field(name)) {
             (Some(live), Some(schema)) => merge(live, wanted, schema),
             _ => wanted.clone(),
         };
-        if let Some(mut old) = merged.insert(name.clone(), value) {
-            erase(&mut old);
-        }
+        merged.insert(name.clone(), value);
     }
     merged
 }

@@ -3,16 +3,16 @@
 //! That `spec.replicas` is a member says nothing of `spec`: a parent belongs to the set only if it
 //! was put there. In managedFields a member with members below it is marked by `"."`.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
+use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
 use super::element::{Element, ElementError};
 
-/// A set of field paths.
+/// A set of field paths: steps in their order, each once. A list, because most nodes have one or two
+/// steps below them, for which a tree would keep room for eleven.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldSet(BTreeMap<Element, Node>);
+pub struct FieldSet(Vec<(Element, Node)>);
 
 /// A step that is a member, or leads to members, or both; never neither.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,11 @@ impl Node {
     /// A member with nothing below it.
     pub(super) fn leaf() -> Self {
         Self { member: true, children: FieldSet::default() }
+    }
+
+    fn unite(&mut self, other: Self) {
+        self.member |= other.member;
+        self.children.unite(other.children);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -53,28 +58,44 @@ impl FieldSet {
     }
 
     pub(super) fn get(&self, element: &Element) -> Option<&Node> {
-        self.0.get(element)
+        self.place(element).ok().map(|at| &self.0[at].1)
     }
 
-    pub(super) fn iter(&self) -> btree_map::Iter<'_, Element, Node> {
-        self.0.iter()
+    fn place(&self, element: &Element) -> Result<usize, usize> {
+        self.0.binary_search_by(|(step, _)| step.cmp(element))
     }
 
-    /// Puts in a node that is not there yet; an empty one is not put in.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Element, &Node)> {
+        self.0.iter().map(|(element, node)| (element, node))
+    }
+
+    /// Puts in a node that is not there yet; an empty one is not put in. Cheap in the order of the
+    /// elements only: see [`FieldSet::of_steps`].
     pub(super) fn insert(&mut self, element: Element, node: Node) {
         if node.is_empty() {
             return;
         }
-        match self.0.entry(element) {
-            btree_map::Entry::Vacant(place) => {
-                place.insert(node);
+        let at = match self.0.last() {
+            None => {
+                // Mostly there is no second one.
+                self.0.reserve_exact(1);
+                Err(0)
             }
-            btree_map::Entry::Occupied(mut place) => {
-                let old = place.get_mut();
-                old.member |= node.member;
-                old.children.unite(node.children);
-            }
+            Some((last, _)) if *last < element => Err(self.0.len()),
+            Some(_) => self.place(&element),
+        };
+        match at {
+            Ok(at) => self.0[at].1.unite(node),
+            Err(at) => self.0.insert(at, (element, node)),
         }
+    }
+
+    /// The set of steps in any order, of which some may be alike.
+    pub(super) fn of_steps(mut steps: Vec<(Element, Node)>) -> Self {
+        steps.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut set = Self(Vec::with_capacity(steps.len()));
+        steps.into_iter().for_each(|(element, node)| set.insert(element, node));
+        set
     }
 
     /// Adds the members of the other.
@@ -83,9 +104,26 @@ impl FieldSet {
             *self = other;
             return;
         }
-        for (element, node) in other.0 {
-            self.insert(element, node);
+        // Few into many, as a change is into all that its manager has.
+        if other.0.len() < 8 {
+            other.0.into_iter().for_each(|(element, node)| self.insert(element, node));
+            return;
         }
+        let mut own = std::mem::take(&mut self.0).into_iter().peekable();
+        let mut others = other.0.into_iter().peekable();
+        self.0.reserve_exact(own.len().max(others.len()));
+        while let (Some((one, _)), Some((other, _))) = (own.peek(), others.peek()) {
+            let order = one.cmp(other);
+            let from = if order == Ordering::Greater { &mut others } else { &mut own };
+            self.0.extend(from.next());
+            if order == Ordering::Equal
+                && let (Some((_, node)), Some((_, same))) = (self.0.last_mut(), others.next())
+            {
+                node.unite(same);
+            }
+        }
+        self.0.extend(own);
+        self.0.extend(others);
     }
 
     /// Takes away the members of the other; what is below them stays.
@@ -102,7 +140,7 @@ impl FieldSet {
         if self.is_empty() || other.is_empty() {
             return;
         }
-        self.0.retain(|element, node| {
+        self.0.retain_mut(|(element, node)| {
             let Some(gone) = other.get(element) else { return true };
             if gone.member && subtrees {
                 return false;
@@ -153,6 +191,14 @@ impl FieldSet {
         }
     }
 
+    /// The least length of the FieldsV1 form as JSON, in bytes, without making it.
+    pub fn encoded_len(&self) -> usize {
+        let of = |(element, node): &(Element, Node)| {
+            element.encoded_len() + node.children.encoded_len() + r#""":{},"#.len()
+        };
+        self.0.iter().map(of).sum()
+    }
+
     /// The FieldsV1 form.
     pub fn encode(&self) -> Value {
         Value::Object(self.encode_members())
@@ -174,7 +220,7 @@ impl FieldSet {
     /// Reads the FieldsV1 form. Steps of unknown kind are dropped.
     pub(super) fn decode(fields: &Value) -> Result<Self, FieldsError> {
         let fields = fields.as_object().ok_or(FieldsError::NoObject)?;
-        let mut set = Self::default();
+        let mut steps = Vec::with_capacity(fields.len());
         for (name, below) in fields.iter().filter(|(name, _)| *name != ".") {
             let element = match Element::decode(name) {
                 Err(ElementError::Unknown) => continue,
@@ -182,9 +228,9 @@ impl FieldSet {
             };
             let children = Self::decode(below)?;
             let member = children.is_empty() || below.get(".").is_some();
-            set.insert(element, Node { member, children });
+            steps.push((element, Node { member, children }));
         }
-        Ok(set)
+        Ok(Self::of_steps(steps))
     }
 }
 

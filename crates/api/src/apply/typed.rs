@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::element::{Element, Scalar};
-use super::set::Node;
+use super::set::{FieldSet, Node};
 use crate::schema::{ListType, Schema, Shape};
 
 /// How a value is taken apart.
@@ -99,20 +99,23 @@ fn member_fields(members: &serde_json::Map<String, Value>, schema: Schema) -> No
 }
 
 fn item_fields(items: &[Value], schema: Schema, list: ListType) -> Node {
-    let mut node = Node::default();
-    let mut seen = BTreeSet::new();
-    let elements: Vec<_> = items.iter().map(|item| element(item, schema, list).ok()).collect();
-    let doubled: BTreeSet<_> =
-        elements.iter().flatten().filter(|element| !seen.insert(*element)).collect();
-    for (item, element) in items.iter().zip(&elements) {
-        let Some(element) = element else { continue };
+    let element = |item| Some((element(item, schema, list).ok()?, item));
+    let mut found: Vec<(Element, &Value)> = items.iter().filter_map(element).collect();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut steps: Vec<(Element, Node)> = Vec::with_capacity(found.len());
+    for (element, item) in found {
         // Items that share a key have one owner together.
-        let mut child =
-            if doubled.contains(element) { Node::default() } else { fields(item, schema) };
+        if let Some((last, node)) = steps.last_mut()
+            && *last == element
+        {
+            *node = Node::leaf();
+            continue;
+        }
+        let mut child = fields(item, schema);
         child.member = true;
-        node.children.insert(element.clone(), child);
+        steps.push((element, child));
     }
-    node
+    Node { member: false, children: FieldSet::of_steps(steps) }
 }
 
 /// What does not fit the schema, each with its path: `.spec.foo: field not declared in schema`.

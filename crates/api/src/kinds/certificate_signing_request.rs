@@ -2,6 +2,8 @@
 //! object is its asker's, `approval` its approver's, `status` its signer's; none writes through
 //! another's door. Who asks is the server's to fill in, and no client's.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition,
 };
@@ -182,6 +184,7 @@ fn validate_signer(signer: &str, path: &Path) -> ErrorList {
 fn validate_conditions(all: &[CertificateSigningRequestCondition]) -> ErrorList {
     let path = Path::new("status").child("conditions");
     let mut errors = ErrorList::new();
+    let mut seen = HashSet::new();
     for (at, condition) in all.iter().enumerate() {
         let (path, kind) = (path.index(at), condition.type_.as_str());
         if kind.is_empty() {
@@ -198,7 +201,8 @@ fn validate_conditions(all: &[CertificateSigningRequestCondition]) -> ErrorList 
                 errors.push(Error::not_supported(&path.child("status"), other, supported));
             }
         }
-        if all[..at].iter().any(|before| before.type_ == kind) {
+        let repeated = !seen.insert(kind);
+        if repeated {
             errors.push(Error::duplicate(&path.child("type"), kind));
         }
         let other = match kind {
@@ -206,7 +210,7 @@ fn validate_conditions(all: &[CertificateSigningRequestCondition]) -> ErrorList 
             DENIED => APPROVED,
             _ => continue,
         };
-        if all[..at].iter().any(|before| before.type_ == other) {
+        if seen.contains(other) {
             let why = "Approved and Denied conditions are mutually exclusive";
             errors.push(Error::invalid(&path.child("type"), kind, why));
         }

@@ -1,6 +1,8 @@
 //! Node: a machine that runs pods.
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
+use std::collections::HashSet;
+
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 
 use super::optional::{list, text};
 use super::pod::resources::{self, Amounts};
@@ -66,7 +68,7 @@ impl Kind for Node {
 fn validate_taints(node: &Node) -> ErrorList {
     let path = Path::new("metadata").child("taints");
     let mut errors = ErrorList::new();
-    let mut seen: Vec<&Taint> = Vec::new();
+    let mut seen = HashSet::new();
     for (at, taint) in node.spec.iter().flat_map(|spec| list(&spec.taints)).enumerate() {
         let path = path.index(at);
         let wrong = names::qualified_name(&taint.key);
@@ -82,13 +84,12 @@ fn validate_taints(node: &Node) -> ErrorList {
         } else {
             errors.extend(super::pod::validate_effect(&taint.effect, &effect));
         }
-        if seen.iter().any(|other| other.key == taint.key && other.effect == taint.effect) {
+        if !seen.insert((&taint.key, &taint.effect)) {
             let mut error = meta::invalid_json(&path, &shown::taint(taint), "");
             error.kind = crate::field::ErrorKind::Duplicate;
             error.detail = "taints must be unique by key and effect pair".to_owned();
             errors.push(error);
         }
-        seen.push(taint);
     }
     errors
 }

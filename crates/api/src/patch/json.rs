@@ -5,13 +5,15 @@
 use serde_json::{Map, Value};
 
 use super::{
-    COPY_BYTES_MAX, NESTING_MAX, OPERATIONS_MAX, PatchError, decode_json, discard, wrong_type,
+    COPY_BYTES_MAX, COPY_MEMORY_BYTES_MAX, NESTING_MAX, OPERATIONS_MAX, PatchError, STEPS_MAX,
+    decode_json, discard, wrong_type,
 };
 use crate::document::{Document, json_len};
+use crate::schema::read::memory_bytes;
 
 /// The operations of a body, each checked when its turn comes.
 pub(super) fn decode(body: &[u8]) -> Result<Document, PatchError> {
-    let document = decode_json(body).map_err(PatchError::Malformed)?;
+    let document = decode_json(body)?;
     let operations = match document.value() {
         Value::Array(operations) => operations,
         // Go decodes null into a patch without operations.
@@ -30,18 +32,32 @@ pub(super) fn decode(body: &[u8]) -> Result<Document, PatchError> {
 /// Applies each operation in turn; the first that fails ends it.
 pub(super) fn apply(target: &mut Value, operations: &Document) -> Result<(), PatchError> {
     let Value::Array(operations) = operations.value() else { return Ok(()) };
-    let mut copied_bytes = 0;
+    let mut work = Work::default();
     for operation in operations.iter().filter_map(Value::as_object) {
-        one(target, operation, &mut copied_bytes).map_err(PatchError::NotApplicable)?;
+        one(target, operation, &mut work).map_err(PatchError::NotApplicable)?;
     }
     Ok(())
 }
 
-fn one(
-    target: &mut Value,
-    operation: &Map<String, Value>,
-    copied_bytes: &mut usize,
-) -> Result<(), String> {
+/// What the operations so far have cost.
+#[derive(Default)]
+struct Work {
+    copied_bytes: usize,
+    copied_memory_bytes: usize,
+    steps: usize,
+}
+
+impl Work {
+    fn step(&mut self, steps: usize) -> Result<(), String> {
+        self.steps = self.steps.saturating_add(steps);
+        if self.steps > STEPS_MAX {
+            return Err(format!("the patch takes more than {STEPS_MAX} steps"));
+        }
+        Ok(())
+    }
+}
+
+fn one(target: &mut Value, operation: &Map<String, Value>, work: &mut Work) -> Result<(), String> {
     let value = || operation.get("value").unwrap_or(&Value::Null);
     let text = |name| operation.get(name).and_then(Value::as_str);
     let op = text("op").unwrap_or("unknown");
@@ -56,37 +72,39 @@ fn one(
         })
     };
     match op {
-        "add" => add(target, path()?, value().clone()),
-        "remove" => remove(target, path()?),
-        "replace" => replace(target, path()?, value()),
-        "move" => move_(target, from()?, path()?),
+        "add" => add(target, path()?, value().clone(), work),
+        "remove" => remove(target, path()?, work),
+        "replace" => replace(target, path()?, value(), work),
+        "move" => move_(target, from()?, path()?, work),
         "test" => test(target, path()?, value()),
-        "copy" => copy(target, from()?, path()?, copied_bytes),
+        "copy" => copy(target, from()?, path()?, work),
         _ => Err("Unexpected kind: unknown".to_owned()),
     }
 }
 
-fn add(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
-    check_depth(path, &value)?;
+fn add(target: &mut Value, path: &str, value: Value, work: &mut Work) -> Result<(), String> {
+    check_depth(path, &value, work)?;
     let (mut container, key) = find(target, path).ok_or_else(|| {
         format!("add operation does not apply: doc is missing path: \"{path}\": missing value")
     })?;
-    container.add(&key, value).map_err(|error| format!("error in add for path: '{path}': {error}"))
+    container
+        .add(&key, value, work)
+        .map_err(|error| format!("error in add for path: '{path}': {error}"))
 }
 
-fn remove(target: &mut Value, path: &str) -> Result<(), String> {
+fn remove(target: &mut Value, path: &str, work: &mut Work) -> Result<(), String> {
     let (mut container, key) = find(target, path).ok_or_else(|| {
         format!("remove operation does not apply: doc is missing path: \"{path}\": missing value")
     })?;
     let removed = container
-        .remove(&key)
+        .remove(&key, work)
         .map_err(|error| format!("error in remove for path: '{path}': {error}"))?;
     discard(Some(removed));
     Ok(())
 }
 
-fn replace(target: &mut Value, path: &str, value: &Value) -> Result<(), String> {
-    check_depth(path, value)?;
+fn replace(target: &mut Value, path: &str, value: &Value, work: &mut Work) -> Result<(), String> {
+    check_depth(path, value, work)?;
     if path.is_empty() {
         if !value.is_object() && !value.is_array() {
             return Err("replace operation value must be object or array".to_owned());
@@ -111,23 +129,23 @@ fn replace(target: &mut Value, path: &str, value: &Value) -> Result<(), String> 
     Ok(())
 }
 
-fn move_(target: &mut Value, from: &str, path: &str) -> Result<(), String> {
+fn move_(target: &mut Value, from: &str, path: &str, work: &mut Work) -> Result<(), String> {
     let (mut container, key) = find(target, from).ok_or_else(|| {
         format!("move operation does not apply: doc is missing from path: {from}: missing value")
     })?;
     let value = container
-        .remove(&key)
+        .remove(&key, work)
         .map_err(|error| format!("error in move for path: '{key}': {error}"))?;
     // Held in a document meanwhile: if there is no place for it, it is erased.
     let mut value = Document::new(value);
-    check_depth(path, value.value())?;
+    check_depth(path, value.value(), work)?;
     let (mut container, key) = find(target, path).ok_or_else(|| {
         format!(
             "move operation does not apply: doc is missing destination path: {path}: missing value"
         )
     })?;
     container
-        .add(&key, value.value_mut().take())
+        .add(&key, value.value_mut().take(), work)
         .map_err(|error| format!("error in move for path: '{path}': {error}"))
 }
 
@@ -145,26 +163,26 @@ fn test(target: &mut Value, path: &str, value: &Value) -> Result<(), String> {
     if found == value { Ok(()) } else { Err(format!("testing value {path} failed: test failed")) }
 }
 
-fn copy(
-    target: &mut Value,
-    from: &str,
-    path: &str,
-    copied_bytes: &mut usize,
-) -> Result<(), String> {
+fn copy(target: &mut Value, from: &str, path: &str, work: &mut Work) -> Result<(), String> {
     let (container, key) = find(target, from).ok_or_else(|| {
         format!("copy operation does not apply: doc is missing from path: {from}: missing value")
     })?;
     let found = container
         .into_member(&key)
         .map_err(|error| format!("error in copy for from: '{from}': {error}"))?;
-    *copied_bytes = copied_bytes.saturating_add(json_len(found));
-    if *copied_bytes > COPY_BYTES_MAX {
+    work.copied_bytes = work.copied_bytes.saturating_add(json_len(found));
+    let copied_bytes = work.copied_bytes;
+    if copied_bytes > COPY_BYTES_MAX {
         return Err(format!(
             "Unable to complete the copy, the accumulated size increase of copy is {copied_bytes}, \
              exceeding the limit {COPY_BYTES_MAX}"
         ));
     }
-    check_depth(path, found)?;
+    work.copied_memory_bytes = work.copied_memory_bytes.saturating_add(memory_bytes(found));
+    if work.copied_memory_bytes > COPY_MEMORY_BYTES_MAX {
+        return Err("Unable to complete the copy, it takes too much memory".to_owned());
+    }
+    check_depth(path, found, work)?;
     let mut value = Document::new(found.clone());
     let (mut container, key) = find(target, path).ok_or_else(|| {
         format!(
@@ -172,23 +190,31 @@ fn copy(
         )
     })?;
     container
-        .add(&key, value.value_mut().take())
+        .add(&key, value.value_mut().take(), work)
         .map_err(|error| format!("error while adding value during copy: {error}"))
 }
 
 /// Moves and copies can put a document deeper and deeper into itself, and whatever walks it later,
 /// be it only to drop it, does so on the stack.
-fn check_depth(path: &str, value: &Value) -> Result<(), String> {
-    fn depth(value: &Value) -> usize {
+fn check_depth(path: &str, value: &Value, work: &mut Work) -> Result<(), String> {
+    fn depth(value: &Value, steps: &mut usize) -> usize {
+        *steps += 1;
         match value {
-            Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
-            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(members) => {
+                1 + members.values().map(|member| depth(member, steps)).max().unwrap_or(0)
+            }
+            Value::Array(items) => {
+                1 + items.iter().map(|item| depth(item, steps)).max().unwrap_or(0)
+            }
             _ => 0,
         }
     }
 
     let above = path.matches('/').count();
-    if above + depth(value) > NESTING_MAX { Err("exceeded max depth".to_owned()) } else { Ok(()) }
+    let mut steps = 0;
+    let depth = depth(value, &mut steps);
+    work.step(steps)?;
+    if above + depth > NESTING_MAX { Err("exceeded max depth".to_owned()) } else { Ok(()) }
 }
 
 /// What a pointer's last step is taken in.
@@ -254,7 +280,7 @@ impl<'a> Container<'a> {
         }
     }
 
-    fn add(&mut self, key: &str, value: Value) -> Result<(), String> {
+    fn add(&mut self, key: &str, value: Value, work: &mut Work) -> Result<(), String> {
         match self {
             Self::Object(members) => {
                 discard(members.insert(key.to_owned(), value));
@@ -273,6 +299,7 @@ impl<'a> Container<'a> {
                     .and_then(|_| index(key, items.len() + 1));
                 match at {
                     Ok(at) => {
+                        work.step(items.len() - at)?;
                         items.insert(at, value);
                         Ok(())
                     }
@@ -285,13 +312,14 @@ impl<'a> Container<'a> {
         }
     }
 
-    fn remove(&mut self, key: &str) -> Result<Value, String> {
+    fn remove(&mut self, key: &str, work: &mut Work) -> Result<Value, String> {
         match self {
             Self::Object(members) => members
                 .remove(key)
                 .ok_or_else(|| format!("Unable to remove nonexistent key: {key}: missing value")),
             Self::Array(items) => {
                 let at = index(key, items.len())?;
+                work.step(items.len() - at)?;
                 Ok(items.remove(at))
             }
         }

@@ -4,10 +4,14 @@ use serde_json::{Map, Value};
 
 use super::discard;
 
-pub(super) fn apply(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        discard(Some(std::mem::replace(target, patch.clone())));
-        return;
+/// Takes the patch, so that what it brings need not be there twice.
+pub(super) fn apply(target: &mut Value, patch: Value) {
+    let patch = match patch {
+        Value::Object(patch) => patch,
+        other => {
+            discard(Some(std::mem::replace(target, other)));
+            return;
+        }
     };
     if !target.is_object() {
         discard(Some(std::mem::replace(target, Value::Object(Map::new()))));
@@ -15,9 +19,9 @@ pub(super) fn apply(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = target else { return };
     for (name, value) in patch {
         if value.is_null() {
-            discard(fields.remove(name));
+            discard(fields.remove(&name));
         } else {
-            apply(fields.entry(name.as_str()).or_insert(Value::Null), value);
+            apply(fields.entry(name).or_insert(Value::Null), value);
         }
     }
 }

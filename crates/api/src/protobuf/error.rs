@@ -67,6 +67,9 @@ pub enum Malformed {
     /// Embedded JSON that is not JSON.
     #[error("invalid JSON")]
     NotJson,
+    /// Far more memory than bytes.
+    #[error("too many values")]
+    TooMuch,
     /// A time beyond the years that RFC 3339 can write, or a union's unknown member.
     #[error("value out of range")]
     OutOfRange,

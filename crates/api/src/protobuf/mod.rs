@@ -25,6 +25,7 @@ mod wire;
 use serde_json::{Map, Value};
 
 use crate::Document;
+use crate::schema::read::Budget;
 use envelope::Envelope;
 pub use error::{Malformed, ProtobufError};
 
@@ -37,6 +38,14 @@ pub use error::{Malformed, ProtobufError};
 /// # Errors
 /// What is no envelope, is of a kind that no request carries, or is cut off or malformed.
 pub fn decode(body: &[u8]) -> Result<Document, ProtobufError> {
+    decode_within(body, &mut Budget::of_body(body.len()))
+}
+
+/// As [`decode`], within a budget.
+///
+/// # Errors
+/// As [`decode`]; of no interest where the budget is exceeded.
+pub fn decode_within(body: &[u8], budget: &mut Budget) -> Result<Document, ProtobufError> {
     let Envelope { api_version, kind, raw } = envelope::open(body)?;
     let message = tables::message(api_version, kind).ok_or_else(|| ProtobufError::UnknownKind {
         api_version: api_version.to_owned(),
@@ -45,7 +54,7 @@ pub fn decode(body: &[u8]) -> Result<Document, ProtobufError> {
     // A document from the beginning: what an error leaves half written is erased with it.
     let mut document = Document::new(Value::Object(Map::new()));
     let fields = document.value_mut().as_object_mut().expect("made an object above");
-    value::message(raw, message, fields)?;
+    value::message(raw, message, fields, budget)?;
     fields.insert("apiVersion".to_owned(), api_version.into());
     fields.insert("kind".to_owned(), kind.into());
     Ok(document)

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::error::Malformed;
 use super::wire::Reader;
+use crate::schema::read::{self, Budget, Unknown};
 
 /// Go's zero time, 1 January of the year 1: the JSON of an absent time, and the first second that
 /// RFC 3339 can write.
@@ -77,10 +78,11 @@ pub(super) fn int_or_string(message: &[u8]) -> Result<Value, Malformed> {
 }
 
 /// `FieldsV1 { Raw }`: the JSON inside, null for none.
-pub(super) fn json(message: &[u8]) -> Result<Value, Malformed> {
+pub(super) fn json(message: &[u8], budget: &mut Budget) -> Result<Value, Malformed> {
     match Reader::new(message).last(1)? {
         Some(payload) if !payload.bytes()?.is_empty() => {
-            serde_json::from_slice(payload.bytes()?).map_err(|_| Malformed::NotJson)
+            read::read_json(payload.bytes()?, None, Unknown::Keep, budget)
+                .map_err(|_| Malformed::NotJson)
         }
         _ => Ok(Value::Null),
     }

@@ -35,7 +35,12 @@ pub(super) enum NodeShape {
 pub(super) struct Definition {
     pub(super) name: &'static str,
     fields: OnceLock<Vec<(&'static str, Node)>>,
+    typed_bytes: OnceLock<usize>,
 }
+
+/// Structs within structs that are reckoned with: deeper ones are those that contain themselves, which
+/// are boxed.
+const TYPED_DEPTH_MAX: usize = 8;
 
 impl Definition {
     /// Sorted by name.
@@ -47,6 +52,22 @@ impl Definition {
         let fields = self.fields();
         let at = fields.binary_search_by_key(&name, |(name, _)| name).ok()?;
         Some(&fields[at].1)
+    }
+
+    /// About how many bytes it takes once it is typed.
+    pub(super) fn typed_bytes(&self) -> usize {
+        *self.typed_bytes.get_or_init(|| self.typed_bytes_to(TYPED_DEPTH_MAX))
+    }
+
+    fn typed_bytes_to(&self, depth: usize) -> usize {
+        let bytes = |node: &Node| match node.shape {
+            NodeShape::Struct(_) if depth == 0 => 8,
+            NodeShape::Struct(inner) => inner.typed_bytes_to(depth - 1),
+            NodeShape::Scalar(Scalar::Int(_) | Scalar::Bool | Scalar::Float) => 8,
+            NodeShape::Scalar(_) | NodeShape::Map(_) | NodeShape::List(..) => 24,
+            NodeShape::Any => 32,
+        };
+        self.fields().iter().map(|(_, node)| bytes(node)).sum()
     }
 }
 
@@ -89,7 +110,11 @@ impl<'a> Builder<'a> {
             .iter()
             .filter(|(_, schema)| schema.get("properties").is_some())
             .map(|(name, _)| {
-                let leaked = Definition { name: leak(name), fields: OnceLock::new() };
+                let leaked = Definition {
+                    name: leak(name),
+                    fields: OnceLock::new(),
+                    typed_bytes: OnceLock::new(),
+                };
                 (name.as_str(), &*Box::leak(Box::new(leaked)))
             })
             .collect();

@@ -28,6 +28,7 @@ impl FieldSelector {
                 let message = format!("invalid selector: '{text}'; can't understand '{part}'");
                 return Err(SelectorError(message));
             };
+            super::check_terms(terms.len() + 1)?;
             terms.push(Term { field: field.to_owned(), equal, value: unescape(value)? });
         }
         Ok(Self(terms))

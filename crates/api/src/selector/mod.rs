@@ -13,5 +13,25 @@ pub use labels::{LabelSelector, Operator, Requirement};
 #[error("{0}")]
 pub struct SelectorError(String);
 
+/// Terms of a selector. Upstream has no bound but that of a request's headers; each object of a
+/// collection is held against each term.
+pub const TERMS_MAX: usize = 1000;
+/// Values of one term.
+pub const VALUES_MAX: usize = 10_000;
+
+fn check_terms(count: usize) -> Result<(), SelectorError> {
+    if count <= TERMS_MAX {
+        return Ok(());
+    }
+    Err(SelectorError(format!("a selector may have at most {TERMS_MAX} terms")))
+}
+
+fn check_values(count: usize) -> Result<(), SelectorError> {
+    if count <= VALUES_MAX {
+        return Ok(());
+    }
+    Err(SelectorError(format!("a term of a selector may have at most {VALUES_MAX} values")))
+}
+
 #[cfg(test)]
 mod tests;

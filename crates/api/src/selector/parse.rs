@@ -91,6 +91,7 @@ impl Parser {
                 .requirement()
                 .map_err(|error| SelectorError(format!("unable to parse requirement: {error}")))?;
             requirements.push(requirement);
+            super::check_terms(requirements.len())?;
             match self.take() {
                 Token::End => return Ok(requirements),
                 Token::Comma => match self.peek() {
@@ -174,6 +175,7 @@ impl Parser {
             match self.take() {
                 Token::Word(word) => {
                     values.insert(word);
+                    super::check_values(values.len())?;
                     match self.peek() {
                         Token::Comma => {}
                         Token::Close => break,

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{
 use super::mountable;
 use crate::authz::node::graph::MIRROR;
 use crate::authz::references::{self, Place, ReferenceKind};
-use crate::cache::{Scope, Start};
+use crate::cache::{Initial, Scope, Start};
 use crate::object::{Object, Resource, Resources};
 
 /// The account of pods that name none.
@@ -56,9 +56,9 @@ pub(crate) async fn await_default_account(
         return;
     }
     let scope = Scope::Key(key.into());
-    let Ok(mut account) = accounts.shard().subscribe(scope, Start::Now) else { return };
-    if account.initial.is_empty() {
-        let _ = tokio::time::timeout(ACCOUNT_WAIT, account.live.recv()).await;
+    let Ok(account) = accounts.shard().subscribe(scope, Start::Now) else { return };
+    if !matches!(account.inbox.next_initial(), Initial::Object(_)) {
+        let _ = tokio::time::timeout(ACCOUNT_WAIT, account.inbox.next()).await;
     }
 }
 

@@ -5,6 +5,7 @@
 //! makes a GET or LIST from here as fresh as one from the store. The cache does not decide who may
 //! see what and does not encode for a client; it holds what the registry wrote.
 
+mod inbox;
 mod objects;
 mod shard;
 
@@ -17,12 +18,15 @@ use coffer_store::{Change, Event, ListOptions, Revision, Store, StoreError, Valu
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use inbox::{Initial, NoEvent};
 pub(crate) use shard::{Observer, Scope, Shard, Start, Subscription};
 
 /// How long a read waits for the cache to reach the store before it gives up (503).
 const FRESH_WAIT: Duration = Duration::from_secs(3);
 /// How long the reader of the store pauses before it lists again after its watch broke.
 const RESYNC_PAUSE: Duration = Duration::from_millis(200);
+/// How often watchers are looked at that do not read.
+const STALLED_EVERY: Duration = Duration::from_secs(5);
 
 /// One object as it is served.
 pub(crate) struct CachedObject {
@@ -141,6 +145,17 @@ impl Cache {
         }
         for shard in &self.shards {
             shard.end_watchers();
+        }
+    }
+
+    /// Ends watchers that do not read, for as long as it is polled.
+    pub(crate) async fn end_stalled_watchers(&self) {
+        let mut ticks = tokio::time::interval(STALLED_EVERY);
+        loop {
+            let now = ticks.tick().await;
+            for shard in &self.shards {
+                shard.end_stalled_watchers(now);
+            }
         }
     }
 

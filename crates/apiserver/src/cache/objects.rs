@@ -34,6 +34,10 @@ impl Objects {
         self.sorted.remove(key)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
     /// All, in the order of their keys.
     pub(super) fn values(&self) -> impl Iterator<Item = &Arc<CachedObject>> {
         self.sorted.values()

@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
 
 use coffer_store::Revision;
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::inbox::{self, Inbox, Queue};
 use super::objects::Objects;
 use super::{CacheError, CacheEvent, CachedObject, Index, ShardSource};
 
@@ -13,8 +14,6 @@ use super::{CacheError, CacheEvent, CachedObject, Index, ShardSource};
 const HISTORY_EVENTS_MAX: usize = 4096;
 /// Bytes of objects kept alive per kind by that history.
 const HISTORY_BYTES_MAX: usize = 64 << 20;
-/// Events queued per watcher; one that falls further behind is dropped and must resume.
-const WATCHER_QUEUE_EVENTS: usize = 1024;
 
 /// Fields that watchers are told apart by, because many watch for one value each: every node its
 /// own pods.
@@ -71,16 +70,12 @@ pub(crate) struct TooOld {
     pub(crate) oldest: Revision,
 }
 
-/// A watch, registered: first what was, then the live queue. The queue ends when the watcher was
-/// too slow or the server stops.
+/// A watch, registered.
 pub(crate) struct Subscription {
-    /// The present state, for [`Start::Now`].
-    pub(crate) initial: Vec<Arc<CachedObject>>,
-    /// Past events after the start.
-    pub(crate) backlog: Vec<Arc<CacheEvent>>,
-    /// Events from here on.
-    pub(crate) live: mpsc::Receiver<Arc<CacheEvent>>,
-    /// The revision at which `initial` and `backlog` end and `live` begins.
+    /// First what was: the present state for [`Start::Now`], else past events; then what comes. It
+    /// ends when the watcher was too slow or the server stops.
+    pub(crate) inbox: Inbox,
+    /// The revision at which what was ends and what comes begins.
     pub(crate) revision: Revision,
 }
 
@@ -102,7 +97,7 @@ struct State {
     floor: Revision,
     /// The newest event or reload.
     newest: Revision,
-    watchers: HashMap<Scope, Vec<mpsc::Sender<Arc<CacheEvent>>>>,
+    watchers: HashMap<Scope, Vec<Arc<Queue>>>,
 }
 
 /// One kind's part of the cache.
@@ -195,6 +190,7 @@ impl Shard {
     pub(super) fn reset(&self, objects: Vec<Arc<CachedObject>>, revision: Revision) {
         let objects = objects.into_iter().collect();
         let mut state = self.write();
+        state.end_watchers();
         *state = State { objects, floor: revision, newest: revision, ..Default::default() };
         for observer in self.observers().iter() {
             observer.reset(&mut state.objects.values());
@@ -214,7 +210,24 @@ impl Shard {
     }
 
     pub(super) fn end_watchers(&self) {
-        self.write().watchers.clear();
+        self.write().end_watchers();
+    }
+
+    /// Ends watchers that do not read, and forgets those that have ended.
+    pub(super) fn end_stalled_watchers(&self, now: Instant) {
+        let mut state = self.write();
+        for queue in state.watchers.values().flatten() {
+            queue.end_if_stalled(now);
+        }
+        state.watchers.retain(|_, watchers| {
+            watchers.retain(|watcher| !watcher.is_ended());
+            !watchers.is_empty()
+        });
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.read().objects.len()
     }
 
     /// Takes one write: `new` is the object after it, `None` when it is gone.
@@ -245,7 +258,7 @@ impl Shard {
                     Scope::Key(key) => state.objects.get(key).cloned().into_iter().collect(),
                     _ => state.objects.values().filter(|it| scope.holds(it)).cloned().collect(),
                 };
-                (all, Vec::new())
+                (all, VecDeque::new())
             }
             Start::After(after) if after < state.floor => {
                 return Err(TooOld { oldest: state.floor });
@@ -256,11 +269,9 @@ impl Shard {
                 (Vec::new(), past.filter(|event| scope.touches(event)).cloned().collect())
             }
         };
-        let (sender, live) = mpsc::channel(WATCHER_QUEUE_EVENTS);
-        let watchers = state.watchers.entry(scope).or_default();
-        watchers.retain(|watcher| !watcher.is_closed());
-        watchers.push(sender);
-        Ok(Subscription { initial, backlog, live, revision: state.newest })
+        let (queue, inbox) = inbox::queue(initial, backlog);
+        state.watchers.entry(scope).or_default().push(queue);
+        Ok(Subscription { inbox, revision: state.newest })
     }
 }
 
@@ -268,10 +279,23 @@ impl State {
     fn remember(&mut self, event: Arc<CacheEvent>) {
         self.history_bytes += event.subject().bytes.len();
         self.history.push_back(event);
+        let large = self.history_bytes > HISTORY_BYTES_MAX;
         while self.history.len() > HISTORY_EVENTS_MAX || self.history_bytes > HISTORY_BYTES_MAX {
             let Some(oldest) = self.history.pop_front() else { break };
             self.history_bytes -= oldest.subject().bytes.len();
             self.floor = oldest.revision;
+        }
+        if large {
+            // Watchers must not keep the large objects alive that the history lets go of.
+            for watcher in self.watchers.values().flatten() {
+                watcher.end_if_behind(self.floor);
+            }
+        }
+    }
+
+    fn end_watchers(&mut self) {
+        for watcher in self.watchers.drain().flat_map(|(_, watchers)| watchers) {
+            watcher.end();
         }
     }
 
@@ -290,8 +314,7 @@ impl State {
         }
         for scope in scopes {
             let Some(watchers) = self.watchers.get_mut(&scope) else { continue };
-            // A full queue ends the watch: the sender is dropped here, the receiver drains and stops.
-            watchers.retain(|watcher| watcher.try_send(event.clone()).is_ok());
+            watchers.retain(|watcher| watcher.push(event));
             if watchers.is_empty() {
                 self.watchers.remove(&scope);
             }
@@ -303,6 +326,7 @@ impl State {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::inbox::{Initial, NoEvent, QUEUE_EVENTS_MAX};
     use super::*;
 
     struct Plain;
@@ -328,6 +352,18 @@ mod tests {
         Shard::new(ShardSource { prefix: "/registry/secrets/".to_owned(), index: Arc::new(Plain) })
     }
 
+    fn initial(watch: &Subscription) -> Vec<Revision> {
+        std::iter::from_fn(|| match watch.inbox.next_initial() {
+            Initial::Object(object) => Some(object.revision),
+            Initial::Done | Initial::Ended => None,
+        })
+        .collect()
+    }
+
+    fn events(watch: &Subscription) -> Vec<Revision> {
+        std::iter::from_fn(|| watch.inbox.try_next().ok()).map(|event| event.revision).collect()
+    }
+
     fn put(shard: &Shard, key: &str, revision: u64) {
         let object = shard.index(key, b"{}", revision).unwrap();
         shard.apply(key, revision, Some(Arc::new(object)));
@@ -336,12 +372,10 @@ mod tests {
     #[test]
     fn a_watch_of_one_object_is_not_handed_its_neighbours() {
         let shard = shard();
-        let mut one =
-            shard.subscribe(Scope::Key("/registry/secrets/n/a".into()), Start::Now).unwrap();
+        let one = shard.subscribe(Scope::Key("/registry/secrets/n/a".into()), Start::Now).unwrap();
         put(&shard, "/registry/secrets/n/b", 1);
         put(&shard, "/registry/secrets/n/a", 2);
-        assert_eq!(one.live.try_recv().unwrap().revision, 2);
-        assert!(one.live.try_recv().is_err());
+        assert_eq!(events(&one), [2]);
     }
 
     #[test]
@@ -358,8 +392,7 @@ mod tests {
         assert_eq!(list(), [("a".to_owned(), 2), ("b".to_owned(), 3)]);
         assert_eq!(get("/registry/secrets/n/b"), Some(3));
         let one = Scope::Key("/registry/secrets/n/b".into());
-        let initial = shard.subscribe(one, Start::Now).unwrap().initial;
-        assert_eq!(initial.iter().map(|it| it.revision).collect::<Vec<_>>(), [3]);
+        assert_eq!(initial(&shard.subscribe(one, Start::Now).unwrap()), [3]);
 
         shard.apply("/registry/secrets/n/b", 4, None);
         assert_eq!(list(), [("a".to_owned(), 2)]);
@@ -381,23 +414,18 @@ mod tests {
             object.fields.push(("spec.nodeName", node.to_owned()));
             shard.apply(&key, revision, Some(Arc::new(object)));
         };
-        let [mut unbound, mut here, mut there] =
+        let [unbound, here, there] =
             ["", "here", "there"].map(|node| shard.subscribe(scope(node), Start::Now).unwrap());
         bind("a", 1, "");
         bind("a", 2, "here");
         bind("b", 3, "there");
         bind("a", 4, "here");
         shard.apply("/registry/pods/n/a", 5, None);
-        let seen = |watch: &mut Subscription| -> Vec<Revision> {
-            std::iter::from_fn(|| watch.live.try_recv().ok()).map(|event| event.revision).collect()
-        };
-        assert_eq!(seen(&mut unbound), [1, 2]);
-        assert_eq!(seen(&mut here), [2, 4, 5]);
-        assert_eq!(seen(&mut there), [3]);
-        let backlog = |node| shard.subscribe(scope(node), Start::After(0)).unwrap().backlog;
-        assert_eq!(backlog("").iter().map(|it| it.revision).collect::<Vec<_>>(), [1, 2]);
-        let initial = shard.subscribe(scope("there"), Start::Now).unwrap().initial;
-        assert_eq!(initial.iter().map(|it| it.revision).collect::<Vec<_>>(), [3]);
+        assert_eq!(events(&unbound), [1, 2]);
+        assert_eq!(events(&here), [2, 4, 5]);
+        assert_eq!(events(&there), [3]);
+        assert_eq!(events(&shard.subscribe(scope(""), Start::After(0)).unwrap()), [1, 2]);
+        assert_eq!(initial(&shard.subscribe(scope("there"), Start::Now).unwrap()), [3]);
     }
 
     #[test]
@@ -406,11 +434,9 @@ mod tests {
         for revision in 1..=3 {
             put(&shard, "/registry/secrets/n/a", revision);
         }
-        let mut resumed = shard.subscribe(Scope::All, Start::After(1)).unwrap();
+        let resumed = shard.subscribe(Scope::All, Start::After(1)).unwrap();
         put(&shard, "/registry/secrets/n/a", 4);
-        let mut seen: Vec<_> = resumed.backlog.iter().map(|event| event.revision).collect();
-        seen.push(resumed.live.try_recv().unwrap().revision);
-        assert_eq!(seen, [2, 3, 4]);
+        assert_eq!(events(&resumed), [2, 3, 4]);
     }
 
     #[test]
@@ -449,16 +475,17 @@ mod tests {
     #[test]
     fn a_watcher_that_does_not_read_is_dropped_and_its_queue_ends() {
         let shard = shard();
-        let mut slow = shard.subscribe(Scope::All, Start::Now).unwrap();
-        for revision in 1..=(WATCHER_QUEUE_EVENTS as u64 + 1) {
+        let slow = shard.subscribe(Scope::All, Start::Now).unwrap();
+        for revision in 1..=(QUEUE_EVENTS_MAX as u64) {
             put(&shard, "/registry/secrets/n/a", revision);
         }
-        let mut delivered = 0;
-        while slow.live.try_recv().is_ok() {
-            delivered += 1;
+        assert!(slow.inbox.try_next().is_ok(), "a full queue is none too many");
+        for revision in 0..2 {
+            put(&shard, "/registry/secrets/n/a", QUEUE_EVENTS_MAX as u64 + 1 + revision);
         }
-        assert_eq!(delivered, WATCHER_QUEUE_EVENTS);
-        assert!(matches!(slow.live.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        // Nor is what it was not told kept for it: it resumes from what it saw.
+        assert_eq!(slow.inbox.try_next().err(), Some(NoEvent::Ended));
+        assert!(shard.read().watchers.is_empty());
     }
 
     #[test]

@@ -2,14 +2,13 @@
 //! not served, so that there is none to refuse it.
 
 use coffer_api::status::Failure;
-use coffer_net::Incoming;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::Eviction;
 use serde_json::json;
 
 use super::{Call, Handlers};
-use crate::body::MediaType;
+use crate::body::{MediaType, Payload};
 use crate::object::Object;
 use crate::options::{WriteOptions, dry_run};
 use crate::registry::{Change, DeleteOptions};
@@ -21,10 +20,10 @@ const KIND: (&str, &str) = ("Eviction", "policy/v1");
 
 impl Handlers {
     /// Evicts the pod that the path names.
-    pub(super) async fn evict(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+    pub(super) async fn evict(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
-        let bytes = body::read(incoming).await?;
+        let bytes = body::take(payload)?;
         let eviction: Eviction = decode::value(&bytes, media, KIND.0, KIND.1)?;
         let warnings = decode::value_warnings(&bytes, media, KIND, options.field_validation)?;
         if eviction.metadata.name.as_deref() != Some(&call.path.name) {
@@ -58,7 +57,7 @@ impl Handlers {
         let change = |old: &dyn Object| {
             let mut pod = resource.parse(&old.encode())?;
             disrupt(&mut *pod);
-            writer.track(&mut *pod, Some(old));
+            writer.track(&mut *pod, Some(old))?;
             let object = self.admission().update(&call.permit, resource, pod, old)?;
             Ok(Change { object, expected: None })
         };

@@ -17,10 +17,12 @@ use crate::access::AccessConfig;
 use crate::admission::Admission;
 use crate::authn::Authenticator;
 use crate::authz::{Authorizer, Permit};
+use crate::body::Payload;
+use crate::lanes::{self, Lanes};
 use crate::object::Resource;
 use crate::registry::Registry;
 use crate::request::{Query, RequestInfo, ResourcePath, Verb};
-use crate::respond::{self, Accept, Answer};
+use crate::respond::{self, Accept, Answer, Form, Syntax};
 use crate::{discovery, reviews};
 
 /// What all handlers work with.
@@ -30,6 +32,7 @@ pub(crate) struct Handlers {
     pub(crate) authorizer: Authorizer,
     pub(crate) access: AccessConfig,
     pub(crate) quota_turns: crate::admission::quota::Turns,
+    pub(crate) lanes: Arc<Lanes>,
     pub(crate) kubelets: crate::proxy::Kubelets,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
 }
@@ -78,7 +81,14 @@ impl Handlers {
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
         if let Some(review) = info.resource.as_ref().and_then(|(_, path)| reviews::find(path)) {
-            return reviews::answer(self, review, &permit, &info, request).await;
+            let (parts, body) = request.into_parts();
+            let payload = self.lanes.receive(&permit.identity().user, body).await;
+            let (handlers, user) = (self.clone(), permit.identity().user.clone());
+            let bytes = payload.len();
+            let work = async move {
+                reviews::answer(&handlers, review, &permit, &info, &parts.headers, payload).await
+            };
+            return self.lanes.run(&user, bytes, work).await;
         }
         let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
         let found = self.registry.resources.find(&path.group, &path.version, &path.resource);
@@ -107,22 +117,47 @@ impl Handlers {
         let (parts, body) = request.into_parts();
         let call =
             Call { permit, resource, path, query: info.query, headers: parts.headers, accept };
-        match verb {
-            Verb::Get => self.get(&call).await,
-            Verb::List => self.list(&call).await,
-            Verb::Watch => self.watch(call).await,
-            Verb::Create if call.path.name.is_empty() => self.create(&call, body).await,
-            Verb::Create => Err(Failure::method_not_allowed()),
-            Verb::Update if call.path.name.is_empty() => Err(Failure::method_not_allowed()),
-            Verb::Update => self.update(&call, body).await,
-            Verb::Patch if call.path.name.is_empty() => Err(Failure::method_not_allowed()),
-            Verb::Patch => self.patch(&call, body).await,
-            Verb::Delete => self.delete(&call, body).await,
-            Verb::DeleteCollection if discovery::has_delete_collection(call.resource.info) => {
-                self.delete_collection(&call, body).await
-            }
-            Verb::DeleteCollection => Err(Failure::method_not_allowed()),
+        if verb == Verb::Watch {
+            return self.watch(call).await;
         }
+        let handlers = self.clone();
+        self.laned(verb, call, body, move |call, body| async move {
+            handlers.whole(verb, &call, body).await
+        })
+        .await
+    }
+
+    /// Answers a request for an object or a collection.
+    async fn whole(&self, verb: Verb, call: &Call, body: Payload) -> Result<Answer, Failure> {
+        match verb {
+            Verb::Get => self.get(call).await,
+            Verb::List => self.list(call).await,
+            Verb::Create if call.path.name.is_empty() => self.create(call, body).await,
+            Verb::Update if !call.path.name.is_empty() => self.update(call, body).await,
+            Verb::Patch if !call.path.name.is_empty() => self.patch(call, body).await,
+            Verb::Delete => self.delete(call, body).await,
+            Verb::DeleteCollection if discovery::has_delete_collection(call.resource.info) => {
+                self.delete_collection(call, body).await
+            }
+            _ => Err(Failure::method_not_allowed()),
+        }
+    }
+
+    /// Reads the body and does the work where it belongs.
+    async fn laned<W: Future<Output = Result<Answer, Failure>> + Send + 'static>(
+        &self,
+        verb: Verb,
+        call: Call,
+        body: Incoming,
+        work: impl FnOnce(Call, Payload) -> W,
+    ) -> Result<Answer, Failure> {
+        let user = call.permit.identity().user.clone();
+        let payload = match verb {
+            Verb::Get | Verb::List | Verb::Watch => Payload::empty(),
+            _ => self.lanes.receive(&user, body).await,
+        };
+        let bytes = weight(verb, &call, payload.len());
+        self.lanes.run(&user, bytes, work(call, payload)).await
     }
 
     /// The answer for a resource that is not served. Asked for a kind it does not know, kubectl
@@ -146,4 +181,22 @@ impl Handlers {
         });
         Ok(respond::value(http::StatusCode::OK, Accept::of(headers)?.syntax, &list))
     }
+}
+
+/// How many bytes a request's work is about: its body's and the stored object's.
+fn weight(verb: Verb, call: &Call, body_bytes: usize) -> usize {
+    let Call { resource, path, accept, .. } = call;
+    let object = || {
+        let found = resource.shard().get(&resource.key(&path.namespace, &path.name));
+        found.map_or(0, |object| object.bytes.len())
+    };
+    let bytes = match verb {
+        // The bytes are sent as they are.
+        Verb::Get if (accept.form, accept.syntax) == (Form::Object, Syntax::Json) => 0,
+        // Made piece by piece, while it is sent.
+        Verb::List | Verb::Watch | Verb::DeleteCollection => body_bytes,
+        Verb::Create if path.name.is_empty() => body_bytes,
+        _ => body_bytes + object(),
+    };
+    if lanes::is_own_status(call.permit.identity(), verb, path, bytes) { 0 } else { bytes }
 }

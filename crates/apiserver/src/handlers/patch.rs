@@ -5,12 +5,11 @@ use coffer_api::apply;
 use coffer_api::patch::{self, PatchKind};
 use coffer_api::schema;
 use coffer_api::status::Failure;
-use coffer_net::Incoming;
 use http::HeaderMap;
 
 use super::write::{check_name, expected_revision, take_namespace};
 use super::{Call, Handlers};
-use crate::body::{self, MediaType};
+use crate::body::{self, MediaType, Payload};
 use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
@@ -30,10 +29,10 @@ fn kind(headers: &HeaderMap) -> Result<PatchKind, Failure> {
 }
 
 impl Handlers {
-    pub(super) async fn patch(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+    pub(super) async fn patch(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "PatchOptions")?;
         if MediaType::of(&call.headers) == Some(MediaType::ApplyYaml) {
-            return self.apply(call, incoming, &options).await;
+            return self.apply(call, payload, &options).await;
         }
         let kind = kind(&call.headers)?;
         if options.force {
@@ -42,7 +41,7 @@ impl Handlers {
             let error = coffer_api::field::Error::forbidden(&path, why);
             return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
         }
-        let patch = body::read(incoming).await?;
+        let patch = body::take(payload)?;
         let resource = &*call.resource;
         let info = resource.info;
         let schema =
@@ -54,14 +53,14 @@ impl Handlers {
             let current = spoken(resource, old)?;
             let mut patched = patch::apply(kind, current, &patch, schema)
                 .map_err(|error| Failure::from(&error))?;
-            let from = (kind, patch.as_slice());
+            let from = (kind, &*patch);
             let (mut object, told) =
                 decode::patched(resource, from, &mut patched, options.field_validation)?;
             warnings = told;
             take_namespace(&mut *object, call)?;
             check_name(&*object, call)?;
             let expected = expected_revision(resource, &*object)?;
-            writer.track(&mut *object, Some(old));
+            writer.track(&mut *object, Some(old))?;
             let admission = self.admission().below(call.sub());
             let object = admission.update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
@@ -76,7 +75,7 @@ impl Handlers {
     async fn apply(
         &self,
         call: &Call,
-        incoming: Incoming,
+        payload: Payload,
         options: &WriteOptions,
     ) -> Result<Answer, Failure> {
         if options.field_manager.is_none() {
@@ -85,7 +84,7 @@ impl Handlers {
             return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
         }
         let resource = &*call.resource;
-        let bytes = body::read(incoming).await?;
+        let bytes = body::take(payload)?;
         let (patch, warnings) = decode::apply_patch(resource, &bytes, options.field_validation)?;
         let writer = managed::applier(call, options);
         let change = |old: &dyn crate::object::Object| {
@@ -141,7 +140,10 @@ fn spoken(resource: &Resource, object: &dyn crate::object::Object) -> Result<Doc
         return Ok(object.document());
     }
     let bytes = resource.present(&crate::encoded::erasing(object.encode()));
-    body::parse(&bytes, MediaType::Json).map_err(Failure::internal)
+    let info = resource.info;
+    let schema = schema::of(&info.api_version(), info.kind);
+    body::parse(&bytes, MediaType::Json, schema)
+        .map_err(|error| error.or(|why| Failure::internal(why)))
 }
 
 /// A value that is not stored, patched.

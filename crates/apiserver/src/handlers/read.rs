@@ -11,7 +11,7 @@ use super::{Call, Handlers};
 use crate::options::revision;
 use crate::present::{self, Include, ListChunks};
 use crate::registry::{ListQuery, Listed};
-use crate::respond::{self, Answer, Body, Form, Syntax};
+use crate::respond::{self, Answer, Body, Syntax};
 
 impl Handlers {
     pub(super) async fn get(&self, call: &Call) -> Result<Answer, Failure> {
@@ -35,31 +35,39 @@ impl Handlers {
         let include = Include::parse(&call.query)?;
         let query = ListQuery::parse(&call.query, &call.resource)?;
         let list = self.registry.list(&call.resource, &call.path.namespace, &query).await?;
-        listed(call, list, include)
+        self.listed(call, list, include)
+    }
+
+    /// A list in the form the client asked for.
+    pub(super) fn listed(
+        &self,
+        call: &Call,
+        list: Listed,
+        include: Include,
+    ) -> Result<Answer, Failure> {
+        let mut chunks = ListChunks::new(call.resource.clone(), list, call.accept.form, include);
+        if call.accept.syntax == Syntax::Yaml {
+            let user = call.permit.identity().user.clone();
+            let body = chunks.into_yaml(self.lanes.clone(), user);
+            return Ok(respond::typed(StatusCode::OK, "application/yaml", body));
+        }
+        let first = chunks.next().transpose()?.unwrap_or_default();
+        // Short lists are one body with a length; long ones are made while they are sent.
+        let Some(second) = chunks.next().transpose()? else {
+            return Ok(respond::json(StatusCode::OK, Syntax::Json, first));
+        };
+        let ready = [Ok(first), Ok(second)].into_iter();
+        let all = ready.chain(chunks.map(|chunk| chunk.map_err(std::io::Error::other)));
+        Ok(respond::typed(StatusCode::OK, "application/json", streamed(all)))
     }
 }
 
-/// A list in the form the client asked for.
-pub(super) fn listed(call: &Call, list: Listed, include: Include) -> Result<Answer, Failure> {
-    if let Form::Table(version) = call.accept.form {
-        let bytes = present::table(&call.resource, &list, include, version)?;
-        return Ok(respond::json(StatusCode::OK, call.accept.syntax, bytes));
-    }
-    let mut chunks = ListChunks::new(call.resource.clone(), list, call.accept.form);
-    if call.accept.syntax == Syntax::Yaml {
-        let whole: Vec<Bytes> = chunks.collect::<Result<_, _>>()?;
-        return Ok(respond::json(StatusCode::OK, Syntax::Yaml, whole.concat().into()));
-    }
-    let first = chunks.next().transpose()?.unwrap_or_default();
-    // Short lists are one body with a length; long ones are made while they are sent.
-    let Some(second) = chunks.next().transpose()? else {
-        return Ok(respond::json(StatusCode::OK, Syntax::Json, first));
-    };
-    let ready = [Ok(first), Ok(second)].into_iter();
-    let all = ready.chain(chunks.map(|chunk| chunk.map_err(std::io::Error::other)));
-    Ok(respond::typed(StatusCode::OK, "application/json", streamed(all)))
-}
-
+/// Each chunk is made when the one before it is on its way, and others get their turn between two.
 fn streamed(chunks: impl Iterator<Item = std::io::Result<Bytes>> + Send + 'static) -> Body {
-    StreamBody::new(stream::iter(chunks.map(|chunk| chunk.map(Frame::data)))).boxed_unsync()
+    let stream = stream::unfold(chunks, |mut chunks| async move {
+        tokio::task::yield_now().await;
+        let chunk = chunks.next()?;
+        Some((chunk.map(Frame::data), chunks))
+    });
+    StreamBody::new(stream).boxed_unsync()
 }

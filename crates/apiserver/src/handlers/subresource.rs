@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Call, Handlers};
 use crate::authz::Permit;
-use crate::body::MediaType;
+use crate::body::{MediaType, Payload};
 use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
@@ -50,29 +50,42 @@ impl Handlers {
         let accept = Accept::of(request.headers())?;
         let (parts, body) = request.into_parts();
         let call = Call { permit, resource, path, query, headers: parts.headers, accept };
-        match (sub.name, verb) {
-            ("scale", Verb::Get | Verb::Update | Verb::Patch) => {
-                self.scale(verb, &call, body).await
-            }
-            ("binding", Verb::Create) => self.bind(&call, body).await,
-            ("token", Verb::Create) => self.token(&call, body).await,
-            ("finalize", Verb::Update) => self.update(&call, body).await,
-            ("approval", Verb::Get) => self.get(&call).await,
-            ("approval", Verb::Update) => self.update(&call, body).await,
-            ("approval", Verb::Patch) => self.patch(&call, body).await,
-            ("eviction", Verb::Create) => self.evict(&call, body).await,
-            ("status" | "ephemeralcontainers", Verb::Get) => self.get(&call).await,
-            ("status" | "ephemeralcontainers", Verb::Update) => self.update(&call, body).await,
-            ("status" | "ephemeralcontainers", Verb::Patch) => self.patch(&call, body).await,
+        let (handlers, name) = (self.clone(), sub.name);
+        self.laned(verb, call, body, move |call, body| async move {
+            handlers.below(name, verb, &call, body).await
+        })
+        .await
+    }
+
+    /// Answers a request below an object that is no tunnel.
+    async fn below(
+        &self,
+        sub: &str,
+        verb: Verb,
+        call: &Call,
+        body: Payload,
+    ) -> Result<Answer, Failure> {
+        match (sub, verb) {
+            ("scale", Verb::Get | Verb::Update | Verb::Patch) => self.scale(verb, call, body).await,
+            ("binding", Verb::Create) => self.bind(call, body).await,
+            ("token", Verb::Create) => self.token(call, body).await,
+            ("finalize", Verb::Update) => self.update(call, body).await,
+            ("approval", Verb::Get) => self.get(call).await,
+            ("approval", Verb::Update) => self.update(call, body).await,
+            ("approval", Verb::Patch) => self.patch(call, body).await,
+            ("eviction", Verb::Create) => self.evict(call, body).await,
+            ("status" | "ephemeralcontainers", Verb::Get) => self.get(call).await,
+            ("status" | "ephemeralcontainers", Verb::Update) => self.update(call, body).await,
+            ("status" | "ephemeralcontainers", Verb::Patch) => self.patch(call, body).await,
             _ => Err(Failure::method_not_allowed()),
         }
     }
 
     /// `pods/binding`: gives a pod its node, once.
-    async fn bind(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+    async fn bind(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
-        let bytes = body::read(incoming).await?;
+        let bytes = body::take(payload)?;
         let binding: Binding = decode::value(&bytes, media, BINDING.0, BINDING.1)?;
         let warnings = decode::value_warnings(&bytes, media, BINDING, options.field_validation)?;
         if binding.metadata.name.as_ref().is_some_and(|name| *name != call.path.name) {
@@ -100,7 +113,7 @@ impl Handlers {
                 super::write::same_uid(resource, target.1, uid, old)?;
                 let mut pod = resource.parse(&old.encode())?;
                 assign(&mut *pod, &node, &binding)?;
-                writer.track(&mut *pod, Some(old));
+                writer.track(&mut *pod, Some(old))?;
                 let object = self.admission().update(&call.permit, resource, pod, old)?;
                 Ok(Change { object, expected: None })
             })
@@ -114,14 +127,14 @@ impl Handlers {
     }
 
     /// `scale`: the replica count of a workload in the form every autoscaler knows.
-    async fn scale(&self, verb: Verb, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+    async fn scale(&self, verb: Verb, call: &Call, payload: Payload) -> Result<Answer, Failure> {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         let mut warnings = Vec::new();
         let bytes = match verb {
             Verb::Get => self.registry.get(resource, target.0, target.1).await?.bytes.clone(),
             _ => {
                 let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
-                let bytes = body::read(incoming).await?;
+                let bytes = body::take(payload)?;
                 if verb == Verb::Update {
                     let media = MediaType::of_object(&call.headers)?;
                     let validation = options.field_validation;
@@ -139,7 +152,7 @@ impl Handlers {
                     let expected = crate::scale::expected(&scale)?;
                     let mut object = resource.parse(&old.encode())?;
                     crate::scale::set(&mut *object, &scale, resource)?;
-                    writer.track(&mut *object, Some(old));
+                    writer.track(&mut *object, Some(old))?;
                     let admission = self.admission().below(call.sub());
                     let object = admission.update(&call.permit, resource, object, old)?;
                     Ok(Change { object, expected })

@@ -1,5 +1,6 @@
 //! WATCH: a subscription to the cache as a stream of JSON events.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::json;
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::Instant;
 
 use super::{Call, Handlers};
 use crate::authz::Standing;
-use crate::cache::{CacheEvent, CachedObject, Start, Subscription};
+use crate::cache::{CacheEvent, CachedObject, Initial, NoEvent, Start, Subscription};
+use crate::lanes::Room;
 use crate::options::StateOptions;
 use crate::present::{self, Include};
 use crate::registry::Selection;
@@ -31,6 +32,17 @@ const LIFE_S: std::ops::Range<u64> = 1800..3600;
 const LIFE_MAX_S: u64 = 366 * 24 * 3600;
 /// Bytes gathered into one frame when many events wait.
 const FRAME_BYTES: usize = 64 * 1024;
+/// Objects that are longer than this are not copied into a frame.
+const COPY_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of objects looked at before others get their turn at the processor.
+const VISIT_BYTES: usize = 256 * 1024;
+/// Collections with more objects than this are large: a watch that begins with all of one takes a
+/// place of those that its user has.
+const LARGE_COLLECTION: usize = 1024;
+/// A watch with longer selectors, in bytes, takes of the room that its user has.
+const LARGE_SELECTOR: usize = 4096;
+/// Bytes of memory for each byte of a selector: many short values.
+const SELECTOR_MEMORY: usize = 32;
 /// Marks the bookmark after which a watcher has the whole initial state.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -39,6 +51,7 @@ struct Watch {
     handlers: Arc<Handlers>,
     call: Call,
     selection: Selection,
+    _selection_room: Option<Room>,
     include: Include,
     standing: Standing,
     subscription: Subscription,
@@ -47,15 +60,17 @@ struct Watch {
     bookmarks: bool,
     /// The client asked for the present state first and for a bookmark where it ends.
     marks_initial_end: bool,
-    started: bool,
+    /// The initial state is past.
+    begun: bool,
     ended: bool,
+    outbox: Outbox,
     columns_sent: bool,
     ends_at: Instant,
     next_bookmark: Instant,
 }
 
 impl Handlers {
-    pub(super) async fn watch(self: &Arc<Self>, call: Call) -> Result<Answer, Failure> {
+    pub(super) async fn watch(self: &Arc<Self>, mut call: Call) -> Result<Answer, Failure> {
         if call.accept.syntax == Syntax::Yaml {
             return Err(respond::not_acceptable("application/json;stream=watch"));
         }
@@ -66,8 +81,23 @@ impl Handlers {
         if !call.path.name.is_empty() {
             selection.require_name(&call.path.name)?;
         }
+        let user = &call.permit.identity().user;
+        let selectors = ["labelSelector", "fieldSelector"].map(|name| call.query.get(name));
+        let selectors: usize = selectors.into_iter().flatten().map(str::len).sum();
+        let selection_room = if selectors > LARGE_SELECTOR {
+            Some(self.lanes.room_for(user, selectors * SELECTOR_MEMORY).await?)
+        } else {
+            None
+        };
         let start = self.start(&options).await?;
         let scope = selection.scope(&call.resource, &call.path.namespace);
+        // Before the state is taken: what waits holds nothing.
+        let place = match start {
+            Start::Now if call.resource.shard().len() > LARGE_COLLECTION => {
+                Some(self.lanes.initial_state(&call.permit.identity().user).await?)
+            }
+            _ => None,
+        };
         // Everything up to here is in the shard before its state is taken.
         let reached = self.registry.cache.revision();
         let after = match start {
@@ -78,19 +108,26 @@ impl Handlers {
             Ok(subscription) => subscription,
             Err(too_old) => return Ok(expired(&call, too_old.oldest)),
         };
+        subscription.inbox.hold(place);
         subscription.revision = subscription.revision.max(reached).max(after);
         let now = Instant::now();
+        let bookmarks = call.query.flag("allowWatchBookmarks");
+        let standing = Standing::of(&call.path, selection.name(), call.query.get("fieldSelector"));
+        // A watch lives long; what a client says in its headers is not kept for as long.
+        (call.headers, call.query) = Default::default();
         let watch = Watch {
             handlers: self.clone(),
-            bookmarks: call.query.flag("allowWatchBookmarks"),
+            bookmarks,
             marks_initial_end: options.send_initial_events == Some(true),
-            standing: Standing::of(&call.path, selection.name(), call.query.get("fieldSelector")),
+            standing,
             selection,
+            _selection_room: selection_room,
             include,
             subscription,
             after,
-            started: false,
+            begun: false,
             ended: false,
+            outbox: Outbox::default(),
             columns_sent: false,
             ends_at: now + life,
             next_bookmark: now + BOOKMARK_EVERY,
@@ -135,106 +172,152 @@ fn life(query: &Query) -> Result<Duration, Failure> {
 fn expired(call: &Call, oldest: Revision) -> Answer {
     let requested = call.query.get("resourceVersion").unwrap_or_default();
     let failure = Failure::expired(format!("too old resource version: {requested} ({oldest})"));
-    let mut out = BytesMut::new();
+    let mut outbox = Outbox::default();
     let status = serde_json::to_vec(&failure.status()).expect("a Status encodes");
-    put_frame(&mut out, "ERROR", &status);
-    respond::typed(StatusCode::OK, "application/json", respond::full(out.freeze()))
+    outbox.put("ERROR", status.into());
+    let line = outbox.pop().unwrap_or_default();
+    respond::typed(StatusCode::OK, "application/json", respond::full(line))
 }
 
 impl Watch {
     /// The next bytes to send; `None` ends the watch.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.ended {
-            return None;
-        }
-        let mut out = BytesMut::new();
-        if !std::mem::replace(&mut self.started, true) {
-            self.put_past(&mut out);
-        }
-        while out.is_empty() {
+        loop {
+            if let Some(bytes) = self.outbox.pop() {
+                return Some(bytes);
+            }
             if self.ended {
                 return None;
             }
-            let shutdown = self.handlers.shutdown.clone();
-            let wake = self.next_bookmark.min(self.ends_at);
-            tokio::select! {
-                () = shutdown.cancelled() => return None,
-                () = tokio::time::sleep_until(wake) => {
-                    if Instant::now() >= self.ends_at {
-                        self.put_bookmark(&mut out, false);
-                        self.ended = true;
-                        break;
-                    }
-                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
-                    self.put_bookmark(&mut out, false);
-                }
-                event = self.subscription.live.recv() => {
-                    let event = event?;
-                    self.put_event(&mut out, &event);
-                    while out.len() < FRAME_BYTES {
-                        let Ok(event) = self.subscription.live.try_recv() else { break };
-                        self.put_event(&mut out, &event);
-                    }
-                }
+            if self.begun {
+                self.put_live().await;
+            } else {
+                self.put_initial().await;
             }
-        }
-        (!out.is_empty()).then(|| out.freeze())
-    }
-
-    fn put_past(&mut self, out: &mut BytesMut) {
-        for object in std::mem::take(&mut self.subscription.initial) {
-            if self.selection.matches(&object) {
-                self.put(out, "ADDED", &object.bytes);
-            }
-        }
-        for event in std::mem::take(&mut self.subscription.backlog) {
-            self.put_event(out, &event);
-        }
-        if self.marks_initial_end {
-            self.put_bookmark(out, true);
         }
     }
 
-    fn put_event(&mut self, out: &mut BytesMut, event: &CacheEvent) {
-        if self.ended || !self.standing.holds(&self.handlers.authorizer, &self.call.permit) {
-            self.ended = true;
+    /// Puts as much of the initial state as one frame takes.
+    async fn put_initial(&mut self) {
+        if !self.may_go_on() {
             return;
         }
-        if event.revision <= self.after {
+        let mut visited = 0;
+        while self.outbox.len() < FRAME_BYTES {
+            match self.subscription.inbox.next_initial() {
+                Initial::Object(object) => {
+                    visited += object.bytes.len();
+                    if self.selection.matches(&object) {
+                        self.put("ADDED", object.bytes.clone()).await;
+                    }
+                }
+                Initial::Done => {
+                    self.begun = true;
+                    if self.marks_initial_end {
+                        self.put_bookmark(true).await;
+                    }
+                    return;
+                }
+                Initial::Ended => self.ended = true,
+            }
+            if self.ended {
+                return;
+            }
+            if visited > VISIT_BYTES {
+                visited = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits for what comes, and puts it.
+    async fn put_live(&mut self) {
+        let shutdown = self.handlers.shutdown.clone();
+        let wake = self.next_bookmark.min(self.ends_at);
+        tokio::select! {
+            () = shutdown.cancelled() => self.ended = true,
+            () = tokio::time::sleep_until(wake) => {
+                let last = Instant::now() >= self.ends_at;
+                self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                self.put_bookmark(false).await;
+                self.ended |= last;
+            }
+            event = self.subscription.inbox.next() => {
+                let Some(event) = event else {
+                    self.ended = true;
+                    return;
+                };
+                self.put_event(&event).await;
+                while self.outbox.len() < FRAME_BYTES {
+                    let Ok(event) = self.subscription.inbox.try_next() else { break };
+                    self.put_event(&event).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the watcher may still see what it watches.
+    fn may_go_on(&mut self) -> bool {
+        self.ended =
+            self.ended || !self.standing.holds(&self.handlers.authorizer, &self.call.permit);
+        !self.ended
+    }
+
+    async fn put_event(&mut self, event: &CacheEvent) {
+        if !self.may_go_on() || event.revision <= self.after {
             return;
         }
         let matching = |object: &Option<Arc<CachedObject>>| {
             object.clone().filter(|object| self.selection.matches(object))
         };
         match (matching(&event.old), matching(&event.new)) {
-            (None, Some(new)) => self.put(out, "ADDED", &new.bytes),
-            (Some(_), Some(new)) => self.put(out, "MODIFIED", &new.bytes),
+            (None, Some(new)) => self.put("ADDED", new.bytes.clone()).await,
+            (Some(_), Some(new)) => self.put("MODIFIED", new.bytes.clone()).await,
             (Some(old), None) => {
                 // The last state the watcher may see, at the revision that took it away.
+                let Ok(room) = self.room_to_copy(old.bytes.len()).await else { return };
                 let head = self.call.resource.head();
                 let last = crate::encoded::restamp(head, &old.bytes, old.revision, event.revision);
-                self.put(out, "DELETED", &last);
+                self.put("DELETED", holding(last, room)).await;
             }
             (None, None) => {}
         }
     }
 
-    fn put(&mut self, out: &mut BytesMut, kind: &str, stored: &Bytes) {
+    async fn put(&mut self, kind: &str, stored: Bytes) {
+        let Call { resource, accept, .. } = &self.call;
+        if accept.form == Form::Object && resource.is_stored_form() {
+            // The cache's own bytes, which many watchers share.
+            self.outbox.put(kind, stored);
+            return;
+        }
+        let Ok(room) = self.room_to_copy(stored.len()).await else { return };
         let columns = !std::mem::replace(&mut self.columns_sent, true);
-        let form = self.call.accept.form;
-        let object = present::object(&self.call.resource, stored, form, self.include, columns);
-        match object {
-            Ok(object) => put_frame(out, kind, &object),
+        let Call { resource, accept, .. } = &self.call;
+        match present::object(resource, &stored, accept.form, self.include, columns) {
+            Ok(object) => self.outbox.put(kind, holding(object, room)),
             Err(failure) => {
                 let status = serde_json::to_vec(&failure.status()).expect("a Status encodes");
-                put_frame(out, "ERROR", &status);
+                self.outbox.put("ERROR", status.into());
                 self.ended = true;
             }
         }
     }
 
+    /// Room for a copy of an object for this watcher alone, where that is large: thousands of watches
+    /// that do not read would hold one each. Ends the watch where there is none in time.
+    async fn room_to_copy(&mut self, bytes: usize) -> Result<Option<Room>, Failure> {
+        if bytes <= FRAME_BYTES {
+            return Ok(None);
+        }
+        let user = &self.call.permit.identity().user;
+        let room = self.handlers.lanes.room_for(user, bytes).await;
+        self.ended |= room.is_err();
+        room.map(Some)
+    }
+
     /// Says how far the watcher is, if it asked to be told.
-    fn put_bookmark(&mut self, out: &mut BytesMut, initial_end: bool) {
+    async fn put_bookmark(&mut self, initial_end: bool) {
         if !self.bookmarks {
             return;
         }
@@ -243,11 +326,11 @@ impl Watch {
             // What is applied by now is queued by now: send it first, then say how far that is.
             revision = revision.max(self.handlers.registry.cache.revision()).max(self.after);
             loop {
-                match self.subscription.live.try_recv() {
-                    Ok(event) => self.put_event(out, &event),
-                    Err(TryRecvError::Empty) => break,
+                match self.subscription.inbox.try_next() {
+                    Ok(event) => self.put_event(&event).await,
+                    Err(NoEvent::Empty) => break,
                     // It was dropped for being slow: what it missed must not be said to be past.
-                    Err(TryRecvError::Disconnected) => self.ended = true,
+                    Err(NoEvent::Ended) => self.ended = true,
                 }
                 if self.ended {
                     return;
@@ -255,7 +338,7 @@ impl Watch {
             }
         }
         let object = self.bookmark(revision, initial_end);
-        put_frame(out, "BOOKMARK", object.to_string().as_bytes());
+        self.outbox.put("BOOKMARK", object.to_string().into());
     }
 
     fn bookmark(&self, revision: Revision, initial_end: bool) -> serde_json::Value {
@@ -286,11 +369,84 @@ impl Watch {
     }
 }
 
-fn put_frame(out: &mut BytesMut, kind: &str, object: &[u8]) {
-    out.reserve(object.len() + 32);
-    out.put_slice(b"{\"type\":\"");
-    out.put_slice(kind.as_bytes());
-    out.put_slice(b"\",\"object\":");
-    out.put_slice(object);
-    out.put_slice(b"}\n");
+/// Bytes that hold room until the last of them is sent; short ones need none.
+fn holding(bytes: Bytes, room: Option<Room>) -> Bytes {
+    let Some(room) = room.filter(|_| bytes.len() > COPY_BYTES_MAX) else { return bytes };
+
+    struct Held(Bytes, #[expect(dead_code, reason = "held, not read")] Room);
+
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    Bytes::from_owner(Held(bytes, room))
+}
+
+/// Lines on their way out. Short objects are gathered; long ones leave as they are, without a copy.
+#[derive(Default)]
+struct Outbox {
+    ready: VecDeque<Bytes>,
+    gathered: BytesMut,
+    length: usize,
+}
+
+impl Outbox {
+    fn put(&mut self, kind: &str, object: Bytes) {
+        let before = self.gathered.len();
+        self.gathered.put_slice(b"{\"type\":\"");
+        self.gathered.put_slice(kind.as_bytes());
+        self.gathered.put_slice(b"\",\"object\":");
+        if object.len() <= COPY_BYTES_MAX {
+            self.gathered.put_slice(&object);
+            self.length += self.gathered.len() - before;
+        } else {
+            self.length += self.gathered.len() - before + object.len();
+            self.ready.push_back(self.gathered.split().freeze());
+            self.ready.push_back(object);
+        }
+        self.gathered.put_slice(b"}\n");
+        self.length += 2;
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let next = self.ready.pop_front().or_else(|| {
+            let gathered = std::mem::take(&mut self.gathered);
+            (!gathered.is_empty()).then(|| gathered.freeze())
+        })?;
+        self.length -= next.len();
+        Some(next)
+    }
+
+    fn len(&self) -> usize {
+        self.length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_objects_are_gathered_and_long_ones_are_not_copied() {
+        let mut outbox = Outbox::default();
+        let long = Bytes::from(vec![b'x'; COPY_BYTES_MAX + 1]);
+        outbox.put("ADDED", Bytes::from_static(b"{}"));
+        outbox.put("MODIFIED", long.clone());
+        outbox.put("DELETED", Bytes::from_static(b"{}"));
+        let total = outbox.len();
+        let mut pieces = Vec::new();
+        while let Some(piece) = outbox.pop() {
+            pieces.push(piece);
+        }
+        assert_eq!(pieces.len(), 3);
+        assert_eq!(pieces[1].as_ptr(), long.as_ptr());
+        let text = String::from_utf8(pieces.concat()).unwrap();
+        assert_eq!(text.len(), total);
+        let short = text.replace(&"x".repeat(long.len()), "X");
+        let wanted = "{\"type\":\"ADDED\",\"object\":{}}\n{\"type\":\"MODIFIED\",\"object\":X}\n\
+                      {\"type\":\"DELETED\",\"object\":{}}\n";
+        assert_eq!((short.as_str(), outbox.len()), (wanted, 0));
+    }
 }

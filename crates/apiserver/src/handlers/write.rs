@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use coffer_api::field::{Error, Path};
 use coffer_api::status::Failure;
-use coffer_net::Incoming;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::json;
@@ -14,7 +13,7 @@ use super::{Call, Handlers};
 use crate::admission::{quota, service_account};
 use crate::authz::Decision;
 use crate::authz::attributes::{Attributes, ResourceTarget};
-use crate::body::MediaType;
+use crate::body::{MediaType, Payload};
 use crate::object::{Object, Resource};
 use crate::options::{WriteOptions, dry_run};
 use crate::present::{self, Include};
@@ -23,11 +22,10 @@ use crate::respond::{self, Answer};
 use crate::{body, decode, managed};
 
 impl Handlers {
-    pub(super) async fn create(&self, call: &Call, body: Incoming) -> Result<Answer, Failure> {
+    pub(super) async fn create(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let resource = &*call.resource;
-        let decoded =
-            decode::object(resource, &call.headers, body, options.field_validation).await?;
+        let decoded = decode::object(resource, &call.headers, body, options.field_validation)?;
         let mut object = decoded.object;
         take_namespace(&mut *object, call)?;
         let version = object.meta().resource_version.as_deref().unwrap_or_default();
@@ -48,7 +46,7 @@ impl Handlers {
         mut object: Box<dyn Object>,
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
-        managed::writer(call, options).track(&mut *object, None);
+        managed::writer(call, options).track(&mut *object, None)?;
         self.insert_tracked(call, object, options).await
     }
 
@@ -76,20 +74,23 @@ impl Handlers {
         self.registry.create(&call.resource, admitted, options.dry_run, turn).await
     }
 
-    pub(super) async fn update(&self, call: &Call, body: Incoming) -> Result<Answer, Failure> {
+    pub(super) async fn update(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
         let resource = &*call.resource;
-        let decoded =
-            decode::object(resource, &call.headers, body, options.field_validation).await?;
+        let decoded = decode::object(resource, &call.headers, body, options.field_validation)?;
         let mut object = decoded.object;
         take_namespace(&mut *object, call)?;
         check_name(&*object, call)?;
-        let mut written = match self.replace(call, &*object, &options).await {
-            Err(failure) if failure.code == 404 && resource.info.create_on_update => {
+        let mut object = Some(object);
+        let written = self.replace(call, &mut object, &options).await;
+        let mut written = match (written, object) {
+            (Err(failure), Some(object))
+                if failure.code == 404 && resource.info.create_on_update =>
+            {
                 self.may_create(call).await?;
                 self.insert(call, object, &options).await?
             }
-            other => other?,
+            (other, _) => other?,
         };
         written.warnings.splice(0..0, decoded.warnings);
         self.written(call, written)
@@ -116,24 +117,30 @@ impl Handlers {
         }
     }
 
-    /// Replaces the object at the call's path by one from the client.
-    pub(super) async fn replace(
+    /// Replaces the object at the call's path by one from the client, which is left where there is
+    /// none to replace.
+    async fn replace(
         &self,
         call: &Call,
-        object: &dyn Object,
+        object: &mut Option<Box<dyn Object>>,
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
         let resource = &*call.resource;
-        let (uid, encoded) = (object.meta().uid.clone(), object.encode());
+        let Some(wanted) = object else { return Err(Failure::no_such_path()) };
+        let (uid, encoded) = (wanted.meta().uid.clone(), wanted.encode());
         let writer = managed::writer(call, options);
         let target = (call.path.namespace.as_str(), call.path.name.as_str());
         self.registry
             .update(resource, target, call.sub(), options.dry_run, |old| {
                 same_uid(resource, &call.path.name, uid.as_deref(), old)?;
+                // It is not held beside what becomes of it; another try makes it anew.
+                let mut object = match object.take() {
+                    Some(object) => object,
+                    None => resource.parse(&encoded)?,
+                };
                 // Not before the object is found: what is not there has no version to name.
-                let expected = expected_revision(resource, object)?;
-                let mut object = resource.parse(&encoded)?;
-                writer.track(&mut *object, Some(old));
+                let expected = expected_revision(resource, &*object)?;
+                writer.track(&mut *object, Some(old))?;
                 let admission = self.admission().below(call.sub());
                 let object = admission.update(&call.permit, resource, object, old)?;
                 Ok(Change { object, expected })
@@ -152,8 +159,8 @@ impl Handlers {
         Ok(answer)
     }
 
-    pub(super) async fn delete(&self, call: &Call, body: Incoming) -> Result<Answer, Failure> {
-        let options = delete_options(call, body).await?;
+    pub(super) async fn delete(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+        let options = delete_options(call, body)?;
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         let admitted = self.admission().delete(&call.permit, &call.resource, namespace, name)?;
         let deleted =
@@ -181,11 +188,11 @@ impl Handlers {
     pub(super) async fn delete_collection(
         &self,
         call: &Call,
-        body: Incoming,
+        body: Payload,
     ) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
         let query = ListQuery::parse(&call.query, &call.resource)?;
-        let options = delete_options(call, body).await?;
+        let options = delete_options(call, body)?;
         let list = self.registry.list(&call.resource, &call.path.namespace, &query).await?;
         for item in &list.items {
             let (namespace, name) = (&item.namespace, &item.name);
@@ -198,7 +205,7 @@ impl Handlers {
                 _ => {}
             }
         }
-        super::read::listed(call, list, include)
+        self.listed(call, list, include)
     }
 }
 
@@ -213,8 +220,8 @@ fn success(resource: &Resource, name: &str, uid: &str) -> Bytes {
     status.to_string().into()
 }
 
-async fn delete_options(call: &Call, body: Incoming) -> Result<DeleteOptions, Failure> {
-    let bytes = body::read(body).await?;
+fn delete_options(call: &Call, body: Payload) -> Result<DeleteOptions, Failure> {
+    let bytes = body::take(body)?;
     let mut options = if bytes.is_empty() {
         meta::DeleteOptions::default()
     } else {

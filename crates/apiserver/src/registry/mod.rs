@@ -23,6 +23,19 @@ pub(crate) use write::{Change, Written};
 use crate::cache::{Cache, CacheError, CachedObject};
 use crate::object::{Resource, Resources};
 
+/// Largest object that is written, in bytes, encoded and with its managedFields: what etcd takes of one
+/// request.
+pub(crate) const OBJECT_BYTES_MAX: usize = 3 * 512 * 1024;
+
+/// Refuses an object that is too large. What an earlier release took may be replaced by what is no
+/// larger: `old_bytes` is the length of what is replaced, 0 for nothing.
+pub(crate) fn check_size(key: &str, bytes: usize, old_bytes: usize) -> Result<(), StoreError> {
+    if bytes <= OBJECT_BYTES_MAX.max(old_bytes) {
+        return Ok(());
+    }
+    Err(StoreError::TooLarge { key: key.to_owned(), bytes })
+}
+
 /// The store, its cache, and the table of kinds.
 pub(crate) struct Registry {
     pub(crate) store: Arc<dyn Store>,
@@ -89,11 +102,9 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
         StoreError::Compacted { .. } => {
             Failure::expired("The resourceVersion for the provided list is too old.")
         }
-        StoreError::TooLarge { .. } => Failure::plain(
-            413,
-            "RequestEntityTooLarge",
-            "Request entity too large: request is too large for the store",
-        ),
+        // As kube-apiserver hands on what etcd says: a Status without a reason.
+        StoreError::TooLarge { .. } => Failure::plain(500, "", "etcdserver: request is too large"),
+        StoreError::NoSpace => Failure::plain(500, "", "etcdserver: mvcc: database space exceeded"),
         StoreError::Closed(_) => {
             Failure::plain(503, "ServiceUnavailable", "the server is shutting down")
         }

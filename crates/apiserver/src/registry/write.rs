@@ -1,5 +1,7 @@
 //! Create and update: the strategy's steps around one compare-and-swap.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use coffer_api::field::{Error, Path};
 use coffer_api::names;
@@ -8,7 +10,7 @@ use coffer_store::{Revision, StoreError, Value};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Registry, now, stamped, store_failure, unavailable};
+use super::{Registry, check_size, now, stamped, store_failure, unavailable};
 use crate::admission::Admitted;
 use crate::cache::CachedObject;
 use crate::object::{Object, Resource};
@@ -110,6 +112,7 @@ impl Registry {
         turn: &mut Option<OwnedMutexGuard<()>>,
     ) -> Result<Bytes, StoreError> {
         let mut encoded = object.encode();
+        check_size(key, encoded.len(), 0)?;
         if dry_run {
             return match self.store.get(key).await? {
                 Some(_) => Err(StoreError::Exists { key: key.to_owned() }),
@@ -183,6 +186,9 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Bytes, StoreError> {
         let mut encoded = object.encode();
+        if !ends {
+            check_size(&current.key, encoded.len(), current.bytes.len())?;
+        }
         let same = stamped(resource, &encoded, current.revision);
         if ends && !dry_run {
             self.store.delete(&current.key, current.revision).await?;
@@ -243,12 +249,14 @@ fn continue_life(object: &mut dyn Object, old: &dyn Object) {
 /// Owners that are named twice are named once; answers a warning then.
 fn single_owners(meta: &mut ObjectMeta) -> Option<String> {
     let owners = meta.owner_references.as_mut()?;
-    let (mut kept, mut twice) = (Vec::<OwnerReference>::new(), Vec::new());
-    for owner in owners.drain(..) {
-        if kept.contains(&owner) {
-            twice.push(owner.uid);
-        } else {
+    let mut seen = HashSet::new();
+    let firsts: Vec<bool> = owners.iter().map(|owner| seen.insert(all_of(owner))).collect();
+    let (mut kept, mut twice) = (Vec::new(), Vec::new());
+    for (owner, first) in owners.drain(..).zip(firsts) {
+        if first {
             kept.push(owner);
+        } else {
+            twice.push(owner.uid);
         }
     }
     *owners = kept;
@@ -256,6 +264,12 @@ fn single_owners(meta: &mut ObjectMeta) -> Option<String> {
     (!twice.is_empty()).then(|| format!(
         ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {twice}"
     ))
+}
+
+/// An owner as something that hashes.
+fn all_of(owner: &OwnerReference) -> ([&str; 4], [Option<bool>; 2]) {
+    let OwnerReference { api_version, kind, name, uid, controller, block_owner_deletion } = owner;
+    ([api_version, kind, name, uid], [*controller, *block_owner_deletion])
 }
 
 /// Whether this update took away the last thing that kept a deleted object alive.

@@ -8,15 +8,14 @@ mod identity;
 mod rules;
 
 use coffer_api::status::Failure;
-use coffer_net::Incoming;
-use http::{Request, StatusCode};
+use http::{HeaderMap, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::authz::Permit;
-use crate::body::{self, MediaType};
+use crate::body::{self, MediaType, Payload};
 use crate::decode;
 use crate::handlers::Handlers;
 use crate::options::WriteOptions;
@@ -121,7 +120,8 @@ pub(crate) async fn answer(
     review: &Review,
     permit: &Permit,
     info: &RequestInfo,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
+    payload: Payload,
 ) -> Result<Answer, Failure> {
     let Some((verb, path)) = &info.resource else { return Err(Failure::no_such_path()) };
     if review.namespaced == path.namespace.is_empty() {
@@ -131,11 +131,11 @@ pub(crate) async fn answer(
     if *verb != Verb::Create || !whole {
         return Err(Failure::method_not_allowed());
     }
-    let accept = Accept::of_plain(request.headers())?;
+    let accept = Accept::of_plain(headers)?;
     // Nothing is kept anyway: a dry run is answered as any other.
     let options = WriteOptions::parse(&info.query, "CreateOptions")?;
-    let media = MediaType::of_object(request.headers())?;
-    let bytes = body::read(request.into_body()).await?;
+    let media = MediaType::of_object(headers)?;
+    let bytes = body::take(payload)?;
     let asked = Asked { review, media, bytes: &bytes };
     let who = permit.identity();
     let status = StatusCode::CREATED;

@@ -1,12 +1,11 @@
 //! The door to TokenRequest: reads the body, admits, answers.
 
 use coffer_api::status::Failure;
-use coffer_net::Incoming;
 use http::StatusCode;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::body::{self, MediaType};
+use crate::body::{self, MediaType, Payload};
 use crate::handlers::{Call, Handlers};
 use crate::options::WriteOptions;
 use crate::respond::{self, Answer};
@@ -26,10 +25,10 @@ struct Asked {
 
 impl Handlers {
     /// `serviceaccounts/NAME/token`.
-    pub(crate) async fn token(&self, call: &Call, incoming: Incoming) -> Result<Answer, Failure> {
+    pub(crate) async fn token(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
-        let bytes = body::read(incoming).await?;
+        let bytes = body::take(payload)?;
         let asked: Asked = decode::value(&bytes, media, KIND.0, KIND.1)?;
         let mut warnings = decode::value_warnings(&bytes, media, KIND, options.field_validation)?;
         let request = TokenRequest { metadata: asked.metadata, spec: asked.spec, status: None };

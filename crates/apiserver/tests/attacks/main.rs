@@ -9,4 +9,7 @@ mod runtime_class;
 mod support;
 
 mod escalation;
+mod heavy;
 mod node_tokens;
+mod sizes;
+mod watches;

@@ -57,7 +57,8 @@ impl ApiServer {
         let pki = papers.pki()?;
         let (serving, kubelet_client) = papers.server(&pki)?;
         let directory = data.store();
-        let open = move || Embedded::open(&directory, Options::default());
+        let limits = Options { quota_bytes: options.quota_backend_bytes, ..Options::default() };
+        let open = move || Embedded::open(&directory, limits);
         let store = tokio::task::spawn_blocking(open).await??;
         let sealed = Sealed::open(store.clone(), &data.sealing_key(), SEALED_PREFIXES).await?;
         let config = Config {

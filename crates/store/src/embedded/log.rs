@@ -112,6 +112,12 @@ pub(super) trait Sink: Send {
     /// A value that this sink has committed.
     fn value(&mut self, revision: Revision) -> Result<Value, LogError>;
 
+    /// The length in bytes of a value that this sink has committed.
+    fn value_len(&mut self, revision: Revision) -> Result<usize, LogError>;
+
+    /// Bytes of the database in use: pages that later writes may take are not.
+    fn used_bytes(&mut self) -> Result<u64, LogError>;
+
     /// Called between two batches, when nobody waits for an answer.
     fn maintain(&mut self) {}
 }
@@ -157,6 +163,21 @@ impl Sink for LogWriter {
 
     fn value(&mut self, revision: Revision) -> Result<Value, LogError> {
         value(&self.connection, revision)
+    }
+
+    fn value_len(&mut self, revision: Revision) -> Result<usize, LogError> {
+        let sql = "SELECT length(bytes) FROM value WHERE revision = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_row([revision], |row| row.get(0))?)
+    }
+
+    fn used_bytes(&mut self) -> Result<u64, LogError> {
+        let pages = |pragma: &str| -> Result<u64, LogError> {
+            let mut statement = self.connection.prepare_cached(pragma)?;
+            Ok(statement.query_row([], |row| row.get(0))?)
+        };
+        let used = pages("PRAGMA page_count")?.saturating_sub(pages("PRAGMA freelist_count")?);
+        Ok(used.saturating_mul(pages("PRAGMA page_size")?))
     }
 
     fn maintain(&mut self) {

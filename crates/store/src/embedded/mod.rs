@@ -11,6 +11,7 @@ mod hub;
 mod index;
 mod list;
 mod log;
+mod quota;
 mod readers;
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,11 @@ use writer::{Job, UNPOISONED, Write, WriteJob, Writer};
 
 /// Longer keys are refused.
 pub const KEY_BYTES_MAX: usize = 4096;
-/// Longer values are refused: a Kubernetes request body is at most 3 MiB.
+/// Longer values are refused. What the API server takes of an object is less: see its registry.
 pub const VALUE_BYTES_MAX: usize = 8 << 20;
+
+/// What a store may hold unless told otherwise: etcd's default.
+pub const QUOTA_BYTES: u64 = 2 << 30;
 
 /// Log entries read at once while the store opens.
 const LOAD_ENTRIES: usize = 8192;
@@ -50,6 +54,11 @@ pub struct Options {
     pub history: Duration,
     /// Compacts earlier when there are more writes than this in the history.
     pub history_writes_max: u64,
+    /// Compacts earlier when replaced and removed values of the history take more bytes than this.
+    pub history_bytes_max: usize,
+    /// Bytes of the database in use, history included, beyond which writes that grow are
+    /// [`StoreError::NoSpace`] until there is room again.
+    pub quota_bytes: u64,
     /// Writes that wait for the writer; more wait outside, in order.
     pub write_queue_max: usize,
     /// Writes that share one fsync.
@@ -71,6 +80,8 @@ impl Default for Options {
         Self {
             history: Duration::from_secs(5 * 60),
             history_writes_max: 1_000_000,
+            history_bytes_max: 128 << 20,
+            quota_bytes: QUOTA_BYTES,
             write_queue_max: 1024,
             batch_writes_max: 256,
             batch_bytes_max: 4 << 20,

@@ -57,6 +57,14 @@ impl Sink for Faulty {
         self.log.value(revision)
     }
 
+    fn value_len(&mut self, revision: Revision) -> Result<usize, LogError> {
+        self.log.value_len(revision)
+    }
+
+    fn used_bytes(&mut self) -> Result<u64, LogError> {
+        self.log.used_bytes()
+    }
+
     fn maintain(&mut self) {
         self.log.maintain();
     }

@@ -15,6 +15,7 @@ use super::Options;
 use super::hub::Hub;
 use super::index::Index;
 use super::log::{Batch, Entry, LogError, Op, Sink};
+use super::quota::{HistoryBytes, Quota};
 use crate::{Change, Event, Revision, StoreError, Value};
 
 /// Superseded rows removed by one commit: few enough that a write behind it barely waits.
@@ -60,16 +61,21 @@ pub(super) struct Writer<S> {
     failed: Option<String>,
     /// The last commit found the disk full; only a write that someone waits for tries again.
     disk_full: bool,
+    quota: Quota,
+    history_bytes: HistoryBytes,
 }
 
 impl<S: Sink> Writer<S> {
     pub(super) fn new(sink: S, index: Arc<RwLock<Index>>, hub: Hub, options: Options) -> Self {
-        Self { sink, index, hub, options, failed: None, disk_full: false }
+        let quota = Quota::new(&options);
+        let history_bytes = HistoryBytes::default();
+        Self { sink, index, hub, options, failed: None, disk_full: false, quota, history_bytes }
     }
 
     /// Works until told to stop, or until nobody is left to tell it anything.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         let mut history = History::new(&self.options, self.newest());
+        self.measure();
         loop {
             let wait = if self.has_superseded() { Duration::ZERO } else { history.wait() };
             match jobs.recv_timeout(wait) {
@@ -85,7 +91,8 @@ impl<S: Sink> Writer<S> {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if let Some(before) = history.due(self.newest(), self.oldest()) {
+            let due = history.due(self.newest(), self.oldest());
+            if let Some(before) = due.max(self.history_is_too_large()) {
                 let _ = self.compact(before);
             }
         }
@@ -116,7 +123,11 @@ impl<S: Sink> Writer<S> {
         let mut answers = Vec::with_capacity(jobs.len());
         let mut plan = Plan::new(self.newest());
         for job in jobs {
-            let result = plan.add(&self.index.read().expect(UNPOISONED), &job.key, job.write);
+            let result = if self.has_room_for(&job) {
+                plan.add(&self.index.read().expect(UNPOISONED), &job.key, job.write)
+            } else {
+                Err(StoreError::NoSpace)
+            };
             answers.push((job.answer, job.place, result));
         }
         let outcome = match self.events(&plan.batch) {
@@ -151,6 +162,9 @@ impl<S: Sink> Writer<S> {
                 }),
                 None => None,
             };
+            if let Some(previous) = &previous {
+                self.history_bytes.add(entry.revision, previous.as_bytes().len());
+            }
             events.push(entry.event(value.clone(), previous));
         }
         Ok(events)
@@ -177,7 +191,40 @@ impl<S: Sink> Writer<S> {
         if let Some(oldest) = batch.oldest {
             index.compact(oldest);
         }
+        drop(index);
+        self.measure();
         Ok(())
+    }
+
+    /// Whether the quota lets the write be made. One that is refused for another reason passes.
+    fn has_room_for(&mut self, job: &WriteJob) -> bool {
+        if !self.quota.is_full() || matches!(job.write, Write::Delete(_)) {
+            return true;
+        }
+        let current = self.index.read().expect(UNPOISONED).current(&job.key);
+        // What this batch is about to write of the key is not looked at: it conflicts anyway.
+        let old = current.and_then(|revision| self.sink.value_len(revision).ok());
+        self.quota.admits(job.write.len(), old)
+    }
+
+    /// Sees how much is used.
+    fn measure(&mut self) {
+        match self.sink.used_bytes() {
+            Ok(used) => self.quota.measured(used),
+            Err(error) => tracing::warn!(%error, "the store's size is not known"),
+        }
+    }
+
+    /// Up to where the history goes, because it is too large or what is there must make room.
+    fn history_is_too_large(&self) -> Option<Revision> {
+        if self.failed.is_some() || self.disk_full {
+            return None;
+        }
+        let newest = self.newest();
+        if self.quota.is_full() && self.oldest() < newest {
+            return Some(newest);
+        }
+        self.history_bytes.due(self.options.history_bytes_max)
     }
 
     /// A full disk wrote nothing and may have room later. After anything else (a failed fsync above
@@ -202,7 +249,9 @@ impl<S: Sink> Writer<S> {
             return Ok(());
         }
         let batch = Batch { oldest: Some(before), ..Batch::default() };
-        self.commit(batch).map_err(|failure| failure.repeat())
+        self.commit(batch).map_err(|failure| failure.repeat())?;
+        self.history_bytes.compacted(before);
+        Ok(())
     }
 
     fn newest(&self) -> Revision {

@@ -261,6 +261,8 @@ fn host_port_conflicts(containers: &[Container], path: &Path) -> ErrorList {
 fn validate_mounts(container: &Container, volumes: &Known<'_>, path: &Path) -> ErrorList {
     let devices = list(&container.volume_devices);
     let mut errors = ErrorList::new();
+    let device_names: BTreeSet<_> = devices.iter().map(|device| &device.name).collect();
+    let device_paths: BTreeSet<_> = devices.iter().map(|device| &device.device_path).collect();
     let mut mount_points = BTreeSet::new();
     for (at, mount) in list(&container.volume_mounts).iter().enumerate() {
         let item = path.index(at);
@@ -278,11 +280,11 @@ fn validate_mounts(container: &Container, volumes: &Known<'_>, path: &Path) -> E
         if !mount_points.insert(mount.mount_path.as_str()) {
             errors.push(Error::invalid(&point, &mount.mount_path, "must be unique"));
         }
-        if devices.iter().any(|device| device.name == mount.name) {
+        if device_names.contains(&mount.name) {
             let detail = "must not already exist in volumeDevices";
             errors.push(Error::invalid(&name, &mount.name, detail));
         }
-        if devices.iter().any(|device| device.device_path == mount.mount_path) {
+        if device_paths.contains(&mount.mount_path) {
             let detail = "must not already exist as a path in volumeDevices";
             errors.push(Error::invalid(&point, &mount.mount_path, detail));
         }
@@ -355,6 +357,8 @@ fn validate_devices(container: &Container, volumes: &Known<'_>, path: &Path) -> 
     let mounts = list(&container.volume_mounts);
     let mut errors = ErrorList::new();
     let (mut device_names, mut device_paths) = (BTreeSet::new(), BTreeSet::new());
+    let mount_names: BTreeSet<_> = mounts.iter().map(|mount| &mount.name).collect();
+    let mount_paths: BTreeSet<_> = mounts.iter().map(|mount| &mount.mount_path).collect();
     for (at, device) in list(&container.volume_devices).iter().enumerate() {
         let VolumeDevice { name, device_path } = device;
         let item = path.index(at);
@@ -384,11 +388,11 @@ fn validate_devices(container: &Container, volumes: &Known<'_>, path: &Path) -> 
         } else {
             device_paths.insert(device_path);
         }
-        if mounts.iter().any(|mount| mount.name == *name) {
+        if mount_names.contains(name) {
             let detail = "must not already exist in volumeMounts";
             errors.push(Error::invalid(&name_path, name, detail));
         }
-        if mounts.iter().any(|mount| mount.mount_path == *device_path) {
+        if mount_paths.contains(device_path) {
             let detail = "must not already exist as a path in volumeMounts";
             errors.push(Error::invalid(&path_path, device_path, detail));
         }

@@ -2,6 +2,8 @@
 //!
 //! The rules of the spec are shared with pod templates: see [`spec`] and [`template`].
 
+use std::collections::{HashMap, VecDeque};
+
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 
 use super::optional::{list, text};
@@ -204,10 +206,13 @@ fn count_generation(pod: &mut Pod, old: &Pod) {
 fn keep_observed_generations(status: &mut PodStatus, old: Option<&PodStatus>) {
     let Some(old) = old else { return };
     status.observed_generation = status.observed_generation.or(old.observed_generation);
-    let mut before: Vec<&PodCondition> = list(&old.conditions).iter().collect();
+    let mut before: HashMap<&str, VecDeque<&PodCondition>> = HashMap::new();
+    for condition in list(&old.conditions) {
+        before.entry(&condition.type_).or_default().push_back(condition);
+    }
     for condition in status.conditions.iter_mut().flatten() {
-        let Some(at) = before.iter().position(|old| old.type_ == condition.type_) else { continue };
-        let old = before.remove(at);
+        let same = before.get_mut(&*condition.type_);
+        let Some(old) = same.and_then(VecDeque::pop_front) else { continue };
         condition.observed_generation = condition.observed_generation.or(old.observed_generation);
     }
 }

@@ -1,6 +1,6 @@
 //! Where a pod may run: tolerations, affinity, topology spread, and label selectors in general.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{
     Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec,
@@ -268,9 +268,16 @@ fn validate_label_keys(keys: &[String], has_selector: bool, path: &Path) -> Erro
     keys.iter().enumerate().flat_map(each).collect()
 }
 
+fn spread_key(constraint: &TopologySpreadConstraint) -> (&str, &str) {
+    (&constraint.topology_key, &constraint.when_unsatisfiable)
+}
+
 fn validate_spread(constraints: &[TopologySpreadConstraint], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
+    let last: HashMap<(&str, &str), usize> =
+        constraints.iter().enumerate().map(|(at, it)| (spread_key(it), at)).collect();
     for (at, constraint) in constraints.iter().enumerate() {
+        let repeated = last.get(&spread_key(constraint)).is_some_and(|last| *last > at);
         let path = path.index(at);
         if constraint.max_skew <= 0 {
             let path = path.child("maxSkew");
@@ -286,9 +293,6 @@ fn validate_spread(constraints: &[TopologySpreadConstraint], path: &Path) -> Err
             let path = path.child("whenUnsatisfiable");
             errors.push(Error::not_supported(&path, action, &actions));
         }
-        let repeated = constraints[at + 1..].iter().any(|other| {
-            other.topology_key == constraint.topology_key && other.when_unsatisfiable == action
-        });
         if repeated {
             let pair = format!("{{{}, {action}}}", constraint.topology_key);
             let path = path.child("{topologyKey, whenUnsatisfiable}");

@@ -3,6 +3,8 @@
 //! Upstream ends its refusal with a diff of the two specs. Ours does not: environment variables
 //! often hold secrets, and a diff would carry them into logs.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, NodeAffinity, NodeSelectorTerm, Pod, PodSpec, PodStatus, Toleration,
 };
@@ -95,25 +97,27 @@ fn validate_deadline(new: &PodSpec, old: &PodSpec, path: &Path) -> Deadline {
 
 /// Tolerations may be added; of those that are there only the seconds may change.
 fn only_added(new: &[Toleration], old: &[Toleration], path: &Path) -> ErrorList {
-    let kept = |old: &Toleration| {
-        new.iter().any(|new| {
-            let seconds = new.toleration_seconds;
-            *new == Toleration { toleration_seconds: seconds, ..old.clone() }
-        })
-    };
-    if !old.iter().all(kept) {
+    let there: BTreeSet<_> = new.iter().map(without_seconds).collect();
+    if !old.iter().all(|old| there.contains(&without_seconds(old))) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         return vec![Error::forbidden(path, detail)];
     }
     placement::validate_tolerations(new, path)
 }
 
+type Without<'a> = [&'a Option<String>; 4];
+
+fn without_seconds(toleration: &Toleration) -> Without<'_> {
+    let Toleration { effect, key, operator, value, toleration_seconds: _ } = toleration;
+    [effect, key, operator, value]
+}
+
 fn only_deleted_gates(new: &PodSpec, old: &PodSpec, path: &Path) -> ErrorList {
-    let old = list(&old.scheduling_gates);
+    let old: BTreeSet<&str> = list(&old.scheduling_gates).iter().map(|old| &*old.name).collect();
     list(&new.scheduling_gates)
         .iter()
         .enumerate()
-        .filter(|(_, gate)| !old.iter().any(|old| old.name == gate.name))
+        .filter(|(_, gate)| !old.contains(&*gate.name))
         .map(|(at, gate)| {
             let detail =
                 format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name);

@@ -101,17 +101,17 @@ pub(crate) async fn follow(handlers: Arc<Handlers>, shutdown: CancellationToken)
         return;
     };
     while !shutdown.is_cancelled() {
-        let Ok(mut changes) = resource.shard().subscribe(Scope::All, Start::Now) else { return };
+        let Ok(changes) = resource.shard().subscribe(Scope::All, Start::Now) else { return };
         loop {
             if let Err(failure) = reconcile(&handlers).await {
                 tracing::warn!(%failure, "cluster roles not aggregated");
             }
-            let next = shutdown.run_until_cancelled(changes.live.recv()).await;
+            let next = shutdown.run_until_cancelled(changes.inbox.next()).await;
             if next.flatten().is_none() {
                 break;
             }
             // One reconciliation answers for all changes up to it.
-            while changes.live.try_recv().is_ok() {}
+            while changes.inbox.try_next().is_ok() {}
         }
     }
 }

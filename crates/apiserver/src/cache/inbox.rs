@@ -1,0 +1,267 @@
+//! What a watcher has yet to be told: the state it begins with, then events.
+//!
+//! Both sides hold the same queue, so that it can be emptied from the cache's side: a client that does
+//! not read is never asked for what it holds, and would keep every object of its time alive. It is
+//! ended when it falls too far behind, when what it has not read is no longer in the history, and when
+//! it takes nothing for a while though there is something. It then resumes from its
+//! resourceVersion, or lists again.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use coffer_store::Revision;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
+
+use super::{CacheEvent, CachedObject};
+
+/// Events queued per watcher beyond those it began with.
+pub(super) const QUEUE_EVENTS_MAX: usize = 1024;
+/// How long a watcher may leave what is there for it untouched.
+pub(super) const STALL_MAX: Duration = Duration::from_secs(30);
+/// How long a watcher may take over the state it begins with, however steadily it reads.
+pub(super) const INITIAL_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// The watcher's side. Dropped, it takes no more.
+pub(crate) struct Inbox(Arc<Queue>);
+
+/// The cache's side.
+pub(super) struct Queue {
+    pending: Mutex<Pending>,
+    wake: Notify,
+}
+
+struct Pending {
+    initial: std::vec::IntoIter<Arc<CachedObject>>,
+    /// Held until the initial state is handed out.
+    place: Option<OwnedSemaphorePermit>,
+    events: VecDeque<Arc<CacheEvent>>,
+    events_max: usize,
+    ended: bool,
+    began: Instant,
+    taken: Instant,
+}
+
+/// The next object of the initial state.
+pub(crate) enum Initial {
+    Object(Arc<CachedObject>),
+    /// That was all.
+    Done,
+    /// The watch is over.
+    Ended,
+}
+
+/// Why there is no event.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoEvent {
+    /// None yet.
+    Empty,
+    /// And none will come.
+    Ended,
+}
+
+/// A queue that begins with a state, and with events after it.
+pub(super) fn queue(
+    initial: Vec<Arc<CachedObject>>,
+    backlog: VecDeque<Arc<CacheEvent>>,
+) -> (Arc<Queue>, Inbox) {
+    let now = Instant::now();
+    let pending = Pending {
+        initial: initial.into_iter(),
+        place: None,
+        events_max: backlog.len() + QUEUE_EVENTS_MAX,
+        events: backlog,
+        ended: false,
+        began: now,
+        taken: now,
+    };
+    let queue = Arc::new(Queue { pending: Mutex::new(pending), wake: Notify::new() });
+    (queue.clone(), Inbox(queue))
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().expect("no panic happens under this lock")
+    }
+
+    /// Queues an event; whether the watcher goes on.
+    pub(super) fn push(&self, event: &Arc<CacheEvent>) -> bool {
+        let mut pending = self.lock();
+        if !pending.ended && pending.events.len() >= pending.events_max {
+            pending.end();
+        }
+        if !pending.ended {
+            pending.events.push_back(event.clone());
+        }
+        self.wake.notify_one();
+        !pending.ended
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    pub(super) fn end(&self) {
+        self.lock().end();
+        self.wake.notify_one();
+    }
+
+    /// Ends a watcher that has not read an event which the history no longer holds.
+    pub(super) fn end_if_behind(&self, floor: Revision) {
+        let behind = self.lock().events.front().is_some_and(|next| next.revision <= floor);
+        if behind {
+            self.end();
+        }
+    }
+
+    /// Ends a watcher that does not take what is there.
+    pub(super) fn end_if_stalled(&self, now: Instant) {
+        let pending = self.lock();
+        let has_initial = !pending.initial.as_slice().is_empty();
+        let stalled = (has_initial || !pending.events.is_empty())
+            && now.duration_since(pending.taken) > STALL_MAX;
+        let late = has_initial && now.duration_since(pending.began) > INITIAL_TIME_MAX;
+        drop(pending);
+        if stalled || late {
+            self.end();
+        }
+    }
+}
+
+impl Pending {
+    fn end(&mut self) {
+        self.ended = true;
+        self.initial = Vec::new().into_iter();
+        self.events = VecDeque::new();
+        self.place = None;
+    }
+}
+
+impl Inbox {
+    /// Holds a place until the initial state is handed out, or the watch is over.
+    pub(crate) fn hold(&self, place: Option<OwnedSemaphorePermit>) {
+        let mut pending = self.0.lock();
+        if !pending.ended {
+            pending.place = place;
+        }
+    }
+
+    /// The next object of the state the watch begins with.
+    pub(crate) fn next_initial(&self) -> Initial {
+        let mut pending = self.0.lock();
+        pending.taken = Instant::now();
+        if pending.ended {
+            return Initial::Ended;
+        }
+        match pending.initial.next() {
+            Some(object) => Initial::Object(object),
+            None => {
+                pending.initial = Vec::new().into_iter();
+                pending.place = None;
+                Initial::Done
+            }
+        }
+    }
+
+    /// The next event, if there is one.
+    pub(crate) fn try_next(&self) -> Result<Arc<CacheEvent>, NoEvent> {
+        let mut pending = self.0.lock();
+        pending.taken = Instant::now();
+        let ended = pending.ended;
+        let event = pending.events.pop_front();
+        if pending.events.is_empty() && pending.events.capacity() > QUEUE_EVENTS_MAX {
+            pending.events = VecDeque::new();
+            pending.events_max = QUEUE_EVENTS_MAX;
+        }
+        event.ok_or(if ended { NoEvent::Ended } else { NoEvent::Empty })
+    }
+
+    /// The next event, when it comes; `None` once the watch is over.
+    pub(crate) async fn next(&self) -> Option<Arc<CacheEvent>> {
+        loop {
+            // A wake-up from before this call is kept for it: nothing is missed.
+            match self.try_next() {
+                Ok(event) => return Some(event),
+                Err(NoEvent::Ended) => return None,
+                Err(NoEvent::Empty) => self.0.wake.notified().await,
+            }
+        }
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.0.lock().end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(revision: Revision) -> Arc<CachedObject> {
+        Arc::new(CachedObject {
+            key: "/registry/secrets/n/a".into(),
+            revision,
+            bytes: vec![b'x'; 100].into(),
+            namespace: "n".to_owned(),
+            name: "a".to_owned(),
+            labels: Default::default(),
+            fields: Vec::new(),
+        })
+    }
+
+    fn event(revision: Revision) -> Arc<CacheEvent> {
+        Arc::new(CacheEvent { revision, old: None, new: Some(object(revision)) })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watcher_that_takes_nothing_is_ended_and_lets_go_of_what_it_held() {
+        let held = object(1);
+        let (queue, inbox) = queue(vec![held.clone(), held.clone()], VecDeque::new());
+        assert!(matches!(inbox.next_initial(), Initial::Object(_)));
+        tokio::time::advance(STALL_MAX / 2).await;
+        queue.end_if_stalled(Instant::now());
+        assert_eq!(Arc::strong_count(&held), 2, "one is still to come");
+        tokio::time::advance(STALL_MAX).await;
+        queue.end_if_stalled(Instant::now());
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(matches!(inbox.next_initial(), Initial::Ended));
+        assert!(inbox.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_watch_is_no_stalled_one() {
+        let (queue, inbox) = queue(Vec::new(), VecDeque::new());
+        assert!(matches!(inbox.next_initial(), Initial::Done));
+        tokio::time::advance(STALL_MAX * 100).await;
+        queue.end_if_stalled(Instant::now());
+        assert!(queue.push(&event(1)));
+        assert_eq!(inbox.next().await.unwrap().revision, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_initial_state_cannot_be_read_for_ever() {
+        let state = (0..100).map(object).collect();
+        let (queue, inbox) = queue(state, VecDeque::new());
+        let mut reads = 0;
+        while !queue.is_ended() {
+            assert!(matches!(inbox.next_initial(), Initial::Object(_)), "{reads}");
+            reads += 1;
+            tokio::time::advance(STALL_MAX / 2).await;
+            queue.end_if_stalled(Instant::now());
+        }
+        assert_eq!(reads, 21);
+    }
+
+    #[test]
+    fn what_the_history_has_lost_is_not_kept_for_a_watcher() {
+        let (queue, inbox) = queue(Vec::new(), VecDeque::new());
+        queue.push(&event(5));
+        queue.end_if_behind(4);
+        assert!(!queue.is_ended());
+        queue.end_if_behind(5);
+        assert_eq!(inbox.try_next().err(), Some(NoEvent::Ended));
+    }
+}

@@ -1,0 +1,359 @@
+//! Which way a request's work goes: at once on the threads that serve connections, or, where it takes
+//! the processor for long, on a few threads of its own.
+//!
+//! What is heavy is judged by bytes: of the body and of the stored object that the work is about.
+//! Heavy work waits for a turn ([`Turns`]), user by user, so that one who floods waits behind
+//! himself. Light work never waits for heavy work: a lease, a node's status, a health check goes past
+//! any queue, and a large body sent to a lease's path is heavy all the same. A node's write of its own
+//! status is light up to a bound of its own, for it grows with the node's images.
+//!
+//! Bodies are bounded before they are read: by what one user, and all, may have in memory, and by how
+//! long a client may take to send one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Buf;
+use coffer_api::status::Failure;
+use coffer_net::Incoming;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::authn::Identity;
+use crate::authz::node;
+use crate::body::{BODY_BYTES_MAX, Payload};
+use crate::deadline::LONGEST;
+use crate::request::{ResourcePath, Verb};
+use crate::turns::Turns;
+
+/// Work on more bytes than this is heavy.
+pub(crate) const HEAVY_BYTES: usize = 64 * 1024;
+/// What a node may write of its own status and stay light.
+const NODE_STATUS_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of large bodies that one user may have in memory, from the first byte until its request is
+/// answered.
+const USER_BODIES_KIB_MAX: usize = 12 * 1024;
+/// The same of all users.
+const BODIES_KIB_MAX: usize = 64 * 1024;
+/// Watches of one user that begin with the state of a large collection at a time.
+const USER_INITIAL_STATES_MAX: usize = 20;
+/// How long a large body waits for room, and such a watch for its place.
+const ROOM_WAIT: Duration = Duration::from_secs(10);
+/// How long a client has to send a body, however fast it sends.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+/// After this time a body must have come at the least rate, and go on to.
+const SLOW_START: Duration = Duration::from_secs(10);
+/// Bytes a second that a client must send of a large body.
+const RATE_MIN: u64 = 32 * 1024;
+/// Users remembered; those without bodies are forgotten beyond this.
+const USERS_REMEMBERED: usize = 1024;
+
+/// The ways, and what is on them.
+pub(crate) struct Lanes {
+    turns: Arc<Turns>,
+    bodies: Arc<Semaphore>,
+    users: Mutex<HashMap<String, User>>,
+    room_wait: Duration,
+}
+
+/// What one user has.
+#[derive(Clone)]
+struct User {
+    bodies: Arc<Semaphore>,
+    initial_states: Arc<Semaphore>,
+}
+
+/// Room for a body, given back when dropped.
+pub(crate) struct Room {
+    _user: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::with_workers(cores)
+    }
+}
+
+impl Lanes {
+    fn with_workers(workers: usize) -> Self {
+        Self {
+            turns: Turns::of_workers(workers),
+            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            users: Mutex::default(),
+            room_wait: ROOM_WAIT,
+        }
+    }
+
+    /// Does the work of a user on so many bytes: here, or where heavy work is done, once its turn
+    /// has come.
+    ///
+    /// # Errors
+    /// The work's own, and 429 where too much waits already.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        user: &str,
+        bytes: usize,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        if bytes <= HEAVY_BYTES {
+            return work.await;
+        }
+        let turn = self.turns.take(user).await.map_err(|_| too_many())?;
+        let runtime = tokio::runtime::Handle::current();
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            // The caller may go meanwhile; what has begun is ended here, in its own time.
+            runtime.block_on(async { tokio::time::timeout(LONGEST, work).await })
+        });
+        match done.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(crate::deadline::exceeded()),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Failure::plain(503, "ServiceUnavailable", "the server is shutting down")),
+        }
+    }
+
+    /// Reads a request's body. What is wrong with it is told to who asks for its bytes.
+    pub(crate) async fn receive(&self, user: &str, mut body: Incoming) -> Payload {
+        if body.is_end_stream() {
+            return Payload::empty();
+        }
+        let announced = body.size_hint().lower();
+        if announced > BODY_BYTES_MAX as u64 {
+            return Payload::refused(Failure::too_large(BODY_BYTES_MAX));
+        }
+        let read = tokio::time::timeout(BODY_TIME_MAX, self.read(user, &mut body, announced));
+        match read.await.unwrap_or_else(|_| Err(Broken::Slow)) {
+            Ok(payload) => payload,
+            Err(Broken::TooLarge) => Payload::refused(Failure::too_large(BODY_BYTES_MAX)),
+            Err(Broken::Slow) => Payload::refused(too_slow()),
+            Err(Broken::Other(failure)) => Payload::refused(failure),
+        }
+    }
+
+    async fn read(
+        &self,
+        user: &str,
+        body: &mut Incoming,
+        announced: u64,
+    ) -> Result<Payload, Broken> {
+        let announced = usize::try_from(announced).unwrap_or(BODY_BYTES_MAX);
+        let exact = body.size_hint().exact().is_some();
+        // Who does not say how much comes is small until it is not, and then as large as can be.
+        let mut capacity = if exact { announced } else { HEAVY_BYTES };
+        let mut room = None;
+        if capacity > HEAVY_BYTES {
+            room = Some(self.room(user, capacity).await?);
+        }
+        // Room for all of it at once: a vector that grows leaves copies of the payload behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(if exact { announced } else { 4096 }));
+        let began = Instant::now();
+        loop {
+            let slow =
+                began + SLOW_START.max(Duration::from_secs(bytes.len() as u64 / RATE_MIN + 1));
+            let frame = match room {
+                // A small body is no burden, however slowly it comes.
+                None => body.frame().await,
+                Some(_) => {
+                    tokio::time::timeout_at(slow, body.frame()).await.map_err(|_| Broken::Slow)?
+                }
+            };
+            let Some(frame) = frame else { break };
+            let frame = frame
+                .map_err(|_| Broken::Other(Failure::bad_request("the request body ended early")))?;
+            let Ok(mut data) = frame.into_data() else { continue };
+            let length = bytes.len() + data.remaining();
+            if length > BODY_BYTES_MAX {
+                return Err(Broken::TooLarge);
+            }
+            if length > capacity {
+                capacity = BODY_BYTES_MAX;
+                room = Some(self.room(user, capacity).await?);
+            }
+            while data.has_remaining() {
+                let chunk = data.chunk();
+                let chunk_length = chunk.len();
+                append(&mut bytes, chunk, capacity);
+                data.advance(chunk_length);
+            }
+        }
+        Ok(Payload::read(bytes, room))
+    }
+
+    /// Room for a large body.
+    async fn room(&self, user: &str, bytes: usize) -> Result<Room, Broken> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let own = self.user(user).bodies;
+        let all = self.bodies.clone();
+        let both = async {
+            let user = own.acquire_many_owned(kib).await;
+            (user, all.acquire_many_owned(kib).await)
+        };
+        let both = tokio::time::timeout(self.room_wait, both).await;
+        match both {
+            Ok((Ok(user), Ok(all))) => Ok(Room { _user: user, _all: all }),
+            _ => Err(Broken::Other(too_many())),
+        }
+    }
+
+    /// Room for bytes made for one client, as for a body.
+    ///
+    /// # Errors
+    /// 429.
+    pub(crate) async fn room_for(&self, user: &str, bytes: usize) -> Result<Room, Failure> {
+        self.room(user, bytes).await.map_err(|_| too_many())
+    }
+
+    /// A place for a watch that begins with the state of a large collection.
+    ///
+    /// # Errors
+    /// 429.
+    pub(crate) async fn initial_state(&self, user: &str) -> Result<OwnedSemaphorePermit, Failure> {
+        let place = self.user(user).initial_states.acquire_owned();
+        match tokio::time::timeout(self.room_wait, place).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(too_many()),
+        }
+    }
+
+    fn user(&self, user: &str) -> User {
+        let mut users = self.users.lock().expect("no panic happens under this lock");
+        if let Some(known) = users.get(user) {
+            return known.clone();
+        }
+        if users.len() >= USERS_REMEMBERED {
+            // Whoever holds or awaits something has another handle.
+            users.retain(|_, user| {
+                Arc::strong_count(&user.bodies) + Arc::strong_count(&user.initial_states) > 2
+            });
+        }
+        let new = User {
+            bodies: Arc::new(Semaphore::new(USER_BODIES_KIB_MAX)),
+            initial_states: Arc::new(Semaphore::new(USER_INITIAL_STATES_MAX)),
+        };
+        users.insert(user.to_owned(), new.clone());
+        new
+    }
+}
+
+/// Why a body was not read to its end.
+enum Broken {
+    TooLarge,
+    Slow,
+    Other(Failure),
+}
+
+/// Adds to a vector that grows, without leaving a copy of what was in it behind.
+fn append(bytes: &mut Zeroizing<Vec<u8>>, chunk: &[u8], capacity: usize) {
+    let needed = bytes.len() + chunk.len();
+    if needed > bytes.capacity() {
+        let room = needed.max(bytes.capacity() * 2).min(capacity.max(needed));
+        let mut grown = Zeroizing::new(Vec::with_capacity(room));
+        grown.extend_from_slice(bytes);
+        *bytes = grown;
+    }
+    bytes.extend_from_slice(chunk);
+}
+
+/// Whether the request is a node's write of its own status, and of a size that a node's can have.
+pub(crate) fn is_own_status(
+    identity: &Identity,
+    verb: Verb,
+    path: &ResourcePath,
+    bytes: usize,
+) -> bool {
+    matches!(verb, Verb::Update | Verb::Patch)
+        && (&*path.group, &*path.resource, &*path.subresource) == ("", "nodes", "status")
+        && node::of(identity).is_some_and(|node| node == path.name)
+        && bytes <= NODE_STATUS_BYTES_MAX
+}
+
+/// 429 with Retry-After.
+pub(crate) fn too_many() -> Failure {
+    Failure::too_many_requests("Too many requests, please try again later.", 1)
+}
+
+/// 408: the body came too slowly.
+fn too_slow() -> Failure {
+    Failure::plain(408, "Timeout", "the request body was sent too slowly")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn light_work_goes_past_heavy_work_that_holds_every_worker() {
+        let lanes = Lanes::with_workers(2);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        let lanes = Arc::new(lanes);
+        let mut heavy = Vec::new();
+        for user in ["a", "b", "c"] {
+            let (lanes, held) = (lanes.clone(), held.clone());
+            heavy.push(tokio::spawn(async move {
+                lanes
+                    .run(user, HEAVY_BYTES + 1, async move {
+                        // Not a wait that yields: the processor is taken.
+                        held.lock().unwrap().recv().unwrap();
+                        Ok(())
+                    })
+                    .await
+            }));
+        }
+        for user in ["a", "b", "c", "d"] {
+            let light = lanes.run(user, HEAVY_BYTES, async move { Ok(user) }).await;
+            assert_eq!(light.unwrap(), user);
+        }
+        for _ in 0..3 {
+            release.send(()).unwrap();
+        }
+        for one in heavy {
+            one.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_of_one_user_do_not_take_the_room_of_another() {
+        let lanes = Lanes { room_wait: Duration::from_millis(1), ..Lanes::with_workers(2) };
+        let mut held = Vec::new();
+        while let Ok(room) = lanes.room("flood", BODY_BYTES_MAX).await {
+            held.push(room);
+        }
+        assert_eq!(held.len(), USER_BODIES_KIB_MAX * 1024 / BODY_BYTES_MAX);
+        assert!(lanes.room("calm", BODY_BYTES_MAX).await.is_ok());
+        held.pop();
+        assert!(lanes.room("flood", BODY_BYTES_MAX).await.is_ok());
+    }
+
+    #[test]
+    fn only_a_nodes_own_status_is_light_and_only_up_to_its_bound() {
+        let node = |name: &str| Identity {
+            user: format!("system:node:{name}"),
+            groups: vec!["system:nodes".to_owned()],
+            ..Identity::default()
+        };
+        let path = |name: &str, subresource: &str| ResourcePath {
+            resource: "nodes".to_owned(),
+            name: name.to_owned(),
+            subresource: subresource.to_owned(),
+            ..ResourcePath::default()
+        };
+        let status = path("n", "status");
+        let own = |identity: &Identity, path: &ResourcePath, bytes| {
+            is_own_status(identity, Verb::Patch, path, bytes)
+        };
+        assert!(own(&node("n"), &status, NODE_STATUS_BYTES_MAX));
+        assert!(!own(&node("n"), &status, NODE_STATUS_BYTES_MAX + 1));
+        assert!(!own(&node("m"), &status, 1));
+        assert!(!own(&node("n"), &path("n", ""), 1));
+        let user = Identity { user: "system:node:n".to_owned(), ..Identity::default() };
+        assert!(!own(&user, &status, 1));
+    }
+}

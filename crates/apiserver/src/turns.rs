@@ -1,0 +1,228 @@
+//! Turns at a bounded number of workers, dealt out fairly: a queue for each user, one job of each in
+//! turn.
+//!
+//! A job that waits is its caller's future: when the caller is gone or its time is over, the job is
+//! never begun, and its place in the queue is passed over.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::oneshot;
+
+/// Jobs of one user that wait for a turn.
+const USER_WAITING_MAX: usize = 32;
+/// Jobs of all users that wait for a turn.
+const WAITING_MAX: usize = 512;
+
+/// There are too many jobs of this user, or of all, before this one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct QueueFull;
+
+/// The workers' turns.
+pub(crate) struct Turns {
+    state: Mutex<State>,
+    workers: usize,
+    /// Turns that one user may have at a time: one worker is left for the others.
+    user_workers: usize,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    waiting: usize,
+    users: HashMap<String, User>,
+    /// Users with jobs that wait, the next one first.
+    ring: VecDeque<String>,
+}
+
+#[derive(Default)]
+struct User {
+    running: usize,
+    waiting: VecDeque<oneshot::Sender<Turn>>,
+}
+
+/// A turn, given back when dropped.
+pub(crate) struct Turn {
+    turns: Option<Arc<Turns>>,
+    user: String,
+}
+
+impl Turns {
+    /// Turns at so many workers, at least two, so that one user cannot have them all.
+    pub(crate) fn of_workers(workers: usize) -> Arc<Self> {
+        let workers = workers.max(2);
+        Arc::new(Self { state: Mutex::default(), workers, user_workers: workers - 1 })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic happens under this lock")
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// [`QueueFull`], at once.
+    pub(crate) async fn take(self: &Arc<Self>, user: &str) -> Result<Turn, QueueFull> {
+        let waits = {
+            let mut state = self.lock();
+            let State { running, waiting, users, ring } = &mut *state;
+            let own = users.entry(user.to_owned()).or_default();
+            let before = own.waiting.len();
+            own.waiting.retain(|job| !job.is_closed());
+            *waiting -= before - own.waiting.len();
+            if *running < self.workers && own.running < self.user_workers && own.waiting.is_empty()
+            {
+                *running += 1;
+                own.running += 1;
+                return Ok(Turn { turns: Some(self.clone()), user: user.to_owned() });
+            }
+            if own.waiting.len() >= USER_WAITING_MAX || *waiting >= WAITING_MAX {
+                state.forget_if_idle(user);
+                return Err(QueueFull);
+            }
+            let (job, waits) = oneshot::channel();
+            own.waiting.push_back(job);
+            *waiting += 1;
+            if !ring.iter().any(|one| one == user) {
+                ring.push_back(user.to_owned());
+            }
+            waits
+        };
+        // The sender is dropped only by a queue that has seen that nobody waits here.
+        waits.await.map_err(|_| QueueFull)
+    }
+
+    /// Gives free workers to those who wait.
+    fn deal(self: &Arc<Self>, state: &mut State) {
+        let mut passed_over = 0;
+        while state.running < self.workers && passed_over < state.ring.len() {
+            let Some(name) = state.ring.pop_front() else { break };
+            let Some(user) = state.users.get_mut(&name) else { continue };
+            if user.running >= self.user_workers {
+                state.ring.push_back(name);
+                passed_over += 1;
+                continue;
+            }
+            let Some(job) = user.waiting.pop_front() else {
+                state.forget_if_idle(&name);
+                continue;
+            };
+            state.waiting -= 1;
+            match job.send(Turn { turns: Some(self.clone()), user: name.clone() }) {
+                Ok(()) => {
+                    user.running += 1;
+                    state.running += 1;
+                    passed_over = 0;
+                }
+                // Whoever waited has gone; the turn was never had.
+                Err(mut turn) => turn.turns = None,
+            }
+            if user.waiting.is_empty() {
+                state.forget_if_idle(&name);
+            } else {
+                state.ring.push_back(name);
+            }
+        }
+    }
+
+    /// Jobs under way and jobs that wait.
+    #[cfg(test)]
+    fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.running, state.waiting)
+    }
+}
+
+impl State {
+    fn forget_if_idle(&mut self, user: &str) {
+        if self.users.get(user).is_some_and(|it| it.running == 0 && it.waiting.is_empty()) {
+            self.users.remove(user);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(turns) = self.turns.take() else { return };
+        let mut state = turns.lock();
+        state.running -= 1;
+        if let Some(user) = state.users.get_mut(&self.user) {
+            user.running -= 1;
+        }
+        state.forget_if_idle(&self.user);
+        turns.deal(&mut state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_user_leaves_a_worker_to_the_others_and_each_gets_its_turn() {
+        let turns = Turns::of_workers(2);
+        let held = turns.take("flood").await.unwrap();
+        let mut flood: Vec<_> = (0..3).map(|_| Box::pin(turns.take("flood"))).collect();
+        for waits in &mut flood {
+            assert!(waits.as_mut().now_or_never().is_none(), "one worker is for others");
+        }
+        let other = turns.take("calm").await.unwrap();
+        let mut late = Box::pin(turns.take("late"));
+        assert!(late.as_mut().now_or_never().is_none());
+        // The flood's next job is first in line, the other user's comes before its second.
+        drop(held);
+        let second = flood.remove(0).await.unwrap();
+        drop(second);
+        let late = late.await.unwrap();
+        assert_eq!(turns.load(), (2, 2));
+        drop((other, late));
+        drop(flood.remove(0).await.unwrap());
+        drop(flood.remove(0).await.unwrap());
+        assert_eq!(turns.load(), (0, 0));
+        assert!(turns.lock().users.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_caller_is_gone_is_never_begun() {
+        let turns = Turns::of_workers(2);
+        let held = turns.take("a").await.unwrap();
+        let mut gone = Box::pin(turns.take("a"));
+        assert!(gone.as_mut().now_or_never().is_none());
+        let mut next = Box::pin(turns.take("a"));
+        assert!(next.as_mut().now_or_never().is_none());
+        drop(gone);
+        drop(held);
+        assert_eq!(turns.load(), (1, 0));
+        drop(next.await.unwrap());
+        assert_eq!(turns.load(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_comes_when_its_caller_goes_is_passed_on() {
+        let turns = Turns::of_workers(2);
+        let held = turns.take("a").await.unwrap();
+        let mut gone = Box::pin(turns.take("a"));
+        assert!(gone.as_mut().now_or_never().is_none());
+        drop(held);
+        assert_eq!(turns.load(), (1, 0));
+        drop(gone);
+        assert_eq!(turns.load(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn more_jobs_of_a_user_than_may_wait_are_refused_and_another_users_is_not() {
+        let turns = Turns::of_workers(2);
+        let _held = turns.take("flood").await.unwrap();
+        let mut waiting: Vec<_> =
+            (0..USER_WAITING_MAX).map(|_| Box::pin(turns.take("flood"))).collect();
+        for waits in &mut waiting {
+            assert!(waits.as_mut().now_or_never().is_none());
+        }
+        assert_eq!(turns.take("flood").await.err(), Some(QueueFull));
+        assert!(turns.take("calm").await.is_ok());
+        waiting.pop();
+        assert!(Box::pin(turns.take("flood")).now_or_never().is_none(), "a place is free again");
+    }
+}

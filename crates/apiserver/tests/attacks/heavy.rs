@@ -1,0 +1,197 @@
+//! Work that takes the processor for long: whoever brings it waits behind himself.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use coffer_testkit::Attacks;
+use http::{Method, Request};
+use http_body::Frame;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::cluster::Cluster;
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+/// How long an answer is waited for that must not wait for others: a bound of the test, far from what
+/// is measured.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn connect(cluster: &Cluster, user: &str) -> SendRequest<Body> {
+    let io = TokioIo::new(cluster.server.tls(user, &[b"h2"]).await);
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn request(
+    cluster: &Cluster,
+    method: Method,
+    path: &str,
+    media: &str,
+    body: Body,
+) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(format!("https://{}{path}", cluster.server.address))
+        .header("content-type", media)
+        .body(body)
+        .unwrap()
+}
+
+fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
+/// A body that begins and does not go on.
+fn unfinished(bytes: usize) -> Body {
+    let first = futures::stream::iter([Ok(Frame::data(Bytes::from(vec![b' '; bytes])))]);
+    let stream = futures::StreamExt::chain(first, futures::stream::pending());
+    StreamBody::new(stream).boxed()
+}
+
+const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+const PODS: &str = "/api/v1/namespaces/a/pods";
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+/// More requests of one user than there are workers, places for bodies and places in the queue.
+const FLOOD: usize = 40;
+
+/// While a flood of heavy requests is on its way, nothing that the cluster lives by waits for it; and
+/// each of the flood is answered, if only with 429.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_leases_and_other_users_are_answered_while_a_flood_waits() {
+    let cluster = Cluster::start().await;
+    let node = cluster.node("node-a").await;
+    let lease = json!({
+        "metadata": { "name": "node-a", "namespace": "kube-node-lease" },
+        "spec": { "holderIdentity": "node-a", "leaseDurationSeconds": 40 },
+    });
+    let made = node.ask("POST", LEASES, Some(&lease)).await;
+    assert_eq!(made.code, 201, "{}", made.message());
+    let mut attacks = Attacks::group("heavy requests that others wait for");
+    let items = vec![r#"{"name":"A00000"}"#; 8_000].join(",");
+    let pod = format!(
+        r#"{{"metadata":{{"name":"x"}},"spec":{{"containers":[{{"name":"c","image":"i","env":[{items}]}}]}}}}"#
+    );
+    let unknown = format!(r#"{{"spec":{{}},"x":[{}]}}"#, vec![r#"{"":0}"#; 50_000].join(","));
+    let yaml = format!("spec: {{containers: [{{name: c, env: [{items}]}}]}}");
+    let patch = format!(r#"{{"spec":{{"containers":[{{"name":"c","env":[{items}]}}]}}}}"#);
+    let strategic = "application/strategic-merge-patch+json";
+    let post = Method::POST;
+    for (what, method, path, media, body) in [
+        ("creates", post.clone(), format!("{PODS}?dryRun=All"), "application/json", pod),
+        ("reviews", post.clone(), REVIEWS.to_owned(), "application/json", unknown.clone()),
+        ("YAML", post, format!("{PODS}?dryRun=All"), "application/yaml", yaml),
+        ("patches", Method::PATCH, format!("{PODS}/pa?dryRun=All"), strategic, patch),
+        ("leases", Method::PUT, format!("{LEASES}/node-a"), "application/json", unknown),
+    ] {
+        let mut sender = connect(&cluster, "flood").await;
+        let body = Bytes::from(body);
+        let mut flood = JoinSet::new();
+        for _ in 0..FLOOD {
+            sender.ready().await.unwrap();
+            let request = request(&cluster, method.clone(), &path, media, full(body.clone()));
+            let sent = sender.send_request(request);
+            flood.spawn(async move { sent.await.map(|answer| answer.status().as_u16()) });
+        }
+        let calm = async {
+            let renewal = json!({ "spec": { "leaseDurationSeconds": 41 } });
+            let renewed = node.ask("PATCH", &format!("{LEASES}/node-a"), Some(&renewal)).await.code;
+            let status = json!({ "status": { "nodeInfo": {} } });
+            let path = "/api/v1/nodes/node-a/status";
+            let status = node.ask("PATCH", path, Some(&status)).await.code;
+            let health = cluster.admin.ask("GET", "/healthz", None).await.code;
+            let ready = cluster.admin.ask("GET", "/readyz", None).await.code;
+            let list = cluster.admin.ask("GET", PODS, None).await.code;
+            [renewed, status, health, ready, list]
+        };
+        let calm = tokio::time::timeout(PATIENCE, calm).await.unwrap_or_default();
+        attacks.attempt(&format!("{what}: others"), calm.iter().all(|code| *code == 200), calm);
+        let answers =
+            tokio::time::timeout(PATIENCE * 4, flood.join_all()).await.unwrap_or_default();
+        let codes: Vec<u16> = answers.into_iter().flatten().collect();
+        attacks.attempt(&format!("{what}: the flood"), codes.len() == FLOOD, codes);
+    }
+    attacks.finish();
+}
+
+/// Bodies that are announced and not sent hold what their own user may have, and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_do_not_come_hold_no_place_of_another_user() {
+    let cluster = Cluster::start().await;
+    let mut attacks = Attacks::group("bodies that do not come");
+    let mut flood = JoinSet::new();
+    for user in ["slow-1", "slow-2", "slow-3", "slow-4"] {
+        let mut sender = connect(&cluster, user).await;
+        for _ in 0..200 {
+            sender.ready().await.unwrap();
+            let body = unfinished(100 * 1024);
+            let sent = sender.send_request(request(
+                &cluster,
+                Method::POST,
+                PODS,
+                "application/json",
+                body,
+            ));
+            flood.spawn(async move { sent.await.map(|answer| answer.status().as_u16()).ok() });
+        }
+    }
+    let lease = json!({
+        "metadata": { "name": "node-a", "namespace": "kube-node-lease" },
+        "spec": { "holderIdentity": "node-a", "leaseDurationSeconds": 40 },
+    });
+    let node = cluster.node("node-a").await;
+    let made = tokio::time::timeout(PATIENCE, node.ask("POST", LEASES, Some(&lease))).await;
+    let code = made.map(|reply| reply.code).unwrap_or_default();
+    attacks.attempt("a lease meanwhile", code == 201, code);
+    let health = cluster.admin.ask("GET", "/livez", None);
+    let health = tokio::time::timeout(PATIENCE, health).await.map(|it| it.code).unwrap_or_default();
+    attacks.attempt("health meanwhile", health == 200, health);
+    // Those who have a place lose it, as they send too slowly.
+    let mut codes = std::collections::BTreeMap::<u16, usize>::new();
+    let ends = async {
+        while let Some(Ok(code)) = flood.join_next().await {
+            *codes.entry(code.unwrap_or_default()).or_default() += 1;
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE * 4, ends).await.is_ok();
+    let refused = codes.keys().all(|code| matches!(code, 0 | 408 | 429 | 504));
+    attacks.attempt("all are ended", ended && refused, codes);
+    attacks.finish();
+}
+
+/// Each object is held against each term, on the threads that serve others.
+#[tokio::test(flavor = "multi_thread")]
+async fn selectors_with_too_many_terms_are_refused() {
+    let cluster = Cluster::start().await;
+    let mut attacks = Attacks::group("selectors without end");
+    let terms = |term: &str, count: usize| vec![term; count].join(",");
+    let values: Vec<String> = (0..10_001).map(|n| n.to_string()).collect();
+    let values = format!("a%20in%20({})", values.join(","));
+    for (what, query, wanted) in [
+        ("labels", format!("labelSelector={}", terms("!abc", 1001)), "at most 1000 terms"),
+        (
+            "fields",
+            format!("fieldSelector={}", terms("metadata.name!=a", 1001)),
+            "at most 1000 terms",
+        ),
+        ("values", format!("labelSelector={values}"), "at most 10000 values"),
+    ] {
+        for (verb, watch) in [("list", ""), ("watch", "&watch=true")] {
+            let path = format!("/api/v1/secrets?{query}{watch}");
+            let reply = cluster.admin.ask("GET", &path, None).await;
+            let refused = reply.code == 400 && reply.message().contains(wanted);
+            attacks.attempt(&format!("{verb} by {what}"), refused, (reply.code, reply.message()));
+        }
+    }
+    attacks.finish();
+    let query = format!("labelSelector={}", terms("!abc", 1000));
+    let reply = cluster.admin.ask("GET", &format!("/api/v1/secrets?{query}"), None).await;
+    assert_eq!(reply.code, 200, "a thousand are served");
+}

@@ -1,0 +1,331 @@
+//! What a request may take of memory, measured: a test of its own, because the allocator counts for
+//! the whole program.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use bytes::Bytes;
+use coffer_testkit::Attacks;
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use peak_alloc::PeakAlloc;
+
+use support::TestServer;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// Bytes of memory at the peak for each byte of a body, the client's own copies among them, beyond
+/// [`FREE_BYTES`].
+const PEAK_PER_BYTE: usize = 128;
+/// What any request may take: connections, the writer's buffers, a body that is small.
+const FREE_BYTES: usize = 8 << 20;
+/// Memory that watchers of a collection may take together while none of them reads, in bytes.
+const WATCHERS_PEAK_BYTES: usize = 24 << 20;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// What another test takes meanwhile would be counted, too.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    server: TestServer,
+}
+
+impl Client {
+    async fn connect() -> Self {
+        let server = TestServer::start().await;
+        let io = TokioIo::new(server.tls("admin", &[b"h2"]).await);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender, server }
+    }
+
+    async fn send(
+        &mut self,
+        (method, path, media): (Method, &str, &str),
+        body: &Bytes,
+    ) -> (u16, usize) {
+        self.sender.ready().await.unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://{}{path}", self.server.address))
+            .header("content-type", media)
+            .body(Full::new(body.clone()))
+            .unwrap();
+        let answer = self.sender.send_request(request).await.unwrap();
+        let status = answer.status().as_u16();
+        // Read as it comes and not kept.
+        let (mut body, mut length) = (answer.into_body(), 0);
+        while let Some(frame) = body.frame().await {
+            length += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        }
+        (status, length)
+    }
+}
+
+fn list(item: impl Fn(usize) -> String, count: usize) -> String {
+    (0..count).map(item).collect::<Vec<_>>().join(",")
+}
+
+/// As many items as fill so many bytes.
+fn filling(bytes: usize, item: impl Fn(usize) -> String) -> String {
+    let count = bytes / (item(1_000_000).len() + 1);
+    list(item, count)
+}
+
+fn pod(name: &str, spec: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}},"spec":{{"containers":[{{"name":"c","image":"i"{spec}}}]}}}}"#
+    )
+}
+
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const APPLY: &str = "application/apply-patch+yaml";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const JSON_PATCH: &str = "application/json-patch+json";
+
+const MIB: usize = 1 << 20;
+
+/// Bodies that are much more in memory than in bytes.
+fn hostile() -> Vec<(&'static str, Method, String, &'static str, String)> {
+    let env = |n| format!(r#"{{"name":"A{n:05}"}}"#);
+    let empty = |_| "{}".to_owned();
+    let small = |_| r#"{"":0}"#.to_owned();
+    let post = Method::POST;
+    let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let create = |what, body| (what, post.clone(), PODS.to_owned(), JSON, body);
+    let patch = |what, media, body| {
+        (what, Method::PATCH, format!("{PODS}/stored?fieldManager=a&force=true"), media, body)
+    };
+    let patch = |what, media: &'static str, body| match media {
+        APPLY => patch(what, media, body),
+        _ => (what, Method::PATCH, format!("{PODS}/stored"), media, body),
+    };
+    let spec = |inner: String| format!(r#"{{"metadata":{{"name":"x"}},"spec":{{{inner}}}}}"#);
+    let operations = |n: usize| {
+        format!(r#"{{"op":"add","path":"/spec/containers/0/env/0","value":{{"name":"B{n}"}}}}"#)
+    };
+    vec![
+        create("90,000 env", pod("a", &format!(r#","env":[{}]"#, list(env, 90_000)))),
+        create("75,000 env", pod("a", &format!(r#","env":[{}]"#, list(env, 75_000)))),
+        create("20,000 env", pod("a", &format!(r#","env":[{}]"#, list(env, 20_000)))),
+        create("empty containers", spec(format!(r#""containers":[{}]"#, filling(2 * MIB, empty)))),
+        create("empty volumes", spec(format!(r#""volumes":[{}]"#, filling(2 * MIB, empty)))),
+        create(
+            "empty tolerations",
+            spec(format!(r#""tolerations":[{}]"#, filling(2 * MIB, empty))),
+        ),
+        create(
+            "volumes with a name",
+            spec(format!(
+                r#""volumes":[{}]"#,
+                filling(2 * MIB, |n| format!(r#"{{"name":"v{n}","emptyDir":{{}}}}"#))
+            )),
+        ),
+        create("unknown fields", spec(format!(r#""x":[{}]"#, filling(2 * MIB, small)))),
+        create(
+            "a list for a name",
+            format!(r#"{{"metadata":{{"name":[{}]}}}}"#, filling(2 * MIB, small)),
+        ),
+        create(
+            "fields of managers",
+            format!(
+                r#"{{"metadata":{{"managedFields":[{{"fieldsV1":{{"f:x":[{}]}}}}]}}}}"#,
+                filling(2 * MIB, small)
+            ),
+        ),
+        create(
+            "owners",
+            format!(
+                r#"{{"metadata":{{"name":"o","ownerReferences":[{}]}}}}"#,
+                filling(2 * MIB, |n| format!(r#"{{"uid":"{n}"}}"#))
+            ),
+        ),
+        create(
+            "labels",
+            format!(
+                r#"{{"metadata":{{"name":"l","labels":{{{}}}}}}}"#,
+                filling(2 * MIB, |n| format!(r#""{n}":"""#))
+            ),
+        ),
+        create(
+            "finalizers",
+            format!(
+                r#"{{"metadata":{{"name":"f","finalizers":[{}]}}}}"#,
+                filling(2 * MIB, |n| format!(r#""{n}""#))
+            ),
+        ),
+        (
+            "keys of a config map",
+            post.clone(),
+            MAPS.to_owned(),
+            JSON,
+            format!(
+                r#"{{"metadata":{{"name":"m"}},"data":{{{}}}}}"#,
+                filling(MIB, |n| format!(r#""k{n}":"""#))
+            ),
+        ),
+        (
+            "review, unknown",
+            post.clone(),
+            review.to_owned(),
+            JSON,
+            format!(r#"{{"x":[{}]}}"#, filling(2 * MIB, small)),
+        ),
+        (
+            "review, extra",
+            post.clone(),
+            review.to_owned(),
+            JSON,
+            format!(r#"{{"metadata":{{"ownerReferences":[{}]}}}}"#, filling(2 * MIB, empty)),
+        ),
+        (
+            "yaml",
+            post.clone(),
+            PODS.to_owned(),
+            YAML,
+            format!("spec: {{volumes: [{}]}}", filling(2 * MIB, |_| "{a}".to_owned())),
+        ),
+        (
+            "yaml, unknown",
+            post.clone(),
+            PODS.to_owned(),
+            YAML,
+            format!("x: [{}]", filling(2 * MIB, |_| "{a}".to_owned())),
+        ),
+        patch("merge patch", MERGE, format!(r#"{{"x":[{}]}}"#, filling(2 * MIB, small))),
+        patch(
+            "merge patch of env",
+            MERGE,
+            format!(
+                r#"{{"spec":{{"containers":[{{"name":"c","env":[{}]}}]}}}}"#,
+                list(env, 75_000)
+            ),
+        ),
+        patch(
+            "strategic merge patch of env",
+            STRATEGIC,
+            format!(
+                r#"{{"spec":{{"containers":[{{"name":"c","env":[{}]}}]}}}}"#,
+                list(env, 75_000)
+            ),
+        ),
+        patch("json patch", JSON_PATCH, format!("[{}]", list(operations, 9_990))),
+        patch(
+            "json patch, value",
+            JSON_PATCH,
+            format!(r#"[{{"op":"add","path":"/x","value":[{}]}}]"#, filling(2 * MIB, small)),
+        ),
+        patch("apply", APPLY, pod("stored", &format!(r#","env":[{}]"#, list(env, 75_000)))),
+        patch(
+            "apply, unknown",
+            APPLY,
+            format!(r#"{{"apiVersion":"v1","kind":"Pod","x":[{}]}}"#, filling(2 * MIB, small)),
+        ),
+        (
+            "delete options",
+            Method::DELETE,
+            format!("{PODS}/none"),
+            JSON,
+            format!(r#"{{"x":[{}]}}"#, filling(2 * MIB, small)),
+        ),
+    ]
+}
+
+/// One request after the other, each from the same rest: what it takes is its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_takes_a_bounded_multiple_of_its_length_in_memory() {
+    let _alone = ALONE.lock().await;
+    let mut client = Client::connect().await;
+    let stored = pod(
+        "stored",
+        &format!(r#","env":[{}]"#, list(|n| format!(r#"{{"name":"A{n:05}"}}"#), 15_000)),
+    );
+    let made = client.send((Method::POST, PODS, JSON), &stored.into()).await;
+    assert_eq!(made.0, 201);
+    let mut attacks = Attacks::group("memory out of proportion");
+    for (what, method, path, media, body) in hostile() {
+        let body = Bytes::from(body);
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
+        let (status, answered) = client.send((method, &path, media), &body).await;
+        let peak = ALLOCATOR.peak_usage().saturating_sub(before);
+        let most = FREE_BYTES + PEAK_PER_BYTE * body.len();
+        eprintln!(
+            "{what}: {} bytes, answer {status} of {answered}, peak {} MiB, {} per byte",
+            body.len(),
+            peak >> 20,
+            peak / body.len()
+        );
+        attacks.attempt(what, peak <= most, (status, answered, body.len(), peak));
+    }
+    attacks.finish();
+}
+
+/// Sixty streams of one connection that take one byte each held the collection sixty times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_that_are_not_read_do_not_hold_the_collection() {
+    let _alone = ALONE.lock().await;
+    let mut client = Client::connect().await;
+    for n in 0..30 {
+        let data = "x".repeat(1_000_000);
+        let body = format!(r#"{{"metadata":{{"name":"m{n}"}},"data":{{"a":"{data}"}}}}"#);
+        assert_eq!(client.send((Method::POST, MAPS, JSON), &body.into()).await.0, 201);
+    }
+    let mut attacks = Attacks::group("watches that hold a collection");
+    for (what, accept, query) in [
+        ("objects", JSON, "watch=1"),
+        (
+            "objects, streamed list",
+            JSON,
+            "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
+        ),
+        ("metadata", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", "watch=1"),
+        ("tables", "application/json;as=Table;v=v1;g=meta.k8s.io", "watch=1"),
+        (
+            "tables with objects",
+            "application/json;as=Table;v=v1;g=meta.k8s.io",
+            "watch=1&includeObject=Object",
+        ),
+        ("past events", JSON, "watch=1&resourceVersion=1"),
+    ] {
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
+        // One byte of each stream's window is open, and none of what it brings is read.
+        let io = TokioIo::new(client.server.tls("watcher", &[b"h2"]).await);
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(1);
+        let (mut sender, connection) = builder.handshake::<_, Full<Bytes>>(io).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut unread = Vec::new();
+        for _ in 0..60 {
+            sender.ready().await.unwrap();
+            let request = Request::get(format!("https://{}{MAPS}?{query}", client.server.address))
+                .header("accept", accept)
+                .body(Full::default())
+                .unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!(answer.status().as_u16(), 200);
+            unread.push(answer);
+        }
+        // Every stream has something to send once its first byte is here.
+        let mut first = 0;
+        for answer in &mut unread {
+            first += usize::from(answer.body_mut().frame().await.is_some());
+        }
+        let peak = ALLOCATOR.peak_usage().saturating_sub(before);
+        eprintln!("{what}: peak {} KiB of {first} streams", peak >> 10);
+        attacks.attempt(what, first == 60 && peak <= WATCHERS_PEAK_BYTES, peak);
+        drop(unread);
+        connection.abort();
+    }
+    attacks.finish();
+}
