@@ -128,9 +128,9 @@ pub(crate) enum ParseError {
 
 impl ParseError {
     /// The failure that the text makes, or 413.
-    pub(crate) fn or(self, failure: impl FnOnce(&str) -> Failure) -> Failure {
+    pub(crate) fn or(self, failure: impl FnOnce(String) -> Failure) -> Failure {
         match self {
-            Self::Text(text) => failure(&text),
+            Self::Text(text) => failure(text),
             Self::TooMuch => too_many_values(),
         }
     }

@@ -78,8 +78,8 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(
 /// 400 for another kind, and for options that are none.
 pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOptions, Failure> {
     let schema = schema::of("v1", "DeleteOptions");
-    let document = body::parse(bytes, media, schema)
-        .map_err(|error| error.or(|why| Failure::bad_request(why)))?;
+    let document =
+        body::parse(bytes, media, schema).map_err(|error| error.or(Failure::bad_request))?;
     let kind = document.value()["kind"].as_str().unwrap_or_default();
     if !document.value().is_object() || !matches!(kind, "" | "DeleteOptions") {
         let why = "decoded object cannot be converted to DeleteOptions";
@@ -114,7 +114,8 @@ fn parse(bytes: &[u8], media: MediaType, kind: &str, version: &str) -> Result<Do
         ))
     };
     let schema = schema::of(version, kind);
-    let document = body::parse(bytes, media, schema).map_err(|error| error.or(unrecognized))?;
+    let document =
+        body::parse(bytes, media, schema).map_err(|error| error.or(|why| unrecognized(&why)))?;
     if !document.value().is_object() {
         return Err(unrecognized("json parse error: the body is not an object"));
     }

@@ -33,7 +33,7 @@ use crate::turns::Turns;
 /// Work on more bytes than this is heavy.
 pub(crate) const HEAVY_BYTES: usize = 64 * 1024;
 /// What a node may write of its own status and stay light.
-const NODE_STATUS_BYTES_MAX: usize = 512 * 1024;
+const NODE_STATUS_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of large bodies that one user may have in memory, from the first byte until its request is
 /// answered.
 const USER_BODIES_KIB_MAX: usize = 12 * 1024;

@@ -192,7 +192,12 @@ fn weight(verb: Verb, call: &Call, body_bytes: usize) -> usize {
     };
     let bytes = match verb {
         // The bytes are sent as they are.
-        Verb::Get if (accept.form, accept.syntax) == (Form::Object, Syntax::Json) => 0,
+        Verb::Get
+            if (accept.form, accept.syntax) == (Form::Object, Syntax::Json)
+                && path.subresource != "scale" =>
+        {
+            0
+        }
         // Made piece by piece, while it is sent.
         Verb::List | Verb::Watch | Verb::DeleteCollection => body_bytes,
         Verb::Create if path.name.is_empty() => body_bytes,

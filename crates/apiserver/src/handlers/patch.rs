@@ -142,8 +142,7 @@ fn spoken(resource: &Resource, object: &dyn crate::object::Object) -> Result<Doc
     let bytes = resource.present(&crate::encoded::erasing(object.encode()));
     let info = resource.info;
     let schema = schema::of(&info.api_version(), info.kind);
-    body::parse(&bytes, MediaType::Json, schema)
-        .map_err(|error| error.or(|why| Failure::internal(why)))
+    body::parse(&bytes, MediaType::Json, schema).map_err(|error| error.or(Failure::internal))
 }
 
 /// A value that is not stored, patched.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::GROUP;
 use crate::authz::Permit;
-use crate::cache::{Scope, Start};
+use crate::cache::{Initial, Scope, Start};
 use crate::handlers::Handlers;
 use crate::object::Object;
 use crate::registry::Change;
@@ -102,6 +102,8 @@ pub(crate) async fn follow(handlers: Arc<Handlers>, shutdown: CancellationToken)
     };
     while !shutdown.is_cancelled() {
         let Ok(changes) = resource.shard().subscribe(Scope::All, Start::Now) else { return };
+        // Reconciliation reads the state itself; left where it is, it would look like a stalled watch.
+        while let Initial::Object(_) = changes.inbox.next_initial() {}
         loop {
             if let Err(failure) = reconcile(&handlers).await {
                 tracing::warn!(%failure, "cluster roles not aggregated");
