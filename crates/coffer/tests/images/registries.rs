@@ -168,8 +168,10 @@ async fn repeat(stream: tokio::net::TcpStream, port: u16) {
     let _ = stream.write_all(answer.as_bytes()).await;
 }
 
+type Spelling = fn(&str) -> String;
+
 /// By a part of the image's name.
-const SPELLINGS: [(&str, fn(&str) -> String); 4] = [
+const SPELLINGS: [(&str, Spelling); 4] = [
     ("as-it-is", |pair| format!("no {pair} here")),
     ("in-base64", |pair| {
         use base64::Engine as _;
