@@ -6,6 +6,7 @@ use coffer_api::kinds::KindInfo;
 use coffer_api::schema;
 use coffer_api::status::Failure;
 
+use crate::admission::grant;
 use crate::handlers::Call;
 use crate::object::Object;
 use crate::options::WriteOptions;
@@ -55,8 +56,9 @@ impl Writer {
     }
 
     /// Records this writer as the owner of what differs between `old` (`None`: nothing) and the
-    /// object.
+    /// object. What the server alone writes is as it was before that.
     pub(crate) fn track(&self, object: &mut dyn Object, old: Option<&dyn Object>) {
+        grant::keep(object, old);
         let Ok(rules) = self.rules() else { return };
         let old = old.map(Object::document);
         let new = object.document();

@@ -8,17 +8,22 @@
 mod attach;
 mod certificates;
 mod escalation;
+pub(crate) mod grant;
+mod host_paths;
 mod mountable;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
+mod owner;
 pub(crate) mod quota;
 mod secret_use;
 pub(crate) mod service_account;
 mod token_secret;
+mod workload;
 
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::Pod;
 
+use self::grant::Secrets;
 use crate::access::AccessConfig;
 use crate::authz::{Authorizer, Permit};
 use crate::object::{Object, Resource, Resources};
@@ -85,17 +90,28 @@ impl Admission<'_> {
     ) -> Result<Admitted<Box<dyn Object>>, Failure> {
         namespace_lifecycle::create(self.resources, resource, &*object)?;
         node_restriction::create(self.resources, permit, resource, &*object)?;
+        grant::keep(&mut *object, None);
         let name = shown_name(&*object);
+        let owner = owner::of(self.resources, &*object)?;
         let mut warnings = Vec::new();
         if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
+            owner::check(permit, resource, &name, owner.as_ref())?;
             let forbidden =
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
-            warnings = self.equip(pod).map_err(forbidden)?;
+            let limit = secret_use::limit(self, permit, owner.as_ref());
+            warnings = self.equip(pod, limit.as_ref()).map_err(forbidden)?;
         }
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::create(permit, resource, &mut *object)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, None)?;
-        warnings.extend(secret_use::check(self, permit, resource, &*object, None)?);
+        let write = secret_use::Write {
+            admission: self,
+            permit,
+            resource,
+            name: object.meta().name.clone().unwrap_or_default(),
+            namespace: object.meta().namespace.clone().unwrap_or_default(),
+        };
+        warnings.extend(write.create(&mut *object, owner)?);
         Ok(Admitted { object, permit: permit.clone(), warnings })
     }
 
@@ -111,7 +127,18 @@ impl Admission<'_> {
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::update(self, permit, resource, &*object, old)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
-        let warnings = secret_use::check(self, permit, resource, &*object, Some(old))?;
+        grant::keep(&mut *object, Some(old));
+        // Only a template that is written takes over what its owner was granted.
+        let takes_over = permit.subresource().is_empty() && workload::has_template(&*object);
+        let owner = if takes_over { owner::of(self.resources, &*object)? } else { None };
+        let write = secret_use::Write {
+            admission: self,
+            permit,
+            resource,
+            name: object.meta().name.clone().unwrap_or_default(),
+            namespace: old.meta().namespace.clone().unwrap_or_default(),
+        };
+        let warnings = write.update(&mut *object, old, permit.subresource(), owner)?;
         let warnings = warnings.into_iter().collect();
         Ok(Admitted { object, permit: permit.clone(), warnings })
     }
@@ -129,13 +156,14 @@ impl Admission<'_> {
         Ok(Admitted { object: (), permit: permit.clone(), warnings: Vec::new() })
     }
 
-    /// Gives a new pod what its service account says; answers warnings.
-    fn equip(&self, pod: &mut Pod) -> Result<Vec<String>, String> {
+    /// Gives a new pod what its service account says, of secrets no more than `limit`; answers
+    /// warnings.
+    fn equip(&self, pod: &mut Pod, limit: Option<&Secrets>) -> Result<Vec<String>, String> {
         if !self.access.service_account_admission {
             return Ok(Vec::new());
         }
-        match service_account::admit(self.resources, pod)? {
-            Some(account) => attach::attach(self.resources, &account, pod),
+        match service_account::admit(self.resources, pod, limit)? {
+            Some(account) => attach::attach(self.resources, &account, pod, limit),
             None => Ok(Vec::new()),
         }
     }

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use super::write::{check_name, expected_revision, take_namespace};
 use super::{Call, Handlers};
+use crate::admission::grant;
 use crate::body::{self, MediaType};
 use crate::object::Resource;
 use crate::options::WriteOptions;
@@ -85,7 +86,9 @@ impl Handlers {
         }
         let resource = &*call.resource;
         let bytes = body::read(incoming).await?;
-        let (patch, warnings) = decode::apply_patch(resource, &bytes, options.field_validation)?;
+        let (mut patch, warnings) =
+            decode::apply_patch(resource, &bytes, options.field_validation)?;
+        grant::disown(patch.value_mut());
         let writer = managed::applier(call, options);
         let change = |old: &dyn crate::object::Object| {
             let live = spoken(resource, old)?;

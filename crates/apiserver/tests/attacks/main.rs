@@ -4,3 +4,6 @@
 mod cluster;
 #[path = "../support/mod.rs"]
 mod support;
+
+mod host_paths;
+mod secret_use;
