@@ -2,6 +2,7 @@
 
 mod eviction;
 mod patch;
+mod payload;
 mod read;
 mod subresource;
 mod watch;

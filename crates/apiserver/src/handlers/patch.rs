@@ -44,6 +44,9 @@ impl Handlers {
             return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
         }
         let patch = body::read(incoming).await?;
+        if kind == PatchKind::Json {
+            self.check_patch(call, &patch)?;
+        }
         let resource = &*call.resource;
         let info = resource.info;
         let schema =

@@ -144,8 +144,8 @@ impl Handlers {
     pub(super) fn written(&self, call: &Call, written: Written) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
         let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-        let bytes =
-            present::object(&call.resource, &written.bytes, call.accept.form, include, true)?;
+        let bytes = self.shown(call, written.bytes)?;
+        let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
         let mut answer = respond::json(status, call.accept.syntax, bytes);
         respond::warn(&mut answer, &written.warnings);
         Ok(answer)
@@ -173,6 +173,7 @@ impl Handlers {
             }
         };
         let include = Include::parse(&call.query)?;
+        let bytes = self.shown(call, bytes)?;
         let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
         Ok(respond::json(status, call.accept.syntax, bytes))
     }
@@ -197,7 +198,7 @@ impl Handlers {
                 _ => {}
             }
         }
-        super::read::listed(call, list, include)
+        super::read::listed(call, self.shown_list(call, list)?, include)
     }
 }
 

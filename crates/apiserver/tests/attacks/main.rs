@@ -6,4 +6,5 @@ mod cluster;
 mod support;
 
 mod host_paths;
+mod payload_answers;
 mod secret_use;
