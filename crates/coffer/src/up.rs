@@ -151,6 +151,7 @@ async fn kubelet_config(
     let client = parts::client(&data.kubeconfig(KUBELET)).await?;
     let mut config = Config::new(node, data.kubelet(), endpoint, client, server);
     config.node_ip = Some(LOOPBACK);
+    config.protected_paths = vec![data.path().to_owned()];
     config.images = options.images.config();
     config.stand_ins = options.secret_stand_ins || options.container_runtime_endpoint.is_none();
     Ok(config)

@@ -45,6 +45,9 @@ pub struct Config {
     /// the environment variables and arguments that come from Secrets. With a runtime that does
     /// not, containers would see the stand-ins.
     pub stand_ins: bool,
+    /// What no `hostPath` reaches of pods whose writers may not, beside what this kubelet knows
+    /// itself (its root directory, the runtime's socket) and what every node has.
+    pub protected_paths: Vec<PathBuf>,
 }
 
 /// Where containers find the API server. Pods on the host's network are told apart because they
@@ -104,6 +107,7 @@ impl Config {
             static_pods: StaticPodsConfig::default(),
             images: ImagesConfig::default(),
             stand_ins: false,
+            protected_paths: Vec::new(),
         }
     }
 }

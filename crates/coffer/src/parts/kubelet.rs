@@ -40,6 +40,12 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         manifest_path: options.pod_manifest_path,
         manifest_url: options.manifest_url,
     };
+    // The credentials, and the control plane's directory where they lie in one.
+    config.protected_paths = vec![kubeconfig.clone()];
+    config.protected_paths.extend(options.bootstrap_kubeconfig);
+    let data = beside(kubeconfig).and_then(|pki| pki.parent().map(Path::to_owned));
+    config.protected_paths.extend(data);
+    config.protected_paths.extend(options.tls.pki_dir);
     let kubelet = Kubelet::build(config).await?;
     let joined = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
     let served = serving.map(|it| tokio::spawn(it.keep(shutdown.clone())));
