@@ -61,13 +61,13 @@ pub fn overlap(one: &Path, other: &Path) -> bool {
 /// place that every node has. One with `..` in it, or that is not absolute, counts as such.
 pub fn is_protected(path: &Path) -> bool {
     let Some(path) = plain(path) else { return true };
-    let runs = RUN.iter().map(Path::new);
+    let mut runs = RUN.iter().map(Path::new);
     let coffers = |run: &Path| {
         let below = path.strip_prefix(run).ok().and_then(|rest| rest.components().next());
         below.is_some_and(|first| first.as_os_str().to_string_lossy().starts_with(RUN_PREFIX))
     };
     PROTECTED.iter().any(|protected| overlap(&path, Path::new(protected)))
-        || runs.into_iter().any(|run| coffers(run) || run.starts_with(&path))
+        || runs.any(|run| coffers(run) || run.starts_with(&path))
 }
 
 /// The path without `.` and doubled slashes.

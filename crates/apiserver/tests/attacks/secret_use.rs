@@ -571,7 +571,7 @@ async fn the_record_and_the_owners() {
     let mut other = template("then");
     other["spec"]["containers"][0]["image"] = "j".into();
     let written = Form::Put
-        .write(&world.admin(), &DEPLOYMENT.at("back"), &DEPLOYMENT.object("back", &other))
+        .write(world.admin(), &DEPLOYMENT.at("back"), &DEPLOYMENT.object("back", &other))
         .await;
     assert_eq!(written.0, 200);
     let undo = Form::Json

@@ -155,9 +155,7 @@ impl Protected {
     }
 
     fn is_proc(&self, found: BorrowedFd<'_>) -> io::Result<bool> {
-        /// `PROC_SUPER_MAGIC`.
-        const PROC: i64 = 0x9fa0;
-        Ok(rustix::fs::fstatfs(found)?.f_type as i64 == PROC)
+        Ok(rustix::fs::fstatfs(found)?.f_type == rustix::fs::PROC_SUPER_MAGIC)
     }
 
     /// Makes what a type says should be there, below what is there.
