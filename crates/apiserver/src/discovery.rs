@@ -16,8 +16,8 @@ const MINOR: &str = "33";
 const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
-/// Verbs that no request has and that roles give: clients refuse to make a role with others than
-/// discovery lists.
+/// Verbs that no request has and that roles give: tools that offer what a role can give read them
+/// here.
 const RIGHTS: [(&str, &str, &str); 1] = [("", "secrets", "use")];
 
 /// The verbs of a kind. Namespaces are never deleted by the dozen, as upstream has it.
