@@ -162,8 +162,7 @@ fn track(pod: &mut Pod, old: Option<&Pod>) {
     let encode = |pod: &Pod| Document::encode(pod).expect("an API type encodes");
     let (old, new) = (old.map(encode), encode(pod));
     let old = old.as_ref().map(Document::value);
-    pod.metadata.managed_fields =
-        apply::managed_fields(old, new.value(), &writer()).entries();
+    pod.metadata.managed_fields = apply::managed_fields(old, new.value(), &writer()).entries();
 }
 
 /// What admission looks at: what the pod asks for, and the objects that it names.

@@ -9,6 +9,7 @@ pub mod demand;
 pub mod document;
 pub mod field;
 pub mod go;
+pub mod host_paths;
 pub mod kinds;
 pub mod names;
 pub mod patch;

@@ -7,6 +7,7 @@ use coffer_api::kinds::KindInfo;
 use coffer_api::schema;
 use coffer_api::status::Failure;
 
+use crate::admission::grant;
 use crate::handlers::Call;
 use crate::object::Object;
 use crate::options::WriteOptions;
@@ -56,7 +57,7 @@ impl Writer {
     }
 
     /// Records this writer as the owner of what differs between `old` (`None`: nothing) and the
-    /// object.
+    /// object. What the server alone writes is as it was before that.
     ///
     /// # Errors
     /// As for an object that is too large to be written, where the record alone is.
@@ -65,6 +66,7 @@ impl Writer {
         object: &mut dyn Object,
         old: Option<&dyn Object>,
     ) -> Result<(), Failure> {
+        grant::keep(object, old);
         let Ok(rules) = self.rules() else { return Ok(()) };
         let managed = {
             let old = old.map(Object::document);

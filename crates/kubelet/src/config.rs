@@ -45,6 +45,9 @@ pub struct Config {
     /// the environment variables and arguments that come from Secrets. `None` for a runtime that does
     /// not, and so is told the values.
     pub secret_placeholders: Option<SecretPlaceholders>,
+    /// What no `hostPath` reaches of pods whose writers may not, beside what this kubelet knows
+    /// itself (its root directory, the runtime's socket) and what every node has.
+    pub protected_paths: Vec<PathBuf>,
 }
 
 /// Which handlers of the runtime put values in the place of placeholders. Containers of another would
@@ -142,6 +145,7 @@ impl Config {
             static_pods: StaticPodsConfig::default(),
             images: ImagesConfig::default(),
             secret_placeholders: None,
+            protected_paths: Vec::new(),
         }
     }
 }

@@ -79,7 +79,7 @@ use self::redact::Redactor;
 use self::runtime::{DnsDefaults, Relist, Runtime, RuntimeError, RuntimeVersion};
 use self::server::{Server, Sessions};
 use self::statics::Statics;
-use self::volume::Volumes;
+use self::volume::{Protected, Volumes};
 use self::worker::{Services, Shared, Workers};
 
 /// How long a runtime may take to answer first; it may be starting at the same time.
@@ -189,6 +189,7 @@ impl Kubelet {
         let (events, writer) = event::channel(config.client.clone(), &config.node_name);
         let objects = Arc::new(Objects::new(config.client.clone()));
         let layout = Layout::new(&config.root_dir);
+        let protected = Arc::new(Protected::new(protected_paths(&config, &socket)));
         let images = Images::open(
             runtime.clone(),
             events.clone(),
@@ -203,7 +204,8 @@ impl Kubelet {
             runtime: runtime.clone(),
             runtime_name: version.name,
             images,
-            volumes: Volumes::new(layout.clone(), objects.clone(), facts),
+            volumes: Volumes::new(layout.clone(), objects.clone(), facts, protected.clone()),
+            protected,
             objects,
             events: events.clone(),
             layout,
@@ -271,6 +273,23 @@ impl Kubelet {
         }
         drop(lock);
     }
+}
+
+/// What a kubelet is told of that would make whoever reaches it the node, or the runtime.
+fn protected_paths(config: &Config, socket: &Path) -> Vec<PathBuf> {
+    let mut all = config.protected_paths.clone();
+    all.extend([config.root_dir.clone(), socket.to_owned()]);
+    all.push(config.server.tls_private_key_file.clone());
+    all.extend(config.static_pods.manifest_path.clone());
+    all.extend(config.images.credential_provider_config.clone());
+    all.extend(config.images.credential_provider_bin_dir.clone());
+    // The kubelet may be told paths from where it was started.
+    all.iter_mut().for_each(|path| {
+        if let Ok(absolute) = std::path::absolute(&*path) {
+            *path = absolute;
+        }
+    });
+    all
 }
 
 /// Makes the root directory and takes it for this process.

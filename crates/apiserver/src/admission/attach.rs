@@ -4,7 +4,7 @@
 //! image pull secrets; any other secret is mounted read-only in every container, at
 //! `/var/run/secrets/coffer.dev/NAME` or where [`MOUNT_PATH`] says. A pod's own mounts always win.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_api::kinds::ServiceAccount;
 use coffer_api::kinds::secret::SERVICE_ACCOUNT_TOKEN;
@@ -14,7 +14,9 @@ use k8s_openapi::api::core::v1::{
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
-use super::service_account::containers;
+use super::Admission;
+use super::grant::Secrets;
+use super::service_account::{account_name, containers, find};
 use crate::object::Resources;
 
 /// Where a secret is mounted. On a secret: a path. On an account: a path, if it has one such secret,
@@ -35,7 +37,8 @@ struct Listed {
     mount_path: Option<String>,
 }
 
-/// Adds an account's secrets to a new pod; answers what there is to warn about.
+/// Adds an account's secrets to a new pod, as far as `limit` has them; answers what there is to warn
+/// about.
 ///
 /// # Errors
 /// An annotation that makes no sense, to be told as forbidden.
@@ -43,20 +46,17 @@ pub(super) fn attach(
     resources: &Resources,
     account: &ServiceAccount,
     pod: &mut Pod,
+    limit: Option<&Secrets>,
 ) -> Result<Vec<String>, String> {
-    let annotation = |annotations: Option<&BTreeMap<String, String>>, key: &str| {
-        annotations.and_then(|all| all.get(key)).cloned()
-    };
     let of_account = account.metadata.annotations.as_ref();
-    let refuses =
-        |annotations| annotation(annotations, ATTACH).is_some_and(|value| value == "false");
     if refuses(of_account) || refuses(pod.metadata.annotations.as_ref()) {
         return Ok(Vec::new());
     }
     let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
-    let (listed, mut warnings) = listed(resources, account, namespace);
+    let (mut listed, mut warnings) = listed(resources, account, namespace);
+    listed.retain(|secret| limit.is_none_or(|limit| limit.has(&secret.name)));
     let volumes: Vec<&Listed> = listed.iter().filter(|it| !is_registry(&it.type_)).collect();
-    let paths = Paths::of(annotation(of_account, MOUNT_PATH), &volumes)?;
+    let paths = Paths::of(of_account.and_then(|all| all.get(MOUNT_PATH)).cloned(), &volumes)?;
     let spec = pod.spec.get_or_insert_default();
     for secret in listed.iter().filter(|secret| is_registry(&secret.type_)) {
         let all = spec.image_pull_secrets.get_or_insert_default();
@@ -77,19 +77,82 @@ pub(super) fn attach(
     Ok(warnings)
 }
 
+/// Whether annotations say that nothing is attached.
+fn refuses(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    annotations.and_then(|all| all.get(ATTACH)).is_some_and(|value| value == "false")
+}
+
+/// Every secret an account lists, for pulling images too.
+pub(super) fn all_of(account: &ServiceAccount) -> BTreeSet<String> {
+    let listed = account.secrets.iter().flatten().filter_map(|it| it.name.clone());
+    let pull = account.image_pull_secrets.iter().flatten().map(|it| it.name.clone());
+    listed.chain(pull).filter(|name| !name.is_empty()).collect()
+}
+
+/// What the pods of a template get from their account.
+#[derive(Default)]
+pub(super) struct OfAccount {
+    /// What they get as things are: all but what is not attached because somebody says so.
+    pub(super) wanted: BTreeSet<String>,
+    /// What they would get as soon as nobody says so. Those that are not there (yet) are in both.
+    pub(super) all: BTreeSet<String>,
+}
+
+/// What the account of a template lists now. One that is not there lists nothing.
+pub(super) fn listed_by_account(admission: &Admission<'_>, pod: &Pod) -> OfAccount {
+    if !admission.access.service_account_admission {
+        return OfAccount::default();
+    }
+    let resources = admission.resources;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let Some(account) = find(resources, namespace, account_name(pod)) else {
+        return OfAccount::default();
+    };
+    let pull = account.image_pull_secrets.iter().flatten().map(|it| it.name.clone());
+    let own = pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
+    let brings_own = own.is_some_and(|own| !own.is_empty());
+    let mut all: BTreeSet<String> = account
+        .secrets
+        .iter()
+        .flatten()
+        .filter_map(|it| it.name.clone())
+        .filter(|name| !is_token(resources, namespace, name))
+        .collect();
+    let refused = refuses(account.metadata.annotations.as_ref())
+        || refuses(pod.metadata.annotations.as_ref());
+    let mut wanted = if refused { BTreeSet::new() } else { all.clone() };
+    for name in pull.filter(|_| !brings_own) {
+        wanted.insert(name.clone());
+        all.insert(name);
+    }
+    for names in [&mut wanted, &mut all] {
+        names.remove("");
+    }
+    OfAccount { wanted, all }
+}
+
+/// Whether a secret is there and is a token, which is never attached.
+fn is_token(resources: &Resources, namespace: &str, name: &str) -> bool {
+    let secrets = resources.core("secrets");
+    let found = secrets.shard().get(&secrets.key(namespace, name));
+    let head = found.and_then(|found| serde_json::from_slice::<Head>(&found.bytes).ok());
+    head.is_some_and(|head| head.type_ == SERVICE_ACCOUNT_TOKEN)
+}
+
+/// A secret without its payload, which is skipped, not read.
+#[derive(Deserialize)]
+struct Head {
+    metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    #[serde(rename = "type", default)]
+    type_: String,
+}
+
 /// The account's secrets but for its own tokens, in its order.
 fn listed(
     resources: &Resources,
     account: &ServiceAccount,
     namespace: &str,
 ) -> (Vec<Listed>, Vec<String>) {
-    /// The payload is skipped, not read.
-    #[derive(Deserialize)]
-    struct Head {
-        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-        #[serde(rename = "type", default)]
-        type_: String,
-    }
     let secrets = resources.core("secrets");
     let (mut all, mut warnings): (Vec<Listed>, Vec<String>) = Default::default();
     let names = account.secrets.iter().flatten().filter_map(|reference| reference.name.as_deref());

@@ -8,20 +8,25 @@
 mod attach;
 mod certificates;
 mod escalation;
+pub(crate) mod grant;
+mod host_paths;
 mod mountable;
 mod namespace_lifecycle;
 mod node_restriction;
 pub(crate) mod node_token;
+mod owner;
 mod pod_security;
 pub(crate) mod quota;
 mod runtime_class;
 mod secret_use;
 pub(crate) mod service_account;
 mod token_secret;
+mod workload;
 
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::Pod;
 
+use self::grant::Secrets;
 use crate::access::AccessConfig;
 use crate::authz::{Authorizer, Permit};
 use crate::object::{Object, Resource, Resources};
@@ -76,16 +81,9 @@ pub(crate) struct Admission<'a> {
     pub(crate) authorizer: &'a Authorizer,
     pub(crate) tokens: &'a Authority,
     pub(crate) access: &'a AccessConfig,
-    /// The subresource that is written; `None` for the object itself.
-    pub(crate) sub: Option<&'a str>,
 }
 
-impl<'a> Admission<'a> {
-    /// For a write of a subresource.
-    pub(crate) fn below(self, sub: Option<&'a str>) -> Self {
-        Self { sub, ..self }
-    }
-
+impl Admission<'_> {
     /// Admits a new object.
     pub(crate) fn create(
         &self,
@@ -95,18 +93,29 @@ impl<'a> Admission<'a> {
     ) -> Result<Admitted<Box<dyn Object>>, Failure> {
         namespace_lifecycle::create(self.resources, resource, &*object)?;
         node_restriction::create(self.resources, permit, resource, &*object)?;
+        grant::keep(&mut *object, None);
         let name = shown_name(&*object);
+        let owner = owner::of(self.resources, &*object)?;
         let mut warnings = Vec::new();
         if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
+            owner::check(permit, resource, &name, owner.as_ref())?;
             let forbidden =
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
-            warnings = self.equip(pod).map_err(forbidden)?;
+            let limit = secret_use::limit(self, permit, owner.as_ref());
+            warnings = self.equip(pod, limit.as_ref()).map_err(forbidden)?;
             runtime_class::admit(self.resources, pod).map_err(forbidden)?;
         }
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::create(permit, resource, &mut *object)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, None)?;
-        warnings.extend(secret_use::check(self, permit, resource, &*object, None)?);
+        let write = secret_use::Write {
+            admission: self,
+            permit,
+            resource,
+            name: object.meta().name.clone().unwrap_or_default(),
+            namespace: object.meta().namespace.clone().unwrap_or_default(),
+        };
+        warnings.extend(write.create(&mut *object, owner)?);
         warnings.extend(pod_security::create(self, resource, &*object)?);
         Ok(Admitted { object, permit: permit.clone(), warnings })
     }
@@ -123,9 +132,20 @@ impl<'a> Admission<'a> {
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::update(self, permit, resource, &*object, old)?;
         escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
-        let warnings = secret_use::check(self, permit, resource, &*object, Some(old))?;
+        grant::keep(&mut *object, Some(old));
+        // Only a template that is written takes over what its owner was granted.
+        let takes_over = permit.subresource().is_empty() && workload::has_template(&*object);
+        let owner = if takes_over { owner::of(self.resources, &*object)? } else { None };
+        let write = secret_use::Write {
+            admission: self,
+            permit,
+            resource,
+            name: object.meta().name.clone().unwrap_or_default(),
+            namespace: old.meta().namespace.clone().unwrap_or_default(),
+        };
+        let warnings = write.update(&mut *object, old, permit.subresource(), owner)?;
         let mut warnings: Vec<String> = warnings.into_iter().collect();
-        warnings.extend(pod_security::update(self, resource, &*object, old)?);
+        warnings.extend(pod_security::update(self, permit, resource, &*object, old)?);
         Ok(Admitted { object, permit: permit.clone(), warnings })
     }
 
@@ -142,13 +162,14 @@ impl<'a> Admission<'a> {
         Ok(Admitted { object: (), permit: permit.clone(), warnings: Vec::new() })
     }
 
-    /// Gives a new pod what its service account says; answers warnings.
-    fn equip(&self, pod: &mut Pod) -> Result<Vec<String>, String> {
+    /// Gives a new pod what its service account says, of secrets no more than `limit`; answers
+    /// warnings.
+    fn equip(&self, pod: &mut Pod, limit: Option<&Secrets>) -> Result<Vec<String>, String> {
         if !self.access.service_account_admission {
             return Ok(Vec::new());
         }
-        match service_account::admit(self.resources, pod)? {
-            Some(account) => attach::attach(self.resources, &account, pod),
+        match service_account::admit(self.resources, pod, limit)? {
+            Some(account) => attach::attach(self.resources, &account, pod, limit),
             None => Ok(Vec::new()),
         }
     }

@@ -15,7 +15,8 @@ use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Admission, secret_use, shown_name};
+use super::{Admission, shown_name, workload};
+use crate::authz::Permit;
 use crate::cache::Scope;
 use crate::object::{Object, Resource};
 
@@ -50,25 +51,27 @@ pub(super) fn create(
 /// As [`create`].
 pub(super) fn update(
     admission: &Admission<'_>,
+    permit: &Permit,
     resource: &Resource,
     object: &dyn Object,
     old: &dyn Object,
 ) -> Result<Vec<String>, Failure> {
+    let sub = Some(permit.subresource()).filter(|sub| !sub.is_empty());
     let (any, before) = (object.as_any(), old.as_any());
     if let (Some(pod), Some(before)) = (any.downcast_ref::<Pod>(), before.downcast_ref::<Pod>()) {
-        if admission.sub == Some("status") {
+        if sub == Some("status") {
             return Ok(Vec::new());
         }
         // What this endpoint does not write is not judged: it stays as it was.
         let mut pod = pod.clone();
-        Object::prepare_for_update(&mut pod, before, admission.sub);
+        Object::prepare_for_update(&mut pod, before, sub);
         return if is_significant(&pod, before) {
             judge_pod(admission, resource, object, &pod)
         } else {
             Ok(Vec::new())
         };
     }
-    if admission.sub.is_some() {
+    if sub.is_some() {
         return Ok(Vec::new());
     }
     match (any.downcast_ref::<Namespace>(), before.downcast_ref::<Namespace>()) {
@@ -144,7 +147,7 @@ fn judge_template(
     resource: &Resource,
     object: &dyn Object,
 ) -> Vec<String> {
-    let Some(template) = secret_use::template_of(object.as_any()) else { return Vec::new() };
+    let Some(template) = workload::template_of(object.as_any()) else { return Vec::new() };
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     // A template runs nothing: without a namespace, which is refused elsewhere, nothing is told.
     let Some(policy) = policy_in(admission, namespace) else { return Vec::new() };

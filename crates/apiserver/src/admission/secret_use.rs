@@ -4,75 +4,304 @@
 //! that shows them; the guide names it as a risk. Here a pod, a pod template or an account that
 //! refers to a secret takes the right `use` or `get` on it, also of whoever changes what runs with
 //! the secret: an image exchanged in somebody else's pod could show it as well. Scaling what
-//! somebody else set up takes no right to its secrets, and a controller that makes pods from a
-//! template acts for the one whose template was admitted.
+//! somebody else set up takes no right to its secrets.
+//!
+//! A template's pods are made later, by a controller, and what their account lists may have changed
+//! by then. What the template's writer was allowed is recorded ([`super::grant`]), and a
+//! controller's pod gets that and no more, whatever the controller itself may do.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use coffer_api::kinds::{ServiceAccount, equal};
+use coffer_api::kinds::ServiceAccount;
 use coffer_api::status::Failure;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, ReplicationController};
+use k8s_openapi::api::core::v1::Pod;
 
-use super::{Admission, SecretUseCheck};
+use super::attach::{self, MOUNT_PATH};
+use super::grant::{Grant, Secrets};
+use super::owner::{self, Owner};
+use super::workload::{self, Workload, secrets_of};
+use super::{Admission, SecretUseCheck, host_paths};
 use crate::authz::attributes::{Attributes, ResourceTarget};
-use crate::authz::references::{self, ReferenceKind};
 use crate::authz::{Decision, Permit, node};
 use crate::object::{Object, Resource};
 
-/// Judges the secrets that a write gives to what runs; answers warnings where they are all that is wanted.
-///
-/// # Errors
-/// 403 that names every secret the writer may not use.
-pub(super) fn check(
+/// A write whose secrets are judged.
+pub(super) struct Write<'a> {
+    pub(super) admission: &'a Admission<'a>,
+    pub(super) permit: &'a Permit,
+    pub(super) resource: &'a Resource,
+    /// The name that refusals tell.
+    pub(super) name: String,
+    /// The namespace it is written to.
+    pub(super) namespace: String,
+}
+
+/// What the last writer of the template that a pod is made from was allowed: no more is attached to
+/// it. `None` for a pod that is nobody's, and where nothing is refused.
+pub(super) fn limit(
     admission: &Admission<'_>,
     permit: &Permit,
-    resource: &Resource,
-    object: &dyn Object,
-    old: Option<&dyn Object>,
-) -> Result<Option<String>, Failure> {
-    let mode = admission.access.secret_use_check;
-    // What a node writes to a pod that is there is its status, whatever it sends along.
-    let is_status = old.is_some() && node::of(permit.identity()).is_some();
-    if mode == SecretUseCheck::Off || is_status {
-        return Ok(None);
+    owner: Option<&Owner>,
+) -> Option<Secrets> {
+    if admission.access.secret_use_check != SecretUseCheck::Enforce {
+        return None;
     }
-    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
-    let before = match (old, old.and_then(|old| runs(old.as_any())), runs(object.as_any())) {
-        (Some(_), Some(before), Some(now)) if equal(&before, &now) => return Ok(None),
-        // Of an account it is the list that counts: what is on it already is somebody else's word.
-        (Some(old), None, None) => used_by(admission, old),
-        _ => BTreeSet::new(),
-    };
-    let wanted = used_by(admission, object);
-    let denied: Vec<&String> = wanted
-        .difference(&before)
-        .filter(|name| !may_use(admission, permit, namespace, name))
-        .collect();
-    if denied.is_empty() {
-        return Ok(None);
+    match owner {
+        Some(owner) => Some(owner.secrets.clone()),
+        None if owner::is_controller(permit.identity()) => Some(Secrets::Named(BTreeSet::new())),
+        None => None,
     }
-    let names: Vec<String> = denied.iter().map(|name| format!("{name:?}")).collect();
+}
+
+impl Write<'_> {
+    /// Judges a new object, records the grant of one that has a template; answers warnings where
+    /// they are all that is wanted.
+    ///
+    /// # Errors
+    /// 403 that names every secret the writer may not use; 409 for a controller's pod that is not
+    /// what its owner's present template makes.
+    pub(super) fn create(
+        &self,
+        object: &mut dyn Object,
+        owner: Option<Owner>,
+    ) -> Result<Option<String>, Failure> {
+        let Some(workload) = workload::of(object) else { return self.account(object, None) };
+        let is_node = node::of(self.permit.identity()).is_some();
+        if owner::is_controller(self.permit.identity()) {
+            return self.controllers_own(object, owner);
+        }
+        let (is_template, judged) = (workload.is_template, self.judge(&workload));
+        let mut grant = Grant {
+            secrets: judged.granted,
+            // What a node runs by itself is the machine's own, and never fetched from here.
+            host_paths: !is_node && host_paths::judge(self, &workload)?,
+        };
+        if let Some(owner) = owner {
+            grant.secrets = grant.secrets.map(|own| own.and(owner.secrets));
+            grant.host_paths &= owner.host_paths;
+        }
+        let warning = self.refuse(&judged.denied)?;
+        record(object, grant, is_template);
+        Ok(warning)
+    }
+
+    /// What a controller makes has what its owner has: what the owner's template is, and what was
+    /// admitted with it.
+    fn controllers_own(
+        &self,
+        object: &mut dyn Object,
+        owner: Option<Owner>,
+    ) -> Result<Option<String>, Failure> {
+        let pod = object.as_any().downcast_ref::<Pod>();
+        let nothing = Grant { secrets: Some(Secrets::Named(BTreeSet::new())), host_paths: false };
+        let Some(pod) = pod else {
+            // A template that its owner has left meanwhile is scaled down before long.
+            let grant = owner.filter(|owner| owner.is_made_from).map(|owner| owner.grant);
+            record(object, grant.unwrap_or(nothing), true);
+            return Ok(None);
+        };
+        let granted = owner.as_ref().map(|owner| &owner.secrets);
+        let has = |name: &String| granted.is_some_and(|granted| granted.has(name));
+        let denied: Vec<String> = secrets_of(pod).into_iter().filter(|name| !has(name)).collect();
+        let shown = owner.as_ref().map(|owner| owner.shown.as_str());
+        let host_paths = owner.as_ref().is_some_and(|owner| owner.host_paths);
+        host_paths::granted(self, pod, host_paths, shown)?;
+        let warning = if denied.is_empty() || self.mode() == SecretUseCheck::Off {
+            None
+        } else {
+            let why = match shown {
+                Some(shown) => format!(
+                    "the last writer of the template of {shown} was not allowed to use {}",
+                    listed(&denied)
+                ),
+                None => format!(
+                    "no template gives {}, and a controller gives a pod nothing else",
+                    listed(&denied)
+                ),
+            };
+            self.warn_or_refuse(why)?
+        };
+        record(object, Grant { secrets: None, host_paths }, false);
+        Ok(warning)
+    }
+
+    /// Judges a successor; `sub` is the subresource that is written.
+    ///
+    /// # Errors
+    /// As for a new object.
+    pub(super) fn update(
+        &self,
+        object: &mut dyn Object,
+        old: &dyn Object,
+        sub: &str,
+        owner: Option<Owner>,
+    ) -> Result<Option<String>, Failure> {
+        let (Some(new), Some(before)) = (workload::of(object), workload::of(old)) else {
+            return self.account(object, Some(old));
+        };
+        // What a node writes to a pod that is there is its status, whatever it sends along.
+        if node::of(self.permit.identity()).is_some() {
+            return Ok(None);
+        }
+        // The other subresources leave the spec as it is, or write a pod's node only.
+        let writes_spec = matches!(sub, "" | "ephemeralcontainers");
+        if !new.is_template {
+            let same = if writes_spec { new.runs_as(&before) } else { new.annotations_as(&before) };
+            if same {
+                return Ok(None);
+            }
+            let judged = if writes_spec { &new } else { &before };
+            host_paths::keep(self, judged, Grant::of(old.meta()).host_paths)?;
+            return self.refuse(&self.judge(judged).denied);
+        }
+        if !writes_spec {
+            return Ok(None);
+        }
+        let (new_template, old_template) =
+            (workload::template_of(object.as_any()), workload::template_of(old.as_any()));
+        let is_same = new_template
+            .zip(old_template)
+            .is_some_and(|(new, old)| coffer_api::kinds::equal(&*new, &*old));
+        if is_same {
+            let owner = owner.filter(|owner| owner.is_made_from);
+            if let Some(owner) = owner.filter(|_| owner::is_controller(self.permit.identity())) {
+                record(object, owner.grant, true);
+            }
+            return Ok(None);
+        }
+        let stored = Grant::of(old.meta());
+        if new.runs_as(&before) {
+            // A restart. What is listed by now goes to the same program, if who restarts it may.
+            let secrets = self.extended(&new, stored.secrets.clone());
+            record(object, Grant { secrets, ..stored }, true);
+            return Ok(None);
+        }
+        if owner::is_controller(self.permit.identity()) {
+            return self.controllers_own(object, owner);
+        }
+        let judged = self.judge(&new);
+        let host_paths = host_paths::judge(self, &new)?;
+        let warning = self.refuse(&judged.denied)?;
+        record(object, Grant { secrets: judged.granted, host_paths }, true);
+        Ok(warning)
+    }
+
+    /// The grant of a template whose program stays: what it had, and what its account lists by now
+    /// as far as this writer may use it. A controller adds nothing.
+    fn extended(&self, workload: &Workload<'_>, stored: Option<Secrets>) -> Option<Secrets> {
+        if self.mode() == SecretUseCheck::Off || owner::is_controller(self.permit.identity()) {
+            return stored;
+        }
+        let named = secrets_of(&workload.pod);
+        let had = stored.unwrap_or(Secrets::Named(named));
+        let listed = attach::listed_by_account(self.admission, &workload.pod).all;
+        let more = listed.into_iter().filter(|name| !had.has(name));
+        let more: Vec<String> = more.filter(|name| self.may_use(name, workload)).collect();
+        Some(had.with(more))
+    }
+
+    /// What the writer may give and what not.
+    fn judge(&self, workload: &Workload<'_>) -> Judged {
+        if self.mode() == SecretUseCheck::Off {
+            return Judged { granted: None, denied: Vec::new() };
+        }
+        let mut wanted = secrets_of(&workload.pod);
+        let mut all = wanted.clone();
+        if workload.is_template {
+            let listed = attach::listed_by_account(self.admission, &workload.pod);
+            wanted.extend(listed.wanted);
+            all.extend(listed.all);
+        }
+        let (may, denied): (BTreeSet<_>, BTreeSet<_>) =
+            all.into_iter().partition(|name| self.may_use(name, workload));
+        let denied = denied.into_iter().filter(|name| wanted.contains(name)).collect();
+        let granted = match self.may_use("", workload) {
+            true => Secrets::Every,
+            false => Secrets::Named(may),
+        };
+        Judged { granted: Some(granted), denied }
+    }
+
+    /// Judges an account. It is the list that counts: what is on it already is somebody else's
+    /// word, unless it is mounted elsewhere from now on.
+    fn account(
+        &self,
+        object: &dyn Object,
+        old: Option<&dyn Object>,
+    ) -> Result<Option<String>, Failure> {
+        let account = |object: Option<&dyn Object>| -> Option<ServiceAccount> {
+            object.and_then(|it| it.as_any().downcast_ref::<ServiceAccount>()).cloned()
+        };
+        let Some(new) = account(Some(object)) else { return Ok(None) };
+        if self.mode() == SecretUseCheck::Off {
+            return Ok(None);
+        }
+        let path = |account: &ServiceAccount| {
+            account.metadata.annotations.as_ref().and_then(|all| all.get(MOUNT_PATH)).cloned()
+        };
+        let before = account(old).filter(|old| path(old) == path(&new));
+        let before = before.map(|old| attach::all_of(&old)).unwrap_or_default();
+        let namespace = new.metadata.namespace.as_deref().unwrap_or_default();
+        let added = attach::all_of(&new);
+        let added = added.difference(&before);
+        let denied = added.filter(|name| !may_use(self.admission, self.permit, namespace, name));
+        self.refuse(&denied.cloned().collect::<Vec<_>>())
+    }
+
+    fn may_use(&self, name: &str, workload: &Workload<'_>) -> bool {
+        let namespace = workload.pod.metadata.namespace.as_deref().unwrap_or_default();
+        may_use(self.admission, self.permit, namespace, name)
+    }
+
+    fn mode(&self) -> SecretUseCheck {
+        self.admission.access.secret_use_check
+    }
+
+    fn refuse(&self, denied: &[String]) -> Result<Option<String>, Failure> {
+        if denied.is_empty() || self.mode() == SecretUseCheck::Off {
+            return Ok(None);
+        }
+        let user = &self.permit.identity().user;
+        let namespace = &self.namespace;
+        self.warn_or_refuse(format!(
+            "User {user:?} cannot use {} in the namespace {namespace:?}: that takes the verb \"use\" or \"get\" on it",
+            listed(denied)
+        ))
+    }
+
+    fn warn_or_refuse(&self, why: String) -> Result<Option<String>, Failure> {
+        if self.mode() == SecretUseCheck::Warn {
+            return Ok(Some(why));
+        }
+        Err(Failure::forbidden(self.resource.group_resource(), &self.name, &why))
+    }
+}
+
+/// What of the secrets a workload gets its writer may give.
+struct Judged {
+    granted: Option<Secrets>,
+    denied: Vec<String>,
+}
+
+/// A template's grant stays on its object; a pod's says only what the kubelet wants to know.
+fn record(object: &mut dyn Object, grant: Grant, is_template: bool) {
+    let secrets = grant.secrets.filter(|_| is_template);
+    Grant { secrets, ..grant }.record(object.meta_mut());
+}
+
+/// `secret "db"` or `secrets "a", "b"`.
+fn listed(names: &[String]) -> String {
     let plural = if names.len() == 1 { "secret" } else { "secrets" };
-    let user = &permit.identity().user;
-    let why = format!(
-        "User {user:?} cannot use {plural} {} in the namespace {namespace:?}: that takes the verb \"use\" or \"get\" on it",
-        names.join(", ")
-    );
-    if mode == SecretUseCheck::Warn {
-        return Ok(Some(why));
-    }
-    let name = object.meta().name.as_deref().unwrap_or_default();
-    Err(Failure::forbidden(resource.group_resource(), name, &why))
+    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    format!("{plural} {}", names.join(", "))
 }
 
 fn may_use(admission: &Admission<'_>, permit: &Permit, namespace: &str, name: &str) -> bool {
     ["use", "get"].iter().any(|verb| may(verb, admission, permit, namespace, name))
 }
 
-/// Whether the writer has this right on a secret.
+/// Whether the writer has this right on a secret; on every one of the namespace for an empty name.
 pub(super) fn may(
     verb: &str,
     admission: &Admission<'_>,
@@ -90,68 +319,4 @@ pub(super) fn may(
         },
     );
     admission.authorizer.decide(permit.identity(), &asked) == Decision::Allow
-}
-
-/// The secrets that pods get by this object. A template's pods also get what their account adds.
-fn used_by(admission: &Admission<'_>, object: &dyn Object) -> BTreeSet<String> {
-    let any = object.as_any();
-    if let Some(account) = any.downcast_ref::<ServiceAccount>() {
-        let listed = account.secrets.iter().flatten().filter_map(|it| it.name.clone());
-        let pull = account.image_pull_secrets.iter().flatten().map(|it| it.name.clone());
-        return listed.chain(pull).filter(|name| !name.is_empty()).collect();
-    }
-    if let Some(pod) = any.downcast_ref::<Pod>() {
-        return secrets_of(pod);
-    }
-    let Some(template) = template_of(any) else { return BTreeSet::new() };
-    let mut pod = Pod {
-        metadata: template.metadata.clone().unwrap_or_default(),
-        spec: template.spec.clone(),
-        status: None,
-    };
-    pod.metadata.namespace.clone_from(&object.meta().namespace);
-    let own = secrets_of(&pod);
-    // A template of an account that is not there, or that refuses it, makes no pods for now.
-    match admission.equip(&mut pod) {
-        Ok(_) => &own | &secrets_of(&pod),
-        Err(_) => own,
-    }
-}
-
-/// What a pod, or the pods of a template, run, but for where and for how long: schedulers and those
-/// who end pods give nobody a secret.
-fn runs(any: &dyn Any) -> Option<PodSpec> {
-    let spec = match any.downcast_ref::<Pod>() {
-        Some(pod) => pod.spec.clone(),
-        None => template_of(any)?.spec.clone(),
-    };
-    Some(PodSpec {
-        node_name: None,
-        tolerations: None,
-        scheduling_gates: None,
-        active_deadline_seconds: None,
-        termination_grace_period_seconds: None,
-        ..spec.unwrap_or_default()
-    })
-}
-
-fn secrets_of(pod: &Pod) -> BTreeSet<String> {
-    let references = pod.spec.as_ref().map(references::of).unwrap_or_default();
-    references
-        .into_iter()
-        .filter(|found| found.kind == ReferenceKind::Secret)
-        .map(|found| found.name.to_owned())
-        .collect()
-}
-
-/// The template of a kind that makes pods.
-pub(super) fn template_of(any: &dyn Any) -> Option<&PodTemplateSpec> {
-    if let Some(found) = any.downcast_ref::<Deployment>() {
-        return found.spec.as_ref().map(|spec| &spec.template);
-    }
-    if let Some(found) = any.downcast_ref::<ReplicaSet>() {
-        return found.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    }
-    let found = any.downcast_ref::<ReplicationController>()?;
-    found.spec.as_ref().and_then(|spec| spec.template.as_ref())
 }

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{
     Volume, VolumeMount, VolumeProjection,
 };
 
+use super::grant::Secrets;
 use super::mountable;
 use crate::authz::node::graph::MIRROR;
 use crate::authz::references::{self, Place, ReferenceKind};
@@ -62,13 +63,15 @@ pub(crate) async fn await_default_account(
     }
 }
 
-/// A new pod, changed to what its account says. Answers the account.
+/// A new pod, changed to what its account says; of the account's pull secrets it gets those that
+/// `limit` has. Answers the account.
 ///
 /// # Errors
 /// Why the pod is refused, to be told as forbidden.
 pub(super) fn admit(
     resources: &Resources,
     pod: &mut Pod,
+    limit: Option<&Secrets>,
 ) -> Result<Option<ServiceAccount>, String> {
     if is_mirror(pod) {
         mirror(pod)?;
@@ -90,6 +93,9 @@ pub(super) fn admit(
     }
     if spec.image_pull_secrets.as_ref().is_none_or(Vec::is_empty) {
         spec.image_pull_secrets.clone_from(&account.image_pull_secrets);
+        if let (Some(limit), Some(given)) = (limit, &mut spec.image_pull_secrets) {
+            given.retain(|secret| limit.has(&secret.name));
+        }
     }
     Ok(Some(account))
 }

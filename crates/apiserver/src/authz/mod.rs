@@ -29,6 +29,7 @@ use crate::request::RequestInfo;
 #[derive(Clone, Debug)]
 pub(crate) struct Permit {
     identity: Arc<Identity>,
+    subresource: String,
 }
 
 impl Permit {
@@ -37,11 +38,17 @@ impl Permit {
         &self.identity
     }
 
+    /// The subresource that the request is for; empty for the object itself.
+    pub(crate) fn subresource(&self) -> &str {
+        &self.subresource
+    }
+
     /// What the server does on its own behalf: making the namespaces every cluster has.
     pub(crate) fn server_itself() -> Self {
         let groups = vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()];
         let user = "system:apiserver".to_owned();
-        Self { identity: Arc::new(Identity { user, groups, ..Identity::default() }) }
+        let identity = Arc::new(Identity { user, groups, ..Identity::default() });
+        Self { identity, subresource: String::new() }
     }
 }
 
@@ -96,7 +103,10 @@ impl Authorizer {
     ) -> Result<Permit, Failure> {
         let asked = Attributes::of(info);
         match self.decide_fresh(&identity, &asked).await {
-            Decision::Allow => Ok(Permit { identity }),
+            Decision::Allow => {
+                let subresource = info.resource.as_ref().map(|(_, path)| path.subresource.clone());
+                Ok(Permit { identity, subresource: subresource.unwrap_or_default() })
+            }
             Decision::NoOpinion(reason) => Err(asked.denial(&identity, &reason)),
         }
     }

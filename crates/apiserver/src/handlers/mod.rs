@@ -2,6 +2,7 @@
 
 mod eviction;
 mod patch;
+mod payload;
 mod read;
 mod subresource;
 mod watch;
@@ -69,7 +70,6 @@ impl Handlers {
             authorizer: &self.authorizer,
             tokens: &self.authenticator.tokens,
             access: &self.access,
-            sub: None,
         }
     }
 

@@ -9,6 +9,7 @@ use http::HeaderMap;
 
 use super::write::{check_name, expected_revision, take_namespace};
 use super::{Call, Handlers};
+use crate::admission::grant;
 use crate::body::{self, MediaType, Payload};
 use crate::object::Resource;
 use crate::options::WriteOptions;
@@ -42,6 +43,9 @@ impl Handlers {
             return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
         }
         let patch = body::take(payload)?;
+        if kind == PatchKind::Json {
+            self.check_patch(call, &patch)?;
+        }
         let resource = &*call.resource;
         let info = resource.info;
         let schema =
@@ -61,8 +65,7 @@ impl Handlers {
             check_name(&*object, call)?;
             let expected = expected_revision(resource, &*object)?;
             writer.track(&mut *object, Some(old))?;
-            let admission = self.admission().below(call.sub());
-            let object = admission.update(&call.permit, resource, object, old)?;
+            let object = self.admission().update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
         };
         let mut written =
@@ -85,7 +88,9 @@ impl Handlers {
         }
         let resource = &*call.resource;
         let bytes = body::take(payload)?;
-        let (patch, warnings) = decode::apply_patch(resource, &bytes, options.field_validation)?;
+        let (mut patch, warnings) =
+            decode::apply_patch(resource, &bytes, options.field_validation)?;
+        grant::disown(patch.value_mut());
         let writer = managed::applier(call, options);
         let change = |old: &dyn crate::object::Object| {
             let live = spoken(resource, old)?;
@@ -93,8 +98,7 @@ impl Handlers {
                 .map_err(|error| Failure::from(&error))?;
             let object = self.wanted(call, &mut applied.object)?;
             let expected = expected_revision(resource, &*object)?;
-            let admission = self.admission().below(call.sub());
-            let object = admission.update(&call.permit, resource, object, old)?;
+            let object = self.admission().update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
         };
         let target = (call.path.namespace.as_str(), call.path.name.as_str());

@@ -153,8 +153,7 @@ impl Handlers {
                     let mut object = resource.parse(&old.encode())?;
                     crate::scale::set(&mut *object, &scale, resource)?;
                     writer.track(&mut *object, Some(old))?;
-                    let admission = self.admission().below(call.sub());
-                    let object = admission.update(&call.permit, resource, object, old)?;
+                    let object = self.admission().update(&call.permit, resource, object, old)?;
                     Ok(Change { object, expected })
                 };
                 self.registry.update(resource, target, None, options.dry_run, change).await?.bytes

@@ -141,8 +141,7 @@ impl Handlers {
                 // Not before the object is found: what is not there has no version to name.
                 let expected = expected_revision(resource, &*object)?;
                 writer.track(&mut *object, Some(old))?;
-                let admission = self.admission().below(call.sub());
-                let object = admission.update(&call.permit, resource, object, old)?;
+                let object = self.admission().update(&call.permit, resource, object, old)?;
                 Ok(Change { object, expected })
             })
             .await
@@ -152,8 +151,8 @@ impl Handlers {
     pub(super) fn written(&self, call: &Call, written: Written) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
         let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-        let bytes =
-            present::object(&call.resource, &written.bytes, call.accept.form, include, true)?;
+        let bytes = self.shown(call, written.bytes)?;
+        let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
         let mut answer = respond::json(status, call.accept.syntax, bytes);
         respond::warn(&mut answer, &written.warnings);
         Ok(answer)
@@ -181,6 +180,7 @@ impl Handlers {
             }
         };
         let include = Include::parse(&call.query)?;
+        let bytes = self.shown(call, bytes)?;
         let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
         Ok(respond::json(status, call.accept.syntax, bytes))
     }
@@ -205,7 +205,7 @@ impl Handlers {
                 _ => {}
             }
         }
-        self.listed(call, list, include)
+        self.listed(call, self.shown_list(call, list)?, include)
     }
 }
 

@@ -347,7 +347,20 @@ async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_crea
     assert_eq!(reply.code, 200, "{}", reply.message());
 
     let manager = cluster.user("control", "system:kube-controller-manager", &[]).await;
+    // A controller acts for whoever wrote a template, and for nobody without one.
     let reply = manager.ask("POST", PODS, Some(&pod("made", "db"))).await;
+    assert_eq!(reply.code, 403, "{}", reply.message());
+    let sets = "/apis/apps/v1/namespaces/a/replicasets";
+    let set = cluster.admin.make(sets, deployment(&pod("p", "db"))).await;
+    let owner = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "d", "controller": true,
+        "uid": set["metadata"]["uid"],
+    });
+    let made = json!({
+        "metadata": { "generateName": "d-", "labels": { "app": "x" }, "ownerReferences": [owner] },
+        "spec": set["spec"]["template"]["spec"],
+    });
+    let reply = manager.ask("POST", PODS, Some(&made)).await;
     assert_eq!(reply.code, 201, "{}", reply.message());
 }
 

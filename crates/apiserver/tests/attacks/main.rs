@@ -10,6 +10,9 @@ mod support;
 
 mod escalation;
 mod heavy;
+mod host_paths;
 mod node_tokens;
+mod payload_answers;
+mod secret_use;
 mod sizes;
 mod watches;

@@ -216,12 +216,16 @@ async fn every_verb_that_discovery_lists_works_on_every_kind() {
     let door = Door::open().await;
     let mut wrong = Vec::new();
     for row in table() {
-        let verbs = &discovered(&door, row.root).await[row.plural];
+        let mut verbs = discovered(&door, row.root).await[row.plural].clone();
+        // A right that roles give, and no request.
+        if row.plural == "secrets" {
+            assert!(verbs.remove("use"));
+        }
         let mut life = Life { door: &door, row: &row, done: BTreeSet::new(), wrong: Vec::new() };
         life.live().await;
         wrong.append(&mut life.wrong);
         let done: BTreeSet<String> = life.done.into_iter().map(str::to_owned).collect();
-        if done != *verbs {
+        if done != verbs {
             wrong.push(format!("{}: did {done:?}, listed {verbs:?}", row.plural));
         }
     }

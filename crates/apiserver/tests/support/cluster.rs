@@ -53,6 +53,28 @@ impl Caller {
             "PATCH" => "application/merge-patch+json",
             _ => "application/json",
         };
+        self.send(method, path, body, content_type, headers).await
+    }
+
+    /// Asks with a body of a type.
+    pub(crate) async fn ask_typed(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        content_type: &str,
+    ) -> Reply {
+        self.send(method, path, Some(body), content_type, &[]).await
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        content_type: &str,
+        headers: &[(&str, &str)],
+    ) -> Reply {
         let mut request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
         if !headers.iter().any(|(name, _)| *name == "content-type") {
             request = request.header("content-type", content_type);

@@ -53,6 +53,12 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         manifest_path: options.pod_manifest_path,
         manifest_url: options.manifest_url,
     };
+    // The credentials, and the control plane's directory where they lie in one.
+    config.protected_paths = vec![kubeconfig.clone()];
+    config.protected_paths.extend(options.bootstrap_kubeconfig);
+    let data = beside(kubeconfig).and_then(|pki| pki.parent().map(Path::to_owned));
+    config.protected_paths.extend(data);
+    config.protected_paths.extend(options.tls.pki_dir);
     let kubelet = Kubelet::build(config).await.context("the kubelet cannot start")?;
     #[expect(clippy::print_stdout, reason = "the line that other programs wait for")]
     {

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod files;
+mod host_paths;
 mod nodes;
 mod quoted;
 mod stage;

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use coffer_api::kinds::Kind as _;
-use coffer_api::{Document, yaml};
+use coffer_api::{Document, host_paths, yaml};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::pod;
@@ -137,6 +137,8 @@ fn identify(pod: &mut Pod, uid: &str, door: Door, node: &str) {
     annotations.insert(HASH_ANNOTATION.to_owned(), uid.to_owned());
     annotations.insert(SOURCE_ANNOTATION.to_owned(), door.as_str().to_owned());
     annotations.remove(MIRROR_ANNOTATION);
+    // A manifest is the machine's own. (Its mirror in the API has no mark: the server takes it off.)
+    annotations.insert(host_paths::GRANTED.to_owned(), "true".to_owned());
     pod.status = None;
     pod.spec.get_or_insert_default().node_name = Some(node.to_owned());
 }

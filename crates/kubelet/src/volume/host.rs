@@ -1,15 +1,15 @@
 //! `hostPath` and `emptyDir`: volumes whose content is not ours.
 
-use std::fs::{self, DirBuilder, File, FileType, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
 
-use rustix::fs::Gid;
+use rustix::fs::{FileType, Gid};
 
 use super::VolumeError;
 use super::mountinfo;
@@ -20,7 +20,8 @@ use crate::quantity;
 /// Everybody may write into an `emptyDir`.
 const EMPTY_DIR_MODE: u32 = 0o777;
 
-/// Checks a `hostPath` against its type, and creates it where the type says so.
+/// Checks a `hostPath` against its type, and creates it where the type says so. For pods that may
+/// mount anything; for others see [`super::protected`].
 pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), VolumeError> {
     let path = Path::new(&source.path);
     let kind = source.type_.as_deref().unwrap_or_default();
@@ -38,19 +39,44 @@ pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<(), VolumeError
         }
         _ => {}
     }
-    let (matches, wanted): (fn(FileType) -> bool, _) = match kind {
-        "" => return Ok(()),
-        "Directory" | "DirectoryOrCreate" => (|found| found.is_dir(), "directory"),
-        "File" | "FileOrCreate" => (|found| found.is_file(), "file"),
-        "Socket" => (|found| found.is_socket(), "socket file"),
-        "CharDevice" => (|found| found.is_char_device(), "character device"),
-        "BlockDevice" => (|found| found.is_block_device(), "block device"),
-        _ => return Err(VolumeError::HostPath(format!("{kind} is an invalid volume type"))),
-    };
-    match fs::metadata(path) {
-        Ok(found) if matches(found.file_type()) => Ok(()),
-        _ => Err(VolumeError::HostPath(format!("{} is not a {wanted}", source.path))),
+    if kind.is_empty() {
+        return Ok(());
     }
+    match fs::metadata(path) {
+        Ok(found) => check_type(source, kind, FileType::from_raw_mode(found.mode())),
+        Err(_) => Err(mismatch(source, kind)),
+    }
+}
+
+/// Checks what is at a host path against its type.
+pub(super) fn check_type(
+    source: &HostPathVolumeSource,
+    kind: &str,
+    found: FileType,
+) -> Result<(), VolumeError> {
+    let matches = match kind {
+        "" => true,
+        "Directory" | "DirectoryOrCreate" => found == FileType::Directory,
+        "File" | "FileOrCreate" => found == FileType::RegularFile,
+        "Socket" => found == FileType::Socket,
+        "CharDevice" => found == FileType::CharacterDevice,
+        "BlockDevice" => found == FileType::BlockDevice,
+        _ => false,
+    };
+    if matches { Ok(()) } else { Err(mismatch(source, kind)) }
+}
+
+/// What is said where a host path is not what its type says.
+pub(super) fn mismatch(source: &HostPathVolumeSource, kind: &str) -> VolumeError {
+    let wanted = match kind {
+        "Directory" | "DirectoryOrCreate" => "directory",
+        "File" | "FileOrCreate" => "file",
+        "Socket" => "socket file",
+        "CharDevice" => "character device",
+        "BlockDevice" => "block device",
+        _ => return VolumeError::HostPath(format!("{kind} is an invalid volume type")),
+    };
+    VolumeError::HostPath(format!("{} is not a {wanted}", source.path))
 }
 
 /// Gives what was made the mode that upstream's kubelet gives it, whatever this process' umask.

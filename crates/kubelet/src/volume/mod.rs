@@ -10,6 +10,7 @@ mod gather;
 pub(crate) mod host;
 pub(crate) mod mountinfo;
 mod payload;
+pub(crate) mod protected;
 mod refresh;
 pub(crate) mod spec;
 pub(crate) mod sub_path;
@@ -22,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::host_paths;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -29,6 +31,7 @@ use tokio::sync::Semaphore;
 pub(crate) use self::gather::Wanted;
 use self::gather::{Gathered, GatheredVolume};
 use self::payload::PayloadError;
+pub(crate) use self::protected::Protected;
 use self::spec::VolumeKind;
 use self::tmpfs::{Detached, Options, Size};
 use self::writer::Ownership;
@@ -57,6 +60,11 @@ pub(crate) enum VolumeError {
     Payload(#[from] PayloadError),
     #[error("hostPath type check failed: {0}")]
     HostPath(String),
+    #[error(
+        "host path {0:?} reaches a protected directory of this node: that takes the verb {verb:?} on {resource:?} in the API group {group:?}",
+        verb = host_paths::VERB, resource = host_paths::RESOURCE, group = host_paths::GROUP
+    )]
+    ProtectedHostPath(String),
     #[error("no volume plugin matched")]
     Unsupported,
     #[error("unsupported field path {0:?}")]
@@ -88,12 +96,18 @@ pub(crate) struct Volumes {
     layout: Layout,
     objects: Arc<Objects>,
     node: NodeFacts,
+    protected: Arc<Protected>,
     set_ups: Semaphore,
 }
 
 impl Volumes {
-    pub(crate) fn new(layout: Layout, objects: Arc<Objects>, node: NodeFacts) -> Self {
-        Self { layout, objects, node, set_ups: Semaphore::new(SET_UPS_MAX) }
+    pub(crate) fn new(
+        layout: Layout,
+        objects: Arc<Objects>,
+        node: NodeFacts,
+        protected: Arc<Protected>,
+    ) -> Self {
+        Self { layout, objects, node, protected, set_ups: Semaphore::new(SET_UPS_MAX) }
     }
 
     /// Sets up all volumes of a pod, or says what hinders each. Does nothing where it was done,
@@ -115,7 +129,8 @@ impl Volumes {
         let permit = self.set_ups.acquire().await.ok();
         let gathered = gather::gather(&self.objects, id, pod, self.node).await?;
         let (layout, id, pod) = (self.layout.clone(), id.clone(), pod.clone());
-        let mount = move || mount_all(&layout, &id, &pod, &gathered, needs_snapshot);
+        let protected = self.protected.clone();
+        let mount = move || mount_all(&layout, &id, &pod, (&gathered, &protected), needs_snapshot);
         let result = tokio::task::spawn_blocking(mount).await;
         drop(permit);
         result.unwrap_or_else(|error| Err(vec![whole_pod(io::Error::other(error))]))
@@ -200,7 +215,7 @@ fn mount_all(
     layout: &Layout,
     id: &PodId,
     pod: &Pod,
-    gathered: &Gathered,
+    (gathered, protected): (&Gathered, &Protected),
     needs_snapshot: bool,
 ) -> Result<(), Vec<Failed>> {
     let spec = pod::spec(pod);
@@ -224,7 +239,8 @@ fn mount_all(
                 .ok_or(VolumeError::Unsupported)
                 .and_then(|volume| mount_files(&path, files, volume, owner)),
             VolumeKind::EmptyDir(source) => host::empty_dir(source, &path, owner),
-            VolumeKind::HostPath(source) => host::host_path(source),
+            VolumeKind::HostPath(source) if protected::is_granted(pod) => host::host_path(source),
+            VolumeKind::HostPath(source) => protected.open(source, false).map(drop),
             VolumeKind::Unsupported => Err(VolumeError::Unsupported),
         };
         if let Err(error) = result {

@@ -10,11 +10,16 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
 /// One mount, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
+    pub(crate) id: u64,
+    /// The file system's number, `major:minor`.
+    pub(crate) device: String,
+    /// What of the file system is mounted.
+    pub(crate) root: PathBuf,
     pub(crate) target: PathBuf,
     pub(crate) options: String,
     pub(crate) fs_type: String,
@@ -28,11 +33,14 @@ pub(crate) fn read() -> io::Result<Vec<Mount>> {
 
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let target = PathBuf::from(OsString::from_vec(unescape(fields.nth(4)?)));
+    let path = |field| PathBuf::from(OsString::from_vec(unescape(field)));
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
+    let (root, target) = (path(fields.next()?), path(fields.next()?));
     let options = String::from_utf8_lossy(fields.next()?).into_owned();
     fields.find(|field| *field == b"-")?;
     let fs_type = String::from_utf8_lossy(fields.next()?).into_owned();
-    Some(Mount { target, options, fs_type })
+    Some(Mount { id, device, root, target, options, fs_type })
 }
 
 /// The kernel writes space, tab, newline and backslash as three octal digits.
@@ -72,10 +80,15 @@ pub(crate) fn is_mounted(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Unmounts everything at and below `directory`, last mounted first.
+/// Unmounts everything at and below `directory`, last mounted first, and nothing anywhere else.
 pub(crate) fn unmount_below(directory: &Path) -> io::Result<()> {
     let mounts = read()?;
-    for mount in mounts.iter().rev().filter(|mount| mount.target.starts_with(directory)) {
+    let below = || mounts.iter().rev().filter(|mount| mount.target.starts_with(directory));
+    // A copy of a directory of the host's would take along what is mounted below the original.
+    for mount in below() {
+        let _ = rustix::mount::mount_change(&mount.target, MountPropagationFlags::PRIVATE);
+    }
+    for mount in below() {
         match rustix::mount::unmount(&mount.target, UnmountFlags::NOFOLLOW) {
             // Gone already: nothing is mounted there, or the path is gone.
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
@@ -100,6 +113,8 @@ mod tests {
         let line =
             br"36 35 98:0 /mnt1 /mnt\040with\134 rw,noatime master:1 shared:2 - tmpfs src rw";
         let mount = parse(line).expect("a mount");
+        assert_eq!((mount.id, mount.device.as_str()), (36, "98:0"));
+        assert_eq!(mount.root, Path::new("/mnt1"));
         assert_eq!(mount.target, Path::new("/mnt with\\"));
         assert_eq!(mount.options, "rw,noatime");
         assert_eq!(mount.fs_type, "tmpfs");

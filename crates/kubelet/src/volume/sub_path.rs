@@ -6,12 +6,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree,
+};
 
 use super::mountinfo;
 
@@ -21,28 +23,51 @@ pub(crate) fn bind(volume: &Path, path: &str, target: &Path, writable: bool) -> 
     if mountinfo::is_mounted(target)? {
         return Ok(());
     }
-    let source = resolve(volume, path, writable)?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode);
+    let root = rustix::fs::open(volume, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    attach(resolve(root, path, writable)?.as_fd(), target, OpenTreeFlags::empty())
+}
+
+/// Mounts what is open at `target`, with what is mounted below it, in place of what was mounted
+/// there before. What happens to mounts there afterwards happens nowhere else.
+pub(crate) fn replace(source: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    if mountinfo::is_mounted(target)? {
+        rustix::mount::unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?;
+    }
+    attach(source, target, OpenTreeFlags::AT_RECURSIVE)?;
+    let follows = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change(target, follows)?)
+}
+
+fn attach(source: BorrowedFd<'_>, target: &Path, more: OpenTreeFlags) -> io::Result<()> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode);
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)?;
     }
+    // What was there before may have been of the other kind.
     if kind == FileType::Directory {
+        if target.is_file() {
+            fs::remove_file(target)?;
+        }
         fs::create_dir_all(target)?;
     } else {
+        if target.is_dir() {
+            fs::remove_dir(target)?;
+        }
         fs::OpenOptions::new().create(true).truncate(false).write(true).open(target)?;
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(source.as_fd(), "", flags)?;
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | more;
+    let tree = open_tree(source, "", flags)?;
     move_mount(tree.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())
 }
 
-fn resolve(volume: &Path, path: &str, writable: bool) -> io::Result<OwnedFd> {
+/// What `path` leads to below a volume's root, and nowhere else.
+pub(crate) fn resolve(root: OwnedFd, path: &str, writable: bool) -> io::Result<OwnedFd> {
     const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
     const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-    let root = rustix::fs::open(volume, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     match rustix::fs::openat2(&root, path, flags, Mode::empty(), RESOLVE) {
         Err(Errno::NOENT) if writable => {}
@@ -75,11 +100,13 @@ mod tests {
         std::os::unix::fs::symlink("/etc", volume.path().join("out")).expect("linked");
         fs::create_dir(volume.path().join("in")).expect("made");
         std::os::unix::fs::symlink("in", volume.path().join("link")).expect("linked");
-        assert!(resolve(volume.path(), "out", true).is_err());
-        assert!(resolve(volume.path(), "../x", true).is_err());
-        assert!(resolve(volume.path(), "link", false).is_ok());
-        assert!(resolve(volume.path(), "new/dir", false).is_err());
-        assert!(resolve(volume.path(), "new/dir", true).is_ok());
+        let root = || rustix::fs::open(volume.path(), OFlags::PATH, Mode::empty()).expect("there");
+        let at = |path: &str, writable: bool| resolve(root(), path, writable);
+        assert!(at("out", true).is_err());
+        assert!(at("../x", true).is_err());
+        assert!(at("link", false).is_ok());
+        assert!(at("new/dir", false).is_err());
+        assert!(at("new/dir", true).is_ok());
         assert!(volume.path().join("new/dir").is_dir());
     }
 }

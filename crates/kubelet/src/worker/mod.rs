@@ -38,7 +38,7 @@ use crate::image::Images;
 use crate::objects::Objects;
 use crate::pod::{self, GRACE_PERIOD_DEFAULT_S, Layout, PodId};
 use crate::runtime::{DnsDefaults, Runtime};
-use crate::volume::Volumes;
+use crate::volume::{Protected, Volumes};
 
 /// The grace period of pods that are not known any more.
 const GRACE: Duration = Duration::from_secs(GRACE_PERIOD_DEFAULT_S.unsigned_abs());
@@ -55,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) images: Images,
     pub(crate) objects: Arc<Objects>,
     pub(crate) volumes: Volumes,
+    pub(crate) protected: Arc<Protected>,
     pub(crate) events: EventSink,
     pub(crate) layout: Layout,
     pub(crate) dns: DnsDefaults,

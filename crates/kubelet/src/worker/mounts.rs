@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use k8s_cri::v1 as cri;
@@ -14,7 +15,7 @@ use crate::pod::{self, PodId};
 use crate::runtime::host_name;
 use crate::volume::spec::VolumeKind;
 use crate::volume::tmpfs::{Detached, Options, Size};
-use crate::volume::{mountinfo, spec, sub_path};
+use crate::volume::{VolumeError, mountinfo, protected, spec, sub_path};
 
 /// Room for the messages of one container in the tmpfs of a pod with Secrets: 4 KiB of one are read.
 const MESSAGES_BYTES: u64 = 64 * 1024;
@@ -31,6 +32,8 @@ pub(super) enum MountError {
         "failed to prepare subPath for volumeMount {volume:?} of container {container:?}: {cause}"
     )]
     SubPath { volume: String, container: String, cause: io::Error },
+    #[error("failed to mount volume {volume:?}: {error}")]
+    HostPath { volume: String, error: VolumeError },
     #[error("failed to prepare the container's files: {0}")]
     Files(io::Error),
     #[error("{0}")]
@@ -50,7 +53,14 @@ pub(super) fn mounts(
     let volumes: HashMap<_, _> = spec::volumes(pod::spec(pod)).collect();
     let mut mounts = Vec::new();
     for (at, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        mounts.push(volume_mount(shared, id, &volumes, container, (at, mount), environment)?);
+        mounts.push(volume_mount(
+            shared,
+            (id, pod),
+            &volumes,
+            container,
+            (at, mount),
+            environment,
+        )?);
     }
     let taken = |path: &str| mounts.iter().any(|mount: &cri::Mount| mount.container_path == path);
 
@@ -77,7 +87,7 @@ pub(super) fn mounts(
 
 fn volume_mount(
     shared: &Shared,
-    id: &PodId,
+    (id, pod): (&PodId, &Pod),
     volumes: &HashMap<&str, VolumeKind<'_>>,
     container: &Container,
     (at, mount): (usize, &VolumeMount),
@@ -89,20 +99,38 @@ fn volume_mount(
         container: container.name.clone(),
     })?;
     let mut source = kind.path(&shared.layout, id.uid(), name);
-    if let VolumeKind::HostPath(host) = kind
-        && host.type_.as_deref().unwrap_or_default().is_empty()
-        && !source.exists()
+    let path = wanted_sub_path(mount, at, environment)?;
+    let target = || shared.layout.sub_path(id.uid(), name, &container.name, at);
+    let failed = |cause| {
+        let (volume, container) = (mount.name.clone(), container.name.clone());
+        MountError::SubPath { volume, container, cause }
+    };
+    if let VolumeKind::HostPath(host) = &kind
+        && !protected::is_granted(pod)
     {
-        // As docker did, and upstream's kubelet does for it.
-        fs::create_dir_all(&source).map_err(MountError::Files)?;
-    }
-    if let Some(path) = wanted_sub_path(mount, at, environment)? {
-        let target = shared.layout.sub_path(id.uid(), name, &container.name, at);
-        sub_path::bind(&source, &path, &target, kind.is_writable()).map_err(|cause| {
-            let (volume, container) = (mount.name.clone(), container.name.clone());
-            MountError::SubPath { volume, container, cause }
-        })?;
-        source = target;
+        // What is judged is what is mounted: the runtime gets a place that nobody else changes.
+        let refused = |error| MountError::HostPath { volume: mount.name.clone(), error };
+        let opened = shared.protected.open(host, true).map_err(refused)?;
+        let mut opened = opened.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        if let Some(path) = path {
+            opened = sub_path::resolve(opened, &path, true).map_err(failed)?;
+            shared.protected.check(host, opened.as_fd()).map_err(refused)?;
+        }
+        source = target();
+        sub_path::replace(opened.as_fd(), &source).map_err(failed)?;
+    } else {
+        if let VolumeKind::HostPath(host) = &kind
+            && host.type_.as_deref().unwrap_or_default().is_empty()
+            && !source.exists()
+        {
+            // As docker did, and upstream's kubelet does for it.
+            fs::create_dir_all(&source).map_err(MountError::Files)?;
+        }
+        if let Some(path) = path {
+            let target = target();
+            sub_path::bind(&source, &path, &target, kind.is_writable()).map_err(failed)?;
+            source = target;
+        }
     }
     let read_only = mount.read_only == Some(true) || !kind.is_writable();
     let mut made = bind(&source, &mount.mount_path, read_only);

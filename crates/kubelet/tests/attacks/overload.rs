@@ -39,7 +39,8 @@ async fn refused_volumes(volumes: Json) -> String {
     .expect("a pod");
     let id = PodId::of(&pod).expect("an identity");
     let root = tempfile::tempdir().expect("a directory");
-    let volumes = Volumes::new(Layout::new(root.path()), objects, NODE);
+    let protected = Arc::new(crate::volume::Protected::new([]));
+    let volumes = Volumes::new(Layout::new(root.path()), objects, NODE, protected);
     let refused = volumes.set_up(&id, &Arc::new(pod)).await.err().unwrap_or_default();
     refused.iter().map(|failed| failed.error.to_string()).collect::<Vec<_>>().join("; ")
 }

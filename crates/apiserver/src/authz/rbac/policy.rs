@@ -261,6 +261,8 @@ fn edit_rules() -> Vec<PolicyRule> {
     pods.extend(streams);
     vec![
         rule(READ, &[""], &escalating),
+        // Who may read a secret may let others use it without reading it.
+        rule(&["use"], &[""], &["secrets"]),
         rule(&["impersonate"], &[""], &["serviceaccounts"]),
         rule(WRITE, &[""], &pods),
         rule(&["create"], &[""], &["pods/eviction"]),
@@ -393,8 +395,6 @@ fn controller_manager_rules() -> Vec<PolicyRule> {
         rule(&["delete"], &[""], &["secrets"]),
         rule(&["get"], &[""], &["namespaces", "secrets", "serviceaccounts", "configmaps"]),
         rule(&["update", "patch"], &[""], &["secrets", "serviceaccounts"]),
-        // Pods are made from templates whose writers had to have this right.
-        rule(&["use"], &[""], &["secrets"]),
         rule(&["create"], &[AUTHENTICATION], &["tokenreviews"]),
         rule(&["create"], &[AUTHORIZATION], &["subjectaccessreviews"]),
         rule(&["list", "watch"], &["*"], &["*"]),
