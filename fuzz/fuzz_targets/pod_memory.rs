@@ -8,9 +8,9 @@ use coffer_fuzz::pods::{Media, create};
 use peak_alloc::PeakAlloc;
 
 /// Bytes at the same time for each byte of the body, at most: as in `crates/api/tests/memory`.
-const PEAK_PER_BYTE_MAX: usize = 64;
+const PEAK_PER_BYTE_MAX: usize = 192;
 /// And what any body may take.
-const PEAK_BASE_BYTES: usize = 4 << 20;
+const PEAK_BASE_BYTES: usize = 8 << 20;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;

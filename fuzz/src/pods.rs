@@ -10,10 +10,10 @@ use coffer_api::apply::{self, Writer};
 use coffer_api::field::ErrorList;
 use coffer_api::kinds::{Kind, Pod};
 use coffer_api::patch::{self, PatchKind};
+use coffer_api::schema::read::{self, Budget, Unknown};
 use coffer_api::schema::{self, strict};
 use coffer_api::status::Failure;
 use coffer_api::{Document, demand, protobuf, yaml};
-use serde_json::Value;
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +41,23 @@ pub enum Outcome {
     Created,
 }
 
-/// A body as a document, as `apiserver/src/body.rs` reads it.
+/// A body as a document within its budget, as `apiserver/src/body.rs` reads it.
 fn parse(media: Media, body: &[u8]) -> Option<Document> {
-    match media {
-        Media::Json => serde_json::from_slice::<Value>(body).ok().map(Document::new),
-        Media::Yaml => yaml::parse_last_wins(body).ok(),
-        Media::Protobuf => protobuf::decode(body).ok(),
-    }
+    let schema = schema::of("v1", "Pod");
+    let mut budget = Budget::of_body(body.len());
+    let document = match media {
+        Media::Json => read::read_json(body, schema, Unknown::Drop, &mut budget)
+            .map(Document::new)
+            .map_err(drop),
+        Media::Yaml => {
+            yaml::read_last_wins(body, schema, Unknown::Drop, &mut budget).map_err(drop)
+        }
+        Media::Protobuf => protobuf::decode_within(body, &mut budget).map_err(drop),
+    };
+    let document = document.ok().filter(|_| !budget.is_exceeded())?;
+    let fits = media != Media::Protobuf
+        || read::weigh(document.value(), schema, &mut Budget::of_body(body.len()));
+    fits.then_some(document)
 }
 
 /// Decodes, defaults, tracks, admits, validates and encodes a pod, and reads it as the cache does.
@@ -60,7 +70,7 @@ pub fn stored(media: Media, body: &[u8]) -> Result<Vec<u8>, Outcome> {
     let mut pod = decode(media, body).ok_or(Outcome::Malformed)?;
     // As the URL says, if the body does not.
     pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-    track(&mut pod, None);
+    track(&mut pod, None)?;
     refers_to(&pod);
     pod.prepare_for_create();
     finish(&pod, pod.validate())
@@ -87,11 +97,15 @@ fn changed(change: Change, live: &[u8], body: &[u8]) -> Result<Vec<u8>, Outcome>
             drop(strict::message(&strict::unknown_fields(patched.value(), schema)));
             let mut pod = settled(&mut patched).ok_or(Outcome::Malformed)?;
             drop(patched);
-            track(&mut pod, Some(&old));
+            track(&mut pod, Some(&old))?;
             pod
         }
         Change::Apply => {
-            let intent = yaml::parse_last_wins(body).map_err(|_| Outcome::Malformed)?;
+            let mut budget = Budget::of_apply(body.len());
+            let intent = yaml::read_last_wins(body, Some(schema), Unknown::Keep, &mut budget)
+                .ok()
+                .filter(|_| !budget.is_exceeded())
+                .ok_or(Outcome::Malformed)?;
             let applied = apply::apply(Some(&document), &intent, &writer(), false);
             let mut applied = applied.map_err(|error| {
                 drop(Failure::from(&error));
@@ -141,9 +155,13 @@ fn decode(media: Media, body: &[u8]) -> Option<Pod> {
     Some(pod)
 }
 
-/// The typed pod of a document, with its defaults.
+/// The typed pod of a document, with its defaults, if it is no larger than its text may make it.
 fn settled(document: &mut Document) -> Option<Pod> {
     let schema = schema::of("v1", "Pod").expect("it is served");
+    let mut budget = Budget::of_body(document.json_len());
+    if !read::weigh(document.value(), Some(schema), &mut budget) {
+        return None;
+    }
     schema::fit::settle(document.value_mut(), schema);
     let mut pod: Pod = document.decode().ok()?;
     pod.set_defaults();
@@ -157,12 +175,19 @@ fn writer() -> Writer<'static> {
     Writer { schema, api_version: "v1", kind: "Pod", manager, subresource, now }
 }
 
-/// Makes the writer the owner of what differs from the old pod, or of all.
-fn track(pod: &mut Pod, old: Option<&Pod>) {
+/// Makes the writer the owner of what differs from the old pod, or of all, as
+/// `apiserver/src/managed.rs` does.
+fn track(pod: &mut Pod, old: Option<&Pod>) -> Result<(), Outcome> {
     let encode = |pod: &Pod| Document::encode(pod).expect("an API type encodes");
-    let (old, new) = (old.map(encode), encode(pod));
-    let old = old.as_ref().map(Document::value);
-    pod.metadata.managed_fields = apply::managed_fields(old, new.value(), &writer()).entries();
+    let managed = {
+        let (old, new) = (old.map(encode), encode(pod));
+        apply::managed_fields(old.as_ref().map(Document::value), new.value(), &writer())
+    };
+    if managed.encoded_len() > apply::MANAGED_BYTES_MAX {
+        return Err(Outcome::Invalid);
+    }
+    pod.metadata.managed_fields = managed.entries();
+    Ok(())
 }
 
 /// What admission looks at: what the pod asks for, and the objects that it names.

@@ -46,6 +46,9 @@ impl std::fmt::Display for GroupResource<'_> {
     }
 }
 
+/// Causes, and texts in the message, of one answer. Upstream has no bound.
+pub const CAUSES_MAX: usize = 1000;
+
 impl Failure {
     /// A failure without details.
     pub fn plain(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
@@ -96,9 +99,11 @@ impl Failure {
         Self::about(403, "Forbidden", resource, name, message)
     }
 
-    /// 422 with one cause per error. `kind` is the kind's name; the group is appended to it.
+    /// 422 with one cause per error, up to [`CAUSES_MAX`]. `kind` is the kind's name; the group is
+    /// appended to it.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &ErrorList) -> Self {
-        let causes = errors
+        let shown = &errors[..errors.len().min(CAUSES_MAX)];
+        let causes = shown
             .iter()
             .map(|error| StatusCause {
                 field: Some(error.path.to_string()),
@@ -106,8 +111,12 @@ impl Failure {
                 reason: Some(error.kind.reason().to_owned()),
             })
             .collect();
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        // Each text once. There may be hundreds of thousands: one for each item of a list.
+        let mut texts: Vec<String> = shown.iter().map(ToString::to_string).collect();
+        // There may be hundreds of thousands: several for each item of a list.
+        if shown.len() < errors.len() {
+            texts.push(format!("{} more errors", errors.len() - shown.len()));
+        }
+        // Each text once.
         let mut seen = HashSet::with_capacity(texts.len());
         let lines: Vec<&str> =
             texts.iter().map(String::as_str).filter(|text| seen.insert(*text)).collect();

@@ -34,7 +34,7 @@ pub enum YamlError {
 /// [`YamlError`].
 pub fn parse(bytes: &[u8]) -> Result<Document, YamlError> {
     let text = text(bytes)?;
-    serde_saphyr::from_str_with_options::<Value>(text, options())
+    serde_saphyr::from_str_with_options::<Value>(text, options(text.len()))
         .map(Document::new)
         .map_err(|error| located(&error))
 }
@@ -60,7 +60,7 @@ pub fn read_last_wins(
     let reading = |deserializer: serde_saphyr::Deserializer<'_, '_>| {
         read::read(deserializer, schema, unknown, budget)
     };
-    serde_saphyr::with_deserializer_from_str_with_options(text(bytes)?, passing_on(), reading)
+    serde_saphyr::with_deserializer_from_str_with_options(text(bytes)?, passing_on(bytes.len()), reading)
         .map(Document::new)
         .map_err(|error| located(&error))
 }
@@ -75,7 +75,7 @@ pub fn strict_errors(bytes: &[u8], schema: Option<Schema>) -> Result<Vec<String>
         Some(schema) => strict::check(deserializer, schema),
         None => strict::duplicates(deserializer),
     };
-    serde_saphyr::with_deserializer_from_str_with_options(text(bytes)?, passing_on(), check)
+    serde_saphyr::with_deserializer_from_str_with_options(text(bytes)?, passing_on(bytes.len()), check)
         .map_err(|error| located(&error))
 }
 
@@ -85,7 +85,7 @@ pub fn strict_errors(bytes: &[u8], schema: Option<Schema>) -> Result<Vec<String>
 /// [`YamlError`] of the first that cannot be read.
 pub fn parse_all(bytes: &[u8]) -> Result<Vec<Document>, YamlError> {
     let text = text(bytes)?;
-    let all = serde_saphyr::from_multiple_with_options::<Value>(text, options())
+    let all = serde_saphyr::from_multiple_with_options::<Value>(text, options(text.len()))
         .map_err(|error| located(&error))?;
     Ok(all.into_iter().filter(|value| !value.is_null()).map(Document::new).collect())
 }
@@ -94,14 +94,22 @@ fn text(bytes: &[u8]) -> Result<&str, YamlError> {
     std::str::from_utf8(bytes).map_err(|_| YamlError::NotText)
 }
 
-fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! { legacy_octal_numbers: true }
+/// What aliases may repeat of any text, in events of the parser.
+const REPEATED_EVENTS_MIN: usize = 16 * 1024;
+
+/// For a text of so many bytes: what aliases repeat of it is in proportion, because aliases of aliases
+/// make megabytes of a few hundred bytes.
+fn options(bytes: usize) -> serde_saphyr::Options {
+    let mut options = serde_saphyr::options! { legacy_octal_numbers: true };
+    options.alias_limits.max_total_replayed_events = REPEATED_EVENTS_MIN.saturating_add(bytes);
+    options
 }
 
 /// As [`options`], but what stands twice is handed on twice.
-fn passing_on() -> serde_saphyr::Options {
-    let duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
-    serde_saphyr::options! { legacy_octal_numbers: true, duplicate_keys: duplicate_keys }
+fn passing_on(bytes: usize) -> serde_saphyr::Options {
+    let mut options = options(bytes);
+    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
+    options
 }
 
 fn located(error: &serde_saphyr::Error) -> YamlError {

@@ -52,10 +52,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The rows of three cells of a page.
+/// The heading that the table stands below.
+const HEADING: &str = "## Attacks, as tests";
+
+/// The rows of the table.
 fn rows(page: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(page).expect("the page is part of the source");
-    let rows = text.lines().filter(|line| line.starts_with('|') && line.matches('|').count() == 4);
+    let (_, section) = text.split_once(HEADING).expect("the page has the table's heading");
+    let rows = section.lines().filter(|line| line.starts_with('|') && line.matches('|').count() == 4);
     rows.map(str::to_owned).collect()
 }
 

@@ -12,6 +12,17 @@ const SETS: &str = "/apis/apps/v1/namespaces/a/replicasets";
 const CONTROLLERS: &str = "/api/v1/namespaces/a/replicationcontrollers";
 const GRANTED: &str = "coffer.dev/granted-host-paths";
 
+/// A cluster whose namespace `a` takes host paths: by default no pod has any.
+async fn unrestricted() -> Cluster {
+    let cluster = Cluster::start().await;
+    let label = json!({ "metadata": { "labels": {
+        "pod-security.kubernetes.io/enforce": "privileged",
+    } } });
+    let reply = cluster.admin.ask("PATCH", "/api/v1/namespaces/a", Some(&label)).await;
+    assert_eq!(reply.code, 200, "{}", reply.message());
+    cluster
+}
+
 async fn writer(cluster: &Cluster, name: &'static str, more: Value) -> Caller {
     let mut rules = vec![json!({ "apiGroups": ["", "apps"], "verbs": ["*"], "resources": [
         "pods", "pods/ephemeralcontainers", "pods/status", "pods/binding", "deployments",
@@ -70,7 +81,7 @@ fn made_from(set: &Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn host_paths_of_the_system_take_a_right() {
     let mut attacks = Attacks::group("host paths of the system, at the API server");
-    let cluster = Cluster::start().await;
+    let cluster = unrestricted().await;
     let mallory = writer(&cluster, "mallory", json!([])).await;
     let control = cluster.user("control", "system:kube-controller-manager", &[]).await;
     for path in [
@@ -188,7 +199,7 @@ async fn host_paths_of_the_system_take_a_right() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_right_marks_pods_and_what_pods_are_made_from() {
-    let cluster = Cluster::start().await;
+    let cluster = unrestricted().await;
     let right =
         json!([{ "apiGroups": ["coffer.dev"], "resources": ["hostpaths"], "verbs": ["use"] }]);
     let oscar = writer(&cluster, "oscar", right).await;

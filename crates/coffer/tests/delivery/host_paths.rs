@@ -70,6 +70,9 @@ async fn a_host_path_into_the_data_directory_takes_a_right() {
     let (coffer, _registry) = start().await;
     let kubectl = coffer.kubectl();
     kubectl.ok_with_input(&["create", "-f", "-"], RIGHTS.as_bytes()).await.unwrap();
+    // By default no pod has host paths at all.
+    let privileged = "pod-security.kubernetes.io/enforce=privileged";
+    kubectl.ok(&["label", "namespace", "default", privileged]).await.unwrap();
     let data = coffer.data_dir();
     let shared = tempfile::tempdir().unwrap();
     symlink(data, shared.path().join("link")).unwrap();

@@ -75,9 +75,10 @@ fn every_served_kind_with_a_pod_in_it_is_judged() {
 
 /// Annotations and labels that the server or the kubelet name, and that decide nothing about what
 /// a pod gets or what sees it.
-const NAMED_OTHERWISE: [(&str, &str); 31] = [
+const NAMED_OTHERWISE: [(&str, &str); 32] = [
     ("coffer.dev/node", "the kubelet's label on containers"),
-    ("coffer.dev/secret-stand-ins", "the kubelet's label on sandboxes"),
+    ("coffer.dev/secret-placeholders", "the kubelet's label on sandboxes"),
+    ("coffer.dev/secret-stand-ins", "its earlier name"),
     (
         "coffer.dev/mount-path",
         "read from accounts and secrets; of an account it is judged with its list",
