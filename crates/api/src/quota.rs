@@ -7,8 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
-    Container, Pod, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
+    Affinity, Container, Pod, PodSpec, PodStatus, ResourceQuotaSpec, ResourceRequirements,
+    ScopedResourceSelectorRequirement,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use serde::Deserialize;
 
 use crate::demand::{Resources, limits, limits_of, requests, requests_of};
 use crate::kinds::pod::{is_terminal, qos};
@@ -41,6 +44,60 @@ pub enum Excess {
         /// What there may be of them.
         limited: String,
     },
+}
+
+/// A stored pod as far as quotas look at it: what it asks for, what its scopes are, whether it has
+/// ended. What else it says, which may be a megabyte of it, is read over.
+///
+/// # Errors
+/// For bytes that are no pod.
+pub fn read_pod(bytes: &[u8]) -> Result<Pod, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Stored {
+        spec: Option<Spec>,
+        status: Option<Status>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Spec {
+        #[serde(default)]
+        containers: Vec<Part>,
+        init_containers: Option<Vec<Part>>,
+        resources: Option<ResourceRequirements>,
+        overhead: Option<BTreeMap<String, Text>>,
+        active_deadline_seconds: Option<i64>,
+        priority_class_name: Option<String>,
+        affinity: Option<Affinity>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Part {
+        resources: Option<ResourceRequirements>,
+        restart_policy: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Status {
+        phase: Option<String>,
+    }
+
+    let whole = |Part { resources, restart_policy }: Part| Container {
+        resources,
+        restart_policy,
+        ..Default::default()
+    };
+    let stored: Stored = serde_json::from_slice(bytes)?;
+    let spec = stored.spec.map(|spec| PodSpec {
+        containers: spec.containers.into_iter().map(whole).collect(),
+        init_containers: spec.init_containers.map(|all| all.into_iter().map(whole).collect()),
+        resources: spec.resources,
+        overhead: spec.overhead,
+        active_deadline_seconds: spec.active_deadline_seconds,
+        priority_class_name: spec.priority_class_name,
+        affinity: spec.affinity,
+        ..Default::default()
+    });
+    let status = stored.status.map(|it| PodStatus { phase: it.phase, ..Default::default() });
+    Ok(Pod { spec, status, ..Default::default() })
 }
 
 /// How much is used of each of the quota's resources in `names`. `pods` are all of the namespace;
@@ -291,6 +348,59 @@ mod tests {
 
     fn texts(amounts: &Amounts) -> Value {
         amounts.iter().map(|(name, amount)| (name.clone(), json!(amount.to_text().0))).collect()
+    }
+
+    /// Each scope and each amount, of a pod that says all that there is to look at.
+    #[test]
+    fn a_pod_that_is_read_for_quotas_counts_as_the_whole_one() {
+        let resources = json!({ "requests": { "cpu": "1", "memory": "2Gi", "x.y/z": "3" },
+            "limits": { "cpu": "2", "memory": "3Gi", "x.y/z": "3" } });
+        let pods = [
+            json!({ "spec": { "containers": [{ "name": "a", "env": [{ "name": "A" }] }] } }),
+            json!({
+                "metadata": { "name": "p", "labels": { "a": "b" } },
+                "spec": {
+                    "containers": [{ "name": "a", "image": "i", "resources": resources }],
+                    "initContainers": [
+                        { "name": "b", "restartPolicy": "Always", "resources": resources },
+                        { "name": "c", "resources": { "requests": { "cpu": "9" } } },
+                    ],
+                    "resources": { "limits": { "memory": "7Gi" } },
+                    "overhead": { "cpu": "250m" },
+                    "activeDeadlineSeconds": 5,
+                    "priorityClassName": "high",
+                    "affinity": { "podAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": [{
+                            "topologyKey": "k", "namespaces": ["other"] }] } },
+                },
+                "status": { "phase": "Running", "podIP": "10.0.0.1" },
+            }),
+            json!({ "spec": { "containers": [{ "name": "a", "resources": resources }] },
+                "status": { "phase": "Succeeded" } }),
+        ];
+        let hard = json!({ "pods": "1", "count/pods": "1", "requests.cpu": "1", "limits.cpu": "1",
+            "requests.memory": "1", "limits.memory": "1", "requests.x.y/z": "1" });
+        let scopes = [
+            "Terminating",
+            "NotTerminating",
+            "BestEffort",
+            "NotBestEffort",
+            "PriorityClass",
+            "CrossNamespacePodAffinity",
+        ];
+        let scoped = scopes.map(|scope| json!({ "hard": hard, "scopes": [scope] }));
+        let by_class = json!({ "hard": hard, "scopeSelector": { "matchExpressions": [
+            { "scopeName": "PriorityClass", "operator": "In", "values": ["high"] }] } });
+        for pod in pods {
+            let whole: Pod = serde_json::from_value(pod.clone()).expect("a pod");
+            let read = read_pod(pod.to_string().as_bytes()).expect("a pod");
+            for quota in scoped.iter().chain([&json!({ "hard": hard }), &by_class]) {
+                let quota = spec(quota.clone());
+                let names = quota.hard.iter().flat_map(BTreeMap::keys);
+                let of = |pod: &Pod| used(&quota, names.clone(), &[pod], |_| None);
+                assert_eq!(of(&read), of(&whole), "{quota:?} of {pod}");
+            }
+        }
     }
 
     #[test]

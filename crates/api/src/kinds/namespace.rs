@@ -56,6 +56,9 @@ impl Kind for Namespace {
     }
 
     fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+        if sub.is_some() {
+            keep_pod_security(self, old);
+        }
         match sub {
             Some("status") => self.spec = old.spec.clone(),
             Some("finalize") => self.status = old.status.clone(),
@@ -120,6 +123,19 @@ fn validate_phase(namespace: &Namespace) -> Option<Error> {
             found,
             "may only be 'Active' if `deletionTimestamp` is empty",
         )),
+    }
+}
+
+/// What pods may ask of a node is written by who may update the namespace, not by who may write its
+/// status or end it.
+fn keep_pod_security(namespace: &mut Namespace, old: &Namespace) {
+    const PREFIX: &str = "pod-security.kubernetes.io/";
+    let labels = namespace.metadata.labels.get_or_insert_default();
+    labels.retain(|key, _| !key.starts_with(PREFIX));
+    let kept = old.metadata.labels.iter().flatten().filter(|(key, _)| key.starts_with(PREFIX));
+    labels.extend(kept.map(|(key, value)| (key.clone(), value.clone())));
+    if labels.is_empty() {
+        namespace.metadata.labels = None;
     }
 }
 

@@ -10,27 +10,67 @@ use std::sync::{Arc, PoisonError};
 
 use coffer_api::quota::{self, Excess};
 use coffer_api::status::Failure;
+use coffer_store::Revision;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::shown_name;
-use crate::cache::Scope;
+use crate::cache::{CachedObject, Scope};
 use crate::object::{Object, Resource};
 use crate::registry::Registry;
 
-/// Whose turn it is to add to a namespace with quotas. A namespace in which nobody waits has no entry.
+/// Namespaces with quotas whose pods are remembered; those in which nobody waits are forgotten beyond
+/// this.
+const NAMESPACES_REMEMBERED: usize = 256;
+/// Bytes of pods that are read before others get their turn at the processor.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// Whose turn it is to add to a namespace with quotas.
 #[derive(Default)]
-pub(crate) struct Turns(std::sync::Mutex<HashMap<String, Arc<Mutex<()>>>>);
+pub(crate) struct Turns(std::sync::Mutex<HashMap<String, Arc<Mutex<Counted>>>>);
+
+/// The pods of a namespace as quotas look at them, by key, each with its revision: a pod is read once
+/// and not once for each one that is made beside it.
+#[derive(Default)]
+pub(crate) struct Counted(HashMap<Arc<str>, (Revision, Arc<Pod>)>);
 
 impl Turns {
     /// Held across the write that it is for: that is what it is for.
-    async fn take(&self, namespace: &str) -> OwnedMutexGuard<()> {
+    async fn take(&self, namespace: &str) -> OwnedMutexGuard<Counted> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            if turns.len() >= NAMESPACES_REMEMBERED && !turns.contains_key(namespace) {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
             turns.entry(namespace.to_owned()).or_default().clone()
         };
         turn.lock_owned().await
+    }
+}
+
+impl Counted {
+    /// The pods that there are now.
+    async fn pods(&mut self, found: &[Arc<CachedObject>]) -> Result<Vec<Arc<Pod>>, Failure> {
+        let mut before = std::mem::take(&mut self.0);
+        let mut pods = Vec::with_capacity(found.len());
+        let mut read = 0;
+        for object in found {
+            let known = before.remove(&object.key).filter(|(at, _)| *at == object.revision);
+            let pod = match known {
+                Some((_, pod)) => pod,
+                None => {
+                    read += object.bytes.len();
+                    if read > PIECE_BYTES {
+                        read = 0;
+                        tokio::task::yield_now().await;
+                    }
+                    Arc::new(quota::read_pod(&object.bytes).map_err(Failure::internal)?)
+                }
+            };
+            self.0.insert(object.key.clone(), (object.revision, pod.clone()));
+            pods.push(pod);
+        }
+        Ok(pods)
     }
 }
 
@@ -48,7 +88,7 @@ pub(crate) async fn take_turn(
     registry: &Registry,
     resource: &Resource,
     object: &dyn Object,
-) -> Result<Option<OwnedMutexGuard<()>>, Failure> {
+) -> Result<Option<OwnedMutexGuard<Counted>>, Failure> {
     let resources = &registry.resources;
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     if !resource.info.namespaced || UNCOUNTED.contains(&resource.info.plural) {
@@ -58,14 +98,14 @@ pub(crate) async fn take_turn(
     if count(quotas, namespace) == 0 {
         return Ok(None);
     }
-    let turn = turns.take(namespace).await;
+    let mut turn = turns.take(namespace).await;
     // What the one before made.
     registry.settle().await?;
     let forbidden = |excess: Excess| {
         Failure::forbidden(resource.group_resource(), &shown_name(object), &excess.to_string())
     };
     let pod = object.as_any().downcast_ref::<Pod>();
-    let quotas = all::<ResourceQuota>(quotas, namespace)?;
+    let quotas = quotas_of(quotas, namespace)?;
     for (name, spec) in quotas.iter().filter_map(named_spec) {
         if let Some(pod) = pod {
             quota::check_specified(name, spec, pod).map_err(forbidden)?;
@@ -78,9 +118,9 @@ pub(crate) async fn take_turn(
             continue;
         }
         if pod.is_some() && pods.is_none() {
-            pods = Some(all::<Pod>(resources.core("pods"), namespace)?);
+            pods = Some(turn.pods(&found(resources.core("pods"), namespace)).await?);
         }
-        let pods: Vec<&Pod> = pods.iter().flatten().collect();
+        let pods: Vec<&Pod> = pods.iter().flatten().map(|pod| &**pod).collect();
         let used = quota::used(spec, added.keys(), &pods, |_| Some(count(resource, namespace)));
         quota::check(name, spec, &used, &added).map_err(forbidden)?;
     }
@@ -92,18 +132,18 @@ fn named_spec(quota: &ResourceQuota) -> Option<(&str, &ResourceQuotaSpec)> {
 }
 
 /// All objects of a kind in a namespace, as the cache has them.
-fn all<K: Clone + 'static>(resource: &Resource, namespace: &str) -> Result<Vec<K>, Failure> {
-    let (found, _) = resource.shard().list(&resource.collection(namespace), &Scope::All);
-    let parsed = found.iter().map(|found| {
-        let object = resource.parse(&found.bytes)?;
-        let object = object.as_any().downcast_ref::<K>().cloned();
-        object.ok_or_else(|| Failure::internal("stored object: of another kind".to_owned()))
-    });
-    parsed.collect()
+fn found(resource: &Resource, namespace: &str) -> Vec<Arc<CachedObject>> {
+    resource.shard().list(&resource.collection(namespace), &Scope::All).0
+}
+
+fn quotas_of(resource: &Resource, namespace: &str) -> Result<Vec<ResourceQuota>, Failure> {
+    let found = found(resource, namespace);
+    let parsed = found.iter().map(|quota| serde_json::from_slice(&quota.bytes));
+    parsed.collect::<Result<_, _>>().map_err(Failure::internal)
 }
 
 fn count(resource: &Resource, namespace: &str) -> usize {
-    resource.shard().list(&resource.collection(namespace), &Scope::All).0.len()
+    resource.shard().count(&resource.collection(namespace))
 }
 
 /// `secrets.`, `deployments.apps`.

@@ -233,7 +233,7 @@ impl Write<'_> {
         let account = |object: Option<&dyn Object>| -> Option<ServiceAccount> {
             object.and_then(|it| it.as_any().downcast_ref::<ServiceAccount>()).cloned()
         };
-        let Some(new) = account(Some(object)) else { return Ok(None) };
+        let Some(new) = account(Some(object)) else { return self.mount_path(object, old) };
         if self.mode() == SecretUseCheck::Off {
             return Ok(None);
         }
@@ -247,6 +247,28 @@ impl Write<'_> {
         let added = added.difference(&before);
         let denied = added.filter(|name| !may_use(self.admission, self.permit, namespace, name));
         self.refuse(&denied.cloned().collect::<Vec<_>>())
+    }
+
+    /// Judges where a secret says that it is mounted: in pods that have other secrets, too, whose
+    /// programs may read what lies there.
+    fn mount_path(
+        &self,
+        object: &dyn Object,
+        old: Option<&dyn Object>,
+    ) -> Result<Option<String>, Failure> {
+        if self.resource.info.plural != "secrets" || self.mode() == SecretUseCheck::Off {
+            return Ok(None);
+        }
+        let path =
+            |object: &dyn Object| object.meta().annotations.as_ref()?.get(MOUNT_PATH).cloned();
+        let may = || may_use(self.admission, self.permit, &self.namespace, "");
+        if path(object) == old.and_then(path) || may() {
+            return Ok(None);
+        }
+        let (user, namespace) = (&self.permit.identity().user, &self.namespace);
+        self.warn_or_refuse(format!(
+            "User {user:?} cannot change the annotation {MOUNT_PATH}: it decides what pods see beside other secrets, and takes the verb \"use\" or \"get\" on all secrets in the namespace {namespace:?}"
+        ))
     }
 
     fn may_use(&self, name: &str, workload: &Workload<'_>) -> bool {

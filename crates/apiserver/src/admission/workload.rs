@@ -130,19 +130,14 @@ impl Workload<'_> {
             && pick(new.labels.as_ref(), &labels) == pick(old.labels.as_ref(), &labels)
     }
 
-    /// A template's node is a choice of where its secrets go. A pod's is the scheduler's, by
-    /// `binding`, and never changes.
+    /// A template's node and its gates are a choice of where its secrets go. A pod's node is the
+    /// scheduler's, by `binding`, and never changes; its gates only go.
     fn spec(&self) -> PodSpec {
         let mut spec = self.pod.spec.clone().unwrap_or_default();
         if !self.is_template {
-            spec.node_name = None;
+            (spec.node_name, spec.scheduling_gates) = (None, None);
         }
-        PodSpec {
-            scheduling_gates: None,
-            active_deadline_seconds: None,
-            termination_grace_period_seconds: None,
-            ..spec
-        }
+        PodSpec { active_deadline_seconds: None, termination_grace_period_seconds: None, ..spec }
     }
 }
 

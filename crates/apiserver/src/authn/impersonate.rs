@@ -90,8 +90,11 @@ impl Wanted {
         all
     }
 
+    /// The namespace and name of the account that the user is. Others that begin so are users.
     fn service_account(&self) -> Option<(&str, &str)> {
-        self.user.strip_prefix(super::ACCOUNT_PREFIX)?.split_once(':')
+        let (namespace, name) = self.user.strip_prefix(super::ACCOUNT_PREFIX)?.split_once(':')?;
+        let is_one = !namespace.is_empty() && !name.is_empty() && !name.contains(':');
+        is_one.then_some((namespace, name))
     }
 
     /// What the caller must be allowed to impersonate.

@@ -154,6 +154,11 @@ impl Shard {
         (items, state.newest)
     }
 
+    /// How many objects have a key that begins with `prefix`.
+    pub(crate) fn count(&self, prefix: &str) -> usize {
+        self.read().objects.below(prefix, None).count()
+    }
+
     /// All objects whose key begins with `prefix` and comes after `after`, as they were at a
     /// revision that is applied: the present state with what happened since undone. `None` where
     /// that is no longer known.

@@ -11,7 +11,7 @@ use super::{Call, Handlers};
 use crate::body::{MediaType, Payload};
 use crate::object::Object;
 use crate::options::{WriteOptions, dry_run};
-use crate::registry::{Change, DeleteOptions};
+use crate::registry::{Change, DeleteOptions, preconditions};
 use crate::respond::{self, Answer};
 use crate::{body, decode, managed};
 
@@ -34,12 +34,14 @@ impl Handlers {
         if dry_run(&call.query).is_ok_and(|asked| asked) {
             delete.dry_run = Some(vec!["All".to_owned()]);
         }
-        let delete = DeleteOptions::from_api(delete)?;
+        let mut delete = DeleteOptions::from_api(delete)?;
         let (resource, namespace, name) =
             (&*call.resource, &*call.path.namespace, &*call.path.name);
         let admitted = self.admission().delete(&call.permit, resource, namespace, name)?;
         if !delete.dry_run {
-            self.say_why(call, &options).await?;
+            self.say_why(call, &options, &delete).await?;
+            // It held of the pod as it was before that.
+            delete.resource_version = None;
         }
         self.registry.delete(resource, namespace, name, &delete, admitted).await?;
         let status = json!({
@@ -50,11 +52,18 @@ impl Handlers {
         Ok(answer)
     }
 
-    /// Writes the condition by which the pod's owner tells a disruption from a failure.
-    async fn say_why(&self, call: &Call, options: &WriteOptions) -> Result<(), Failure> {
+    /// Writes the condition by which the pod's owner tells a disruption from a failure, to the pod that
+    /// is meant.
+    async fn say_why(
+        &self,
+        call: &Call,
+        options: &WriteOptions,
+        delete: &DeleteOptions,
+    ) -> Result<(), Failure> {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         let writer = managed::writer(call, options);
         let change = |old: &dyn Object| {
+            preconditions(resource, target.1, old, delete)?;
             let mut pod = resource.parse(&old.encode())?;
             disrupt(&mut *pod);
             writer.track(&mut *pod, Some(old))?;

@@ -185,6 +185,9 @@ fn assign(
     if let Some(assigned) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
         return conflict(format!("pod {name} is already assigned to node \"{assigned}\""));
     }
+    if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        return conflict(format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
     spec.node_name = Some(node.to_owned());
     for (key, value) in binding.metadata.annotations.iter().flatten() {
         pod.metadata.annotations.get_or_insert_default().insert(key.clone(), value.clone());

@@ -156,7 +156,11 @@ impl Registry {
     }
 }
 
-fn preconditions(
+/// Whether the object is the one that the deletion means.
+///
+/// # Errors
+/// 409.
+pub(crate) fn preconditions(
     resource: &Resource,
     name: &str,
     object: &dyn Object,

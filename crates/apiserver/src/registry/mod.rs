@@ -15,7 +15,7 @@ use coffer_api::status::Failure;
 use coffer_store::{Revision, Store, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-pub(crate) use delete::{DeleteOptions, Deleted};
+pub(crate) use delete::{DeleteOptions, Deleted, preconditions};
 pub(crate) use expire::expire_events;
 pub(crate) use list::{ListQuery, Listed, Selection};
 pub(crate) use write::{Change, Written};

@@ -12,6 +12,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Registry, check_size, now, stamped, store_failure, unavailable};
 use crate::admission::Admitted;
+use crate::admission::quota::Counted;
 use crate::cache::CachedObject;
 use crate::object::{Object, Resource};
 
@@ -48,7 +49,7 @@ impl Registry {
         resource: &Resource,
         mut admitted: Admitted<Box<dyn Object>>,
         dry_run: bool,
-        mut turn: Option<OwnedMutexGuard<()>>,
+        mut turn: Option<OwnedMutexGuard<Counted>>,
     ) -> Result<Written, Failure> {
         let mut warnings = admitted.take_warnings();
         let (mut object, _) = admitted.into_inner();
@@ -109,7 +110,7 @@ impl Registry {
         key: &str,
         object: &dyn Object,
         dry_run: bool,
-        turn: &mut Option<OwnedMutexGuard<()>>,
+        turn: &mut Option<OwnedMutexGuard<Counted>>,
     ) -> Result<Bytes, StoreError> {
         let mut encoded = object.encode();
         check_size(key, encoded.len(), 0)?;

@@ -14,5 +14,6 @@ mod host_paths;
 mod node_tokens;
 mod payload_answers;
 mod secret_use;
+mod side_entrances;
 mod sizes;
 mod watches;
