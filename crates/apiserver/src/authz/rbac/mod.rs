@@ -291,14 +291,14 @@ struct Change<'a> {
 }
 
 enum What {
-    Role(Option<Rules>),
+    Role(Option<Arc<Rules>>),
     Binding(Option<Binding>),
 }
 
 impl<'a> Change<'a> {
     fn of(kind: RbacKind, object: &'a CachedObject, there: bool) -> Self {
         let what = if kind.is_role() {
-            What::Role(there.then(|| rules(kind, object)).flatten())
+            What::Role(there.then(|| rules(kind, object)).flatten().map(Arc::new))
         } else {
             What::Binding(there.then(|| binding(kind, object)).flatten())
         };
@@ -315,7 +315,7 @@ impl State {
             What::Role(rules) => {
                 let scope = self.roles.entry(namespace.clone()).or_default();
                 match rules {
-                    Some(rules) => scope.insert(name.clone(), Arc::new(rules)),
+                    Some(rules) => scope.insert(name.clone(), rules),
                     None => scope.remove(name),
                 };
                 if scope.is_empty() {
