@@ -160,13 +160,13 @@ impl Writer<'_> {
                     other @ RoleError::Kind(_) => Failure::internal(other),
                 },
             )?;
-        self.covered(&rules)
+        self.covered(&rules.rules)
     }
 
     /// Whether the writer has all of these rules.
     fn covered(&self, rules: &[PolicyRule]) -> Result<(), Failure> {
         let (own, errors) = self.authorizer.roles.rules_for(self.identity, self.namespace());
-        let missing = cover::missing(&own, rules);
+        let missing = cover::missing(own.iter().flat_map(|role| &role.rules), rules);
         if missing.is_empty() {
             return Ok(());
         }

@@ -213,14 +213,14 @@ impl Write<'_> {
             wanted.extend(listed.wanted);
             all.extend(listed.all);
         }
+        // Who may use every secret may use each.
+        if self.may_use("", workload) {
+            return Judged { granted: Some(Secrets::Every), denied: Vec::new() };
+        }
         let (may, denied): (BTreeSet<_>, BTreeSet<_>) =
             all.into_iter().partition(|name| self.may_use(name, workload));
         let denied = denied.into_iter().filter(|name| wanted.contains(name)).collect();
-        let granted = match self.may_use("", workload) {
-            true => Secrets::Every,
-            false => Secrets::Named(may),
-        };
-        Judged { granted: Some(granted), denied }
+        Judged { granted: Some(Secrets::Named(may)), denied }
     }
 
     /// Judges an account. It is the list that counts: what is on it already is somebody else's

@@ -10,6 +10,7 @@ pub(crate) mod rbac;
 pub(crate) mod references;
 mod standing;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use coffer_api::status::Failure;
@@ -152,9 +153,9 @@ impl Authorizer {
 
 /// Several errors as Go's aggregate prints them: one bare, more in brackets, each once.
 pub(crate) fn aggregate<E: std::fmt::Display>(errors: &[E]) -> String {
-    let mut texts: Vec<String> = Vec::new();
+    let (mut texts, mut seen): (Vec<String>, HashSet<String>) = Default::default();
     for text in errors.iter().map(ToString::to_string) {
-        if !texts.contains(&text) {
+        if seen.insert(text.clone()) {
             texts.push(text);
         }
     }

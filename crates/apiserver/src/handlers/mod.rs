@@ -16,8 +16,8 @@ use http::{HeaderMap, Request};
 
 use crate::access::AccessConfig;
 use crate::admission::Admission;
-use crate::authn::Authenticator;
-use crate::authz::{Authorizer, Permit};
+use crate::authn::{Authenticator, MASTERS};
+use crate::authz::{Authorizer, Permit, rbac};
 use crate::body::Payload;
 use crate::lanes::{self, Lanes};
 use crate::object::Resource;
@@ -84,7 +84,10 @@ impl Handlers {
             let (parts, body) = request.into_parts();
             let payload = self.lanes.receive(&permit.identity().user, body).await;
             let (handlers, user) = (self.clone(), permit.identity().user.clone());
-            let bytes = payload.len();
+            let mut bytes = payload.len();
+            if review.shows_rights() {
+                bytes = bytes.max(lanes::HEAVY_BYTES + 1);
+            }
             let work = async move {
                 reviews::answer(&handlers, review, &permit, &info, &parts.headers, payload).await
             };
@@ -156,8 +159,18 @@ impl Handlers {
             Verb::Get | Verb::List | Verb::Watch => Payload::empty(),
             _ => self.lanes.receive(&user, body).await,
         };
-        let bytes = weight(verb, &call, payload.len());
+        let bytes = weight(verb, &call, payload.len()).saturating_add(self.rights(verb, &call));
         self.lanes.run(&user, bytes, work(call, payload)).await
+    }
+
+    /// How many bytes of roles a write of a role or binding is about, besides its object's.
+    fn rights(&self, verb: Verb, call: &Call) -> usize {
+        let writes = matches!(verb, Verb::Create | Verb::Update | Verb::Patch);
+        let who = call.permit.identity();
+        if !writes || call.resource.info.group != rbac::GROUP || who.in_group(MASTERS) {
+            return 0;
+        }
+        self.authorizer.roles.bytes_to_judge(who, &call.path.namespace)
     }
 
     /// The answer for a resource that is not served. Asked for a kind it does not know, kubectl

@@ -93,6 +93,11 @@ impl Review {
         })
     }
 
+    /// Whether its answer grows with what the caller has, and not with what is asked.
+    pub(crate) fn shows_rights(&self) -> bool {
+        self.kind == "SelfSubjectRulesReview"
+    }
+
     fn api_version(&self) -> String {
         format!("{}/{VERSION}", self.group)
     }

@@ -1,5 +1,7 @@
 //! All that the caller may do in a namespace: what `kubectl auth can-i --list` shows.
 
+use std::collections::HashSet;
+
 use coffer_api::status::Failure;
 use k8s_openapi::api::authorization::v1::{
     NonResourceRule, ResourceRule, SelfSubjectRulesReview, SubjectRulesReviewStatus,
@@ -9,6 +11,9 @@ use super::Asked;
 use crate::authn::Identity;
 use crate::authz::{Authorizer, aggregate, node};
 use crate::registry::now;
+
+/// Rules that are shown, each once: a role's worth and some more. The answer says where it ends early.
+const RULES_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 pub(super) fn of_caller(
     authorizer: &Authorizer,
@@ -26,12 +31,20 @@ pub(super) fn of_caller(
     if is_node {
         complaints.push("node authorizer does not support user rule resolution".to_owned());
     }
-    let mut status = SubjectRulesReviewStatus {
-        incomplete: !complaints.is_empty(),
-        evaluation_error: (!complaints.is_empty()).then(|| aggregate(&complaints)),
-        ..Default::default()
-    };
-    for rule in rules {
+    let mut status = SubjectRulesReviewStatus::default();
+    let (mut seen, mut bytes): (HashSet<Vec<u8>>, usize) = Default::default();
+    for rule in rules.iter().flat_map(|role| &role.rules) {
+        let text = serde_json::to_vec(rule).map_err(Failure::internal)?;
+        let length = text.len();
+        if !seen.insert(text) {
+            continue;
+        }
+        bytes += length;
+        if bytes > RULES_BYTES_MAX {
+            complaints.push(format!("only {RULES_BYTES_MAX} bytes of rules are shown"));
+            break;
+        }
+        let rule = rule.clone();
         if rule.resources.as_ref().is_some_and(|resources| !resources.is_empty()) {
             status.resource_rules.push(ResourceRule {
                 verbs: rule.verbs.clone(),
@@ -45,6 +58,8 @@ pub(super) fn of_caller(
             status.non_resource_rules.push(NonResourceRule { verbs, non_resource_urls });
         }
     }
+    status.incomplete = !complaints.is_empty();
+    status.evaluation_error = status.incomplete.then(|| aggregate(&complaints));
     review.metadata.creation_timestamp = Some(now());
     review.status = Some(status);
     Ok(review)

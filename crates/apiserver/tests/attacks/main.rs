@@ -13,6 +13,7 @@ mod heavy;
 mod host_paths;
 mod node_tokens;
 mod payload_answers;
+mod rights;
 mod secret_use;
 mod side_entrances;
 mod sizes;

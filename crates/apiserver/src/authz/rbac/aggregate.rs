@@ -3,6 +3,7 @@
 //! Upstream leaves this to a controller. Here it is the API server's, because `admin`, `edit` and
 //! `view` are empty without it, and they must hold before the first controller has logged in.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use coffer_api::selector::LabelSelector;
@@ -22,6 +23,7 @@ use crate::registry::Change;
 fn gathered(role: &ClusterRole, all: &[ClusterRole]) -> Option<Vec<PolicyRule>> {
     let selectors = role.aggregation_rule.as_ref()?.cluster_role_selectors.as_deref()?;
     let mut rules: Vec<PolicyRule> = Vec::new();
+    let mut seen: HashSet<Vec<u8>> = HashSet::new();
     for selector in selectors.iter().filter_map(parse) {
         let labels = |other: &ClusterRole| other.metadata.labels.clone().unwrap_or_default();
         let chosen = all
@@ -29,7 +31,7 @@ fn gathered(role: &ClusterRole, all: &[ClusterRole]) -> Option<Vec<PolicyRule>> 
             .filter(|other| other.metadata.name != role.metadata.name)
             .filter(|other| selector.matches(&labels(other)));
         for rule in chosen.flat_map(|other| other.rules.iter().flatten()) {
-            if !rules.contains(rule) {
+            if serde_json::to_vec(rule).is_ok_and(|text| seen.insert(text)) {
                 rules.push(rule.clone());
             }
         }

@@ -32,7 +32,7 @@ trait Mended: Metadata<Ty = ObjectMeta> + Serialize + Clone + Send + Sync + 'sta
 
 fn mend_rules(found: &mut Option<Vec<PolicyRule>>, wanted: &Option<Vec<PolicyRule>>) -> bool {
     let own = found.get_or_insert_default();
-    let missing = cover::missing(own, wanted.as_deref().unwrap_or_default());
+    let missing = cover::missing(&*own, wanted.as_deref().unwrap_or_default());
     own.extend(missing.iter().cloned());
     !missing.is_empty()
 }

@@ -1,94 +1,106 @@
 //! Whether rights one has cover rights one would give: what keeps RBAC from being climbed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
-use super::rule::{ALL, list, path_holds};
+use super::index::{self, Index};
+use super::rule::{ALL, list};
+
+/// Pieces that one role may be taken apart into. A rule that would make more is not: who does not
+/// have everything does not have it.
+const PIECES_MAX: usize = 200_000;
+/// Lines of missing pieces that are told.
+const LINES_MAX: usize = 20_000;
 
 /// The parts of `wanted` that no rule of `own` covers, in the smallest pieces.
-pub(crate) fn missing(own: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
-    wanted
-        .iter()
-        .flat_map(pieces)
-        .filter(|piece| !own.iter().any(|rule| covers(rule, piece)))
-        .collect()
+pub(crate) fn missing<'a>(
+    own: impl IntoIterator<Item = &'a PolicyRule>,
+    wanted: &[PolicyRule],
+) -> Vec<PolicyRule> {
+    let own = Index::of(own);
+    let (mut all, mut left) = (Vec::new(), PIECES_MAX);
+    for rule in wanted {
+        match left.checked_sub(count(rule)) {
+            Some(rest) => left = rest,
+            None => {
+                all.extend((!has_everything(&own, rule)).then(|| rule.clone()));
+                continue;
+            }
+        }
+        missing_of(&own, rule, &mut all);
+    }
+    all
 }
 
-/// A rule as rules of one verb and one resource, name or path each.
-fn pieces(rule: &PolicyRule) -> Vec<PolicyRule> {
-    let mut all = Vec::new();
+/// How many pieces a rule is.
+fn count(rule: &PolicyRule) -> usize {
+    let length = |values| list(values).len();
+    let (groups, resources) = (length(&rule.api_groups), length(&rule.resources));
+    let verbs = rule.verbs.len();
+    let resources = index::pieces(verbs, groups, resources, length(&rule.resource_names));
+    resources.saturating_add(verbs.saturating_mul(length(&rule.non_resource_urls)))
+}
+
+/// Whether a rule is covered because everything is, of what it speaks about.
+fn has_everything(own: &Index, rule: &PolicyRule) -> bool {
+    (list(&rule.resources).is_empty() || own.covers(ALL, ALL, ALL, None))
+        && (list(&rule.non_resource_urls).is_empty() || own.covers_path(ALL, ALL))
+}
+
+/// Takes a rule apart, into rules of one verb and one resource, name or path each.
+fn missing_of(own: &Index, rule: &PolicyRule, all: &mut Vec<PolicyRule>) {
     let one = |value: &String| Some(vec![value.clone()]);
+    let names = list(&rule.resource_names);
     for group in list(&rule.api_groups) {
         for resource in list(&rule.resources) {
             for verb in &rule.verbs {
-                let piece = PolicyRule {
+                let piece = |resource_names| PolicyRule {
                     api_groups: one(group),
                     resources: one(resource),
                     verbs: vec![verb.clone()],
-                    ..Default::default()
+                    resource_names,
+                    non_resource_urls: None,
                 };
-                let names = list(&rule.resource_names);
+                let lacks = |name| !own.covers(verb, group, resource, name);
                 if names.is_empty() {
-                    all.push(piece);
+                    all.extend(lacks(None).then(|| piece(None)));
                 } else {
-                    all.extend(names.iter().map(|name| {
-                        let resource_names = one(name);
-                        PolicyRule { resource_names, ..piece.clone() }
-                    }));
+                    let names = names.iter().filter(|name| lacks(Some(name)));
+                    all.extend(names.map(|name| piece(one(name))));
                 }
             }
         }
     }
     for path in list(&rule.non_resource_urls) {
-        all.extend(rule.verbs.iter().map(|verb| PolicyRule {
+        let verbs = rule.verbs.iter().filter(|verb| !own.covers_path(verb, path));
+        all.extend(verbs.map(|verb| PolicyRule {
             non_resource_urls: one(path),
             verbs: vec![verb.clone()],
             ..Default::default()
         }));
     }
-    all
-}
-
-fn covers(own: &PolicyRule, piece: &PolicyRule) -> bool {
-    let within = |own: &[String], piece: &[String]| {
-        own.iter().any(|value| value == ALL) || piece.iter().all(|value| own.contains(value))
-    };
-    let names = list(&own.resource_names);
-    within(&own.verbs, &piece.verbs)
-        && within(list(&own.api_groups), list(&piece.api_groups))
-        && resources_cover(list(&own.resources), list(&piece.resources))
-        && list(&piece.non_resource_urls)
-            .iter()
-            .all(|path| list(&own.non_resource_urls).iter().any(|own| path_holds(own, path)))
-        && match list(&piece.resource_names) {
-            [] => names.is_empty(),
-            wanted => names.is_empty() || wanted.iter().all(|name| names.contains(name)),
-        }
-}
-
-fn resources_cover(own: &[String], wanted: &[String]) -> bool {
-    let all = own.iter().any(|value| value == ALL);
-    all || wanted.iter().all(|path| {
-        let any = path.split_once('/').map(|(_, sub)| format!("*/{sub}"));
-        own.contains(path) || any.is_some_and(|any| own.contains(&any))
-    })
 }
 
 /// Missing pieces as upstream prints them: those that differ by verb only on one line, sorted.
 pub(crate) fn describe(missing: &[PolicyRule]) -> String {
     let mut compact: Vec<PolicyRule> = Vec::new();
+    let mut at: HashMap<[&[String]; 3], usize> = HashMap::new();
     for piece in missing {
-        let same = |other: &&mut PolicyRule| {
-            piece.non_resource_urls.is_none()
-                && other.api_groups == piece.api_groups
-                && other.resources == piece.resources
-                && other.resource_names == piece.resource_names
-                && other.non_resource_urls.is_none()
-        };
-        match compact.iter_mut().find(same) {
-            Some(other) => other.verbs.extend(piece.verbs.iter().cloned()),
-            None => compact.push(piece.clone()),
+        if compact.len() >= LINES_MAX {
+            break;
+        }
+        if piece.non_resource_urls.is_some() {
+            compact.push(piece.clone());
+            continue;
+        }
+        let same = [list(&piece.api_groups), list(&piece.resources), list(&piece.resource_names)];
+        match at.get(&same) {
+            Some(&at) => compact[at].verbs.extend(piece.verbs.iter().cloned()),
+            None => {
+                at.insert(same, compact.len());
+                compact.push(piece.clone());
+            }
         }
     }
     let lines: BTreeSet<String> = compact.iter().map(line).collect();

@@ -7,10 +7,11 @@ pub(crate) mod aggregate;
 pub(crate) mod bootstrap;
 mod controllers;
 pub(crate) mod cover;
+mod index;
 pub(crate) mod policy;
 pub(crate) mod rule;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use coffer_api::status::GroupResource;
@@ -19,12 +20,16 @@ use k8s_openapi::api::rbac::v1::{
 };
 use serde::de::DeserializeOwned;
 
+use self::index::Index;
 use super::attributes::{Attributes, Target};
 use crate::authn::Identity;
 use crate::cache::{CacheEvent, CachedObject, Observer};
 
 /// The API group of roles and bindings.
 pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// Missing roles that a denial tells of.
+const ERRORS_MAX: usize = 100;
 
 /// A role that is referred to and not there (or of no kind that is known).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,20 +40,51 @@ pub(crate) enum RoleError {
     Kind(String),
 }
 
+/// A role as it was written, and in the form that decides.
+pub(crate) struct Rules {
+    pub(crate) rules: Vec<PolicyRule>,
+    index: Index,
+    /// Of the object as it is stored.
+    bytes: usize,
+}
+
 /// Who a role is given to.
 struct Binding {
-    role: RoleRef,
-    subjects: Vec<Subject>,
+    role: Arc<Reference>,
+    subjects: Vec<Who>,
+}
+
+/// A role by kind and name, as a binding of some scope refers to it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reference {
+    kind: String,
+    name: String,
+}
+
+/// A subject of a binding; a service account is the user that it logs in as.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    User(String),
+    Group(String),
+}
+
+/// The bindings of a namespace, or those without one.
+#[derive(Default)]
+struct Bindings {
+    by_name: HashMap<String, Binding>,
+    /// What each subject is given, with how many subjects of bindings give it: a role counts once,
+    /// however often it is bound.
+    given: HashMap<Who, BTreeMap<Arc<Reference>, usize>>,
 }
 
 #[derive(Default)]
 struct State {
     /// By namespace (empty for cluster roles) and name.
-    roles: HashMap<(String, String), Arc<[PolicyRule]>>,
+    roles: HashMap<String, HashMap<String, Arc<Rules>>>,
     /// Counts changes.
     generation: u64,
-    /// By namespace (empty for cluster role bindings), then name.
-    bindings: HashMap<String, BTreeMap<String, Binding>>,
+    /// By namespace (empty for cluster role bindings).
+    bindings: HashMap<String, Bindings>,
 }
 
 /// All roles and bindings there are.
@@ -77,8 +113,9 @@ impl Roles {
         let (mut allowed, mut errors) = (false, Vec::new());
         self.visit(identity, namespace, |found| {
             match found {
-                Ok(rules) => allowed = rules.iter().any(|rule| rule::allows(rule, asked)),
-                Err(error) => errors.push(error),
+                Ok(rules) => allowed = rules.index.allows(asked),
+                Err(error) if errors.len() < ERRORS_MAX => errors.push(error),
+                Err(_) => {}
             }
             !allowed
         });
@@ -90,17 +127,18 @@ impl Roles {
         self.read().generation
     }
 
-    /// All rules a caller has in a namespace (or, where that is empty, everywhere).
+    /// All roles a caller has in a namespace (or, where that is empty, everywhere).
     pub(crate) fn rules_for(
         &self,
         identity: &Identity,
         namespace: &str,
-    ) -> (Vec<PolicyRule>, Vec<RoleError>) {
+    ) -> (Vec<Arc<Rules>>, Vec<RoleError>) {
         let (mut rules, mut errors) = (Vec::new(), Vec::new());
         self.visit(identity, namespace, |found| {
             match found {
-                Ok(found) => rules.extend_from_slice(found),
-                Err(error) => errors.push(error),
+                Ok(found) => rules.push(found.clone()),
+                Err(error) if errors.len() < ERRORS_MAX => errors.push(error),
+                Err(_) => {}
             }
             true
         });
@@ -112,26 +150,44 @@ impl Roles {
         &self,
         role: &RoleRef,
         namespace: &str,
-    ) -> Result<Arc<[PolicyRule]>, RoleError> {
-        self.read().rules_of(role, namespace).cloned()
+    ) -> Result<Arc<Rules>, RoleError> {
+        self.read().rules_of(&role.kind, &role.name, namespace).cloned()
     }
 
-    /// Shows the rules of every binding that applies, cluster-wide ones first, until told to stop.
+    /// How many bytes of roles a check looks at before this caller may give some role in a namespace:
+    /// of all that they have, and of the largest that they could give.
+    pub(crate) fn bytes_to_judge(&self, identity: &Identity, namespace: &str) -> usize {
+        let mut bytes: usize = 0;
+        self.visit(identity, namespace, |found| {
+            bytes = bytes.saturating_add(found.map_or(0, |rules| rules.bytes));
+            true
+        });
+        let state = self.read();
+        let roles = ["", namespace].into_iter().filter_map(|scope| state.roles.get(scope));
+        let largest = roles.flat_map(HashMap::values).map(|rules| rules.bytes).max();
+        bytes.saturating_add(largest.unwrap_or_default())
+    }
+
+    /// Shows every role that applies, cluster-wide ones first, each of a scope once, until told to
+    /// stop.
     fn visit(
         &self,
         identity: &Identity,
         namespace: &str,
-        mut visitor: impl FnMut(Result<&[PolicyRule], RoleError>) -> bool,
+        mut visitor: impl FnMut(Result<&Arc<Rules>, RoleError>) -> bool,
     ) {
         let state = self.read();
         let scopes: &[&str] = if namespace.is_empty() { &[""] } else { &["", namespace] };
+        let user = Who::User(identity.user.clone());
+        let groups = identity.groups.iter().cloned().map(Who::Group);
+        let all: HashSet<Who> = groups.chain([user]).collect();
         for scope in scopes {
-            for binding in state.bindings.get(*scope).into_iter().flat_map(BTreeMap::values) {
-                if !binding.subjects.iter().any(|subject| applies(identity, subject, scope)) {
-                    continue;
-                }
-                let rules = state.rules_of(&binding.role, scope).map(|rules| &**rules);
-                if !visitor(rules) {
+            let Some(bindings) = state.bindings.get(*scope) else { continue };
+            let given = all.iter().filter_map(|who| bindings.given.get(who));
+            let given: BTreeSet<&Reference> =
+                given.flat_map(BTreeMap::keys).map(|it| &**it).collect();
+            for role in given {
+                if !visitor(state.rules_of(&role.kind, &role.name, scope)) {
                     return;
                 }
             }
@@ -140,32 +196,36 @@ impl Roles {
 }
 
 impl State {
-    fn rules_of(&self, role: &RoleRef, namespace: &str) -> Result<&Arc<[PolicyRule]>, RoleError> {
-        let (namespace, resource) = match role.kind.as_str() {
+    fn rules_of(&self, kind: &str, name: &str, namespace: &str) -> Result<&Arc<Rules>, RoleError> {
+        let (namespace, resource) = match kind {
             "Role" => (namespace, "roles"),
             "ClusterRole" => ("", "clusterroles"),
             other => return Err(RoleError::Kind(other.to_owned())),
         };
-        let key = (namespace.to_owned(), role.name.clone());
         self.roles
-            .get(&key)
-            .ok_or_else(|| RoleError::NotFound { resource, name: role.name.clone() })
+            .get(namespace)
+            .and_then(|roles| roles.get(name))
+            .ok_or_else(|| RoleError::NotFound { resource, name: name.to_owned() })
     }
 }
 
-/// Whether a subject of a binding means this caller.
-fn applies(identity: &Identity, subject: &Subject, namespace: &str) -> bool {
-    match subject.kind.as_str() {
-        "User" => identity.user == subject.name,
-        "Group" => identity.in_group(&subject.name),
-        "ServiceAccount" => {
-            // A binding in a namespace may leave out its own.
-            let own = subject.namespace.as_deref().filter(|own| !own.is_empty());
-            let namespace = own.unwrap_or(namespace);
-            let account = identity.service_account();
-            !namespace.is_empty() && account == Some((namespace, &*subject.name))
+impl Who {
+    /// Whom a subject of a binding means; nobody, where it cannot mean anybody.
+    fn of(subject: Subject, namespace: &str) -> Option<Self> {
+        match subject.kind.as_str() {
+            "User" => Some(Self::User(subject.name)),
+            "Group" => Some(Self::Group(subject.name)),
+            "ServiceAccount" => {
+                // A binding in a namespace may leave out its own.
+                let own = subject.namespace.as_deref().filter(|own| !own.is_empty());
+                let namespace = own.unwrap_or(namespace);
+                let user = format!("system:serviceaccount:{namespace}:{}", subject.name);
+                let meant = Identity { user, ..Identity::default() };
+                let same = meant.service_account() == Some((namespace, &*subject.name));
+                same.then_some(Self::User(meant.user))
+            }
+            _ => None,
         }
-        _ => false,
     }
 }
 
@@ -207,49 +267,109 @@ impl Observer for Follower {
         let mut state = self.roles.write();
         let ours = |namespace: &str| namespace.is_empty() == self.kind.is_cluster_wide();
         if self.kind.is_role() {
-            state.roles.retain(|(namespace, _), _| !ours(namespace));
+            state.roles.retain(|namespace, _| !ours(namespace));
         } else {
             state.bindings.retain(|namespace, _| !ours(namespace));
         }
         state.generation += 1;
         for object in objects {
-            state.put(self.kind, object, true);
+            state.put(Change::of(self.kind, object, true));
         }
     }
 
     fn changed(&self, event: &CacheEvent) {
-        self.roles.write().put(self.kind, event.subject(), event.new.is_some());
+        // Read before the lock: others decide meanwhile.
+        let change = Change::of(self.kind, event.subject(), event.new.is_some());
+        self.roles.write().put(change);
+    }
+}
+
+/// What an object of one of the four kinds is now, if it is there.
+struct Change<'a> {
+    object: &'a CachedObject,
+    what: What,
+}
+
+enum What {
+    Role(Option<Arc<Rules>>),
+    Binding(Option<Binding>),
+}
+
+impl<'a> Change<'a> {
+    fn of(kind: RbacKind, object: &'a CachedObject, there: bool) -> Self {
+        let what = if kind.is_role() {
+            What::Role(there.then(|| rules(kind, object)).flatten().map(Arc::new))
+        } else {
+            What::Binding(there.then(|| binding(kind, object)).flatten())
+        };
+        Self { object, what }
     }
 }
 
 impl State {
     /// Takes in an object, or takes it out.
-    fn put(&mut self, kind: RbacKind, object: &CachedObject, there: bool) {
+    fn put(&mut self, change: Change<'_>) {
         self.generation += 1;
-        if kind.is_role() {
-            let key = (object.namespace.clone(), object.name.clone());
-            match there.then(|| rules(kind, object)).flatten() {
-                Some(rules) => self.roles.insert(key, rules.into()),
-                None => self.roles.remove(&key),
-            };
-            return;
-        }
-        let scope = self.bindings.entry(object.namespace.clone()).or_default();
-        match there.then(|| binding(kind, object)).flatten() {
-            Some(binding) => scope.insert(object.name.clone(), binding),
-            None => scope.remove(&object.name),
-        };
-        if scope.is_empty() {
-            self.bindings.remove(&object.namespace);
+        let CachedObject { namespace, name, .. } = change.object;
+        match change.what {
+            What::Role(rules) => {
+                let scope = self.roles.entry(namespace.clone()).or_default();
+                match rules {
+                    Some(rules) => scope.insert(name.clone(), rules),
+                    None => scope.remove(name),
+                };
+                if scope.is_empty() {
+                    self.roles.remove(namespace);
+                }
+            }
+            What::Binding(binding) => {
+                let scope = self.bindings.entry(namespace.clone()).or_default();
+                scope.remove(name);
+                if let Some(binding) = binding {
+                    scope.insert(name.clone(), binding);
+                }
+                if scope.by_name.is_empty() {
+                    self.bindings.remove(namespace);
+                }
+            }
         }
     }
 }
 
-fn rules(kind: RbacKind, object: &CachedObject) -> Option<Vec<PolicyRule>> {
-    Some(match kind {
-        RbacKind::ClusterRole => parse::<ClusterRole>(object)?.rules.unwrap_or_default(),
-        _ => parse::<Role>(object)?.rules.unwrap_or_default(),
-    })
+impl Bindings {
+    fn insert(&mut self, name: String, binding: Binding) {
+        for who in &binding.subjects {
+            let given = self.given.entry(who.clone()).or_default();
+            *given.entry(binding.role.clone()).or_default() += 1;
+        }
+        self.by_name.insert(name, binding);
+    }
+
+    fn remove(&mut self, name: &str) {
+        let Some(binding) = self.by_name.remove(name) else { return };
+        for who in &binding.subjects {
+            let Some(given) = self.given.get_mut(who) else { continue };
+            if let Some(times) = given.get_mut(&binding.role) {
+                *times -= 1;
+                if *times == 0 {
+                    given.remove(&binding.role);
+                }
+            }
+            if given.is_empty() {
+                self.given.remove(who);
+            }
+        }
+    }
+}
+
+fn rules(kind: RbacKind, object: &CachedObject) -> Option<Rules> {
+    let rules = match kind {
+        RbacKind::ClusterRole => parse::<ClusterRole>(object)?.rules,
+        _ => parse::<Role>(object)?.rules,
+    };
+    let rules = rules.unwrap_or_default();
+    let index = Index::of(&rules);
+    Some(Rules { rules, index, bytes: object.bytes.len() })
 }
 
 fn binding(kind: RbacKind, object: &CachedObject) -> Option<Binding> {
@@ -260,7 +380,11 @@ fn binding(kind: RbacKind, object: &CachedObject) -> Option<Binding> {
         let found = parse::<RoleBinding>(object)?;
         (found.role_ref, found.subjects)
     };
-    Some(Binding { role, subjects: subjects.unwrap_or_default() })
+    let subjects = subjects.into_iter().flatten();
+    Some(Binding {
+        role: Arc::new(Reference { kind: role.kind, name: role.name }),
+        subjects: subjects.filter_map(|it| Who::of(it, &object.namespace)).collect(),
+    })
 }
 
 /// What was stored was typed once; a role that cannot be read gives no rights.

@@ -15,13 +15,13 @@ fn roles(more: &[(RbacKind, CachedObject)]) -> Roles {
     aggregate::fill_in(&mut cluster_roles);
     let mut state = roles.write();
     for role in &cluster_roles {
-        state.put(RbacKind::ClusterRole, &object("", role), true);
+        state.put(Change::of(RbacKind::ClusterRole, &object("", role), true));
     }
     for binding in &policy::cluster_role_bindings() {
-        state.put(RbacKind::ClusterRoleBinding, &object("", binding), true);
+        state.put(Change::of(RbacKind::ClusterRoleBinding, &object("", binding), true));
     }
     for (kind, object) in more {
-        state.put(*kind, object, true);
+        state.put(Change::of(*kind, object, true));
     }
     drop(state);
     roles
@@ -169,8 +169,8 @@ fn what_is_taken_out_gives_no_rights_any_more() {
     let subject = serde_json::json!({"kind": "User", "name": "vera", "apiGroup": GROUP});
     let (kind, binding) = bound("n", "view", subject);
     let roles = roles(&[]);
-    roles.write().put(kind, &binding, true);
+    roles.write().put(Change::of(kind, &binding, true));
     assert!(may(&roles, &user("vera", &[]), "list", "pods", "n"));
-    roles.write().put(kind, &binding, false);
+    roles.write().put(Change::of(kind, &binding, false));
     assert!(!may(&roles, &user("vera", &[]), "list", "pods", "n"));
 }
