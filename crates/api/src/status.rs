@@ -292,8 +292,9 @@ mod tests {
         let long = "\u{e9}".repeat(LONG / 2);
         let resource = GroupResource { group: "", resource: "configmaps" };
         let labels = Path::new("metadata").child("labels");
-        let many: ErrorList =
-            (0..5_000).map(|n| Error::invalid(&labels, &format!("/{n}"), "x".repeat(200))).collect();
+        let many: ErrorList = (0..5_000)
+            .map(|n| Error::invalid(&labels, &format!("/{n}"), "x".repeat(200)))
+            .collect();
         let one = |error| vec![error];
         for (what, failure) in [
             ("many", Failure::invalid("", "ConfigMap", "m", &many)),
