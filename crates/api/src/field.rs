@@ -189,6 +189,17 @@ impl fmt::Display for Error {
 /// Everything found wrong with one object, in field order.
 pub type ErrorList = Vec<Error>;
 
+/// Bytes of a string that are shown of it inside an error. Upstream shows all.
+const SHOWN_BYTES_MAX: usize = 1024;
+
+/// A string in Go's `%q`; the end of a long one is left out, and three dots stand for it.
+fn quoted(text: &str) -> String {
+    if text.len() <= SHOWN_BYTES_MAX {
+        return crate::go::quoted(text);
+    }
+    crate::go::quoted(&format!("{}...", &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)]))
+}
+
 /// A value as upstream prints it inside an error.
 pub trait Shown {
     /// Strings quoted, numbers and booleans bare.
@@ -197,13 +208,13 @@ pub trait Shown {
 
 impl Shown for &str {
     fn shown(&self) -> String {
-        crate::go::quoted(self)
+        quoted(self)
     }
 }
 
 impl Shown for &String {
     fn shown(&self) -> String {
-        crate::go::quoted(self)
+        quoted(self)
     }
 }
 

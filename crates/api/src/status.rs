@@ -48,11 +48,58 @@ impl std::fmt::Display for GroupResource<'_> {
 
 /// Causes, and texts in the message, of one answer. Upstream has no bound.
 pub const CAUSES_MAX: usize = 1000;
+/// Bytes of a message, and as many of all causes together. Upstream has no bound.
+pub const TEXT_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of one text among several, such as a cause's message or an object's name.
+pub const PART_BYTES_MAX: usize = 2 * 1024;
+/// Ends a text that was cut.
+const ELLIPSIS: &str = "...";
+
+/// A text of up to `max` bytes: a longer one loses its end, and says so.
+pub(crate) fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max.saturating_sub(ELLIPSIS.len())));
+        text.push_str(ELLIPSIS);
+        text.shrink_to_fit();
+    }
+    text
+}
+
+/// As [`cut`], without a copy of what is cut off.
+fn part(text: &str) -> String {
+    if text.len() <= PART_BYTES_MAX {
+        return text.to_owned();
+    }
+    cut(text[..text.floor_char_boundary(PART_BYTES_MAX + 1)].to_owned(), PART_BYTES_MAX)
+}
+
+/// As many causes as an answer takes.
+pub(crate) fn bounded(causes: impl Iterator<Item = StatusCause>) -> Vec<StatusCause> {
+    let mut left = TEXT_BYTES_MAX;
+    let fits = |cause: &StatusCause| {
+        let texts = [&cause.field, &cause.message, &cause.reason];
+        let bytes: usize = texts.into_iter().flatten().map(String::len).sum();
+        let fits = bytes <= left;
+        left = left.saturating_sub(bytes);
+        fits
+    };
+    let part = |text: Option<String>| text.map(|text| cut(text, PART_BYTES_MAX));
+    causes
+        .map(|StatusCause { field, message, reason }| StatusCause {
+            field: part(field),
+            message: part(message),
+            reason: part(reason),
+        })
+        .take(CAUSES_MAX)
+        .take_while(fits)
+        .collect()
+}
 
 impl Failure {
     /// A failure without details.
     pub fn plain(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, continue_: None }
+        let message = cut(message.into(), TEXT_BYTES_MAX);
+        Self { code, reason, message, details: None, continue_: None }
     }
 
     fn about(
@@ -64,10 +111,11 @@ impl Failure {
     ) -> Self {
         let details = StatusDetails {
             group: none_if_empty(resource.group),
-            kind: Some(resource.resource.to_owned()),
-            name: none_if_empty(name),
+            kind: Some(part(resource.resource)),
+            name: none_if_empty(&part(name)),
             ..Default::default()
         };
+        let message = cut(message, TEXT_BYTES_MAX);
         Self { code, reason, message, details: Some(Box::new(details)), continue_: None }
     }
 
@@ -99,22 +147,26 @@ impl Failure {
         Self::about(403, "Forbidden", resource, name, message)
     }
 
-    /// 422 with one cause per error, up to [`CAUSES_MAX`]. `kind` is the kind's name; the group is
+    /// 422 with one cause per error, up to [`CAUSES_MAX`] and [`TEXT_BYTES_MAX`]. `kind` is the kind's name; the group is
     /// appended to it.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &ErrorList) -> Self {
-        let shown = &errors[..errors.len().min(CAUSES_MAX)];
-        let causes = shown
-            .iter()
-            .map(|error| StatusCause {
-                field: Some(error.path.to_string()),
-                message: Some(error.body()),
-                reason: Some(error.kind.reason().to_owned()),
-            })
-            .collect();
-        let mut texts: Vec<String> = shown.iter().map(ToString::to_string).collect();
+        let causes = bounded(errors.iter().map(|error| StatusCause {
+            field: Some(error.path.to_string()),
+            message: Some(error.body()),
+            reason: Some(error.kind.reason().to_owned()),
+        }));
         // There may be hundreds of thousands: several for each item of a list.
-        if shown.len() < errors.len() {
-            texts.push(format!("{} more errors", errors.len() - shown.len()));
+        let mut left = TEXT_BYTES_MAX;
+        let fits = |text: &String| {
+            let fits = text.len() <= left;
+            left = left.saturating_sub(text.len() + ", ".len());
+            fits
+        };
+        let shown = errors.iter().take(CAUSES_MAX);
+        let mut texts: Vec<String> =
+            shown.map(|error| cut(error.to_string(), PART_BYTES_MAX)).take_while(fits).collect();
+        if texts.len() < errors.len() {
+            texts.push(format!("{} more errors", errors.len() - texts.len()));
         }
         // Each text once.
         let mut seen = HashSet::with_capacity(texts.len());
@@ -128,15 +180,15 @@ impl Failure {
         let shown = GroupResource { group, resource: kind };
         let details = StatusDetails {
             group: none_if_empty(group),
-            kind: Some(kind.to_owned()),
-            name: none_if_empty(name),
+            kind: Some(part(kind)),
+            name: none_if_empty(&part(name)),
             causes: Some(causes),
             ..Default::default()
         };
         Self {
             code: 422,
             reason: "Invalid",
-            message: format!("{shown} \"{name}\" is invalid: {all}"),
+            message: format!("{shown} \"{}\" is invalid: {all}", part(name)),
             details: Some(Box::new(details)),
             continue_: None,
         }
@@ -163,7 +215,7 @@ impl Failure {
             Self::plain(500, "InternalError", format!("Internal error occurred: {message}"));
         failure.details = Some(Box::new(StatusDetails {
             causes: Some(vec![StatusCause {
-                message: Some(message.to_string()),
+                message: Some(cut(message.to_string(), PART_BYTES_MAX)),
                 ..Default::default()
             }]),
             ..Default::default()
@@ -222,4 +274,75 @@ impl Failure {
 
 fn none_if_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::{Error, Path};
+
+    /// The bytes of a Status as its client gets it.
+    fn answered(failure: &Failure) -> usize {
+        serde_json::to_vec(&failure.status()).unwrap().len()
+    }
+
+    #[test]
+    fn a_failure_is_short_however_much_was_wrong() {
+        const LONG: usize = 3 << 20;
+        let long = "\u{e9}".repeat(LONG / 2);
+        let resource = GroupResource { group: "", resource: "configmaps" };
+        let labels = Path::new("metadata").child("labels");
+        let many: ErrorList = (0..5_000)
+            .map(|n| Error::invalid(&labels, &format!("/{n}"), "x".repeat(200)))
+            .collect();
+        let one = |error| vec![error];
+        for (what, failure) in [
+            ("many", Failure::invalid("", "ConfigMap", "m", &many)),
+            (
+                "a value",
+                Failure::invalid("", "ConfigMap", "m", &one(Error::invalid(&labels, &long, "no"))),
+            ),
+            (
+                "a key",
+                Failure::invalid(
+                    "",
+                    "ConfigMap",
+                    "m",
+                    &one(Error::required(&Path::new("data").key(&long), "")),
+                ),
+            ),
+            (
+                "a detail",
+                Failure::invalid("", "ConfigMap", "m", &one(Error::forbidden(&labels, &*long))),
+            ),
+            (
+                "an invalid name",
+                Failure::invalid("", "ConfigMap", &long, &one(Error::required(&labels, ""))),
+            ),
+            ("a name", Failure::not_found(resource, &long)),
+            ("a conflict", Failure::conflict(resource, "m", &long)),
+            ("forbidden", Failure::forbidden(resource, &long, &long)),
+            ("plain", Failure::bad_request(long.clone())),
+            ("internal", Failure::internal(&long)),
+        ] {
+            let bytes = answered(&failure);
+            assert!(bytes <= 2 * TEXT_BYTES_MAX + (16 << 10), "{what}: {bytes}");
+            assert!(failure.message.len() <= TEXT_BYTES_MAX + (4 << 10), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_and_what_is_cut_says_so() {
+        let path = Path::new("a");
+        let errors: ErrorList =
+            (0..5_000).map(|n| Error::invalid(&path, n, "d".repeat(100))).collect();
+        let failure = Failure::invalid("", "Pod", "p", &errors);
+        let causes = failure.details.as_ref().unwrap().causes.as_ref().unwrap();
+        assert!((100..CAUSES_MAX).contains(&causes.len()), "{}", causes.len());
+        assert!(failure.message.ends_with(" more errors]"), "{}", failure.message);
+        let error = Error::invalid(&path, &"v".repeat(5_000), "is too long");
+        let failure = Failure::invalid("", "Pod", "p", &vec![error]);
+        let message = &failure.message;
+        assert!(message.contains("vvv...\": is too long"), "{message}");
+    }
 }

@@ -219,7 +219,7 @@ impl Server {
         });
         let stalled = tokio::spawn({
             let cache = handlers.registry.cache.clone();
-            async move { cache.end_stalled_watchers().await }
+            async move { cache.end_late_watchers().await }
         });
         let service =
             Arc::new(Service { handlers, limits: Default::default(), shutdown: own.clone() });

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use coffer_api::status::Failure;
-use coffer_net::Incoming;
+use coffer_net::{Incoming, MayPause};
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
@@ -212,7 +212,10 @@ impl Kubelets {
             sender.send_request(request).await.map_err(|error| backend(endpoint, &error))?;
         if answer.status().is_success() {
             let body = answer.into_body().map_err(std::io::Error::other).boxed_unsync();
-            return Ok(respond::typed(StatusCode::OK, "text/plain", body));
+            let mut answer = respond::typed(StatusCode::OK, "text/plain", body);
+            // A user pages through it.
+            answer.extensions_mut().insert(MayPause);
+            return Ok(answer);
         }
         Err(refused(answer).await)
     }

@@ -41,6 +41,13 @@ pub(crate) struct Activity {
     is_tunnel: AtomicBool,
     /// Since when nothing is under way, in milliseconds after `accepted`.
     quiet_since_ms: AtomicU64,
+    /// Since when the socket takes nothing more, in milliseconds after `accepted`, plus one; 0 while
+    /// it does.
+    blocked_since_ms: AtomicU64,
+    /// When it last took nothing more, likewise.
+    last_blocked_ms: AtomicU64,
+    /// Answers under way that a client may leave unread.
+    may_pause: AtomicUsize,
     /// The table has given its place to another one.
     pub(crate) displaced: CancellationToken,
 }
@@ -53,6 +60,9 @@ impl Activity {
             under_way: AtomicUsize::default(),
             is_tunnel: AtomicBool::default(),
             quiet_since_ms: AtomicU64::default(),
+            blocked_since_ms: AtomicU64::default(),
+            last_blocked_ms: AtomicU64::default(),
+            may_pause: AtomicUsize::default(),
             displaced: CancellationToken::new(),
         }
     }
@@ -85,9 +95,47 @@ impl Activity {
         self.under_way.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Milliseconds since it was accepted.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn since_ms(&self, then_ms: u64) -> Duration {
+        self.accepted.elapsed().saturating_sub(Duration::from_millis(then_ms))
+    }
+
+    /// Something was written on the socket, or nothing could be.
+    pub(crate) fn wrote(&self, something: bool) {
+        if something {
+            // Mostly it is so already.
+            if self.blocked_since_ms.load(Ordering::Acquire) > 0 {
+                self.blocked_since_ms.store(0, Ordering::Release);
+            }
+            return;
+        }
+        let now = self.now_ms() + 1;
+        self.last_blocked_ms.store(now, Ordering::Release);
+        let _ = self.blocked_since_ms.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// For how long its client has taken nothing of what waits for it.
+    pub(crate) fn blocked_for(&self) -> Option<Duration> {
+        let since = self.blocked_since_ms.load(Ordering::Acquire).checked_sub(1)?;
+        Some(self.since_ms(since))
+    }
+
+    /// Whether the socket was too slow for what is sent, within the last `time`.
+    pub(crate) fn was_blocked_within(&self, time: Duration) -> bool {
+        let last = self.last_blocked_ms.load(Ordering::Acquire).checked_sub(1);
+        last.is_some_and(|last| self.since_ms(last) <= time)
+    }
+
+    pub(crate) fn may_pause(&self) -> bool {
+        self.may_pause.load(Ordering::Acquire) > 0
+    }
+
     pub(crate) fn end(&self) {
-        let since = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.quiet_since_ms.store(since, Ordering::Release);
+        self.quiet_since_ms.store(self.now_ms(), Ordering::Release);
         self.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -96,8 +144,7 @@ impl Activity {
         if self.under_way.load(Ordering::Acquire) > 0 {
             return None;
         }
-        let since = Duration::from_millis(self.quiet_since_ms.load(Ordering::Acquire));
-        Some(self.accepted.elapsed().saturating_sub(since))
+        Some(self.since_ms(self.quiet_since_ms.load(Ordering::Acquire)))
     }
 }
 
@@ -120,22 +167,35 @@ impl std::fmt::Debug for Connected {
 }
 
 /// A request under way, until its answer has been sent.
-pub(crate) struct Request(Arc<Place>);
+pub(crate) struct Request {
+    place: Arc<Place>,
+    may_pause: bool,
+}
 
 impl Request {
     pub(crate) fn begin(place: &Arc<Place>) -> Self {
         place.activity.begin();
-        Self(place.clone())
+        Self { place: place.clone(), may_pause: false }
+    }
+
+    /// For an answer that its client may leave unread.
+    pub(crate) fn allow_pauses(mut self) -> Self {
+        self.may_pause = true;
+        self.place.activity.may_pause.fetch_add(1, Ordering::AcqRel);
+        self
     }
 
     /// For a connection that is no longer HTTP.
     pub(crate) fn become_tunnel(self) {
-        self.0.activity.become_tunnel();
+        self.place.activity.become_tunnel();
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.0.activity.end();
+        if self.may_pause {
+            self.place.activity.may_pause.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.place.activity.end();
     }
 }

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::activity::{Activity, Progress};
 use crate::peer::Peer;
+use crate::sending::Answers;
 use crate::table::{Admission, Bounds, Table};
 use crate::tally::{Event, Tally};
 
@@ -95,7 +96,14 @@ impl Gate {
                 return None;
             }
         };
-        Some(Place { gate: self.clone(), id, activity, unread: AtomicUsize::default() })
+        Some(Place {
+            gate: self.clone(),
+            id,
+            activity,
+            answers: Answers::default(),
+            stalled: AtomicBool::default(),
+            unread: AtomicUsize::default(),
+        })
     }
 }
 
@@ -117,6 +125,9 @@ pub(crate) struct Place {
     gate: Gate,
     id: u64,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) answers: Answers,
+    /// Its client has not taken what was sent in time.
+    stalled: AtomicBool,
     /// Bodies that nobody has read to their end.
     unread: AtomicUsize,
 }
@@ -138,6 +149,14 @@ impl Place {
         if let Some(user) = user {
             table.is_of(self.id, shared.hasher.hash_one(user));
         }
+    }
+
+    pub(crate) fn stall(&self) {
+        self.stalled.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
     }
 
     pub(crate) fn leave_unread(&self) {

@@ -3,7 +3,8 @@
 //! ```text
 //! accept ─▶ Gate::admit ─▶ Connection::serve: TLS ─▶ HTTP/1.1, HTTP/2 ─▶ the server's own service
 //!             table (who has a place)   │ deadline to the first request, idle limit
-//!                                       └ Incoming (a body that is refused is read to its end)
+//!                                       ├ Incoming (a body that is refused is read to its end)
+//!                                       └ Sending (an answer of which nothing is taken is dropped)
 //! ```
 //!
 //! A client proves itself by a request that is authenticated. Until then it has one of few places, and
@@ -17,7 +18,9 @@ mod holding;
 mod incoming;
 mod lingering;
 mod listening;
+mod outgoing;
 mod peer;
+mod sending;
 mod serve;
 mod table;
 mod tally;
@@ -27,5 +30,6 @@ pub use gate::{Connection, Gate};
 pub use holding::Holding;
 pub use incoming::Incoming;
 pub use listening::{BACKLOG, listen};
+pub use sending::MayPause;
 pub use serve::{Fault, Protocols, Settings};
 pub use table::Bounds;

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::gate::Place;
+use crate::outgoing::Socket;
 
 /// How long what a client still sends is thrown away once the answer has been sent. A socket that is
 /// closed with something unread resets the connection, and the answer is lost.
@@ -20,22 +20,28 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: u64 = 64 << 20;
 
 pub(crate) struct Lingering {
-    stream: Option<TlsStream<TcpStream>>,
+    stream: Option<TlsStream<Socket>>,
     place: Arc<Place>,
 }
 
 impl Lingering {
-    pub(crate) fn new(stream: TlsStream<TcpStream>, place: Arc<Place>) -> Self {
+    pub(crate) fn new(stream: TlsStream<Socket>, place: Arc<Place>) -> Self {
         Self { stream: Some(stream), place }
     }
 
-    fn stream(&mut self) -> Pin<&mut TlsStream<TcpStream>> {
+    fn stream(&mut self) -> Pin<&mut TlsStream<Socket>> {
         Pin::new(self.stream.as_mut().expect("it is taken by `drop` only"))
     }
 }
 
 impl Drop for Lingering {
     fn drop(&mut self) {
+        if self.place.has_stalled()
+            && let Some(stream) = &self.stream
+        {
+            stream.get_ref().0.reset_on_close();
+            return;
+        }
         let Some(stream) = self.stream.take().filter(|_| self.place.has_unread()) else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let place = self.place.clone();

@@ -12,16 +12,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls_pki_types::CertificateDer;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use tokio_rustls::rustls::server::Acceptor;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::{self, Connected, Progress};
 use crate::gate::{Connection, Place};
-use crate::holding::Holding;
 use crate::incoming::Incoming;
 use crate::lingering::Lingering;
+use crate::outgoing::Socket;
+use crate::sending::{MayPause, Outward, Sending};
 
 /// Why a connection ended.
 pub type Fault = Box<dyn std::error::Error + Send + Sync>;
@@ -31,6 +32,14 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// How often a connection on which something is under way is looked at again, in parts of the idle
 /// limit.
 const LOOKS: u32 = 6;
+/// How often it is looked whether a client takes its answers, in parts of the limit for that.
+const STALL_LOOKS: u32 = 4;
+/// Where the whole connection is slow its answers wait for each other: each may take so many times as
+/// long.
+const SHARED_STALLS: u32 = 10;
+/// Answers broken off on one HTTP/2 connection of which its client takes not even the last piece. The
+/// other answers of the connection go on beside them.
+const STALLED_MAX: usize = 8;
 
 /// What is spoken on a server's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +62,8 @@ pub struct Settings {
     pub head_max: Duration,
     /// How long nothing may be under way.
     pub idle_max: Duration,
+    /// How long a client may take nothing of what there is for it.
+    pub stall_max: Duration,
     /// Bytes of a request's headers, its path included.
     pub headers_bytes_max: u32,
     /// Requests under way on one HTTP/2 connection.
@@ -67,6 +78,7 @@ impl Default for Settings {
             head_max: Duration::from_secs(32),
             // Upstream's.
             idle_max: Duration::from_secs(90),
+            stall_max: Duration::from_secs(30),
             // What Go's server takes. Label selectors over many names and long tokens are the large
             // ones.
             headers_bytes_max: 1 << 20,
@@ -95,7 +107,7 @@ impl Connection {
         B::Error: Into<Fault>,
     {
         let Self { stream, place } = self;
-        stream.set_nodelay(true)?;
+        let stream = Socket::new(stream, place.activity.clone())?;
         let handshake = async {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
             place.reach(Progress::Greeted);
@@ -120,6 +132,8 @@ impl Connection {
         let stream = TokioIo::new(Lingering::new(stream, place.clone()));
         let mut connection = pin!(builder.serve_connection_with_upgrades(stream, answer));
         let mut look = pin!(sleep_until(Instant::now() + settings.head_max));
+        let mut stalls = tokio::time::interval(settings.stall_max / STALL_LOOKS);
+        stalls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 done = connection.as_mut() => return done,
@@ -136,6 +150,10 @@ impl Connection {
                     connection.as_mut().graceful_shutdown();
                     return connection.await;
                 }
+                _ = stalls.tick() => if place.is_stalled(settings.stall_max) {
+                    place.stall();
+                    return Err("the client takes nothing of what is sent".into());
+                },
                 () = look.as_mut() => match place.silence(settings) {
                     Silence::Allowed(until) => look.as_mut().reset(until),
                     Silence::Mute => return Ok(()),
@@ -164,10 +182,11 @@ impl Place {
         self: &Arc<Self>,
         mut request: Request<hyper::body::Incoming>,
         service: &S,
-    ) -> impl Future<Output = Response<Holding<B, Option<activity::Request>>>> + use<S, F, B>
+    ) -> impl Future<Output = Response<Outward<B>>> + use<S, F, B>
     where
         S: Fn(Request<Incoming>) -> F,
         F: Future<Output = Response<B>>,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         self.reach(Progress::Anonymous);
         let under_way = activity::Request::begin(self);
@@ -175,14 +194,31 @@ impl Place {
         let (head, body) = request.into_parts();
         let body = Incoming::new(body, &head.headers, self.clone());
         let answer = service(Request::from_parts(head, body));
+        let place = self.clone();
         async move {
             let answer = answer.await;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 under_way.become_tunnel();
-                return answer.map(|body| Holding::new(body, None));
+                return answer.map(|body| Outward::Paused(body, None));
             }
-            answer.map(|body| Holding::new(body, Some(under_way)))
+            if answer.extensions().get::<MayPause>().is_some() {
+                let under_way = under_way.allow_pauses();
+                return answer.map(|body| Outward::Paused(body, Some(under_way)));
+            }
+            answer.map(|body| Outward::Timed(Sending::new(body, under_way, &place.answers)))
         }
+    }
+
+    /// Breaks off answers that their client does not take, and says whether to end the connection: it
+    /// takes nothing, or nothing else is under way on it.
+    fn is_stalled(&self, max: Duration) -> bool {
+        let activity = &self.activity;
+        if activity.blocked_for().is_some_and(|time| time >= max) && !activity.may_pause() {
+            return true;
+        }
+        let max = if activity.was_blocked_within(max) { max * SHARED_STALLS } else { max };
+        let stalled = self.answers.abandon_stalled(max);
+        stalled > STALLED_MAX || (stalled > 0 && activity.quiet_for().is_some())
     }
 
     fn silence(&self, settings: &Settings) -> Silence {

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use coffer_net::{Bounds, Connected, Gate, Incoming, Settings};
+use coffer_net::{Bounds, Connected, Gate, Incoming, MayPause, Settings};
 use futures::StreamExt as _;
 use http::{Request, Response};
 use http_body::Frame;
@@ -41,7 +42,35 @@ impl Drop for Server {
     }
 }
 
-/// `/in` authenticates; `/watch` does, says `w` and then nothing more; all else is for anybody.
+/// Bytes of a large answer: more than a client's system takes for it unread.
+const LARGE: usize = 32 << 20;
+/// Large answers that the server still holds.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+/// The bytes of a large answer.
+struct Large(Vec<u8>);
+
+impl Large {
+    fn bytes() -> Bytes {
+        HELD.fetch_add(1, Ordering::SeqCst);
+        Bytes::from_owner(Self(vec![b'l'; LARGE]))
+    }
+}
+
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        HELD.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// `/in` authenticates; `/watch` does, says `w` and then nothing more; `/large` and `/page` are long,
+/// `/page` may be left unread; all else is for anybody.
 async fn answer(request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path();
     if matches!(path, "/in" | "/watch") {
@@ -52,6 +81,14 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
         return Response::new(
             StreamBody::new(word.chain(futures::stream::pending())).boxed_unsync(),
         );
+    }
+    if matches!(path, "/large" | "/page") {
+        let large = futures::stream::iter([Ok(Frame::data(Large::bytes()))]);
+        let mut answer = Response::new(StreamBody::new(large).boxed_unsync());
+        if path == "/page" {
+            answer.extensions_mut().insert(MayPause);
+        }
+        return answer;
     }
     Response::new(StreamBody::new(word).boxed_unsync())
 }
@@ -257,4 +294,116 @@ async fn idle_clients_that_are_known_make_room() {
     timeout(PATIENCE, newcomer).await.expect("it is not let in");
     let (_, ended) = idle.remove(0);
     timeout(PATIENCE, ended).await.expect("the idle one is still open").unwrap().unwrap();
+}
+
+/// What one test holds of large answers is not counted by another.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+fn impatient() -> Settings {
+    Settings { stall_max: Duration::from_millis(400), ..Settings::default() }
+}
+
+/// Waits until it is so.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect(what);
+}
+
+/// A client with an HTTP/2 window of its own, which reads its connection and so much of each stream.
+async fn with_window(server: &Server, bytes: u32) -> (Sender, tokio::task::JoinHandle<()>) {
+    let stream = TokioIo::new(server.tls().await.unwrap());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(bytes);
+    let (sender, connection) = builder.handshake(stream).await.unwrap();
+    (sender, tokio::spawn(async move { drop(connection.await) }))
+}
+
+/// Each held its whole answer for as long as it liked.
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_closed_and_the_answer_dropped() {
+    let _alone = ALONE.lock().await;
+    let server = Server::start(Bounds::sharing(100), impatient()).await;
+    let mut unread = Vec::new();
+    for path in ["/large", "/large"] {
+        let mut stream = server.tls().await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        unread.push(stream);
+    }
+    let mut streams = Vec::new();
+    // The last of these is an answer of one byte, of which none is let through.
+    for (path, window) in [("/large", 1), ("/large", 65_535), ("/large", 0), ("/", 0)] {
+        let (mut sender, ended) = with_window(&server, window).await;
+        let answer = get(&mut sender, path).await.unwrap();
+        streams.push((sender, answer, ended));
+    }
+    until("a connection is still open", || server.gate.connections() == 0).await;
+    until("an answer is still held", || HELD.load(Ordering::SeqCst) == 0).await;
+}
+
+/// A client may have many watches on a connection, and be slow with one of them.
+#[tokio::test]
+async fn an_answer_that_is_not_read_is_dropped_and_others_beside_it_go_on() {
+    let _alone = ALONE.lock().await;
+    let server = Server::start(Bounds::sharing(100), impatient()).await;
+    let (mut sender, _ended) = with_window(&server, 65_535).await;
+    let mut watch = get(&mut sender, "/watch").await.unwrap().into_body();
+    watch.frame().await.unwrap().unwrap();
+    let mut unread = get(&mut sender, "/large").await.unwrap().into_body();
+    until("the answer is still held", || HELD.load(Ordering::SeqCst) == 0).await;
+    get(&mut sender, "/in").await.unwrap().into_body().collect().await.unwrap();
+    assert!(futures::poll!(std::pin::pin!(watch.frame())).is_pending(), "the watch has ended");
+    // It is seen to be broken off, not taken for the whole.
+    let mut read = 0;
+    let error = loop {
+        match timeout(PATIENCE, unread.frame()).await.unwrap() {
+            Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(error)) => break Some(error),
+            None => break None,
+        }
+    };
+    assert!(error.is_some(), "{read} bytes of {LARGE}, and an end");
+}
+
+/// A hundred times slower than a network, and never idle for as long as the limit.
+#[tokio::test]
+async fn a_slow_and_steady_reader_gets_the_whole_answer() {
+    let _alone = ALONE.lock().await;
+    let server = Server::start(Bounds::sharing(100), impatient()).await;
+    let (mut sender, _ended) = with_window(&server, 65_535).await;
+    let mut answer = get(&mut sender, "/large").await.unwrap().into_body();
+    let (mut read, mut pauses) = (0, 0);
+    while let Some(frame) = answer.frame().await {
+        read += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        if read > pauses * (LARGE / 30) {
+            pauses += 1;
+            sleep(impatient().stall_max / 4).await;
+        }
+    }
+    assert_eq!(read, LARGE);
+}
+
+#[tokio::test]
+async fn an_answer_that_may_be_left_unread_is_whole_afterwards() {
+    let _alone = ALONE.lock().await;
+    let server = Server::start(Bounds::sharing(100), impatient()).await;
+    let mut stream = server.tls().await.unwrap();
+    let request = "GET /page HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let (mut sender, _ended) = with_window(&server, 65_535).await;
+    let answer = get(&mut sender, "/page").await.unwrap();
+    // Somebody else is closed meanwhile.
+    let (mut other, other_ended) = with_window(&server, 1).await;
+    let _unread = get(&mut other, "/large").await.unwrap();
+    timeout(PATIENCE, other_ended).await.unwrap().unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), LARGE);
+    let mut read = Vec::new();
+    stream.read_to_end(&mut read).await.unwrap();
+    assert!(read.len() > LARGE, "{}", read.len());
 }

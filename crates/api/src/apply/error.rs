@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Writer;
 use super::element::Element;
-use crate::status::Failure;
+use crate::status::{self, Failure};
 
 /// A field that would change and that another manager owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl From<&ApplyError> for Failure {
             ApplyError::Conflicts(conflicts) => {
                 let mut failure = Self::plain(409, "Conflict", error.to_string());
                 failure.details = Some(Box::new(StatusDetails {
-                    causes: Some(conflicts.iter().map(cause).collect()),
+                    causes: Some(status::bounded(conflicts.iter().map(cause))),
                     ..Default::default()
                 }));
                 failure
@@ -90,8 +90,15 @@ fn conflict_message(conflicts: &[Conflict]) -> String {
     }
     let mut lines = Vec::new();
     let mut last = None;
+    let mut left = status::TEXT_BYTES_MAX;
     // They come grouped by manager.
-    for conflict in conflicts {
+    for (at, conflict) in conflicts.iter().enumerate() {
+        let bytes = conflict.manager.len() + conflict.path.len();
+        if bytes > left {
+            lines.push(format!("- {} more", conflicts.len() - at));
+            break;
+        }
+        left -= bytes;
         if last != Some(&conflict.manager) {
             lines.push(format!("conflicts with {}:", conflict.manager));
             last = Some(&conflict.manager);
@@ -101,12 +108,20 @@ fn conflict_message(conflicts: &[Conflict]) -> String {
     format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
 }
 
+/// As much of it as an answer takes; [`Failure::plain`] cuts the rest.
 fn joined(faults: &[String]) -> String {
     match faults {
         [fault] => fault.clone(),
         _ => {
-            let lines: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-            format!("errors:{lines}")
+            let mut lines = String::from("errors:");
+            for fault in faults {
+                if lines.len() > status::TEXT_BYTES_MAX {
+                    break;
+                }
+                lines.push_str("\n  ");
+                lines.push_str(fault);
+            }
+            lines
         }
     }
 }

@@ -25,8 +25,8 @@ pub(crate) use shard::{Observer, Scope, Shard, Start, Subscription};
 const FRESH_WAIT: Duration = Duration::from_secs(3);
 /// How long the reader of the store pauses before it lists again after its watch broke.
 const RESYNC_PAUSE: Duration = Duration::from_millis(200);
-/// How often watchers are looked at that do not read.
-const STALLED_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked which watchers are too slow.
+const LATE_EVERY: Duration = Duration::from_secs(5);
 
 /// One object as it is served.
 pub(crate) struct CachedObject {
@@ -148,13 +148,13 @@ impl Cache {
         }
     }
 
-    /// Ends watchers that do not read, for as long as it is polled.
-    pub(crate) async fn end_stalled_watchers(&self) {
-        let mut ticks = tokio::time::interval(STALLED_EVERY);
+    /// Ends watchers that are too slow with the state they begin with, for as long as it is polled.
+    pub(crate) async fn end_late_watchers(&self) {
+        let mut ticks = tokio::time::interval(LATE_EVERY);
         loop {
             let now = ticks.tick().await;
             for shard in &self.shards {
-                shard.end_stalled_watchers(now);
+                shard.end_late_watchers(now);
             }
         }
     }

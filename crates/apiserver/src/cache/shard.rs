@@ -218,11 +218,11 @@ impl Shard {
         self.write().end_watchers();
     }
 
-    /// Ends watchers that do not read, and forgets those that have ended.
-    pub(super) fn end_stalled_watchers(&self, now: Instant) {
+    /// Ends watchers that are too slow with the state they begin with, and forgets those that have ended.
+    pub(super) fn end_late_watchers(&self, now: Instant) {
         let mut state = self.write();
         for queue in state.watchers.values().flatten() {
-            queue.end_if_stalled(now);
+            queue.end_if_late(now);
         }
         state.watchers.retain(|_, watchers| {
             watchers.retain(|watcher| !watcher.is_ended());

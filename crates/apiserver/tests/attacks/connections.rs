@@ -11,7 +11,7 @@ use bytes::Bytes;
 use coffer_testkit::Attacks;
 use http::{Request, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Empty, StreamBody};
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -140,6 +140,105 @@ async fn silent_and_idle_clients_are_closed_and_watches_are_not() {
     let event = timeout(PATIENCE, watch.next()).await.unwrap();
     let event = event.expect("the watch was taken for idle");
     assert_eq!(event["object"]["metadata"]["name"], "late");
+    attacks.finish();
+}
+
+/// A config map of which so many labels are bad, and the answer to it long.
+fn bad_labels(count: usize) -> String {
+    let labels: serde_json::Map<_, _> = (0..count).map(|n| (format!("/{n}"), json!("/"))).collect();
+    json!({ "metadata": { "name": "bad", "labels": labels } }).to_string()
+}
+
+/// Answers that stayed in memory until their client read them.
+#[tokio::test]
+async fn clients_that_do_not_read_their_answers_are_closed() {
+    let mut attacks = Attacks::group("Answers that are not read");
+    let server = TestServer::start().await;
+    let admin = Caller::new("admin", server.admin().await);
+    for n in 0..8 {
+        let map = json!({ "metadata": { "name": format!("m{n}") }, "data": { "a": "x".repeat(1 << 20) } });
+        admin.make(CONFIG_MAPS, map).await;
+    }
+    let pair = server.certificate("reader", &["system:masters"]);
+    let body = bad_labels(5_000);
+    let post = format!(
+        "POST {CONFIG_MAPS} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let list = format!("GET {CONFIG_MAPS} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let watch = format!("GET {CONFIG_MAPS}?watch=1 HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut unread = Vec::new();
+    for (what, requests) in [
+        ("HTTP/1.1, refusals one after the other", post.repeat(100)),
+        ("HTTP/1.1, a list", list),
+        ("HTTP/1.1, a watch", watch),
+    ] {
+        let stream = server.tls_with(Some(&pair), &[b"http/1.1"]).await;
+        let (reading, mut writing) = tokio::io::split(stream);
+        let writes = tokio::spawn(async move {
+            let _ = writing.write_all(requests.as_bytes()).await;
+            let _ = writing.flush().await;
+            writing
+        });
+        unread.push((what, reading, writes));
+    }
+    let mut streams = Vec::new();
+    for (what, window, request) in [
+        (
+            "HTTP/2, a refusal",
+            1,
+            Request::post(format!("https://localhost{CONFIG_MAPS}")).body(Full::from(body)),
+        ),
+        (
+            "HTTP/2, a list",
+            1,
+            Request::get(format!("https://localhost{CONFIG_MAPS}")).body(Full::default()),
+        ),
+        (
+            "HTTP/2, a watch",
+            1,
+            Request::get(format!("https://localhost{CONFIG_MAPS}?watch=1")).body(Full::default()),
+        ),
+        (
+            "HTTP/2, no window at all",
+            0,
+            Request::get("https://localhost/version").body(Full::default()),
+        ),
+    ] {
+        let stream = TokioIo::new(server.tls_with(Some(&pair), &[b"h2"]).await);
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(window);
+        let (mut sender, connection) = builder.handshake::<_, Full<Bytes>>(stream).await.unwrap();
+        let ended = tokio::spawn(async move { drop(connection.await) });
+        let mut request = request.unwrap();
+        request
+            .headers_mut()
+            .insert("content-type", http::HeaderValue::from_static("application/json"));
+        let answer = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+        streams.push((what, sender, answer, ended));
+    }
+    for _ in 0..LEAPS {
+        leap(&admin).await;
+    }
+    for (what, mut reading, writes) in unread {
+        // What the system holds may still be read; then it ends, and not in order.
+        let mut buffer = vec![0; 1 << 16];
+        let (mut read, mut end) = (0, None);
+        while end.is_none() {
+            match timeout(PATIENCE, reading.read(&mut buffer)).await {
+                Ok(Ok(0)) | Ok(Err(_)) => end = Some(true),
+                Ok(Ok(bytes)) => read += bytes,
+                Err(_) => end = Some(false),
+            }
+        }
+        drop(writes);
+        attacks.attempt(what, end == Some(true), read);
+    }
+    for (what, _sender, _answer, ended) in streams {
+        let is_closed = timeout(PATIENCE, ended).await.is_ok();
+        attacks.attempt(what, is_closed, "still open");
+    }
     attacks.finish();
 }
 

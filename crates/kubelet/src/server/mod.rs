@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_net::{
-    Bounds, Connected, Connection, Fault, Gate, Incoming, Protocols, Settings, descriptors,
+    Bounds, Connected, Connection, Fault, Gate, Incoming, MayPause, Protocols, Settings,
+    descriptors,
 };
 use futures::stream;
 use http::{Request, Response, StatusCode, header};
@@ -320,6 +321,8 @@ impl Handler {
         let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
         let plain = header::HeaderValue::from_static("text/plain");
         response.headers_mut().insert(header::CONTENT_TYPE, plain);
+        // A user pages through it.
+        response.extensions_mut().insert(MayPause);
         Ok(response)
     }
 }
