@@ -49,9 +49,7 @@ fn parse(media: Media, body: &[u8]) -> Option<Document> {
         Media::Json => read::read_json(body, schema, Unknown::Drop, &mut budget)
             .map(Document::new)
             .map_err(drop),
-        Media::Yaml => {
-            yaml::read_last_wins(body, schema, Unknown::Drop, &mut budget).map_err(drop)
-        }
+        Media::Yaml => yaml::read_last_wins(body, schema, Unknown::Drop, &mut budget).map_err(drop),
         Media::Protobuf => protobuf::decode_within(body, &mut budget).map_err(drop),
     };
     let document = document.ok().filter(|_| !budget.is_exceeded())?;

@@ -60,9 +60,13 @@ pub fn read_last_wins(
     let reading = |deserializer: serde_saphyr::Deserializer<'_, '_>| {
         read::read(deserializer, schema, unknown, budget)
     };
-    serde_saphyr::with_deserializer_from_str_with_options(text(bytes)?, passing_on(bytes.len()), reading)
-        .map(Document::new)
-        .map_err(|error| located(&error))
+    serde_saphyr::with_deserializer_from_str_with_options(
+        text(bytes)?,
+        passing_on(bytes.len()),
+        reading,
+    )
+    .map(Document::new)
+    .map_err(|error| located(&error))
 }
 
 /// The fields of a document that its schema does not know or that it has twice; without a schema,
@@ -75,8 +79,12 @@ pub fn strict_errors(bytes: &[u8], schema: Option<Schema>) -> Result<Vec<String>
         Some(schema) => strict::check(deserializer, schema),
         None => strict::duplicates(deserializer),
     };
-    serde_saphyr::with_deserializer_from_str_with_options(text(bytes)?, passing_on(bytes.len()), check)
-        .map_err(|error| located(&error))
+    serde_saphyr::with_deserializer_from_str_with_options(
+        text(bytes)?,
+        passing_on(bytes.len()),
+        check,
+    )
+    .map_err(|error| located(&error))
 }
 
 /// All documents of a stream, empty ones left out.

@@ -59,7 +59,8 @@ const HEADING: &str = "## Attacks, as tests";
 fn rows(page: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(page).expect("the page is part of the source");
     let (_, section) = text.split_once(HEADING).expect("the page has the table's heading");
-    let rows = section.lines().filter(|line| line.starts_with('|') && line.matches('|').count() == 4);
+    let rows =
+        section.lines().filter(|line| line.starts_with('|') && line.matches('|').count() == 4);
     rows.map(str::to_owned).collect()
 }
 
