@@ -12,6 +12,8 @@
 //! <pod>/snapshot/..env/<name>          a text that the runtime is told a placeholder for
 //! <pod>/snapshot/..env/..key           what the names of these are made with
 //! <pod>/snapshot/..seen/<name>         a value in use of a Secret that is not recorded
+//! <pod>/snapshot/..superseded/<name>   a value that a volume held before it followed its Secret
+//! <pod>/snapshot/..tokens/<name>       a token that a volume held before it was renewed
 //! ```
 //!
 //! The mount also is the commit point of a pod's set-up: it is attached after all volumes.
@@ -38,6 +40,9 @@ const SECRET_ROOM_BYTES: u64 = 4 * 1024 * 1024;
 /// Room for the texts of one container that come from secrets: a new program gets no more than 6 MiB
 /// of environment and arguments from the kernel.
 const CONTAINER_ROOM_BYTES: u64 = 8 * 1024 * 1024;
+/// How much the superseded values of a pod's volumes may take, in pages. Texts about a pod that has had
+/// more are withheld.
+const SUPERSEDED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Room for the versions of secrets whose keys are not kept.
 const BASE_ROOM_BYTES: u64 = 1024 * 1024;
 const VERSION_FILE: &str = "..version";
@@ -45,6 +50,10 @@ const VERSION_FILE_NEXT: &str = "..version_next";
 /// No secret has a name that begins with a dot.
 const VALUES: &str = "..env";
 const SEEN: &str = "..seen";
+const SUPERSEDED: &str = "..superseded";
+const TOKENS: &str = "..tokens";
+/// There in the place of superseded values that were too many to keep.
+const SUPERSEDED_LOST: &str = "..superseded_lost";
 const VALUES_KEY: &str = "..key";
 const VALUES_DRAFT: &str = "..draft";
 /// A kept value's name is as many hex digits.
@@ -127,6 +136,14 @@ pub(crate) struct Room {
     pub(crate) containers: usize,
 }
 
+/// What a volume no longer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Superseded {
+    /// Of a Secret.
+    Value,
+    Token,
+}
+
 /// A pod's snapshot, by where it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
@@ -151,6 +168,7 @@ impl Snapshot {
     ) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
         let bytes = BASE_ROOM_BYTES
+            + SUPERSEDED_BYTES_MAX
             + SECRET_ROOM_BYTES * room_for.secrets as u64
             + CONTAINER_ROOM_BYTES * room_for.containers as u64;
         let size = Size { bytes, inodes: None };
@@ -189,6 +207,15 @@ impl Snapshot {
     }
 
     fn keep(&self, place: &str, value: &[u8]) -> io::Result<String> {
+        let path = self.place_of(place, value)?;
+        if !path.try_exists()? {
+            put_whole(&self.values().join(VALUES_DRAFT), &path, value)?;
+        }
+        Ok(path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+    }
+
+    /// Where a value is kept, or would be; the directory is there and in memory.
+    fn place_of(&self, place: &str, value: &[u8]) -> io::Result<PathBuf> {
         for directory in [VALUES, place] {
             match fs::DirBuilder::new().mode(0o700).create(self.directory.join(directory)) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -200,12 +227,7 @@ impl Snapshot {
             return Err(io::Error::other("the pod's snapshot is not mounted"));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.values_key()?.expose());
-        let name = hex(hmac::sign(&key, value).as_ref());
-        let place = directory.join(&name);
-        if !place.try_exists()? {
-            put_whole(&self.values().join(VALUES_DRAFT), &place, value)?;
-        }
-        Ok(name)
+        Ok(directory.join(hex(hmac::sign(&key, value).as_ref())))
     }
 
     /// A text that was kept, by its name.
@@ -253,22 +275,90 @@ impl Snapshot {
         Ok(Some(Record::Present { version, keys }))
     }
 
-    /// Tells every value that the environment got: of the recorded Secrets, and of those that could not
-    /// be recorded.
+    /// Tells every value that the environment got, of the recorded Secrets and of those that could not
+    /// be recorded, and those that volumes held before.
+    ///
+    /// # Errors
+    /// Also when superseded values were too many to keep.
     pub(crate) fn each_value(&self, mut tell: impl FnMut(&[u8])) -> io::Result<()> {
         for name in self.versions()?.keys() {
             if let Some(Record::Present { keys, .. }) = self.secret(name)? {
                 keys.values().for_each(|value| tell(value.expose()));
             }
         }
-        let seen = match fs::read_dir(self.directory.join(SEEN)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            seen => seen?,
-        };
-        for entry in seen {
-            tell(&read_bytes(&entry?.path())?);
+        if self.directory.join(SUPERSEDED_LOST).try_exists()? {
+            return Err(io::Error::other("superseded values were too many to keep"));
+        }
+        for place in [SEEN, SUPERSEDED, TOKENS] {
+            for path in self.kept(place)? {
+                match read_bytes(&path) {
+                    // A token that has expired meanwhile.
+                    Err(error) if place == TOKENS && error.kind() == io::ErrorKind::NotFound => {}
+                    value => tell(&value?),
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Keeps values that volumes of the pod are about to lose, for as long as the pod lasts: a program
+    /// that has read one may still print it. Where there is no room for all, a mark is left by which
+    /// [`Self::each_value`] fails: nothing is shown of a pod some of whose values are not known.
+    ///
+    /// # Errors
+    /// When neither the values nor the mark can be kept; then the volumes must stay as they are.
+    pub(crate) fn keep_superseded<'v>(
+        &self,
+        values: impl Iterator<Item = (Superseded, &'v [u8])>,
+    ) -> io::Result<()> {
+        let mut bytes = 0;
+        for place in [SUPERSEDED, TOKENS] {
+            for path in self.kept(place)? {
+                bytes += tmpfs::in_pages(fs::metadata(path)?.len());
+            }
+        }
+        let put = |(kind, value): (Superseded, &[u8])| {
+            let place = match kind {
+                Superseded::Value => SUPERSEDED,
+                Superseded::Token => TOKENS,
+            };
+            let path = self.place_of(place, value)?;
+            if path.try_exists()? {
+                return Ok(());
+            }
+            bytes += tmpfs::in_pages(value.len() as u64);
+            if bytes > SUPERSEDED_BYTES_MAX {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            put_whole(&self.values().join(VALUES_DRAFT), &path, value)
+        };
+        match values.map(put).collect::<io::Result<()>>() {
+            // Also where the snapshot is from before there was room for these.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let mut options = fs::OpenOptions::new();
+                let lost = self.directory.join(SUPERSEDED_LOST);
+                options.write(true).create(true).truncate(false).mode(0o600).open(lost).map(drop)
+            }
+            kept => kept,
+        }
+    }
+
+    /// Forgets those of the superseded tokens that are of no use to anybody.
+    pub(crate) fn forget_tokens(&self, is_expired: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+        for path in self.kept(TOKENS)? {
+            if is_expired(&read_bytes(&path)?) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of kept values.
+    fn kept(&self, place: &str) -> io::Result<Vec<PathBuf>> {
+        match fs::read_dir(self.directory.join(place)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+        }
     }
 
     /// Keeps a value that a container gets from a Secret that is not recorded, so that texts about the
@@ -346,8 +436,12 @@ fn put_whole(draft: &Path, place: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    write_key(draft, bytes)?;
-    fs::rename(draft, place)
+    let put = write_key(draft, bytes).and_then(|()| fs::rename(draft, place));
+    if put.is_err() {
+        // What is there of it takes room from the others.
+        let _ = fs::remove_file(draft);
+    }
+    put
 }
 
 fn read_key(path: &Path) -> io::Result<SecretBytes> {
@@ -442,6 +536,69 @@ mod tests {
         let disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
         let unmounted = Snapshot { directory: disk.path().to_owned() };
         unmounted.keep_value("pass\\nword").expect_err("nothing is written to a disk");
+    }
+
+    fn in_memory() -> (tempfile::TempDir, Snapshot) {
+        let memory = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
+        let snapshot = Snapshot { directory: memory.path().to_owned() };
+        (memory, snapshot)
+    }
+
+    fn told(snapshot: &Snapshot) -> io::Result<Vec<Vec<u8>>> {
+        let mut values = Vec::new();
+        snapshot.each_value(|value| values.push(value.to_vec()))?;
+        values.sort();
+        Ok(values)
+    }
+
+    #[test]
+    fn superseded_values_are_kept_once_and_tokens_until_they_expire() {
+        let (memory, snapshot) = in_memory();
+        let keep = |kind, value: &[u8]| snapshot.keep_superseded([(kind, value)].into_iter());
+        keep(Superseded::Value, b"old").expect("kept");
+        keep(Superseded::Value, b"older").expect("kept");
+        keep(Superseded::Value, b"old").expect("known");
+        keep(Superseded::Token, b"token-1").expect("kept");
+        keep(Superseded::Token, b"token-2").expect("kept");
+        assert_eq!(told(&snapshot).expect("known").len(), 4);
+        snapshot.forget_tokens(|token| token != b"token-2").expect("forgotten");
+        let later = Snapshot { directory: memory.path().to_owned() };
+        let values = told(&later).expect("known after a restart, too");
+        assert_eq!(values, [&b"old"[..], b"older", b"token-2"]);
+        assert!(later.versions().expect("readable").is_empty(), "these are no Secrets");
+        let mode = |path: &Path| {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::metadata(path).expect("there").permissions().mode() & 0o777
+        };
+        assert_eq!(mode(&memory.path().join(SUPERSEDED)), 0o700);
+        let files = snapshot.kept(SUPERSEDED).expect("readable");
+        assert!(files.iter().all(|file| mode(file) == 0o600));
+    }
+
+    #[test]
+    fn superseded_values_without_room_leave_the_pods_values_unknown() {
+        let (_memory, snapshot) = in_memory();
+        let large = vec![b'x'; usize::try_from(SUPERSEDED_BYTES_MAX).expect("fits") / 2];
+        let keep = |value: &[u8]| {
+            snapshot
+                .keep_superseded([(Superseded::Value, value)].into_iter())
+                .expect("kept, or lost");
+        };
+        keep(&large);
+        keep(&large[1..]);
+        assert_eq!(told(&snapshot).expect("known").len(), 2);
+        keep(&large);
+        told(&snapshot).expect("what is there already needs no room");
+        keep(b"one more");
+        told(&snapshot).expect_err("one is not known");
+    }
+
+    #[test]
+    fn a_superseded_value_that_cannot_be_kept_is_an_error() {
+        let disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        let unmounted = Snapshot { directory: disk.path().to_owned() };
+        let value = [(Superseded::Value, &b"old"[..])];
+        unmounted.keep_superseded(value.into_iter()).expect_err("nothing is written to a disk");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{Redactor, VALUES_BYTES_MAX, WITHHELD};
 use crate::pod::{Layout, PodId};
 use crate::snapshot::Snapshot;
-use crate::volume::spec::{self, FileSource, FilesVolume};
+use crate::volume::spec;
 
 /// How deep a volume's files lie at most; items beyond are not made.
 const DEPTH_MAX: usize = 64;
@@ -39,21 +39,26 @@ impl Redactor {
         if !snapshot.is_committed()? {
             return Err(io::ErrorKind::NotFound.into());
         }
-        self.add_snapshot(&snapshot)?;
         for (name, kind) in spec::volumes(spec) {
             let spec::VolumeKind::Files(files) = &kind else { continue };
             if !files.has_secrets() {
                 continue;
             }
-            let open = open_paths(files);
-            // What the link leads to is the version that is seen now.
-            let root = kind.path(layout, id.uid(), name).join("..data");
-            self.add_files(&root, &root, &open, DEPTH_MAX)?;
+            let open = files.open_paths();
+            // The version that is seen now, and one whose writing failed: a container may see it.
+            for entry in fs::read_dir(kind.path(layout, id.uid(), name))? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    let root = entry.path();
+                    self.add_files(&root, &root, &open, DEPTH_MAX)?;
+                }
+            }
         }
-        Ok(())
+        // After the volumes: what a volume is about to lose is here before it is gone there.
+        self.add_snapshot(&snapshot)
     }
 
-    /// Adds what a pod's environment was made from.
+    /// Adds what a pod's environment was made from, and what its volumes held before.
     pub(crate) fn add_snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         snapshot.each_value(|value| self.add(value))
     }
@@ -62,7 +67,7 @@ impl Redactor {
         &mut self,
         root: &Path,
         directory: &Path,
-        open: &BTreeSet<&str>,
+        open: &BTreeSet<String>,
         depth: usize,
     ) -> io::Result<()> {
         if depth == 0 {
@@ -85,36 +90,4 @@ impl Redactor {
         }
         Ok(())
     }
-}
-
-/// Files of a volume that do not come from a Secret, as far as the spec tells.
-fn open_paths<'a>(files: &FilesVolume<'a>) -> BTreeSet<&'a str> {
-    let mut open = BTreeSet::new();
-    for source in &files.sources {
-        match source {
-            FileSource::ConfigMap { items: Some(items), .. } => {
-                open.extend(items.iter().map(|item| item.path.as_str()));
-            }
-            FileSource::DownwardApi { items } => {
-                open.extend(items.iter().map(|item| item.path.as_str()));
-            }
-            _ => {}
-        }
-    }
-    // The same path may be a Secret's, too, and the last source wins: then it is not open.
-    for source in &files.sources {
-        match source {
-            FileSource::Secret { items: Some(items), .. } => {
-                items.iter().for_each(|item| {
-                    open.remove(item.path.as_str());
-                });
-            }
-            FileSource::Secret { .. } => open.clear(),
-            FileSource::Token { path, .. } => {
-                open.remove(path);
-            }
-            _ => {}
-        }
-    }
-    open
 }

@@ -163,6 +163,7 @@ impl Volumes {
     ) -> Result<Option<Duration>, VolumeError> {
         let failed = |cause: io::Error| VolumeError::Io { step: "renew a token", cause };
         let spec = pod::spec(pod);
+        let snapshot = Snapshot::of(&self.layout, id.uid());
         let mut next: Option<Duration> = None;
         for file in token::files(&self.layout, id.uid(), spec) {
             let mut due = file.due_in(Timestamp::now()).map_err(failed)?;
@@ -174,7 +175,7 @@ impl Volumes {
                     expiration_s: file.expiration_s,
                 };
                 let token = self.objects.service_account_token(&account).await?;
-                file.replace(&token, ownership(spec)).map_err(failed)?;
+                file.replace(&token, &snapshot, ownership(spec)).map_err(failed)?;
                 due = file.due_in(Timestamp::now()).map_err(failed)?;
             }
             next = Some(next.map_or(due, |next| next.min(due)));

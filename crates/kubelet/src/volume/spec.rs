@@ -1,5 +1,6 @@
 //! The volumes of a pod's spec, sorted by how they are made. Pure.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{
@@ -7,7 +8,7 @@ use k8s_openapi::api::core::v1::{
     ProjectedVolumeSource, Volume, VolumeProjection,
 };
 
-use super::payload::FILE_MODE_DEFAULT;
+use super::payload::{FILE_MODE_DEFAULT, FilePath};
 use crate::pod::Layout;
 use crate::snapshot;
 
@@ -63,6 +64,47 @@ impl FilesVolume<'_> {
             matches!(source, FileSource::Secret { .. } | FileSource::Token { .. })
         };
         self.sources.iter().any(is_secret)
+    }
+
+    /// Files that do not come from a Secret and are no token, as far as the spec tells.
+    pub(crate) fn open_paths(&self) -> BTreeSet<String> {
+        let mut open = BTreeSet::new();
+        for source in &self.sources {
+            match source {
+                FileSource::ConfigMap { items: Some(items), .. } => {
+                    open.extend(items.iter().filter_map(|item| written_at(&item.path)));
+                }
+                FileSource::DownwardApi { items } => {
+                    open.extend(items.iter().filter_map(|item| written_at(&item.path)));
+                }
+                _ => {}
+            }
+        }
+        // The same path may be a Secret's, too, and the last source wins: then it is not open.
+        for source in &self.sources {
+            match source {
+                FileSource::Secret { items: Some(items), .. } if !items.is_empty() => {
+                    for path in items.iter().filter_map(|item| written_at(&item.path)) {
+                        open.remove(&path);
+                    }
+                }
+                FileSource::Secret { .. } => open.clear(),
+                FileSource::Token { path, .. } => {
+                    written_at(path).map(|path| open.remove(&path));
+                }
+                _ => {}
+            }
+        }
+        open
+    }
+
+    /// Files that are tokens, unless a Secret has one of the same path.
+    pub(crate) fn token_paths(&self) -> BTreeSet<String> {
+        let tokens = self.sources.iter().filter_map(|source| match source {
+            FileSource::Token { path, .. } => written_at(path),
+            _ => None,
+        });
+        tokens.collect()
     }
 }
 
@@ -155,6 +197,11 @@ fn projection(source: &VolumeProjection) -> FileSource<'_> {
     } else {
         FileSource::Unsupported
     }
+}
+
+/// The path in the volume that a file has by its path in the spec: `a/b` by `a//b`.
+fn written_at(path: &str) -> Option<String> {
+    FilePath::parse(path).ok().map(|path| path.as_str().to_owned())
 }
 
 /// The volumes of a pod, with how each is made.

@@ -17,6 +17,11 @@ use super::payload::Payload;
 /// tmpfs accounts in pages of this size.
 const PAGE_BYTES: u64 = 4096;
 
+/// What a file of so many bytes takes.
+pub(crate) fn in_pages(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE_BYTES) * PAGE_BYTES
+}
+
 /// How much a tmpfs may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {

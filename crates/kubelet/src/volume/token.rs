@@ -19,15 +19,18 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::payload::Payload;
+use super::payload::{FilePath, Payload};
 use super::spec::{self, FileSource, VolumeKind};
 use super::tmpfs::{self, Size};
 use super::writer::{self, Ownership};
 use crate::pod::Layout;
+use crate::snapshot::{Snapshot, Superseded};
 
 /// Upstream replaces a token after this part of its life, and at the latest after a day.
 const REPLACED_AFTER_PERCENT: i64 = 80;
 const REPLACED_AFTER_MAX_S: i64 = 24 * 60 * 60;
+/// How far the API server's clock may be behind.
+const CLOCKS_DIFFER_MAX_S: i64 = 60 * 60;
 
 /// A token file of a pod.
 pub(super) struct TokenFile<'a> {
@@ -69,15 +72,24 @@ impl TokenFile<'_> {
         Ok(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
     }
 
-    /// Puts another token into its place.
-    pub(super) fn replace(&self, token: &str, owner: Ownership) -> io::Result<()> {
-        let mut present = BTreeMap::new();
-        let data = fs::canonicalize(self.volume.join("..data"))?;
-        read_all(&data, "", &mut present)?;
+    /// Puts another token into its place. The old one stays in the snapshot while it is good for
+    /// anything: a program may still print it.
+    pub(super) fn replace(
+        &self,
+        token: &str,
+        snapshot: &Snapshot,
+        owner: Ownership,
+    ) -> io::Result<()> {
+        let present = present(&self.volume)?;
+        let path = FilePath::parse(self.path).map_err(io::Error::other)?;
+        let now = Timestamp::now().as_second();
+        snapshot.forget_tokens(|old| is_expired(old, now))?;
+        let old = present.get(path.as_str()).map(|(_, old)| (Superseded::Token, old.as_slice()));
+        snapshot.keep_superseded(old.into_iter())?;
         let mut payload = Payload::default();
-        for (path, (mode, bytes)) in &present {
-            let bytes = if path == self.path { token.as_bytes() } else { bytes.as_slice() };
-            payload.add(path, *mode, Cow::Borrowed(bytes)).map_err(io::Error::other)?;
+        for (name, (mode, bytes)) in &present {
+            let bytes = if name == path.as_str() { token.as_bytes() } else { bytes.as_slice() };
+            payload.add(name, *mode, Cow::Borrowed(bytes)).map_err(io::Error::other)?;
         }
         let size = Size::of(&payload);
         tmpfs::resize(&self.volume, tmpfs::used(&self.volume)? + size)?;
@@ -87,9 +99,15 @@ impl TokenFile<'_> {
     }
 }
 
-type Present = BTreeMap<String, (i32, Zeroizing<Vec<u8>>)>;
+pub(super) type Present = BTreeMap<String, (i32, Zeroizing<Vec<u8>>)>;
 
-/// Every file below a directory, with its mode.
+/// Every file that a volume holds now, by its path, with its mode.
+pub(super) fn present(volume: &Path) -> io::Result<Present> {
+    let mut present = Present::new();
+    read_all(&fs::canonicalize(volume.join("..data"))?, "", &mut present)?;
+    Ok(present)
+}
+
 fn read_all(directory: &Path, prefix: &str, present: &mut Present) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -116,6 +134,12 @@ fn claims(token: &str) -> Option<Claims> {
     let payload = token.split('.').nth(1)?;
     let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?);
     serde_json::from_slice(&bytes).ok()
+}
+
+/// Whether a token says that it is good for nothing any more, whoever's clock is asked.
+fn is_expired(token: &[u8], now: i64) -> bool {
+    let claims = std::str::from_utf8(token).ok().and_then(claims);
+    claims.is_some_and(|claims| claims.exp.saturating_add(CLOCKS_DIFFER_MAX_S) < now)
 }
 
 #[cfg(test)]
@@ -165,19 +189,33 @@ mod tests {
         let size = Size { bytes: 3 * 4096, inodes: Some(12) };
         let options = tmpfs::Options { size, root_mode: 0o755, exec: false };
         tmpfs::Detached::new(options).expect("made").attach(volume.path()).expect("mounted");
-        written(volume.path(), "old");
+        let old = token(1000, 2000);
+        written(volume.path(), &old);
+        let memory = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
+        let layout = Layout::new(memory.path());
+        fs::create_dir_all(layout.snapshot("u")).expect("made");
+        let snapshot = Snapshot::of(&layout, "u");
         let file = TokenFile {
             volume: volume.path().to_owned(),
             path: "token",
             audience: None,
             expiration_s: 600,
         };
-        let replaced = file.replace(&"n".repeat(9000), Ownership::default());
+        let replaced = file.replace(&"n".repeat(9000), &snapshot, Ownership::default());
+        let mut kept = Vec::new();
+        snapshot.each_value(|value| kept.push(value.to_vec())).expect("readable");
+        // The next renewal forgets it, because it has expired.
+        let again = file.replace("m", &snapshot, Ownership::default());
+        let mut kept_then = Vec::new();
+        snapshot.each_value(|value| kept_then.push(value.to_vec())).expect("readable");
+        let last = file.replace(&"n".repeat(9000), &snapshot, Ownership::default());
         let token = fs::read(volume.path().join("token"));
         let ca = fs::read(volume.path().join("sub/ca.crt"));
         let mode = fs::metadata(volume.path().join("sub/ca.crt")).map(|found| found.mode() & 0o777);
         super::super::mountinfo::unmount_below(volume.path()).expect("unmounted");
-        replaced.expect("replaced");
+        replaced.and(again).and(last).expect("replaced");
+        assert_eq!(kept, [old.as_bytes()]);
+        assert_eq!(kept_then, ["n".repeat(9000).as_bytes()]);
         assert_eq!(token.expect("a file").len(), 9000);
         assert_eq!(ca.expect("a file"), b"\x00ca");
         assert_eq!(mode.expect("a file"), 0o400);
