@@ -1,6 +1,7 @@
 //! One connection: TLS, then HTTP until it is silent for too long, displaced, or the server stops.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,7 +153,8 @@ impl Connection {
                 }
                 _ = stalls.tick() => if place.is_stalled(settings.stall_max) {
                     place.stall();
-                    return Err("the client takes nothing of what is sent".into());
+                    let why = "the client takes nothing of what is sent";
+                    return Err(Box::new(io::Error::new(io::ErrorKind::TimedOut, why)));
                 },
                 () = look.as_mut() => match place.silence(settings) {
                     Silence::Allowed(until) => look.as_mut().reset(until),

@@ -49,9 +49,8 @@ const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Pieces of a log that wait for a slow client.
 const LOG_CHUNKS_MAX: usize = 4;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// What every answer's body is.
-type Body = UnsyncBoxBody<Bytes, BoxError>;
+type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The server, listening.
 pub(crate) struct Server {
@@ -316,7 +315,7 @@ impl Handler {
         self.sessions.spawn(log_stream::send(source, options, chunks));
         let frames = stream::unfold(received, async |mut received| {
             let chunk = received.recv().await?;
-            Some((chunk.map(Frame::data).map_err(BoxError::from), received))
+            Some((chunk.map(Frame::data), received))
         });
         let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
         let plain = header::HeaderValue::from_static("text/plain");

@@ -51,7 +51,7 @@ pub(super) async fn open(
 
     let answer = sender.send_request(onward(&request, &url)).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()));
+        return Ok(answer.map(|body| body.map_err(std::io::Error::other).boxed_unsync()));
     }
     let headers = answer.headers().clone();
     let client = hyper::upgrade::on(&mut request);
