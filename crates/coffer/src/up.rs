@@ -40,7 +40,8 @@ use crate::{join, node_name, oom, parts, signals};
 const GRACE_S: i64 = 30;
 /// One machine: the server reaches the kubelet without a network.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// How long a kubelet that leaves its pods running may take to end.
+/// How long a kubelet may take to end, beside the time that it asks for to end its pods: it knows their
+/// grace periods. One that hangs is killed then.
 const KUBELET_STOP_MAX: Duration = Duration::from_secs(30);
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
@@ -219,9 +220,7 @@ fn kubelet(context: &Context<'_>, endpoint: String) -> Result<Child> {
     }
     arguments.extend(images.arguments());
     arguments.extend((0..*verbosity).map(|_| "-v".into()));
-    // With its pods it takes as long as their grace periods, and sees to it that it is no longer.
-    let stop_max = (!stop_pods_on_exit).then_some(KUBELET_STOP_MAX);
-    Ok(Child { name: "the kubelet", arguments, stop_max })
+    Ok(Child { name: "the kubelet", arguments, stop_max: KUBELET_STOP_MAX })
 }
 
 /// Says at once what no further start of the kubelet would change.

@@ -238,8 +238,14 @@ impl Kubelet {
         self.server.address()
     }
 
-    /// Runs pods until `shutdown`, then does with them as `on_exit` says.
-    pub async fn run(self, shutdown: CancellationToken, on_exit: OnExit) {
+    /// Runs pods until `shutdown`, then does with them as `on_exit` says. Before it ends them it tells
+    /// `ending` how long it waits for them at most.
+    pub async fn run(
+        self,
+        shutdown: CancellationToken,
+        on_exit: OnExit,
+        ending: impl FnOnce(Duration),
+    ) {
         let Self { workers, agent, relist, writer, server, statics, lock } = self;
         let writing = tokio::spawn(writer.run());
         let sessions = Sessions::default();
@@ -262,7 +268,7 @@ impl Kubelet {
 
         sessions.close().await;
         if on_exit == OnExit::StopPods {
-            workers.end_all().await;
+            workers.end_all(ending).await;
         }
         workers.stop().await;
         // With the last who could say something gone, the writer ends by itself.
@@ -352,6 +358,6 @@ mod tests {
     #[test]
     fn a_kubelet_can_run_on_any_thread() {
         fn is_send<T: Send>(_: impl Fn(Kubelet, CancellationToken) -> T) {}
-        is_send(|kubelet, shutdown| kubelet.run(shutdown, OnExit::LeavePods));
+        is_send(|kubelet, shutdown| kubelet.run(shutdown, OnExit::LeavePods, |_| ()));
     }
 }

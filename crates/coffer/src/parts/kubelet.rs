@@ -1,5 +1,6 @@
 //! The kubelet alone: on a machine of its own, or one of several nodes on a machine.
 
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use coffer_kubelet::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::child;
 use crate::cli::{BesideServer, KubeletOptions};
 use crate::join::Membership;
 use crate::pki::{Credential, Pki};
@@ -67,7 +69,9 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     let identity = Some(tokio::spawn(identity));
     let joined = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
     let served = serving.map(|it| tokio::spawn(it.keep(shutdown.clone())));
-    kubelet.run(shutdown, on_exit(options.stop_pods_on_exit)).await;
+    // For `coffer up`, which waits for as long. A reader that has ended needs no answer.
+    let ending = |limit| drop(writeln!(io::stdout(), "{}", child::ending(limit)));
+    kubelet.run(shutdown, on_exit(options.stop_pods_on_exit), ending).await;
     for keeper in [identity, joined, served].into_iter().flatten() {
         keeper.await?;
     }

@@ -275,7 +275,7 @@ impl Workers {
     }
 
     /// Ends every pod on the node; for `--stop-pods-on-exit`.
-    pub(crate) async fn end_all(&self) {
+    pub(crate) async fn end_all(&self, tell: impl FnOnce(Duration)) {
         let mut grace = Duration::ZERO;
         for handle in self.handles().values() {
             handle.desired.send_modify(|desired| {
@@ -285,7 +285,8 @@ impl Workers {
             });
         }
         self.tasks.close();
-        let limit = grace + END_MARGIN;
+        let limit = grace.saturating_add(END_MARGIN);
+        tell(limit);
         if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
             tracing::error!(left = self.tasks.len(), waited = ?limit, "pods do not end; left as they are");
         }

@@ -1,17 +1,24 @@
 //! Values of Secrets in what runtimes, programs and registries say: events, status, logs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use coffer_api::secret::{Secret, SecretBytes};
 use coffer_testkit::Attacks;
+use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::started_with;
 use crate::handler::Failure;
-use crate::pod::Layout;
+use crate::pod::{Layout, PodId};
 use crate::redact::tests::spellings;
 use crate::redact::{Foreign, Redactor, RuntimeWords, WITHHELD};
 use crate::runtime::RuntimeError;
-use crate::snapshot::{Keep, Snapshot};
+use crate::snapshot::{Keep, Snapshot, Superseded};
+use crate::volume::{Protected, Volumes};
 
 const VALUES: &[&str] = &[
     "hunter2-canary",
@@ -28,8 +35,8 @@ const VALUES: &[&str] = &[
     "-----BEGIN KEY-----\nMIIcanary0123456789\nabcdefcanary\n-----END KEY-----\n",
 ];
 
-/// A pod's redactor, by its environment and by its snapshot.
-fn redactors(value: &str) -> [Redactor; 2] {
+/// A pod's redactor, by its environment, by its snapshot, and by what its volumes held before.
+fn redactors(value: &str) -> [Redactor; 3] {
     let key = json!({ "secretKeyRef": { "name": "s", "key": "k" } });
     let container = json!({ "name": "c", "env": [{ "name": "A", "valueFrom": key },
         { "name": "B", "value": "x-$(A)" }] });
@@ -46,7 +53,65 @@ fn redactors(value: &str) -> [Redactor; 2] {
     snapshot.add("s", Some(&secret), &Keep::All).expect("recorded");
     let mut by_snapshot = Redactor::default();
     by_snapshot.add_snapshot(&snapshot).expect("readable");
-    [by_environment, by_snapshot]
+
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
+    let layout = Layout::new(memory.path());
+    std::fs::create_dir_all(layout.snapshot("u")).expect("made");
+    let snapshot = Snapshot::of(&layout, "u");
+    let superseded = [(Superseded::Value, value.as_bytes())];
+    snapshot.keep_superseded(superseded.into_iter()).expect("kept");
+    let mut by_superseded = Redactor::default();
+    by_superseded.add_snapshot(&snapshot).expect("readable");
+    [by_environment, by_snapshot, by_superseded]
+}
+
+/// A program has read its secret before the volume followed it, and prints it afterwards.
+#[tokio::test]
+async fn what_a_live_volume_held_before_is_in_no_text() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Mounting takes root.
+    }
+    let version = Arc::new(AtomicUsize::new(1));
+    let objects = super::objects({
+        let version = version.clone();
+        move |path| {
+            let version = version.load(Ordering::SeqCst);
+            let value = STANDARD.encode(format!("canary-of-version-{version}"));
+            path.ends_with("/secrets/s").then(|| {
+                json!({ "apiVersion": "v1", "kind": "Secret",
+                    "metadata": { "name": "s", "namespace": "ns", "uid": "s",
+                        "resourceVersion": version.to_string() },
+                    "data": { "k": value } })
+            })
+        }
+    });
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "p", "namespace": "ns", "uid": "u" },
+        "spec": { "containers": [], "volumes": [
+            { "name": "v", "secret": { "secretName": "s" } },
+            { "name": "w", "projected": { "sources": [{ "secret": { "name": "s" } }] } }] },
+    }))
+    .expect("a pod");
+    let (pod, id) = (Arc::new(pod), PodId::new("ns", "p", "u").expect("an identity"));
+    let root = tempfile::tempdir().expect("a directory");
+    let layout = Layout::new(root.path());
+    let protected = Arc::new(Protected::new([]));
+    let volumes = Volumes::new(layout.clone(), objects, super::NODE, protected);
+    let told = |version: usize| {
+        let redactor = Redactor::of_pod(&layout, &id, crate::pod::spec(&pod));
+        redactor.redact(&format!("login as canary-of-version-{version}: no").into())
+    };
+    let mut seen = Vec::new();
+    let mut done = volumes.set_up(&id, &pod).await.is_ok();
+    seen.push(told(1));
+    for next in 2..5 {
+        version.store(next, Ordering::SeqCst);
+        done &= volumes.refresh(&id, &pod, vec!["s".to_owned()]).await.is_ok();
+        seen.extend((1..=next).map(told));
+    }
+    volumes.tear_down(&id).await.expect("unmounted");
+    assert!(done, "set up and refreshed");
+    assert!(seen.iter().all(|text| text == "login as <redacted>: no"), "{seen:?}");
 }
 
 /// What would be read of a text that has a value in it, wherever it comes from.
