@@ -309,7 +309,7 @@ impl Snapshot {
     /// When neither the values nor the mark can be kept; then the volumes must stay as they are.
     pub(crate) fn keep_superseded<'v>(
         &self,
-        values: impl Iterator<Item = (Superseded, &'v [u8])>,
+        mut values: impl Iterator<Item = (Superseded, &'v [u8])>,
     ) -> io::Result<()> {
         let mut bytes = 0;
         for place in [SUPERSEDED, TOKENS] {
@@ -332,7 +332,7 @@ impl Snapshot {
             }
             put_whole(&self.values().join(VALUES_DRAFT), &path, value)
         };
-        match values.map(put).collect::<io::Result<()>>() {
+        match values.try_for_each(put) {
             // Also where the snapshot is from before there was room for these.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 let mut options = fs::OpenOptions::new();

@@ -94,7 +94,7 @@ async fn rights_that_take_time_to_judge_hold_nobody_up() {
     let path = format!("{REVIEWS}/selfsubjectrulesreviews");
     let (code, message, body) = answered(&ann, "POST", &path, Some(&ask)).await;
     let shown = body["status"]["resourceRules"].as_array().map_or(0, Vec::len);
-    let proportionate = code == 201 && shown >= RULES && shown < 2 * RULES;
+    let proportionate = code == 201 && (RULES..2 * RULES).contains(&shown);
     attacks.attempt("the list of one's rights", proportionate, (code, message, shown));
 
     // Each binding is judged by all that the writer has and all that the role holds.
