@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use coffer_api::status::Failure;
 use coffer_net::Incoming;
 use http_body::Body as _;
@@ -28,8 +28,10 @@ use crate::authz::node;
 use crate::body::{BODY_BYTES_MAX, Payload};
 use crate::deadline::LONGEST;
 use crate::request::{ResourcePath, Verb};
-use crate::turns::Turns;
+use crate::turns::{self, Turns};
 
+/// Bytes of an answer that are longer than this are not copied into a frame with others.
+pub(crate) const COPY_BYTES_MAX: usize = 8 * 1024;
 /// Work on more bytes than this is heavy.
 pub(crate) const HEAVY_BYTES: usize = 64 * 1024;
 /// What a node may write of its own status and stay light.
@@ -39,9 +41,10 @@ const NODE_STATUS_BYTES_MAX: usize = 256 * 1024;
 const USER_BODIES_KIB_MAX: usize = 12 * 1024;
 /// The same of all users.
 const BODIES_KIB_MAX: usize = 64 * 1024;
-/// Watches of one user that begin with the state of a large collection at a time.
-const USER_INITIAL_STATES_MAX: usize = 20;
-/// How long a large body waits for room, and such a watch for its place.
+/// Answers to one user, at a time, that begin with the state of a large collection: lists, and watches
+/// until they have told it.
+const USER_STATES_MAX: usize = 20;
+/// How long a large body waits for room, and such an answer for its place.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 /// How long a client has to send a body, however fast it sends.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -49,12 +52,15 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 const SLOW_START: Duration = Duration::from_secs(10);
 /// Bytes a second that a client must send of a large body.
 const RATE_MIN: u64 = 32 * 1024;
+/// How long a thread for heavy work waits for more of it.
+const IDLE_WORKER_MAX: Duration = Duration::from_secs(2);
 /// Users remembered; those without bodies are forgotten beyond this.
 const USERS_REMEMBERED: usize = 1024;
 
 /// The ways, and what is on them.
 pub(crate) struct Lanes {
     turns: Arc<Turns>,
+    workers: Workers,
     bodies: Arc<Semaphore>,
     users: Mutex<HashMap<String, User>>,
     room_wait: Duration,
@@ -64,13 +70,62 @@ pub(crate) struct Lanes {
 #[derive(Clone)]
 struct User {
     bodies: Arc<Semaphore>,
-    initial_states: Arc<Semaphore>,
+    states: Arc<Semaphore>,
 }
 
 /// Room for a body, given back when dropped.
 pub(crate) struct Room {
     _user: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
+}
+
+/// A place for an answer that begins with the state of a large collection, given back when dropped.
+pub(crate) type Place = OwnedSemaphorePermit;
+
+/// Bytes that hold room until the last of them is sent; short ones need none.
+pub(crate) fn holding(bytes: Bytes, room: Option<Room>) -> Bytes {
+    let Some(room) = room.filter(|_| bytes.len() > COPY_BYTES_MAX) else { return bytes };
+
+    struct Held(Bytes, #[expect(dead_code, reason = "held, not read")] Room);
+
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    Bytes::from_owner(Held(bytes, room))
+}
+
+/// The threads that do heavy work: as many as there are turns. Each keeps for a while what its work has
+/// freed, so that many threads for few turns would take many times the memory.
+struct Workers(Option<tokio::runtime::Runtime>);
+
+impl Workers {
+    fn new(threads: usize) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(turns::workers(threads))
+            .thread_keep_alive(IDLE_WORKER_MAX)
+            .thread_name("coffer-heavy")
+            .build();
+        Self(Some(runtime.expect("a runtime without drivers asks nothing of the system")))
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.0.as_ref().expect("it is taken only when dropped").spawn_blocking(work)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        // The last owner may be a task, which must not wait for what is under way.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Default for Lanes {
@@ -84,6 +139,7 @@ impl Lanes {
     fn with_workers(workers: usize) -> Self {
         Self {
             turns: Turns::of_workers(workers),
+            workers: Workers::new(workers),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             users: Mutex::default(),
             room_wait: ROOM_WAIT,
@@ -106,7 +162,7 @@ impl Lanes {
         }
         let turn = self.turns.take(user).await.map_err(|_| too_many())?;
         let runtime = tokio::runtime::Handle::current();
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.workers.spawn(move || {
             let _turn = turn;
             // The caller may go meanwhile; what has begun is ended here, in its own time.
             runtime.block_on(async { tokio::time::timeout(LONGEST, work).await })
@@ -210,12 +266,12 @@ impl Lanes {
         self.room(user, bytes).await.map_err(|_| too_many())
     }
 
-    /// A place for a watch that begins with the state of a large collection.
+    /// A place for an answer that begins with the state of a large collection.
     ///
     /// # Errors
     /// 429.
-    pub(crate) async fn initial_state(&self, user: &str) -> Result<OwnedSemaphorePermit, Failure> {
-        let place = self.user(user).initial_states.acquire_owned();
+    pub(crate) async fn place(&self, user: &str) -> Result<Place, Failure> {
+        let place = self.user(user).states.acquire_owned();
         match tokio::time::timeout(self.room_wait, place).await {
             Ok(Ok(place)) => Ok(place),
             _ => Err(too_many()),
@@ -230,12 +286,12 @@ impl Lanes {
         if users.len() >= USERS_REMEMBERED {
             // Whoever holds or awaits something has another handle.
             users.retain(|_, user| {
-                Arc::strong_count(&user.bodies) + Arc::strong_count(&user.initial_states) > 2
+                Arc::strong_count(&user.bodies) + Arc::strong_count(&user.states) > 2
             });
         }
         let new = User {
             bodies: Arc::new(Semaphore::new(USER_BODIES_KIB_MAX)),
-            initial_states: Arc::new(Semaphore::new(USER_INITIAL_STATES_MAX)),
+            states: Arc::new(Semaphore::new(USER_STATES_MAX)),
         };
         users.insert(user.to_owned(), new.clone());
         new

@@ -14,7 +14,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::cache::CachedObject;
-use crate::lanes::Lanes;
+use crate::lanes::{self, Lanes, Place};
 use crate::object::Resource;
 use crate::printers::{Column, RowCondition};
 use crate::registry::Listed;
@@ -158,6 +158,11 @@ fn row(
     })
 }
 
+/// What a row is likely to take: one that outgrows its buffer gets one of twice the size.
+fn row_bytes(object: &Bytes, include: Include) -> usize {
+    if include == Include::Object { object.len() + 4096 } else { 1024 }
+}
+
 /// One object. `columns` says whether a Table repeats its column definitions: a watch sends them
 /// once.
 pub(crate) fn object(
@@ -184,7 +189,9 @@ pub(crate) fn object(
                 column_definitions: if columns { resource.columns } else { &[] },
                 rows: vec![row(resource, bytes, include, version)?],
             };
-            serde_json::to_vec(&table).map(Bytes::from).map_err(Failure::internal)
+            let mut json = Vec::with_capacity(row_bytes(bytes, include));
+            serde_json::to_writer(&mut json, &table).map_err(Failure::internal)?;
+            Ok(json.into())
         }
     }
 }
@@ -196,6 +203,8 @@ pub(crate) struct ListChunks {
     include: Include,
     opening: Option<String>,
     items: std::vec::IntoIter<Arc<CachedObject>>,
+    /// The rest of an item, in the cache's own bytes.
+    shared: Option<Bytes>,
     first: bool,
     closed: bool,
 }
@@ -226,7 +235,52 @@ impl ListChunks {
             }),
         };
         let items = list.items.into_iter();
-        Self { resource, form, include, opening: Some(opening), items, first: true, closed: false }
+        Self {
+            resource,
+            form,
+            include,
+            opening: Some(opening),
+            items,
+            shared: None,
+            first: true,
+            closed: false,
+        }
+    }
+
+    /// Whether all of it has been taken.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.closed && self.shared.is_none()
+    }
+
+    /// Whether items are sent as the cache has them.
+    fn is_shared(&self) -> bool {
+        self.form == Form::Object && self.resource.is_stored_form()
+    }
+
+    /// Bytes of the next item if it is large and of another form than the cache's.
+    fn next_to_convert(&self) -> Option<usize> {
+        let item = self.items.as_slice().first().filter(|_| !self.is_shared())?;
+        Some(item.bytes.len()).filter(|bytes| *bytes > CHUNK_BYTES)
+    }
+
+    /// The next bytes. A large item that is made into another form takes the room of the user who
+    /// gets it until it is sent: there may be many answers, and clients that read slowly.
+    pub(crate) async fn next_within(
+        &mut self,
+        lanes: &Lanes,
+        user: &str,
+    ) -> Option<Result<Bytes, Failure>> {
+        let room = match self.next_to_convert().filter(|_| self.shared.is_none()) {
+            None => None,
+            Some(bytes) => match lanes.room_for(user, bytes).await {
+                Ok(room) => Some(room),
+                Err(failure) => {
+                    self.closed = true;
+                    return Some(Err(failure));
+                }
+            },
+        };
+        Some(self.next()?.map(|chunk| lanes::holding(chunk, room)))
     }
 
     fn put(&mut self, out: &mut BytesMut, item: &CachedObject) -> Result<(), Failure> {
@@ -237,12 +291,17 @@ impl ListChunks {
             Form::Metadata(version) => out.put_slice(&metadata_json(&item.bytes, version)?),
             Form::Table(version) => {
                 let row = row(&self.resource, &item.bytes, self.include, version)?;
+                out.reserve(row_bytes(&item.bytes, self.include));
                 serde_json::to_writer(out.writer(), &row).map_err(Failure::internal)?;
             }
             _ if self.resource.is_stored_form() => {
                 let (open, rest) = self.resource.head().list_item(&item.bytes);
                 out.put_slice(open);
-                out.put_slice(&rest);
+                if rest.len() > CHUNK_BYTES {
+                    self.shared = Some(rest);
+                } else {
+                    out.put_slice(&rest);
+                }
             }
             _ => out.put_slice(&self.resource.present(&item.bytes)),
         }
@@ -250,36 +309,68 @@ impl ListChunks {
     }
 }
 
-/// What goes into one list of YAML.
-enum Part {
-    Text(String),
-    /// An item, as JSON.
-    Item(Vec<u8>),
+/// A list as YAML on its way.
+struct YamlList {
+    before: Option<String>,
+    chunks: ListChunks,
+    after: Option<String>,
+    lanes: Arc<Lanes>,
+    user: String,
+}
+
+impl YamlList {
+    /// A large item is heavy work of the user, and takes of the user's room until it is sent.
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        if let Some(text) = self.before.take() {
+            return Some(Ok(text.into()));
+        }
+        let Some(item) = self.chunks.items.next() else {
+            return self.after.take().map(|text| Ok(text.into()));
+        };
+        Some(self.item(&item).await)
+    }
+
+    async fn item(&mut self, item: &CachedObject) -> Result<Bytes, Failure> {
+        let large = item.bytes.len() > CHUNK_BYTES;
+        let room = match large {
+            true => Some(self.lanes.room_for(&self.user, item.bytes.len()).await?),
+            false => None,
+        };
+        let mut json = BytesMut::new();
+        // No comma before it.
+        self.chunks.first = true;
+        self.chunks.put(&mut json, item)?;
+        json.extend(self.chunks.shared.take());
+        let json = Vec::from(json);
+        let bytes = json.len();
+        let text = self.lanes.run(&self.user, bytes, async move { Ok(yaml_item(json)) }).await?;
+        Ok(lanes::holding(text, room))
+    }
 }
 
 impl ListChunks {
-    /// The list as YAML, item by item: a tree of all of it would be many times its length. A large
-    /// item is heavy work of the user.
-    pub(crate) fn into_yaml(self, lanes: Arc<Lanes>, user: String) -> Body {
-        let parts = stream::unfold((self.yaml_parts(), lanes, user), |state| async move {
-            let (mut parts, lanes, user) = state;
+    /// The list as YAML, item by item: a tree of all of it would be many times its length.
+    pub(crate) fn into_yaml(
+        mut self,
+        lanes: Arc<Lanes>,
+        user: String,
+        place: Option<Place>,
+    ) -> Body {
+        let (before, after) = self.yaml_ends();
+        let (before, after) = (Some(before), Some(after));
+        let list = YamlList { before, chunks: self, after, lanes, user };
+        let parts = stream::unfold((list, place), |(mut list, place)| async move {
             tokio::task::yield_now().await;
-            let text = match parts.next()? {
-                Err(failure) => Err(failure),
-                Ok(Part::Text(text)) => Ok(Bytes::from(text)),
-                Ok(Part::Item(json)) => {
-                    let bytes = json.len();
-                    lanes.run(&user, bytes, async move { Ok(yaml_item(json)) }).await
-                }
-            };
+            let text = list.next().await?;
             let frame = text.map(Frame::data).map_err(std::io::Error::other);
-            Some((frame, (parts, lanes, user)))
+            Some((frame, (list, place)))
         });
         StreamBody::new(parts).boxed_unsync()
     }
 
-    /// The members in the order of their names, as YAML made of a tree has them.
-    fn yaml_parts(mut self) -> impl Iterator<Item = Result<Part, Failure>> {
+    /// What is before the items and what after them: the members in the order of their names, as YAML
+    /// made of a tree has them.
+    fn yaml_ends(&mut self) -> (String, String) {
         let opening = self.opening.take().unwrap_or_default();
         let head: Value = serde_json::from_str(&format!("{opening}]}}")).unwrap_or_default();
         let items = if head.get("rows").is_some() { "rows" } else { "items" };
@@ -290,16 +381,7 @@ impl ListChunks {
             .partition(|(name, _)| **name < *items);
         let empty = if self.items.len() == 0 { " []" } else { "" };
         let before = format!("{}{items}:{empty}\n", yaml_text(&Value::Object(before)));
-        let after = yaml_text(&Value::Object(after));
-        let mut objects = std::mem::take(&mut self.items);
-        let items = std::iter::from_fn(move || {
-            let object = objects.next()?;
-            // No comma before it.
-            self.first = true;
-            let mut out = BytesMut::new();
-            Some(self.put(&mut out, &object).map(|()| Part::Item(out.into())))
-        });
-        [Ok(Part::Text(before))].into_iter().chain(items).chain([Ok(Part::Text(after))])
+        (before, yaml_text(&Value::Object(after)))
     }
 }
 
@@ -339,6 +421,9 @@ impl Iterator for ListChunks {
     type Item = Result<Bytes, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(shared) = self.shared.take() {
+            return Some(Ok(shared));
+        }
         if self.closed {
             return None;
         }
@@ -347,7 +432,10 @@ impl Iterator for ListChunks {
             out.put_slice(opening.as_bytes());
         }
         let mut visited = 0;
-        while out.len() < CHUNK_BYTES && visited < VISIT_BYTES {
+        while out.len() < CHUNK_BYTES && visited < VISIT_BYTES && self.shared.is_none() {
+            if visited > 0 && self.next_to_convert().is_some() {
+                break;
+            }
             let Some(item) = self.items.next() else {
                 out.put_slice(b"]}\n");
                 self.closed = true;

@@ -47,10 +47,16 @@ pub(crate) struct Turn {
     user: String,
 }
 
+/// How many workers there are where so many are wanted: at least two, so that one user cannot have
+/// them all.
+pub(crate) fn workers(wanted: usize) -> usize {
+    wanted.max(2)
+}
+
 impl Turns {
-    /// Turns at so many workers, at least two, so that one user cannot have them all.
-    pub(crate) fn of_workers(workers: usize) -> Arc<Self> {
-        let workers = workers.max(2);
+    /// Turns at so many workers, as [`workers`] has them.
+    pub(crate) fn of_workers(count: usize) -> Arc<Self> {
+        let workers = workers(count);
         Arc::new(Self { state: Mutex::default(), workers, user_workers: workers - 1 })
     }
 

@@ -6,10 +6,13 @@ mod support;
 
 use bytes::Bytes;
 use coffer_testkit::Attacks;
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ListParams};
 use peak_alloc::PeakAlloc;
 
 use support::TestServer;
@@ -22,8 +25,10 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 const PEAK_PER_BYTE: usize = 128;
 /// What any request may take: connections, the writer's buffers, a body that is small.
 const FREE_BYTES: usize = 8 << 20;
-/// Memory that watchers of a collection may take together while none of them reads, in bytes.
-const WATCHERS_PEAK_BYTES: usize = 24 << 20;
+/// Memory that answers with a collection may take together while none of them is read, in bytes.
+const UNREAD_PEAK_BYTES: usize = 24 << 20;
+/// The same of answers for which items are made into another form: what the users may have in memory.
+const COPIES_PEAK_BYTES: usize = 48 << 20;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -270,16 +275,69 @@ async fn a_body_takes_a_bounded_multiple_of_its_length_in_memory() {
     attacks.finish();
 }
 
-/// Sixty streams of one connection that take one byte each held the collection sixty times.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watches_that_are_not_read_do_not_hold_the_collection() {
-    let _alone = ALONE.lock().await;
+/// Users, and the streams that each opens on one connection.
+const USERS: [&str; 3] = ["one", "two", "three"];
+const STREAMS: usize = 20;
+
+/// Streams that have been answered and are not read.
+struct Unread {
+    answers: Vec<Response<Incoming>>,
+    refused: usize,
+    connections: Vec<tokio::task::JoinHandle<hyper::Result<()>>>,
+}
+
+impl Unread {
+    /// Of each stream's window one byte is open.
+    async fn open(server: &TestServer, accept: &str, path: &str) -> Self {
+        let mut all = Self { answers: Vec::new(), refused: 0, connections: Vec::new() };
+        let mut asked = tokio::task::JoinSet::new();
+        for user in USERS {
+            let io = TokioIo::new(server.tls(user, &[b"h2"]).await);
+            let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+            builder.initial_stream_window_size(1);
+            let (sender, connection) = builder.handshake::<_, Full<Bytes>>(io).await.unwrap();
+            all.connections.push(tokio::spawn(connection));
+            for _ in 0..STREAMS {
+                let mut sender = sender.clone();
+                let request = Request::get(format!("https://{}{path}", server.address))
+                    .header("accept", accept)
+                    .body(Full::default())
+                    .unwrap();
+                asked.spawn(async move { sender.send_request(request).await.unwrap() });
+            }
+        }
+        for answer in asked.join_all().await {
+            match answer.status().as_u16() {
+                200 => all.answers.push(answer),
+                status => {
+                    assert_eq!(status, 429);
+                    all.refused += 1;
+                }
+            }
+        }
+        all
+    }
+}
+
+async fn with_large_maps() -> Client {
     let mut client = Client::connect().await;
     for n in 0..30 {
         let data = "x".repeat(1_000_000);
         let body = format!(r#"{{"metadata":{{"name":"m{n}"}},"data":{{"a":"{data}"}}}}"#);
         assert_eq!(client.send((Method::POST, MAPS, JSON), &body.into()).await.0, 201);
     }
+    client
+}
+
+const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
+/// Sixty streams that take one byte each held the collection sixty times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_that_are_not_read_do_not_hold_the_collection() {
+    let _alone = ALONE.lock().await;
+    let client = with_large_maps().await;
     let mut attacks = Attacks::group("watches that hold a collection");
     for (what, accept, query) in [
         ("objects", JSON, "watch=1"),
@@ -288,44 +346,56 @@ async fn watches_that_are_not_read_do_not_hold_the_collection() {
             JSON,
             "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
         ),
-        ("metadata", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", "watch=1"),
-        ("tables", "application/json;as=Table;v=v1;g=meta.k8s.io", "watch=1"),
-        (
-            "tables with objects",
-            "application/json;as=Table;v=v1;g=meta.k8s.io",
-            "watch=1&includeObject=Object",
-        ),
+        ("metadata", METADATA, "watch=1"),
+        ("tables", TABLE, "watch=1"),
+        ("tables with objects", TABLE, "watch=1&includeObject=Object"),
         ("past events", JSON, "watch=1&resourceVersion=1"),
     ] {
         let before = ALLOCATOR.current_usage();
         ALLOCATOR.reset_peak_usage();
-        // One byte of each stream's window is open, and none of what it brings is read.
-        let io = TokioIo::new(client.server.tls("watcher", &[b"h2"]).await);
-        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-        builder.initial_stream_window_size(1);
-        let (mut sender, connection) = builder.handshake::<_, Full<Bytes>>(io).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let mut unread = Vec::new();
-        for _ in 0..60 {
-            sender.ready().await.unwrap();
-            let request = Request::get(format!("https://{}{MAPS}?{query}", client.server.address))
-                .header("accept", accept)
-                .body(Full::default())
-                .unwrap();
-            let answer = sender.send_request(request).await.unwrap();
-            assert_eq!(answer.status().as_u16(), 200);
-            unread.push(answer);
-        }
+        let mut unread = Unread::open(&client.server, accept, &format!("{MAPS}?{query}")).await;
         // Every stream has something to send once its first byte is here.
         let mut first = 0;
-        for answer in &mut unread {
+        for answer in &mut unread.answers {
             first += usize::from(answer.body_mut().frame().await.is_some());
         }
         let peak = ALLOCATOR.peak_usage().saturating_sub(before);
         eprintln!("{what}: peak {} KiB of {first} streams", peak >> 10);
-        attacks.attempt(what, first == 60 && peak <= WATCHERS_PEAK_BYTES, peak);
-        drop(unread);
-        connection.abort();
+        let most =
+            if query.contains("includeObject") { COPIES_PEAK_BYTES } else { UNREAD_PEAK_BYTES };
+        attacks.attempt(what, first == 60 && peak <= most, peak);
+        unread.connections.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+    attacks.finish();
+}
+
+/// A list held two of its largest items in a copy of its own for as long as it was not read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_that_are_not_read_do_not_hold_copies() {
+    let _alone = ALONE.lock().await;
+    let client = with_large_maps().await;
+    let calm = client.server.client("calm", &["system:masters"]).await;
+    let maps = Api::<ConfigMap>::namespaced(calm, "default");
+    let mut attacks = Attacks::group("lists that hold copies");
+    for (what, accept, query) in [
+        ("objects", JSON, ""),
+        ("pages", JSON, "?limit=5"),
+        ("metadata", METADATA_LIST, ""),
+        ("tables", TABLE, ""),
+        ("tables with objects", TABLE, "?includeObject=Object"),
+        ("YAML", YAML, ""),
+    ] {
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
+        let unread = Unread::open(&client.server, accept, &format!("{MAPS}{query}")).await;
+        let peak = ALLOCATOR.peak_usage().saturating_sub(before);
+        let answered = (unread.answers.len(), unread.refused);
+        eprintln!("{what}: peak {} KiB of {answered:?} streams", peak >> 10);
+        attacks.attempt(what, peak <= COPIES_PEAK_BYTES, (peak, answered));
+        // However these wait, another user's list does not.
+        let beside = maps.list(&ListParams::default()).await.unwrap().items.len();
+        attacks.attempt(&format!("{what}, another user"), beside == 30, beside);
+        unread.connections.iter().for_each(tokio::task::JoinHandle::abort);
     }
     attacks.finish();
 }

@@ -16,6 +16,8 @@ use super::CachedObject;
 pub(super) struct Objects {
     sorted: BTreeMap<Arc<str>, Arc<CachedObject>>,
     hashed: HashSet<ByKey>,
+    /// Of their encodings.
+    bytes: usize,
 }
 
 impl Objects {
@@ -26,12 +28,22 @@ impl Objects {
     /// Adds an object, or puts it in the place of the one with its key, which is given back.
     pub(super) fn insert(&mut self, object: Arc<CachedObject>) -> Option<Arc<CachedObject>> {
         self.hashed.replace(ByKey(object.clone()));
-        self.sorted.insert(object.key.clone(), object)
+        self.bytes += object.bytes.len();
+        let old = self.sorted.insert(object.key.clone(), object);
+        self.bytes -= old.as_ref().map_or(0, |old| old.bytes.len());
+        old
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Option<Arc<CachedObject>> {
         self.hashed.remove(key);
-        self.sorted.remove(key)
+        let old = self.sorted.remove(key);
+        self.bytes -= old.as_ref().map_or(0, |old| old.bytes.len());
+        old
+    }
+
+    /// Bytes of all encodings.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn len(&self) -> usize {

@@ -15,6 +15,11 @@ const HISTORY_EVENTS_MAX: usize = 4096;
 /// Bytes of objects kept alive per kind by that history.
 const HISTORY_BYTES_MAX: usize = 64 << 20;
 
+/// A collection with more objects than this is large.
+const LARGE_OBJECTS: usize = 1024;
+/// So is one with more bytes than this.
+const LARGE_BYTES: usize = 4 << 20;
+
 /// Fields that watchers are told apart by, because many watch for one value each: every node its
 /// own pods.
 const INDEXED_FIELDS: [&str; 1] = ["spec.nodeName"];
@@ -230,9 +235,10 @@ impl Shard {
         });
     }
 
-    /// How many objects there are.
-    pub(crate) fn len(&self) -> usize {
-        self.read().objects.len()
+    /// Whether there is so much that answers of all of it, or of most, are counted.
+    pub(crate) fn is_large(&self) -> bool {
+        let objects = &self.read().objects;
+        objects.len() > LARGE_OBJECTS || objects.bytes() > LARGE_BYTES
     }
 
     /// Takes one write: `new` is the object after it, `None` when it is gone.

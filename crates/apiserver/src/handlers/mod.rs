@@ -21,7 +21,7 @@ use crate::authz::{Authorizer, Permit, rbac};
 use crate::body::Payload;
 use crate::lanes::{self, Lanes};
 use crate::object::Resource;
-use crate::registry::Registry;
+use crate::registry::{ListQuery, Registry};
 use crate::request::{Query, RequestInfo, ResourcePath, Verb};
 use crate::respond::{self, Accept, Answer, Form, Syntax};
 use crate::{discovery, reviews};
@@ -124,6 +124,14 @@ impl Handlers {
             return self.watch(call).await;
         }
         let handlers = self.clone();
+        if verb == Verb::List {
+            // Before the state is taken, and any turn: what waits holds nothing.
+            let query = ListQuery::parse(&call.query, &call.resource)?;
+            let scope = query.selection.scope(&call.resource, &call.path.namespace);
+            let place = self.place_for(&call, &scope).await?;
+            let work = move |call, _| async move { handlers.list(&call, &query, place).await };
+            return self.laned(verb, call, body, work).await;
+        }
         self.laned(verb, call, body, move |call, body| async move {
             handlers.whole(verb, &call, body).await
         })
@@ -134,7 +142,6 @@ impl Handlers {
     async fn whole(&self, verb: Verb, call: &Call, body: Payload) -> Result<Answer, Failure> {
         match verb {
             Verb::Get => self.get(call).await,
-            Verb::List => self.list(call).await,
             Verb::Create if call.path.name.is_empty() => self.create(call, body).await,
             Verb::Update if !call.path.name.is_empty() => self.update(call, body).await,
             Verb::Patch if !call.path.name.is_empty() => self.patch(call, body).await,

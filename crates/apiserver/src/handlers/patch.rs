@@ -60,6 +60,8 @@ impl Handlers {
             let from = (kind, &*patch);
             let (mut object, told) =
                 decode::patched(resource, from, &mut patched, options.field_validation)?;
+            // A tree is several times the object, and more of them are made below.
+            drop(patched);
             warnings = told;
             take_namespace(&mut *object, call)?;
             check_name(&*object, call)?;
@@ -96,7 +98,9 @@ impl Handlers {
             let live = spoken(resource, old)?;
             let mut applied = apply::apply(Some(&live), &patch, &writer.rules()?, options.force)
                 .map_err(|error| Failure::from(&error))?;
+            drop(live);
             let object = self.wanted(call, &mut applied.object)?;
+            drop(applied);
             let expected = expected_revision(resource, &*object)?;
             let object = self.admission().update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })

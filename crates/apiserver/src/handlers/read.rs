@@ -1,17 +1,18 @@
 //! GET of an object and of a collection.
 
-use bytes::Bytes;
 use coffer_api::status::Failure;
-use futures::stream;
+use futures::{StreamExt, TryStreamExt, stream};
 use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use super::{Call, Handlers};
+use crate::cache::Scope;
+use crate::lanes::Place;
 use crate::options::revision;
 use crate::present::{self, Include, ListChunks};
 use crate::registry::{ListQuery, Listed};
-use crate::respond::{self, Answer, Body, Syntax};
+use crate::respond::{self, Answer, Syntax};
 
 impl Handlers {
     pub(super) async fn get(&self, call: &Call) -> Result<Answer, Failure> {
@@ -31,43 +32,61 @@ impl Handlers {
         Ok(respond::json(StatusCode::OK, call.accept.syntax, bytes))
     }
 
-    pub(super) async fn list(&self, call: &Call) -> Result<Answer, Failure> {
+    /// Lists a collection. `place`: of [`Handlers::place_for`].
+    pub(super) async fn list(
+        &self,
+        call: &Call,
+        query: &ListQuery,
+        place: Option<Place>,
+    ) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
-        let query = ListQuery::parse(&call.query, &call.resource)?;
-        let list = self.registry.list(&call.resource, &call.path.namespace, &query).await?;
-        self.listed(call, list, include)
+        let list = self.registry.list(&call.resource, &call.path.namespace, query).await?;
+        self.listed(call, list, include, place).await
     }
 
-    /// A list in the form the client asked for.
-    pub(super) fn listed(
+    /// A place for an answer with the state of what is in a scope, where the collection is large.
+    ///
+    /// # Errors
+    /// 429.
+    pub(super) async fn place_for(
+        &self,
+        call: &Call,
+        scope: &Scope,
+    ) -> Result<Option<Place>, Failure> {
+        if matches!(scope, Scope::Key(_)) || !call.resource.shard().is_large() {
+            return Ok(None);
+        }
+        self.lanes.place(&call.permit.identity().user).await.map(Some)
+    }
+
+    /// A list in the form the client asked for; it gives its place back when it is sent.
+    pub(super) async fn listed(
         &self,
         call: &Call,
         list: Listed,
         include: Include,
+        place: Option<Place>,
     ) -> Result<Answer, Failure> {
         let mut chunks = ListChunks::new(call.resource.clone(), list, call.accept.form, include);
+        let (lanes, user) = (self.lanes.clone(), call.permit.identity().user.clone());
         if call.accept.syntax == Syntax::Yaml {
-            let user = call.permit.identity().user.clone();
-            let body = chunks.into_yaml(self.lanes.clone(), user);
+            let body = chunks.into_yaml(lanes, user, place);
             return Ok(respond::typed(StatusCode::OK, "application/yaml", body));
         }
-        let first = chunks.next().transpose()?.unwrap_or_default();
-        // Short lists are one body with a length; long ones are made while they are sent.
-        let Some(second) = chunks.next().transpose()? else {
+        let first = chunks.next_within(&lanes, &user).await.transpose()?.unwrap_or_default();
+        // Short lists are one body with a length; long ones are made while they are sent: each chunk
+        // when the one before it is on its way, and others get their turn between two.
+        if chunks.is_at_end() {
             return Ok(respond::json(StatusCode::OK, Syntax::Json, first));
-        };
-        let ready = [Ok(first), Ok(second)].into_iter();
-        let all = ready.chain(chunks.map(|chunk| chunk.map_err(std::io::Error::other)));
-        Ok(respond::typed(StatusCode::OK, "application/json", streamed(all)))
+        }
+        let rest = stream::unfold((chunks, lanes, user, place), |state| async move {
+            let (mut chunks, lanes, user, place) = state;
+            tokio::task::yield_now().await;
+            let chunk = chunks.next_within(&lanes, &user).await?;
+            Some((chunk.map_err(std::io::Error::other), (chunks, lanes, user, place)))
+        });
+        let all = stream::once(std::future::ready(Ok(first))).chain(rest);
+        let body = StreamBody::new(all.map_ok(Frame::data)).boxed_unsync();
+        Ok(respond::typed(StatusCode::OK, "application/json", body))
     }
-}
-
-/// Each chunk is made when the one before it is on its way, and others get their turn between two.
-fn streamed(chunks: impl Iterator<Item = std::io::Result<Bytes>> + Send + 'static) -> Body {
-    let stream = stream::unfold(chunks, |mut chunks| async move {
-        tokio::task::yield_now().await;
-        let chunk = chunks.next()?;
-        Some((chunk.map(Frame::data), chunks))
-    });
-    StreamBody::new(stream).boxed_unsync()
 }

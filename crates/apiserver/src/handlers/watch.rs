@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{Call, Handlers};
 use crate::authz::Standing;
 use crate::cache::{CacheEvent, CachedObject, Initial, NoEvent, Start, Subscription};
-use crate::lanes::Room;
+use crate::lanes::{COPY_BYTES_MAX, Room, holding};
 use crate::options::StateOptions;
 use crate::present::{self, Include};
 use crate::registry::Selection;
@@ -32,13 +32,8 @@ const LIFE_S: std::ops::Range<u64> = 1800..3600;
 const LIFE_MAX_S: u64 = 366 * 24 * 3600;
 /// Bytes gathered into one frame when many events wait.
 const FRAME_BYTES: usize = 64 * 1024;
-/// Objects that are longer than this are not copied into a frame.
-const COPY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of objects looked at before others get their turn at the processor.
 const VISIT_BYTES: usize = 256 * 1024;
-/// Collections with more objects than this are large: a watch that begins with all of one takes a
-/// place of those that its user has.
-const LARGE_COLLECTION: usize = 1024;
 /// A watch with longer selectors, in bytes, takes of the room that its user has.
 const LARGE_SELECTOR: usize = 4096;
 /// Bytes of memory for each byte of a selector: many short values.
@@ -93,10 +88,8 @@ impl Handlers {
         let scope = selection.scope(&call.resource, &call.path.namespace);
         // Before the state is taken: what waits holds nothing.
         let place = match start {
-            Start::Now if call.resource.shard().len() > LARGE_COLLECTION => {
-                Some(self.lanes.initial_state(&call.permit.identity().user).await?)
-            }
-            _ => None,
+            Start::Now => self.place_for(&call, &scope).await?,
+            Start::After(_) => None,
         };
         // Everything up to here is in the shard before its state is taken.
         let reached = self.registry.cache.revision();
@@ -367,21 +360,6 @@ impl Watch {
             }),
         }
     }
-}
-
-/// Bytes that hold room until the last of them is sent; short ones need none.
-fn holding(bytes: Bytes, room: Option<Room>) -> Bytes {
-    let Some(room) = room.filter(|_| bytes.len() > COPY_BYTES_MAX) else { return bytes };
-
-    struct Held(Bytes, #[expect(dead_code, reason = "held, not read")] Room);
-
-    impl AsRef<[u8]> for Held {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-
-    Bytes::from_owner(Held(bytes, room))
 }
 
 /// Lines on their way out. Short objects are gathered; long ones leave as they are, without a copy.

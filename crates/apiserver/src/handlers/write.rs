@@ -205,7 +205,7 @@ impl Handlers {
                 _ => {}
             }
         }
-        self.listed(call, self.shown_list(call, list)?, include)
+        self.listed(call, self.shown_list(call, list)?, include, None).await
     }
 }
 
