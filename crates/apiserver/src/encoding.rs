@@ -5,7 +5,7 @@
 
 use std::io::Write as _;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use coffer_net::Holding;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -42,11 +42,22 @@ pub(crate) fn indented(answer: Answer) -> Answer {
     if !json.is_some_and(|value| value.as_bytes().starts_with(b"application/json")) {
         return answer;
     }
-    let mut indenter = Indenter::default();
     answer.map(|body| {
-        in_pieces(body)
-            .map_frame(move |frame| frame.map_data(|data| indenter.indent(&data)))
-            .boxed_unsync()
+        let state = (in_pieces(body), Bytes::new(), Indenter::default());
+        let pieces = futures::stream::unfold(state, |(mut body, mut rest, mut indenter)| async {
+            if rest.is_empty() {
+                match body.frame().await?.map(Frame::into_data) {
+                    Ok(Ok(data)) => rest = data,
+                    Ok(Err(other)) => return Some((Ok(other), (body, rest, indenter))),
+                    Err(error) => return Some((Err(error), (body, rest, indenter))),
+                }
+            } else {
+                tokio::task::yield_now().await;
+            }
+            let piece = indenter.indent(&mut rest);
+            Some((Ok(Frame::data(piece)), (body, rest, indenter)))
+        });
+        StreamBody::new(futures::StreamExt::fuse(pieces)).boxed_unsync()
     })
 }
 
@@ -81,9 +92,16 @@ struct Indenter {
 }
 
 impl Indenter {
-    fn indent(&mut self, piece: &[u8]) -> Bytes {
-        let mut out = BytesMut::with_capacity(piece.len() * 2);
-        for &byte in piece {
+    /// Indents the beginning of a text, up to what it makes of [`PIECE_BYTES`]: what is nested deep
+    /// is many times as long then.
+    fn indent(&mut self, text: &mut Bytes) -> Bytes {
+        let mut out = BytesMut::with_capacity(PIECE_BYTES + 1024);
+        let mut taken = 0;
+        for &byte in text.iter() {
+            if out.len() >= PIECE_BYTES {
+                break;
+            }
+            taken += 1;
             if self.in_string {
                 self.in_string = self.escaped || byte != b'"';
                 self.escaped = !self.escaped && byte == b'\\';
@@ -117,6 +135,7 @@ impl Indenter {
                 }
             }
         }
+        text.advance(taken);
         out.freeze()
     }
 
@@ -206,10 +225,27 @@ mod tests {
         let wanted = "{\n  \"a\": [],\n  \"b\": {},\n  \"c\": [\n    1,\n    {\n      \"d\": \"x,{\\\"}\"\n    }\n  ],\n  \"e\": \"\\\\\"\n}";
         for at in 0..compact.len() {
             let mut indenter = Indenter::default();
-            let mut out = indenter.indent(&compact[..at]).to_vec();
-            out.extend_from_slice(&indenter.indent(&compact[at..]));
+            let mut out = Vec::new();
+            for part in [&compact[..at], &compact[at..]] {
+                out.extend_from_slice(&indenter.indent(&mut Bytes::copy_from_slice(part)));
+            }
             assert_eq!(String::from_utf8(out).unwrap(), wanted, "cut at {at}");
         }
+    }
+
+    #[test]
+    fn what_grows_by_its_depth_comes_in_pieces_too() {
+        let (depth, items) = (100, 20_000);
+        let list = vec!["[]"; items].join(",");
+        let compact = format!("{}{list}{}", "[".repeat(depth), "]".repeat(depth));
+        let (mut text, mut indenter) = (Bytes::from(compact), Indenter::default());
+        let mut length = 0;
+        while !text.is_empty() {
+            let piece = indenter.indent(&mut text);
+            assert!(piece.len() <= PIECE_BYTES + 256);
+            length += piece.len();
+        }
+        assert!(length > items * 2 * depth);
     }
 
     #[tokio::test]

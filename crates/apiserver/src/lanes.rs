@@ -8,7 +8,9 @@
 //! status is light up to a bound of its own, for it grows with the node's images.
 //!
 //! Bodies are bounded before they are read: by what one user, and all, may have in memory, and by how
-//! long a client may take to send one.
+//! long a client may take to send one. So are answers that are made for one client, until they are sent,
+//! apart from bodies: neither waits for the other. Answers that are the cache's own bytes take nothing,
+//! but those with a large collection keep that as it was, and have places of which each user has a few.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -41,9 +43,15 @@ const NODE_STATUS_BYTES_MAX: usize = 256 * 1024;
 const USER_BODIES_KIB_MAX: usize = 12 * 1024;
 /// The same of all users.
 const BODIES_KIB_MAX: usize = 64 * 1024;
+/// Bytes of large answers that are made for one user, until they are sent.
+const USER_ANSWERS_KIB_MAX: usize = 12 * 1024;
+/// The same of all users.
+const ANSWERS_KIB_MAX: usize = 64 * 1024;
 /// Answers to one user, at a time, that begin with the state of a large collection: lists, and watches
 /// until they have told it.
-const USER_STATES_MAX: usize = 20;
+const USER_STATES_MAX: u32 = 20;
+/// Places that a state of the past takes, which only this answer has in memory.
+const PAST_PLACES: u32 = 10;
 /// How long a large body waits for room, and such an answer for its place.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 /// How long a client has to send a body, however fast it sends.
@@ -52,6 +60,8 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 const SLOW_START: Duration = Duration::from_secs(10);
 /// Bytes a second that a client must send of a large body.
 const RATE_MIN: u64 = 32 * 1024;
+/// The stack of a thread for heavy work: unoptimised builds keep each step of reading a large pod on it.
+const WORKER_STACK_BYTES: usize = 8 << 20;
 /// How long a thread for heavy work waits for more of it.
 const IDLE_WORKER_MAX: Duration = Duration::from_secs(2);
 /// Users remembered; those without bodies are forgotten beyond this.
@@ -62,6 +72,7 @@ pub(crate) struct Lanes {
     turns: Arc<Turns>,
     workers: Workers,
     bodies: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     users: Mutex<HashMap<String, User>>,
     room_wait: Duration,
 }
@@ -70,16 +81,17 @@ pub(crate) struct Lanes {
 #[derive(Clone)]
 struct User {
     bodies: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     states: Arc<Semaphore>,
 }
 
-/// Room for a body, given back when dropped.
+/// Room for a body or an answer, given back when dropped.
 pub(crate) struct Room {
     _user: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
 
-/// A place for an answer that begins with the state of a large collection, given back when dropped.
+/// Places of an answer that begins with the state of a large collection, given back when dropped.
 pub(crate) type Place = OwnedSemaphorePermit;
 
 /// Bytes that hold room until the last of them is sent; short ones need none.
@@ -97,7 +109,8 @@ pub(crate) fn holding(bytes: Bytes, room: Option<Room>) -> Bytes {
     Bytes::from_owner(Held(bytes, room))
 }
 
-/// The threads that do heavy work: as many as there are turns. Each keeps for a while what its work has
+/// The threads that do heavy work: as many as there are turns. What work has done elsewhere, by the store
+/// for one, is done there. Each keeps for a while what its work has
 /// freed, so that many threads for few turns would take many times the memory.
 struct Workers(Option<tokio::runtime::Runtime>);
 
@@ -106,6 +119,7 @@ impl Workers {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(turns::workers(threads))
             .thread_keep_alive(IDLE_WORKER_MAX)
+            .thread_stack_size(WORKER_STACK_BYTES)
             .thread_name("coffer-heavy")
             .build();
         Self(Some(runtime.expect("a runtime without drivers asks nothing of the system")))
@@ -141,6 +155,7 @@ impl Lanes {
             turns: Turns::of_workers(workers),
             workers: Workers::new(workers),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            answers: Arc::new(Semaphore::new(ANSWERS_KIB_MAX)),
             users: Mutex::default(),
             room_wait: ROOM_WAIT,
         }
@@ -244,21 +259,12 @@ impl Lanes {
 
     /// Room for a large body.
     async fn room(&self, user: &str, bytes: usize) -> Result<Room, Broken> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let own = self.user(user).bodies;
-        let all = self.bodies.clone();
-        let both = async {
-            let user = own.acquire_many_owned(kib).await;
-            (user, all.acquire_many_owned(kib).await)
-        };
-        let both = tokio::time::timeout(self.room_wait, both).await;
-        match both {
-            Ok((Ok(user), Ok(all))) => Ok(Room { _user: user, _all: all }),
-            _ => Err(Broken::Other(too_many())),
-        }
+        let room = rooms(self.user(user).bodies, self.bodies.clone(), bytes);
+        let room = tokio::time::timeout(self.room_wait, room).await;
+        room.map_err(|_| Broken::Other(too_many()))
     }
 
-    /// Room for bytes made for one client, as for a body.
+    /// Room for what is kept of a request for as long as it lives, as for a body.
     ///
     /// # Errors
     /// 429.
@@ -266,12 +272,39 @@ impl Lanes {
         self.room(user, bytes).await.map_err(|_| too_many())
     }
 
-    /// A place for an answer that begins with the state of a large collection.
+    /// Room for bytes that are made for one client. What would take more than a user has waits until
+    /// the user has nothing else.
     ///
     /// # Errors
     /// 429.
-    pub(crate) async fn place(&self, user: &str) -> Result<Place, Failure> {
-        let place = self.user(user).states.acquire_owned();
+    pub(crate) async fn answer_room(&self, user: &str, bytes: usize) -> Result<Room, Failure> {
+        let room = tokio::time::timeout(self.room_wait, self.next_answer_room(user, bytes)).await;
+        room.map_err(|_| too_many())
+    }
+
+    /// As [`Lanes::answer_room`], for an answer that has begun: it is sent as there is room, or its
+    /// client gives up.
+    pub(crate) async fn next_answer_room(&self, user: &str, bytes: usize) -> Room {
+        let most = USER_ANSWERS_KIB_MAX * 1024;
+        rooms(self.user(user).answers, self.answers.clone(), bytes.min(most)).await
+    }
+
+    /// As [`Lanes::answer_room`], now or not.
+    pub(crate) fn free_answer_room(&self, user: &str, bytes: usize) -> Option<Room> {
+        let kib = kib(bytes);
+        let own = self.user(user).answers.try_acquire_many_owned(kib).ok()?;
+        let all = self.answers.clone().try_acquire_many_owned(kib).ok()?;
+        Some(Room { _user: own, _all: all })
+    }
+
+    /// A place for an answer that begins with the state of a large collection, of the present or of
+    /// the past.
+    ///
+    /// # Errors
+    /// 429.
+    pub(crate) async fn place(&self, user: &str, is_past: bool) -> Result<Place, Failure> {
+        let places = if is_past { PAST_PLACES } else { 1 };
+        let place = self.user(user).states.acquire_many_owned(places);
         match tokio::time::timeout(self.room_wait, place).await {
             Ok(Ok(place)) => Ok(place),
             _ => Err(too_many()),
@@ -286,16 +319,31 @@ impl Lanes {
         if users.len() >= USERS_REMEMBERED {
             // Whoever holds or awaits something has another handle.
             users.retain(|_, user| {
-                Arc::strong_count(&user.bodies) + Arc::strong_count(&user.states) > 2
+                [&user.bodies, &user.answers, &user.states]
+                    .into_iter()
+                    .any(|shared| Arc::strong_count(shared) > 1)
             });
         }
         let new = User {
             bodies: Arc::new(Semaphore::new(USER_BODIES_KIB_MAX)),
-            states: Arc::new(Semaphore::new(USER_STATES_MAX)),
+            answers: Arc::new(Semaphore::new(USER_ANSWERS_KIB_MAX)),
+            states: Arc::new(Semaphore::new(USER_STATES_MAX as usize)),
         };
         users.insert(user.to_owned(), new.clone());
         new
     }
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// Room of a user's, then of all.
+async fn rooms(own: Arc<Semaphore>, all: Arc<Semaphore>, bytes: usize) -> Room {
+    const OPEN: &str = "it is never closed";
+    let user = own.acquire_many_owned(kib(bytes)).await.expect(OPEN);
+    let all = all.acquire_many_owned(kib(bytes)).await.expect(OPEN);
+    Room { _user: user, _all: all }
 }
 
 /// Why a body was not read to its end.

@@ -1,5 +1,6 @@
 //! One object or a list in the form the client asked for: as it is, as Table, as metadata only.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,6 +12,7 @@ use http_body_util::{BodyExt, StreamBody};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::cache::CachedObject;
@@ -19,7 +21,7 @@ use crate::object::Resource;
 use crate::printers::{Column, RowCondition};
 use crate::registry::Listed;
 use crate::request::Query;
-use crate::respond::{Body, Form, MetaVersion};
+use crate::respond::{self, Body, Form, MetaVersion};
 
 /// Bytes of a list sent at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -131,7 +133,10 @@ fn metadata_json(bytes: &[u8], version: MetaVersion) -> Result<Vec<u8>, Failure>
         api_version: version.api_version(),
         metadata: &only.metadata,
     };
-    serde_json::to_vec(&partial).map_err(Failure::internal)
+    let mut json = serde_json::to_vec(&partial).map_err(Failure::internal)?;
+    // It may be kept for as long as its client takes to read it.
+    json.shrink_to_fit();
+    Ok(json)
 }
 
 fn row(
@@ -201,10 +206,14 @@ pub(crate) struct ListChunks {
     resource: Arc<Resource>,
     form: Form,
     include: Include,
+    /// When its client must have read it.
+    due: Instant,
+    /// What has been made already.
+    ready: Option<Bytes>,
     opening: Option<String>,
-    items: std::vec::IntoIter<Arc<CachedObject>>,
+    items: VecDeque<Arc<CachedObject>>,
     /// The rest of an item, in the cache's own bytes.
-    shared: Option<Bytes>,
+    shared: Bytes,
     first: bool,
     closed: bool,
 }
@@ -234,53 +243,96 @@ impl ListChunks {
                 items: [],
             }),
         };
-        let items = list.items.into_iter();
+        let items = VecDeque::from(list.items);
+        let bytes = items.iter().map(|item| item.bytes.len()).sum();
         Self {
             resource,
             form,
             include,
+            due: Instant::now() + crate::cache::time_for_state(bytes),
+            ready: None,
             opening: Some(opening),
             items,
-            shared: None,
+            shared: Bytes::new(),
             first: true,
             closed: false,
         }
     }
 
-    /// Whether all of it has been taken.
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.closed && self.shared.is_none()
+    /// All of it, if it is short.
+    ///
+    /// # Errors
+    /// 500 for an object that cannot be read.
+    pub(crate) fn whole(&mut self) -> Result<Option<Bytes>, Failure> {
+        let mut bytes = 0;
+        let short = self.items.iter().all(|item| {
+            bytes += item.bytes.len();
+            bytes <= CHUNK_BYTES
+        });
+        if !short {
+            return Ok(None);
+        }
+        let first = self.next().transpose()?;
+        if self.closed {
+            return Ok(first);
+        }
+        self.ready = first;
+        Ok(None)
     }
 
-    /// Whether items are sent as the cache has them.
-    fn is_shared(&self) -> bool {
-        self.form == Form::Object && self.resource.is_stored_form()
+    /// The next item, if it is large and is sent in another form than the cache's.
+    fn next_to_convert(&self) -> Option<&Arc<CachedObject>> {
+        let is_shared = self.form == Form::Object && self.resource.is_stored_form();
+        self.items.front().filter(|item| !is_shared && item.bytes.len() > CHUNK_BYTES)
     }
 
-    /// Bytes of the next item if it is large and of another form than the cache's.
-    fn next_to_convert(&self) -> Option<usize> {
-        let item = self.items.as_slice().first().filter(|_| !self.is_shared())?;
-        Some(item.bytes.len()).filter(|bytes| *bytes > CHUNK_BYTES)
-    }
-
-    /// The next bytes. A large item that is made into another form takes the room of the user who
-    /// gets it until it is sent: there may be many answers, and clients that read slowly.
+    /// The next bytes. A large item that is made into another form takes of the room of the user who
+    /// gets it, until it is sent: there may be many answers, and clients that read slowly.
     pub(crate) async fn next_within(
         &mut self,
         lanes: &Lanes,
         user: &str,
     ) -> Option<Result<Bytes, Failure>> {
-        let room = match self.next_to_convert().filter(|_| self.shared.is_none()) {
-            None => None,
-            Some(bytes) => match lanes.room_for(user, bytes).await {
-                Ok(room) => Some(room),
-                Err(failure) => {
-                    self.closed = true;
-                    return Some(Err(failure));
-                }
-            },
+        if let Some(late) = self.late() {
+            return Some(Err(late));
+        }
+        let begins = self.ready.is_none() && self.opening.is_none() && self.shared.is_empty();
+        let Some(item) = self.next_to_convert().filter(|_| begins).cloned() else {
+            return self.next();
         };
-        Some(self.next()?.map(|chunk| lanes::holding(chunk, room)))
+        // Metadata, and rows with metadata, are mostly short, however large the object is.
+        let is_whole = self.form == Form::Object || self.include == Include::Object;
+        let mut room = match is_whole {
+            true => Some(lanes.next_answer_room(user, item.bytes.len()).await),
+            false => None,
+        };
+        let first = self.first;
+        let mut chunk = self.next()?;
+        if let (None, Ok(bytes)) = (&room, &chunk)
+            && bytes.len() > CHUNK_BYTES
+        {
+            let length = bytes.len();
+            room = lanes.free_answer_room(user, length);
+            if room.is_none() {
+                // What waits holds nothing.
+                drop(chunk);
+                (self.first, _) = (first, self.items.push_front(item));
+                room = Some(lanes.next_answer_room(user, length).await);
+                chunk = self.next()?;
+            }
+        }
+        Some(chunk.map(|chunk| lanes::holding(chunk, room)))
+    }
+
+    /// Ends the list where its client has had its time: it keeps alive what may be gone since.
+    fn late(&mut self) -> Option<Failure> {
+        if self.closed || Instant::now() < self.due {
+            return None;
+        }
+        self.closed = true;
+        (self.ready, self.shared) = (None, Bytes::new());
+        self.items.clear();
+        Some(Failure::plain(504, "Timeout", "the list was read too slowly"))
     }
 
     fn put(&mut self, out: &mut BytesMut, item: &CachedObject) -> Result<(), Failure> {
@@ -298,7 +350,7 @@ impl ListChunks {
                 let (open, rest) = self.resource.head().list_item(&item.bytes);
                 out.put_slice(open);
                 if rest.len() > CHUNK_BYTES {
-                    self.shared = Some(rest);
+                    self.shared = rest;
                 } else {
                     out.put_slice(&rest);
                 }
@@ -324,23 +376,29 @@ impl YamlList {
         if let Some(text) = self.before.take() {
             return Some(Ok(text.into()));
         }
-        let Some(item) = self.chunks.items.next() else {
+        if let Some(late) = self.chunks.late() {
+            self.after = None;
+            return Some(Err(late));
+        }
+        let Some(item) = self.chunks.items.pop_front() else {
             return self.after.take().map(|text| Ok(text.into()));
         };
         Some(self.item(&item).await)
     }
 
     async fn item(&mut self, item: &CachedObject) -> Result<Bytes, Failure> {
-        let large = item.bytes.len() > CHUNK_BYTES;
-        let room = match large {
-            true => Some(self.lanes.room_for(&self.user, item.bytes.len()).await?),
-            false => None,
+        let room = match item.bytes.len() {
+            0..=CHUNK_BYTES => None,
+            bytes => {
+                let most = bytes * respond::YAML_GROWTH_MAX;
+                Some(self.lanes.next_answer_room(&self.user, most).await)
+            }
         };
         let mut json = BytesMut::new();
         // No comma before it.
         self.chunks.first = true;
         self.chunks.put(&mut json, item)?;
-        json.extend(self.chunks.shared.take());
+        json.put(std::mem::take(&mut self.chunks.shared));
         let json = Vec::from(json);
         let bytes = json.len();
         let text = self.lanes.run(&self.user, bytes, async move { Ok(yaml_item(json)) }).await?;
@@ -379,14 +437,14 @@ impl ListChunks {
             .into_iter()
             .filter(|(name, _)| name != items)
             .partition(|(name, _)| **name < *items);
-        let empty = if self.items.len() == 0 { " []" } else { "" };
-        let before = format!("{}{items}:{empty}\n", yaml_text(&Value::Object(before)));
-        (before, yaml_text(&Value::Object(after)))
+        let empty = if self.items.is_empty() { " []" } else { "" };
+        let before = format!("{}{items}:{empty}\n", yaml_members(&Value::Object(before)));
+        (before, yaml_members(&Value::Object(after)))
     }
 }
 
 /// Members as YAML; nothing for none.
-fn yaml_text(value: &Value) -> String {
+fn yaml_members(value: &Value) -> String {
     if value.as_object().is_some_and(serde_json::Map::is_empty) {
         return String::new();
     }
@@ -402,7 +460,8 @@ fn yaml_item(json: Vec<u8>) -> Bytes {
     let json = Zeroizing::new(json);
     let document = serde_json::from_slice(&json).map(Document::new);
     let document = document.expect("the server's own JSON parses");
-    let text = Zeroizing::new(yaml_text(document.value()));
+    let text = respond::yaml_text(document.value(), &json);
+    let text = std::str::from_utf8(&text).expect("YAML is text");
     let mut item = Zeroizing::new(Vec::with_capacity(text.len() + text.len() / 8 + 16));
     for (at, line) in text.lines().enumerate() {
         let indent = match (at, line) {
@@ -421,8 +480,13 @@ impl Iterator for ListChunks {
     type Item = Result<Bytes, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(shared) = self.shared.take() {
-            return Some(Ok(shared));
+        if let Some(ready) = self.ready.take() {
+            return Some(Ok(ready));
+        }
+        if !self.shared.is_empty() {
+            // Not all at once, so that it is looked at between whether there is time left.
+            let length = self.shared.len().min(CHUNK_BYTES);
+            return Some(Ok(self.shared.split_to(length)));
         }
         if self.closed {
             return None;
@@ -432,11 +496,12 @@ impl Iterator for ListChunks {
             out.put_slice(opening.as_bytes());
         }
         let mut visited = 0;
-        while out.len() < CHUNK_BYTES && visited < VISIT_BYTES && self.shared.is_none() {
-            if visited > 0 && self.next_to_convert().is_some() {
+        while out.len() < CHUNK_BYTES && visited < VISIT_BYTES && self.shared.is_empty() {
+            let alone = self.next_to_convert().is_some();
+            if alone && !out.is_empty() {
                 break;
             }
-            let Some(item) = self.items.next() else {
+            let Some(item) = self.items.pop_front() else {
                 out.put_slice(b"]}\n");
                 self.closed = true;
                 break;
@@ -445,6 +510,9 @@ impl Iterator for ListChunks {
             if let Err(failure) = self.put(&mut out, &item) {
                 self.closed = true;
                 return Some(Err(failure));
+            }
+            if alone {
+                break;
             }
         }
         Some(Ok(out.freeze()))

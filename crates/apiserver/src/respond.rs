@@ -14,7 +14,12 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
+/// How many times as long as its JSON the YAML of a value is at most, beyond [`YAML_FREE_BYTES`].
+pub(crate) const YAML_GROWTH_MAX: usize = 4;
+/// What YAML of any value may have, in bytes.
+const YAML_FREE_BYTES: usize = 4096;
 /// Characters of all warnings of one answer, as upstream's.
 const WARNINGS_CHARS_MAX: usize = 4096;
 /// Characters of each of them, where all together are longer.
@@ -177,8 +182,41 @@ fn yaml(json: &[u8]) -> Bytes {
     let document = coffer_api::Document::new(
         serde_json::from_slice(json).expect("the server's own JSON parses"),
     );
-    let text = serde_saphyr::to_string(document.value()).expect("JSON values are YAML values");
-    crate::encoded::erasing(zeroize::Zeroizing::new(text.into_bytes()))
+    crate::encoded::erasing(yaml_text(document.value(), json))
+}
+
+/// YAML of a value, of which the JSON is there. Lines are indented by their depth, so that YAML of what
+/// is nested deep can be many times as long: then it is the JSON, which is YAML, too.
+pub(crate) fn yaml_text(value: &serde_json::Value, json: &[u8]) -> Zeroizing<Vec<u8>> {
+    let most = json.len().saturating_mul(YAML_GROWTH_MAX).saturating_add(YAML_FREE_BYTES);
+    let mut counted = Bounded { left: most, text: None };
+    if serde_saphyr::to_fmt_writer(&mut counted, value).is_err() {
+        let mut text = Zeroizing::new(Vec::with_capacity(json.len() + 1));
+        text.extend_from_slice(json);
+        text.push(b'\n');
+        return text;
+    }
+    // In one piece: a buffer that grows leaves copies behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(most - counted.left));
+    let mut written = Bounded { left: most, text: Some(&mut text) };
+    serde_saphyr::to_fmt_writer(&mut written, value).expect("it was written a moment ago");
+    text
+}
+
+/// Text up to a length, kept or only counted.
+struct Bounded<'a> {
+    left: usize,
+    text: Option<&'a mut Vec<u8>>,
+}
+
+impl std::fmt::Write for Bounded<'_> {
+    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
+        self.left = self.left.checked_sub(piece.len()).ok_or(std::fmt::Error)?;
+        if let Some(text) = &mut self.text {
+            text.extend_from_slice(piece.as_bytes());
+        }
+        Ok(())
+    }
 }
 
 /// A value of ours as JSON.

@@ -289,6 +289,11 @@ struct Unread {
 impl Unread {
     /// Of each stream's window one byte is open.
     async fn open(server: &TestServer, accept: &str, path: &str) -> Self {
+        Self::send(server, accept, path, None).await
+    }
+
+    /// The same with a merge patch.
+    async fn send(server: &TestServer, accept: &str, path: &str, patch: Option<&str>) -> Self {
         let mut all = Self { answers: Vec::new(), refused: 0, connections: Vec::new() };
         let mut asked = tokio::task::JoinSet::new();
         for user in USERS {
@@ -299,9 +304,13 @@ impl Unread {
             all.connections.push(tokio::spawn(connection));
             for _ in 0..STREAMS {
                 let mut sender = sender.clone();
-                let request = Request::get(format!("https://{}{path}", server.address))
+                let method = if patch.is_some() { Method::PATCH } else { Method::GET };
+                let request = Request::builder()
+                    .method(method)
+                    .uri(format!("https://{}{path}", server.address))
                     .header("accept", accept)
-                    .body(Full::default())
+                    .header("content-type", MERGE)
+                    .body(Full::from(patch.unwrap_or_default().to_owned()))
                     .unwrap();
                 asked.spawn(async move { sender.send_request(request).await.unwrap() });
             }
@@ -319,9 +328,9 @@ impl Unread {
     }
 }
 
-async fn with_large_maps() -> Client {
+async fn with_large_maps(count: usize) -> Client {
     let mut client = Client::connect().await;
-    for n in 0..30 {
+    for n in 0..count {
         let data = "x".repeat(1_000_000);
         let body = format!(r#"{{"metadata":{{"name":"m{n}"}},"data":{{"a":"{data}"}}}}"#);
         assert_eq!(client.send((Method::POST, MAPS, JSON), &body.into()).await.0, 201);
@@ -337,7 +346,7 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_that_are_not_read_do_not_hold_the_collection() {
     let _alone = ALONE.lock().await;
-    let client = with_large_maps().await;
+    let client = with_large_maps(30).await;
     let mut attacks = Attacks::group("watches that hold a collection");
     for (what, accept, query) in [
         ("objects", JSON, "watch=1"),
@@ -373,7 +382,7 @@ async fn watches_that_are_not_read_do_not_hold_the_collection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_that_are_not_read_do_not_hold_copies() {
     let _alone = ALONE.lock().await;
-    let client = with_large_maps().await;
+    let client = with_large_maps(30).await;
     let calm = client.server.client("calm", &["system:masters"]).await;
     let maps = Api::<ConfigMap>::namespaced(calm, "default");
     let mut attacks = Attacks::group("lists that hold copies");
@@ -395,6 +404,87 @@ async fn lists_that_are_not_read_do_not_hold_copies() {
         // However these wait, another user's list does not.
         let beside = maps.list(&ListParams::default()).await.unwrap().items.len();
         attacks.attempt(&format!("{what}, another user"), beside == 30, beside);
+        unread.connections.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+    attacks.finish();
+}
+
+/// A map whose managedFields are nested so deep that indentation is most of its text.
+fn nested_map() -> String {
+    let (depth, count) = (90, 50_000);
+    let fields = list(|n| format!(r#""f:{n}":{{}}"#), count);
+    let nested = format!("{}{{{fields}}}{}", r#"{"f:a":"#.repeat(depth), "}".repeat(depth));
+    format!(
+        r#"{{"metadata":{{"name":"nested","managedFields":[{{"manager":"m","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{nested}}}]}}}}"#
+    )
+}
+
+/// An answer that was made for its client alone was held for as long as that did not read it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_are_not_read_do_not_hold_copies() {
+    let _alone = ALONE.lock().await;
+    let mut client = with_large_maps(3).await;
+    let made = client.send((Method::POST, MAPS, JSON), &nested_map().into()).await;
+    assert_eq!(made.0, 201);
+    let mut attacks = Attacks::group("answers that hold copies");
+    for (what, accept, path, patch) in [
+        ("YAML", YAML, "/m0", None),
+        ("a table with its object", TABLE, "/m0?includeObject=Object", None),
+        ("a patch that is tried", JSON, "/m0?dryRun=All", Some(r#"{"data":{"b":"c"}}"#)),
+        ("a patch that is tried, in YAML", YAML, "/m0?dryRun=All", Some(r#"{"data":{"b":"c"}}"#)),
+        ("deep YAML", YAML, "/nested", None),
+        ("a list of deep YAML", YAML, "?fieldSelector=metadata.name%3Dnested", None),
+        ("deep metadata", METADATA, "/nested", None),
+        ("a list of deep metadata", METADATA_LIST, "", None),
+        ("deep and pretty", JSON, "/nested?pretty=1", None),
+        ("a list, deep and pretty", JSON, "?pretty=1", None),
+    ] {
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
+        let mut unread =
+            Unread::send(&client.server, accept, &format!("{MAPS}{path}"), patch).await;
+        for answer in &mut unread.answers {
+            answer.body_mut().frame().await.unwrap().unwrap();
+        }
+        let peak = ALLOCATOR.peak_usage().saturating_sub(before);
+        let answered = (unread.answers.len(), unread.refused);
+        eprintln!("{what}: peak {} KiB of {answered:?} streams", peak >> 10);
+        let is_good = answered.0 > 0 && peak <= COPIES_PEAK_BYTES;
+        attacks.attempt(what, is_good, (peak, answered));
+        unread.connections.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+    attacks.finish();
+}
+
+/// Each list of a state that only the store still has reads it for itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_the_past_are_few_at_a_time() {
+    let _alone = ALONE.lock().await;
+    let mut client = with_large_maps(5).await;
+    let admin = client.server.client("calm", &["system:masters"]).await;
+    let maps = Api::<ConfigMap>::namespaced(admin, "default");
+    let revision =
+        maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    // More than the cache remembers.
+    for n in 0..80 {
+        let patch = format!(r#"{{"metadata":{{"labels":{{"n":"{n}"}}}}}}"#);
+        let done = client.send((Method::PATCH, &format!("{MAPS}/m0"), MERGE), &patch.into()).await;
+        assert_eq!(done.0, 200);
+    }
+    for n in 0..5 {
+        let path = format!("{MAPS}/m{n}");
+        assert_eq!(client.send((Method::DELETE, &path, JSON), &Bytes::new()).await.0, 200);
+    }
+    let mut attacks = Attacks::group("lists of the past");
+    for (what, more) in [("whole", ""), ("a page", "&limit=4")] {
+        let path = format!("{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact{more}");
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
+        let unread = Unread::open(&client.server, JSON, &path).await;
+        let peak = ALLOCATOR.peak_usage().saturating_sub(before);
+        let answered = (unread.answers.len(), unread.refused);
+        eprintln!("{what}: peak {} KiB of {answered:?} streams", peak >> 10);
+        attacks.attempt(what, answered.0 > 0 && peak <= COPIES_PEAK_BYTES, (peak, answered));
         unread.connections.iter().for_each(tokio::task::JoinHandle::abort);
     }
     attacks.finish();

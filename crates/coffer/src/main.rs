@@ -44,13 +44,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// How long the allocator keeps memory that is free, in milliseconds. The library's second is long: until
 /// then, and until it allocates again, each thread keeps the most that it ever needed. Without any delay
-/// each piece of a long list would be fetched from the system anew.
+/// each piece of a long list would be fetched from the system anew. `MIMALLOC_PURGE_DELAY` in the
+/// environment goes before it.
 const KEEP_FREE_MS: std::ffi::c_long = 10;
 
 #[expect(unsafe_code, reason = "the library has no other way")]
 fn bound_free_memory() {
-    // SAFETY: `mi_option_set` must not run beside itself, and there is one thread yet.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEEP_FREE_MS) };
+    // SAFETY: `mi_option_set_default` must not run beside itself, and there is one thread yet.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, KEEP_FREE_MS) };
 }
 
 /// Unoptimised builds keep each step of reading a list of pods on the stack, which takes more than

@@ -187,6 +187,11 @@ impl Inbox {
     }
 }
 
+/// How long a client may take over a state of so many bytes: it is kept alive for that client.
+pub(crate) fn time_for_state(bytes: usize) -> Duration {
+    INITIAL_TIME + time_to_read(bytes)
+}
+
 /// The longest that so many bytes may take.
 fn time_to_read(bytes: usize) -> Duration {
     Duration::from_secs_f64(bytes as f64 / INITIAL_RATE_MIN as f64)

@@ -18,7 +18,7 @@ use coffer_store::{Change, Event, ListOptions, Revision, Store, StoreError, Valu
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use inbox::{Initial, NoEvent};
+pub(crate) use inbox::{Initial, NoEvent, time_for_state};
 pub(crate) use shard::{Observer, Scope, Shard, Start, Subscription};
 
 /// How long a read waits for the cache to reach the store before it gives up (503).

@@ -18,7 +18,7 @@ const HISTORY_BYTES_MAX: usize = 64 << 20;
 /// A collection with more objects than this is large.
 const LARGE_OBJECTS: usize = 1024;
 /// So is one with more bytes than this.
-const LARGE_BYTES: usize = 4 << 20;
+const LARGE_BYTES: usize = 1 << 20;
 
 /// Fields that watchers are told apart by, because many watch for one value each: every node its
 /// own pods.
@@ -235,10 +235,25 @@ impl Shard {
         });
     }
 
-    /// Whether there is so much that answers of all of it, or of most, are counted.
-    pub(crate) fn is_large(&self) -> bool {
+    /// Whether so much has a key that begins with `prefix` that answers with all of it are counted.
+    pub(crate) fn is_large(&self, prefix: &str) -> bool {
         let objects = &self.read().objects;
-        objects.len() > LARGE_OBJECTS || objects.bytes() > LARGE_BYTES
+        let is_large = |count, bytes| count > LARGE_OBJECTS || bytes > LARGE_BYTES;
+        if prefix == self.prefix || !is_large(objects.len(), objects.bytes()) {
+            return is_large(objects.len(), objects.bytes());
+        }
+        let mut sizes = objects.below(prefix, None).map(|object| object.bytes.len());
+        // It ends where it is known: what is small is short to count, and so is what is large.
+        let end = sizes.try_fold((0, 0), |(count, bytes), size| {
+            let (count, bytes) = (count + 1, bytes + size);
+            if is_large(count, bytes) { Err(()) } else { Ok((count, bytes)) }
+        });
+        end.is_err()
+    }
+
+    /// Whether a state of the past is known here.
+    pub(crate) fn remembers(&self, revision: Revision) -> bool {
+        revision >= self.read().floor
     }
 
     /// Takes one write: `new` is the object after it, `None` when it is gone.

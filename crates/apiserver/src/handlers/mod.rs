@@ -11,8 +11,10 @@ mod write;
 use std::sync::Arc;
 
 use coffer_api::status::Failure;
-use coffer_net::Incoming;
+use coffer_net::{Holding, Incoming};
 use http::{HeaderMap, Request};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 
 use crate::access::AccessConfig;
 use crate::admission::Admission;
@@ -21,6 +23,7 @@ use crate::authz::{Authorizer, Permit, rbac};
 use crate::body::Payload;
 use crate::lanes::{self, Lanes};
 use crate::object::Resource;
+use crate::present::Include;
 use crate::registry::{ListQuery, Registry};
 use crate::request::{Query, RequestInfo, ResourcePath, Verb};
 use crate::respond::{self, Accept, Answer, Form, Syntax};
@@ -91,7 +94,8 @@ impl Handlers {
             let work = async move {
                 reviews::answer(&handlers, review, &permit, &info, &parts.headers, payload).await
             };
-            return self.lanes.run(&user, bytes, work).await;
+            let answer = self.lanes.run(&user, bytes, work).await?;
+            return self.with_room(&user, answer);
         }
         let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
         let found = self.registry.resources.find(&path.group, &path.version, &path.resource);
@@ -124,12 +128,21 @@ impl Handlers {
             return self.watch(call).await;
         }
         let handlers = self.clone();
-        if verb == Verb::List {
+        if matches!(verb, Verb::List | Verb::DeleteCollection) {
+            if verb == Verb::DeleteCollection
+                && !discovery::has_delete_collection(call.resource.info)
+            {
+                return Err(Failure::method_not_allowed());
+            }
             // Before the state is taken, and any turn: what waits holds nothing.
             let query = ListQuery::parse(&call.query, &call.resource)?;
-            let scope = query.selection.scope(&call.resource, &call.path.namespace);
-            let place = self.place_for(&call, &scope).await?;
-            let work = move |call, _| async move { handlers.list(&call, &query, place).await };
+            let place = self.place_for_list(&call, &query).await?;
+            let work = move |call, body| async move {
+                match verb {
+                    Verb::List => handlers.list(&call, &query, place).await,
+                    _ => handlers.delete_collection(&call, &query, body, place).await,
+                }
+            };
             return self.laned(verb, call, body, work).await;
         }
         self.laned(verb, call, body, move |call, body| async move {
@@ -146,9 +159,6 @@ impl Handlers {
             Verb::Update if !call.path.name.is_empty() => self.update(call, body).await,
             Verb::Patch if !call.path.name.is_empty() => self.patch(call, body).await,
             Verb::Delete => self.delete(call, body).await,
-            Verb::DeleteCollection if discovery::has_delete_collection(call.resource.info) => {
-                self.delete_collection(call, body).await
-            }
             _ => Err(Failure::method_not_allowed()),
         }
     }
@@ -166,8 +176,34 @@ impl Handlers {
             Verb::Get | Verb::List | Verb::Watch => Payload::empty(),
             _ => self.lanes.receive(&user, body).await,
         };
-        let bytes = weight(verb, &call, payload.len()).saturating_add(self.rights(verb, &call));
-        self.lanes.run(&user, bytes, work(call, payload)).await
+        let weight = weight(verb, &call, payload.len());
+        // Mostly short, however large the object is.
+        let include = Include::parse(&call.query);
+        let is_summary = verb == Verb::Get
+            && call.accept.form != Form::Object
+            && !matches!(include, Ok(Include::Object));
+        let answer = if is_summary { 0 } else { answer_bytes(verb, &call, weight) };
+        let room = match answer > lanes::HEAVY_BYTES {
+            true => Some(self.lanes.answer_room(&user, answer).await?),
+            false => None,
+        };
+        let bytes = weight.saturating_add(self.rights(verb, &call));
+        let answer = self.lanes.run(&user, bytes, work(call, payload)).await?;
+        match (room, length(&answer) > lanes::HEAVY_BYTES) {
+            (Some(room), true) => Ok(answer.map(|body| Holding::new(body, room).boxed_unsync())),
+            (None, true) if is_summary => self.with_room(&user, answer),
+            _ => Ok(answer),
+        }
+    }
+
+    /// An answer that is made for one client, if there is room for it.
+    fn with_room(&self, user: &str, answer: Answer) -> Result<Answer, Failure> {
+        let bytes = length(&answer);
+        if bytes <= lanes::HEAVY_BYTES {
+            return Ok(answer);
+        }
+        let room = self.lanes.free_answer_room(user, bytes).ok_or_else(lanes::too_many)?;
+        Ok(answer.map(|body| Holding::new(body, room).boxed_unsync()))
     }
 
     /// How many bytes of roles a write of a role or binding is about, besides its object's.
@@ -200,6 +236,22 @@ impl Handlers {
             "items": [],
         });
         Ok(respond::value(http::StatusCode::OK, Accept::of(headers)?.syntax, &list))
+    }
+}
+
+/// Bytes of an answer that is whole.
+fn length(answer: &Answer) -> usize {
+    let bytes = answer.body().size_hint().exact().unwrap_or(u64::MAX);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// How many bytes the answer to work on so many may have that are made for it alone.
+fn answer_bytes(verb: Verb, call: &Call, weight: usize) -> usize {
+    match verb {
+        // They take what they need chunk by chunk.
+        Verb::List | Verb::Watch | Verb::DeleteCollection => 0,
+        _ if call.accept.syntax == Syntax::Yaml => weight.saturating_mul(respond::YAML_GROWTH_MAX),
+        _ => weight,
     }
 }
 

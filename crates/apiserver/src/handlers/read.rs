@@ -1,7 +1,7 @@
 //! GET of an object and of a collection.
 
 use coffer_api::status::Failure;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream;
 use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -11,7 +11,7 @@ use crate::cache::Scope;
 use crate::lanes::Place;
 use crate::options::revision;
 use crate::present::{self, Include, ListChunks};
-use crate::registry::{ListQuery, Listed};
+use crate::registry::{ListQuery, Listed, Registry};
 use crate::respond::{self, Answer, Syntax};
 
 impl Handlers {
@@ -41,10 +41,10 @@ impl Handlers {
     ) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
         let list = self.registry.list(&call.resource, &call.path.namespace, query).await?;
-        self.listed(call, list, include, place).await
+        self.listed(call, list, include, place)
     }
 
-    /// A place for an answer with the state of what is in a scope, where the collection is large.
+    /// A place for an answer with the state of what is in a scope, where that is large.
     ///
     /// # Errors
     /// 429.
@@ -53,14 +53,35 @@ impl Handlers {
         call: &Call,
         scope: &Scope,
     ) -> Result<Option<Place>, Failure> {
-        if matches!(scope, Scope::Key(_)) || !call.resource.shard().is_large() {
+        let prefix = call.resource.collection(&call.path.namespace);
+        if matches!(scope, Scope::Key(_)) || !call.resource.shard().is_large(&prefix) {
             return Ok(None);
         }
-        self.lanes.place(&call.permit.identity().user).await.map(Some)
+        self.lanes.place(&call.permit.identity().user, false).await.map(Some)
     }
 
-    /// A list in the form the client asked for; it gives its place back when it is sent.
-    pub(super) async fn listed(
+    /// A place for a list, where it needs one.
+    ///
+    /// # Errors
+    /// 429.
+    pub(super) async fn place_for_list(
+        &self,
+        call: &Call,
+        query: &ListQuery,
+    ) -> Result<Option<Place>, Failure> {
+        if Registry::reads_the_past(&call.resource, query) {
+            return self.lanes.place(&call.permit.identity().user, true).await.map(Some);
+        }
+        let scope = query.selection.scope(&call.resource, &call.path.namespace);
+        self.place_for(call, &scope).await
+    }
+
+    /// A list in the form the client asked for, made chunk by chunk while it is sent; it gives its
+    /// place back when that is done.
+    ///
+    /// # Errors
+    /// 500 for an object that cannot be read.
+    pub(super) fn listed(
         &self,
         call: &Call,
         list: Listed,
@@ -73,20 +94,19 @@ impl Handlers {
             let body = chunks.into_yaml(lanes, user, place);
             return Ok(respond::typed(StatusCode::OK, "application/yaml", body));
         }
-        let first = chunks.next_within(&lanes, &user).await.transpose()?.unwrap_or_default();
-        // Short lists are one body with a length; long ones are made while they are sent: each chunk
-        // when the one before it is on its way, and others get their turn between two.
-        if chunks.is_at_end() {
-            return Ok(respond::json(StatusCode::OK, Syntax::Json, first));
+        // A short list is one body with a length.
+        if let Some(whole) = chunks.whole()? {
+            return Ok(respond::json(StatusCode::OK, Syntax::Json, whole));
         }
-        let rest = stream::unfold((chunks, lanes, user, place), |state| async move {
+        let chunks = stream::unfold((chunks, lanes, user, place), |state| async move {
             let (mut chunks, lanes, user, place) = state;
+            // Others get their turn between two.
             tokio::task::yield_now().await;
             let chunk = chunks.next_within(&lanes, &user).await?;
-            Some((chunk.map_err(std::io::Error::other), (chunks, lanes, user, place)))
+            let frame = chunk.map(Frame::data).map_err(std::io::Error::other);
+            Some((frame, (chunks, lanes, user, place)))
         });
-        let all = stream::once(std::future::ready(Ok(first))).chain(rest);
-        let body = StreamBody::new(all.map_ok(Frame::data)).boxed_unsync();
+        let body = StreamBody::new(chunks).boxed_unsync();
         Ok(respond::typed(StatusCode::OK, "application/json", body))
     }
 }

@@ -304,7 +304,7 @@ impl Watch {
             return Ok(None);
         }
         let user = &self.call.permit.identity().user;
-        let room = self.handlers.lanes.room_for(user, bytes).await;
+        let room = self.handlers.lanes.answer_room(user, bytes).await;
         self.ended |= room.is_err();
         room.map(Some)
     }

@@ -14,6 +14,7 @@ use crate::admission::{quota, service_account};
 use crate::authz::Decision;
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::body::{MediaType, Payload};
+use crate::lanes::Place;
 use crate::object::{Object, Resource};
 use crate::options::{WriteOptions, dry_run};
 use crate::present::{self, Include};
@@ -188,12 +189,13 @@ impl Handlers {
     pub(super) async fn delete_collection(
         &self,
         call: &Call,
+        query: &ListQuery,
         body: Payload,
+        place: Option<Place>,
     ) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
-        let query = ListQuery::parse(&call.query, &call.resource)?;
         let options = delete_options(call, body)?;
-        let list = self.registry.list(&call.resource, &call.path.namespace, &query).await?;
+        let list = self.registry.list(&call.resource, &call.path.namespace, query).await?;
         for item in &list.items {
             let (namespace, name) = (&item.namespace, &item.name);
             let admitted =
@@ -205,7 +207,7 @@ impl Handlers {
                 _ => {}
             }
         }
-        self.listed(call, self.shown_list(call, list)?, include, None).await
+        self.listed(call, self.shown_list(call, list)?, include, place)
     }
 }
 

@@ -155,6 +155,16 @@ fn wanted(options: &StateOptions, paged: bool) -> Result<Wanted, Failure> {
 }
 
 impl Registry {
+    /// Whether a list reads a state that only the store has: each such list has objects of its own.
+    pub(crate) fn reads_the_past(resource: &Resource, query: &ListQuery) -> bool {
+        let revision = match &query.state {
+            Wanted::Exact(revision) => Some(*revision),
+            Wanted::Continue(token) => token.revision(),
+            Wanted::Newest | Wanted::Any | Wanted::NotOlderThan(_) => None,
+        };
+        revision.is_some_and(|revision| !resource.shard().remembers(revision))
+    }
+
     /// One page of a collection.
     ///
     /// # Errors
