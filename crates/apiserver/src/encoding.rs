@@ -42,40 +42,25 @@ pub(crate) fn indented(answer: Answer) -> Answer {
     if !json.is_some_and(|value| value.as_bytes().starts_with(b"application/json")) {
         return answer;
     }
-    answer.map(|body| {
-        let state = (in_pieces(body), Bytes::new(), Indenter::default());
-        let pieces = futures::stream::unfold(state, |(mut body, mut rest, mut indenter)| async {
-            if rest.is_empty() {
-                match body.frame().await?.map(Frame::into_data) {
-                    Ok(Ok(data)) => rest = data,
-                    Ok(Err(other)) => return Some((Ok(other), (body, rest, indenter))),
-                    Err(error) => return Some((Err(error), (body, rest, indenter))),
-                }
-            } else {
-                tokio::task::yield_now().await;
-            }
-            let piece = indenter.indent(&mut rest);
-            Some((Ok(Frame::data(piece)), (body, rest, indenter)))
-        });
-        StreamBody::new(futures::StreamExt::fuse(pieces)).boxed_unsync()
-    })
+    let mut indenter = Indenter::default();
+    answer.map(|body| in_pieces(body, move |rest| indenter.indent(rest)))
 }
 
-/// The same body in short frames.
-fn in_pieces(body: Body) -> Body {
-    let state = (body, Bytes::new());
-    let pieces = futures::stream::unfold(state, |(mut body, mut rest)| async move {
+/// A body in short frames: `next` takes the beginning of what is left of a frame and makes one of it.
+fn in_pieces(body: Body, next: impl FnMut(&mut Bytes) -> Bytes + Send + 'static) -> Body {
+    let state = (body, Bytes::new(), next);
+    let pieces = futures::stream::unfold(state, |(mut body, mut rest, mut next)| async move {
         if rest.is_empty() {
             match body.frame().await?.map(Frame::into_data) {
                 Ok(Ok(data)) => rest = data,
-                Ok(Err(other)) => return Some((Ok(other), (body, rest))),
-                Err(error) => return Some((Err(error), (body, rest))),
+                Ok(Err(other)) => return Some((Ok(other), (body, rest, next))),
+                Err(error) => return Some((Err(error), (body, rest, next))),
             }
         } else {
             tokio::task::yield_now().await;
         }
-        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
-        Some((Ok(Frame::data(piece)), (body, rest)))
+        let piece = next(&mut rest);
+        Some((Ok(Frame::data(piece)), (body, rest, next)))
     });
     // Its end is asked for again where the first pieces are counted.
     StreamBody::new(futures::StreamExt::fuse(pieces)).boxed_unsync()
@@ -151,7 +136,7 @@ pub(crate) async fn compressed(answer: Answer, takes_gzip: bool) -> Answer {
         return answer;
     }
     let (mut parts, body) = answer.into_parts();
-    let mut body = in_pieces(body);
+    let mut body = in_pieces(body, |rest| rest.split_to(rest.len().min(PIECE_BYTES)));
     // As many pieces as it takes to know whether the whole is long.
     let (mut first, mut length) = (Vec::new(), 0);
     while length <= GZIP_BYTES_MIN {

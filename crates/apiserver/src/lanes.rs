@@ -109,9 +109,9 @@ pub(crate) fn holding(bytes: Bytes, room: Option<Room>) -> Bytes {
     Bytes::from_owner(Held(bytes, room))
 }
 
-/// The threads that do heavy work: as many as there are turns. What work has done elsewhere, by the store
-/// for one, is done there. Each keeps for a while what its work has
-/// freed, so that many threads for few turns would take many times the memory.
+/// The threads that do heavy work: as many as there are turns. Each keeps for a while what its work has
+/// freed, so that many threads for few turns would take many times the memory. What the work itself hands
+/// on, to the store for one, runs where it always does.
 struct Workers(Option<tokio::runtime::Runtime>);
 
 impl Workers {

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Either;
 use tokio::time::Instant;
 
 use crate::activity;
+use crate::holding::Holding;
 use crate::serve::Fault;
 
 /// Bytes of a piece. A client must take one within the limit: at 30 s that is 550 bytes a second.
@@ -248,42 +250,4 @@ impl<B> Drop for Sending<B> {
 }
 
 /// Either of an answer whose client must read it, and one whose client need not.
-pub(crate) enum Outward<B> {
-    Timed(Sending<B>),
-    Paused(B, #[expect(dead_code, reason = "held, not read")] Option<activity::Request>),
-}
-
-impl<B> Body for Outward<B>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Fault>,
-{
-    type Data = Bytes;
-    type Error = Fault;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        match &mut *self {
-            Self::Timed(body) => Pin::new(body).poll_frame(context),
-            Self::Paused(body, _) => {
-                Pin::new(body).poll_frame(context).map_err(Into::<Fault>::into)
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Timed(body) => body.is_end_stream(),
-            Self::Paused(body, _) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Timed(body) => body.size_hint(),
-            Self::Paused(body, _) => body.size_hint(),
-        }
-    }
-}
+pub(crate) type Outward<B> = Either<Sending<B>, Holding<B, Option<activity::Request>>>;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
+use http_body_util::Either;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activity::{self, Connected, Progress};
 use crate::gate::{Connection, Place};
+use crate::holding::Holding;
 use crate::incoming::Incoming;
 use crate::lingering::Lingering;
 use crate::outgoing::Socket;
@@ -201,13 +203,13 @@ impl Place {
             let answer = answer.await;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 under_way.become_tunnel();
-                return answer.map(|body| Outward::Paused(body, None));
+                return answer.map(|body| Either::Right(Holding::new(body, None)));
             }
             if answer.extensions().get::<MayPause>().is_some() {
                 let under_way = under_way.allow_pauses();
-                return answer.map(|body| Outward::Paused(body, Some(under_way)));
+                return answer.map(|body| Either::Right(Holding::new(body, Some(under_way))));
             }
-            answer.map(|body| Outward::Timed(Sending::new(body, under_way, &place.answers)))
+            answer.map(|body| Either::Left(Sending::new(body, under_way, &place.answers)))
         }
     }
 

@@ -239,8 +239,9 @@ impl Shard {
     pub(crate) fn is_large(&self, prefix: &str) -> bool {
         let objects = &self.read().objects;
         let is_large = |count, bytes| count > LARGE_OBJECTS || bytes > LARGE_BYTES;
-        if prefix == self.prefix || !is_large(objects.len(), objects.bytes()) {
-            return is_large(objects.len(), objects.bytes());
+        let whole = is_large(objects.len(), objects.bytes());
+        if !whole || prefix == self.prefix {
+            return whole;
         }
         let mut sizes = objects.below(prefix, None).map(|object| object.bytes.len());
         // It ends where it is known: what is small is short to count, and so is what is large.

@@ -21,7 +21,7 @@ use crate::admission::Admission;
 use crate::authn::{Authenticator, MASTERS};
 use crate::authz::{Authorizer, Permit, rbac};
 use crate::body::Payload;
-use crate::lanes::{self, Lanes};
+use crate::lanes::{self, Lanes, Room};
 use crate::object::Resource;
 use crate::present::Include;
 use crate::registry::{ListQuery, Registry};
@@ -95,7 +95,7 @@ impl Handlers {
                 reviews::answer(&handlers, review, &permit, &info, &parts.headers, payload).await
             };
             let answer = self.lanes.run(&user, bytes, work).await?;
-            return self.with_room(&user, answer);
+            return self.with_room(&user, answer, None);
         }
         let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
         let found = self.registry.resources.find(&path.group, &path.version, &path.resource);
@@ -189,20 +189,20 @@ impl Handlers {
         };
         let bytes = weight.saturating_add(self.rights(verb, &call));
         let answer = self.lanes.run(&user, bytes, work(call, payload)).await?;
-        match (room, length(&answer) > lanes::HEAVY_BYTES) {
-            (Some(room), true) => Ok(answer.map(|body| Holding::new(body, room).boxed_unsync())),
-            (None, true) if is_summary => self.with_room(&user, answer),
-            _ => Ok(answer),
+        if room.is_none() && !is_summary {
+            return Ok(answer);
         }
+        self.with_room(&user, answer, room)
     }
 
-    /// An answer that is made for one client, if there is room for it.
-    fn with_room(&self, user: &str, answer: Answer) -> Result<Answer, Failure> {
+    /// An answer that is made for one client, if there is room for it. `room`: what it has already.
+    fn with_room(&self, user: &str, answer: Answer, room: Option<Room>) -> Result<Answer, Failure> {
         let bytes = length(&answer);
         if bytes <= lanes::HEAVY_BYTES {
             return Ok(answer);
         }
-        let room = self.lanes.free_answer_room(user, bytes).ok_or_else(lanes::too_many)?;
+        let room = room.or_else(|| self.lanes.free_answer_room(user, bytes));
+        let room = room.ok_or_else(lanes::too_many)?;
         Ok(answer.map(|body| Holding::new(body, room).boxed_unsync()))
     }
 
