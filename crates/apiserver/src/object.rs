@@ -14,7 +14,7 @@ use coffer_api::kinds::{self, Event, Kind, KindInfo, SeriesEvent};
 use coffer_api::schema::Schema;
 use coffer_api::schema::fit::Step;
 use coffer_api::status::{Failure, GroupResource};
-use coffer_api::{Document, schema};
+use coffer_api::{Document, redact, schema};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -274,7 +274,7 @@ fn decode<K: Kind + Printed>(document: &Document) -> Result<Box<dyn Object>, Dec
 fn parse<K: Kind + Printed>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
     serde_json::from_slice::<K>(bytes)
         .map(|object| Box::new(object) as Box<dyn Object>)
-        .map_err(|error| DecodeError { path: "object".to_owned(), reason: harmless(&error) })
+        .map_err(|error| DecodeError { path: "object".to_owned(), reason: redact::json(&error) })
 }
 
 /// A typed value from a document; the error names the field.
@@ -291,7 +291,7 @@ pub(crate) fn typed_as<T: DeserializeOwned>(
     schema: Option<Schema>,
 ) -> Result<T, DecodeError> {
     serde_path_to_error::deserialize(document.value()).map_err(|error| {
-        let (root, path) = (document.value(), error.path().to_string());
+        let (root, path) = (document.value(), redact::path(error.path()));
         if let Some((steps, schema)) = steps(error.path()).zip(schema) {
             // What Go says of a value of the wrong type names the place itself.
             if let Some(reason) = schema::fit::misfit(root, schema, steps.iter().copied()) {
@@ -301,7 +301,7 @@ pub(crate) fn typed_as<T: DeserializeOwned>(
                 return DecodeError { path, reason: corrupt.to_string() };
             }
         }
-        DecodeError { path, reason: harmless(error.inner()) }
+        DecodeError { path, reason: redact::json(error.inner()) }
     })
 }
 
@@ -313,21 +313,6 @@ fn steps(path: &serde_path_to_error::Path) -> Option<Vec<Step<'_>>> {
             _ => None,
         })
         .collect()
-}
-
-/// A serde message without the value it quotes: what was found may be a password in the wrong place.
-pub(crate) fn harmless(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let tells_a_value = ["invalid type: ", "invalid value: ", "unknown variant "]
-        .iter()
-        .any(|it| text.starts_with(it));
-    match text.find(['"', '`']) {
-        Some(quote) if tells_a_value => {
-            let expected = text.rfind(", expected").map(|at| &text[at..]).unwrap_or_default();
-            format!("{}{expected}", text[..quote].trim_end())
-        }
-        _ => text,
-    }
 }
 
 /// Reads labels and selectable fields with the kind's own type.

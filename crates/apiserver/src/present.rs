@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use coffer_api::Document;
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
+use coffer_api::{Document, redact};
 use futures::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -127,8 +127,8 @@ struct PartialMetadata<'a> {
 }
 
 fn metadata_json(bytes: &[u8], version: MetaVersion) -> Result<Vec<u8>, Failure> {
-    let only: OnlyMetadata = serde_json::from_slice(bytes)
-        .map_err(|error| Failure::internal(crate::object::harmless(&error)))?;
+    let only: OnlyMetadata =
+        serde_json::from_slice(bytes).map_err(|error| Failure::internal(redact::json(&error)))?;
     let partial = PartialMetadata {
         kind: "PartialObjectMetadata",
         api_version: version.api_version(),
@@ -183,7 +183,7 @@ pub(crate) fn object(
         Form::Metadata(version) => metadata_json(bytes, version).map(Bytes::from),
         Form::Table(version) => {
             let meta: OnlyMetadata = serde_json::from_slice(bytes)
-                .map_err(|error| Failure::internal(crate::object::harmless(&error)))?;
+                .map_err(|error| Failure::internal(redact::json(&error)))?;
             let table = Table {
                 kind: "Table",
                 api_version: version.api_version(),
