@@ -10,6 +10,8 @@ mod events_view;
 mod index;
 mod resource;
 mod resources;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use decode_error::{DecodeError, harmless, typed, typed_as};
 pub(crate) use erased::Object;
