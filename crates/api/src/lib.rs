@@ -17,6 +17,7 @@ pub mod pod_security;
 pub mod protobuf;
 pub mod quantity;
 pub mod quota;
+pub mod reason;
 pub mod schema;
 pub mod secret;
 pub mod selector;

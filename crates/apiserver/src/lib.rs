@@ -44,6 +44,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use coffer_api::pod_security;
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_store::Store;
 use k8s_openapi::api::core::v1::Namespace;
@@ -253,7 +254,7 @@ async fn make_namespaces(handlers: &Handlers) -> Result<(), BuildError> {
             .create(&Permit::server_itself(), &resource, object)
             .map_err(|failure| BuildError::Namespace { name, failure })?;
         match handlers.registry.create(&resource, admitted, false, None).await {
-            Err(failure) if failure.reason == "AlreadyExists" => {
+            Err(failure) if failure.reason == Reason::AlreadyExists => {
                 label_existing(handlers, &resource, name)
                     .await
                     .map_err(|failure| BuildError::Namespace { name, failure })?;

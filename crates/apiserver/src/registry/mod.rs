@@ -11,6 +11,7 @@ mod write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_store::{Revision, Store, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -88,8 +89,7 @@ pub(crate) fn unavailable(error: CacheError) -> Failure {
     match error {
         CacheError::Store(error) => store_failure(error),
         CacheError::Stale { .. } => Failure::plain(
-            504,
-            "Timeout",
+            Reason::Timeout,
             "Timeout: the watch cache has not caught up with the store",
         ),
         CacheError::Decode { .. } => Failure::internal(error),
@@ -103,10 +103,14 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
             Failure::expired("The resourceVersion for the provided list is too old.")
         }
         // As kube-apiserver hands on what etcd says: a Status without a reason.
-        StoreError::TooLarge { .. } => Failure::plain(500, "", "etcdserver: request is too large"),
-        StoreError::NoSpace => Failure::plain(500, "", "etcdserver: mvcc: database space exceeded"),
+        StoreError::TooLarge { .. } => {
+            Failure::plain(Reason::Unknown, "etcdserver: request is too large")
+        }
+        StoreError::NoSpace => {
+            Failure::plain(Reason::Unknown, "etcdserver: mvcc: database space exceeded")
+        }
         StoreError::Closed(_) => {
-            Failure::plain(503, "ServiceUnavailable", "the server is shutting down")
+            Failure::plain(Reason::ServiceUnavailable, "the server is shutting down")
         }
         other => Failure::internal(other),
     }

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use coffer_api::reason::Reason;
 use coffer_api::selector::LabelSelector;
 use coffer_api::status::Failure;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
@@ -90,7 +91,7 @@ pub(crate) async fn reconcile(handlers: &Handlers) -> Result<(), Failure> {
         };
         match handlers.registry.update(resource, ("", name), None, false, change).await {
             // Deleted meanwhile.
-            Err(failure) if failure.code == 404 => {}
+            Err(failure) if failure.reason == Reason::NotFound => {}
             done => drop(done?),
         }
     }

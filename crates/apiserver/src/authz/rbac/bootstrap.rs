@@ -5,6 +5,7 @@
 //! left as it is.
 
 use coffer_api::Document;
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use k8s_openapi::Metadata;
 use k8s_openapi::api::rbac::v1::{
@@ -159,7 +160,7 @@ async fn make<T: Mended>(
     let admitted = handlers.admission().create(&Permit::server_itself(), resource, object)?;
     match handlers.registry.create(resource, admitted, false, None).await {
         // Another server of the same store was faster.
-        Err(failure) if failure.reason == "AlreadyExists" => Ok(()),
+        Err(failure) if failure.reason == Reason::AlreadyExists => Ok(()),
         done => done.map(drop),
     }
 }
@@ -182,7 +183,7 @@ async fn mend<T: Mended>(
         Ok(Change { object, expected: None })
     };
     match handlers.registry.update(resource, target, None, false, change).await {
-        Err(failure) if failure.code == 404 => Ok(()),
+        Err(failure) if failure.reason == Reason::NotFound => Ok(()),
         done => done.map(drop),
     }
 }
