@@ -25,10 +25,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::authn::Identity;
-use crate::authz::node;
 use crate::body::{BODY_BYTES_MAX, Payload};
 use crate::deadline::LONGEST;
+use crate::identity::Identity;
 use crate::request::{ResourcePath, Verb};
 use crate::turns::{self, Turns};
 
@@ -374,7 +373,7 @@ pub(crate) fn is_own_status(
 ) -> bool {
     matches!(verb, Verb::Update | Verb::Patch)
         && (&*path.group, &*path.resource, &*path.subresource) == ("", "nodes", "status")
-        && node::of(identity).is_some_and(|node| node == path.name)
+        && identity.node().is_some_and(|node| node == path.name)
         && bytes <= NODE_STATUS_BYTES_MAX
 }
 
