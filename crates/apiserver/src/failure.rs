@@ -1,5 +1,6 @@
 //! What errors of the store and of the cache look like to a client.
 
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_store::StoreError;
 
@@ -10,8 +11,7 @@ pub(crate) fn unavailable(error: CacheError) -> Failure {
     match error {
         CacheError::Store(error) => store_failure(error),
         CacheError::Stale { .. } => Failure::plain(
-            504,
-            "Timeout",
+            Reason::Timeout,
             "Timeout: the watch cache has not caught up with the store",
         ),
         CacheError::Decode { .. } => Failure::internal(error),
@@ -25,8 +25,12 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
             Failure::expired("The resourceVersion for the provided list is too old.")
         }
         // As kube-apiserver hands on what etcd says: a Status without a reason.
-        StoreError::TooLarge { .. } => Failure::plain(500, "", "etcdserver: request is too large"),
-        StoreError::NoSpace => Failure::plain(500, "", "etcdserver: mvcc: database space exceeded"),
+        StoreError::TooLarge { .. } => {
+            Failure::plain(Reason::Unknown, "etcdserver: request is too large")
+        }
+        StoreError::NoSpace => {
+            Failure::plain(Reason::Unknown, "etcdserver: mvcc: database space exceeded")
+        }
         StoreError::Closed(_) => shutting_down(),
         other => Failure::internal(other),
     }
@@ -34,5 +38,5 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
 
 /// 503 for work that the server does not begin any more.
 pub(crate) fn shutting_down() -> Failure {
-    Failure::plain(503, "ServiceUnavailable", "the server is shutting down")
+    Failure::plain(Reason::ServiceUnavailable, "the server is shutting down")
 }

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_net::{Incoming, MayPause};
 use http::header::{CONNECTION, HOST, UPGRADE};
@@ -166,11 +167,11 @@ async fn refused(answer: Response<hyper::body::Incoming>) -> Failure {
         Ok(body) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
         Err(_) => String::new(),
     };
-    let (reason, code) = match code {
-        400 => ("BadRequest", 400),
-        403 => ("Forbidden", 403),
-        404 => ("NotFound", 404),
-        other => ("InternalError", other),
+    let reason = match code {
+        400 => Reason::BadRequest,
+        403 => Reason::Forbidden,
+        404 => Reason::NotFound,
+        _ => Reason::InternalError,
     };
-    Failure::plain(code, reason, text)
+    Failure::with_code(code, reason, text)
 }

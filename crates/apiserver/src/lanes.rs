@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_net::Incoming;
 use http_body::Body as _;
@@ -185,7 +186,7 @@ impl Lanes {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(crate::deadline::exceeded()),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Failure::plain(503, "ServiceUnavailable", "the server is shutting down")),
+            Err(_) => Err(crate::failure::shutting_down()),
         }
     }
 
@@ -384,7 +385,7 @@ pub(crate) fn too_many() -> Failure {
 
 /// 408: the body came too slowly.
 fn too_slow() -> Failure {
-    Failure::plain(408, "Timeout", "the request body was sent too slowly")
+    Failure::with_code(408, Reason::Timeout, "the request body was sent too slowly")
 }
 
 #[cfg(test)]

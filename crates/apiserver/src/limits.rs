@@ -172,6 +172,8 @@ fn too_many() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use coffer_api::reason::Reason;
+
     use super::*;
 
     fn get(uri: &str) -> RequestInfo {
@@ -190,7 +192,7 @@ mod tests {
             held.push(limits.enter(&flood, &info).await.unwrap());
         }
         let refused = limits.enter(&flood, &info).await.err().unwrap();
-        assert_eq!((refused.code, refused.reason), (429, "TooManyRequests"));
+        assert_eq!((refused.code, refused.reason), (429, Reason::TooManyRequests));
         assert!(limits.enter(&calm, &info).await.unwrap().is_some());
         held.pop();
         assert!(limits.enter(&flood, &info).await.unwrap().is_some());
@@ -239,7 +241,7 @@ mod tests {
             held.push(limits.enter(&user("a"), &watch).await.unwrap().unwrap());
         }
         let refused = limits.enter(&user("a"), &watch).await.err().unwrap();
-        assert_eq!((refused.code, refused.reason), (429, "TooManyRequests"));
+        assert_eq!((refused.code, refused.reason), (429, Reason::TooManyRequests));
         assert!(limits.enter(&user("b"), &watch).await.unwrap().is_some());
         held.pop();
         assert!(limits.enter(&user("a"), &watch).await.unwrap().is_some());

@@ -3,6 +3,7 @@
 //! Upstream leaves this to a controller. Here it is the API server's, because `admin`, `edit` and
 //! `view` are empty without it, and they must hold before the first controller has logged in.
 
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ pub(crate) async fn reconcile(core: &Core) -> Result<(), Failure> {
         });
         match updated.await {
             // Deleted meanwhile.
-            Err(failure) if failure.code == 404 => {}
+            Err(failure) if failure.reason == Reason::NotFound => {}
             done => done?,
         }
     }

@@ -1,6 +1,7 @@
 //! The namespaces every cluster has, made at every start.
 
 use coffer_api::pod_security::{self, Level};
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::Namespace;
 
@@ -24,7 +25,7 @@ pub(crate) async fn create(core: &Core) -> Result<(), (&'static str, Failure)> {
         object.set_defaults();
         set_level(&mut *object);
         let created = match core.create_own(resource, object).await {
-            Err(failure) if failure.reason == "AlreadyExists" => {
+            Err(failure) if failure.reason == Reason::AlreadyExists => {
                 label_existing(core, resource, name).await
             }
             created => created,

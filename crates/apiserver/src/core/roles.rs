@@ -3,6 +3,7 @@
 //! What one that is there lacks is decided in `authz::rbac::reconcile`.
 
 use coffer_api::Document;
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 
 use super::{Core, aggregate};
@@ -58,7 +59,7 @@ async fn create<T: Reconcile>(core: &Core, resource: &Resource, wanted: T) -> Re
     core.registry.settle().await?;
     match core.create_own(resource, object).await {
         // Another server of the same store was faster.
-        Err(failure) if failure.reason == "AlreadyExists" => Ok(()),
+        Err(failure) if failure.reason == Reason::AlreadyExists => Ok(()),
         done => done,
     }
 }
@@ -78,7 +79,7 @@ async fn update<T: Reconcile>(
     });
     match updated.await {
         // Deleted meanwhile.
-        Err(failure) if failure.code == 404 => Ok(()),
+        Err(failure) if failure.reason == Reason::NotFound => Ok(()),
         done => done,
     }
 }

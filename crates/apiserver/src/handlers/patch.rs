@@ -3,6 +3,7 @@
 use coffer_api::Document;
 use coffer_api::apply;
 use coffer_api::patch::{self, PatchKind};
+use coffer_api::reason::Reason;
 use coffer_api::schema;
 use coffer_api::status::Failure;
 use http::HeaderMap;
@@ -120,7 +121,7 @@ impl Handlers {
             .persist_update(resource, target, call.sub(), options.dry_run, change)
             .await;
         let mut written = match updated {
-            Err(failure) if failure.code == 404 && call.sub().is_none() => {
+            Err(failure) if failure.reason == Reason::NotFound && call.sub().is_none() => {
                 let mut applied = apply::apply(None, &patch, &writer.rules()?, options.force)
                     .map_err(|error| Failure::from(&error))?;
                 let object = self.wanted(call, &mut applied.object)?;

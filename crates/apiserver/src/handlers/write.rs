@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use coffer_api::field::{Error, Path};
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -33,7 +34,7 @@ impl Handlers {
         if version.parse::<u64>().is_ok_and(|version| version > 0) {
             // Upstream answers 500 and so blames itself; the words and the missing reason are its.
             let why = "resourceVersion should not be set on objects to be created";
-            return Err(Failure::plain(400, "", why));
+            return Err(Failure::with_code(400, Reason::Unknown, why));
         }
         let mut written = self.write_new(call, object, &options).await?;
         written.warnings.splice(0..0, decoded.warnings);
@@ -62,7 +63,7 @@ impl Handlers {
         let written = self.replace(call, &mut object, &options).await;
         let mut written = match (written, object) {
             (Err(failure), Some(object))
-                if failure.code == 404 && resource.info.create_on_update =>
+                if failure.reason == Reason::NotFound && resource.info.create_on_update =>
             {
                 self.may_create(call).await?;
                 self.write_new(call, object, &options).await?
@@ -179,7 +180,7 @@ impl Handlers {
             let admitted =
                 self.core.admission.admit_delete(&call.permit, &call.resource, namespace, name)?;
             match self.core.registry.persist_delete(admitted, &options).await {
-                Err(failure) if failure.code != 404 => return Err(failure),
+                Err(failure) if failure.reason != Reason::NotFound => return Err(failure),
                 _ => {}
             }
         }
