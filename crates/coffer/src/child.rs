@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rand::RngExt as _;
+use coffer_wire::backoff::{Backoff, Limits};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal,
     set_parent_process_death_signal,
@@ -25,11 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 /// This program's own file, whatever lies at its path now.
 const PROGRAM: &str = "/proc/self/exe";
-/// How long after its first end a child is started again; doubled at each further one.
-const DELAY_MIN: Duration = Duration::from_millis(500);
-/// A child that ends again and again is started this often at most. One that has lived longer is
-/// taken for well.
-const DELAY_MAX: Duration = Duration::from_secs(30);
+/// Restarts of a child that ends again and again. All machines lose what it needs at the same time.
+const RESTART: Limits = Limits::spread(Duration::from_millis(500), Duration::from_secs(30));
 /// Longest line that a child says it is up with, in bytes.
 const LINE_BYTES_MAX: u64 = 4096;
 /// What a child says before the seconds that its end takes at most.
@@ -58,9 +55,8 @@ pub(crate) struct State {
 impl Child {
     /// Keeps it running until `stop`, then ends it. Whether it runs is told to `states`.
     pub(crate) async fn run(self, states: watch::Sender<State>, stop: CancellationToken) {
-        let mut delay = Duration::ZERO;
+        let mut backoff = Backoff::new(RESTART);
         loop {
-            let born = Instant::now();
             let ended = match Process::spawn(&self.arguments, states.clone()).await {
                 Ok(mut process) => match stop.run_until_cancelled(process.exited()).await {
                     Some(ended) => ended,
@@ -69,19 +65,13 @@ impl Child {
                 Err(error) => format!("cannot be started: {error}"),
             };
             states.send_modify(|state| state.ended = Some(ended.clone()));
-            delay = next_delay(delay, born.elapsed());
-            let retry_in = delay.mul_f64(rand::rng().random_range(0.8..1.2));
+            let retry_in = backoff.failed(Instant::now());
             tracing::error!(ended, ?retry_in, "{} ended; starting it again", self.name);
             if stop.run_until_cancelled(sleep(retry_in)).await.is_none() {
                 return;
             }
         }
     }
-}
-
-/// How long to wait after an end, before it is spread.
-fn next_delay(last: Duration, lived: Duration) -> Duration {
-    if lived > DELAY_MAX { DELAY_MIN } else { (last * 2).clamp(DELAY_MIN, DELAY_MAX) }
 }
 
 /// A child that runs, or has.
@@ -198,19 +188,6 @@ pub(crate) fn end_with(parent: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn delays_double_up_to_the_limit_and_start_anew_after_a_good_life() {
-        let short = Duration::from_secs(1);
-        let mut delay = Duration::ZERO;
-        let delays = (0..8).map(|_| {
-            delay = next_delay(delay, short);
-            delay.as_millis()
-        });
-        let delays: Vec<u128> = delays.collect();
-        assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
-        assert_eq!(next_delay(DELAY_MAX, DELAY_MAX * 2), DELAY_MIN);
-    }
 
     async fn shell(script: &str) -> (Process, watch::Receiver<State>) {
         let (states, state) = watch::channel(State::default());

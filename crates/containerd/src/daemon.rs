@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_wire::backoff::{Backoff, Limits};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -37,8 +38,8 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 const END_MARGIN: Duration = Duration::from_secs(30);
 /// containerd says nobody when its socket appears, so it is asked this often.
 const POLL: Duration = Duration::from_millis(20);
-/// A daemon that dies again and again is restarted this often at most.
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
+/// Restarts of a daemon that ends again and again.
+const RESTART: Limits = Limits::exact(Duration::from_millis(20), Duration::from_secs(30));
 /// A log longer than this is begun anew at the next start.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// The namespace that containerd's CRI service keeps its images in.
@@ -153,20 +154,18 @@ impl Containerd {
 
     /// Keeps the daemon alive until `shutdown`, restarting it when it dies. Pods live on meanwhile.
     pub async fn run(&mut self, shutdown: &CancellationToken) {
-        let mut delay = POLL;
+        let mut backoff = Backoff::new(RESTART);
         while shutdown.run_until_cancelled(self.process.exited()).await.is_some() {
+            let delay = backoff.failed(Instant::now());
             tracing::warn!(retry_in = ?delay, "containerd ended; starting it again");
             if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {
                 return;
             }
-            let born = Instant::now();
             match shutdown.run_until_cancelled(self.restart()).await {
                 Some(Err(error)) => tracing::error!(%error, "containerd does not start"),
                 Some(Ok(())) => {}
                 None => return,
             }
-            let lived_well = born.elapsed() > RESTART_DELAY_MAX;
-            delay = if lived_well { POLL } else { (delay * 2).min(RESTART_DELAY_MAX) };
         }
     }
 

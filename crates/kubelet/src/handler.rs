@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Uri, header};
+use coffer_wire::http1;
+use http::{HeaderName, HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::{
     Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, SleepAction, TCPSocketAction,
 };
@@ -194,11 +195,7 @@ async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Fa
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let failed = |error: hyper::Error| foreign(error);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let exchange = async {
-        let answer = sender.send_request(request).await.map_err(failed)?;
+    let read = async |answer: Response<Incoming>| {
         let status = answer.status();
         // Read, so that a server that checks is not cut off in the middle.
         let _ = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
@@ -208,10 +205,7 @@ where
             Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()).into())
         }
     };
-    tokio::select! {
-        result = exchange => result,
-        Err(error) = connection => Err(foreign(error)),
-    }
+    http1::exchange(stream, request, read).await.map_err(foreign)?
 }
 
 /// A probe says whether something answers, not whether it is who it says it is: upstream's

@@ -21,7 +21,6 @@ mod duration;
 mod env;
 mod event;
 mod handler;
-mod hex;
 mod image;
 mod log_rotation;
 mod logs;

@@ -25,11 +25,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use coffer_api::secret::{Secret, SecretBytes};
+use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::PodSpec;
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::hex::hex;
 use crate::objects::Version;
 use crate::pod::{self, Layout, is_path_component};
 use crate::volume::tmpfs::{self, Detached, Options, Size};
@@ -227,7 +227,7 @@ impl Snapshot {
             return Err(io::Error::other("the pod's snapshot is not mounted"));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.values_key()?.expose());
-        Ok(directory.join(hex(hmac::sign(&key, value).as_ref())))
+        Ok(directory.join(HEXLOWER.encode(hmac::sign(&key, value).as_ref())))
     }
 
     /// A text that was kept, by its name.

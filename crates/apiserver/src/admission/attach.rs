@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_api::kinds::ServiceAccount;
 use coffer_api::kinds::secret::SERVICE_ACCOUNT_TOKEN;
+use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::{
     LocalObjectReference, Pod, PodSpec, SecretVolumeSource, Volume, VolumeMount,
 };
@@ -294,7 +295,7 @@ fn volume_name(secret: &str) -> String {
         return plain;
     }
     let hash = digest(&SHA256, secret.as_bytes());
-    let hash: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = HEXLOWER.encode(&hash.as_ref()[..8]);
     format!("coffer-secret-{hash}")
 }
 

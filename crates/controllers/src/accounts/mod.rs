@@ -5,8 +5,7 @@ pub mod default_account;
 pub mod root_ca;
 pub mod tokens;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use coffer_wire::pem;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -23,16 +22,9 @@ pub struct Options {
 impl Options {
     /// The CA that this process itself checks the API server with.
     pub fn of_config(config: &kube::Config) -> Self {
-        let pem = |der: &Vec<u8>| {
-            let text = STANDARD.encode(der).into_bytes();
-            let lines = text.chunks(64).flat_map(|line| line.iter().copied().chain([b'\n']));
-            let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
-            pem.extend(lines);
-            pem.extend(b"-----END CERTIFICATE-----\n");
-            pem
-        };
         let certificates = config.root_cert.as_deref().unwrap_or_default();
-        let all: Vec<u8> = certificates.iter().flat_map(pem).collect();
+        let all: Vec<u8> =
+            certificates.iter().flat_map(|der| pem::encode("CERTIFICATE", der).to_vec()).collect();
         Self { root_ca_pem: (!all.is_empty()).then_some(all) }
     }
 }

@@ -7,7 +7,6 @@
 
 mod cache;
 mod config;
-mod duration;
 mod plugin;
 
 use std::collections::BTreeMap;

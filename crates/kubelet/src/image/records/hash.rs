@@ -8,13 +8,13 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use data_encoding::HEXLOWER;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{digest, hmac, pbkdf2};
 use zeroize::Zeroizing;
 
 use super::super::credential::Credential;
 use super::disk::write_bytes;
-use crate::hex::hex;
 
 const SALT_LEN: usize = 32;
 /// Some ten milliseconds, and only where an image is here that somebody's credential has pulled.
@@ -59,7 +59,7 @@ impl Hasher {
         let mut hash = [0; digest::SHA256_OUTPUT_LEN];
         let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
         pbkdf2::derive(algorithm, ITERATIONS, &self.salt, &secret, &mut hash);
-        hashes.entry(key).or_insert(hex(&hash)).clone()
+        hashes.entry(key).or_insert(HEXLOWER.encode(&hash)).clone()
     }
 }
 
