@@ -145,13 +145,7 @@ impl Limits {
 }
 
 fn counts(info: &RequestInfo) -> bool {
-    match &info.resource {
-        None => false,
-        Some((Verb::Watch, _)) => false,
-        Some((_, path)) => {
-            !matches!(path.subresource.as_str(), "exec" | "attach" | "portforward" | "log")
-        }
-    }
+    info.resource.is_some() && !info.is_long_running()
 }
 
 /// Whether nodes count as dead, or leaders as gone, if this request is not answered.

@@ -31,6 +31,7 @@ use crate::present::Include;
 use crate::registry::ListQuery;
 use crate::request::{RequestInfo, ResourcePath, Verb};
 use crate::respond::{self, Accept, Answer, Form, Syntax};
+use crate::tunnels::Tunnels;
 use crate::{discovery, reviews};
 
 /// What all handlers work with.
@@ -41,6 +42,7 @@ pub(crate) struct Handlers {
     pub(crate) token_life_max_s: Option<i64>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) kubelets: Kubelets,
+    pub(crate) tunnels: Tunnels,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
 }
 
