@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Deserialize;
 use tokio::task::JoinHandle;
 
-use crate::cli::Protocol;
-use crate::target::Target;
+use crate::options::Protocol;
+use crate::transport::target::Target;
 
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("coffer-bench/", env!("CARGO_PKG_VERSION")));

@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::cli::Protocol;
+use crate::options::Protocol;
 
 /// A connection's bytes.
 pub(crate) type Stream = Either<TlsStream<TcpStream>, TcpStream>;

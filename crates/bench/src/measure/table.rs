@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::meter::Usage;
-use crate::report::{Phase, Report};
-use crate::stats::Row;
+use crate::measure::meter::Usage;
+use crate::measure::report::{Phase, Report};
+use crate::measure::stats::Row;
 
 const COLUMNS: [&str; 7] = ["count", "ops/s", "p50", "p90", "p99", "max", "failed"];
 const NAME_WIDTH: usize = 34;
@@ -54,8 +54,13 @@ fn put_phase(out: &mut String, phase: &Phase) {
     }
     if phase.client_cpu_seconds > 0.0 {
         let per = per_operation(phase.client_cpu_seconds, phase.operations);
-        let cores = phase.client_cpu_seconds / phase.seconds.max(f64::EPSILON);
-        let _ = writeln!(out, "  this client: {cores:.2} cores{per}");
+        let percent = 100.0 * phase.client_cpu_seconds / phase.seconds.max(f64::EPSILON);
+        let cpu = cpu(phase.client_cpu_seconds, percent);
+        let peak = match phase.client_rss_peak_bytes {
+            0 => String::new(),
+            peak => format!(", memory peak {}", bytes(peak)),
+        };
+        let _ = writeln!(out, "  this client: {cpu}{per}{peak}");
     }
     let others = phase.other_cpu_seconds / phase.seconds.max(f64::EPSILON);
     if others >= OTHERS_WORTH_TELLING {
@@ -88,17 +93,23 @@ fn put_row(out: &mut String, row: &Row) {
 }
 
 fn put_usage(out: &mut String, usage: &Usage, phase: &Phase) {
-    let cores = usage.cpu_seconds / phase.seconds.max(f64::EPSILON);
     let per = per_operation(usage.cpu_seconds, phase.operations);
     let _ = writeln!(
         out,
-        "  {} ({}): {cores:.2} cores{per}, memory {} → {} (peak {})",
+        "  {} ({}): {} ({:.2} user, {:.2} system){per}, memory {} → {} (peak {})",
         usage.name,
         usage.pid,
+        cpu(usage.cpu_seconds, usage.cpu_core_percent),
+        usage.cpu_user_seconds,
+        usage.cpu_system_seconds,
         bytes(usage.rss_start_bytes),
         bytes(usage.rss_end_bytes),
         bytes(usage.rss_peak_bytes),
     );
+}
+
+fn cpu(seconds: f64, percent: f64) -> String {
+    format!("{seconds:.2} s CPU, {percent:.1} % of a core")
 }
 
 fn per_operation(seconds: f64, operations: u64) -> String {
@@ -148,8 +159,8 @@ pub(crate) fn bytes(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::meter::Metered;
-    use crate::stats::Tally;
+    use crate::measure::meter::Metered;
+    use crate::measure::stats::Tally;
     use std::time::Duration;
 
     #[test]
@@ -161,6 +172,9 @@ mod tests {
             pid: 7,
             name: "coffer".to_owned(),
             cpu_seconds: 0.5,
+            cpu_user_seconds: 0.375,
+            cpu_system_seconds: 0.125,
+            cpu_core_percent: 50.0,
             rss_start_bytes: 1 << 20,
             rss_peak_bytes: 3 << 20,
             rss_end_bytes: 2 << 20,
@@ -170,6 +184,7 @@ mod tests {
             took: Duration::from_secs(1),
             server,
             client_cpu_seconds: 0.25,
+            client_rss_peak_bytes: 5 << 20,
             other_cpu_seconds: 0.5,
         };
         let mut phase = Phase::new("create, 1 client", &tally, metered);
@@ -182,7 +197,12 @@ mod tests {
         assert_eq!(lines[2].trim(), "409 Conflict: 1");
         assert_eq!(
             lines[3].trim(),
-            "coffer (7): 0.50 cores, 500000.0 µs each, memory 1.0 MiB → 2.0 MiB (peak 3.0 MiB)"
+            "coffer (7): 0.50 s CPU, 50.0 % of a core (0.38 user, 0.12 system), 500000.0 µs each, \
+             memory 1.0 MiB → 2.0 MiB (peak 3.0 MiB)"
+        );
+        assert_eq!(
+            lines[4].trim(),
+            "this client: 0.25 s CPU, 25.0 % of a core, 250000.0 µs each, memory peak 5.0 MiB"
         );
         assert_eq!(lines[5].trim(), "others on this machine: 0.50 cores");
         assert_eq!(lines[6].trim(), "memory per object: 2.0 KiB");

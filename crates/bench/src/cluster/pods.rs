@@ -4,27 +4,17 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use bytes::BytesMut;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::client::{Client, parse};
-use crate::workspace::{RUN_LABEL, Workspace};
-
-/// Bytes of one event; a pod is far smaller.
-const LINE_MAX: usize = 4 << 20;
+use super::workspace::{RUN_LABEL, Workspace};
+use crate::transport::client::{Client, parse};
+use crate::transport::wire::{Event, Lines, Meta};
 
 /// What a pod event says, as far as it matters here.
-#[derive(Debug, Deserialize)]
-pub(crate) struct PodEvent {
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-    pub(crate) object: PodSeen,
-}
+pub(crate) type PodEvent = Event<PodSeen>;
 
 /// What a pod says of itself, as far as it matters here.
 #[derive(Debug, Default, Deserialize)]
@@ -35,14 +25,6 @@ pub(crate) struct PodSeen {
     pub(crate) spec: Spec,
     #[serde(default)]
     pub(crate) status: Status,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Meta {
-    pub(crate) name: String,
-    pub(crate) resource_version: String,
-    pub(crate) deletion_timestamp: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -153,40 +135,6 @@ fn note(all: &mut HashMap<String, Seen>, event: &PodEvent, now: Instant) {
             seen.failed.get_or_insert_with(|| status.message.clone());
         }
         _ => {}
-    }
-}
-
-/// A body as lines.
-pub(crate) struct Lines {
-    body: Incoming,
-    buffer: BytesMut,
-    /// Up to here there is no line's end.
-    searched: usize,
-}
-
-impl Lines {
-    /// The lines of a body.
-    pub(crate) fn new(body: Incoming) -> Self {
-        Self { body, buffer: BytesMut::new(), searched: 0 }
-    }
-
-    /// The next line; `None` when the body ends, breaks, or has a line without end.
-    pub(crate) async fn next(&mut self) -> Option<BytesMut> {
-        loop {
-            if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(self.searched + at + 1);
-                self.searched = 0;
-                return Some(line);
-            }
-            self.searched = self.buffer.len();
-            if self.searched > LINE_MAX {
-                return None;
-            }
-            let frame = self.body.frame().await?.ok()?;
-            if let Some(data) = frame.data_ref() {
-                self.buffer.extend_from_slice(data);
-            }
-        }
     }
 }
 

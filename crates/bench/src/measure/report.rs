@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::meter::{Metered, Usage};
-use crate::stats::{Row, Tally};
+use crate::measure::meter::{Metered, Usage};
+use crate::measure::stats::{Row, Tally};
 
 /// A run.
 #[derive(Debug, Serialize)]
@@ -53,6 +53,7 @@ pub(crate) struct Phase {
     pub(crate) rows: Vec<Row>,
     pub(crate) server: Vec<Usage>,
     pub(crate) client_cpu_seconds: f64,
+    pub(crate) client_rss_peak_bytes: u64,
     pub(crate) other_cpu_seconds: f64,
     pub(crate) facts: Vec<Fact>,
     /// What the server's and the client's processor time is divided by.
@@ -78,9 +79,20 @@ impl Phase {
             operations: tally.total(),
             server: metered.server,
             client_cpu_seconds: metered.client_cpu_seconds,
+            client_rss_peak_bytes: metered.client_rss_peak_bytes,
             other_cpu_seconds: metered.other_cpu_seconds,
             facts: Vec::new(),
         }
+    }
+
+    /// Adds what the server's memory grew by in the phase, for each of so many.
+    pub(crate) fn growth_per_item(&mut self, what: &'static str, items: u64) {
+        if self.server.is_empty() {
+            return;
+        }
+        let grown = |usage: &Usage| usage.rss_end_bytes.saturating_sub(usage.rss_start_bytes);
+        let grown: u64 = self.server.iter().map(grown).sum();
+        self.fact(what, grown as f64 / items as f64, "bytes");
     }
 
     /// Adds a number.

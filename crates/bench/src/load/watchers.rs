@@ -12,12 +12,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::task::JoinSet;
 
-use crate::client;
 use crate::context::Context;
-use crate::target::Target;
-
-/// What a watch begins with that went wrong.
-const ERROR_EVENT: &[u8] = b"{\"type\":\"ERROR\"";
+use crate::transport::client;
+use crate::transport::target::Target;
+use crate::transport::wire::is_error_event;
 
 /// Told of events as they arrive.
 pub(crate) trait Observer: Send + Sync + 'static {
@@ -87,7 +85,7 @@ async fn follow(watcher: usize, mut body: Incoming, observer: &dyn Observer) {
     while let Some(Ok(frame)) = body.frame().await {
         let Some(data) = frame.data_ref() else { continue };
         let now = Instant::now();
-        if data.starts_with(ERROR_EVENT) {
+        if is_error_event(data) {
             return;
         }
         // Every line ends an event; one that is split over frames is counted where it ends.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use crate::stats;
+use crate::measure::stats;
 
 /// How often memory is looked at.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
@@ -34,7 +34,12 @@ struct Process {
 pub(crate) struct Usage {
     pub(crate) pid: u32,
     pub(crate) name: String,
+    /// User and system time together.
     pub(crate) cpu_seconds: f64,
+    pub(crate) cpu_user_seconds: f64,
+    pub(crate) cpu_system_seconds: f64,
+    /// Of one core, over the whole phase.
+    pub(crate) cpu_core_percent: f64,
     pub(crate) rss_start_bytes: u64,
     pub(crate) rss_peak_bytes: u64,
     pub(crate) rss_end_bytes: u64,
@@ -48,7 +53,7 @@ pub(crate) struct Metering {
     readings: Vec<(Process, Reading)>,
     samples: Arc<Mutex<Vec<Vec<u64>>>>,
     sampler: JoinHandle<()>,
-    own_cpu: f64,
+    own: Reading,
     machine_cpu: f64,
     start: Instant,
 }
@@ -59,19 +64,37 @@ pub(crate) struct Metered {
     pub(crate) took: Duration,
     pub(crate) server: Vec<Usage>,
     pub(crate) client_cpu_seconds: f64,
+    /// The most resident memory that this program has had since it started.
+    pub(crate) client_rss_peak_bytes: u64,
     /// Of everything else on this machine: what others take is not the server's to have.
     pub(crate) other_cpu_seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Reading {
-    cpu_seconds: f64,
+    user_seconds: f64,
+    system_seconds: f64,
     rss_bytes: u64,
     /// The most there has been since the process started.
     rss_highest_bytes: u64,
 }
 
+impl Reading {
+    fn cpu_seconds(&self) -> f64 {
+        self.user_seconds + self.system_seconds
+    }
+}
+
 impl Meter {
+    /// A meter of processes by what they are, not by what their program is called.
+    pub(crate) fn named(processes: Vec<(String, u32)>) -> Result<Self> {
+        let mut meter = Self::new(&processes.iter().map(|(_, pid)| *pid).collect::<Vec<_>>())?;
+        for (process, (name, _)) in meter.processes.iter_mut().zip(processes) {
+            process.name = name;
+        }
+        Ok(meter)
+    }
+
     /// A meter of these processes, all of which must be there.
     pub(crate) fn new(pids: &[u32]) -> Result<Self> {
         let process = |pid: &u32| {
@@ -100,7 +123,7 @@ impl Meter {
             readings: self.processes.iter().map(read_all).collect(),
             samples,
             sampler,
-            own_cpu: read(std::process::id()).cpu_seconds,
+            own: read(std::process::id()),
             machine_cpu: machine_cpu_seconds(),
             start: Instant::now(),
         }
@@ -126,6 +149,7 @@ impl Metering {
         let samples = self.samples.lock().expect("nothing panics while it holds the samples");
         let usage = |((process, before), samples): (&(Process, Reading), &Vec<u64>)| {
             let after = read(process.pid);
+            let cpu_seconds = after.cpu_seconds() - before.cpu_seconds();
             let seen = samples.iter().copied().chain([before.rss_bytes, after.rss_bytes]);
             // A peak between two samples, if there has never been a higher one.
             let highest = after.rss_highest_bytes;
@@ -133,7 +157,10 @@ impl Metering {
             Usage {
                 pid: process.pid,
                 name: process.name.clone(),
-                cpu_seconds: after.cpu_seconds - before.cpu_seconds,
+                cpu_seconds,
+                cpu_user_seconds: after.user_seconds - before.user_seconds,
+                cpu_system_seconds: after.system_seconds - before.system_seconds,
+                cpu_core_percent: 100.0 * cpu_seconds / took.as_secs_f64().max(f64::EPSILON),
                 rss_start_bytes: before.rss_bytes,
                 rss_peak_bytes: seen.max().unwrap_or_default(),
                 rss_end_bytes: after.rss_bytes,
@@ -141,10 +168,12 @@ impl Metering {
             }
         };
         let server: Vec<_> = self.readings.iter().zip(samples.iter()).map(usage).collect();
-        let client_cpu_seconds = read(std::process::id()).cpu_seconds - self.own_cpu;
+        let own = read(std::process::id());
+        let client_cpu_seconds = own.cpu_seconds() - self.own.cpu_seconds();
+        let client_rss_peak_bytes = own.rss_highest_bytes;
         let known = server.iter().map(|usage| usage.cpu_seconds).sum::<f64>() + client_cpu_seconds;
         let other_cpu_seconds = (machine_cpu_seconds() - self.machine_cpu - known).max(0.0);
-        Metered { took, server, client_cpu_seconds, other_cpu_seconds }
+        Metered { took, server, client_cpu_seconds, client_rss_peak_bytes, other_cpu_seconds }
     }
 }
 
@@ -158,22 +187,24 @@ impl Drop for Metering {
 fn read(pid: u32) -> Reading {
     let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
     let ticks = file("stat").ok().and_then(|stat| cpu_ticks(&stat)).unwrap_or_default();
+    let seconds = |ticks: u64| ticks as f64 / TICKS_PER_SECOND;
     let status = file("status").unwrap_or_default();
     let bytes = |name| status_bytes(&status, name).unwrap_or_default();
     Reading {
-        cpu_seconds: ticks as f64 / TICKS_PER_SECOND,
+        user_seconds: seconds(ticks.0),
+        system_seconds: seconds(ticks.1),
         rss_bytes: bytes("VmRSS:"),
         rss_highest_bytes: bytes("VmHWM:"),
     }
 }
 
 /// `utime` and `stime` of /proc/PID/stat. The program's name comes before and may hold anything.
-fn cpu_ticks(stat: &str) -> Option<u64> {
+fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
     let after_name = &stat[stat.rfind(')')? + 1..];
     let mut fields = after_name.split_whitespace().skip(11);
     let utime: u64 = fields.next()?.parse().ok()?;
     let stime: u64 = fields.next()?.parse().ok()?;
-    Some(utime + stime)
+    Some((utime, stime))
 }
 
 /// Processor time that anybody had, and that the machine's host gave to others (steal).
@@ -204,7 +235,7 @@ mod tests {
     #[test]
     fn processor_time_is_found_behind_any_program_name() {
         let stat = "42 (a) R 1 (b)) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 1 2 3";
-        assert_eq!(cpu_ticks(stat), Some(300));
+        assert_eq!(cpu_ticks(stat), Some((250, 50)));
         assert_eq!(cpu_ticks("42 (a) S"), None);
     }
 
@@ -229,5 +260,7 @@ mod tests {
         let own = Meter::new(&[std::process::id()]).unwrap();
         assert!(own.rss_bytes().unwrap() > 0);
         assert_eq!(Meter::default().rss_bytes(), None);
+        let named = Meter::named(vec![("scheduler".to_owned(), std::process::id())]).unwrap();
+        assert_eq!(named.processes[0].name, "scheduler");
     }
 }

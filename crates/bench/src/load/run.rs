@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::task::JoinSet;
 
-use crate::budget::Budget;
-use crate::client::{self, CallError, Client};
 use crate::context::Context;
-use crate::progress;
-use crate::report::Phase;
-use crate::stats::Tally;
-use crate::target::Target;
+use crate::measure::budget::Budget;
+use crate::measure::progress;
+use crate::measure::report::Phase;
+use crate::measure::stats::Tally;
+use crate::transport::client::{self, CallError, Client};
+use crate::transport::target::Target;
 
 /// A client that fails this often without a success in between has nothing left to measure.
 const FAILURES_IN_A_ROW_MAX: u32 = 50;

@@ -10,12 +10,12 @@ use http::Method;
 
 use anyhow::Result;
 
-use crate::client::{APPLICATION_JSON, Client};
+use super::run::{self, Failed, Work, in_row};
 use crate::context::Context;
-use crate::load::{self, Failed, Work, in_row};
-use crate::report::Phase;
-use crate::stats::Tally;
-use crate::target::Target;
+use crate::measure::report::Phase;
+use crate::measure::stats::Tally;
+use crate::transport::client::{APPLICATION_JSON, Client};
+use crate::transport::target::Target;
 
 /// Clients that fill a namespace before a scenario.
 const POPULATE_CLIENTS: usize = 64;
@@ -75,7 +75,7 @@ impl Secrets {
         let count = numbers.end - numbers.start;
         let name = format!("populate with {count} secrets");
         let work = Arc::new(Create { secrets: self.clone(), first: numbers.start });
-        load::run(context, target, &name, POPULATE_CLIENTS, (Some(count), None), work).await
+        run::run(context, target, &name, POPULATE_CLIENTS, (Some(count), None), work).await
     }
 }
 

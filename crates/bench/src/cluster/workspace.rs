@@ -13,10 +13,10 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::cli::Protocol;
-use crate::client::{self, APPLICATION_JSON, CallError, Client};
-use crate::secrets;
-use crate::target::Target;
+use crate::load::secrets;
+use crate::options::Protocol;
+use crate::transport::client::{self, APPLICATION_JSON, CallError, Client};
+use crate::transport::target::Target;
 
 /// The label of everything that a run makes.
 pub(crate) const RUN_LABEL: &str = "coffer-bench.coffer.dev/run";
@@ -26,11 +26,12 @@ const CONTROLLER_PATIENCE: Duration = Duration::from_secs(2);
 const PODS_PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 /// What else is emptied before the namespace goes; there are few of each.
-const COLLECTIONS: [&str; 6] = [
+const COLLECTIONS: [&str; 7] = [
     "/api/v1/namespaces/{}/configmaps",
     "/api/v1/namespaces/{}/events",
     "/api/v1/namespaces/{}/serviceaccounts",
     "/apis/apps/v1/namespaces/{}/deployments",
+    "/apis/apps/v1/namespaces/{}/replicasets",
     "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
 ];
