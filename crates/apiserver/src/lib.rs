@@ -42,6 +42,7 @@ mod registry;
 mod request;
 mod respond;
 mod reviews;
+mod rooms;
 mod scale;
 mod serve;
 mod tasks;

@@ -110,7 +110,7 @@ impl Service {
         let identity = authn::impersonate(&core.authorizer, identity, headers).await?;
         let info = info?;
         let time = deadline::of(&info)?;
-        let place = self.limits.enter(&identity, &info).await?;
+        let slot = self.limits.enter(&identity, &info).await?;
         let permit = core.authorizer.check(identity, &info).await?;
         if info.resource.is_some() {
             // On the heap from here: it is large, and would be copied from hand to hand.
@@ -121,7 +121,7 @@ impl Service {
                     .unwrap_or_else(|_| Err(deadline::exceeded()))?,
                 None => handled.await?,
             };
-            return Ok(encoding::holding(answer, place));
+            return Ok(encoding::holding(answer, slot));
         }
         self.meta(&info, request.headers()).await
     }
