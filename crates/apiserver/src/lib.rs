@@ -15,6 +15,7 @@ mod certificates;
 mod deadline;
 mod decode;
 mod discovery;
+mod encode;
 mod encoded;
 mod encoding;
 mod handlers;
