@@ -26,10 +26,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::authn::Identity;
-use crate::authz::node;
 use crate::body::{BODY_BYTES_MAX, Payload};
 use crate::deadline::LONGEST;
+use crate::identity::Identity;
 use crate::request::{ResourcePath, Verb};
 use crate::turns::{self, Turns};
 
@@ -187,9 +186,7 @@ impl Lanes {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(crate::deadline::exceeded()),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => {
-                Err(Failure::plain(Reason::ServiceUnavailable, "the server is shutting down"))
-            }
+            Err(_) => Err(crate::failure::shutting_down()),
         }
     }
 
@@ -377,7 +374,7 @@ pub(crate) fn is_own_status(
 ) -> bool {
     matches!(verb, Verb::Update | Verb::Patch)
         && (&*path.group, &*path.resource, &*path.subresource) == ("", "nodes", "status")
-        && node::of(identity).is_some_and(|node| node == path.name)
+        && identity.node().is_some_and(|node| node == path.name)
         && bytes <= NODE_STATUS_BYTES_MAX
 }
 

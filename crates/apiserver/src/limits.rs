@@ -13,8 +13,7 @@ use std::time::Duration;
 use coffer_api::status::Failure;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::authn::{Identity, MASTERS};
-use crate::authz::node;
+use crate::identity::{Identity, MASTERS};
 use crate::request::{RequestInfo, Verb};
 
 /// Requests of one client under way at a time.
@@ -162,7 +161,7 @@ fn is_vital(identity: &Identity, info: &RequestInfo) -> bool {
     match (&*path.group, &*path.resource, &*path.subresource) {
         ("coordination.k8s.io", "leases", "") => one && *verb != Verb::DeleteCollection,
         // Also what a node reads before it writes.
-        ("", "nodes", "" | "status") => one && node::of(identity) == Some(&*path.name),
+        ("", "nodes", "" | "status") => one && identity.node() == Some(&*path.name),
         _ => false,
     }
 }

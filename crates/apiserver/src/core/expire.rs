@@ -1,8 +1,8 @@
-//! Events do not live for ever: an hour after their last change they are removed.
+//! Events expire: an hour after their last change they are removed.
 
 use std::time::Duration;
 
-use super::Registry;
+use super::Core;
 use crate::cache::Scope;
 use crate::object::Object;
 
@@ -11,25 +11,26 @@ const EVENT_TTL: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 /// How often the server looks for expired events.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Removes expired events until the task is dropped.
-pub(crate) async fn expire_events(registry: &Registry) {
+/// Removes expired events for as long as it is polled.
+pub(crate) async fn expire_events(core: &Core) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     loop {
         ticks.tick().await;
-        sweep(registry, jiff::Timestamp::now()).await;
+        sweep(core, jiff::Timestamp::now()).await;
     }
 }
 
-async fn sweep(registry: &Registry, now: jiff::Timestamp) {
-    let Some(events) = registry.resources.find("", "v1", "events") else { return };
+async fn sweep(core: &Core, now: jiff::Timestamp) {
+    let Some(events) = core.resources().find("", "v1", "events") else { return };
     let (all, _) = events.shard().list(&events.collection(""), &Scope::All);
     for event in all {
         let Ok(object) = events.parse(&event.bytes) else { continue };
-        if last_change(&*object).is_some_and(|at| now.duration_since(at) > EVENT_TTL) {
-            // A newer write of the same event wins; whatever else fails is tried at the next sweep.
-            if let Err(error) = registry.store.delete(&event.key, event.revision).await {
-                tracing::debug!(%error, "expired event not removed");
-            }
+        if last_change(&*object).is_none_or(|at| now.duration_since(at) <= EVENT_TTL) {
+            continue;
+        }
+        // A newer write of the same event wins; whatever else fails is tried at the next sweep.
+        if let Err(failure) = core.expire_own(events, &event).await {
+            tracing::debug!(%failure, "expired event not removed");
         }
     }
 }

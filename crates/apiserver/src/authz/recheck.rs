@@ -1,24 +1,25 @@
 //! Rights that are used over time: a watch is judged again while it runs, and ends with its right.
 //!
-//! Upstream judges a watch once and lets it run for up to an hour. Here a node whose pod is gone is
-//! not told of the pod's secrets any more, nor a user whose binding is.
+//! Upstream judges a watch once and lets it run for up to an hour. Here a node whose pod is
+//! deleted no longer sees the pod's secrets, nor a user whose binding is.
 
 use std::borrow::Cow;
 
 use coffer_api::selector::FieldSelector;
 
 use super::attributes::{Attributes, ResourceTarget};
-use super::{Authorizer, Decision, Permit, node};
+use super::authorizer::{Authorizer, Permit};
+use super::decision::Decision;
 use crate::request::ResourcePath;
 
 /// The right behind a running watch.
-pub(crate) struct Standing {
+pub(crate) struct AccessRecheck {
     asked: Attributes<'static>,
     /// The state of roles and bindings at which it was last judged here.
     judged_at: Option<u64>,
 }
 
-impl Standing {
+impl AccessRecheck {
     /// The right to watch what was just permitted. `name` is the one object meant, if it is one.
     pub(crate) fn of(path: &ResourcePath, name: Option<&str>, fields: Option<&str>) -> Self {
         let owned = |text: &str| Cow::Owned(text.to_owned());
@@ -40,7 +41,7 @@ impl Standing {
     pub(crate) fn holds(&mut self, authorizer: &Authorizer, permit: &Permit) -> bool {
         let identity = permit.identity();
         let now = Some(authorizer.roles.generation());
-        if now == self.judged_at && node::of(identity).is_none() {
+        if now == self.judged_at && identity.node().is_none() {
             return true;
         }
         self.judged_at = now;
