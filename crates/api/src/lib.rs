@@ -21,6 +21,7 @@ pub mod schema;
 pub mod secret;
 pub mod selector;
 pub mod status;
+pub mod table;
 pub mod yaml;
 
 pub use document::Document;

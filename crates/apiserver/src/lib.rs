@@ -28,7 +28,6 @@ pub mod openapi;
 mod openapi_routes;
 mod options;
 mod present;
-pub mod printers;
 mod proxy;
 mod registry;
 mod request;

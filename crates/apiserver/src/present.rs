@@ -18,10 +18,10 @@ use zeroize::Zeroizing;
 use crate::cache::CachedObject;
 use crate::lanes::{self, Lanes, Place};
 use crate::object::Resource;
-use crate::printers::{Column, RowCondition};
 use crate::registry::Listed;
 use crate::request::Query;
 use crate::respond::{self, Body, Form, MetaVersion};
+use coffer_api::table::{Column, RowCondition};
 
 /// Bytes of a list sent at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -191,7 +191,7 @@ pub(crate) fn object(
                     continue_: None,
                     remaining_item_count: None,
                 },
-                column_definitions: if columns { resource.columns } else { &[] },
+                column_definitions: if columns { resource.info.columns } else { &[] },
                 rows: vec![row(resource, bytes, include, version)?],
             };
             let mut json = Vec::with_capacity(row_bytes(bytes, include));
@@ -227,7 +227,7 @@ impl ListChunks {
                 kind: "Table",
                 api_version: version.api_version(),
                 metadata: meta,
-                column_definitions: resource.columns,
+                column_definitions: resource.info.columns,
                 rows: Vec::new(),
             }),
             Form::Metadata(version) => opening(&Items {

@@ -134,7 +134,7 @@ impl Admission<'_> {
         escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         grant::keep(&mut *object, Some(old));
         // Only a template that is written takes over what its owner was granted.
-        let takes_over = permit.subresource().is_empty() && workload::has_template(&*object);
+        let takes_over = permit.subresource().is_empty() && object.pod_template().is_some();
         let owner = if takes_over { owner::of(self.resources, &*object)? } else { None };
         let write = secret_use::Write {
             admission: self,
