@@ -13,11 +13,12 @@ use coffer_api::kinds::Secret;
 use coffer_api::status::Failure;
 use serde_json::Value;
 
-use super::{Call, Handlers};
+use super::Handlers;
 use crate::authz::Decision;
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::body::{self, MediaType};
 use crate::cache::CachedObject;
+use crate::call::Call;
 use crate::encoded;
 use crate::registry::Listed;
 
@@ -41,7 +42,7 @@ impl Handlers {
         }
         let meta = object.meta_mut();
         (meta.annotations, meta.managed_fields) = (None, None);
-        let Some(secret) = object.as_any_mut().downcast_mut::<Secret>() else {
+        let Some(secret) = object.of_kind_mut::<Secret>() else {
             return Err(Failure::internal("a secret of another type"));
         };
         secret.data.clear();
@@ -106,7 +107,7 @@ impl Handlers {
                 ..Default::default()
             },
         );
-        self.authorizer.decide(call.permit.identity(), &asked) == Decision::Allow
+        self.core.authorizer.decide(call.permit.identity(), &asked) == Decision::Allow
     }
 }
 

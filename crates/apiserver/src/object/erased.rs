@@ -45,12 +45,12 @@ const SAME_KIND: &str = "one resource's objects have one type";
 
 impl dyn Object + '_ {
     /// The object as a kind of its own, for what concerns that kind alone.
-    pub(crate) fn of_kind<K: Kind>(&self) -> Option<&K> {
+    pub(crate) fn of_kind<K: 'static>(&self) -> Option<&K> {
         self.as_any().downcast_ref()
     }
 
     /// As [`Self::of_kind`], to change it.
-    pub(crate) fn of_kind_mut<K: Kind>(&mut self) -> Option<&mut K> {
+    pub(crate) fn of_kind_mut<K: 'static>(&mut self) -> Option<&mut K> {
         self.as_any_mut().downcast_mut()
     }
 

@@ -4,11 +4,13 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use coffer_apiserver::tokens::{ServiceAccountKeys, TokenKeys, generate_signing_key};
 use coffer_apiserver::{AccessConfig, Config, KeyPair, Server};
+use coffer_store::Store;
 use coffer_store::embedded::{Embedded, Options};
+use coffer_store::sealed::Sealed;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer,
@@ -27,6 +29,7 @@ pub struct TestServer {
     shutdown: CancellationToken,
     task: Option<JoinHandle<()>>,
     store: Option<Embedded>,
+    held: Weak<dyn Store>,
 }
 
 impl TestServer {
@@ -42,31 +45,47 @@ impl TestServer {
 
     /// Starts with an operator's decisions about access.
     pub async fn start_with(dir: TempDir, access: AccessConfig) -> Self {
-        let mut ca = CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.distinguished_name = named("test-ca", &[]);
-        let ca_key = rcgen::KeyPair::generate().unwrap();
-        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-        let issuer = Issuer::new(ca, ca_key);
-        let mut serving =
-            CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
-        serving.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let store = Embedded::open(&dir.path().join("store"), Options::default()).unwrap();
-        let config = Config {
-            bind: "127.0.0.1:0".parse().unwrap(),
-            serving: signed(&issuer, serving),
-            client_ca_pem: ca_pem.clone().into(),
-            kubelet_client: None,
-            store: Arc::new(store.clone()),
-            access,
-        };
+        Self::start_over(dir, access, store.clone(), Arc::new(store)).await
+    }
+
+    /// Starts on an empty store that seals secrets, as `coffer` does.
+    pub async fn start_sealed() -> Self {
+        let dir = TempDir::new().unwrap();
+        let store = Embedded::open(&dir.path().join("store"), Options::default()).unwrap();
+        let key = dir.path().join("sealing.key");
+        let sealed = Sealed::open(store.clone(), &key, &["/registry/secrets/"]).await.unwrap();
+        Self::start_over(dir, access(), store, Arc::new(sealed)).await
+    }
+
+    async fn start_over(
+        dir: TempDir,
+        access: AccessConfig,
+        embedded: Embedded,
+        served: Arc<dyn Store>,
+    ) -> Self {
+        let held = Arc::downgrade(&served);
+        let (config, issuer, ca_pem) = config(served, access);
         let server = Server::build(config).await.unwrap();
         let (address, token_keys) = (server.local_addr().unwrap(), server.token_keys());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let task = tokio::spawn(async move { server.run(stop).await.unwrap() });
-        let (task, store) = (Some(task), Some(store));
-        Self { address, ca_pem, token_keys, issuer, dir, shutdown, task, store }
+        let (task, store) = (Some(task), Some(embedded));
+        Self { address, ca_pem, token_keys, issuer, dir, shutdown, task, store, held }
+    }
+
+    /// Says that it is to stop, and does not wait.
+    pub fn begin_to_stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Waits until it has stopped. Returns whether anything of it is left: every task of a server has
+    /// its hands on the store.
+    pub async fn has_left_something(&mut self) -> bool {
+        self.shutdown.cancel();
+        self.task.take().unwrap().await.unwrap();
+        self.held.upgrade().is_some()
     }
 
     /// Stops, and answers the directory for a second start.
@@ -83,6 +102,11 @@ impl TestServer {
         params.distinguished_name = named(user, groups);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         signed(&self.issuer, params)
+    }
+
+    /// A certificate for a server on this machine.
+    pub fn server_certificate(&self) -> KeyPair {
+        signed(&self.issuer, serving())
     }
 
     /// A kubeconfig file for a user in groups.
@@ -212,6 +236,37 @@ pub fn access() -> AccessConfig {
         service_account_keys: Some(ServiceAccountKeys { signing_pem, accepted_pem: Vec::new() }),
         ..Default::default()
     }
+}
+
+/// What a server is built from, with a CA of its own that signs everything.
+pub fn config(
+    store: Arc<dyn Store>,
+    access: AccessConfig,
+) -> (Config, Issuer<'static, rcgen::KeyPair>, String) {
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.distinguished_name = named("test-ca", &[]);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let mut kubelets = CertificateParams::new(Vec::new()).unwrap();
+    kubelets.distinguished_name = named("kube-apiserver-kubelet-client", &["system:masters"]);
+    kubelets.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let config = Config {
+        bind: "127.0.0.1:0".parse().unwrap(),
+        serving: signed(&issuer, serving()),
+        client_ca_pem: ca_pem.clone().into(),
+        kubelet_client: Some((signed(&issuer, kubelets), ca_pem.clone().into())),
+        store,
+        access,
+    };
+    (config, issuer, ca_pem)
+}
+
+fn serving() -> CertificateParams {
+    let mut serving = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+    serving.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    serving
 }
 
 fn named(user: &str, groups: &[&str]) -> DistinguishedName {
