@@ -11,8 +11,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::encoded::metadata_first;
-
 /// A typed object of some served kind.
 pub(crate) trait Object: Send + Sync {
     fn meta(&self) -> &ObjectMeta;
@@ -138,8 +136,7 @@ impl<K: Kind> Object for K {
     }
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let json = serde_json::to_vec(self).expect("API types have string keys only");
-        metadata_first(Zeroizing::new(json))
+        crate::encode::encode(self)
     }
 
     fn as_any(&self) -> &dyn Any {
