@@ -122,7 +122,7 @@ impl Quotas {
         let forbidden = |excess: Excess| {
             Failure::forbidden(resource.group_resource(), &shown_name(object), &excess.to_string())
         };
-        let pod = object.as_any().downcast_ref::<Pod>();
+        let pod = object.pod();
         let quotas = quotas_of(quotas, namespace)?;
         for (name, spec) in quotas.iter().filter_map(named_spec) {
             if let Some(pod) = pod {
