@@ -1,11 +1,11 @@
-# What a fresh Debian 12 machine with cargo needs to build, show and test Coffer.
+# Builds, demonstrates and tests Coffer on a fresh Debian 12 machine with cargo.
 #
-#   make demo    the guide's first example, on a real kubectl and a real containerd
-#   make test    formatting, lints, all tests
+#   make demo    the guide's first example, with a real kubectl and a real containerd
+#   make test    check formatting, run the lints and all tests
 #   make build   target/release/coffer
-#   make measure the figures of docs/performance.md, on this machine (half an hour)
-#   make flood   what others notice while one user floods the server; fails beyond 1,000 ms or 400 MB
-#   make deps    what apt must bring for the above; starts and enables no service
+#   make measure the measurements of docs/performance.md, on this machine (half an hour)
+#   make flood   latency of other users while one user floods the server; fails above 1,000 ms or 400 MB
+#   make deps    install the Debian packages for the above; starts and enables no service
 
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin

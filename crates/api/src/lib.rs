@@ -3,7 +3,11 @@
 //! Pure: no I/O, no async, no clock. Types come from `k8s-openapi`, except [`secret::Secret`],
 //! whose payload erases itself and never prints.
 
+#[macro_use]
+mod text_enum;
+
 pub mod apply;
+pub mod condition;
 pub mod continue_token;
 pub mod demand;
 pub mod document;
@@ -13,14 +17,18 @@ pub mod host_paths;
 pub mod kinds;
 pub mod names;
 pub mod patch;
+pub mod phase;
 pub mod pod_security;
 pub mod protobuf;
 pub mod quantity;
 pub mod quota;
+pub mod reason;
 pub mod schema;
 pub mod secret;
 pub mod selector;
 pub mod status;
+pub mod subresource;
+pub mod well_known;
 pub mod yaml;
 
 pub use document::Document;

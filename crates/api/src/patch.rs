@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::document::{Document, erase};
 use crate::go;
+use crate::reason::Reason;
 use crate::schema::Schema;
 use crate::schema::read::{self, Budget, Unknown};
 use crate::status::Failure;
@@ -85,18 +86,17 @@ impl From<&PatchError> for Failure {
         match error {
             PatchError::Malformed(_) => Self::bad_request(error.to_string()),
             PatchError::TooManyOperations(_) | PatchError::TooMuch => Self::plain(
-                413,
-                "RequestEntityTooLarge",
+                Reason::RequestEntityTooLarge,
                 format!("Request entity too large: {error}"),
             ),
             PatchError::NotApplicable(_) => {
                 let message = "the server rejected our request due to an error in our request";
-                let mut failure = Self::plain(422, "Invalid", message);
+                let mut failure = Self::plain(Reason::Invalid, message);
                 failure.details = Some(Box::default());
                 failure
             }
             // Upstream answers 500 and so blames itself; the words and the missing reason are its.
-            PatchError::Unmergeable(_) => Self::plain(400, "", error.to_string()),
+            PatchError::Unmergeable(_) => Self::with_code(400, Reason::Unknown, error.to_string()),
         }
     }
 }

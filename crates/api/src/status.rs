@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 
 use crate::field::ErrorList;
+use crate::reason::Reason;
 
 /// A request that failed, with all that its Status says.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -16,8 +17,8 @@ use crate::field::ErrorList;
 pub struct Failure {
     /// HTTP status code.
     pub code: u16,
-    /// `NotFound`, `AlreadyExists`, `Conflict`, …; empty where upstream has none.
-    pub reason: &'static str,
+    /// For programs: what kind of failure it is.
+    pub reason: Reason,
     /// For people.
     pub message: String,
     /// For programs: which object, which causes, when to retry.
@@ -96,45 +97,43 @@ pub(crate) fn bounded(causes: impl Iterator<Item = StatusCause>) -> Vec<StatusCa
 }
 
 impl Failure {
-    /// A failure without details.
-    pub fn plain(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+    /// A failure without details, with the code of its reason.
+    pub fn plain(reason: Reason, message: impl Into<String>) -> Self {
         let message = cut(message.into(), TEXT_BYTES_MAX);
-        Self { code, reason, message, details: None, continue_: None }
+        Self { code: reason.code(), reason, message, details: None, continue_: None }
     }
 
-    fn about(
-        code: u16,
-        reason: &'static str,
-        resource: GroupResource<'_>,
-        name: &str,
-        message: String,
-    ) -> Self {
+    /// As [`Failure::plain`], with another code: without a reason, or another server's.
+    pub fn with_code(code: u16, reason: Reason, message: impl Into<String>) -> Self {
+        Self { code, ..Self::plain(reason, message) }
+    }
+
+    fn about(reason: Reason, resource: GroupResource<'_>, name: &str, message: String) -> Self {
         let details = StatusDetails {
             group: none_if_empty(resource.group),
             kind: Some(part(resource.resource)),
             name: none_if_empty(&part(name)),
             ..Default::default()
         };
-        let message = cut(message, TEXT_BYTES_MAX);
-        Self { code, reason, message, details: Some(Box::new(details)), continue_: None }
+        Self { details: Some(Box::new(details)), ..Self::plain(reason, message) }
     }
 
     /// 404 for an object.
     pub fn not_found(resource: GroupResource<'_>, name: &str) -> Self {
         let message = format!("{resource} \"{name}\" not found");
-        Self::about(404, "NotFound", resource, name, message)
+        Self::about(Reason::NotFound, resource, name, message)
     }
 
     /// 409 for a name that is taken.
     pub fn already_exists(resource: GroupResource<'_>, name: &str) -> Self {
         let message = format!("{resource} \"{name}\" already exists");
-        Self::about(409, "AlreadyExists", resource, name, message)
+        Self::about(Reason::AlreadyExists, resource, name, message)
     }
 
     /// 409 for a write that lost a race or a precondition.
     pub fn conflict(resource: GroupResource<'_>, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}");
-        Self::about(409, "Conflict", resource, name, message)
+        Self::about(Reason::Conflict, resource, name, message)
     }
 
     /// 403.
@@ -144,7 +143,7 @@ impl Failure {
             (_, "") => format!("{resource} is forbidden: {why}"),
             _ => format!("{resource} \"{name}\" is forbidden: {why}"),
         };
-        Self::about(403, "Forbidden", resource, name, message)
+        Self::about(Reason::Forbidden, resource, name, message)
     }
 
     /// 422 with one cause per error, up to [`CAUSES_MAX`] and [`TEXT_BYTES_MAX`]. `kind` is the kind's name; the group is
@@ -186,8 +185,8 @@ impl Failure {
             ..Default::default()
         };
         Self {
-            code: 422,
-            reason: "Invalid",
+            code: Reason::Invalid.code(),
+            reason: Reason::Invalid,
             message: format!("{shown} \"{}\" is invalid: {all}", part(name)),
             details: Some(Box::new(details)),
             continue_: None,
@@ -196,23 +195,23 @@ impl Failure {
 
     /// 400.
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::plain(400, "BadRequest", message)
+        Self::plain(Reason::BadRequest, message)
     }
 
     /// 401.
     pub fn unauthorized() -> Self {
-        Self::plain(401, "Unauthorized", "Unauthorized")
+        Self::plain(Reason::Unauthorized, "Unauthorized")
     }
 
     /// 410 for a resourceVersion or continue token that is too old.
     pub fn expired(message: impl Into<String>) -> Self {
-        Self::plain(410, "Expired", message)
+        Self::plain(Reason::Expired, message)
     }
 
     /// 500; the message is shown, so it must name nothing secret.
     pub fn internal(message: impl std::fmt::Display) -> Self {
         let mut failure =
-            Self::plain(500, "InternalError", format!("Internal error occurred: {message}"));
+            Self::plain(Reason::InternalError, format!("Internal error occurred: {message}"));
         failure.details = Some(Box::new(StatusDetails {
             causes: Some(vec![StatusCause {
                 message: Some(cut(message.to_string(), PART_BYTES_MAX)),
@@ -226,8 +225,7 @@ impl Failure {
     /// 405.
     pub fn method_not_allowed() -> Self {
         Self::plain(
-            405,
-            "MethodNotAllowed",
+            Reason::MethodNotAllowed,
             "the server does not allow this method on the requested resource",
         )
     }
@@ -235,7 +233,7 @@ impl Failure {
     /// 404 for a path no resource is served at.
     pub fn no_such_path() -> Self {
         let mut failure =
-            Self::plain(404, "NotFound", "the server could not find the requested resource");
+            Self::plain(Reason::NotFound, "the server could not find the requested resource");
         failure.details = Some(Box::default());
         failure
     }
@@ -243,15 +241,14 @@ impl Failure {
     /// 413 for a body over its limit.
     pub fn too_large(limit_bytes: usize) -> Self {
         Self::plain(
-            413,
-            "RequestEntityTooLarge",
+            Reason::RequestEntityTooLarge,
             format!("Request entity too large: limit is {limit_bytes}"),
         )
     }
 
     /// 429 with `retryAfterSeconds`.
     pub fn too_many_requests(message: impl Into<String>, retry_after_s: i32) -> Self {
-        let mut failure = Self::plain(429, "TooManyRequests", message);
+        let mut failure = Self::plain(Reason::TooManyRequests, message);
         failure.details = Some(Box::new(StatusDetails {
             retry_after_seconds: Some(retry_after_s),
             ..Default::default()
@@ -263,7 +260,7 @@ impl Failure {
     pub fn status(&self) -> Status {
         Status {
             code: Some(self.code.into()),
-            reason: none_if_empty(self.reason),
+            reason: none_if_empty(self.reason.as_str()),
             message: Some(self.message.clone()),
             status: Some("Failure".to_owned()),
             details: self.details.as_deref().cloned(),

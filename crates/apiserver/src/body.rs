@@ -1,5 +1,6 @@
 //! Request bodies: bounded, erased after use, JSON or YAML, into a [`Document`].
 
+use coffer_api::reason::Reason;
 use coffer_api::schema::Schema;
 use coffer_api::schema::read::{self, Budget, Unknown};
 use coffer_api::status::Failure;
@@ -57,8 +58,7 @@ impl MediaType {
 /// 415 with the accepted types.
 pub(crate) fn unsupported(accepted: &str) -> Failure {
     Failure::plain(
-        415,
-        "UnsupportedMediaType",
+        Reason::UnsupportedMediaType,
         format!(
             "the body of the request was in an unknown format - accepted media types include: {accepted}"
         ),
@@ -139,7 +139,7 @@ impl ParseError {
 /// 413 for what is small as text and large in memory.
 pub(crate) fn too_many_values() -> Failure {
     let why = "Request entity too large: too many values for the length of the request";
-    Failure::plain(413, "RequestEntityTooLarge", why)
+    Failure::plain(Reason::RequestEntityTooLarge, why)
 }
 
 /// A body as a document of a schema, `None`: of any shape. YAML is read as YAML's superset of JSON, so

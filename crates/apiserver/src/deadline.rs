@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 
 use crate::request::{RequestInfo, Verb};
@@ -36,7 +37,7 @@ pub(crate) fn of(info: &RequestInfo) -> Result<Option<Duration>, Failure> {
 pub(crate) fn exceeded() -> Failure {
     let why =
         "Timeout: request did not complete within requested timeout - context deadline exceeded";
-    let mut failure = Failure::plain(504, "Timeout", why);
+    let mut failure = Failure::plain(Reason::Timeout, why);
     failure.details = Some(Box::default());
     failure
 }

@@ -199,7 +199,9 @@ fn strict_errors(
     version: &str,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Failure> {
-    let Some(schema) = schema::of(version, kind) else { return Ok(Vec::new()) };
+    let Some(schema) = schema::of(version, kind) else {
+        return Err(Failure::internal(format!("no schema is registered for {version} {kind}")));
+    };
     if validation == FieldValidation::Ignore {
         return Ok(Vec::new());
     }

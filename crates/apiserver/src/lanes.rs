@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_net::Incoming;
 use http_body::Body as _;
@@ -25,10 +26,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::authn::Identity;
-use crate::authz::node;
 use crate::body::{BODY_BYTES_MAX, Payload};
 use crate::deadline::LONGEST;
+use crate::identity::Identity;
 use crate::request::{ResourcePath, Verb};
 use crate::turns::{self, Turns};
 
@@ -186,7 +186,7 @@ impl Lanes {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(crate::deadline::exceeded()),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Failure::plain(503, "ServiceUnavailable", "the server is shutting down")),
+            Err(_) => Err(crate::failure::shutting_down()),
         }
     }
 
@@ -374,7 +374,7 @@ pub(crate) fn is_own_status(
 ) -> bool {
     matches!(verb, Verb::Update | Verb::Patch)
         && (&*path.group, &*path.resource, &*path.subresource) == ("", "nodes", "status")
-        && node::of(identity).is_some_and(|node| node == path.name)
+        && identity.node().is_some_and(|node| node == path.name)
         && bytes <= NODE_STATUS_BYTES_MAX
 }
 
@@ -385,7 +385,7 @@ pub(crate) fn too_many() -> Failure {
 
 /// 408: the body came too slowly.
 fn too_slow() -> Failure {
-    Failure::plain(408, "Timeout", "the request body was sent too slowly")
+    Failure::with_code(408, Reason::Timeout, "the request body was sent too slowly")
 }
 
 #[cfg(test)]

@@ -13,8 +13,7 @@ use std::time::Duration;
 use coffer_api::status::Failure;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::authn::{Identity, MASTERS};
-use crate::authz::node;
+use crate::identity::{Identity, MASTERS};
 use crate::request::{RequestInfo, Verb};
 
 /// Requests of one client under way at a time.
@@ -162,7 +161,7 @@ fn is_vital(identity: &Identity, info: &RequestInfo) -> bool {
     match (&*path.group, &*path.resource, &*path.subresource) {
         ("coordination.k8s.io", "leases", "") => one && *verb != Verb::DeleteCollection,
         // Also what a node reads before it writes.
-        ("", "nodes", "" | "status") => one && node::of(identity) == Some(&*path.name),
+        ("", "nodes", "" | "status") => one && identity.node() == Some(&*path.name),
         _ => false,
     }
 }
@@ -173,6 +172,8 @@ fn too_many() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use coffer_api::reason::Reason;
+
     use super::*;
 
     fn get(uri: &str) -> RequestInfo {
@@ -191,7 +192,7 @@ mod tests {
             held.push(limits.enter(&flood, &info).await.unwrap());
         }
         let refused = limits.enter(&flood, &info).await.err().unwrap();
-        assert_eq!((refused.code, refused.reason), (429, "TooManyRequests"));
+        assert_eq!((refused.code, refused.reason), (429, Reason::TooManyRequests));
         assert!(limits.enter(&calm, &info).await.unwrap().is_some());
         held.pop();
         assert!(limits.enter(&flood, &info).await.unwrap().is_some());
@@ -240,7 +241,7 @@ mod tests {
             held.push(limits.enter(&user("a"), &watch).await.unwrap().unwrap());
         }
         let refused = limits.enter(&user("a"), &watch).await.err().unwrap();
-        assert_eq!((refused.code, refused.reason), (429, "TooManyRequests"));
+        assert_eq!((refused.code, refused.reason), (429, Reason::TooManyRequests));
         assert!(limits.enter(&user("b"), &watch).await.unwrap().is_some());
         held.pop();
         assert!(limits.enter(&user("a"), &watch).await.unwrap().is_some());

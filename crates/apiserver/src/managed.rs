@@ -8,7 +8,7 @@ use coffer_api::schema;
 use coffer_api::status::Failure;
 
 use crate::admission::grant;
-use crate::handlers::Call;
+use crate::call::Call;
 use crate::object::Object;
 use crate::options::WriteOptions;
 
@@ -52,7 +52,7 @@ impl Writer {
             kind: self.kind,
             manager: &self.manager,
             subresource: self.subresource.as_deref(),
-            now: crate::registry::now().0,
+            now: crate::clock::now().0,
         })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use coffer_api::Document;
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use futures::stream;
 use http_body::Frame;
@@ -332,7 +333,7 @@ impl ListChunks {
         self.closed = true;
         (self.ready, self.shared) = (None, Bytes::new());
         self.items.clear();
-        Some(Failure::plain(504, "Timeout", "the list was read too slowly"))
+        Some(Failure::plain(Reason::Timeout, "the list was read too slowly"))
     }
 
     fn put(&mut self, out: &mut BytesMut, item: &CachedObject) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 
 use bytes::Bytes;
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
@@ -152,7 +153,7 @@ fn disfavour(alternative: &str) -> (u16, bool, bool) {
 /// 406 with what is served.
 pub(crate) fn not_acceptable(served: &str) -> Failure {
     let message = format!("only the following media types are accepted: {served}");
-    Failure::plain(406, "NotAcceptable", message)
+    Failure::plain(Reason::NotAcceptable, message)
 }
 
 /// A whole body.

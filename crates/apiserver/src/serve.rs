@@ -12,9 +12,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::authn::{self, Identity};
+use crate::authn;
 use crate::certificates::Certificates;
 use crate::handlers::Handlers;
+use crate::identity::{ANONYMOUS, Identity};
 use crate::limits::Limits;
 use crate::listen::Listeners;
 use crate::request::{RequestInfo, Verb};
@@ -112,19 +113,19 @@ impl Service {
         info: Result<RequestInfo, Failure>,
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
-        let Handlers { authenticator, authorizer, registry, .. } = &*self.handlers;
+        let Handlers { authenticator, core, .. } = &*self.handlers;
         let headers = request.headers();
-        let identity = authenticator.authenticate(registry, caller, headers).await?;
-        if identity.user != authn::ANONYMOUS
+        let identity = authenticator.authenticate(&core.registry, caller, headers).await?;
+        if identity.user != ANONYMOUS
             && let Some(connected) = request.extensions().get::<Connected>()
         {
             connected.authenticated(Some(&identity.user));
         }
-        let identity = authn::impersonate(authorizer, identity, headers).await?;
+        let identity = authn::impersonate(&core.authorizer, identity, headers).await?;
         let info = info?;
         let time = deadline::of(&info)?;
         let place = self.limits.enter(&identity, &info).await?;
-        let permit = self.handlers.authorizer.check(identity, &info).await?;
+        let permit = core.authorizer.check(identity, &info).await?;
         if info.resource.is_some() {
             // On the heap from here: it is large, and would be copied from hand to hand.
             let handled = Box::pin(self.handlers.handle(permit, info, request));
@@ -149,7 +150,7 @@ impl Service {
             return no_page();
         }
         let path = info.path.trim_end_matches('/');
-        let registry = &self.handlers.registry;
+        let registry = &self.handlers.core.registry;
         if let Some(answer) = health::answer(path, &info.query, registry, &self.shutdown).await {
             return Ok(answer);
         }
@@ -177,6 +178,6 @@ impl Service {
     }
 
     fn resources(&self) -> &crate::object::Resources {
-        &self.handlers.registry.resources
+        self.handlers.core.resources()
     }
 }

@@ -1,6 +1,8 @@
 //! Why a reconciliation did not finish. All of them are retried; what differs is how loudly they
 //! are logged. None quotes the body of an object: answers that do not decode are reduced to where.
 
+use coffer_api::reason::{CAUSE_NAMESPACE_TERMINATING, Reason};
+
 /// What went wrong while talking to the API.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -44,12 +46,12 @@ pub(crate) fn is_not_found(error: &kube::Error) -> bool {
 
 /// A precondition or resourceVersion no longer holds.
 pub(crate) fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict")
+    matches!(error, kube::Error::Api(status) if Reason::from(&*status.reason) == Reason::Conflict)
 }
 
 /// The name is taken.
 pub(crate) fn is_already_exists(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.reason == "AlreadyExists")
+    matches!(error, kube::Error::Api(status) if Reason::from(&*status.reason) == Reason::AlreadyExists)
 }
 
 /// The object does not pass validation; for a patch that names a uid: it is another object now.
@@ -61,7 +63,7 @@ pub(crate) fn is_invalid(error: &kube::Error) -> bool {
 pub(crate) fn is_namespace_terminating(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
-    status.code == 403 && causes.any(|cause| cause.reason == "NamespaceTerminating")
+    status.code == 403 && causes.any(|cause| cause.reason == CAUSE_NAMESPACE_TERMINATING)
 }
 
 /// Nothing is left to be done where the object no longer exists.

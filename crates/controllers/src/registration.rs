@@ -9,7 +9,6 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 use kube::Client;
 
-use crate::Manager;
 use crate::accounts::default_account::DefaultAccounts;
 use crate::accounts::root_ca::RootCaPublisher;
 use crate::accounts::tokens::Tokens;
@@ -18,6 +17,7 @@ use crate::certificates::{Approver, Signing};
 use crate::controller::add;
 use crate::deployment::Deployments;
 use crate::garbage::GarbageCollector;
+use crate::manager::Manager;
 use crate::namespace::Namespaces;
 use crate::node_lifecycle::NodeLifecycle;
 use crate::pod_gc::PodGc;

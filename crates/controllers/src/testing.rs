@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
-use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -17,31 +16,22 @@ pub(crate) fn unreachable_client() -> Client {
 /// A server that keeps what it was asked.
 #[derive(Clone)]
 pub(crate) struct Api {
-    asked: Arc<Mutex<Vec<Asked>>>,
-    answer: Arc<dyn Fn(&Asked) -> Option<Value> + Send + Sync>,
-}
-
-/// One request.
-#[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    /// Its method and path, without the query: `GET /api/v1/nodes/a`.
-    pub(crate) line: String,
-    /// Its body; null without one.
-    pub(crate) body: Value,
+    asked: Arc<Mutex<Vec<String>>>,
+    answer: Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>,
 }
 
 impl Api {
-    /// A server that answers with the object that `answer` returns, or that there is none.
+    /// A server that responds with the object that `answer` returns for a method and path without the
+    /// query, `GET /api/v1/nodes/a`, or that there is none.
     pub(crate) fn answering(
-        answer: impl Fn(&Asked) -> Option<Value> + Send + Sync + 'static,
+        answer: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
     ) -> Self {
         Self { asked: Arc::default(), answer: Arc::new(answer) }
     }
 
-    /// Every request so far, in order.
+    /// Method and path of every request so far, in order.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let asked = self.asked.lock().expect("not poisoned");
-        asked.iter().map(|asked| asked.line.clone()).collect()
+        self.asked.lock().expect("not poisoned").clone()
     }
 
     /// A client of it.
@@ -49,17 +39,14 @@ impl Api {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let server = server.clone();
-            async move { Ok::<_, Infallible>(server.serve(request).await) }
+            async move { Ok::<_, Infallible>(server.serve(&request)) }
         });
         Client::new(service, "default")
     }
 
-    async fn serve(&self, request: Request<Body>) -> Response<Body> {
+    fn serve(&self, request: &Request<Body>) -> Response<Body> {
         let line = format!("{} {}", request.method(), request.uri().path());
-        let body = request.into_body().collect().await.expect("in memory").to_bytes();
-        let asked = Asked { line, body: serde_json::from_slice(&body).unwrap_or_default() };
-        self.asked.lock().expect("not poisoned").push(asked.clone());
-        let (code, body) = match (self.answer)(&asked) {
+        let (code, body) = match (self.answer)(&line) {
             Some(object) => (200, object),
             None => {
                 let missing = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure",
@@ -67,6 +54,7 @@ impl Api {
                 (404, missing)
             }
         };
+        self.asked.lock().expect("not poisoned").push(line);
         let response = Response::builder().status(code);
         response.body(Body::from(body.to_string().into_bytes())).expect("a valid response")
     }

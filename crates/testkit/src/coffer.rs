@@ -10,9 +10,11 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::kubectl::Kubectl;
+use crate::process::Running;
 use crate::process::tail;
+use crate::registry::Registry;
 use crate::runtime::end_containerd_of;
-use crate::{Kubectl, Registry, Running};
 
 /// From the start to readiness, on a slow machine with its other core busy.
 const READY_MAX: Duration = Duration::from_secs(120);

@@ -6,7 +6,7 @@ use anyhow::Result;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{Running, free_port};
+use crate::process::{Running, free_port};
 
 /// An etcd with its data in a temporary directory.
 pub struct Etcd {

@@ -30,8 +30,8 @@ pub use self::seen::{Seen, SeenCredential};
 pub use self::tls::PrivateCa;
 use self::token::Signer;
 pub use self::token::TokenServer;
-use crate::Running;
-use crate::image::{Blob, Image, MANIFEST_MEDIA_TYPE};
+use crate::process::Running;
+use coffer_containerd::image::{Blob, Image, MANIFEST_MEDIA_TYPE};
 
 /// A registry with its images in a temporary directory.
 pub struct Registry {
@@ -237,7 +237,7 @@ fn htpasswd(file: &Path, user: &str, password: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Layer, Run};
+    use coffer_containerd::image::{Layer, Run};
 
     fn small() -> Image {
         Image::new(vec![Layer::new().file("hello", b"world", 0o644)], &Run::default())

@@ -4,8 +4,8 @@ use anyhow::Result;
 use coffer_containerd::{Containerd, RegistryMirror, Settings};
 use tempfile::TempDir;
 
-use crate::image::Image;
 use crate::images;
+use coffer_containerd::image::Image;
 
 /// A containerd below a temporary directory, ended with its pods when dropped.
 pub struct Runtime {

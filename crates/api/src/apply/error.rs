@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Writer;
 use super::element::Element;
+use crate::reason::{CAUSE_FIELD_MANAGER_CONFLICT, Reason};
 use crate::status::{self, Failure};
 
 /// A field that would change and that another manager owns.
@@ -59,12 +60,12 @@ impl From<&ApplyError> for Failure {
                 Self::bad_request(error.to_string())
             }
             // Upstream answers 500 and so blames itself; the words and the missing reason are its.
-            ApplyError::Untyped { .. } => Self::plain(400, "", error.to_string()),
+            ApplyError::Untyped { .. } => Self::with_code(400, Reason::Unknown, error.to_string()),
             ApplyError::ManagedFields(_) | ApplyError::TooLarge => {
-                Self::plain(500, "", error.to_string())
+                Self::plain(Reason::Unknown, error.to_string())
             }
             ApplyError::Conflicts(conflicts) => {
-                let mut failure = Self::plain(409, "Conflict", error.to_string());
+                let mut failure = Self::plain(Reason::Conflict, error.to_string());
                 failure.details = Some(Box::new(StatusDetails {
                     causes: Some(status::bounded(conflicts.iter().map(cause))),
                     ..Default::default()
@@ -77,7 +78,7 @@ impl From<&ApplyError> for Failure {
 
 fn cause(conflict: &Conflict) -> StatusCause {
     StatusCause {
-        reason: Some("FieldManagerConflict".to_owned()),
+        reason: Some(CAUSE_FIELD_MANAGER_CONFLICT.to_owned()),
         message: Some(format!("conflict with {}", conflict.manager)),
         field: Some(conflict.path.clone()),
     }

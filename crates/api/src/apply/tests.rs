@@ -3,6 +3,7 @@ mod properties;
 use serde_json::json;
 
 use super::*;
+use crate::reason::Reason;
 use crate::schema;
 use crate::status::Failure;
 
@@ -289,7 +290,7 @@ fn a_conflict_names_manager_and_field_and_no_value_and_force_takes_over() {
          .data.foo"
     );
     let failure = Failure::from(&error);
-    assert_eq!((failure.code, failure.reason), (409, "Conflict"));
+    assert_eq!((failure.code, failure.reason), (409, Reason::Conflict));
     let causes = failure.details.and_then(|details| details.causes).expect("causes");
     assert_eq!(causes[0].reason.as_deref(), Some("FieldManagerConflict"));
     assert_eq!(causes[0].field.as_deref(), Some(".data.foo"));

@@ -3,6 +3,7 @@ mod properties;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::reason::Reason;
 use crate::schema;
 
 fn pod() -> Schema {
@@ -359,8 +360,8 @@ fn upstreams_status_comes_of_each_error() {
     let failure = |error: PatchError| Failure::from(&error);
     assert_eq!(failure(PatchError::Malformed("x".into())).code, 400);
     let unmergeable = failure(PatchError::Unmergeable("x".into()));
-    assert_eq!((unmergeable.code, unmergeable.reason), (400, ""));
+    assert_eq!((unmergeable.code, unmergeable.reason), (400, Reason::Unknown));
     let invalid = failure(PatchError::NotApplicable("x".into()));
-    assert_eq!((invalid.code, invalid.reason), (422, "Invalid"));
+    assert_eq!((invalid.code, invalid.reason), (422, Reason::Invalid));
     assert_eq!(invalid.message, "the server rejected our request due to an error in our request");
 }

@@ -16,7 +16,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Level, LevelVersion, Version, Violation};
+use super::policy::{Level, LevelVersion, Version};
+use super::violation::Violation;
 
 /// The newest minor version whose standards are known here: what `latest` means, and what every
 /// later version is taken for.

@@ -1,6 +1,7 @@
 //! NamespaceLifecycle: nothing is made in a namespace that is not there or is going away, and some
 //! namespaces never go.
 
+use coffer_api::reason::CAUSE_NAMESPACE_TERMINATING;
 use coffer_api::status::Failure;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 
@@ -43,7 +44,7 @@ pub(super) fn create(
     );
     let details = failure.details.get_or_insert_default();
     details.causes = Some(vec![StatusCause {
-        reason: Some("NamespaceTerminating".to_owned()),
+        reason: Some(CAUSE_NAMESPACE_TERMINATING.to_owned()),
         message: Some(format!("namespace {name} is being terminated")),
         field: Some("metadata.namespace".to_owned()),
     }]);

@@ -6,8 +6,9 @@ use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
-use super::{Call, Handlers};
+use super::Handlers;
 use crate::cache::Scope;
+use crate::call::Call;
 use crate::lanes::Place;
 use crate::options::revision;
 use crate::present::{self, Include, ListChunks};
@@ -24,10 +25,10 @@ impl Handlers {
         // Any version means the newest, which is never older than the one that is asked for: but
         // that may have been seen elsewhere, and not have happened here yet.
         if let Some(version) = revision(call.query.get("resourceVersion"))?.filter(|it| *it > 0) {
-            self.registry.wait_for(version).await?;
+            self.core.registry.wait_for(version).await?;
         }
         let found =
-            self.registry.get(&call.resource, &call.path.namespace, &call.path.name).await?;
+            self.core.registry.get(&call.resource, &call.path.namespace, &call.path.name).await?;
         let bytes = present::object(&call.resource, &found.bytes, call.accept.form, include, true)?;
         Ok(respond::json(StatusCode::OK, call.accept.syntax, bytes))
     }
@@ -40,7 +41,7 @@ impl Handlers {
         place: Option<Place>,
     ) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
-        let list = self.registry.list(&call.resource, &call.path.namespace, query).await?;
+        let list = self.core.registry.list(&call.resource, &call.path.namespace, query).await?;
         self.listed(call, list, include, place)
     }
 

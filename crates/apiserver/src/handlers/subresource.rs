@@ -9,9 +9,10 @@ use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use serde_json::json;
 
-use super::{Call, Handlers};
+use super::Handlers;
 use crate::authz::Permit;
 use crate::body::{MediaType, Payload};
+use crate::call::Call;
 use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
@@ -67,22 +68,22 @@ impl Handlers {
     ) -> Result<Answer, Failure> {
         match (sub, verb) {
             ("scale", Verb::Get | Verb::Update | Verb::Patch) => self.scale(verb, call, body).await,
-            ("binding", Verb::Create) => self.bind(call, body).await,
-            ("token", Verb::Create) => self.token(call, body).await,
-            ("finalize", Verb::Update) => self.update(call, body).await,
+            ("binding", Verb::Create) => self.post_binding(call, body).await,
+            ("token", Verb::Create) => self.post_token(call, body).await,
+            ("finalize", Verb::Update) => self.post_update(call, body).await,
             ("approval", Verb::Get) => self.get(call).await,
-            ("approval", Verb::Update) => self.update(call, body).await,
-            ("approval", Verb::Patch) => self.patch(call, body).await,
-            ("eviction", Verb::Create) => self.evict(call, body).await,
+            ("approval", Verb::Update) => self.post_update(call, body).await,
+            ("approval", Verb::Patch) => self.post_patch(call, body).await,
+            ("eviction", Verb::Create) => self.post_eviction(call, body).await,
             ("status" | "ephemeralcontainers", Verb::Get) => self.get(call).await,
-            ("status" | "ephemeralcontainers", Verb::Update) => self.update(call, body).await,
-            ("status" | "ephemeralcontainers", Verb::Patch) => self.patch(call, body).await,
+            ("status" | "ephemeralcontainers", Verb::Update) => self.post_update(call, body).await,
+            ("status" | "ephemeralcontainers", Verb::Patch) => self.post_patch(call, body).await,
             _ => Err(Failure::method_not_allowed()),
         }
     }
 
     /// `pods/binding`: gives a pod its node, once.
-    async fn bind(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
+    async fn post_binding(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
@@ -107,14 +108,15 @@ impl Handlers {
         }
         let writer = managed::writer(call, &options);
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
-        self.registry
-            .update(resource, target, Some("binding"), options.dry_run, |old| {
+        self.core
+            .registry
+            .persist_update(resource, target, Some("binding"), options.dry_run, |old| {
                 let uid = binding.metadata.uid.as_deref();
                 super::write::same_uid(resource, target.1, uid, old)?;
                 let mut pod = resource.parse(&old.encode())?;
                 assign(&mut *pod, &node, &binding)?;
                 writer.track(&mut *pod, Some(old))?;
-                let object = self.admission().update(&call.permit, resource, pod, old)?;
+                let object = self.core.admission.admit_update(&call.permit, resource, pod, old)?;
                 Ok(Change { object, expected: None })
             })
             .await?;
@@ -131,7 +133,7 @@ impl Handlers {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         let mut warnings = Vec::new();
         let bytes = match verb {
-            Verb::Get => self.registry.get(resource, target.0, target.1).await?.bytes.clone(),
+            Verb::Get => self.core.registry.get(resource, target.0, target.1).await?.bytes.clone(),
             _ => {
                 let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
                 let bytes = body::take(payload)?;
@@ -153,10 +155,15 @@ impl Handlers {
                     let mut object = resource.parse(&old.encode())?;
                     crate::scale::set(&mut *object, &scale, resource)?;
                     writer.track(&mut *object, Some(old))?;
-                    let object = self.admission().update(&call.permit, resource, object, old)?;
+                    let object =
+                        self.core.admission.admit_update(&call.permit, resource, object, old)?;
                     Ok(Change { object, expected })
                 };
-                self.registry.update(resource, target, None, options.dry_run, change).await?.bytes
+                self.core
+                    .registry
+                    .persist_update(resource, target, None, options.dry_run, change)
+                    .await?
+                    .bytes
             }
         };
         let scale = crate::scale::of(&*resource.parse(&bytes)?)?;
@@ -197,7 +204,7 @@ fn assign(
     conditions.push(PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "True".to_owned(),
-        last_transition_time: Some(crate::registry::now()),
+        last_transition_time: Some(crate::clock::now()),
         ..Default::default()
     });
     Ok(())

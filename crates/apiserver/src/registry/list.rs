@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use coffer_api::continue_token::Token;
+use coffer_api::reason::{CAUSE_RESOURCE_VERSION_TOO_LARGE, Reason};
 use coffer_api::selector::{FieldSelector, LabelSelector};
 use coffer_api::status::Failure;
 use coffer_store::{ListOptions, Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 
-use super::{Registry, store_failure, unavailable};
+use super::Registry;
 use crate::cache::{CacheError, CachedObject, Scope};
+use crate::failure::{store_failure, unavailable};
 use crate::object::Resource;
 use crate::options::StateOptions;
 use crate::request::Query;
@@ -336,11 +338,11 @@ fn too_old() -> Failure {
 /// 504 for a state that is not there yet.
 fn too_large(requested: Revision, newest: Revision) -> Failure {
     let message = format!("Timeout: Too large resource version: {requested}, current: {newest}");
-    let mut failure = Failure::plain(504, "Timeout", message);
+    let mut failure = Failure::plain(Reason::Timeout, message);
     let details = failure.details.get_or_insert_default();
     details.retry_after_seconds = Some(1);
     details.causes = Some(vec![StatusCause {
-        reason: Some("ResourceVersionTooLarge".to_owned()),
+        reason: Some(CAUSE_RESOURCE_VERSION_TOO_LARGE.to_owned()),
         message: Some("Too large resource version".to_owned()),
         field: None,
     }]);

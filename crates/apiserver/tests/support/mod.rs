@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use coffer_apiserver::tokens::{ServiceAccountKeys, TokenKeys, generate_signing_key};
 use coffer_apiserver::{AccessConfig, Config, KeyPair, Server};
+use coffer_store::Store;
 use coffer_store::embedded::{Embedded, Options};
+use coffer_store::sealed::Sealed;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer,
@@ -42,6 +44,25 @@ impl TestServer {
 
     /// Starts with an operator's decisions about access.
     pub async fn start_with(dir: TempDir, access: AccessConfig) -> Self {
+        let store = Embedded::open(&dir.path().join("store"), Options::default()).unwrap();
+        Self::start_over(dir, access, store.clone(), Arc::new(store)).await
+    }
+
+    /// Starts on an empty store that seals secrets, as `coffer` does.
+    pub async fn start_sealed() -> Self {
+        let dir = TempDir::new().unwrap();
+        let store = Embedded::open(&dir.path().join("store"), Options::default()).unwrap();
+        let key = dir.path().join("sealing.key");
+        let sealed = Sealed::open(store.clone(), &key, &["/registry/secrets/"]).await.unwrap();
+        Self::start_over(dir, access(), store, Arc::new(sealed)).await
+    }
+
+    async fn start_over(
+        dir: TempDir,
+        access: AccessConfig,
+        store: Embedded,
+        served: Arc<dyn Store>,
+    ) -> Self {
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.distinguished_name = named("test-ca", &[]);
@@ -51,13 +72,12 @@ impl TestServer {
         let mut serving =
             CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
         serving.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let store = Embedded::open(&dir.path().join("store"), Options::default()).unwrap();
         let config = Config {
             bind: "127.0.0.1:0".parse().unwrap(),
             serving: signed(&issuer, serving),
             client_ca_pem: ca_pem.clone().into(),
             kubelet_client: None,
-            store: Arc::new(store.clone()),
+            store: served,
             access,
         };
         let server = Server::build(config).await.unwrap();

@@ -15,18 +15,17 @@ mod node;
 mod update;
 mod watch;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Options;
+use crate::cluster::workspace::Workspace;
 use crate::context::Context;
-use crate::echo::EchoServer;
-use crate::target::Target;
-use crate::workspace::Workspace;
+use crate::options::Options;
+use crate::transport::echo::EchoServer;
+use crate::transport::target::Target;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
@@ -65,29 +64,6 @@ pub(crate) enum Scenario {
     /// The bare server of `baseline`.
     #[command(hide = true)]
     EchoServer(EchoServer),
-}
-
-/// Numbers of clients, each a phase.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Clients {
-    /// Clients with one request under way each; a phase for each number.
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "1,16,64")]
-    clients: Vec<NonZeroUsize>,
-}
-
-impl Clients {
-    fn each(&self) -> impl Iterator<Item = usize> + '_ {
-        self.clients.iter().map(|clients| clients.get())
-    }
-
-    fn text(&self) -> String {
-        self.each().map(|clients| clients.to_string()).collect::<Vec<_>>().join(", then ")
-    }
-}
-
-/// "1 client", "16 clients".
-fn clients_text(clients: usize) -> String {
-    format!("{clients} client{}", if clients == 1 { "" } else { "s" })
 }
 
 impl Scenario {
@@ -151,6 +127,7 @@ impl Scenario {
             | Self::Etcd(_)
             | Self::EchoServer(_) => false,
             Self::FirstPod(pod) => !pod.starts_a_server(),
+            Self::Churn(churn) => !churn.starts_a_cluster(),
             _ => true,
         }
     }
@@ -169,6 +146,10 @@ pub(crate) async fn run(
     if let Scenario::FirstPod(pod) = scenario {
         // It has a server to end, however it ends itself.
         return pod.measure_from_cold(context, stop).await;
+    }
+    if let Scenario::Churn(churn) = scenario {
+        // So has this.
+        return churn.measure_alone(context, stop).await;
     }
     if let Scenario::Flood(flood) = scenario {
         // It has a namespace for each flood to remove, however it ends itself.

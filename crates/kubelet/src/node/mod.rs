@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coffer_api::reason::Reason as StatusReason;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -205,7 +206,9 @@ impl NodeAgent {
         let view = self.view(&readiness, pressure, &version);
         let node = status::node(&view, &self.labels, Timestamp::now());
         match nodes.create(&PostParams::default(), &node).await {
-            Err(kube::Error::Api(refused)) if refused.reason == "AlreadyExists" => {
+            Err(kube::Error::Api(refused))
+                if StatusReason::from(&*refused.reason) == StatusReason::AlreadyExists =>
+            {
                 let labels = json!({"metadata": {"labels": node.metadata.labels}});
                 let params = PatchParams::default();
                 nodes.patch(&self.name, &params, &Patch::Merge(&labels)).await

@@ -1,0 +1,76 @@
+//! Typed decoding of documents, whose errors say where and why, and quote no value.
+
+use coffer_api::schema::Schema;
+use coffer_api::schema::fit::Step;
+use coffer_api::{Document, schema};
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+/// Typed decoding went wrong: where, and why, without any value.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}{}", if path.is_empty() { String::new() } else { format!(" (at {path})") })]
+pub(crate) struct DecodeError {
+    /// Empty where the reason names the place itself.
+    path: String,
+    reason: String,
+}
+
+impl DecodeError {
+    /// What stands in the store does not fit its type.
+    pub(super) fn of_stored(error: &serde_json::Error) -> Self {
+        Self { path: "object".to_owned(), reason: harmless(error) }
+    }
+}
+
+/// A typed value from a document; the error names the field.
+pub(crate) fn typed<T: DeserializeOwned>(document: &Document) -> Result<T, DecodeError> {
+    let text = |name: &str| document.value()[name].as_str();
+    let schema = text("apiVersion").zip(text("kind"));
+    let schema = schema.and_then(|(version, kind)| schema::of(version, kind));
+    typed_as(document, schema)
+}
+
+/// As [`typed`], of a document that need not say what it is.
+pub(crate) fn typed_as<T: DeserializeOwned>(
+    document: &Document,
+    schema: Option<Schema>,
+) -> Result<T, DecodeError> {
+    serde_path_to_error::deserialize(document.value()).map_err(|error| {
+        let (root, path) = (document.value(), error.path().to_string());
+        if let Some((steps, schema)) = steps(error.path()).zip(schema) {
+            // What Go says of a value of the wrong type names the place itself.
+            if let Some(reason) = schema::fit::misfit(root, schema, steps.iter().copied()) {
+                return DecodeError { path: String::new(), reason };
+            }
+            if let Some(corrupt) = schema::fit::corrupt_base64(root, schema, steps) {
+                return DecodeError { path, reason: corrupt.to_string() };
+            }
+        }
+        DecodeError { path, reason: harmless(error.inner()) }
+    })
+}
+
+fn steps(path: &serde_path_to_error::Path) -> Option<Vec<Step<'_>>> {
+    path.iter()
+        .map(|segment| match segment {
+            Segment::Map { key } => Some(Step::Key(key)),
+            Segment::Seq { index } => Some(Step::Index(*index)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A serde message without the value it quotes: what was found may be a password in the wrong place.
+pub(crate) fn harmless(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let tells_a_value = ["invalid type: ", "invalid value: ", "unknown variant "]
+        .iter()
+        .any(|it| text.starts_with(it));
+    match text.find(['"', '`']) {
+        Some(quote) if tells_a_value => {
+            let expected = text.rfind(", expected").map(|at| &text[at..]).unwrap_or_default();
+            format!("{}{expected}", text[..quote].trim_end())
+        }
+        _ => text,
+    }
+}

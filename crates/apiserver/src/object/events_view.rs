@@ -1,0 +1,24 @@
+//! Events in their second form.
+
+use coffer_api::kinds::{self, Event, Kind, SeriesEvent};
+use zeroize::Zeroizing;
+
+use super::decode_error::typed;
+use super::resource::Resource;
+
+/// `events.k8s.io/v1`, a second form of what is stored as core/v1 events: one list of events,
+/// whichever way they come in.
+pub(super) fn events_view() -> Resource {
+    Resource {
+        info: SeriesEvent::INFO,
+        decode: |document| {
+            let event = typed::<SeriesEvent>(document)?;
+            Ok(Box::new(kinds::event::to_core(event)))
+        },
+        outward: Some(|bytes| {
+            let event = serde_json::from_slice::<Event>(bytes).ok()?;
+            serde_json::to_vec(&kinds::event::from_core(event)).ok().map(Zeroizing::new)
+        }),
+        ..Resource::of::<Event>()
+    }
+}

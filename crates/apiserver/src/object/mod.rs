@@ -1,0 +1,19 @@
+//! Served kinds without their types: what lets one registry handle all of them.
+//!
+//! `coffer_api::kinds::Kind` is generic; the registry is not. [`Object`] is a typed object behind
+//! a pointer, [`Resource`] its kind's codec and place in the store, [`Resources`] the table of them.
+//! Nothing here is untyped JSON: a body that does not fit its type does not become an [`Object`].
+
+mod decode_error;
+mod erased;
+mod events_view;
+mod index;
+mod resource;
+mod resources;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use decode_error::{DecodeError, harmless, typed, typed_as};
+pub(crate) use erased::Object;
+pub(crate) use resource::Resource;
+pub(crate) use resources::Resources;

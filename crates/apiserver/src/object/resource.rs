@@ -1,0 +1,156 @@
+//! One served resource: its kind's codec, and its place in the store and in the cache.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use coffer_api::Document;
+use coffer_api::field::ErrorList;
+use coffer_api::kinds::{self, Event, Kind, KindInfo};
+use coffer_api::status::{Failure, GroupResource};
+use zeroize::Zeroizing;
+
+use super::decode_error::{DecodeError, typed};
+use super::erased::Object;
+use crate::cache::Shard;
+use crate::encoded::Head;
+use crate::printers::{Column, Printed};
+
+pub(super) type Decode = fn(&Document) -> Result<Box<dyn Object>, DecodeError>;
+pub(super) type Parse = fn(&[u8]) -> Result<Box<dyn Object>, DecodeError>;
+
+/// One served resource: its kind, codec, and place in store and cache.
+pub(crate) struct Resource {
+    pub(crate) info: &'static KindInfo,
+    pub(crate) columns: &'static [Column],
+    pub(super) stored: &'static KindInfo,
+    pub(super) head: Head,
+    pub(super) prefix: String,
+    pub(super) decode: Decode,
+    pub(super) parse: Parse,
+    pub(super) outward: Option<Outward>,
+    pub(super) shard: OnceLock<Arc<Shard>>,
+}
+
+/// From the stored version's JSON to a second version's.
+pub(super) type Outward = fn(&[u8]) -> Option<Zeroizing<Vec<u8>>>;
+
+impl Resource {
+    pub(super) fn of<K: Kind + Printed>() -> Self {
+        let info = K::INFO;
+        Self {
+            info,
+            stored: info,
+            columns: K::COLUMNS,
+            head: Head::new(&info.api_version(), info.kind),
+            prefix: format!("/registry/{}/", info.plural),
+            decode: decode::<K>,
+            parse: parse::<K>,
+            outward: None,
+            shard: OnceLock::new(),
+        }
+    }
+
+    /// For messages: `secrets`, `deployments.apps`.
+    pub(crate) fn group_resource(&self) -> GroupResource<'static> {
+        GroupResource { group: self.info.group, resource: self.info.plural }
+    }
+
+    /// The storage key of an object.
+    pub(crate) fn key(&self, namespace: &str, name: &str) -> String {
+        if self.info.namespaced {
+            [&self.prefix, namespace, "/", name].concat()
+        } else {
+            [&self.prefix, name].concat()
+        }
+    }
+
+    /// The storage prefix of a collection; all namespaces where `namespace` is empty.
+    pub(crate) fn collection(&self, namespace: &str) -> String {
+        if namespace.is_empty() || !self.info.namespaced {
+            self.prefix.clone()
+        } else {
+            format!("{}{namespace}/", self.prefix)
+        }
+    }
+
+    /// The kind's part of the cache.
+    pub(crate) fn shard(&self) -> &Shard {
+        self.shard.get().expect("shards are set before the first request")
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The kind as it is stored: its own, unless it is another version's view of one.
+    pub(crate) fn stored_info(&self) -> &'static KindInfo {
+        self.stored
+    }
+
+    /// Whether clients get the stored bytes as they are.
+    pub(crate) fn is_stored_form(&self) -> bool {
+        self.outward.is_none()
+    }
+
+    /// The object a document describes.
+    ///
+    /// # Errors
+    /// Names the field and no value.
+    pub(crate) fn decode(&self, document: &Document) -> Result<Box<dyn Object>, DecodeError> {
+        (self.decode)(document)
+    }
+
+    /// The object in stored or stamped bytes.
+    pub(crate) fn parse(&self, bytes: &[u8]) -> Result<Box<dyn Object>, Failure> {
+        (self.parse)(bytes).map_err(|error| Failure::internal(format!("stored object: {error}")))
+    }
+
+    /// Everything wrong with a new object, by the rules of the version it came in.
+    pub(crate) fn validate(&self, object: &dyn Object) -> ErrorList {
+        match self.series_event(object) {
+            Some(event) => kinds::event::validate_series_form(event),
+            None => object.validate(),
+        }
+    }
+
+    /// Everything wrong with a successor, by the rules of the version it came in.
+    pub(crate) fn validate_update(
+        &self,
+        object: &dyn Object,
+        old: &dyn Object,
+        sub: Option<&str>,
+    ) -> ErrorList {
+        match (self.series_event(object), self.series_event(old)) {
+            (Some(new), Some(old)) => kinds::event::validate_series_form_update(new, old),
+            _ => object.validate_update(old, sub),
+        }
+    }
+
+    /// The stored event, where this is the second form of events.
+    fn series_event<'a>(&self, object: &'a dyn Object) -> Option<&'a Event> {
+        self.outward.and_then(|_| object.as_any().downcast_ref())
+    }
+
+    /// Warnings for an update; upstream has none for pods, whose spec hardly changes.
+    pub(crate) fn update_warnings(&self, object: &dyn Object) -> Vec<String> {
+        if object.as_any().is::<kinds::Pod>() { Vec::new() } else { object.warnings() }
+    }
+
+    /// The bytes a client of this version gets.
+    pub(crate) fn present(&self, bytes: &Bytes) -> Bytes {
+        match self.outward.and_then(|outward| outward(bytes)) {
+            Some(converted) => crate::encoded::erasing(converted),
+            None => bytes.clone(),
+        }
+    }
+}
+
+fn decode<K: Kind + Printed>(document: &Document) -> Result<Box<dyn Object>, DecodeError> {
+    typed::<K>(document).map(|object| Box::new(object) as Box<dyn Object>)
+}
+
+fn parse<K: Kind + Printed>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
+    serde_json::from_slice::<K>(bytes)
+        .map(|object| Box::new(object) as Box<dyn Object>)
+        .map_err(|error| DecodeError::of_stored(&error))
+}

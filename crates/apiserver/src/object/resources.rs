@@ -1,0 +1,67 @@
+//! The table of served resources.
+
+use std::sync::Arc;
+
+use coffer_api::kinds::{Kind, KindInfo, SeriesEvent};
+
+use super::events_view::events_view;
+use super::index::TypedIndex;
+use super::resource::Resource;
+use crate::cache::ShardSource;
+
+/// Every served resource, in discovery's order.
+pub(crate) struct Resources(Vec<Arc<Resource>>);
+
+impl Resources {
+    /// The table of all kinds in `coffer_api::kinds`.
+    pub(crate) fn all() -> Self {
+        let mut all = Vec::new();
+        macro_rules! register {
+            ($kind:ty) => {
+                all.push(Resource::of::<$kind>());
+            };
+        }
+        coffer_api::for_each_kind!(register);
+        for resource in &mut all {
+            if resource.info.group == SeriesEvent::INFO.group {
+                *resource = events_view();
+            }
+        }
+        Self(all.into_iter().map(Arc::new).collect())
+    }
+
+    /// What the cache must hold: one source per storage prefix.
+    pub(crate) fn sources(&self) -> Vec<ShardSource> {
+        self.0
+            .iter()
+            .filter(|resource| resource.is_stored_form())
+            .map(|resource| ShardSource {
+                prefix: resource.prefix.clone(),
+                index: Arc::new(TypedIndex { head: resource.head.clone(), parse: resource.parse }),
+            })
+            .collect()
+    }
+
+    /// Tells every resource where its objects are cached.
+    pub(crate) fn attach(&self, cache: &crate::cache::Cache) {
+        for resource in &self.0 {
+            let _ = resource.shard.set(cache.of(&resource.prefix));
+        }
+    }
+
+    /// The resource at a path.
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        let at = |info: &KindInfo| (info.group, info.version, info.plural);
+        self.0.iter().find(|resource| at(resource.info) == (group, version, plural))
+    }
+
+    /// A core resource that is always served.
+    pub(crate) fn core(&self, plural: &str) -> &Arc<Resource> {
+        self.find("", "v1", plural).expect("core kinds are always served")
+    }
+
+    /// All resources in discovery's order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.0.iter()
+    }
+}
