@@ -22,16 +22,17 @@ pub struct AccessConfig {
     pub api_audiences: Vec<String>,
     /// `--token-auth-file`, read.
     pub token_file: TokenFile,
-    /// An OpenID Connect issuer whose tokens are good.
+    /// An OpenID Connect issuer whose tokens are accepted.
     pub oidc: Option<OidcConfig>,
-    /// Refuses whoever proves nothing, instead of letting them in as `system:anonymous`.
+    /// Refuses requests without credentials, instead of letting them in as `system:anonymous`.
     pub refuse_anonymous: bool,
     /// Whether pods get a service account, its token and its secrets. Needs the controllers that
     /// make the default accounts; without them no pod could be made.
     pub service_account_admission: bool,
     /// The CA certificate that token Secrets carry as `ca.crt`, PEM.
     pub root_ca_pem: Vec<u8>,
-    /// Whether creating a pod takes the right to use the secrets it names (`--secret-use-check`).
+    /// Whether creating a pod that references a secret requires permission on that secret
+    /// (`--secret-use-check`).
     pub secret_use_check: SecretUseCheck,
     /// What pods may ask of nodes in namespaces without an enforce label
     /// (`--pod-security-default`).

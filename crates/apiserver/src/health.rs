@@ -40,8 +40,8 @@ impl Check {
     async fn passes(self, registry: &Registry, shutdown: &CancellationToken) -> bool {
         match self {
             Self::Ping | Self::Log => true,
-            Self::Store => registry.store.revision().await.is_ok(),
-            Self::CacheSync => registry.cache.fresh().await.is_ok(),
+            Self::Store => registry.store_is_ready().await,
+            Self::CacheSync => registry.fresh().await.is_ok(),
             Self::Shutdown => !shutdown.is_cancelled(),
         }
     }

@@ -4,6 +4,9 @@
 //! encode. Each step hands the next a value that only it can make (`Identity`, `Permit`,
 //! `Admitted`), so none can be left out. Nothing here knows nodes, containers or schedules; those
 //! parts are clients like any other.
+//!
+//! The modules are floors, each of which knows only those below: `serve` and `request`; `handlers`;
+//! `core`; `admission` and `registry`; `cache`, `object` and the store.
 
 mod access;
 mod admission;
@@ -11,14 +14,21 @@ mod authn;
 mod authz;
 mod body;
 mod cache;
+mod call;
 mod certificates;
+mod clock;
+mod core;
 mod deadline;
 mod decode;
 mod discovery;
+mod encode;
 mod encoded;
 mod encoding;
+mod failure;
 mod handlers;
 mod health;
+mod identity;
+mod kubelets;
 mod lanes;
 mod limits;
 mod listen;
@@ -29,25 +39,25 @@ mod openapi_routes;
 mod options;
 mod present;
 pub mod printers;
-mod proxy;
 mod registry;
 mod request;
 mod respond;
 mod reviews;
+mod rooms;
 mod scale;
 mod serve;
+mod tasks;
 mod tls;
 pub mod tokens;
+mod tunnels;
 mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use coffer_api::pod_security;
-use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
+use coffer_net::descriptors;
 use coffer_store::Store;
-use k8s_openapi::api::core::v1::Namespace;
 use tokio_util::sync::CancellationToken;
 
 pub use access::AccessConfig;
@@ -58,17 +68,21 @@ pub use coffer_api::pod_security::Level as PodSecurityLevel;
 pub use listen::ClientNetwork;
 pub use tls::{KeyPair, TlsError};
 
-use crate::authn::{Authenticator, AuthenticatorError};
-use crate::authz::{Authorizer, Permit};
+use crate::admission::{Admission, AdmissionConfig};
+use crate::authn::Authenticator;
+use crate::authz::Authorizer;
+use crate::cache::Cache;
+use crate::core::Core;
 use crate::handlers::Handlers;
+use crate::kubelets::Kubelets;
+use crate::limits::Limits;
 use crate::listen::Listeners;
 use crate::object::Resources;
-use crate::proxy::Kubelets;
 use crate::registry::Registry;
 use crate::serve::Service;
-
-/// Namespaces every cluster has.
-const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+use crate::tasks::Tasks;
+use crate::tokens::Authority;
+use crate::tunnels::Tunnels;
 
 /// What a server is built from.
 pub struct Config {
@@ -83,7 +97,7 @@ pub struct Config {
     pub kubelet_client: Option<(KeyPair, Vec<u8>)>,
     /// Where objects are kept.
     pub store: Arc<dyn Store>,
-    /// Who is let in, and as whom.
+    /// Identity and access.
     pub access: AccessConfig,
 }
 
@@ -95,7 +109,7 @@ pub enum BuildError {
     Bind {
         /// The address asked for.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A certificate or key cannot be used.
@@ -127,8 +141,9 @@ pub enum BuildError {
 pub struct Server {
     listeners: Listeners,
     certificates: Certificates,
+    cache: Arc<Cache>,
     handlers: Arc<Handlers>,
-    shutdown: CancellationToken,
+    tasks: Tasks,
 }
 
 impl Server {
@@ -142,34 +157,54 @@ impl Server {
             config.client_ca_pem,
             config.kubelet_client.as_ref(),
         )?;
-        let mut access = config.access;
-        let authenticator = Authenticator::new(&mut access).map_err(|error| match error {
-            AuthenticatorError::Key(error) => BuildError::TokenKey(error),
-            AuthenticatorError::Oidc(error) => BuildError::Oidc(error),
-        })?;
+        let access = config.access;
+        let tokens = Arc::new(Authority::new(
+            access.service_account_keys.as_ref(),
+            access.service_account_issuer,
+            access.api_audiences,
+            access.service_account_jwks_uri,
+        )?);
+        let anonymous = !access.refuse_anonymous;
+        let authenticator =
+            Authenticator::new(tokens.clone(), access.token_file, access.oidc, anonymous)?;
         let address = config.bind;
         let listeners =
             Listeners::bind(address).map_err(|source| BuildError::Bind { address, source })?;
-        let resources = Resources::all();
-        let cache = cache::Cache::load(config.store.clone(), resources.sources())
+        let resources = Arc::new(Resources::all());
+        let cache = Cache::load(config.store.clone(), resources.sources())
             .await
             .map_err(|error| BuildError::Load(error.to_string()))?;
         resources.attach(&cache);
         let cache = Arc::new(cache);
-        let authorizer = Authorizer::new(&resources, cache.clone());
-        let registry = Registry { store: config.store, cache, resources };
-        let shutdown = CancellationToken::new();
+        let tasks = Tasks::default();
+        let (authorizer, permit) = Authorizer::new(&resources, cache.clone());
+        let authorizer = Arc::new(authorizer);
+        let admission = Admission::new(
+            AdmissionConfig {
+                service_account_admission: access.service_account_admission,
+                root_ca_pem: access.root_ca_pem,
+                secret_use_check: access.secret_use_check,
+                pod_security_default: access.pod_security_default,
+            },
+            resources.clone(),
+            cache.clone(),
+            authorizer.clone(),
+            tokens,
+            tasks.background.clone(),
+        );
+        let registry = Registry::new(config.store, cache.clone(), resources);
+        let serving = tasks.serving.clone();
+        let outgoing = descriptors::outgoing_now(usize::MAX);
         let handlers = Arc::new(Handlers {
-            registry,
+            core: Core::new(registry, admission, authorizer, permit),
             authenticator,
-            authorizer,
-            access,
-            quota_turns: Default::default(),
+            token_life_max_s: access.service_account_max_token_expiration_s,
             lanes: Default::default(),
-            kubelets: Kubelets(certificates.clone()),
-            shutdown: shutdown.clone(),
+            kubelets: Kubelets::new(certificates.clone(), serving.clone()),
+            tunnels: Tunnels::new(outgoing, serving.clone()),
+            shutdown: serving.stop().clone(),
         });
-        Ok(Self { listeners, certificates, handlers, shutdown })
+        Ok(Self { listeners, certificates, cache, handlers, tasks })
     }
 
     /// Listens for the clients of a network, too, at this machine's address on it, which need not
@@ -182,12 +217,12 @@ impl Server {
         self.listeners.add(network).map_err(|source| BuildError::Bind { address, source })
     }
 
-    /// The keys of service account tokens, to be exchanged while it runs.
+    /// The keys of service account tokens, to be rotated while it runs.
     pub fn token_keys(&self) -> tokens::TokenKeys {
         self.handlers.authenticator.tokens.keys()
     }
 
-    /// The certificates that it shows, to be exchanged while it runs.
+    /// The certificates that it shows, to be replaced while it runs.
     pub fn certificates(&self) -> Certificates {
         self.certificates.clone()
     }
@@ -195,104 +230,46 @@ impl Server {
     /// Where it listens.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listeners.local_addr()
     }
 
-    /// Serves until `shutdown` is cancelled and requests under way have ended.
+    /// Serves until `shutdown` is cancelled and requests under way have ended. Nothing of the server is
+    /// left then, also where it could not start.
     ///
     /// # Errors
-    /// [`BuildError::Namespace`] where the store refuses the first writes.
+    /// [`BuildError::Namespace`] and [`BuildError::Roles`] where the store refuses the first writes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BuildError> {
-        let Self { listeners, certificates, handlers, shutdown: own } = self;
-        let follower = tokio::spawn({
-            let (handlers, stop) = (handlers.clone(), own.clone());
-            async move { handlers.registry.cache.follow(stop).await }
+        let Self { listeners, certificates, cache, handlers, tasks } = self;
+        tasks.cache.spawn_to_end({
+            let (cache, stop) = (cache.clone(), tasks.cache.stop().clone());
+            async move { cache.follow(stop).await }
         });
-        make_namespaces(&handlers).await?;
-        authz::rbac::bootstrap::reconcile(&handlers).await.map_err(BuildError::Roles)?;
-        let aggregator =
-            tokio::spawn(authz::rbac::aggregate::follow(handlers.clone(), own.clone()));
-        let sweeper = tokio::spawn({
-            let handlers = handlers.clone();
-            async move { registry::expire_events(&handlers.registry).await }
-        });
-        let stalled = tokio::spawn({
-            let cache = handlers.registry.cache.clone();
-            async move { cache.end_late_watchers().await }
-        });
-        let service =
-            Arc::new(Service { handlers, limits: Default::default(), shutdown: own.clone() });
-        let serving = serve::run(listeners, certificates, service);
-        tokio::pin!(serving);
-        tokio::select! {
-            () = shutdown.cancelled() => own.cancel(),
-            () = &mut serving => {}
+        tasks.cache.spawn(async move { cache.end_late_watchers().await });
+        let prepared = prepare(&handlers.core).await;
+        if prepared.is_ok() {
+            tasks.background.spawn_to_end({
+                let (handlers, stop) = (handlers.clone(), tasks.background.stop().clone());
+                async move { core::aggregate::follow(&handlers.core, &stop).await }
+            });
+            tasks.background.spawn({
+                let handlers = handlers.clone();
+                async move { core::expire::expire_events(&handlers.core).await }
+            });
+            let limits = Limits::default();
+            let service = Service { handlers, limits, tasks: tasks.serving.clone() };
+            let serving = serve::run(listeners, certificates, Arc::new(service));
+            shutdown.run_until_cancelled(serving).await;
         }
-        // Ends at once where it has ended: only then was `own` cancelled by somebody else.
-        serving.await;
-        sweeper.abort();
-        stalled.abort();
-        let _ = tokio::join!(follower, aggregator);
-        Ok(())
+        tasks.end().await;
+        prepared
     }
 }
 
-/// Makes the namespaces every cluster has. What runs in kube-system is the cluster's own and may ask
-/// anything of nodes; a label says so, which an operator may set to something else.
-async fn make_namespaces(handlers: &Handlers) -> Result<(), BuildError> {
-    let resource = handlers.registry.resources.core("namespaces").clone();
-    for name in NAMESPACES {
-        let mut namespace = Namespace::default();
-        namespace.metadata.name = Some(name.to_owned());
-        let mut object: Box<dyn object::Object> = Box::new(namespace);
-        object.set_defaults();
-        allow_everything(&mut *object);
-        let admitted = handlers
-            .admission()
-            .create(&Permit::server_itself(), &resource, object)
-            .map_err(|failure| BuildError::Namespace { name, failure })?;
-        match handlers.registry.create(&resource, admitted, false, None).await {
-            Err(failure) if failure.reason == Reason::AlreadyExists => {
-                label_existing(handlers, &resource, name)
-                    .await
-                    .map_err(|failure| BuildError::Namespace { name, failure })?;
-            }
-            Err(failure) => return Err(BuildError::Namespace { name, failure }),
-            Ok(_) => {}
-        }
-    }
-    Ok(())
-}
-
-/// Gives kube-system its level where it has none; whether it had none.
-fn allow_everything(namespace: &mut dyn object::Object) -> bool {
-    let meta = namespace.meta_mut();
-    let labels = meta.labels.get_or_insert_default();
-    if meta.name.as_deref() != Some("kube-system") || labels.contains_key(pod_security::ENFORCE) {
-        return false;
-    }
-    labels.insert(pod_security::ENFORCE.to_owned(), PodSecurityLevel::Privileged.name().to_owned());
-    true
-}
-
-/// For data directories from before there was such a label.
-async fn label_existing(
-    handlers: &Handlers,
-    resource: &object::Resource,
-    name: &str,
-) -> Result<(), Failure> {
-    let mut found = resource.parse(&handlers.registry.get(resource, "", name).await?.bytes)?;
-    if !allow_everything(&mut *found) {
-        return Ok(());
-    }
-    let change = |old: &dyn object::Object| {
-        let mut namespace = resource.parse(&old.encode())?;
-        allow_everything(&mut *namespace);
-        let permit = Permit::server_itself();
-        let object = handlers.admission().update(&permit, resource, namespace, old)?;
-        Ok(registry::Change { object, expected: None })
-    };
-    handlers.registry.update(resource, ("", name), None, false, change).await.map(drop)
+/// Makes what every cluster has, before the first request.
+async fn prepare(core: &Core) -> Result<(), BuildError> {
+    let created = core::namespaces::create(core).await;
+    created.map_err(|(name, failure)| BuildError::Namespace { name, failure })?;
+    core::roles::reconcile(core).await.map_err(BuildError::Roles)
 }

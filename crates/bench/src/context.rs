@@ -5,12 +5,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use crate::cli::{Options, Protocol};
-use crate::client::Client;
-use crate::meter::Meter;
-use crate::progress::Progress;
-use crate::report::{Phase, Report, Server};
-use crate::target::Target;
+use crate::measure::meter::Meter;
+use crate::measure::progress::Progress;
+use crate::measure::report::{Phase, Report, Server};
+use crate::options::{Options, Protocol};
+use crate::transport::client::Client;
+use crate::transport::target::Target;
 
 /// A run under way.
 pub(crate) struct Context {

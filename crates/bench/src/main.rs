@@ -7,24 +7,14 @@
 //!
 //! arguments → [`scenario`] → phases of [`load`] on [`client`]s → [`report`] as table and JSON.
 
-mod budget;
 mod cli;
-mod client;
+mod cluster;
 mod context;
-mod echo;
-mod launch;
 mod load;
-mod meter;
-mod pods;
-mod progress;
-mod report;
+mod measure;
+mod options;
 mod scenario;
-mod secrets;
-mod stats;
-mod table;
-mod target;
-mod watchers;
-mod workspace;
+mod transport;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -36,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Arguments;
 use crate::context::Context;
+use crate::options::Options;
 use crate::scenario::Scenario;
 
 /// What a program returns that Ctrl-C ended.
@@ -66,20 +57,20 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         .context("cannot start threads")?;
     runtime.block_on(async {
         if let Scenario::EchoServer(server) = &scenario {
-            return echo::serve(server).await.map(|()| ExitCode::SUCCESS);
+            return transport::echo::serve(server).await.map(|()| ExitCode::SUCCESS);
         }
-        measure(options, scenario).await
+        run_scenario(options, scenario).await
     })
 }
 
 /// Runs the scenario, and reports what was measured also when it was cut short.
-async fn measure(options: cli::Options, scenario: Scenario) -> Result<ExitCode> {
+async fn run_scenario(options: Options, scenario: Scenario) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
     let mut context = Context::new(options, scenario.name())?;
     let outcome = scenario::run(&scenario, &mut context, &stop).await;
     let report = context.into_report();
     if !report.phases.is_empty() {
-        std::io::stdout().write_all(table::render(&report).as_bytes())?;
+        std::io::stdout().write_all(measure::table::render(&report).as_bytes())?;
         report.write_json()?;
     }
     outcome?;

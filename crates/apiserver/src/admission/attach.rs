@@ -99,11 +99,11 @@ pub(super) struct OfAccount {
 }
 
 /// What the account of a template lists now. One that is not there lists nothing.
-pub(super) fn listed_by_account(admission: &Admission<'_>, pod: &Pod) -> OfAccount {
-    if !admission.access.service_account_admission {
+pub(super) fn listed_by_account(admission: &Admission, pod: &Pod) -> OfAccount {
+    if !admission.config.service_account_admission {
         return OfAccount::default();
     }
-    let resources = admission.resources;
+    let resources = &*admission.resources;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let Some(account) = find(resources, namespace, account_name(pod)) else {
         return OfAccount::default();

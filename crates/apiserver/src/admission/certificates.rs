@@ -15,9 +15,9 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
 use super::Admission;
-use crate::authn::MASTERS;
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::authz::{Decision, Permit};
+use crate::identity::MASTERS;
 use crate::object::{Object, Resource};
 
 const GROUP: &str = "certificates.k8s.io";
@@ -68,7 +68,7 @@ fn invalid(name: &str, why: &str) -> Failure {
 /// # Errors
 /// 403 for who has no right on the signer.
 pub(super) fn update(
-    admission: &Admission<'_>,
+    admission: &Admission,
     permit: &Permit,
     resource: &Resource,
     object: &dyn Object,
@@ -105,7 +105,7 @@ pub(super) fn update(
 }
 
 /// A right on the signer itself, or on all signers of its domain.
-fn may(admission: &Admission<'_>, permit: &Permit, verb: &str, signer: &str) -> bool {
+fn may(admission: &Admission, permit: &Permit, verb: &str, signer: &str) -> bool {
     let domain = signer.split_once('/').map(|(domain, _)| format!("{domain}/*"));
     std::iter::once(signer.to_owned()).chain(domain).any(|name| {
         let asked = Attributes::resource(

@@ -14,10 +14,10 @@ use k8s_openapi::api::rbac::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use crate::authn::{Identity, MASTERS};
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::authz::rbac::{GROUP, RoleError, cover};
 use crate::authz::{Authorizer, Decision, aggregate};
+use crate::identity::{Identity, MASTERS};
 use crate::object::{Object, Resource};
 
 /// Judges a new role or binding, or (with `old`) a changed one; other kinds pass.

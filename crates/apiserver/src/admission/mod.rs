@@ -1,10 +1,11 @@
 //! What may be written. Admission takes the [`Permit`] and the object, may change the object, and
-//! yields [`Admitted`], the only thing a registry write accepts.
+//! yields [`Admitted`](admitted::Admitted), the only thing a registry write accepts.
 //!
 //! The order is upstream's: first whether the namespace takes objects at all, then what nodes may
-//! write, then what a pod gets from its service account, then who may use and give what, last (and not
-//! in the chain, because it holds others up) whether there is room in the namespace's quotas.
+//! write, then what a pod gets from its service account, then who may use and give what, last, because
+//! it holds others up, whether there is room in the namespace's quotas.
 
+pub(crate) mod admitted;
 mod attach;
 mod certificates;
 mod escalation;
@@ -16,50 +17,32 @@ mod node_restriction;
 pub(crate) mod node_token;
 mod owner;
 mod pod_security;
-pub(crate) mod quota;
+mod quota;
 mod runtime_class;
 mod secret_use;
 pub(crate) mod service_account;
 mod token_secret;
 mod workload;
 
+use std::sync::Arc;
+
+use coffer_api::pod_security::Level;
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::Pod;
 
+use self::admitted::{Admitted, Deletion, New, Update};
 use self::grant::Secrets;
-use crate::access::AccessConfig;
+use self::quota::Quotas;
 use crate::authz::{Authorizer, Permit};
+use crate::cache::Cache;
 use crate::object::{Object, Resource, Resources};
+use crate::tasks::Group;
 use crate::tokens::Authority;
 
-/// A write that has passed authentication, authorization and admission.
-pub(crate) struct Admitted<T> {
-    object: T,
-    permit: Permit,
-    warnings: Vec<String>,
-}
-
-impl<T> Admitted<T> {
-    /// What the client should be told though the write is admitted.
-    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
-    }
-
-    /// The admitted object, to look at.
-    pub(crate) fn object(&self) -> &T {
-        &self.object
-    }
-
-    /// The admitted object.
-    pub(crate) fn into_inner(self) -> (T, Permit) {
-        (self.object, self.permit)
-    }
-}
-
-/// Whether using a secret in a pod takes a right to that secret.
+/// Whether creating a pod that references a secret requires permission on that secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecretUseCheck {
-    /// Whoever may create pods may use every secret of the namespace, as in Kubernetes.
+    /// A client that may create pods may use every secret of the namespace, as in Kubernetes.
     Off,
     /// As `Off`, with a warning for what `Enforce` would refuse.
     Warn,
@@ -75,39 +58,80 @@ fn shown_name(object: &dyn Object) -> String {
     name.or(meta.generate_name.as_ref()).cloned().unwrap_or_default()
 }
 
-/// The chain of admission checks.
-pub(crate) struct Admission<'a> {
-    pub(crate) resources: &'a Resources,
-    pub(crate) authorizer: &'a Authorizer,
-    pub(crate) tokens: &'a Authority,
-    pub(crate) access: &'a AccessConfig,
+/// What an operator decides about admission.
+pub(crate) struct AdmissionConfig {
+    /// Whether pods get a service account, its token and its secrets.
+    pub(crate) service_account_admission: bool,
+    /// The CA certificate that token Secrets carry as `ca.crt`, PEM.
+    pub(crate) root_ca_pem: Vec<u8>,
+    pub(crate) secret_use_check: SecretUseCheck,
+    /// What pods may ask of nodes in namespaces without an enforce label.
+    pub(crate) pod_security_default: Level,
 }
 
-impl Admission<'_> {
-    /// Admits a new object.
-    pub(crate) fn create(
+/// The chain of admission checks.
+pub(crate) struct Admission {
+    pub(crate) config: AdmissionConfig,
+    pub(crate) resources: Arc<Resources>,
+    pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) tokens: Arc<Authority>,
+    quotas: Quotas,
+}
+
+impl Admission {
+    /// A chain that judges by what the cache has. `tasks`: where writes go whose callers are gone.
+    pub(crate) fn new(
+        config: AdmissionConfig,
+        resources: Arc<Resources>,
+        cache: Arc<Cache>,
+        authorizer: Arc<Authorizer>,
+        tokens: Arc<Authority>,
+        tasks: Group,
+    ) -> Self {
+        let quotas = Quotas::new(resources.clone(), cache, tasks);
+        Self { config, resources, authorizer, tokens, quotas }
+    }
+
+    /// Admits a new object. It holds its turn in a namespace with quotas until it is persisted or
+    /// dropped.
+    ///
+    /// # Errors
+    /// 403 as each check words it, 404 for a namespace that is not there.
+    pub(crate) async fn admit_new<'a>(
+        &self,
+        permit: &Permit,
+        resource: &'a Resource,
+        mut object: Box<dyn Object>,
+    ) -> Result<Admitted<'a, New>, Failure> {
+        let warnings = self.check_new(permit, resource, &mut *object)?;
+        let turn = self.quotas.admit(permit, resource, &*object).await?;
+        Ok(Admitted::new(resource, New { object, turn }, warnings))
+    }
+
+    /// What of a new object can be judged at once. Returns warnings.
+    fn check_new(
         &self,
         permit: &Permit,
         resource: &Resource,
-        mut object: Box<dyn Object>,
-    ) -> Result<Admitted<Box<dyn Object>>, Failure> {
-        namespace_lifecycle::create(self.resources, resource, &*object)?;
-        node_restriction::create(self.resources, permit, resource, &*object)?;
+        object: &mut dyn Object,
+    ) -> Result<Vec<String>, Failure> {
+        namespace_lifecycle::create(&self.resources, resource, &*object)?;
+        node_restriction::create(&self.resources, permit, resource, &*object)?;
         grant::keep(&mut *object, None);
         let name = shown_name(&*object);
-        let owner = owner::of(self.resources, &*object)?;
+        let owner = owner::of(&self.resources, &*object)?;
         let mut warnings = Vec::new();
         if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
             owner::check(permit, resource, &name, owner.as_ref())?;
             let forbidden =
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
             let limit = secret_use::limit(self, permit, owner.as_ref());
-            warnings = self.equip(pod, limit.as_ref()).map_err(forbidden)?;
-            runtime_class::admit(self.resources, pod).map_err(forbidden)?;
+            warnings = self.add_account(pod, limit.as_ref()).map_err(forbidden)?;
+            runtime_class::admit(&self.resources, pod).map_err(forbidden)?;
         }
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::create(permit, resource, &mut *object)?;
-        escalation::check(self.authorizer, permit.identity(), resource, &*object, None)?;
+        escalation::check(&self.authorizer, permit.identity(), resource, &*object, None)?;
         let write = secret_use::Write {
             admission: self,
             permit,
@@ -117,25 +141,28 @@ impl Admission<'_> {
         };
         warnings.extend(write.create(&mut *object, owner)?);
         warnings.extend(pod_security::create(self, resource, &*object)?);
-        Ok(Admitted { object, permit: permit.clone(), warnings })
+        Ok(warnings)
     }
 
     /// Admits a successor of an object.
-    pub(crate) fn update(
+    ///
+    /// # Errors
+    /// 403 as each check words it.
+    pub(crate) fn admit_update<'a>(
         &self,
         permit: &Permit,
-        resource: &Resource,
+        resource: &'a Resource,
         mut object: Box<dyn Object>,
         old: &dyn Object,
-    ) -> Result<Admitted<Box<dyn Object>>, Failure> {
+    ) -> Result<Admitted<'a, Update>, Failure> {
         node_restriction::update(permit, resource, &*object, old)?;
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::update(self, permit, resource, &*object, old)?;
-        escalation::check(self.authorizer, permit.identity(), resource, &*object, Some(old))?;
+        escalation::check(&self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         grant::keep(&mut *object, Some(old));
         // Only a template that is written takes over what its owner was granted.
         let takes_over = permit.subresource().is_empty() && workload::has_template(&*object);
-        let owner = if takes_over { owner::of(self.resources, &*object)? } else { None };
+        let owner = if takes_over { owner::of(&self.resources, &*object)? } else { None };
         let write = secret_use::Write {
             admission: self,
             permit,
@@ -146,30 +173,33 @@ impl Admission<'_> {
         let warnings = write.update(&mut *object, old, permit.subresource(), owner)?;
         let mut warnings: Vec<String> = warnings.into_iter().collect();
         warnings.extend(pod_security::update(self, permit, resource, &*object, old)?);
-        Ok(Admitted { object, permit: permit.clone(), warnings })
+        Ok(Admitted::new(resource, Update { object }, warnings))
     }
 
     /// Admits a deletion.
-    pub(crate) fn delete(
+    ///
+    /// # Errors
+    /// 403 for an object that is protected, or that is not the node's who asks.
+    pub(crate) fn admit_delete<'a>(
         &self,
         permit: &Permit,
-        resource: &Resource,
+        resource: &'a Resource,
         namespace: &str,
         name: &str,
-    ) -> Result<Admitted<()>, Failure> {
+    ) -> Result<Admitted<'a, Deletion>, Failure> {
         namespace_lifecycle::delete(resource, name)?;
         node_restriction::delete(permit, resource, namespace, name)?;
-        Ok(Admitted { object: (), permit: permit.clone(), warnings: Vec::new() })
+        let deletion = Deletion { namespace: namespace.to_owned(), name: name.to_owned() };
+        Ok(Admitted::new(resource, deletion, Vec::new()))
     }
 
-    /// Gives a new pod what its service account says, of secrets no more than `limit`; answers
-    /// warnings.
-    fn equip(&self, pod: &mut Pod, limit: Option<&Secrets>) -> Result<Vec<String>, String> {
-        if !self.access.service_account_admission {
+    /// Gives a new pod what its service account says, of secrets no more than `limit`. Returns warnings.
+    fn add_account(&self, pod: &mut Pod, limit: Option<&Secrets>) -> Result<Vec<String>, String> {
+        if !self.config.service_account_admission {
             return Ok(Vec::new());
         }
-        match service_account::admit(self.resources, pod, limit)? {
-            Some(account) => attach::attach(self.resources, &account, pod, limit),
+        match service_account::admit(&self.resources, pod, limit)? {
+            Some(account) => attach::attach(&self.resources, &account, pod, limit),
             None => Ok(Vec::new()),
         }
     }

@@ -13,8 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 
 use crate::authz::Permit;
+use crate::authz::node::LEASES;
 use crate::authz::node::graph::MIRROR;
-use crate::authz::node::{self, LEASES};
 use crate::authz::references::{self, ReferenceKind};
 use crate::object::{Object, Resource, Resources};
 
@@ -28,7 +28,7 @@ pub(super) fn asking<'a>(
     name: &str,
 ) -> Result<Option<&'a str>, Failure> {
     let identity = permit.identity();
-    match node::of(identity) {
+    match identity.node() {
         Some("") => {
             let why = format!("could not determine node from user {:?}", identity.user);
             Err(Failure::forbidden(resource, name, &why))

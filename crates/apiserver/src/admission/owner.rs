@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::grant::{Grant, SERVER_OWNED, Secrets};
 use super::workload::{self, secrets_of};
-use crate::authn::Identity;
 use crate::authz::Permit;
+use crate::identity::Identity;
 use crate::object::{Object, Resource, Resources};
 
 /// Whom Coffer's controllers are to the server.

@@ -30,7 +30,7 @@ const EXISTING_PODS_TIME: Duration = Duration::from_secs(1);
 /// # Errors
 /// 403 for a pod that its namespace does not allow, 422 for a namespace with labels that say nothing.
 pub(super) fn create(
-    admission: &Admission<'_>,
+    admission: &Admission,
     resource: &Resource,
     object: &dyn Object,
 ) -> Result<Vec<String>, Failure> {
@@ -50,7 +50,7 @@ pub(super) fn create(
 /// # Errors
 /// As [`create`].
 pub(super) fn update(
-    admission: &Admission<'_>,
+    admission: &Admission,
     permit: &Permit,
     resource: &Resource,
     object: &dyn Object,
@@ -85,23 +85,23 @@ pub(super) fn update(
     }
 }
 
-fn policy_of(admission: &Admission<'_>, meta: &ObjectMeta) -> (Policy, Vec<String>) {
+fn policy_of(admission: &Admission, meta: &ObjectMeta) -> (Policy, Vec<String>) {
     let none = BTreeMap::new();
     let labels = meta.labels.as_ref().unwrap_or(&none);
-    let (policy, errors) = Policy::of(labels, admission.access.pod_security_default);
+    let (policy, errors) = Policy::of(labels, admission.config.pod_security_default);
     (policy, errors.iter().map(ToString::to_string).collect())
 }
 
 /// What a namespace's labels come to. Those that were wrong before may stay so.
 fn labels_make_sense(
-    admission: &Admission<'_>,
+    admission: &Admission,
     resource: &Resource,
     namespace: &Namespace,
     old: Option<&Namespace>,
 ) -> Result<Policy, Failure> {
     let none = BTreeMap::new();
     let labels = namespace.metadata.labels.as_ref().unwrap_or(&none);
-    let (policy, errors) = Policy::of(labels, admission.access.pod_security_default);
+    let (policy, errors) = Policy::of(labels, admission.config.pod_security_default);
     let as_before = old.is_some_and(|old| {
         let wrong: Vec<_> = errors.iter().map(ToString::to_string).collect();
         policy_of(admission, &old.metadata).1 == wrong
@@ -114,14 +114,14 @@ fn labels_make_sense(
 }
 
 /// The policy for what is in a namespace; nothing where there is no such namespace.
-fn policy_in(admission: &Admission<'_>, namespace: &str) -> Option<Policy> {
+fn policy_in(admission: &Admission, namespace: &str) -> Option<Policy> {
     let namespaces = admission.resources.core("namespaces");
     let found = namespaces.shard().get(&namespaces.key("", namespace))?;
-    Some(Policy::of(&found.labels, admission.access.pod_security_default).0)
+    Some(Policy::of(&found.labels, admission.config.pod_security_default).0)
 }
 
 fn judge_pod(
-    admission: &Admission<'_>,
+    admission: &Admission,
     resource: &Resource,
     object: &dyn Object,
     pod: &Pod,
@@ -142,11 +142,7 @@ fn judge_pod(
     Ok(told(&policy, resource, namespace, &pod.metadata, spec))
 }
 
-fn judge_template(
-    admission: &Admission<'_>,
-    resource: &Resource,
-    object: &dyn Object,
-) -> Vec<String> {
+fn judge_template(admission: &Admission, resource: &Resource, object: &dyn Object) -> Vec<String> {
     let Some(template) = workload::template_of(object.as_any()) else { return Vec::new() };
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     // A template runs nothing: without a namespace, which is refused elsewhere, nothing is told.
@@ -206,7 +202,7 @@ fn is_significant(new: &Pod, old: &Pod) -> bool {
 
 /// Warnings about the pods of a namespace that violate what it enforces from now on, those with the
 /// same violations told once. Of the pods of one controller one is looked at before all others.
-fn existing(admission: &Admission<'_>, namespace: &str, policy: &Policy) -> Vec<String> {
+fn existing(admission: &Admission, namespace: &str, policy: &Policy) -> Vec<String> {
     let deadline = Instant::now() + EXISTING_PODS_TIME;
     let pods = admission.resources.core("pods");
     let scope = Scope::Namespace(namespace.to_owned());

@@ -15,9 +15,11 @@ use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::shown_name;
-use crate::cache::{CachedObject, Scope};
-use crate::object::{Object, Resource};
-use crate::registry::Registry;
+use crate::authz::Permit;
+use crate::cache::{Cache, CachedObject, Scope};
+use crate::failure::unavailable;
+use crate::object::{Object, Resource, Resources};
+use crate::tasks::Group;
 
 /// Namespaces with quotas whose pods are remembered; those in which nobody waits are forgotten beyond
 /// this.
@@ -25,28 +27,40 @@ const NAMESPACES_REMEMBERED: usize = 256;
 /// Bytes of pods that are read before others get their turn at the processor.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Whose turn it is to add to a namespace with quotas.
-#[derive(Default)]
-pub(crate) struct Turns(std::sync::Mutex<HashMap<String, Arc<Mutex<Counted>>>>);
+/// The quotas of all namespaces, and whose turn it is to add to a namespace that has some.
+pub(crate) struct Quotas {
+    resources: Arc<Resources>,
+    cache: Arc<Cache>,
+    tasks: Group,
+    turns: std::sync::Mutex<HashMap<String, Arc<Mutex<Counted>>>>,
+}
+
+/// The turn of one new object. While it is held no other object is counted and made in the namespace.
+/// Only [`Quotas::admit`] makes one, so that nothing is written that was not counted.
+pub(crate) struct QuotaTurn {
+    held: Option<OwnedMutexGuard<Counted>>,
+    tasks: Group,
+}
+
+impl QuotaTurn {
+    /// Does a write, and to its end also where its caller goes away in between: the next in turn must
+    /// count what comes of it. `None` where the server is shutting down.
+    pub(crate) async fn hold_across<T: Send + 'static>(
+        &mut self,
+        write: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let Some(held) = self.held.take() else { return Some(write.await) };
+        let write = self.tasks.spawn_to_end(async move { (write.await, held) });
+        let (done, held) = write.await.ok()??;
+        self.held = Some(held);
+        Some(done)
+    }
+}
 
 /// The pods of a namespace as quotas look at them, by key, each with its revision: a pod is read once
 /// and not once for each one that is made beside it.
 #[derive(Default)]
 pub(crate) struct Counted(HashMap<Arc<str>, (Revision, Arc<Pod>)>);
-
-impl Turns {
-    /// Held across the write that it is for: that is what it is for.
-    async fn take(&self, namespace: &str) -> OwnedMutexGuard<Counted> {
-        let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if turns.len() >= NAMESPACES_REMEMBERED && !turns.contains_key(namespace) {
-                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            }
-            turns.entry(namespace.to_owned()).or_default().clone()
-        };
-        turn.lock_owned().await
-    }
-}
 
 impl Counted {
     /// The pods that there are now.
@@ -74,57 +88,73 @@ impl Counted {
     }
 }
 
-/// What quotas are not about, as upstream has it: telling what happens must not fail for want of room.
+/// What quotas are not about, as upstream has it: recording events must not fail for want of room.
 const UNCOUNTED: &[&str] = &["events"];
 
-/// Waits for a new object's turn, and looks whether the quotas of its namespace have room for it. The
-/// turn, if the namespace has quotas, is to be kept until the object is made, also where nobody waits
-/// for that any more.
-///
-/// # Errors
-/// 403 for a quota that is exceeded, or that wants a pod to say what it needs.
-pub(crate) async fn take_turn(
-    turns: &Turns,
-    registry: &Registry,
-    resource: &Resource,
-    object: &dyn Object,
-) -> Result<Option<OwnedMutexGuard<Counted>>, Failure> {
-    let resources = &registry.resources;
-    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
-    if !resource.info.namespaced || UNCOUNTED.contains(&resource.info.plural) {
-        return Ok(None);
+impl Quotas {
+    /// Quotas as the cache has them.
+    pub(super) fn new(resources: Arc<Resources>, cache: Arc<Cache>, tasks: Group) -> Self {
+        Self { resources, cache, tasks, turns: Default::default() }
     }
-    let quotas = resources.core("resourcequotas");
-    if count(quotas, namespace) == 0 {
-        return Ok(None);
-    }
-    let mut turn = turns.take(namespace).await;
-    // What the one before made.
-    registry.settle().await?;
-    let forbidden = |excess: Excess| {
-        Failure::forbidden(resource.group_resource(), &shown_name(object), &excess.to_string())
-    };
-    let pod = object.as_any().downcast_ref::<Pod>();
-    let quotas = quotas_of(quotas, namespace)?;
-    for (name, spec) in quotas.iter().filter_map(named_spec) {
-        if let Some(pod) = pod {
-            quota::check_specified(name, spec, pod).map_err(forbidden)?;
+
+    /// Waits for a new object's turn, and looks whether the quotas of its namespace have room for it.
+    /// What the server itself makes is not counted: it could not start in a namespace that is full.
+    ///
+    /// # Errors
+    /// 403 for a quota that is exceeded, or that wants a pod to say what it needs.
+    pub(super) async fn admit(
+        &self,
+        permit: &Permit,
+        resource: &Resource,
+        object: &dyn Object,
+    ) -> Result<QuotaTurn, Failure> {
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        let uncounted = !resource.info.namespaced
+            || UNCOUNTED.contains(&resource.info.plural)
+            || permit.is_internal();
+        let quotas = self.resources.core("resourcequotas");
+        if uncounted || count(quotas, namespace) == 0 {
+            return Ok(QuotaTurn { held: None, tasks: self.tasks.clone() });
         }
-    }
-    let mut pods = None;
-    for (name, spec) in quotas.iter().filter_map(named_spec) {
-        let added = quota::added(spec, &qualified(resource), pod);
-        if added.is_empty() {
-            continue;
+        let mut turn = self.turn(namespace).await;
+        // What the one before made.
+        self.cache.fresh().await.map_err(unavailable)?;
+        let forbidden = |excess: Excess| {
+            Failure::forbidden(resource.group_resource(), &shown_name(object), &excess.to_string())
+        };
+        let pod = object.as_any().downcast_ref::<Pod>();
+        let quotas = quotas_of(quotas, namespace)?;
+        for (name, spec) in quotas.iter().filter_map(named_spec) {
+            if let Some(pod) = pod {
+                quota::check_specified(name, spec, pod).map_err(forbidden)?;
+            }
         }
-        if pod.is_some() && pods.is_none() {
-            pods = Some(turn.pods(&found(resources.core("pods"), namespace)).await?);
+        let mut pods = None;
+        for (name, spec) in quotas.iter().filter_map(named_spec) {
+            let added = quota::added(spec, &qualified(resource), pod);
+            if added.is_empty() {
+                continue;
+            }
+            if pod.is_some() && pods.is_none() {
+                pods = Some(turn.pods(&found(self.resources.core("pods"), namespace)).await?);
+            }
+            let pods: Vec<&Pod> = pods.iter().flatten().map(|pod| &**pod).collect();
+            let used = quota::used(spec, added.keys(), &pods, |_| Some(count(resource, namespace)));
+            quota::check(name, spec, &used, &added).map_err(forbidden)?;
         }
-        let pods: Vec<&Pod> = pods.iter().flatten().map(|pod| &**pod).collect();
-        let used = quota::used(spec, added.keys(), &pods, |_| Some(count(resource, namespace)));
-        quota::check(name, spec, &used, &added).map_err(forbidden)?;
+        Ok(QuotaTurn { held: Some(turn), tasks: self.tasks.clone() })
     }
-    Ok(Some(turn))
+
+    async fn turn(&self, namespace: &str) -> OwnedMutexGuard<Counted> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            if turns.len() >= NAMESPACES_REMEMBERED && !turns.contains_key(namespace) {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            turns.entry(namespace.to_owned()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
 }
 
 fn named_spec(quota: &ResourceQuota) -> Option<(&str, &ResourceQuotaSpec)> {

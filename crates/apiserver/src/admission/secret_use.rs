@@ -23,12 +23,12 @@ use super::owner::{self, Owner};
 use super::workload::{self, Workload, secrets_of};
 use super::{Admission, SecretUseCheck, host_paths};
 use crate::authz::attributes::{Attributes, ResourceTarget};
-use crate::authz::{Decision, Permit, node};
+use crate::authz::{Decision, Permit};
 use crate::object::{Object, Resource};
 
 /// A write whose secrets are judged.
 pub(super) struct Write<'a> {
-    pub(super) admission: &'a Admission<'a>,
+    pub(super) admission: &'a Admission,
     pub(super) permit: &'a Permit,
     pub(super) resource: &'a Resource,
     /// The name that refusals tell.
@@ -40,11 +40,11 @@ pub(super) struct Write<'a> {
 /// What the last writer of the template that a pod is made from was allowed: no more is attached to
 /// it. `None` for a pod that is nobody's, and where nothing is refused.
 pub(super) fn limit(
-    admission: &Admission<'_>,
+    admission: &Admission,
     permit: &Permit,
     owner: Option<&Owner>,
 ) -> Option<Secrets> {
-    if admission.access.secret_use_check != SecretUseCheck::Enforce {
+    if admission.config.secret_use_check != SecretUseCheck::Enforce {
         return None;
     }
     match owner {
@@ -67,7 +67,7 @@ impl Write<'_> {
         owner: Option<Owner>,
     ) -> Result<Option<String>, Failure> {
         let Some(workload) = workload::of(object) else { return self.account(object, None) };
-        let is_node = node::of(self.permit.identity()).is_some();
+        let is_node = self.permit.identity().node().is_some();
         if owner::is_controller(self.permit.identity()) {
             return self.controllers_own(object, owner);
         }
@@ -141,7 +141,7 @@ impl Write<'_> {
             return self.account(object, Some(old));
         };
         // What a node writes to a pod that is there is its status, whatever it sends along.
-        if node::of(self.permit.identity()).is_some() {
+        if self.permit.identity().node().is_some() {
             return Ok(None);
         }
         // The other subresources leave the spec as it is, or write a pod's node only.
@@ -277,7 +277,7 @@ impl Write<'_> {
     }
 
     fn mode(&self) -> SecretUseCheck {
-        self.admission.access.secret_use_check
+        self.admission.config.secret_use_check
     }
 
     fn refuse(&self, denied: &[String]) -> Result<Option<String>, Failure> {
@@ -319,14 +319,14 @@ fn listed(names: &[String]) -> String {
     format!("{plural} {}", names.join(", "))
 }
 
-fn may_use(admission: &Admission<'_>, permit: &Permit, namespace: &str, name: &str) -> bool {
+fn may_use(admission: &Admission, permit: &Permit, namespace: &str, name: &str) -> bool {
     ["use", "get"].iter().any(|verb| may(verb, admission, permit, namespace, name))
 }
 
 /// Whether the writer has this right on a secret; on every one of the namespace for an empty name.
 pub(super) fn may(
     verb: &str,
-    admission: &Admission<'_>,
+    admission: &Admission,
     permit: &Permit,
     namespace: &str,
     name: &str,

@@ -22,12 +22,12 @@ use crate::tokens::{ACCOUNT_UID, Legacy, TOKEN_KEY};
 /// # Errors
 /// 500 where signing fails.
 pub(super) fn fill_in(
-    admission: &Admission<'_>,
+    admission: &Admission,
     permit: &Permit,
     object: &mut dyn Object,
 ) -> Result<(), Failure> {
     let Some(secret) = object.as_any_mut().downcast_mut::<Secret>() else { return Ok(()) };
-    let (tokens, access) = (admission.tokens, admission.access);
+    let (tokens, config) = (&*admission.tokens, &admission.config);
     if secret.type_.as_deref() != Some(SERVICE_ACCOUNT_TOKEN) || !tokens.issues() {
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub(super) fn fill_in(
     };
     let Some(account) = named(SERVICE_ACCOUNT_NAME) else { return Ok(()) };
     let namespace = secret.metadata.namespace.clone().unwrap_or_default();
-    let found = service_account::find(admission.resources, &namespace, &account);
+    let found = service_account::find(&admission.resources, &namespace, &account);
     let Some(uid) = found.and_then(|account| account.metadata.uid) else { return Ok(()) };
     // A Secret of an earlier account of that name is not this one's.
     if named(ACCOUNT_UID).is_some_and(|own| own != uid) {
@@ -60,7 +60,7 @@ pub(super) fn fill_in(
             secret.data.insert(key.to_owned(), SecretBytes::new(value.to_vec()));
         }
     };
-    put("ca.crt", &access.root_ca_pem);
+    put("ca.crt", &config.root_ca_pem);
     put("namespace", namespace.as_bytes());
     Ok(())
 }

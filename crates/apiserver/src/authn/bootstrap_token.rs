@@ -3,7 +3,7 @@
 use coffer_api::kinds::Secret;
 use subtle::ConstantTimeEq;
 
-use super::{AUTHENTICATED, Identity};
+use crate::identity::{AUTHENTICATED, Identity};
 use crate::object::Resources;
 
 /// The type of a bootstrap token's Secret.

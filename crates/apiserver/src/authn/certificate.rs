@@ -6,10 +6,7 @@ use std::fmt::Write;
 use coffer_api::status::Failure;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{AUTHENTICATED, Identity};
-
-/// Which credential was used, for audit: the hash of the certificate.
-pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+use crate::identity::{AUTHENTICATED, CREDENTIAL_ID, Identity};
 
 impl Identity {
     /// The caller a verified client certificate names.

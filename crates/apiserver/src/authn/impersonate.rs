@@ -10,9 +10,9 @@ use std::sync::Arc;
 use coffer_api::status::Failure;
 use http::HeaderMap;
 
-use super::{ANONYMOUS, AUTHENTICATED, Identity, UNAUTHENTICATED};
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::authz::{Authorizer, Decision};
+use crate::identity::{ACCOUNT_PREFIX, ANONYMOUS, AUTHENTICATED, Identity, UNAUTHENTICATED};
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
@@ -92,7 +92,7 @@ impl Wanted {
 
     /// The namespace and name of the account that the user is. Others that begin so are users.
     fn service_account(&self) -> Option<(&str, &str)> {
-        let (namespace, name) = self.user.strip_prefix(super::ACCOUNT_PREFIX)?.split_once(':')?;
+        let (namespace, name) = self.user.strip_prefix(ACCOUNT_PREFIX)?.split_once(':')?;
         let is_one = !namespace.is_empty() && !name.is_empty() && !name.contains(':');
         is_one.then_some((namespace, name))
     }

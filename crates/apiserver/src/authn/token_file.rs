@@ -5,7 +5,7 @@
 use ring::digest::{SHA256, digest};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use super::{AUTHENTICATED, Identity};
+use crate::identity::{AUTHENTICATED, Identity};
 
 /// A token file that cannot be used. No text of it is quoted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use coffer_api::selector::FieldSelector;
 use coffer_api::status::{Failure, GroupResource};
 
-use crate::authn::Identity;
+use crate::identity::Identity;
 use crate::request::{RequestInfo, Verb};
 
 /// One question to an authorizer.

@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::Eviction;
 use serde_json::json;
 
-use super::{Call, Handlers};
+use super::Handlers;
 use crate::body::{MediaType, Payload};
+use crate::call::Call;
 use crate::object::Object;
 use crate::options::{WriteOptions, dry_run};
 use crate::registry::{Change, DeleteOptions, preconditions};
@@ -20,7 +21,11 @@ const KIND: (&str, &str) = ("Eviction", "policy/v1");
 
 impl Handlers {
     /// Evicts the pod that the path names.
-    pub(super) async fn evict(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_eviction(
+        &self,
+        call: &Call,
+        payload: Payload,
+    ) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
@@ -37,13 +42,13 @@ impl Handlers {
         let mut delete = DeleteOptions::from_api(delete)?;
         let (resource, namespace, name) =
             (&*call.resource, &*call.path.namespace, &*call.path.name);
-        let admitted = self.admission().delete(&call.permit, resource, namespace, name)?;
+        let admitted = self.core.admission.admit_delete(&call.permit, resource, namespace, name)?;
         if !delete.dry_run {
-            self.say_why(call, &options, &delete).await?;
+            self.record_disruption(call, &options, &delete).await?;
             // It held of the pod as it was before that.
             delete.resource_version = None;
         }
-        self.registry.delete(resource, namespace, name, &delete, admitted).await?;
+        self.core.registry.persist_delete(admitted, &delete).await?;
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
         });
@@ -54,7 +59,7 @@ impl Handlers {
 
     /// Writes the condition by which the pod's owner tells a disruption from a failure, to the pod that
     /// is meant.
-    async fn say_why(
+    async fn record_disruption(
         &self,
         call: &Call,
         options: &WriteOptions,
@@ -67,10 +72,14 @@ impl Handlers {
             let mut pod = resource.parse(&old.encode())?;
             disrupt(&mut *pod);
             writer.track(&mut *pod, Some(old))?;
-            let object = self.admission().update(&call.permit, resource, pod, old)?;
+            let object = self.core.admission.admit_update(&call.permit, resource, pod, old)?;
             Ok(Change { object, expected: None })
         };
-        self.registry.update(resource, target, Some("status"), false, change).await.map(drop)
+        self.core
+            .registry
+            .persist_update(resource, target, Some("status"), false, change)
+            .await
+            .map(drop)
     }
 }
 
@@ -83,7 +92,7 @@ fn disrupt(object: &mut dyn Object) {
         status: "True".to_owned(),
         reason: Some("EvictionByEvictionAPI".to_owned()),
         message: Some("Eviction API: evicting".to_owned()),
-        last_transition_time: Some(crate::registry::now()),
+        last_transition_time: Some(crate::clock::now()),
         ..Default::default()
     });
 }

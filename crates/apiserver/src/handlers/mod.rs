@@ -4,7 +4,10 @@ mod eviction;
 mod patch;
 mod payload;
 mod read;
+mod review;
 mod subresource;
+mod token;
+mod tunnel;
 mod watch;
 mod write;
 
@@ -16,66 +19,36 @@ use http::{HeaderMap, Request};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-use crate::access::AccessConfig;
-use crate::admission::Admission;
-use crate::authn::{Authenticator, MASTERS};
-use crate::authz::{Authorizer, Permit, rbac};
+use crate::authn::Authenticator;
+use crate::authz::{Permit, rbac};
 use crate::body::Payload;
-use crate::lanes::{self, Lanes, Room};
-use crate::object::Resource;
+use crate::call::Call;
+use crate::core::Core;
+use crate::failure::too_many_requests;
+use crate::identity::MASTERS;
+use crate::kubelets::Kubelets;
+use crate::lanes::{self, Lanes};
 use crate::present::Include;
-use crate::registry::{ListQuery, Registry};
-use crate::request::{Query, RequestInfo, ResourcePath, Verb};
+use crate::registry::ListQuery;
+use crate::request::{RequestInfo, ResourcePath, Verb};
 use crate::respond::{self, Accept, Answer, Form, Syntax};
+use crate::rooms::Room;
+use crate::tunnels::Tunnels;
 use crate::{discovery, reviews};
 
 /// What all handlers work with.
 pub(crate) struct Handlers {
-    pub(crate) registry: Registry,
+    pub(crate) core: Core,
     pub(crate) authenticator: Authenticator,
-    pub(crate) authorizer: Authorizer,
-    pub(crate) access: AccessConfig,
-    pub(crate) quota_turns: crate::admission::quota::Turns,
+    /// How long a requested token lives at most, in seconds.
+    pub(crate) token_life_max_s: Option<i64>,
     pub(crate) lanes: Arc<Lanes>,
-    pub(crate) kubelets: crate::proxy::Kubelets,
+    pub(crate) kubelets: Kubelets,
+    pub(crate) tunnels: Tunnels,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
 }
 
-/// A resource request, resolved.
-pub(crate) struct Call {
-    pub(crate) permit: Permit,
-    pub(crate) resource: Arc<Resource>,
-    pub(crate) path: ResourcePath,
-    pub(crate) query: Query,
-    pub(crate) headers: HeaderMap,
-    pub(crate) accept: Accept,
-}
-
-impl Call {
-    /// The subresource, `None` for the object itself.
-    pub(crate) fn sub(&self) -> Option<&str> {
-        Some(self.path.subresource.as_str()).filter(|sub| !sub.is_empty())
-    }
-
-    /// Who is to be recorded as the writer of fields: the `fieldManager` parameter, or the
-    /// program's name from its User-Agent.
-    pub(crate) fn manager(&self, named: Option<&str>) -> String {
-        let agent = self.headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok());
-        let program = || agent.and_then(|agent| agent.split('/').next()).unwrap_or("unknown");
-        named.unwrap_or_else(program).chars().filter(|c| !c.is_control()).take(128).collect()
-    }
-}
-
 impl Handlers {
-    pub(crate) fn admission(&self) -> Admission<'_> {
-        Admission {
-            resources: &self.registry.resources,
-            authorizer: &self.authorizer,
-            tokens: &self.authenticator.tokens,
-            access: &self.access,
-        }
-    }
-
     /// Handles one permitted resource request.
     pub(crate) async fn handle(
         self: &Arc<Self>,
@@ -92,13 +65,13 @@ impl Handlers {
                 bytes = bytes.max(lanes::HEAVY_BYTES + 1);
             }
             let work = async move {
-                reviews::answer(&handlers, review, &permit, &info, &parts.headers, payload).await
+                handlers.post_review(review, &permit, &info, &parts.headers, payload).await
             };
             let answer = self.lanes.run(&user, bytes, work).await?;
             return self.with_room(&user, answer, None);
         }
         let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
-        let found = self.registry.resources.find(&path.group, &path.version, &path.resource);
+        let found = self.core.resources().find(&path.group, &path.version, &path.resource);
         let Some(resource) = found.cloned() else {
             return self.not_served(verb, &path, request.headers());
         };
@@ -136,11 +109,11 @@ impl Handlers {
             }
             // Before the state is taken, and any turn: what waits holds nothing.
             let query = ListQuery::parse(&call.query, &call.resource)?;
-            let place = self.place_for_list(&call, &query).await?;
+            let slot = self.slot_for_list(&call, &query).await?;
             let work = move |call, body| async move {
                 match verb {
-                    Verb::List => handlers.list(&call, &query, place).await,
-                    _ => handlers.delete_collection(&call, &query, body, place).await,
+                    Verb::List => handlers.list(&call, &query, slot).await,
+                    _ => handlers.post_delete_collection(&call, &query, body, slot).await,
                 }
             };
             return self.laned(verb, call, body, work).await;
@@ -151,14 +124,14 @@ impl Handlers {
         .await
     }
 
-    /// Answers a request for an object or a collection.
+    /// A request for an object or a collection.
     async fn whole(&self, verb: Verb, call: &Call, body: Payload) -> Result<Answer, Failure> {
         match verb {
             Verb::Get => self.get(call).await,
-            Verb::Create if call.path.name.is_empty() => self.create(call, body).await,
-            Verb::Update if !call.path.name.is_empty() => self.update(call, body).await,
-            Verb::Patch if !call.path.name.is_empty() => self.patch(call, body).await,
-            Verb::Delete => self.delete(call, body).await,
+            Verb::Create if call.path.name.is_empty() => self.post_new(call, body).await,
+            Verb::Update if !call.path.name.is_empty() => self.post_update(call, body).await,
+            Verb::Patch if !call.path.name.is_empty() => self.post_patch(call, body).await,
+            Verb::Delete => self.post_delete(call, body).await,
             _ => Err(Failure::method_not_allowed()),
         }
     }
@@ -184,7 +157,7 @@ impl Handlers {
             && !matches!(include, Ok(Include::Object));
         let answer = if is_summary { 0 } else { answer_bytes(verb, &call, weight) };
         let room = match answer > lanes::HEAVY_BYTES {
-            true => Some(self.lanes.answer_room(&user, answer).await?),
+            true => Some(self.lanes.rooms.for_answer(&user, answer).await?),
             false => None,
         };
         let bytes = weight.saturating_add(self.rights(verb, &call));
@@ -201,8 +174,8 @@ impl Handlers {
         if bytes <= lanes::HEAVY_BYTES {
             return Ok(answer);
         }
-        let room = room.or_else(|| self.lanes.free_answer_room(user, bytes));
-        let room = room.ok_or_else(lanes::too_many)?;
+        let room = room.or_else(|| self.lanes.rooms.free_for_answer(user, bytes));
+        let room = room.ok_or_else(too_many_requests)?;
         Ok(answer.map(|body| Holding::new(body, room).boxed_unsync()))
     }
 
@@ -213,10 +186,10 @@ impl Handlers {
         if !writes || call.resource.info.group != rbac::GROUP || who.in_group(MASTERS) {
             return 0;
         }
-        self.authorizer.roles.bytes_to_judge(who, &call.path.namespace)
+        self.core.authorizer.roles.bytes_to_judge(who, &call.path.namespace)
     }
 
-    /// The answer for a resource that is not served. Asked for a kind it does not know, kubectl
+    /// The response for a resource that is not served. Asked for a kind it does not know, kubectl
     /// lists the custom resource definitions before it says so: there are none, and to say that
     /// lets it name the kind instead of a failed request.
     fn not_served(
@@ -232,7 +205,7 @@ impl Handlers {
         }
         let list = serde_json::json!({
             "kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
-            "metadata": { "resourceVersion": self.registry.cache.revision().to_string() },
+            "metadata": { "resourceVersion": self.core.registry.revision().to_string() },
             "items": [],
         });
         Ok(respond::value(http::StatusCode::OK, Accept::of(headers)?.syntax, &list))

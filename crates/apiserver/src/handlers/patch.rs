@@ -8,10 +8,11 @@ use coffer_api::schema;
 use coffer_api::status::Failure;
 use http::HeaderMap;
 
+use super::Handlers;
 use super::write::{check_name, expected_revision, take_namespace};
-use super::{Call, Handlers};
 use crate::admission::grant;
 use crate::body::{self, MediaType, Payload};
+use crate::call::Call;
 use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
@@ -31,10 +32,14 @@ fn kind(headers: &HeaderMap) -> Result<PatchKind, Failure> {
 }
 
 impl Handlers {
-    pub(super) async fn patch(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_patch(
+        &self,
+        call: &Call,
+        payload: Payload,
+    ) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "PatchOptions")?;
         if MediaType::of(&call.headers) == Some(MediaType::ApplyYaml) {
-            return self.apply(call, payload, &options).await;
+            return self.post_apply(call, payload, &options).await;
         }
         let kind = kind(&call.headers)?;
         if options.force {
@@ -68,17 +73,20 @@ impl Handlers {
             check_name(&*object, call)?;
             let expected = expected_revision(resource, &*object)?;
             writer.track(&mut *object, Some(old))?;
-            let object = self.admission().update(&call.permit, resource, object, old)?;
+            let object = self.core.admission.admit_update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
         };
-        let mut written =
-            self.registry.update(resource, target, call.sub(), options.dry_run, change).await?;
+        let mut written = self
+            .core
+            .registry
+            .persist_update(resource, target, call.sub(), options.dry_run, change)
+            .await?;
         written.warnings.splice(0..0, warnings);
         self.written(call, written)
     }
 
     /// Server-side apply: the body says what its manager wants the object to be.
-    async fn apply(
+    async fn post_apply(
         &self,
         call: &Call,
         payload: Payload,
@@ -103,12 +111,15 @@ impl Handlers {
             let object = self.wanted(call, &mut applied.object)?;
             drop(applied);
             let expected = expected_revision(resource, &*object)?;
-            let object = self.admission().update(&call.permit, resource, object, old)?;
+            let object = self.core.admission.admit_update(&call.permit, resource, object, old)?;
             Ok(Change { object, expected })
         };
         let target = (call.path.namespace.as_str(), call.path.name.as_str());
-        let updated =
-            self.registry.update(resource, target, call.sub(), options.dry_run, change).await;
+        let updated = self
+            .core
+            .registry
+            .persist_update(resource, target, call.sub(), options.dry_run, change)
+            .await;
         let mut written = match updated {
             Err(failure) if failure.reason == Reason::NotFound && call.sub().is_none() => {
                 let mut applied = apply::apply(None, &patch, &writer.rules()?, options.force)
@@ -122,7 +133,7 @@ impl Handlers {
                     return Err(Failure::conflict(resource.group_resource(), name, &why));
                 }
                 self.may_create(call).await?;
-                self.insert_tracked(call, object, options).await?
+                self.core.write_new(&call.permit, resource, object, options.dry_run).await?
             }
             other => other?,
         };

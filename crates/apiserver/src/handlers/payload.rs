@@ -13,11 +13,12 @@ use coffer_api::kinds::Secret;
 use coffer_api::status::Failure;
 use serde_json::Value;
 
-use super::{Call, Handlers};
+use super::Handlers;
 use crate::authz::Decision;
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::body::{self, MediaType};
 use crate::cache::CachedObject;
+use crate::call::Call;
 use crate::encoded;
 use crate::registry::Listed;
 
@@ -106,7 +107,7 @@ impl Handlers {
                 ..Default::default()
             },
         );
-        self.authorizer.decide(call.permit.identity(), &asked) == Decision::Allow
+        self.core.authorizer.decide(call.permit.identity(), &asked) == Decision::Allow
     }
 }
 

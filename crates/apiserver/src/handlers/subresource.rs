@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::subresource::SubresourceName;
 use coffer_net::Incoming;
 use http::{Request, StatusCode};
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use serde_json::json;
 
-use super::{Call, Handlers};
+use super::Handlers;
 use crate::authz::Permit;
 use crate::body::{MediaType, Payload};
+use crate::call::Call;
 use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
@@ -38,51 +40,60 @@ impl Handlers {
         let Some(sub) = resource.info.subresource(&path.subresource) else {
             return Err(Failure::no_such_path());
         };
-        if matches!(sub.name, "exec" | "attach" | "portforward" | "log") {
-            return match (sub.name, verb) {
-                ("log", Verb::Get)
-                | ("exec" | "attach" | "portforward", Verb::Get | Verb::Create) => {
-                    self.tunnel(&resource, &path, &query, request).await
-                }
+        let name = SubresourceName::parse(sub.name).ok_or_else(Failure::no_such_path)?;
+        if name.is_long_running() {
+            return match (name, verb) {
+                (SubresourceName::Log, Verb::Get)
+                | (
+                    SubresourceName::Exec | SubresourceName::Attach | SubresourceName::PortForward,
+                    Verb::Get | Verb::Create,
+                ) => self.tunnel(&permit, &resource, &path, &query, request).await,
                 _ => Err(Failure::method_not_allowed()),
             };
         }
         let accept = Accept::of(request.headers())?;
         let (parts, body) = request.into_parts();
         let call = Call { permit, resource, path, query, headers: parts.headers, accept };
-        let (handlers, name) = (self.clone(), sub.name);
+        let handlers = self.clone();
         self.laned(verb, call, body, move |call, body| async move {
             handlers.below(name, verb, &call, body).await
         })
         .await
     }
 
-    /// Answers a request below an object that is no tunnel.
+    /// A request below an object that is no tunnel.
     async fn below(
         &self,
-        sub: &str,
+        sub: SubresourceName,
         verb: Verb,
         call: &Call,
         body: Payload,
     ) -> Result<Answer, Failure> {
+        use SubresourceName as Sub;
+
         match (sub, verb) {
-            ("scale", Verb::Get | Verb::Update | Verb::Patch) => self.scale(verb, call, body).await,
-            ("binding", Verb::Create) => self.bind(call, body).await,
-            ("token", Verb::Create) => self.token(call, body).await,
-            ("finalize", Verb::Update) => self.update(call, body).await,
-            ("approval", Verb::Get) => self.get(call).await,
-            ("approval", Verb::Update) => self.update(call, body).await,
-            ("approval", Verb::Patch) => self.patch(call, body).await,
-            ("eviction", Verb::Create) => self.evict(call, body).await,
-            ("status" | "ephemeralcontainers", Verb::Get) => self.get(call).await,
-            ("status" | "ephemeralcontainers", Verb::Update) => self.update(call, body).await,
-            ("status" | "ephemeralcontainers", Verb::Patch) => self.patch(call, body).await,
+            (Sub::Scale, Verb::Get | Verb::Update | Verb::Patch) => {
+                self.scale(verb, call, body).await
+            }
+            (Sub::Binding, Verb::Create) => self.post_binding(call, body).await,
+            (Sub::Token, Verb::Create) => self.post_token(call, body).await,
+            (Sub::Eviction, Verb::Create) => self.post_eviction(call, body).await,
+            (Sub::Finalize, Verb::Update) => self.post_update(call, body).await,
+            (Sub::Approval | Sub::Status | Sub::EphemeralContainers, Verb::Get) => {
+                self.get(call).await
+            }
+            (Sub::Approval | Sub::Status | Sub::EphemeralContainers, Verb::Update) => {
+                self.post_update(call, body).await
+            }
+            (Sub::Approval | Sub::Status | Sub::EphemeralContainers, Verb::Patch) => {
+                self.post_patch(call, body).await
+            }
             _ => Err(Failure::method_not_allowed()),
         }
     }
 
     /// `pods/binding`: gives a pod its node, once.
-    async fn bind(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
+    async fn post_binding(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
@@ -107,14 +118,15 @@ impl Handlers {
         }
         let writer = managed::writer(call, &options);
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
-        self.registry
-            .update(resource, target, Some("binding"), options.dry_run, |old| {
+        self.core
+            .registry
+            .persist_update(resource, target, Some("binding"), options.dry_run, |old| {
                 let uid = binding.metadata.uid.as_deref();
                 super::write::same_uid(resource, target.1, uid, old)?;
                 let mut pod = resource.parse(&old.encode())?;
                 assign(&mut *pod, &node, &binding)?;
                 writer.track(&mut *pod, Some(old))?;
-                let object = self.admission().update(&call.permit, resource, pod, old)?;
+                let object = self.core.admission.admit_update(&call.permit, resource, pod, old)?;
                 Ok(Change { object, expected: None })
             })
             .await?;
@@ -131,7 +143,7 @@ impl Handlers {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         let mut warnings = Vec::new();
         let bytes = match verb {
-            Verb::Get => self.registry.get(resource, target.0, target.1).await?.bytes.clone(),
+            Verb::Get => self.core.registry.get(resource, target.0, target.1).await?.bytes.clone(),
             _ => {
                 let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
                 let bytes = body::take(payload)?;
@@ -153,10 +165,15 @@ impl Handlers {
                     let mut object = resource.parse(&old.encode())?;
                     crate::scale::set(&mut *object, &scale, resource)?;
                     writer.track(&mut *object, Some(old))?;
-                    let object = self.admission().update(&call.permit, resource, object, old)?;
+                    let object =
+                        self.core.admission.admit_update(&call.permit, resource, object, old)?;
                     Ok(Change { object, expected })
                 };
-                self.registry.update(resource, target, None, options.dry_run, change).await?.bytes
+                self.core
+                    .registry
+                    .persist_update(resource, target, None, options.dry_run, change)
+                    .await?
+                    .bytes
             }
         };
         let scale = crate::scale::of(&*resource.parse(&bytes)?)?;
@@ -197,7 +214,7 @@ fn assign(
     conditions.push(PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "True".to_owned(),
-        last_transition_time: Some(crate::registry::now()),
+        last_transition_time: Some(crate::clock::now()),
         ..Default::default()
     });
     Ok(())

@@ -14,15 +14,17 @@ use http_body_util::{BodyExt, StreamBody};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Call, Handlers};
-use crate::authz::Standing;
+use super::Handlers;
+use crate::authz::AccessRecheck;
 use crate::cache::{CacheEvent, CachedObject, Initial, NoEvent, Start, Subscription};
-use crate::lanes::{COPY_BYTES_MAX, Room, holding};
+use crate::call::Call;
+
 use crate::options::StateOptions;
 use crate::present::{self, Include};
 use crate::registry::Selection;
 use crate::request::Query;
 use crate::respond::{self, Answer, Form, Syntax};
+use crate::rooms::{COPY_BYTES_MAX, Room, holding};
 
 /// Time between bookmarks on a quiet watch.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -48,7 +50,7 @@ struct Watch {
     selection: Selection,
     _selection_room: Option<Room>,
     include: Include,
-    standing: Standing,
+    access: AccessRecheck,
     subscription: Subscription,
     /// What happened up to here the client has seen, or says so of what is yet to come.
     after: Revision,
@@ -80,19 +82,19 @@ impl Handlers {
         let selectors = ["labelSelector", "fieldSelector"].map(|name| call.query.get(name));
         let selectors: usize = selectors.into_iter().flatten().map(str::len).sum();
         let selection_room = if selectors > LARGE_SELECTOR {
-            Some(self.lanes.room_for(user, selectors * SELECTOR_MEMORY).await?)
+            Some(self.lanes.rooms.for_body(user, selectors * SELECTOR_MEMORY).await?)
         } else {
             None
         };
         let start = self.start(&options).await?;
         let scope = selection.scope(&call.resource, &call.path.namespace);
         // Before the state is taken: what waits holds nothing.
-        let place = match start {
-            Start::Now => self.place_for(&call, &scope).await?,
+        let slot = match start {
+            Start::Now => self.slot_for(&call, &scope).await?,
             Start::After(_) => None,
         };
         // Everything up to here is in the shard before its state is taken.
-        let reached = self.registry.cache.revision();
+        let reached = self.core.registry.revision();
         let after = match start {
             Start::After(revision) => revision,
             Start::Now => 0,
@@ -101,18 +103,19 @@ impl Handlers {
             Ok(subscription) => subscription,
             Err(too_old) => return Ok(expired(&call, too_old.oldest)),
         };
-        subscription.inbox.hold(place);
+        subscription.inbox.hold(slot);
         subscription.revision = subscription.revision.max(reached).max(after);
         let now = Instant::now();
         let bookmarks = call.query.flag("allowWatchBookmarks");
-        let standing = Standing::of(&call.path, selection.name(), call.query.get("fieldSelector"));
+        let access =
+            AccessRecheck::of(&call.path, selection.name(), call.query.get("fieldSelector"));
         // A watch lives long; what a client says in its headers is not kept for as long.
         (call.headers, call.query) = Default::default();
         let watch = Watch {
             handlers: self.clone(),
             bookmarks,
             marks_initial_end: options.send_initial_events == Some(true),
-            standing,
+            access,
             selection,
             _selection_room: selection_room,
             include,
@@ -141,11 +144,11 @@ impl Handlers {
         match version {
             // Only the present state can be too old: what is to come may begin any time later.
             Some(version) if initial != Some(true) => return Ok(Start::After(version)),
-            Some(version) => self.registry.wait_for(version).await?,
-            None => self.registry.settle().await?,
+            Some(version) => self.core.registry.wait_for(version).await?,
+            None => self.core.registry.settle().await?,
         }
         Ok(match initial {
-            Some(false) => Start::After(self.registry.cache.revision()),
+            Some(false) => Start::After(self.core.registry.revision()),
             _ => Start::Now,
         })
     }
@@ -252,7 +255,7 @@ impl Watch {
     /// Whether the watcher may still see what it watches.
     fn may_go_on(&mut self) -> bool {
         self.ended =
-            self.ended || !self.standing.holds(&self.handlers.authorizer, &self.call.permit);
+            self.ended || !self.access.holds(&self.handlers.core.authorizer, &self.call.permit);
         !self.ended
     }
 
@@ -304,7 +307,7 @@ impl Watch {
             return Ok(None);
         }
         let user = &self.call.permit.identity().user;
-        let room = self.handlers.lanes.answer_room(user, bytes).await;
+        let room = self.handlers.lanes.rooms.for_answer(user, bytes).await;
         self.ended |= room.is_err();
         room.map(Some)
     }
@@ -317,7 +320,7 @@ impl Watch {
         let mut revision = self.subscription.revision;
         if !initial_end {
             // What is applied by now is queued by now: send it first, then say how far that is.
-            revision = revision.max(self.handlers.registry.cache.revision()).max(self.after);
+            revision = revision.max(self.handlers.core.registry.revision()).max(self.after);
             loop {
                 match self.subscription.inbox.try_next() {
                     Ok(event) => self.put_event(&event).await,

@@ -10,21 +10,22 @@ use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::json;
 
-use super::{Call, Handlers};
-use crate::admission::{quota, service_account};
+use super::Handlers;
 use crate::authz::Decision;
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::body::{MediaType, Payload};
-use crate::lanes::Place;
+use crate::call::Call;
+
 use crate::object::{Object, Resource};
 use crate::options::{WriteOptions, dry_run};
 use crate::present::{self, Include};
 use crate::registry::{Change, DeleteOptions, Deleted, ListQuery, Written};
 use crate::respond::{self, Answer};
+use crate::rooms::StateSlot;
 use crate::{body, decode, managed};
 
 impl Handlers {
-    pub(super) async fn create(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_new(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let resource = &*call.resource;
         let decoded = decode::object(resource, &call.headers, body, options.field_validation)?;
@@ -36,47 +37,23 @@ impl Handlers {
             let why = "resourceVersion should not be set on objects to be created";
             return Err(Failure::with_code(400, Reason::Unknown, why));
         }
-        let mut written = self.insert(call, object, &options).await?;
+        let mut written = self.write_new(call, object, &options).await?;
         written.warnings.splice(0..0, decoded.warnings);
         self.written(call, written)
     }
 
-    /// Admits and writes a new object, all of whose fields are its writer's.
-    async fn insert(
+    /// Writes a new object, all of whose fields are its writer's.
+    async fn write_new(
         &self,
         call: &Call,
         mut object: Box<dyn Object>,
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
         managed::writer(call, options).track(&mut *object, None)?;
-        self.insert_tracked(call, object, options).await
+        self.core.write_new(&call.permit, &call.resource, object, options.dry_run).await
     }
 
-    /// Admits and writes a new object whose managedFields are made already.
-    pub(super) async fn insert_tracked(
-        &self,
-        call: &Call,
-        object: Box<dyn Object>,
-        options: &WriteOptions,
-    ) -> Result<Written, Failure> {
-        // The namespace may have been made a moment ago.
-        self.registry.settle().await?;
-        if self.access.service_account_admission {
-            let resources = &self.registry.resources;
-            service_account::await_default_account(resources, &call.resource, &*object).await;
-        }
-        let admitted = self.admission().create(&call.permit, &call.resource, object)?;
-        let turn = quota::take_turn(
-            &self.quota_turns,
-            &self.registry,
-            &call.resource,
-            &**admitted.object(),
-        )
-        .await?;
-        self.registry.create(&call.resource, admitted, options.dry_run, turn).await
-    }
-
-    pub(super) async fn update(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_update(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
         let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
         let resource = &*call.resource;
         let decoded = decode::object(resource, &call.headers, body, options.field_validation)?;
@@ -90,7 +67,7 @@ impl Handlers {
                 if failure.reason == Reason::NotFound && resource.info.create_on_update =>
             {
                 self.may_create(call).await?;
-                self.insert(call, object, &options).await?
+                self.write_new(call, object, &options).await?
             }
             (other, _) => other?,
         };
@@ -113,7 +90,7 @@ impl Handlers {
             },
         );
         let identity = call.permit.identity();
-        match self.authorizer.decide_fresh(identity, &asked).await {
+        match self.core.authorizer.decide_fresh(identity, &asked).await {
             Decision::Allow => Ok(()),
             Decision::NoOpinion(reason) => Err(asked.denial(identity, &reason)),
         }
@@ -132,8 +109,9 @@ impl Handlers {
         let (uid, encoded) = (wanted.meta().uid.clone(), wanted.encode());
         let writer = managed::writer(call, options);
         let target = (call.path.namespace.as_str(), call.path.name.as_str());
-        self.registry
-            .update(resource, target, call.sub(), options.dry_run, |old| {
+        self.core
+            .registry
+            .persist_update(resource, target, call.sub(), options.dry_run, |old| {
                 same_uid(resource, &call.path.name, uid.as_deref(), old)?;
                 // It is not held beside what becomes of it; another try makes it anew.
                 let mut object = match object.take() {
@@ -143,7 +121,8 @@ impl Handlers {
                 // Not before the object is found: what is not there has no version to name.
                 let expected = expected_revision(resource, &*object)?;
                 writer.track(&mut *object, Some(old))?;
-                let object = self.admission().update(&call.permit, resource, object, old)?;
+                let object =
+                    self.core.admission.admit_update(&call.permit, resource, object, old)?;
                 Ok(Change { object, expected })
             })
             .await
@@ -160,12 +139,12 @@ impl Handlers {
         Ok(answer)
     }
 
-    pub(super) async fn delete(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_delete(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
         let options = delete_options(call, body)?;
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
-        let admitted = self.admission().delete(&call.permit, &call.resource, namespace, name)?;
-        let deleted =
-            self.registry.delete(&call.resource, namespace, name, &options, admitted).await?;
+        let admitted =
+            self.core.admission.admit_delete(&call.permit, &call.resource, namespace, name)?;
+        let deleted = self.core.registry.persist_delete(admitted, &options).await?;
         let (bytes, status) = match deleted {
             // Upstream tells this apart for who asked in the old words only.
             Deleted::Going(bytes) if options.orphan_dependents == Some(false) => {
@@ -187,28 +166,26 @@ impl Handlers {
         Ok(respond::json(status, call.accept.syntax, bytes))
     }
 
-    pub(super) async fn delete_collection(
+    pub(super) async fn post_delete_collection(
         &self,
         call: &Call,
         query: &ListQuery,
         body: Payload,
-        place: Option<Place>,
+        slot: Option<StateSlot>,
     ) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
         let options = delete_options(call, body)?;
-        let list = self.registry.list(&call.resource, &call.path.namespace, query).await?;
+        let list = self.core.registry.list(&call.resource, &call.path.namespace, query).await?;
         for item in &list.items {
             let (namespace, name) = (&item.namespace, &item.name);
             let admitted =
-                self.admission().delete(&call.permit, &call.resource, namespace, name)?;
-            let done =
-                self.registry.delete(&call.resource, namespace, name, &options, admitted).await;
-            match done {
+                self.core.admission.admit_delete(&call.permit, &call.resource, namespace, name)?;
+            match self.core.registry.persist_delete(admitted, &options).await {
                 Err(failure) if failure.reason != Reason::NotFound => return Err(failure),
                 _ => {}
             }
         }
-        self.listed(call, self.shown_list(call, list)?, include, place)
+        self.listed(call, self.shown_list(call, list)?, include, slot)
     }
 }
 

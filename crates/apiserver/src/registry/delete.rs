@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use coffer_api::kinds::pod::is_terminal;
 use coffer_api::status::{Failure, GroupResource};
-use coffer_store::{StoreError, Value};
+use coffer_store::{Revision, StoreError, Value};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
 use super::write::modified;
-use super::{Registry, now, stamped, store_failure};
-use crate::admission::Admitted;
+use super::{Registry, stamped};
+use crate::admission::admitted::{Admitted, Deletion};
+use crate::clock::now;
+use crate::failure::store_failure;
 use crate::object::{Object, Resource};
 
 const DELETE_TRIES: usize = 32;
@@ -106,15 +108,13 @@ impl Registry {
     ///
     /// # Errors
     /// 404; 409 for a precondition that does not hold.
-    pub(crate) async fn delete(
+    pub(crate) async fn persist_delete(
         &self,
-        resource: &Resource,
-        namespace: &str,
-        name: &str,
+        admitted: Admitted<'_, Deletion>,
         options: &DeleteOptions,
-        admitted: Admitted<()>,
     ) -> Result<Deleted, Failure> {
-        let ((), _) = admitted.into_inner();
+        let (resource, Deletion { namespace, name }, _) = admitted.into_parts();
+        let (namespace, name) = (&*namespace, &*name);
         for _ in 0..DELETE_TRIES {
             let current = self.get(resource, namespace, name).await?;
             let object = resource.parse(&current.bytes)?;
@@ -153,6 +153,26 @@ impl Registry {
             }
         }
         Err(modified(resource, name))
+    }
+
+    /// Removes an object whose time is over, at the revision at which that was seen. Unlike a deletion
+    /// it knows neither a grace period nor finalizers.
+    ///
+    /// # Errors
+    /// 409 where it was written since, or is gone.
+    pub(crate) async fn persist_expiry(
+        &self,
+        admitted: Admitted<'_, Deletion>,
+        revision: Revision,
+    ) -> Result<(), Failure> {
+        let (resource, Deletion { namespace, name }, _) = admitted.into_parts();
+        match self.store.delete(&resource.key(&namespace, &name), revision).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => {
+                Err(modified(resource, &name))
+            }
+            Err(error) => Err(store_failure(error)),
+        }
     }
 }
 

@@ -12,8 +12,9 @@ use coffer_api::status::Failure;
 use coffer_store::{ListOptions, Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 
-use super::{Registry, store_failure, unavailable};
+use super::Registry;
 use crate::cache::{CacheError, CachedObject, Scope};
+use crate::failure::{store_failure, unavailable};
 use crate::object::Resource;
 use crate::options::StateOptions;
 use crate::request::Query;

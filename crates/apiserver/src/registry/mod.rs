@@ -4,24 +4,21 @@
 //! once and lets the store decide by expected revision. It knows no HTTP: failures are [`Failure`]s.
 
 mod delete;
-mod expire;
 mod list;
 mod write;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_store::{Revision, Store, StoreError};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(crate) use delete::{DeleteOptions, Deleted, preconditions};
-pub(crate) use expire::expire_events;
 pub(crate) use list::{ListQuery, Listed, Selection};
 pub(crate) use write::{Change, Written};
 
 use crate::cache::{Cache, CacheError, CachedObject};
+use crate::failure::{store_failure, unavailable};
 use crate::object::{Resource, Resources};
 
 /// Largest object that is written, in bytes, encoded and with its managedFields: what etcd takes of one
@@ -37,18 +34,56 @@ pub(crate) fn check_size(key: &str, bytes: usize, old_bytes: usize) -> Result<()
     Err(StoreError::TooLarge { key: key.to_owned(), bytes })
 }
 
-/// The store, its cache, and the table of kinds.
+/// The store, its cache, and the table of kinds. Nothing above reaches the store: reads have the
+/// methods here, writes take what admission yields.
 pub(crate) struct Registry {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) cache: Arc<Cache>,
-    pub(crate) resources: Resources,
+    store: Arc<dyn Store>,
+    cache: Arc<Cache>,
+    resources: Arc<Resources>,
 }
 
 impl Registry {
+    /// A registry of what the store holds and the cache has loaded.
+    pub(crate) fn new(store: Arc<dyn Store>, cache: Arc<Cache>, resources: Arc<Resources>) -> Self {
+        Self { store, cache, resources }
+    }
+
+    /// The table of kinds.
+    pub(crate) fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    /// The newest revision that reads from the cache see.
+    pub(crate) fn revision(&self) -> Revision {
+        self.cache.revision()
+    }
+
+    /// Waits until the cache has everything written before this call. Returns the revision that it
+    /// has then.
+    ///
+    /// # Errors
+    /// 503 or 504 where the store or the cache does not get there in time.
+    pub(crate) async fn fresh(&self) -> Result<Revision, Failure> {
+        self.cache.fresh().await.map_err(unavailable)
+    }
+
+    /// Waits until the cache has what was just written; for callers that go on to read it.
+    ///
+    /// # Errors
+    /// As [`Registry::fresh`].
+    pub(crate) async fn settle(&self) -> Result<(), Failure> {
+        self.fresh().await.map(drop)
+    }
+
+    /// Whether the store can be read.
+    pub(crate) async fn store_is_ready(&self) -> bool {
+        self.store.revision().await.is_ok()
+    }
+
     /// One object, as fresh as the store.
     ///
     /// # Errors
-    /// 404, or 503 where the store does not answer.
+    /// 404, or 503 where the store cannot be read.
     pub(crate) async fn get(
         &self,
         resource: &Resource,
@@ -78,45 +113,7 @@ impl Registry {
     }
 }
 
-/// Now, in whole seconds, as object metadata has it.
-pub(crate) fn now() -> Time {
-    let seconds = jiff::Timestamp::now().as_second();
-    Time(jiff::Timestamp::from_second(seconds).expect("the present is in range"))
-}
-
-/// What a cache failure looks like to a client.
-pub(crate) fn unavailable(error: CacheError) -> Failure {
-    match error {
-        CacheError::Store(error) => store_failure(error),
-        CacheError::Stale { .. } => Failure::plain(
-            Reason::Timeout,
-            "Timeout: the watch cache has not caught up with the store",
-        ),
-        CacheError::Decode { .. } => Failure::internal(error),
-    }
-}
-
-/// What a store failure that the registry does not handle looks like to a client.
-pub(crate) fn store_failure(error: StoreError) -> Failure {
-    match error {
-        StoreError::Compacted { .. } => {
-            Failure::expired("The resourceVersion for the provided list is too old.")
-        }
-        // As kube-apiserver hands on what etcd says: a Status without a reason.
-        StoreError::TooLarge { .. } => {
-            Failure::plain(Reason::Unknown, "etcdserver: request is too large")
-        }
-        StoreError::NoSpace => {
-            Failure::plain(Reason::Unknown, "etcdserver: mvcc: database space exceeded")
-        }
-        StoreError::Closed(_) => {
-            Failure::plain(Reason::ServiceUnavailable, "the server is shutting down")
-        }
-        other => Failure::internal(other),
-    }
-}
-
-/// The bytes of an object the store answered with a revision.
+/// The bytes of an object that the store has given a revision.
 pub(crate) fn stamped(resource: &Resource, stored: &[u8], revision: Revision) -> Bytes {
     crate::encoded::stamp(resource.head(), stored, revision)
         .expect("the registry encodes with the kind's own head")

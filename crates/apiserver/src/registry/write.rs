@@ -8,12 +8,12 @@ use coffer_api::names;
 use coffer_api::status::Failure;
 use coffer_store::{Revision, StoreError, Value};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use tokio::sync::OwnedMutexGuard;
 
-use super::{Registry, check_size, now, stamped, store_failure, unavailable};
-use crate::admission::Admitted;
-use crate::admission::quota::Counted;
+use super::{Registry, check_size, stamped};
+use crate::admission::admitted::{Admitted, New, QuotaTurn, Update};
 use crate::cache::CachedObject;
+use crate::clock::now;
+use crate::failure::store_failure;
 use crate::object::{Object, Resource};
 
 /// Tries at a generated name before giving up.
@@ -32,29 +32,26 @@ pub(crate) struct Written {
 }
 
 /// What a successor of an object is made from.
-pub(crate) struct Change {
+pub(crate) struct Change<'a> {
     /// The admitted successor.
-    pub(crate) object: Admitted<Box<dyn Object>>,
+    pub(crate) object: Admitted<'a, Update>,
     /// The revision the client expects, if it named one.
     pub(crate) expected: Option<Revision>,
 }
 
 impl Registry {
-    /// Writes a new object. The `turn` of a namespace with quotas is given back when it is written.
+    /// Persists a new object. Its turn in a namespace with quotas ends when it is written.
     ///
     /// # Errors
     /// 422 from validation, 409 for a taken name.
-    pub(crate) async fn create(
+    pub(crate) async fn persist_new(
         &self,
-        resource: &Resource,
-        mut admitted: Admitted<Box<dyn Object>>,
+        admitted: Admitted<'_, New>,
         dry_run: bool,
-        mut turn: Option<OwnedMutexGuard<Counted>>,
     ) -> Result<Written, Failure> {
-        let mut warnings = admitted.take_warnings();
-        let (mut object, _) = admitted.into_inner();
+        let (resource, New { mut object, mut turn }, mut warnings) = admitted.into_parts();
         warnings.extend(single_owners(object.meta_mut()));
-        begin_life(resource, &mut *object);
+        set_server_fields(resource, &mut *object);
         object.prepare_for_create();
         let generated = generate_name(&mut *object);
         if generated {
@@ -67,7 +64,7 @@ impl Registry {
             invalid(resource, &*object, resource.validate(&*object))?;
             let name = object.meta().name.clone().unwrap_or_default();
             let key = resource.key(object.meta().namespace.as_deref().unwrap_or_default(), &name);
-            let written = self.insert(resource, &key, &*object, dry_run, &mut turn).await;
+            let written = self.put_new(resource, &key, &*object, dry_run, &mut turn).await;
             tries -= 1;
             match written {
                 Ok(bytes) => {
@@ -94,7 +91,7 @@ impl Registry {
             failure.message += ", the server was not able to generate a unique name for the object";
             failure.details.get_or_insert_default().retry_after_seconds = Some(1);
         }
-        // Whoever waits for the old one to go should know that it is going.
+        // A client that waits for the old one to go should know that it is going.
         let settled = self.settle().await;
         let there = settled.ok().and_then(|()| resource.shard().get(key));
         let going = there.and_then(|there| resource.parse(&there.bytes).ok());
@@ -104,13 +101,13 @@ impl Registry {
         failure
     }
 
-    async fn insert(
+    async fn put_new(
         &self,
         resource: &Resource,
         key: &str,
         object: &dyn Object,
         dry_run: bool,
-        turn: &mut Option<OwnedMutexGuard<Counted>>,
+        turn: &mut QuotaTurn,
     ) -> Result<Bytes, StoreError> {
         let mut encoded = object.encode();
         check_size(key, encoded.len(), 0)?;
@@ -121,19 +118,10 @@ impl Registry {
             };
         }
         let value = Value::new(std::mem::take(&mut *encoded));
-        let revision = match turn.take() {
-            None => self.store.create(key, value.clone()).await?,
-            Some(held) => {
-                // A caller that goes away in between does not end the write; the next in turn must
-                // count what comes of it.
-                let (store, key, value) = (self.store.clone(), key.to_owned(), value.clone());
-                let write = tokio::spawn(async move { (store.create(&key, value).await, held) });
-                let (revision, held) =
-                    write.await.map_err(|error| StoreError::Closed(error.to_string()))?;
-                *turn = Some(held);
-                revision?
-            }
-        };
+        let (store, own_key, copy) = (self.store.clone(), key.to_owned(), value.clone());
+        let put = async move { store.create(&own_key, copy).await };
+        let ended = || StoreError::Closed("the server is shutting down".to_owned());
+        let revision = turn.hold_across(put).await.ok_or_else(ended)??;
         Ok(stamped(resource, value.as_bytes(), revision))
     }
 
@@ -141,35 +129,34 @@ impl Registry {
     /// faster, unless the client named the revision it expects.
     ///
     /// # Errors
-    /// 404, 409, 422, and whatever `change` answers.
-    pub(crate) async fn update<F>(
+    /// 404, 409, 422, and what `change` returns.
+    pub(crate) async fn persist_update<'a, F>(
         &self,
-        resource: &Resource,
+        resource: &'a Resource,
         (namespace, name): (&str, &str),
         sub: Option<&str>,
         dry_run: bool,
         mut change: F,
     ) -> Result<Written, Failure>
     where
-        F: FnMut(&dyn Object) -> Result<Change, Failure> + Send,
+        F: FnMut(&dyn Object) -> Result<Change<'a>, Failure> + Send,
     {
         for _ in 0..UPDATE_TRIES {
             let current = self.get(resource, namespace, name).await?;
             let old = resource.parse(&current.bytes)?;
-            let Change { mut object, expected } = change(&*old)?;
-            let mut warnings = object.take_warnings();
-            let (mut object, _) = object.into_inner();
+            let Change { object: admitted, expected } = change(&*old)?;
+            let (resource, Update { mut object }, mut warnings) = admitted.into_parts();
             if expected.is_some_and(|expected| expected != current.revision) {
                 return Err(modified(resource, name));
             }
             warnings.extend(single_owners(object.meta_mut()));
-            continue_life(&mut *object, &*old);
+            keep_server_fields(&mut *object, &*old);
             object.prepare_for_update(&*old, sub);
             invalid(resource, &*object, resource.validate_update(&*object, &*old, sub))?;
             object.meta_mut().resource_version = None;
             warnings.extend(resource.update_warnings(&*object));
-            let ends = ends_life(resource, &*object);
-            match self.replace(resource, &current, &*object, ends, dry_run).await {
+            let ends = is_released(resource, &*object);
+            match self.put_update(resource, &current, &*object, ends, dry_run).await {
                 Ok(bytes) => return Ok(Written { bytes, created: false, warnings }),
                 Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(store_failure(error)),
@@ -178,7 +165,7 @@ impl Registry {
         Err(modified(resource, name))
     }
 
-    async fn replace(
+    async fn put_update(
         &self,
         resource: &Resource,
         current: &CachedObject,
@@ -203,15 +190,10 @@ impl Registry {
         let revision = self.store.update(&current.key, value.clone(), current.revision).await?;
         Ok(stamped(resource, value.as_bytes(), revision))
     }
-
-    /// Waits until the cache has what was just written; for callers that go on to read it.
-    pub(crate) async fn settle(&self) -> Result<(), Failure> {
-        self.cache.fresh().await.map(drop).map_err(unavailable)
-    }
 }
 
 /// What the server alone sets on a new object.
-fn begin_life(resource: &Resource, object: &mut dyn Object) {
+fn set_server_fields(resource: &Resource, object: &mut dyn Object) {
     let namespaced = resource.info.namespaced;
     let meta = object.meta_mut();
     meta.uid = Some(uuid::Uuid::new_v4().to_string());
@@ -227,7 +209,7 @@ fn begin_life(resource: &Resource, object: &mut dyn Object) {
 }
 
 /// What an update cannot change, filled in where the client left it out.
-fn continue_life(object: &mut dyn Object, old: &dyn Object) {
+fn keep_server_fields(object: &mut dyn Object, old: &dyn Object) {
     let (meta, old) = (object.meta_mut(), old.meta());
     // Validation wants one; what is stored has none.
     meta.resource_version.clone_from(&old.resource_version);
@@ -247,7 +229,7 @@ fn continue_life(object: &mut dyn Object, old: &dyn Object) {
     }
 }
 
-/// Owners that are named twice are named once; answers a warning then.
+/// Names each owner once. Returns a warning where one was named twice.
 fn single_owners(meta: &mut ObjectMeta) -> Option<String> {
     let owners = meta.owner_references.as_mut()?;
     let mut seen = HashSet::new();
@@ -274,7 +256,7 @@ fn all_of(owner: &OwnerReference) -> ([&str; 4], [Option<bool>; 2]) {
 }
 
 /// Whether this update took away the last thing that kept a deleted object alive.
-fn ends_life(resource: &Resource, object: &dyn Object) -> bool {
+fn is_released(resource: &Resource, object: &dyn Object) -> bool {
     let meta = object.meta();
     meta.deletion_timestamp.is_some()
         && meta.deletion_grace_period_seconds.unwrap_or_default() == 0
@@ -313,7 +295,7 @@ fn invalid(resource: &Resource, object: &dyn Object, errors: Vec<Error>) -> Resu
     Err(Failure::invalid(resource.info.group, resource.info.kind, name, &errors))
 }
 
-/// 409: somebody else wrote in between.
+/// 409: another client wrote in between.
 pub(super) fn modified(resource: &Resource, name: &str) -> Failure {
     Failure::conflict(
         resource.group_resource(),

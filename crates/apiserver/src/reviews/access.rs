@@ -1,4 +1,4 @@
-//! What somebody may do: the authorizer's answer, asked without doing it.
+//! What a user may do: the authorizer's decision, asked for without doing it.
 
 use std::borrow::Cow;
 
@@ -10,19 +10,19 @@ use k8s_openapi::api::authorization::v1::{
     SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
 };
 
-use super::Asked;
-use crate::authn::Identity;
+use super::Question;
 use crate::authz::attributes::{Attributes, ResourceTarget, Target};
 use crate::authz::{Authorizer, Decision};
-use crate::registry::now;
+use crate::clock::now;
+use crate::identity::Identity;
 
-pub(super) async fn of_caller(
+pub(crate) async fn of_caller(
     authorizer: &Authorizer,
-    asked: &Asked<'_>,
+    asked: &Question<'_>,
     who: &Identity,
 ) -> Result<SelfSubjectAccessReview, Failure> {
     let mut review: SelfSubjectAccessReview = asked.decode()?;
-    asked.nothing_but_a_question(&review.metadata)?;
+    asked.has_no_metadata(&review.metadata)?;
     let spec = &review.spec;
     let attributes = attributes(
         asked,
@@ -35,20 +35,20 @@ pub(super) async fn of_caller(
     Ok(review)
 }
 
-pub(super) async fn of_subject(
+pub(crate) async fn of_subject(
     authorizer: &Authorizer,
-    asked: &Asked<'_>,
+    asked: &Question<'_>,
 ) -> Result<SubjectAccessReview, Failure> {
     let mut review: SubjectAccessReview = asked.decode()?;
-    asked.nothing_but_a_question(&review.metadata)?;
+    asked.has_no_metadata(&review.metadata)?;
     review.status = Some(judge_subject(authorizer, asked, &review.spec).await?);
     review.metadata.creation_timestamp = Some(now());
     Ok(review)
 }
 
-pub(super) async fn local(
+pub(crate) async fn local(
     authorizer: &Authorizer,
-    asked: &Asked<'_>,
+    asked: &Question<'_>,
     namespace: &str,
 ) -> Result<LocalSubjectAccessReview, Failure> {
     let mut review: LocalSubjectAccessReview = asked.decode()?;
@@ -58,7 +58,7 @@ pub(super) async fn local(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    asked.nothing_but_a_question(&review.metadata)?;
+    asked.has_no_metadata(&review.metadata)?;
     let path = Path::new("spec");
     let resource = review.spec.resource_attributes.as_ref();
     let named = resource.and_then(|it| it.namespace.as_deref()).unwrap_or_default();
@@ -79,7 +79,7 @@ pub(super) async fn local(
 
 async fn judge_subject(
     authorizer: &Authorizer,
-    asked: &Asked<'_>,
+    asked: &Question<'_>,
     spec: &SubjectAccessReviewSpec,
 ) -> Result<SubjectAccessReviewStatus, Failure> {
     let identity = Identity {
@@ -116,7 +116,7 @@ async fn judge(
 
 /// The attributes a review asks about; exactly one of the two kinds.
 fn attributes<'a>(
-    asked: &Asked<'_>,
+    asked: &Question<'_>,
     resource: Option<&'a ResourceAttributes>,
     path: Option<&'a NonResourceAttributes>,
 ) -> Result<Attributes<'a>, Failure> {

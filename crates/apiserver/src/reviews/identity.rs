@@ -1,4 +1,4 @@
-//! Who somebody is: the caller itself, or the owner of a token.
+//! Who a user is: the caller itself, or the owner of a token.
 
 use coffer_api::status::Failure;
 use k8s_openapi::api::authentication::v1::{
@@ -6,35 +6,39 @@ use k8s_openapi::api::authentication::v1::{
 };
 use zeroize::Zeroizing;
 
-use super::Asked;
-use crate::authn::{AUTHENTICATED, Identity};
-use crate::handlers::Handlers;
-use crate::registry::now;
+use super::Question;
+use crate::authn::Authenticator;
+use crate::clock::now;
+use crate::identity::{AUTHENTICATED, Identity};
+use crate::registry::Registry;
 
-/// Told instead of the reason, which is nobody's business but the log's.
+/// Said instead of the reason, which only the log has.
 const INVALID: &str = "invalid bearer token";
 
-pub(super) fn of_caller(asked: &Asked<'_>, who: &Identity) -> Result<SelfSubjectReview, Failure> {
+pub(crate) fn of_caller(
+    asked: &Question<'_>,
+    who: &Identity,
+) -> Result<SelfSubjectReview, Failure> {
     let mut review: SelfSubjectReview = asked.decode()?;
     review.metadata.creation_timestamp = Some(now());
     review.status = Some(SelfSubjectReviewStatus { user_info: Some(user_info(who)) });
     Ok(review)
 }
 
-pub(super) async fn of_token(
-    handlers: &Handlers,
-    asked: &Asked<'_>,
+pub(crate) async fn of_token(
+    authenticator: &Authenticator,
+    registry: &Registry,
+    asked: &Question<'_>,
 ) -> Result<TokenReview, Failure> {
     let mut review: TokenReview = asked.decode()?;
     let token = Zeroizing::new(review.spec.token.take().unwrap_or_default());
     if token.is_empty() {
         return Err(Failure::bad_request("token is required for TokenReview in authentication"));
     }
-    let authenticator = &handlers.authenticator;
     let audiences = review.spec.audiences.clone().unwrap_or_default();
     let audiences =
         if audiences.is_empty() { authenticator.tokens.audiences.clone() } else { audiences };
-    let found = authenticator.owner(&handlers.registry, &token, &audiences).await;
+    let found = authenticator.owner(registry, &token, &audiences).await;
     let shared = |verified: &crate::tokens::Verified| {
         verified.audiences.iter().any(|own| audiences.contains(own))
     };
@@ -58,7 +62,7 @@ pub(super) async fn of_token(
             TokenReviewStatus { error: Some(INVALID.to_owned()), ..Default::default() }
         }
     };
-    // The token is not sent back, as upstream does: nobody needs it, and somebody may log it.
+    // The token is not sent back, as upstream does: no client needs it, and one may log it.
     review.metadata.creation_timestamp = Some(now());
     review.status = Some(status);
     Ok(review)

@@ -1,26 +1,21 @@
-//! Reviews: questions about identity and access that are asked by creating an object nobody keeps.
+//! Reviews: questions about identity and access that are asked by creating an object that is not kept.
 //!
-//! `authentication.k8s.io` says who somebody is, `authorization.k8s.io` what they may do. Each
-//! review is one POST; nothing is stored, read or listed.
+//! `authentication.k8s.io` says who a user is, `authorization.k8s.io` what a user may do. Each review
+//! is one POST; nothing is stored, read or listed. Here is what each says; `handlers::review` posts.
 
-mod access;
-mod identity;
-mod rules;
+pub(crate) mod access;
+pub(crate) mod identity;
+pub(crate) mod rules;
 
 use coffer_api::status::Failure;
-use http::{HeaderMap, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::authz::Permit;
-use crate::body::{self, MediaType, Payload};
+use crate::body::MediaType;
 use crate::decode;
-use crate::handlers::Handlers;
-use crate::options::WriteOptions;
-use crate::request::{RequestInfo, ResourcePath, Verb};
-use crate::respond::{self, Accept, Answer};
+use crate::request::ResourcePath;
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
@@ -98,7 +93,7 @@ impl Review {
         self.kind == "SelfSubjectRulesReview"
     }
 
-    fn api_version(&self) -> String {
+    pub(crate) fn api_version(&self) -> String {
         format!("{}/{VERSION}", self.group)
     }
 }
@@ -116,78 +111,20 @@ pub(crate) fn find(path: &ResourcePath) -> Option<&'static Review> {
     ALL.iter().find(here)
 }
 
-/// Answers a permitted request for a review.
-///
-/// # Errors
-/// 405 for any verb but create; 400 and 422 for a body that asks nothing.
-pub(crate) async fn answer(
-    handlers: &Handlers,
-    review: &Review,
-    permit: &Permit,
-    info: &RequestInfo,
-    headers: &HeaderMap,
-    payload: Payload,
-) -> Result<Answer, Failure> {
-    let Some((verb, path)) = &info.resource else { return Err(Failure::no_such_path()) };
-    if review.namespaced == path.namespace.is_empty() {
-        return Err(Failure::no_such_path());
-    }
-    let whole = path.name.is_empty() && path.subresource.is_empty();
-    if *verb != Verb::Create || !whole {
-        return Err(Failure::method_not_allowed());
-    }
-    let accept = Accept::of_plain(headers)?;
-    // Nothing is kept anyway: a dry run is answered as any other.
-    let options = WriteOptions::parse(&info.query, "CreateOptions")?;
-    let media = MediaType::of_object(headers)?;
-    let bytes = body::take(payload)?;
-    let asked = Asked { review, media, bytes: &bytes };
-    let who = permit.identity();
-    let status = StatusCode::CREATED;
-    let mut answer = match review.kind {
-        "SelfSubjectReview" => {
-            respond::value(status, accept.syntax, &identity::of_caller(&asked, who)?)
-        }
-        "TokenReview" => {
-            respond::value(status, accept.syntax, &identity::of_token(handlers, &asked).await?)
-        }
-        "SelfSubjectAccessReview" => {
-            let answer = access::of_caller(&handlers.authorizer, &asked, who).await?;
-            respond::value(status, accept.syntax, &answer)
-        }
-        "SubjectAccessReview" => {
-            let answer = access::of_subject(&handlers.authorizer, &asked).await?;
-            respond::value(status, accept.syntax, &answer)
-        }
-        "LocalSubjectAccessReview" => {
-            let answer = access::local(&handlers.authorizer, &asked, &path.namespace).await?;
-            respond::value(status, accept.syntax, &answer)
-        }
-        _ => {
-            let answer = rules::of_caller(&handlers.authorizer, &asked, who)?;
-            respond::value(status, accept.syntax, &answer)
-        }
-    };
-    let kind = (review.kind, &*review.api_version());
-    let warnings = decode::value_warnings(&bytes, media, kind, options.field_validation)?;
-    respond::warn(&mut answer, &warnings);
-    Ok(answer)
-}
-
 /// The body of a review, to be decoded as its kind.
-struct Asked<'a> {
-    review: &'a Review,
-    media: MediaType,
-    bytes: &'a [u8],
+pub(crate) struct Question<'a> {
+    pub(crate) review: &'a Review,
+    pub(crate) media: MediaType,
+    pub(crate) bytes: &'a [u8],
 }
 
-impl Asked<'_> {
+impl Question<'_> {
     fn decode<T: DeserializeOwned + Serialize>(&self) -> Result<T, Failure> {
         decode::value(self.bytes, self.media, self.review.kind, &self.review.api_version())
     }
 
     /// A question has no name, no labels and the like.
-    fn nothing_but_a_question(&self, metadata: &ObjectMeta) -> Result<(), Failure> {
+    fn has_no_metadata(&self, metadata: &ObjectMeta) -> Result<(), Failure> {
         // The server's own part is not looked at.
         let asked = ObjectMeta {
             managed_fields: None,

@@ -7,17 +7,17 @@ use k8s_openapi::api::authorization::v1::{
     NonResourceRule, ResourceRule, SelfSubjectRulesReview, SubjectRulesReviewStatus,
 };
 
-use super::Asked;
-use crate::authn::Identity;
-use crate::authz::{Authorizer, aggregate, node};
-use crate::registry::now;
+use super::Question;
+use crate::authz::{Authorizer, aggregate};
+use crate::clock::now;
+use crate::identity::Identity;
 
 /// Rules that are shown, each once: a role's worth and some more. The answer says where it ends early.
 const RULES_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-pub(super) fn of_caller(
+pub(crate) fn of_caller(
     authorizer: &Authorizer,
-    asked: &Asked<'_>,
+    asked: &Question<'_>,
     who: &Identity,
 ) -> Result<SelfSubjectRulesReview, Failure> {
     let mut review: SelfSubjectRulesReview = asked.decode()?;
@@ -27,7 +27,7 @@ pub(super) fn of_caller(
     }
     let (rules, errors) = authorizer.roles.rules_for(who, &namespace);
     let mut complaints: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    let is_node = node::of(who).is_some();
+    let is_node = who.node().is_some();
     if is_node {
         complaints.push("node authorizer does not support user rule resolution".to_owned());
     }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{TokenError, account_identity};
-use crate::authn::{CREDENTIAL_ID, Identity};
+use crate::identity::{CREDENTIAL_ID, Identity};
 
 /// The issuer of tokens that live in Secrets.
 pub(crate) const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";

@@ -5,11 +5,10 @@
 //! are looked up in the cache with every request. No token and no key is ever printed.
 
 mod claims;
-mod handler;
 pub(crate) mod jwt;
 mod keyring;
 mod liveness;
-mod request;
+pub(crate) mod request;
 mod well_known;
 
 use std::collections::BTreeMap;
@@ -25,7 +24,7 @@ pub(crate) use well_known::document;
 
 use self::claims::{Claims, Issue, LEGACY_ISSUER};
 use self::keyring::Keyring;
-use crate::authn::Identity;
+use crate::identity::{AUTHENTICATED, Identity};
 use crate::object::Resources;
 
 /// Who tokens say issued them, where nothing else is configured; upstream's usual value.
@@ -187,7 +186,7 @@ fn account_identity(
         groups: vec![
             "system:serviceaccounts".to_owned(),
             format!("system:serviceaccounts:{namespace}"),
-            crate::authn::AUTHENTICATED.to_owned(),
+            AUTHENTICATED.to_owned(),
         ],
         extra,
     }

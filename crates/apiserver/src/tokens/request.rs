@@ -17,14 +17,14 @@ const DEFAULT_TOKEN_S: i64 = 3600;
 /// Shortest and longest life, in seconds.
 const LIFE_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 
-/// Answers a request for a token of an account, by what the cache has. A dry run answers without a
-/// token: upstream gives one, but what is not done cannot be used. A token lives `max_s` seconds at
+/// Issues a token of an account, by what the cache has. A dry run returns none: upstream gives one, but
+/// what is not done cannot be used. A token lives `max_s` seconds at
 /// most; one that asked for more comes with a warning.
 ///
 /// # Errors
 /// 404 for an account or bound object that is not there, 409 for another one of the same name,
 /// 422 for another account's name in the body and for a life out of range.
-pub(super) fn create(
+pub(crate) fn create(
     authority: &Authority,
     resources: &Resources,
     (namespace, account): (&str, &str),
@@ -76,7 +76,7 @@ pub(super) fn create(
     request.metadata = ObjectMeta {
         name: Some(account.to_owned()),
         namespace: Some(namespace.to_owned()),
-        creation_timestamp: Some(crate::registry::now()),
+        creation_timestamp: Some(crate::clock::now()),
         ..Default::default()
     };
     request.status = Some(TokenRequestStatus { expiration_timestamp: Time(end), token });

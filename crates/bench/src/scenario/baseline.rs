@@ -12,14 +12,14 @@ use http::Method;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::{Clients, clients_text};
-use crate::cli::Options;
-use crate::client::{APPLICATION_JSON, Client};
 use crate::context::Context;
+use crate::load::clients::{Clients, clients_text};
 use crate::load::{self, Failed, Work, in_row};
-use crate::meter::Meter;
-use crate::stats::Tally;
-use crate::target::Target;
+use crate::measure::meter::Meter;
+use crate::measure::stats::Tally;
+use crate::options::Options;
+use crate::transport::client::{APPLICATION_JSON, Client};
+use crate::transport::target::Target;
 
 /// A certificate's text and more.
 const GREETING_MAX: u64 = 64 << 10;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::cli::Options;
+use crate::cluster::launch::Launched;
 use crate::context::Context;
-use crate::launch::Launched;
-use crate::meter::{Meter, Metered};
-use crate::report::Phase;
-use crate::stats::Tally;
+use crate::measure::meter::{Meter, Metered};
+use crate::measure::report::Phase;
+use crate::measure::stats::Tally;
+use crate::options::Options;
 
 #[derive(Debug, Args)]
 pub(crate) struct ColdStart {
@@ -48,7 +48,7 @@ impl ColdStart {
                 let mut server =
                     Launched::start(&self.command, directory.path(), &context.options)?;
                 let target = server.ready().await?;
-                let ready = server.at.elapsed();
+                let ready = server.at().elapsed();
                 tally.record(row, ready);
                 took += ready;
                 if let (COLD, Some(pid)) = (row, server.pid()) {

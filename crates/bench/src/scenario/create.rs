@@ -5,13 +5,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Clients, clients_text};
-use crate::cli::Options;
+use crate::cluster::workspace::Workspace;
 use crate::context::Context;
 use crate::load;
-use crate::secrets::{self, Secrets};
-use crate::target::Target;
-use crate::workspace::Workspace;
+use crate::load::clients::{Clients, clients_text};
+use crate::load::secrets::{self, Secrets};
+use crate::options::Options;
+use crate::transport::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {

@@ -12,13 +12,13 @@ use clap::Args;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::{Clients, clients_text};
-use crate::budget::Budget;
-use crate::cli::Options;
 use crate::context::Context;
-use crate::progress;
-use crate::report::Phase;
-use crate::stats::Tally;
+use crate::load::clients::{Clients, clients_text};
+use crate::measure::budget::Budget;
+use crate::measure::progress;
+use crate::measure::report::Phase;
+use crate::measure::stats::Tally;
+use crate::options::Options;
 
 /// Records that share an fdatasync at most.
 const BATCH_MAX: usize = 256;

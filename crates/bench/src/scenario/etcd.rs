@@ -13,14 +13,14 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::{Clients, clients_text};
-use crate::budget::Budget;
-use crate::cli::Options;
 use crate::context::Context;
-use crate::progress;
-use crate::report::Phase;
-use crate::secrets;
-use crate::stats::Tally;
+use crate::load::clients::{Clients, clients_text};
+use crate::load::secrets;
+use crate::measure::budget::Budget;
+use crate::measure::progress;
+use crate::measure::report::Phase;
+use crate::measure::stats::Tally;
+use crate::options::Options;
 
 #[derive(Debug, Args)]
 pub(crate) struct Etcd {

@@ -8,15 +8,15 @@ use anyhow::Result;
 use clap::Args;
 use http::Method;
 
-use super::{Clients, clients_text};
-use crate::cli::Options;
-use crate::client::Client;
+use crate::cluster::workspace::Workspace;
 use crate::context::Context;
+use crate::load::clients::{Clients, clients_text};
+use crate::load::secrets::{self, Secrets};
 use crate::load::{self, Failed, Work, in_row};
-use crate::secrets::{self, Secrets};
-use crate::stats::Tally;
-use crate::target::Target;
-use crate::workspace::Workspace;
+use crate::measure::stats::Tally;
+use crate::options::Options;
+use crate::transport::client::Client;
+use crate::transport::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {

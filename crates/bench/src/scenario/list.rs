@@ -8,15 +8,15 @@ use anyhow::Result;
 use clap::Args;
 use http::Method;
 
-use super::clients_text;
-use crate::cli::Options;
-use crate::client::{CallError, Client};
+use crate::cluster::workspace::Workspace;
 use crate::context::Context;
+use crate::load::clients::clients_text;
+use crate::load::secrets::Secrets;
 use crate::load::{self, Failed, Work, in_row};
-use crate::secrets::Secrets;
-use crate::stats::Tally;
-use crate::target::Target;
-use crate::workspace::Workspace;
+use crate::measure::stats::Tally;
+use crate::options::Options;
+use crate::transport::client::{CallError, Client};
+use crate::transport::target::Target;
 
 /// Bytes at the beginning of a list in which its metadata is looked for.
 const HEAD_BYTES: usize = 4096;

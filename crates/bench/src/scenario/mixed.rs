@@ -10,17 +10,17 @@ use anyhow::Result;
 use clap::Args;
 use http::Method;
 
-use super::clients_text;
-use super::update::Versioned;
-use crate::cli::Options;
-use crate::client::{APPLICATION_JSON, Client};
+use crate::cluster::workspace::Workspace;
 use crate::context::Context;
+use crate::load::clients::clients_text;
+use crate::load::secrets::{self, Secrets};
+use crate::load::watchers::{Ignore, Watchers};
 use crate::load::{self, Failed, Work, in_row};
-use crate::secrets::{self, Secrets};
-use crate::stats::Tally;
-use crate::target::Target;
-use crate::watchers::{Ignore, Watchers};
-use crate::workspace::Workspace;
+use crate::measure::stats::Tally;
+use crate::options::Options;
+use crate::transport::client::{APPLICATION_JSON, Client};
+use crate::transport::target::Target;
+use crate::transport::wire::Versioned;
 
 #[derive(Debug, Args)]
 pub(crate) struct Mixed {

@@ -12,21 +12,21 @@ mod get;
 mod list;
 mod mixed;
 mod node;
+mod quota_fill;
 mod update;
 mod watch;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Options;
+use crate::cluster::workspace::Workspace;
 use crate::context::Context;
-use crate::echo::EchoServer;
-use crate::target::Target;
-use crate::workspace::Workspace;
+use crate::options::Options;
+use crate::transport::echo::EchoServer;
+use crate::transport::target::Target;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
@@ -46,6 +46,8 @@ pub(crate) enum Scenario {
     Mixed(mixed::Mixed),
     /// Pods come and go on simulated nodes: kubelets in all but containers.
     Churn(churn::Churn),
+    /// Fill a namespace that has a quota with pods: what does the last cost beside the first?
+    QuotaFill(quota_fill::QuotaFill),
     /// Flood a server on loopback as one ordinary user, and measure what the others notice.
     Flood(flood::Flood),
     /// Start a server again and again: how long until it is ready?
@@ -67,29 +69,6 @@ pub(crate) enum Scenario {
     EchoServer(EchoServer),
 }
 
-/// Numbers of clients, each a phase.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Clients {
-    /// Clients with one request under way each; a phase for each number.
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "1,16,64")]
-    clients: Vec<NonZeroUsize>,
-}
-
-impl Clients {
-    fn each(&self) -> impl Iterator<Item = usize> + '_ {
-        self.clients.iter().map(|clients| clients.get())
-    }
-
-    fn text(&self) -> String {
-        self.each().map(|clients| clients.to_string()).collect::<Vec<_>>().join(", then ")
-    }
-}
-
-/// "1 client", "16 clients".
-fn clients_text(clients: usize) -> String {
-    format!("{clients} client{}", if clients == 1 { "" } else { "s" })
-}
-
 impl Scenario {
     /// Its name on the command line.
     pub(crate) fn name(&self) -> &'static str {
@@ -102,6 +81,7 @@ impl Scenario {
             Self::WatchObjects(_) => "watch-objects",
             Self::Mixed(_) => "mixed",
             Self::Churn(_) => "churn",
+            Self::QuotaFill(_) => "quota-fill",
             Self::Flood(_) => "flood",
             Self::ColdStart(_) => "cold-start",
             Self::FirstPod(_) => "first-pod",
@@ -125,6 +105,7 @@ impl Scenario {
             Self::WatchObjects(watch) => watch.plan(options),
             Self::Mixed(mixed) => mixed.plan(options),
             Self::Churn(churn) => churn.plan(options),
+            Self::QuotaFill(fill) => fill.plan(options),
             Self::Flood(flood) => flood.plan(options),
             Self::ColdStart(start) => start.plan(options),
             Self::FirstPod(pod) => pod.plan(options),
@@ -151,6 +132,7 @@ impl Scenario {
             | Self::Etcd(_)
             | Self::EchoServer(_) => false,
             Self::FirstPod(pod) => !pod.starts_a_server(),
+            Self::Churn(churn) => !churn.starts_a_cluster(),
             _ => true,
         }
     }
@@ -169,6 +151,10 @@ pub(crate) async fn run(
     if let Scenario::FirstPod(pod) = scenario {
         // It has a server to end, however it ends itself.
         return pod.measure_from_cold(context, stop).await;
+    }
+    if let Scenario::Churn(churn) = scenario {
+        // So has this.
+        return churn.measure_alone(context, stop).await;
     }
     if let Scenario::Flood(flood) = scenario {
         // It has a namespace for each flood to remove, however it ends itself.
@@ -216,6 +202,7 @@ async fn measure(
         Scenario::WatchObjects(watch) => watch.measure(context, target, workspace).await,
         Scenario::Mixed(mixed) => mixed.measure(context, target, workspace).await,
         Scenario::Churn(churn) => churn.measure(context, target, workspace).await,
+        Scenario::QuotaFill(fill) => fill.measure(context, target, workspace).await,
         Scenario::FirstPod(pod) => pod.measure(context, target, workspace).await,
         Scenario::PodStart(pods) => pods.measure(context, target, workspace).await,
         Scenario::SecretAppears(pods) => pods.measure(context, target, workspace).await,

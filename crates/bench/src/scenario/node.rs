@@ -10,17 +10,17 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::cri::Cri;
-use crate::cli::Options;
-use crate::client::{APPLICATION_JSON, Client};
+use crate::cluster::launch::Launched;
+use crate::cluster::pods::{self, Board};
+use crate::cluster::workspace::{Workspace, json_body};
 use crate::context::Context;
-use crate::launch::Launched;
-use crate::meter::Metered;
-use crate::pods::{self, Board};
-use crate::report::Phase;
-use crate::secrets::Secrets;
-use crate::stats::Tally;
-use crate::target::Target;
-use crate::workspace::{Workspace, json_body};
+use crate::load::secrets::Secrets;
+use crate::measure::meter::Metered;
+use crate::measure::report::Phase;
+use crate::measure::stats::Tally;
+use crate::options::Options;
+use crate::transport::client::{APPLICATION_JSON, Client};
+use crate::transport::target::Target;
 
 /// How long a pod may take to run, and to be gone.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -160,12 +160,12 @@ impl FirstPod {
         let name = "first pod, from the start of the process".to_owned();
         let mut phase = Phase { name, ..Default::default() };
         let target = server.ready().await?;
-        phase.fact("server ready after", server.at.elapsed().as_secs_f64(), "seconds");
+        phase.fact("server ready after", server.at().elapsed().as_secs_f64(), "seconds");
         context.ask_version(&target).await?;
         node_ready(&target).await?;
-        phase.fact("node ready after", server.at.elapsed().as_secs_f64(), "seconds");
+        phase.fact("node ready after", server.at().elapsed().as_secs_f64(), "seconds");
         let mut workspace = Workspace::create(&target).await?;
-        let outcome = self.pod(context, &target, &mut workspace, server.at, &mut phase).await;
+        let outcome = self.pod(context, &target, &mut workspace, server.at(), &mut phase).await;
         let removed = workspace.remove().await;
         outcome.and(removed)?;
         context.push(phase);
@@ -221,7 +221,7 @@ struct Condition {
 }
 
 async fn node_ready(target: &Arc<Target>) -> Result<()> {
-    let mut client = Client::connect(target, crate::cli::Protocol::Http1).await?;
+    let mut client = Client::connect(target, crate::options::Protocol::Http1).await?;
     let end = Instant::now() + PATIENCE;
     loop {
         let nodes: Nodes = client.get("/api/v1/nodes").await?;

@@ -7,18 +7,17 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use http::{Method, StatusCode};
-use serde::Deserialize;
 
-use super::{Clients, clients_text};
-use crate::cli::Options;
-use crate::client::{APPLICATION_JSON, Client};
+use crate::cluster::workspace::Workspace;
 use crate::context::Context;
+use crate::load::clients::{Clients, clients_text};
+use crate::load::secrets::{self, Secrets};
 use crate::load::{self, Failed, Work, in_row};
-use crate::pods::Meta;
-use crate::secrets::{self, Secrets};
-use crate::stats::Tally;
-use crate::target::Target;
-use crate::workspace::Workspace;
+use crate::measure::stats::Tally;
+use crate::options::Options;
+use crate::transport::client::{APPLICATION_JSON, Client};
+use crate::transport::target::Target;
+use crate::transport::wire::Versioned;
 
 #[derive(Debug, Args)]
 pub(crate) struct Update {
@@ -32,12 +31,6 @@ pub(crate) struct Update {
 struct Updates {
     secrets: Secrets,
     objects: u64,
-}
-
-/// The part of an object that an update needs.
-#[derive(Deserialize)]
-pub(super) struct Versioned {
-    pub(super) metadata: Meta,
 }
 
 const UPDATE: usize = 0;

@@ -13,16 +13,16 @@ use clap::Args;
 use http::Method;
 use tokio::sync::Notify;
 
-use super::update::Versioned;
-use crate::cli::Options;
-use crate::client::{APPLICATION_JSON, Client};
+use crate::cluster::workspace::Workspace;
 use crate::context::Context;
-use crate::report::Phase;
-use crate::secrets::Secrets;
-use crate::stats::Tally;
-use crate::target::Target;
-use crate::watchers::{Observer, Watchers};
-use crate::workspace::Workspace;
+use crate::load::secrets::Secrets;
+use crate::load::watchers::{Observer, Watchers};
+use crate::measure::report::Phase;
+use crate::measure::stats::Tally;
+use crate::options::Options;
+use crate::transport::client::{APPLICATION_JSON, Client};
+use crate::transport::target::Target;
+use crate::transport::wire::Versioned;
 
 /// How long after the last write its events may take.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use self::fetch::Fetcher;
 use self::jwk::Algorithm;
 use self::keys::IssuerKeys;
-use super::{AUTHENTICATED, Identity};
+use crate::identity::{AUTHENTICATED, Identity};
 use crate::tokens::TokenError;
 use crate::tokens::jwt::Parts;
 

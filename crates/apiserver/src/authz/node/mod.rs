@@ -11,23 +11,14 @@ use std::sync::Arc;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use self::graph::{Graph, VertexKind};
-use super::Decision;
 use super::attributes::{Attributes, ResourceTarget, Target};
+use super::decision::Decision;
 use super::rbac::{policy, rule};
 use super::references::ReferenceKind;
-use crate::authn::Identity;
+use crate::identity::Identity;
 
-/// The group of all nodes.
-const NODES: &str = "system:nodes";
-const USER_PREFIX: &str = "system:node:";
 /// Where nodes keep their leases.
 pub(crate) const LEASES: &str = "kube-node-lease";
-
-/// The node a caller is, if it is one; an empty name where it is a node that does not say which.
-pub(crate) fn of(identity: &Identity) -> Option<&str> {
-    let name = identity.user.strip_prefix(USER_PREFIX)?;
-    identity.in_group(NODES).then_some(name)
-}
 
 /// Judges requests of nodes.
 pub(crate) struct NodeAuthorizer {
@@ -42,7 +33,7 @@ impl NodeAuthorizer {
 
     /// Decides for a node; has no opinion on anybody else.
     pub(crate) fn decide(&self, identity: &Identity, asked: &Attributes<'_>) -> Decision {
-        let Some(node) = of(identity) else { return Decision::no_opinion() };
+        let Some(node) = identity.node() else { return Decision::no_opinion() };
         if node.is_empty() {
             return Decision::no(format!("unknown node for user {:?}", identity.user));
         }

@@ -4,11 +4,11 @@
 //! change, so nobody can see a binding that does not hold yet. Evaluation is pure and reads it.
 
 pub(crate) mod aggregate;
-pub(crate) mod bootstrap;
 mod controllers;
 pub(crate) mod cover;
 mod index;
 pub(crate) mod policy;
+pub(crate) mod reconcile;
 pub(crate) mod rule;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,11 +22,14 @@ use serde::de::DeserializeOwned;
 
 use self::index::Index;
 use super::attributes::{Attributes, Target};
-use crate::authn::Identity;
 use crate::cache::{CacheEvent, CachedObject, Observer};
+use crate::identity::Identity;
 
 /// The API group of roles and bindings.
 pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// Annotation of default roles and bindings: `true` lets the server add to them what they lack.
+pub(crate) const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// Missing roles that a denial tells of.
 const ERRORS_MAX: usize = 100;
@@ -388,7 +391,7 @@ fn binding(kind: RbacKind, object: &CachedObject) -> Option<Binding> {
 }
 
 /// What was stored was typed once; a role that cannot be read gives no rights.
-fn parse<T: DeserializeOwned>(object: &CachedObject) -> Option<T> {
+pub(crate) fn parse<T: DeserializeOwned>(object: &CachedObject) -> Option<T> {
     serde_json::from_slice(&object.bytes)
         .inspect_err(|error| tracing::error!(key = &*object.key, %error, "cannot be read"))
         .ok()

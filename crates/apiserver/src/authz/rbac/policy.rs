@@ -11,7 +11,7 @@ use k8s_openapi::api::rbac::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use super::{GROUP, controllers};
+use super::{AUTO_UPDATE, GROUP, controllers};
 
 pub(super) const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
@@ -71,7 +71,7 @@ pub(super) fn meta(name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         labels: pair("kubernetes.io/bootstrapping", "rbac-defaults"),
-        annotations: pair(super::bootstrap::AUTO_UPDATE, "true"),
+        annotations: pair(AUTO_UPDATE, "true"),
         ..Default::default()
     }
 }
@@ -136,7 +136,7 @@ pub(super) fn system_account(name: &str) -> Subject {
 }
 
 /// Every cluster role.
-pub(super) fn cluster_roles() -> Vec<ClusterRole> {
+pub(crate) fn cluster_roles() -> Vec<ClusterRole> {
     let mut all = vec![
         role("cluster-admin", vec![rule(&["*"], &["*"], &["*"]), paths(&["*"], &["*"])]),
         aggregated("admin"),
@@ -426,7 +426,7 @@ pub(crate) fn node_rules() -> Vec<PolicyRule> {
 }
 
 /// Every cluster role binding.
-pub(super) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
+pub(crate) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
     let same = |name: &str, subjects| binding(name, name, subjects);
     let mut all = vec![
         same("cluster-admin", groups(&["system:masters"])),
@@ -461,7 +461,7 @@ pub(super) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
 }
 
 /// Roles of single namespaces.
-pub(super) fn roles() -> Vec<Role> {
+pub(crate) fn roles() -> Vec<Role> {
     let of = |namespace: &str, name: &str, rules| {
         let metadata = ObjectMeta { namespace: Some(namespace.to_owned()), ..meta(name) };
         Role { metadata, rules: Some(rules) }
@@ -495,7 +495,7 @@ pub(super) fn roles() -> Vec<Role> {
 }
 
 /// Bindings of single namespaces.
-pub(super) fn role_bindings() -> Vec<RoleBinding> {
+pub(crate) fn role_bindings() -> Vec<RoleBinding> {
     let of = |namespace: &str, name: &str, account: &str| RoleBinding {
         metadata: ObjectMeta { namespace: Some(namespace.to_owned()), ..meta(name) },
         role_ref: role_ref("Role", name),

@@ -10,13 +10,13 @@ use http::Method;
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::PATIENCE;
-use crate::client::{CallError, Client, parse};
+use crate::cluster::pods::PodEvent;
+use crate::cluster::workspace::{RUN_LABEL, Workspace, json_body};
+use crate::load::secrets::Secrets;
 use crate::load::{Failed, in_row};
-use crate::pods::{Lines, PodEvent};
-use crate::secrets::Secrets;
-use crate::stats::Tally;
-use crate::workspace::{RUN_LABEL, Workspace, json_body};
+use crate::measure::stats::Tally;
+use crate::transport::client::{CallError, Client, parse};
+use crate::transport::wire::Lines;
 
 pub(super) const REGISTER: usize = 0;
 pub(super) const LEASE: usize = 1;
@@ -25,9 +25,10 @@ pub(super) const STATUS: usize = 3;
 pub(super) const END: usize = 4;
 const CREATE: usize = 5;
 const DELETE: usize = 6;
+pub(super) const HEARTBEAT: usize = 7;
 /// From here on rows are made of the ones before.
-pub(super) const START: usize = 7;
-const GONE: usize = 8;
+pub(super) const START: usize = 8;
+const GONE: usize = 9;
 pub(super) const ROWS: &[&str] = &[
     "node: register",
     "node: renew lease",
@@ -36,10 +37,13 @@ pub(super) const ROWS: &[&str] = &[
     "node: confirm deletion",
     "create pod",
     "delete pod",
+    "node: report status",
     "pod created → seen running",
     "pod deleted → seen gone",
 ];
 
+/// Waits for a pod that a driver has asked for; the rest of the cluster must not take longer.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests of all nodes under way at the same time: what a server lets one client have.
 const NODE_REQUESTS_MAX: usize = 128;
 /// Keeps pods that are not ours off nodes that run nothing.

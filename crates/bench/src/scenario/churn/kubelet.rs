@@ -1,64 +1,102 @@
 //! A kubelet in all but containers: the requests that a node makes, when it makes them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use super::cluster::{Cluster, END, LEASE, REGISTER, SECRET, STATUS, TAINT};
-use crate::client::{CallError, Client, MERGE_PATCH, STRATEGIC_PATCH, parse};
-use crate::pods::{Lines, Meta, PodEvent, PodSeen};
-use crate::workspace::{LEASES, RUN_LABEL, json_body};
+use super::cluster::{Cluster, END, HEARTBEAT, LEASE, REGISTER, SECRET, STATUS, TAINT};
+use crate::cluster::pods::{PodEvent, PodSeen};
+use crate::cluster::workspace::{LEASES, RUN_LABEL, json_body};
+use crate::transport::client::{CallError, Client, MERGE_PATCH, STRATEGIC_PATCH, parse};
+use crate::transport::wire::{Lines, List, is_error_event};
+
+/// How often a node reports its status when nothing has changed: upstream's
+/// nodeStatusReportFrequency.
+const STATUS_EVERY: Duration = Duration::from_secs(300);
 
 /// One node.
 pub(super) struct Kubelet {
     cluster: Arc<Cluster>,
+    number: u64,
     name: String,
     client: Client,
 }
 
-#[derive(Deserialize)]
-struct PodList {
-    metadata: Meta,
-    items: Vec<PodSeen>,
+/// When a node tells the server that it is there. The nodes of a cluster are spread over the time
+/// between two, as those that were started one after the other are.
+struct Heartbeats {
+    lease: Interval,
+    status: Interval,
+}
+
+impl Heartbeats {
+    fn new(cluster: &Cluster, number: u64) -> Self {
+        let share = number as f64 / cluster.layout.nodes.max(1) as f64;
+        let every = |period: Duration| {
+            let mut ticks = interval_at(Instant::now() + period.mul_f64(share), period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let lease = every(cluster.layout.lease_every);
+        Self { lease, status: every(STATUS_EVERY) }
+    }
 }
 
 impl Kubelet {
     pub(super) fn new(cluster: Arc<Cluster>, number: u64, client: Client) -> Self {
         let name = cluster.node_name(number);
-        Self { cluster, name, client }
+        Self { cluster, number, name, client }
     }
 
-    /// Registers, then serves its pods until its watch ends.
+    /// Registers, then serves its pods until the server cannot be reached. Where the server ends the
+    /// watch, it lists and watches again, as a kubelet does.
     pub(super) async fn run(mut self, mut watch: Client, ready: Arc<Barrier>) -> Result<()> {
         self.register().await.with_context(|| format!("node {} cannot register", self.name))?;
+        let mut heartbeats = Heartbeats::new(&self.cluster, self.number);
+        let mut ready = Some(ready);
+        loop {
+            self.serve(&mut watch, &mut heartbeats, ready.take()).await?;
+        }
+    }
+
+    /// Serves its pods until its watch ends.
+    async fn serve(
+        &mut self,
+        watch: &mut Client,
+        heartbeats: &mut Heartbeats,
+        ready: Option<Arc<Barrier>>,
+    ) -> Result<()> {
         let selector = format!("fieldSelector=spec.nodeName%3D{}", self.name);
-        let list: PodList = self.client.get(&format!("/api/v1/pods?{selector}")).await?;
+        let list: List<PodSeen> = self.client.get(&format!("/api/v1/pods?{selector}")).await?;
         let from = &list.metadata.resource_version;
         let path = format!("/api/v1/pods?watch=1&{selector}&resourceVersion={from}");
         let mut lines = Lines::new(watch.open(&path).await?);
-        self.cluster.register();
-        ready.wait().await;
+        if let Some(ready) = ready {
+            self.cluster.register();
+            ready.wait().await;
+        }
         for pod in &list.items {
             self.sync(pod).await;
         }
-        let mut renewals = tokio::time::interval(self.cluster.layout.lease_every);
-        renewals.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 line = lines.next() => {
-                    let Some(line) = line else { bail!("the watch of node {} ended", self.name) };
+                    let Some(line) = line.filter(|line| !is_error_event(line)) else {
+                        return Ok(());
+                    };
                     let event: PodEvent = parse(&path, &line)?;
                     if matches!(event.kind.as_str(), "ADDED" | "MODIFIED") {
                         self.sync(&event.object).await;
                     }
                 }
-                _ = renewals.tick() => self.renew().await,
+                _ = heartbeats.lease.tick() => self.renew().await,
+                _ = heartbeats.status.tick() => self.report().await,
             }
         }
     }
@@ -122,6 +160,14 @@ impl Kubelet {
         self.request(LEASE, Method::PATCH, &path, body).await;
     }
 
+    /// Tells the server of itself, which it does also when nothing has changed.
+    async fn report(&mut self) {
+        let path = format!("/api/v1/nodes/{}/status", self.name);
+        let status = json!({ "status": { "conditions": [ready()] } });
+        let body = Some((STRATEGIC_PATCH, status.to_string().into()));
+        self.request(HEARTBEAT, Method::PATCH, &path, body).await;
+    }
+
     /// Does for a pod what is to be done now.
     async fn sync(&mut self, pod: &PodSeen) {
         let path = format!("{}/{}", self.cluster.pods, pod.metadata.name);
@@ -154,11 +200,16 @@ fn condition(kind: &str, reason: &str) -> Value {
     })
 }
 
-fn node(name: &str, run: &str, pods: u64) -> Value {
-    let amounts = json!({ "cpu": "64", "memory": "256Gi", "pods": pods.to_string() });
+/// The condition of a node that runs.
+fn ready() -> Value {
     let mut ready = condition("Ready", "KubeletReady");
     ready["lastHeartbeatTime"] = ready["lastTransitionTime"].clone();
     ready["message"] = "kubelet is posting ready status".into();
+    ready
+}
+
+fn node(name: &str, run: &str, pods: u64) -> Value {
+    let amounts = json!({ "cpu": "64", "memory": "256Gi", "pods": pods.to_string() });
     json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {
@@ -168,7 +219,7 @@ fn node(name: &str, run: &str, pods: u64) -> Value {
             },
         },
         "spec": { "taints": [{ "key": TAINT, "effect": "NoSchedule" }] },
-        "status": { "capacity": amounts, "allocatable": amounts, "conditions": [ready] },
+        "status": { "capacity": amounts, "allocatable": amounts, "conditions": [ready()] },
     })
 }
 

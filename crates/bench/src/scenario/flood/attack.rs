@@ -17,9 +17,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Mutex as Turn;
 use tokio::task::JoinSet;
 
-use crate::cli::Protocol;
-use crate::client::{CallError, Client};
-use crate::target::{Stream, Target};
+use crate::options::Protocol;
+use crate::transport::client::{CallError, Client};
+use crate::transport::target::{Stream, Target};
 
 /// New connections of a flood in a second: a handshake costs the client as much as the server.
 const OPENS_PER_SECOND: u32 = 100;

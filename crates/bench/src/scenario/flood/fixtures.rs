@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use super::Kind;
 use super::attack::{Attack, Call};
 use super::identities::{account, as_user, with_token};
-use crate::cli::Protocol;
-use crate::client::{APPLICATION_JSON, Client, JSON_PATCH, STRATEGIC_PATCH};
+use crate::cluster::workspace::{Workspace, json_body};
 use crate::context::Context;
 use crate::load::{self, Failed, Work, in_row};
-use crate::stats::Tally;
-use crate::target::Target;
-use crate::workspace::{Workspace, json_body};
+use crate::measure::stats::Tally;
+use crate::options::Protocol;
+use crate::transport::client::{APPLICATION_JSON, Client, JSON_PATCH, STRATEGIC_PATCH};
+use crate::transport::target::Target;
 
 const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 /// A little less than the 3 MiB that servers take.

@@ -15,12 +15,12 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cli::Protocol;
-use crate::client::{Client, parse};
+use crate::cluster::workspace::{Workspace, json_body};
 use crate::context::Context;
-use crate::secrets::Secrets;
-use crate::target::Target;
-use crate::workspace::{Workspace, json_body};
+use crate::load::secrets::Secrets;
+use crate::options::Protocol;
+use crate::transport::client::{Client, parse};
+use crate::transport::target::Target;
 
 const CERTIFICATE_REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const SELF_REVIEWS: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";

@@ -28,11 +28,11 @@ use tokio_util::sync::CancellationToken;
 use self::attack::Flooding;
 use self::identities::Identities;
 use self::probes::Probes;
-use crate::cli::Options;
+use crate::cluster::workspace::Workspace;
 use crate::context::Context;
-use crate::report::Phase;
-use crate::target::Target;
-use crate::workspace::Workspace;
+use crate::measure::report::Phase;
+use crate::options::Options;
+use crate::transport::target::Target;
 
 /// How long a flood takes if nothing is said.
 const SECONDS_DEFAULT: u64 = 60;

@@ -20,12 +20,12 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use super::identities::Identities;
-use crate::cli::Protocol;
-use crate::client::{CallError, Client, parse};
+use crate::cluster::workspace::{LEASES, RUN_LABEL, Workspace, json_body};
 use crate::context::Context;
-use crate::stats::Tally;
-use crate::target::Target;
-use crate::workspace::{LEASES, RUN_LABEL, Workspace, json_body};
+use crate::measure::stats::Tally;
+use crate::options::Protocol;
+use crate::transport::client::{CallError, Client, parse};
+use crate::transport::target::Target;
 
 const GET: usize = 0;
 const KEPT: usize = 1;

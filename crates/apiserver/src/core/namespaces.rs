@@ -1,0 +1,59 @@
+//! The namespaces every cluster has, made at every start.
+
+use coffer_api::pod_security::{self, Level};
+use coffer_api::reason::Reason;
+use coffer_api::status::Failure;
+use k8s_openapi::api::core::v1::Namespace;
+
+use super::Core;
+use crate::object::{Object, Resource};
+
+/// Namespaces every cluster has.
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// Makes the namespaces every cluster has. What runs in kube-system is the cluster's own and may ask
+/// anything of nodes; a label says so, which an operator may set to something else.
+///
+/// # Errors
+/// The namespace that cannot be made, and why.
+pub(crate) async fn create(core: &Core) -> Result<(), (&'static str, Failure)> {
+    let resource = core.resources().core("namespaces");
+    for name in NAMESPACES {
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.to_owned());
+        let mut object: Box<dyn Object> = Box::new(namespace);
+        object.set_defaults();
+        set_level(&mut *object);
+        let created = match core.create_own(resource, object).await {
+            Err(failure) if failure.reason == Reason::AlreadyExists => {
+                label_existing(core, resource, name).await
+            }
+            created => created,
+        };
+        created.map_err(|failure| (name, failure))?;
+    }
+    Ok(())
+}
+
+/// Gives kube-system its level where it has none. Returns whether it had none.
+fn set_level(namespace: &mut dyn Object) -> bool {
+    let meta = namespace.meta_mut();
+    let labels = meta.labels.get_or_insert_default();
+    if meta.name.as_deref() != Some("kube-system") || labels.contains_key(pod_security::ENFORCE) {
+        return false;
+    }
+    labels.insert(pod_security::ENFORCE.to_owned(), Level::Privileged.name().to_owned());
+    true
+}
+
+/// For data directories written before there was such a label.
+async fn label_existing(core: &Core, resource: &Resource, name: &str) -> Result<(), Failure> {
+    let mut found = resource.parse(&core.registry.get(resource, "", name).await?.bytes)?;
+    if !set_level(&mut *found) {
+        return Ok(());
+    }
+    core.update_own(resource, ("", name), |namespace| {
+        set_level(namespace);
+    })
+    .await
+}

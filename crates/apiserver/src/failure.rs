@@ -1,0 +1,50 @@
+//! What errors of the store and of the cache look like to a client.
+
+use coffer_api::reason::Reason;
+use coffer_api::status::Failure;
+use coffer_store::StoreError;
+
+use crate::cache::CacheError;
+
+/// When a refused client should come back, in seconds.
+const RETRY_AFTER_S: i32 = 1;
+
+/// A read that the cache could not serve.
+pub(crate) fn unavailable(error: CacheError) -> Failure {
+    match error {
+        CacheError::Store(error) => store_failure(error),
+        CacheError::Stale { .. } => Failure::plain(
+            Reason::Timeout,
+            "Timeout: the watch cache has not caught up with the store",
+        ),
+        CacheError::Decode { .. } => Failure::internal(error),
+    }
+}
+
+/// A store's error that its caller has no better word for.
+pub(crate) fn store_failure(error: StoreError) -> Failure {
+    match error {
+        StoreError::Compacted { .. } => {
+            Failure::expired("The resourceVersion for the provided list is too old.")
+        }
+        // As kube-apiserver hands on what etcd says: a Status without a reason.
+        StoreError::TooLarge { .. } => {
+            Failure::plain(Reason::Unknown, "etcdserver: request is too large")
+        }
+        StoreError::NoSpace => {
+            Failure::plain(Reason::Unknown, "etcdserver: mvcc: database space exceeded")
+        }
+        StoreError::Closed(_) => shutting_down(),
+        other => Failure::internal(other),
+    }
+}
+
+/// 503 for work that the server does not begin any more.
+pub(crate) fn shutting_down() -> Failure {
+    Failure::plain(Reason::ServiceUnavailable, "the server is shutting down")
+}
+
+/// 429 with Retry-After.
+pub(crate) fn too_many_requests() -> Failure {
+    Failure::too_many_requests("Too many requests, please try again later.", RETRY_AFTER_S)
+}

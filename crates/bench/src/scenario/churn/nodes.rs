@@ -1,0 +1,83 @@
+//! The simulated nodes of a run: registered together, and watched over while anything is measured.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use tokio::sync::Barrier;
+use tokio::task::{JoinError, JoinSet};
+
+use super::cluster::Cluster;
+use super::kubelet::Kubelet;
+use crate::context::Context;
+use crate::measure::progress;
+use crate::measure::report::Phase;
+use crate::transport::client;
+use crate::transport::target::Target;
+
+/// Connections that the nodes' requests share, besides those of their watches.
+const REQUEST_CONNECTIONS: usize = 8;
+
+/// Nodes and other tasks that must not end before the run does.
+pub(super) struct Nodes(JoinSet<Result<()>>);
+
+impl Nodes {
+    /// Starts the nodes; returns when all are registered and watch.
+    pub(super) async fn register(
+        context: &Context,
+        target: &Arc<Target>,
+        cluster: &Arc<Cluster>,
+    ) -> Result<(Self, Phase)> {
+        let count = usize::try_from(cluster.layout.nodes)?;
+        let name = format!("register {count} nodes");
+        let protocol = context.options.for_watches();
+        let streams = context.options.streams.get();
+        let watches = client::connect(target, protocol, count, streams).await?;
+        let shared = count.div_ceil(REQUEST_CONNECTIONS);
+        let requests = client::connect(target, protocol, count, shared).await?;
+        let metering = context.meter.start();
+        let ready = Arc::new(Barrier::new(count + 1));
+        let mut nodes = Self(JoinSet::new());
+        for (number, (requests, watch)) in requests.into_iter().zip(watches).enumerate() {
+            let kubelet = Kubelet::new(cluster.clone(), number as u64, requests);
+            nodes.0.spawn(kubelet.run(watch, ready.clone()));
+        }
+        let all = ready.wait();
+        tokio::pin!(all);
+        let mut ticks = tokio::time::interval(progress::EVERY);
+        loop {
+            tokio::select! {
+                _ = &mut all => break,
+                error = nodes.failed() => return Err(error),
+                _ = ticks.tick() => {
+                    let done = cluster.registered() as f64 / count as f64;
+                    context.progress.draw(&name, done, "nodes");
+                }
+            }
+        }
+        context.progress.clear();
+        let mut phase = Phase::new(name, &cluster.next_tally(), metering.stop());
+        phase.growth_per_item("memory per node with its watch", count as u64);
+        Ok((nodes, phase))
+    }
+
+    /// Runs another task that must not end.
+    pub(super) fn add(&mut self, task: impl Future<Output = Result<()>> + Send + 'static) {
+        self.0.spawn(task);
+    }
+
+    /// Waits until one has ended, which it must not.
+    pub(super) async fn failed(&mut self) -> anyhow::Error {
+        match self.0.join_next().await {
+            None => anyhow::anyhow!("there are no nodes"),
+            Some(ended) => ended_early(ended).expect_err("it says how the task ended"),
+        }
+    }
+}
+
+fn ended_early(ended: Result<Result<()>, JoinError>) -> Result<()> {
+    match ended {
+        Err(stopped) => bail!("a node stopped: {stopped}"),
+        Ok(Ok(())) => bail!("the server ended a watch"),
+        Ok(Err(error)) => Err(error),
+    }
+}
