@@ -90,7 +90,7 @@ struct PartialMetadata<'a> {
 
 fn metadata_json(bytes: &[u8], version: MetaVersion) -> Result<Vec<u8>, Failure> {
     let only: OnlyMetadata = serde_json::from_slice(bytes)
-        .map_err(|error| Failure::internal(crate::object::harmless(&error)))?;
+        .map_err(|error| Failure::internal(coffer_api::redact::json(&error)))?;
     let partial = PartialMetadata {
         kind: "PartialObjectMetadata",
         api_version: version.api_version(),
@@ -145,7 +145,7 @@ pub(crate) fn object(
         Form::Metadata(version) => metadata_json(bytes, version).map(Bytes::from),
         Form::Table(version) => {
             let meta: OnlyMetadata = serde_json::from_slice(bytes)
-                .map_err(|error| Failure::internal(crate::object::harmless(&error)))?;
+                .map_err(|error| Failure::internal(coffer_api::redact::json(&error)))?;
             let table = Table {
                 kind: "Table",
                 api_version: version.api_version(),
