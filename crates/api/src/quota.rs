@@ -50,7 +50,7 @@ pub enum Excess {
 /// ended. What else it says, which may be a megabyte of it, is read over.
 ///
 /// # Errors
-/// For bytes that are no pod.
+/// For bytes that are not pod.
 pub fn read_pod(bytes: &[u8]) -> Result<Pod, serde_json::Error> {
     #[derive(Deserialize)]
     struct Stored {
@@ -101,7 +101,7 @@ pub fn read_pod(bytes: &[u8]) -> Result<Pod, serde_json::Error> {
 }
 
 /// How much is used of each of the quota's resources in `names`. `pods` are all of the namespace;
-/// `count` answers how many objects of another resource there are, if that resource is served.
+/// `count` returns how many objects of another resource there are, if that resource is served.
 pub fn used<'a>(
     spec: &ResourceQuotaSpec,
     names: impl IntoIterator<Item = &'a String>,
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_exceeded_is_told_and_nothing_else() {
+    fn only_exceeded_resources_are_reported() {
         let quota =
             spec(json!({ "hard": { "pods": "3", "requests.cpu": "1", "limits.cpu": "9" } }));
         let amounts = |pairs: [(&str, &str); 3]| -> Amounts {

@@ -67,7 +67,7 @@ pub enum ListType {
     Atomic,
     /// Scalars, each once.
     Set,
-    /// Objects told apart by these fields.
+    /// Objects distinguished by these fields.
     Map(&'static [&'static str]),
 }
 

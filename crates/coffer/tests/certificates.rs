@@ -370,7 +370,7 @@ async fn a_bootstrap_token_does_not_get_the_name_of_an_existing_node() {
     let plane = Plane::start().await;
     let kubectl = &plane.kubectl;
     let (machine, other) = (plane.machine("first").await, plane.machine("other").await);
-    let mut attacks = Attacks::group("bootstrap tokens against nodes that are there");
+    let mut attacks = Attacks::group("bootstrap tokens against existing nodes");
     let held = async |attacks: &mut Attacks, attack: &str, request: &str| {
         let why = plane.until_held(request).await;
         let certificate = plane.field(request, "{.status.certificate}").await;

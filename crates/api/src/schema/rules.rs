@@ -6,7 +6,7 @@
 
 use super::{ListRule, ListType};
 
-/// Objects told apart by `keys` under server-side apply and by `merge_key` in strategic merge.
+/// Objects distinguished by `keys` under server-side apply and by `merge_key` in strategic merge.
 const fn keyed(keys: &'static [&'static str], merge_key: &'static str) -> ListRule {
     ListRule {
         apply: ListType::Map(keys),
@@ -109,7 +109,7 @@ const ATOMIC_MAPS: &[(&str, &str)] = &[
     ("node.v1.Scheduling", "nodeSelector"),
 ];
 
-/// Unions that are no list items: fields that a client-side apply leaves out go away.
+/// Unions that are not list items: fields that a client-side apply leaves out go away.
 const RETAIN_KEYS: &[(&str, &str)] = &[("apps.v1.DeploymentSpec", "strategy")];
 
 /// Key fields that an item may leave out.
@@ -117,7 +117,7 @@ const KEY_DEFAULTS: &[(&str, &str, &str)] =
     &[("core.v1.ContainerPort", "protocol", "TCP"), ("core.v1.ServicePort", "protocol", "TCP")];
 
 /// Fields that hold a value, not a pointer to one, and that are left out where they are the zero of
-/// their type (`""`, `0`, `false`): whoever writes the zero means nothing by it. Empty lists and maps
+/// their type (`""`, `0`, `false`): a caller that writes the zero means nothing by it. Empty lists and maps
 /// are that everywhere and need no naming. A field that is not here keeps its zero.
 const OMITS_ZERO: &[(&str, &[&str])] = &[
     ("apps.v1.DeploymentSpec", &["minReadySeconds", "paused"]),

@@ -1,7 +1,7 @@
 //! The messages that requests carry, as data: one file for each API group.
 //!
 //! A row is a field: its number, its name in JSON, its type. To follow a newer Kubernetes, add the
-//! rows that `generated.proto` and the Go types beside it have more; a test compares every name and
+//! rows that `generated.proto` and the Go types next to it have more; a test compares every name and
 //! type with [`crate::schema`], and says what is missing here or there.
 
 mod apps;
