@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_told_wrong_where_go_tells_it() {
+    fn base64_errors_have_gos_offset() {
         for (text, at) in [
             ("d", 0),
             ("dg", 0),

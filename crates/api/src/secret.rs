@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for SecretBytes {
                 f.write_str("a base64-encoded string")
             }
 
-            // The text is not quoted in the error: it may be a secret that somebody forgot to encode.
+            // The text is not quoted in the error: it may be a secret that someone forgot to encode.
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SecretBytes, E> {
                 if let Ok(bytes) = STANDARD.decode(text) {
                     return Ok(SecretBytes(bytes));

@@ -1,4 +1,4 @@
-//! Bodies that kubectl really sends, the tables against the schemas, and bodies that nobody should
+//! Bodies that kubectl really sends, the tables against the schemas, and bodies that no one should
 //! send.
 //!
 //! `tests/kubectl/*.json` are requests of kubectl, each with what the same command prints with
@@ -248,7 +248,7 @@ fn fields_of_a_newer_client_are_skipped() {
 }
 
 #[test]
-fn what_is_no_envelope_is_refused_in_upstreams_words() {
+fn a_body_without_envelope_gets_upstreams_error() {
     let refused = |bytes: &[u8]| decode(bytes).unwrap_err();
     assert_eq!(refused(b"").to_string(), "empty data");
     assert_eq!(refused(b"k8s\0").to_string(), "empty body");

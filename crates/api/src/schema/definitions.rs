@@ -40,7 +40,7 @@ pub struct Gvk {
     pub kind: &'static str,
 }
 
-/// Makes all definitions anew: they are large, and those who need them keep what they make of them.
+/// Makes all definitions again: they are large, and those who need them keep what they make of them.
 pub fn definitions() -> Definitions {
     let mut roots = Roots::new();
     roots.add_all();
@@ -165,7 +165,7 @@ fn annotate(name: &str, schema: &mut Value) {
     if rules::is_atomic_struct(name) {
         schema["x-kubernetes-map-type"] = json!("atomic");
     }
-    // `k8s-openapi` calls metadata required because its Rust field is no Option; upstream does not.
+    // `k8s-openapi` calls metadata required because its Rust field is not an Option; upstream does not.
     if let Some(Value::Array(required)) = schema.get_mut("required") {
         required.retain(|field| field != "metadata");
         if required.is_empty() {

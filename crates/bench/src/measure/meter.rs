@@ -207,7 +207,7 @@ fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
     Some((utime, stime))
 }
 
-/// Processor time that anybody had, and that the machine's host gave to others (steal).
+/// Processor time that anyone had, and that the machine's host gave to others (steal).
 fn machine_cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     busy_ticks(&stat).unwrap_or_default() as f64 / TICKS_PER_SECOND

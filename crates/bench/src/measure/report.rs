@@ -124,7 +124,7 @@ impl Report {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The first row in which nothing succeeded: figures that nobody should take for a result.
+    /// The first row in which nothing succeeded: figures that no one should take for a result.
     pub(crate) fn failure(&self) -> Option<anyhow::Error> {
         let (phase, row) = self
             .phases

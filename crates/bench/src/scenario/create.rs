@@ -1,4 +1,4 @@
-//! Creates: each answered after it is durable, as the API promises.
+//! Creates: each returns after it is durable, as the API promises.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Everything at once, in the proportions of a busy cluster: mostly reads, some writes, some watches.
+//! Everything immediately, in the proportions of a busy cluster: mostly reads, some writes, some watches.
 //!
 //! Creates and deletes keep in balance, so that over a long time memory should not grow.
 
@@ -30,7 +30,7 @@ pub(crate) struct Mixed {
     /// Secrets that are there from the beginning.
     #[arg(long, value_name = "NUMBER", default_value = "1000")]
     objects: NonZeroU64,
-    /// Watchers of the whole collection beside.
+    /// Additional watchers of the whole collection.
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     watchers: usize,
 }
@@ -46,7 +46,7 @@ const SHARES: [u64; 4] = [70, 5, 15, 5];
 struct Mix {
     secrets: Secrets,
     objects: u64,
-    /// Secrets that were made beside and can be deleted.
+    /// Additional secrets, which can be deleted.
     made: Mutex<Vec<u64>>,
 }
 

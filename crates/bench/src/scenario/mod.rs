@@ -30,7 +30,7 @@ use crate::transport::target::Target;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// Create secrets, by several numbers of clients at once.
+    /// Create secrets, by several numbers of clients at the same time.
     Create(create::Create),
     /// Get one secret of many.
     Get(get::Get),
@@ -46,7 +46,7 @@ pub(crate) enum Scenario {
     Mixed(mixed::Mixed),
     /// Pods come and go on simulated nodes: kubelets in all but containers.
     Churn(churn::Churn),
-    /// Fill a namespace that has a quota with pods: what does the last cost beside the first?
+    /// Fill a namespace that has a quota with pods: what does the last cost next to the first?
     QuotaFill(quota_fill::QuotaFill),
     /// Flood a server on loopback as one ordinary user, and measure what the others notice.
     Flood(flood::Flood),
@@ -54,7 +54,7 @@ pub(crate) enum Scenario {
     ColdStart(cold_start::ColdStart),
     /// From nothing, or from a running cluster, to the first running pod.
     FirstPod(node::FirstPod),
-    /// Start pods, beside the bare calls to the container runtime.
+    /// Start pods, next to the bare calls to the container runtime.
     PodStart(node::PodStart),
     /// A pod waits for its secret: from the secret's creation to the running container.
     SecretAppears(node::SecretAppears),

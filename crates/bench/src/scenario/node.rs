@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::transport::client::{APPLICATION_JSON, Client};
 use crate::transport::target::Target;
 
-/// How long a pod may take to run, and to be gone.
+/// How long a pod may take to run, and to be removed.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long to wait for the kubelet to say that a secret is missing.
 const COMPLAINT_PATIENCE: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ impl<'a> Pods<'a> {
         Ok(Self { workspace, image: &image.image, client, board })
     }
 
-    /// Creates a pod; answers when the request was sent.
+    /// Creates a pod; returns when the request was sent.
     async fn create(&mut self, name: &str, secret: Option<&str>) -> Result<Instant> {
         let pod = pods::pod(name, self.image, secret, &self.workspace.run);
         let at = Instant::now();
@@ -101,7 +101,7 @@ impl<'a> Pods<'a> {
         self.board.until(name, "running", PATIENCE, |seen| seen.running).await
     }
 
-    /// Deletes a pod and waits until it is gone; answers how long that took.
+    /// Deletes a pod and waits until it no longer exists; returns how long that took.
     async fn end(&mut self, name: &str) -> Result<Duration> {
         let path = format!("{}/{name}", self.workspace.path("pods"));
         let at = Instant::now();

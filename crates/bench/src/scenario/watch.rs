@@ -1,6 +1,6 @@
 //! Watch fan-out: how long from a write's request to its event at each watcher.
 //!
-//! Time begins when the write is sent, so that a server gains nothing by answering late. The client
+//! Time begins when the write is sent, so that a server gains nothing by responding late. The client
 //! decrypts every event, too: its share is in the figures and is the same for every server.
 
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -100,7 +100,7 @@ impl Observer for Fanout {
         let first = self.got[watcher].fetch_add(events, Ordering::Relaxed);
         for nth in first..first + events {
             let write = self.write_of(watcher, nth);
-            // More events than writes: somebody else writes here. Nothing to time them by.
+            // More events than writes: someone else writes here. Nothing to time them by.
             let Some(sent) = self.sent.get(write) else { continue };
             let sent = Duration::from_nanos(sent.load(Ordering::Acquire));
             let late = at.saturating_duration_since(self.epoch).saturating_sub(sent);
@@ -265,12 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn writes_in_turn_are_told_apart_by_watcher_and_round() {
+    fn alternating_writes_are_distinguished_by_watcher_and_round() {
         let fanout = Fanout::new(5, 2, true);
         assert_eq!(fanout.write_of(1, 0), 1);
         assert_eq!(fanout.write_of(0, 2), 4);
         fanout.arrived(1, 2, Instant::now());
-        // A third event of watcher 1 would be of write 5, which nobody made.
+        // A third event of watcher 1 would be of write 5, which no one made.
         fanout.arrived(1, 1, Instant::now());
         assert_eq!(fanout.outstanding.load(Ordering::Relaxed), 3);
     }

@@ -4,7 +4,7 @@
 //! are those that older kinds and several kinds have.
 //!
 //! A row is a field: its number, its name in JSON, its type. To follow a newer Kubernetes, add the
-//! rows that `generated.proto` and the Go types beside it have more; a test compares every name and
+//! rows that `generated.proto` and the Go types next to it have more; a test compares every name and
 //! type with [`crate::schema`], and says what is missing here or there.
 
 pub(crate) mod apps;
