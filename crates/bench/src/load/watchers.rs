@@ -37,7 +37,7 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// Opens a watch for each path; answers when the server has begun to answer all.
+    /// Opens a watch for each path; returns when the server has begun to answer all.
     pub(crate) async fn open(
         context: &Context,
         target: &Arc<Target>,

@@ -90,7 +90,7 @@ impl Etcd {
         let channel = endpoint
             .connect()
             .await
-            .with_context(|| format!("no etcd answers at {}", self.endpoint))?;
+            .with_context(|| format!("cannot reach etcd at {}", self.endpoint))?;
         let prefix = format!("/coffer-bench/{:08x}/", secrets::random() as u32);
         for clients in self.clients.each() {
             let phase = puts(context, &channel, clients, &prefix).await;

@@ -172,7 +172,7 @@ impl Flood {
         ];
         lines.extend(self.kinds().into_iter().map(|kind| {
             let (name, clients) = (kind.name(), self.clients(kind));
-            format!("the same for {seconds} s beside a flood of {name} by {clients} clients")
+            format!("the same for {seconds} s during a flood of {name} by {clients} clients")
         }));
         lines.push("remove the namespaces and everything in them".to_owned());
         lines
