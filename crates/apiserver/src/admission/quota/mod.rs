@@ -14,7 +14,6 @@ use std::sync::Arc;
 use coffer_api::quota::{Excess, PodUsage};
 use coffer_api::status::Failure;
 use coffer_store::{Revision, StoreError};
-use k8s_openapi::api::core::v1::Pod;
 
 use self::ledger::{Ledger, Shared, qualified};
 use self::namespace::{Outcome, Request};
@@ -23,18 +22,23 @@ use crate::authz::Permit;
 use crate::cache::Cache;
 use crate::failure::unavailable;
 use crate::object::{Object, Resource, Resources};
+use crate::tasks::Group;
 
 /// The quotas of all namespaces.
 pub(crate) struct Quotas {
     resources: Arc<Resources>,
     cache: Arc<Cache>,
+    tasks: Group,
     ledger: Arc<Ledger>,
 }
 
 /// Room that is kept for one new object, if quotas are about it; given back when it is dropped before
 /// the object is written. Only [`Quotas::admit`] makes one, so that nothing is written that was not
 /// counted.
-pub(crate) struct QuotaTurn(Option<Reserved>);
+pub(crate) struct QuotaTurn {
+    held: Option<Reserved>,
+    tasks: Group,
+}
 
 struct Reserved {
     namespace: Arc<Shared>,
@@ -66,7 +70,7 @@ impl QuotaTurn {
         &mut self,
         write: impl Future<Output = Result<Revision, StoreError>> + Send + 'static,
     ) -> Option<Result<Revision, StoreError>> {
-        let Some(held) = self.0.take() else { return Some(write.await) };
+        let Some(held) = self.held.take() else { return Some(write.await) };
         let held_write = async move {
             match write.await {
                 Ok(revision) => {
@@ -76,17 +80,21 @@ impl QuotaTurn {
                 Err(error) => (Err(error), Some(held)),
             }
         };
-        let (done, held) = tokio::spawn(held_write).await.ok()?;
-        self.0 = held;
+        let (done, held) = self.tasks.spawn_to_end(held_write).await.ok()??;
+        self.held = held;
         Some(done)
     }
 }
 
 impl Quotas {
     /// Quotas as the cache has them.
-    pub(super) fn new(resources: Arc<Resources>, cache: Arc<Cache>) -> Self {
+    pub(super) fn new(resources: Arc<Resources>, cache: Arc<Cache>, tasks: Group) -> Self {
         let ledger = Ledger::observing(&resources);
-        Self { resources, cache, ledger }
+        Self { resources, cache, tasks, ledger }
+    }
+
+    fn turn(&self, held: Option<Reserved>) -> QuotaTurn {
+        QuotaTurn { held, tasks: self.tasks.clone() }
     }
 
     /// Looks whether the quotas of its namespace have room for a new object, and keeps it. What the
@@ -101,7 +109,7 @@ impl Quotas {
         object: &dyn Object,
     ) -> Result<QuotaTurn, Failure> {
         if permit.is_internal() {
-            return Ok(QuotaTurn(None));
+            return Ok(self.turn(None));
         }
         self.reserve(resource, object).await
     }
@@ -113,9 +121,9 @@ impl Quotas {
     ) -> Result<QuotaTurn, Failure> {
         let name = object.meta().namespace.as_deref().unwrap_or_default();
         let qualified = qualified(resource);
-        let Some(kind) = self.ledger.kind(&qualified) else { return Ok(QuotaTurn(None)) };
-        let Some(namespace) = self.ledger.with_quotas(name) else { return Ok(QuotaTurn(None)) };
-        let pod = object.as_any().downcast_ref::<Pod>();
+        let Some(kind) = self.ledger.kind(&qualified) else { return Ok(self.turn(None)) };
+        let Some(namespace) = self.ledger.with_quotas(name) else { return Ok(self.turn(None)) };
+        let pod = object.pod();
         let pod = pod.map(|pod| (pod, Arc::new(PodUsage::of(pod))));
         let request = Request { kind, resource: &qualified, pod };
         loop {
@@ -129,7 +137,7 @@ impl Quotas {
             let outcome = namespace.state().reserve(&request, applied, jiff::Timestamp::now());
             match outcome {
                 Outcome::Reserved(id) => {
-                    return Ok(QuotaTurn(Some(Reserved {
+                    return Ok(self.turn(Some(Reserved {
                         namespace: namespace.clone(),
                         id,
                         written: false,
