@@ -291,7 +291,8 @@ mod tests {
         let pods = [
             json!({ "spec": { "containers": [{ "name": "a", "env": [{ "name": "A" }] }] } }),
             json!({
-                "metadata": { "name": "p", "labels": { "a": "b" } },
+                "metadata": { "name": "p", "labels": { "a": "b" },
+                    "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30 },
                 "spec": {
                     "containers": [{ "name": "a", "image": "i", "resources": resources }],
                     "initContainers": [

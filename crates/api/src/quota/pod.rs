@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     Affinity, Container, Pod, PodSpec, PodStatus, ResourceQuotaSpec, ResourceRequirements,
     ScopedResourceSelectorRequirement,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
 use super::{PodResource, number, of_pods};
@@ -26,6 +28,7 @@ pub struct PodUsage {
     best_effort: bool,
     priority_class: Option<String>,
     looks_into_other_namespaces: bool,
+    counts_until: Option<Timestamp>,
 }
 
 impl PodUsage {
@@ -46,7 +49,19 @@ impl PodUsage {
             best_effort: spec.is_some_and(|spec| qos::class(spec) == "BestEffort"),
             priority_class: class.filter(|class| !class.is_empty()).cloned(),
             looks_into_other_namespaces: spec.is_some_and(looks_into_other_namespaces),
+            counts_until: counts_until(pod),
         }
+    }
+
+    /// When a deleted pod that is still there no longer counts as live: its node may be lost, which must
+    /// not keep its owner from replacing it. `None` for a pod that is not deleted, or has ended.
+    pub fn counts_until(&self) -> Option<Timestamp> {
+        self.counts_until.filter(|_| self.live)
+    }
+
+    /// The same pod, no longer live.
+    pub fn ended(&self) -> Self {
+        Self { live: false, ..self.clone() }
     }
 
     /// What a stored pod counts for. What else it says, which may be a megabyte of it, is not read.
@@ -159,6 +174,13 @@ fn sum(
     }
 }
 
+/// Upstream's time: what deletion gave it, and as long again.
+fn counts_until(pod: &Pod) -> Option<Timestamp> {
+    let Time(deleted) = pod.metadata.deletion_timestamp.as_ref()?;
+    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds?);
+    Some(deleted.saturating_add(grace).unwrap_or(Timestamp::MAX))
+}
+
 /// Whether the pod wants to be near, or far from, pods of other namespaces.
 fn looks_into_other_namespaces(spec: &PodSpec) -> bool {
     let affinity = spec.affinity.as_ref();
@@ -188,8 +210,16 @@ fn looks_into_other_namespaces(spec: &PodSpec) -> bool {
 fn read_pod(bytes: &[u8]) -> Result<Pod, serde_json::Error> {
     #[derive(Deserialize)]
     struct Stored {
+        #[serde(default)]
+        metadata: Meta,
         spec: Option<Spec>,
         status: Option<Status>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Meta {
+        deletion_timestamp: Option<Time>,
+        deletion_grace_period_seconds: Option<i64>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -231,5 +261,8 @@ fn read_pod(bytes: &[u8]) -> Result<Pod, serde_json::Error> {
         ..Default::default()
     });
     let status = stored.status.map(|it| PodStatus { phase: it.phase, ..Default::default() });
-    Ok(Pod { spec, status, ..Default::default() })
+    let Meta { deletion_timestamp, deletion_grace_period_seconds } = stored.metadata;
+    let metadata =
+        ObjectMeta { deletion_timestamp, deletion_grace_period_seconds, ..Default::default() };
+    Ok(Pod { metadata, spec, status })
 }

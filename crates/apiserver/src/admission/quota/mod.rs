@@ -134,7 +134,7 @@ impl Quotas {
             tokio::pin!(ended);
             ended.as_mut().enable();
             let applied = self.cache.revision();
-            let outcome = namespace.state().reserve(&request, applied);
+            let outcome = namespace.state().reserve(&request, applied, jiff::Timestamp::now());
             match outcome {
                 Outcome::Reserved(id) => {
                     return Ok(self.turn(Some(Reserved {

@@ -1,11 +1,12 @@
 //! What one namespace uses of its quotas, kept and not counted: how many objects of each kind there
 //! are, what its pods ask for, and what is promised to objects that are being created. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use coffer_api::quota::{Amounts, Excess, PodUsage, Quota, Totals, used_of};
 use coffer_store::Revision;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 /// A kind, by its place in the ledger's list.
@@ -58,6 +59,8 @@ struct Pods {
     complete: bool,
     /// By key, with the revision of what was read. `None`: deleted since reading began.
     read: HashMap<Arc<str>, (Revision, Option<Arc<PodUsage>>)>,
+    /// Deleted pods that are still there, by when they no longer count as live.
+    ending: BTreeSet<(Timestamp, Arc<str>)>,
     /// Pods of one template are alike, and share what is kept of them.
     latest: Option<Arc<PodUsage>>,
 }
@@ -166,7 +169,32 @@ impl Namespace {
         }
         let Some(pods) = &mut self.pods else { return };
         let new = pod.map(|pod| pods.shared(pod));
+        self.replace_pod(key, revision, new);
+    }
+
+    /// Deleted pods whose time is over no longer count as live, though they are still there.
+    fn end_overdue_pods(&mut self, now: Timestamp) {
+        while let Some(pods) = &self.pods
+            && let Some((until, key)) = pods.ending.first()
+            && *until < now
+        {
+            let key = key.clone();
+            let Some((revision, Some(pod))) = pods.read.get(&key) else { return };
+            let (revision, ended) = (*revision, Arc::new(pod.ended()));
+            self.replace_pod(&key, revision, Some(ended));
+        }
+    }
+
+    fn replace_pod(&mut self, key: &Arc<str>, revision: Revision, new: Option<Arc<PodUsage>>) {
+        let Some(pods) = &mut self.pods else { return };
         let old = pods.read.get(key).and_then(|(_, pod)| pod.clone());
+        let until = |pod: &Option<Arc<PodUsage>>| pod.as_ref().and_then(|pod| pod.counts_until());
+        if let Some(until) = until(&old) {
+            pods.ending.remove(&(until, key.clone()));
+        }
+        if let Some(until) = until(&new) {
+            pods.ending.insert((until, key.clone()));
+        }
         if new.is_none() && pods.complete {
             pods.read.remove(key);
         } else {
@@ -189,7 +217,13 @@ impl Namespace {
 
     /// Looks whether all quotas have room for an object, and keeps it. `applied` is a revision up to
     /// which all writes are in the counts.
-    pub(super) fn reserve(&mut self, request: &Request<'_>, applied: Revision) -> Outcome {
+    pub(super) fn reserve(
+        &mut self,
+        request: &Request<'_>,
+        applied: Revision,
+        now: Timestamp,
+    ) -> Outcome {
+        self.end_overdue_pods(now);
         self.reservations.retain(|kept| kept.written.is_none_or(|written| written > applied));
         if let Some((name, _)) = self.quotas.iter().find(|(_, tracked)| tracked.quota.is_none()) {
             return Outcome::Unreadable(name.clone());
@@ -282,5 +316,49 @@ fn add(used: &mut Amounts, more: &Amounts) {
         if let Some(more) = more.get(name) {
             amount.add(more);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).expect("an object")
+    }
+
+    /// Upstream's rule for pods of a lost node: after the time to end, and as long again.
+    #[test]
+    fn a_deleted_pod_that_does_not_end_counts_until_its_time_is_over_twice() {
+        let mut namespace = Namespace::default();
+        let quota = json!({ "metadata": { "name": "q" },
+            "spec": { "hard": { "pods": "1", "count/pods": "2" } } });
+        namespace.set_quota("q", Some(Quota::of(read(quota))));
+        namespace.begin_pods();
+        let spec = json!({ "containers": [{ "name": "c" }] });
+        let stuck: Pod = read(json!({ "spec": spec, "metadata": {
+            "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30 } }));
+        let key: Arc<str> = "/registry/pods/n/stuck".into();
+        namespace.set_pod(&key, 7, Some(PodUsage::of(&stuck)));
+        assert!(namespace.complete_pods());
+        let pod: Pod = read(json!({ "spec": spec }));
+        let mut reserve = |now: &str| {
+            let pod = Some((&pod, Arc::new(PodUsage::of(&pod))));
+            let request = Request { kind: KindId(0), resource: "pods.", pod };
+            let outcome = namespace.reserve(&request, 7, now.parse().expect("a time"));
+            if let Outcome::Reserved(id) = outcome {
+                namespace.release(id);
+            }
+            outcome
+        };
+        assert!(matches!(reserve("2026-01-01T00:00:59Z"), Outcome::Refused(_)));
+        assert!(matches!(reserve("2026-01-01T00:01:01Z"), Outcome::Reserved(_)));
+        let after = "2026-01-01T00:02:00Z";
+        assert!(matches!(reserve(after), Outcome::Reserved(_)), "its object still counts once");
+        namespace.set_pod(&key, 8, None);
+        let shown = namespace.state().0["q"].clone();
+        assert_eq!(shown, Totals::default());
     }
 }
