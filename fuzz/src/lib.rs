@@ -1,4 +1,4 @@
-//! What happens to the bytes of a request between the door and the store, without a server: the
+//! What happens to the bytes of a request between the endpoint and the store, without a server: the
 //! fuzz targets give it bytes, and nothing may panic, hang or break a promise.
 //!
 //! The first byte of most inputs chooses a kind; the rest is what a client sends.
@@ -9,7 +9,9 @@ pub mod redact;
 use coffer_api::apply::{self, Writer};
 use coffer_api::kinds::{self, Kind};
 use coffer_api::patch::{self, PatchKind};
-use coffer_api::schema::{self, Schema, strict};
+use coffer_api::schema::read::{self, Budget, Unknown};
+use coffer_api::schema::strict::{self, Findings};
+use coffer_api::schema::{self, Schema};
 use coffer_api::{Document, go};
 use serde_json::{Value, json};
 
@@ -28,7 +30,11 @@ pub fn body(first: u8, text: &[u8], mut document: Document) {
         document.value_mut()["kind"] = kind.into();
     }
     // The text need not be JSON, but if it is, it was read before.
-    let _ = strict::check_json(text, schema);
+    let (mut budget, mut findings) = (Budget::of_body(text.len()), Findings::default());
+    let schemas = (Some(schema), Some(schema));
+    let _ = read::read_json_strict(text, schemas, Unknown::Drop, &mut budget, &mut findings)
+        .map(Document::new);
+    drop(findings.into_errors());
     strict::unknown_fields(document.value(), schema);
     object(&document, None);
 }
@@ -55,7 +61,7 @@ fn typed<K: Kind>(document: &Document, old: Option<&Document>) {
     let mut again: K = encoded.decode().expect("what was encoded decodes");
     again.set_defaults();
     let twice = Document::encode(&again).expect("an API type encodes");
-    assert!(encoded == twice, "{}: defaults are not settled at once", K::INFO.kind);
+    assert!(encoded == twice, "{}: defaulting is not idempotent", K::INFO.kind);
 
     let schema = schema::of(&K::INFO.api_version(), K::INFO.kind).expect("each kind has one");
     let mut tracked = encoded;
@@ -64,12 +70,12 @@ fn typed<K: Kind>(document: &Document, old: Option<&Document>) {
     let mut old = old.and_then(decoded::<K>).unwrap_or(again);
     old.set_defaults();
     object.prepare_for_create();
-    told(&object.validate());
+    report(&object.validate());
     let subresources = K::INFO.subresources.iter().map(|sub| Some(sub.name));
     for sub in std::iter::once(None).chain(subresources) {
         let mut successor: K = twice.decode().expect("what was encoded decodes");
         successor.prepare_for_update(&old, sub);
-        told(&successor.validate_update(&old, sub));
+        report(&successor.validate_update(&old, sub));
     }
     object.warnings();
     object.fields();
@@ -82,7 +88,7 @@ fn decoded<K: Kind>(document: &Document) -> Option<K> {
     document.decode().ok()
 }
 
-fn told(errors: &coffer_api::field::ErrorList) {
+fn report(errors: &coffer_api::field::ErrorList) {
     errors.iter().for_each(|error| drop(error.to_string()));
 }
 

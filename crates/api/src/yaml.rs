@@ -6,16 +6,17 @@
 use serde_json::Value;
 
 use crate::document::Document;
+use crate::schema::Schema;
 use crate::schema::read::{self, Budget, Unknown};
-use crate::schema::{Schema, strict};
+use crate::schema::strict::Findings;
 
 /// A manifest that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum YamlError {
-    /// The bytes are no text.
+    /// The bytes are not text.
     #[error("yaml: not UTF-8")]
     NotText,
-    /// The text is no YAML.
+    /// The text is not YAML.
     #[error("yaml: line {line}: {problem}")]
     Syntax {
         /// The line, from 1.
@@ -23,7 +24,7 @@ pub enum YamlError {
         /// What is wrong there, without the text.
         problem: &'static str,
     },
-    /// The text is no YAML, and the reader could not say where.
+    /// The text is not YAML, and the reader could not say where.
     #[error("yaml: the document cannot be read")]
     Unreadable,
 }
@@ -57,33 +58,35 @@ pub fn read_last_wins(
     unknown: Unknown,
     budget: &mut Budget,
 ) -> Result<Document, YamlError> {
-    let reading = |deserializer: serde_saphyr::Deserializer<'_, '_>| {
-        read::read(deserializer, schema, unknown, budget)
-    };
+    read_by(bytes, |deserializer| read::read(deserializer, schema, unknown, budget))
+}
+
+/// As [`read_last_wins`], and tells what a strict reader finds: see [`read::read_strict`].
+///
+/// # Errors
+/// As [`read_last_wins`].
+pub fn read_last_wins_strict(
+    bytes: &[u8],
+    schemas: (Option<Schema>, Option<Schema>),
+    unknown: Unknown,
+    budget: &mut Budget,
+    findings: &mut Findings,
+) -> Result<Document, YamlError> {
+    read_by(bytes, |deserializer| {
+        read::read_strict(deserializer, schemas, unknown, budget, findings)
+    })
+}
+
+fn read_by(
+    bytes: &[u8],
+    reading: impl FnOnce(serde_saphyr::Deserializer<'_, '_>) -> Result<Value, serde_saphyr::Error>,
+) -> Result<Document, YamlError> {
     serde_saphyr::with_deserializer_from_str_with_options(
         text(bytes)?,
         passing_on(bytes.len()),
         reading,
     )
     .map(Document::new)
-    .map_err(|error| located(&error))
-}
-
-/// The fields of a document that its schema does not know or that it has twice; without a schema,
-/// the keys that stand twice.
-///
-/// # Errors
-/// [`YamlError`].
-pub fn strict_errors(bytes: &[u8], schema: Option<Schema>) -> Result<Vec<String>, YamlError> {
-    let check = |deserializer: serde_saphyr::Deserializer<'_, '_>| match schema {
-        Some(schema) => strict::check(deserializer, schema),
-        None => strict::duplicates(deserializer),
-    };
-    serde_saphyr::with_deserializer_from_str_with_options(
-        text(bytes)?,
-        passing_on(bytes.len()),
-        check,
-    )
     .map_err(|error| located(&error))
 }
 
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_twice_counts_the_last_time_and_is_told() {
+    fn the_last_of_duplicate_keys_counts_and_duplicates_are_reported() {
         let text = b"kind: Secret\ndata: {a: eA==, a: eQ==}\ntypo: 1\ntype: a\ntype: b\n";
         assert!(parse(text).is_err());
         let document = parse_last_wins(text).expect("it is YAML");
@@ -203,13 +206,17 @@ mod tests {
             (&document.value()["data"]["a"], &document.value()["type"]),
             (&"eQ==".into(), &"b".into())
         );
+        let found = |against| {
+            let (mut budget, mut findings) = (Budget::of_body(text.len()), Findings::default());
+            let schemas = (schema::of("v1", "Secret"), against);
+            read_last_wins_strict(text, schemas, Unknown::Keep, &mut budget, &mut findings)
+                .expect("it is YAML");
+            findings.into_errors()
+        };
         assert_eq!(
-            strict_errors(text, schema::of("v1", "Secret")).expect("it is YAML"),
+            found(schema::of("v1", "Secret")),
             ["duplicate field \"data.a\"", "unknown field \"typo\"", "duplicate field \"type\""]
         );
-        assert_eq!(
-            strict_errors(text, None).expect("it is YAML"),
-            ["duplicate field \"data.a\"", "duplicate field \"type\""]
-        );
+        assert_eq!(found(None), ["duplicate field \"data.a\"", "duplicate field \"type\""]);
     }
 }

@@ -1,4 +1,4 @@
-//! What is mounted below a directory, and taking it away.
+//! The mounts below a directory, and their removal.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use coffer_wire::mountinfo::{self, Mount};
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::Error;
+use crate::error::Error;
 
 /// The mount points at or below `directory`, newest first: the order to unmount them in.
 ///
@@ -22,7 +22,7 @@ pub fn below(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 /// Unmounts everything at or below `directory`, busy or not.
 ///
 /// # Errors
-/// The first mount that would not go; the others have been tried.
+/// The first mount that cannot be unmounted; the others have been tried.
 pub fn unmount_below(directory: &Path) -> Result<(), Error> {
     let mut outcome = Ok(());
     for point in below(directory)? {
@@ -42,12 +42,12 @@ pub(crate) fn root_is_below(pid: &str, directory: &Path) -> bool {
         table.into_iter().find(|mount| mount.target == Path::new("/"))
     };
     let Some(mount) = root(pid) else { return false };
-    // Who shares this process' own root is no container of it, wherever that root lies.
+    // A process with the same root as this one is not in a container, wherever that root is.
     let is_own = root("self").is_some_and(|own| same_directory(&own, &mount));
     !is_own && names(&mount, directory)
 }
 
-/// Whether two mounts show the same directory of the same file system.
+/// Whether two mounts are of the same directory of the same file system.
 fn same_directory(one: &Mount, other: &Mount) -> bool {
     (&one.device, &one.root) == (&other.device, &other.root)
 }
