@@ -26,6 +26,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::kubeconfig::Login;
 use crate::pki::{self, Credential};
 use crate::{client, files, kubeconfig};
 
@@ -206,8 +207,8 @@ async fn renew(config: &Config, kubeconfig: &Path, node: &str) -> Result<()> {
     let (cert_path, key_path) = (kubeconfig.to_owned(), kubeconfig.to_owned());
     let credential = Credential { cert_pem, key_pem, cert_path, key_path };
     let server = config.cluster_url.to_string();
-    let text =
-        kubeconfig::render(&user, server.trim_end_matches('/'), &ca_pem(config)?, &credential);
+    let login = Login::Certificate(&credential);
+    let text = kubeconfig::render(&user, server.trim_end_matches('/'), &ca_pem(config)?, &login);
     let path = kubeconfig.to_owned();
     let write = spawn_blocking(move || {
         // It often is in the kubelet's root directory, which the kubelet creates later.
@@ -280,15 +281,8 @@ pub(crate) async fn bootstrap(options: BootstrapOptions) -> Result<()> {
     let server = config.cluster_url.to_string();
     #[expect(clippy::print_stdout, reason = "what the verb is for")]
     {
-        println!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: bootstrap\n\
-             clusters:\n- name: coffer\n  cluster:\n    server: {}\n    certificate-authority-data: {}\n\
-             users:\n- name: bootstrap\n  user:\n    token: {}\n\
-             contexts:\n- name: bootstrap\n  context:\n    cluster: coffer\n    user: bootstrap",
-            server.trim_end_matches('/'),
-            STANDARD.encode(ca_pem(&config)?),
-            token.as_str(),
-        );
+        let (server, login) = (server.trim_end_matches('/'), Login::Token(&token));
+        print!("{}", *kubeconfig::render("bootstrap", server, &ca_pem(&config)?, &login));
     }
     Ok(())
 }
