@@ -2,7 +2,8 @@
 //! are logged. None quotes the body of an object: answers that do not decode are reduced to where.
 
 use coffer_api::reason::{CAUSE_NAMESPACE_TERMINATING, Reason};
-use coffer_api::redact;
+
+pub(crate) use coffer_client::error::shown;
 
 /// What went wrong while talking to the API.
 #[derive(Debug, thiserror::Error)]
@@ -110,23 +111,6 @@ pub(crate) fn message(error: &kube::Error) -> String {
     }
 }
 
-/// An error as it may be logged: what serde quotes of an answer that does not decode is left out.
-pub(crate) fn shown(error: &kube::Error) -> impl std::fmt::Display + '_ {
-    struct Shown<'a>(&'a kube::Error);
-    impl std::fmt::Display for Shown<'_> {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            match self.0 {
-                kube::Error::Api(status) => write!(f, "{} ({})", status.message, status.code),
-                kube::Error::SerdeError(error) => {
-                    write!(f, "the answer does not decode: {}", redact::json(error))
-                }
-                other => write!(f, "{other}"),
-            }
-        }
-    }
-    Shown(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +121,6 @@ mod tests {
         let source = serde_json::from_str::<u32>("\"hunter2\"").unwrap_err();
         let error = Error::api("list secrets")(kube::Error::SerdeError(source));
         assert!(!error.to_string().contains("hunter2"), "{error}");
-        assert!(error.to_string().starts_with("list secrets: the answer does not decode"));
+        assert!(error.to_string().starts_with("list secrets: the response does not decode"));
     }
 }

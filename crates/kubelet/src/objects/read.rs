@@ -1,7 +1,7 @@
 //! Reading what the API server answers: into buffers that are erased, with errors that say where
 //! something is wrong and not what is there.
 
-use coffer_api::redact;
+pub(crate) use coffer_client::error::root_cause;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use kube::client::Body;
@@ -60,21 +60,9 @@ pub(super) fn refusal(key: &ObjectKey, code: StatusCode, body: &[u8]) -> FetchEr
     FetchError::Refused { key: key.clone(), message }
 }
 
-/// The innermost cause, which for a failed connection is the one that a person can act on. A decoder's
-/// loses what it quotes.
-pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    match cause.downcast_ref() {
-        Some(decoder) => redact::json(decoder),
-        None => cause.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use coffer_api::redact;
     use coffer_api::secret::Secret;
 
     use super::*;
