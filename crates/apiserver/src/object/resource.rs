@@ -27,6 +27,7 @@ pub(crate) struct Resource {
     pub(super) prefix: String,
     pub(super) decode: Decode,
     pub(super) parse: Parse,
+    pub(super) shallow: Parse,
     pub(super) outward: Option<Outward>,
     pub(super) shard: OnceLock<Arc<Shard>>,
 }
@@ -45,6 +46,7 @@ impl Resource {
             prefix: format!("/registry/{}/", info.plural),
             decode: decode::<K>,
             parse: parse::<K>,
+            shallow: shallow::<K>,
             outward: None,
             shard: OnceLock::new(),
         }
@@ -151,6 +153,12 @@ fn decode<K: Kind + Printed>(document: &Document) -> Result<Box<dyn Object>, Dec
 
 fn parse<K: Kind + Printed>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
     serde_json::from_slice::<K>(bytes)
+        .map(|object| Box::new(object) as Box<dyn Object>)
+        .map_err(|error| DecodeError::of_stored(&error))
+}
+
+fn shallow<K: Kind + Printed>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
+    super::shallow::decode::<K>(bytes)
         .map(|object| Box::new(object) as Box<dyn Object>)
         .map_err(|error| DecodeError::of_stored(&error))
 }
