@@ -121,18 +121,11 @@ pub struct Page {
 pub enum Change {
     /// The key did not exist before.
     Created(Value),
-    /// The key existed and has a new value.
-    Updated {
-        /// The value after the write.
-        value: Value,
-        /// The value before the write.
-        previous: Value,
-    },
+    /// The key existed and has a new value. What it had before is not read again for this: a watcher
+    /// that wants it has kept it.
+    Updated(Value),
     /// The key is gone.
-    Deleted {
-        /// The value before the write.
-        previous: Value,
-    },
+    Deleted,
 }
 
 /// One write, as a watcher sees it.

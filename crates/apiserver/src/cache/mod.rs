@@ -188,8 +188,8 @@ impl Cache {
     fn apply(&self, event: Event) -> Result<Revision, CacheError> {
         if let Some(shard) = self.shard(&event.key) {
             let value: Option<Value> = match event.change {
-                Change::Created(value) | Change::Updated { value, .. } => Some(value),
-                Change::Deleted { .. } => None,
+                Change::Created(value) | Change::Updated(value) => Some(value),
+                Change::Deleted => None,
             };
             let new =
                 value.map(|value| shard.take_in(&event.key, &value, event.revision)).transpose()?;

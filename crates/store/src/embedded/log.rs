@@ -109,9 +109,6 @@ pub(super) trait Sink: Send {
     /// Makes the whole batch durable, or none of it.
     fn commit(&mut self, batch: &Batch) -> Result<(), LogError>;
 
-    /// A value that this sink has committed.
-    fn value(&mut self, revision: Revision) -> Result<Value, LogError>;
-
     /// The length in bytes of a value that this sink has committed.
     fn value_len(&mut self, revision: Revision) -> Result<usize, LogError>;
 
@@ -159,10 +156,6 @@ impl Sink for LogWriter {
         }
         remove(&txn, &batch.superseded)?;
         Ok(txn.commit()?)
-    }
-
-    fn value(&mut self, revision: Revision) -> Result<Value, LogError> {
-        value(&self.connection, revision)
     }
 
     fn value_len(&mut self, revision: Revision) -> Result<usize, LogError> {

@@ -149,23 +149,23 @@ impl<S: Sink> Writer<S> {
     }
 
     /// What watchers will be told. Made for every write, watched or not: who subscribes while the
-    /// batch commits must not miss it. Previous values come from the batch itself or from the log.
+    /// batch commits must not miss it. Counts what becomes history on the way.
     fn events(&mut self, batch: &Batch) -> Result<Vec<Event>, LogError> {
-        let written: HashMap<Revision, &Value> =
-            batch.entries.iter().filter_map(|(e, v)| Some((e.revision, v.as_ref()?))).collect();
+        let written: HashMap<Revision, usize> = batch
+            .entries
+            .iter()
+            .filter_map(|(e, v)| Some((e.revision, v.as_ref()?.as_bytes().len())))
+            .collect();
         let mut events = Vec::new();
         for (entry, value) in &batch.entries {
-            let previous = match entry.previous {
-                Some(revision) => Some(match written.get(&revision) {
-                    Some(value) => Value::clone(value),
-                    None => self.sink.value(revision)?,
-                }),
-                None => None,
-            };
-            if let Some(previous) = &previous {
-                self.history_bytes.add(entry.revision, previous.as_bytes().len());
+            if let Some(previous) = entry.previous {
+                let bytes = match written.get(&previous) {
+                    Some(bytes) => *bytes,
+                    None => self.sink.value_len(previous)?,
+                };
+                self.history_bytes.add(entry.revision, bytes);
             }
-            events.push(entry.event(value.clone(), previous));
+            events.push(entry.event(value.clone()));
         }
         Ok(events)
     }
@@ -376,12 +376,11 @@ fn check(key: &str, found: Option<Revision>, expected: Option<Revision>) -> Resu
 
 impl Entry {
     /// What a watcher is told of the write.
-    pub(super) fn event(&self, value: Option<Value>, previous: Option<Value>) -> Event {
-        let change = match (value, previous) {
+    pub(super) fn event(&self, value: Option<Value>) -> Event {
+        let change = match (value, self.previous) {
             (Some(value), None) => Change::Created(value),
-            (Some(value), Some(previous)) => Change::Updated { value, previous },
-            (None, Some(previous)) => Change::Deleted { previous },
-            (None, None) => unreachable!("a removal replaces something"),
+            (Some(value), Some(_)) => Change::Updated(value),
+            (None, _) => Change::Deleted,
         };
         Event { revision: self.revision, key: self.key.as_ref().to_owned(), change }
     }
