@@ -9,7 +9,7 @@ use coffer_api::{Document, yaml};
 use http::HeaderMap;
 use zeroize::Zeroizing;
 
-use crate::lanes::Room;
+use crate::rooms::Room;
 
 /// Largest body accepted, in bytes: upstream's limit.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;

@@ -89,13 +89,22 @@ pub(crate) struct Subscription {
 /// Told of every change under the lock that makes it visible, before any watcher is: what is
 /// derived from objects is never behind what somebody has seen. Must not call back into the shard.
 pub(crate) trait Observer: Send + Sync {
+    /// Whether it makes facts: only then are values decoded for it.
+    fn makes_facts(&self) -> bool {
+        false
+    }
     /// What is to be kept of a typed object, whose encoding has so many bytes; `None`: nothing. Made
     /// before the lock is taken, by the writer where that is this process: reads do not wait for it.
-    fn facts(&self, object: &dyn Any, bytes: usize) -> Option<Facts>;
+    fn facts(&self, _object: &dyn Any, _bytes: usize) -> Option<Facts> {
+        None
+    }
     /// The whole state, at the beginning and after a reload.
     fn reset(&self, objects: &mut dyn Iterator<Item = (&CachedObject, Option<&Facts>)>);
     /// One write, with the facts of the object after it.
     fn changed(&self, event: &CacheEvent, facts: Option<&Facts>);
+    /// The same write, once the lock is released and before its revision counts as applied: for what
+    /// takes longer than readers should wait, and is to be as fresh as a read that settles.
+    fn applied(&self, _event: &CacheEvent) {}
 }
 
 /// An object on its way into the cache.
@@ -178,8 +187,13 @@ impl Shard {
 
     /// What a value says of itself, decoded as a whole only where somebody observes the kind.
     fn describe(&self, value: &[u8]) -> Result<Described, String> {
-        if self.observers().is_empty() {
-            return Ok(Described { entry: self.index.entry(value)?, facts: Vec::new() });
+        let (count, reads) = {
+            let observers = self.observers();
+            (observers.len(), observers.iter().any(|observer| observer.makes_facts()))
+        };
+        if !reads {
+            let facts = (0..count).map(|_| None).collect();
+            return Ok(Described { entry: self.index.entry(value)?, facts });
         }
         let mut facts = Vec::new();
         let entry =
@@ -209,11 +223,6 @@ impl Shard {
             _ => state.objects.below(prefix, None).cloned().collect(),
         };
         (items, state.newest)
-    }
-
-    /// How many objects have a key that begins with `prefix`.
-    pub(crate) fn count(&self, prefix: &str) -> usize {
-        self.read().objects.below(prefix, None).count()
     }
 
     /// All objects whose key begins with `prefix` and comes after `after`, as they were at a
@@ -283,6 +292,9 @@ impl Shard {
     /// What a new observer makes of an object that is there.
     fn facts_for(&self, observer: &dyn Observer, object: &CachedObject) -> Option<Facts> {
         let mut facts = None;
+        if !observer.makes_facts() {
+            return facts;
+        }
         let mut look = |typed: &dyn Any| facts = observer.facts(typed, object.bytes.len());
         if let Err(error) = self.index.whole(&object.bytes, &mut look) {
             // What was stored was typed once; of what cannot be read nothing follows.
@@ -348,6 +360,10 @@ impl Shard {
         }
         state.remember(event.clone());
         state.dispatch(&event);
+        drop(state);
+        for observer in self.observers().iter() {
+            observer.applied(&event);
+        }
     }
 
     /// Registers a watcher and takes its past under one lock, so that nothing falls between.

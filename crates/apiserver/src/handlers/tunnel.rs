@@ -8,6 +8,7 @@ use http::Request;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::Handlers;
+use crate::authz::Permit;
 use crate::kubelets::Endpoint;
 use crate::object::Resource;
 use crate::request::{Query, ResourcePath};
@@ -17,6 +18,7 @@ impl Handlers {
     /// Sends a request on to the kubelet of a pod.
     pub(super) async fn tunnel(
         &self,
+        permit: &Permit,
         resource: &Resource,
         path: &ResourcePath,
         query: &Query,
@@ -24,7 +26,7 @@ impl Handlers {
     ) -> Result<Answer, Failure> {
         let found = self.core.registry.get(resource, &path.namespace, &path.name).await?;
         let object = resource.parse(&found.bytes)?;
-        let pod = object.as_any().downcast_ref::<Pod>().ok_or_else(Failure::no_such_path)?;
+        let pod = object.pod().ok_or_else(Failure::no_such_path)?;
         let spec = pod.spec.as_ref();
         let node = spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default();
         if node.is_empty() {
@@ -39,10 +41,12 @@ impl Handlers {
         };
         let target = kubelet_path(path, &container, query, request.uri().query());
         let endpoint = self.endpoint(&node)?;
+        // Only now, so that what is refused anyway takes no place.
+        let place = (&self.tunnels, self.tunnels.enter(&permit.identity().user)?);
         if path.subresource == "log" {
-            self.kubelets.stream(&endpoint, &target).await
+            self.kubelets.stream(place, &endpoint, &target).await
         } else {
-            self.kubelets.upgrade(&endpoint, &target, request).await
+            self.kubelets.upgrade(place, &endpoint, &target, request).await
         }
     }
 
@@ -53,7 +57,7 @@ impl Handlers {
             .get(&nodes.key("", name))
             .ok_or_else(|| Failure::not_found(nodes.group_resource(), name))?;
         let object = nodes.parse(&found.bytes)?;
-        let node = object.as_any().downcast_ref::<Node>().ok_or_else(Failure::no_such_path)?;
+        let node = object.of_kind::<Node>().ok_or_else(Failure::no_such_path)?;
         let status = node.status.clone().unwrap_or_default();
         let addresses = status.addresses.unwrap_or_default();
         let address = ["InternalIP", "ExternalIP", "Hostname"]

@@ -14,7 +14,7 @@ mod shallow;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode_error::{DecodeError, harmless, typed, typed_as};
+pub(crate) use decode_error::{DecodeError, typed, typed_as};
 pub(crate) use erased::Object;
 pub(crate) use index::entry;
 pub(crate) use resource::Resource;

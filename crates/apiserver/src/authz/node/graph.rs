@@ -67,6 +67,10 @@ impl Graph {
 pub(crate) struct PodFollower(pub(crate) Arc<Graph>);
 
 impl Observer for PodFollower {
+    fn makes_facts(&self) -> bool {
+        true
+    }
+
     fn facts(&self, object: &dyn Any, _: usize) -> Option<Facts> {
         let bound = bound(object.downcast_ref::<Pod>()?)?;
         Some(Arc::new(bound))

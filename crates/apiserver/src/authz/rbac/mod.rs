@@ -269,6 +269,10 @@ pub(crate) struct Follower {
 }
 
 impl Observer for Follower {
+    fn makes_facts(&self) -> bool {
+        true
+    }
+
     fn facts(&self, object: &dyn Any, bytes: usize) -> Option<Facts> {
         self.kind.facts(object, bytes)
     }
