@@ -27,19 +27,15 @@ const SECRETS: &str = "secrets";
 const PAYLOAD: [&str; 3] = ["/data", "/stringData", "/metadata/annotations"];
 
 impl Handlers {
-    /// An answer to a write, as its caller may see it.
+    /// The object of this name in an answer to a write, as the caller may see it.
     ///
     /// # Errors
     /// 500 for a stored object that cannot be read.
-    pub(super) fn shown(&self, call: &Call, bytes: Bytes) -> Result<Bytes, Failure> {
-        if !is_secret(call) {
+    pub(super) fn shown(&self, call: &Call, name: &str, bytes: Bytes) -> Result<Bytes, Failure> {
+        if !is_secret(call) || self.may_get(call, &call.path.namespace, name) {
             return Ok(bytes);
         }
         let mut object = call.resource.parse(&bytes)?;
-        let name = object.meta().name.as_deref().unwrap_or_default();
-        if self.may_get(call, &call.path.namespace, name) {
-            return Ok(bytes);
-        }
         let meta = object.meta_mut();
         (meta.annotations, meta.managed_fields) = (None, None);
         let Some(secret) = object.of_kind_mut::<Secret>() else {
@@ -65,7 +61,7 @@ impl Handlers {
             *item = Arc::new(CachedObject {
                 key: item.key.clone(),
                 revision: item.revision,
-                bytes: self.shown(call, item.bytes.clone())?,
+                bytes: self.shown(call, &item.name, item.bytes.clone())?,
                 namespace: item.namespace.clone(),
                 name: item.name.clone(),
                 labels: item.labels.clone(),

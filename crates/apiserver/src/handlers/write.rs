@@ -132,7 +132,7 @@ impl Handlers {
     pub(super) fn written(&self, call: &Call, written: Written) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
         let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-        let bytes = self.shown(call, written.bytes)?;
+        let bytes = self.shown(call, &written.name, written.bytes)?;
         let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
         let mut answer = respond::json(status, call.accept.syntax, bytes);
         respond::warn(&mut answer, &written.warnings);
@@ -161,7 +161,7 @@ impl Handlers {
             }
         };
         let include = Include::parse(&call.query)?;
-        let bytes = self.shown(call, bytes)?;
+        let bytes = self.shown(call, name, bytes)?;
         let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
         Ok(respond::json(status, call.accept.syntax, bytes))
     }

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use tokio::sync::Notify;
 
 use super::namespace::{KindId, Namespace};
-use crate::cache::{CacheEvent, CachedObject, Observer, Scope};
+use crate::cache::{CacheEvent, CachedObject, Facts, Observer, Scope};
 use crate::object::{Resource, Resources};
 
 /// Bytes of pods that are read before other tasks get their turn at the processor.
@@ -205,10 +205,10 @@ impl Follower {
 }
 
 impl Observer for Follower {
-    fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>) {
+    fn reset(&self, objects: &mut dyn Iterator<Item = (&CachedObject, Option<&Facts>)>) {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let mut quotas = Vec::new();
-        for object in objects {
+        for (object, _) in objects {
             *counts.entry(&object.namespace).or_default() += 1;
             if self.role == Role::Quotas {
                 quotas.push((object, Self::quota(object)));
@@ -239,7 +239,7 @@ impl Observer for Follower {
         }
     }
 
-    fn changed(&self, _: &CacheEvent) {}
+    fn changed(&self, _: &CacheEvent, _: Option<&Facts>) {}
 
     fn applied(&self, event: &CacheEvent) {
         let (before, after) = (event.old.is_some(), event.new.is_some());
@@ -411,7 +411,8 @@ mod tests {
                 }
                 Step::Reload => {
                     for kind in [PODS, QUOTAS] {
-                        self.followers[kind].reset(&mut self.objects[kind].values());
+                        let mut all = self.objects[kind].values().map(|object| (&**object, None));
+                        self.followers[kind].reset(&mut all);
                     }
                     self.unread = None;
                 }
