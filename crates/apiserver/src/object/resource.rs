@@ -149,7 +149,7 @@ fn parse<K: Kind>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
         .map_err(|error| DecodeError::of_stored(&error))
 }
 
-fn shallow<K: Kind + Printed>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
+fn shallow<K: Kind>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
     super::shallow::decode::<K>(bytes)
         .map(|object| Box::new(object) as Box<dyn Object>)
         .map_err(|error| DecodeError::of_stored(&error))
