@@ -1,7 +1,7 @@
 //! The garbage collector: deletes objects whose owners are gone, in the order that the deletion of
 //! the owner asked for.
 //!
-//! Background: the owner is gone, the dependents follow. Foreground: the owner stays, marked, until
+//! Background: the owner goes first, the dependents follow. Foreground: the owner stays, marked, until
 //! every dependent that blocks it has gone. Orphan: the dependents are disowned, then the owner
 //! goes. The [`graph::Graph`] says what to look at; what is found there is read again from the API
 //! before anything is deleted, because no watch proves that an owner does not exist.
