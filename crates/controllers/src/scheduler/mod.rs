@@ -55,8 +55,8 @@ struct State {
 
 impl Controller for Scheduler {
     const NAME: &'static str = NAME;
-    /// Bindings posted at once; the API server commits them together.
-    const WORKERS: usize = 16;
+    /// Bindings posted at once; the API server commits them together. Planning is one at a time.
+    const WORKERS: usize = 64;
     type Queue = SchedulingQueue;
 
     fn watches(watches: &mut Watches<'_, Self>) {
