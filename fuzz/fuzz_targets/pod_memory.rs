@@ -16,7 +16,7 @@ const PEAK_BASE_BYTES: usize = 8 << 20;
 static MEMORY: PeakAlloc = PeakAlloc;
 
 libfuzzer_sys::fuzz_target!(init: {
-    // What is made once, at the first use, is no body's: the schemas above all.
+    // What is created once, at the first use, does not count for any body: mainly the schemas.
     create(Media::Json, br#"{"spec":{"containers":[{"name":"c","image":"i"}]}}"#);
 }, |data: &[u8]| {
     let Some((first, body)) = data.split_first() else { return };

@@ -1,4 +1,4 @@
-//! What happens to the bytes of a request between the door and the store, without a server: the
+//! What happens to the bytes of a request between the endpoint and the store, without a server: the
 //! fuzz targets give it bytes, and nothing may panic, hang or break a promise.
 //!
 //! The first byte of most inputs chooses a kind; the rest is what a client sends.
@@ -61,7 +61,7 @@ fn typed<K: Kind>(document: &Document, old: Option<&Document>) {
     let mut again: K = encoded.decode().expect("what was encoded decodes");
     again.set_defaults();
     let twice = Document::encode(&again).expect("an API type encodes");
-    assert!(encoded == twice, "{}: defaults are not settled at once", K::INFO.kind);
+    assert!(encoded == twice, "{}: defaulting is not idempotent", K::INFO.kind);
 
     let schema = schema::of(&K::INFO.api_version(), K::INFO.kind).expect("each kind has one");
     let mut tracked = encoded;
@@ -70,12 +70,12 @@ fn typed<K: Kind>(document: &Document, old: Option<&Document>) {
     let mut old = old.and_then(decoded::<K>).unwrap_or(again);
     old.set_defaults();
     object.prepare_for_create();
-    told(&object.validate());
+    report(&object.validate());
     let subresources = K::INFO.subresources.iter().map(|sub| Some(sub.name));
     for sub in std::iter::once(None).chain(subresources) {
         let mut successor: K = twice.decode().expect("what was encoded decodes");
         successor.prepare_for_update(&old, sub);
-        told(&successor.validate_update(&old, sub));
+        report(&successor.validate_update(&old, sub));
     }
     object.warnings();
     object.fields();
@@ -88,7 +88,7 @@ fn decoded<K: Kind>(document: &Document) -> Option<K> {
     document.decode().ok()
 }
 
-fn told(errors: &coffer_api::field::ErrorList) {
+fn report(errors: &coffer_api::field::ErrorList) {
     errors.iter().for_each(|error| drop(error.to_string()));
 }
 

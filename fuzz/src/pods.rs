@@ -34,7 +34,7 @@ pub enum Change {
 /// How far a body came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is no object in this form, or no pod.
+    /// It is not an object in this form, or no pod.
     Malformed,
     /// It is a pod that breaks rules.
     Invalid,

@@ -1,6 +1,6 @@
 //! Who owns which field: `metadata.managedFields`, and server-side apply, which works by it.
 //!
-//! [`track_update`] records what a create, update or patch changed; [`apply`] merges what somebody
+//! [`track_update`] records what a create, update or patch changed; [`apply`] merges what someone
 //! wants into what is, refuses where others own what would change, and takes away what the same
 //! manager wanted before and wants no more. Pure functions on documents and schemas; the time is
 //! passed in. The rules are those of `sigs.k8s.io/structured-merge-diff` and of the field manager
@@ -34,7 +34,7 @@ use managers::{Id, Managers};
 /// object.
 pub const MANAGED_BYTES_MAX: usize = 3 * 512 * 1024;
 
-/// What is written, by whom, through which door, when.
+/// What is written, by whom, through which endpoint, when.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer<'a> {
     /// The kind that is written.
@@ -91,7 +91,7 @@ pub fn track_update(old: Option<&Document>, new: &mut Document, writer: &Writer<
 
 fn tracked(old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Managers {
     let managers = starting_managers(old, new, writer);
-    // An object that has lived without managers is not tracked until somebody applies to it.
+    // An object that has lived without managers is not tracked until someone applies to it.
     if managers.is_empty() && old.is_some() {
         return managers;
     }
@@ -104,7 +104,7 @@ fn starting_managers(old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> M
         let entries = old.and_then(managers::field);
         entries.and_then(|entries| Managers::decode(entries).ok()).unwrap_or_default()
     };
-    // Through a subresource nobody sets managedFields.
+    // Through a subresource no one sets managedFields.
     if writer.subresource.is_some() {
         return of_old();
     }
@@ -205,7 +205,7 @@ fn live_managers(live: Option<&Document>, writer: &Writer<'_>) -> Result<Manager
     if !managers.is_empty() {
         return Ok(managers);
     }
-    // Nobody was tracked so far: all that is there belongs to one who is no applier.
+    // No one was tracked so far: all that is there belongs to one who is not an applier.
     let before = Writer { manager: "before-first-apply", ..*writer };
     Ok(update(managers, None, live.value(), &before))
 }

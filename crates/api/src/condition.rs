@@ -66,7 +66,7 @@ text_enum! {
         True = "True",
         /// It does not.
         False = "False",
-        /// That cannot be told.
+        /// It is not known.
         Unknown = "Unknown",
     }
 }
@@ -89,7 +89,7 @@ pub trait Condition {
         self.type_text() == type_.as_str()
     }
 
-    /// Its status; what is none of the three is [`ConditionStatus::Unknown`].
+    /// Its status; what is not one of the three is [`ConditionStatus::Unknown`].
     fn state(&self) -> ConditionStatus {
         ConditionStatus::parse(self.status_text()).unwrap_or(ConditionStatus::Unknown)
     }

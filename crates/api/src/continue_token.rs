@@ -1,5 +1,5 @@
 //! Continue tokens: where the next page of a list begins, and of which state. They have upstream's
-//! shape, so that nobody is tempted to read more into them.
+//! shape, so that no one is tempted to read more into them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_made_here_is_told_in_upstreams_words() {
+    fn a_foreign_token_gets_upstreams_error() {
         for (json, why) in [
             ("{}", "continue key is not valid"),
             (
@@ -134,7 +134,7 @@ mod tests {
             let _ = Token::decode(&text);
         }
 
-        /// Whoever makes one up stays in the collection, and is told nothing but where.
+        /// A caller that makes one up stays in the collection, and learns nothing but where.
         #[test]
         fn what_is_made_up_stays_in_its_collection(
             version in "(meta.k8s.io/v1)?", rv in any::<i64>(), start in "[a-z./\u{0}]{0,12}",

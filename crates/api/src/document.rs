@@ -38,7 +38,7 @@ impl Document {
     /// The document of a typed object.
     ///
     /// # Errors
-    /// Only a map with keys that are no strings fails; no API type has one.
+    /// Only a map with keys that are not strings fails; no API type has one.
     pub fn encode<T: Serialize>(object: &T) -> Result<Self, serde_json::Error> {
         serde_json::to_value(object).map(Self)
     }

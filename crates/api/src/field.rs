@@ -51,7 +51,7 @@ pub enum ErrorKind {
     Duplicate,
     /// The value is malformed.
     Invalid,
-    /// The value is none of the supported ones.
+    /// The value is not one of the supported ones.
     NotSupported,
     /// The value is well-formed but not allowed here.
     Forbidden,

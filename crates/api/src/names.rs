@@ -1,7 +1,7 @@
 //! What may stand where a name stands: object names, label keys and values, payload keys,
 //! environment variables, ports. Messages are `k8s.io/apimachinery`'s, byte for byte.
 //!
-//! Every check answers a list of complaints, empty when the text is fine; the caller knows the
+//! Every check returns a list of complaints, empty when the text is fine; the caller knows the
 //! field and makes `field::Error`s of them.
 
 /// Complaints about one value; empty is good.
@@ -52,7 +52,7 @@ fn lower_alnum(byte: u8) -> bool {
 fn shaped(text: &str, first: fn(u8) -> bool, inner: fn(u8) -> bool, last: fn(u8) -> bool) -> bool {
     match text.as_bytes() {
         [] => false,
-        // A single byte is first and last at once, and the regexes ask only for the first.
+        // A single byte is first and last immediately, and the regexes ask only for the first.
         [only] => first(*only),
         [start, middle @ .., end] => {
             first(*start) && middle.iter().all(|byte| inner(*byte)) && last(*end)
@@ -323,7 +323,7 @@ const SUFFIX_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX_LENGTH: usize = 5;
 
 /// A name for an object that asked for `generateName`: the base, cut so that the result is no
-/// longer than 63 bytes, and five letters. `random(n)` answers a number below `n`.
+/// longer than 63 bytes, and five letters. `random(n)` returns a number below `n`.
 pub fn generate_name(base: &str, mut random: impl FnMut(usize) -> usize) -> String {
     let mut end = base.len().min(LABEL_BYTES_MAX - SUFFIX_LENGTH);
     while !base.is_char_boundary(end) {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_with_dots_is_told_so() {
+    fn a_label_with_dots_gets_upstreams_message() {
         assert_eq!(dns1123_label("a.b"), ["must not contain dots"]);
         assert!(dns1123_label("a.")[0].ends_with(
             "(e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"

@@ -64,7 +64,7 @@ impl PatchKind {
 /// Why a patch was not applied. `Display` never holds a value of the patch or of its target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
-    /// The body is no patch of its kind.
+    /// The body is not a patch of its kind.
     #[error("{0}")]
     Malformed(String),
     /// More than [`OPERATIONS_MAX`] operations.
@@ -95,7 +95,7 @@ impl From<&PatchError> for Failure {
                 failure.details = Some(Box::default());
                 failure
             }
-            // Upstream answers 500 and so blames itself; the words and the missing reason are its.
+            // Upstream returns 500 and so blames itself; message and missing reason are upstream's.
             PatchError::Unmergeable(_) => Self::with_code(400, Reason::Unknown, error.to_string()),
         }
     }

@@ -9,7 +9,7 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
-/// Why a text is no quantity; worded as upstream words it.
+/// Why a text is not a quantity; worded as upstream words it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// Not of the form number and suffix.
@@ -20,7 +20,7 @@ pub enum QuantityError {
     /// The number is malformed or has more digits than any real amount.
     #[error("unable to parse numeric part of quantity")]
     Numeric,
-    /// The suffix is none of the known ones.
+    /// The suffix is not one of the known ones.
     #[error("unable to parse quantity's suffix")]
     Suffix,
 }
@@ -179,7 +179,7 @@ impl Quantity {
         }
     }
 
-    /// Drops digits below `10^exponent`, away from zero: whoever wants some, gets some.
+    /// Drops digits below `10^exponent`, away from zero: a caller that wants some, gets some.
     pub fn round_up_to(&mut self, exponent: i32) {
         if self.exponent >= exponent {
             return;

@@ -360,7 +360,7 @@ mod tests {
 
     /// Times are read by a parser that quotes its input in words of its own.
     #[test]
-    fn what_is_no_time_is_not_quoted() {
+    fn an_invalid_time_is_not_quoted() {
         let pod = json!({ "metadata": { "creationTimestamp": "2026-01-01T00:00:00Z hunter2" } });
         let error = serde_json::from_value::<Pod>(pod).unwrap_err();
         assert!(error.to_string().contains("hunter2"), "the decoder quotes: {error}");

@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for SecretBytes {
                 f.write_str("a base64-encoded string")
             }
 
-            // The text is not quoted in the error: it may be a secret that somebody forgot to encode.
+            // The text is not quoted in the error: it may be a secret that someone forgot to encode.
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SecretBytes, E> {
                 if let Ok(bytes) = STANDARD.decode(text) {
                     return Ok(SecretBytes(bytes));
@@ -230,6 +230,21 @@ impl k8s_openapi::Resource for Secret {
     const VERSION: &'static str = "v1";
     const URL_PATH_SEGMENT: &'static str = "secrets";
     type Scope = k8s_openapi::NamespaceResourceScope;
+}
+
+impl k8s_openapi::ListableResource for Secret {
+    const LIST_KIND: &'static str = "SecretList";
+}
+
+/// The schema of `k8s_openapi`'s Secret, whose JSON this one has.
+impl schemars::JsonSchema for Secret {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        k8s_openapi::api::core::v1::Secret::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        k8s_openapi::api::core::v1::Secret::json_schema(generator)
+    }
 }
 
 impl k8s_openapi::Metadata for Secret {

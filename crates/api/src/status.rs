@@ -279,7 +279,7 @@ mod tests {
     use crate::field::{Error, Path};
 
     /// The bytes of a Status as its client gets it.
-    fn answered(failure: &Failure) -> usize {
+    fn encoded_length(failure: &Failure) -> usize {
         serde_json::to_vec(&failure.status()).unwrap().len()
     }
 
@@ -322,7 +322,7 @@ mod tests {
             ("plain", Failure::bad_request(long.clone())),
             ("internal", Failure::internal(&long)),
         ] {
-            let bytes = answered(&failure);
+            let bytes = encoded_length(&failure);
             assert!(bytes <= 2 * TEXT_BYTES_MAX + (16 << 10), "{what}: {bytes}");
             assert!(failure.message.len() <= TEXT_BYTES_MAX + (4 << 10), "{what}");
         }

@@ -13,10 +13,10 @@ use crate::schema::strict::Findings;
 /// A manifest that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum YamlError {
-    /// The bytes are no text.
+    /// The bytes are not text.
     #[error("yaml: not UTF-8")]
     NotText,
-    /// The text is no YAML.
+    /// The text is not YAML.
     #[error("yaml: line {line}: {problem}")]
     Syntax {
         /// The line, from 1.
@@ -24,7 +24,7 @@ pub enum YamlError {
         /// What is wrong there, without the text.
         problem: &'static str,
     },
-    /// The text is no YAML, and the reader could not say where.
+    /// The text is not YAML, and the reader could not say where.
     #[error("yaml: the document cannot be read")]
     Unreadable,
 }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_twice_counts_the_last_time_and_is_told() {
+    fn the_last_of_duplicate_keys_counts_and_duplicates_are_reported() {
         let text = b"kind: Secret\ndata: {a: eA==, a: eQ==}\ntypo: 1\ntype: a\ntype: b\n";
         assert!(parse(text).is_err());
         let document = parse_last_wins(text).expect("it is YAML");

@@ -426,7 +426,7 @@ async fn answers_that_are_not_read_do_not_hold_copies() {
     let mut client = with_large_maps(3).await;
     let made = client.send((Method::POST, MAPS, JSON), &nested_map().into()).await;
     assert_eq!(made.0, 201);
-    let mut attacks = Attacks::group("answers that hold copies");
+    let mut attacks = Attacks::group("responses that hold copies");
     for (what, accept, path, patch) in [
         ("YAML", YAML, "/m0", None),
         ("a table with its object", TABLE, "/m0?includeObject=Object", None),

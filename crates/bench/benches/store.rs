@@ -1,4 +1,4 @@
-//! The store through its public door: durable commits alone and together, and watch dispatch.
+//! The store through its public endpoint: durable commits alone and together, and watch dispatch.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Rig {
         Self { runtime, store: Arc::new(store), next: std::cell::Cell::new(0), _dir: dir }
     }
 
-    /// Creates so many keys at once.
+    /// Creates so many keys at the same time.
     fn create(&self, writers: u64) {
         let first = self.next.get();
         self.next.set(first + writers);

@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_no_bound_and_no_size() {
+    fn a_bound_or_size_of_zero_is_rejected() {
         for line in [["get", "--count", "0"], ["get", "--seconds", "0"], ["get", "--size", "0"]] {
             let words = ["coffer-bench"].iter().chain(&line).copied();
             assert!(Arguments::try_parse_from(words).is_err(), "{line:?}");

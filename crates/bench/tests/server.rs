@@ -18,7 +18,7 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Runs a scenario as an administrator, which must succeed; answers its report.
+/// Runs a scenario as an administrator, which must succeed; returns its report.
 async fn report(server: &TestServer, line: &str) -> Value {
     let (output, report) = ran(server, line).await;
     let (out, err) =
@@ -27,7 +27,7 @@ async fn report(server: &TestServer, line: &str) -> Value {
     report
 }
 
-/// Runs a scenario as an administrator; answers how it ended and its report.
+/// Runs a scenario as an administrator; returns how it ended and its report.
 async fn ran(server: &TestServer, line: &str) -> (Output, Value) {
     let kubeconfig = server.kubeconfig("kubernetes-admin", &["system:masters"]);
     let json = kubeconfig.with_extension("json");
@@ -196,7 +196,7 @@ async fn what_cannot_work_is_said_in_one_line() {
         ),
         ("churn --deployments 1 --coffer /nowhere/at/all", "cannot start /nowhere/at/all"),
         ("disk --dir /nowhere/at/all", "cannot make a file in /nowhere/at/all"),
-        ("etcd --endpoint http://127.0.0.1:1", "no etcd answers at http://127.0.0.1:1"),
+        ("etcd --endpoint http://127.0.0.1:1", "cannot reach etcd at http://127.0.0.1:1"),
     ] {
         let output = bench(words(line)).await;
         let text = String::from_utf8_lossy(&output.stderr);

@@ -1,9 +1,9 @@
 //! Identity and access as the command line has them: token keys in the data directory, their
 //! rotation, and the flags.
 //!
-//! The key that signs is `pki/sa.key`, as kubeadm names it. Keys before it are in
-//! `pki/sa-accepted/`: their tokens are good until the key is removed. A server that runs follows
-//! both, so that a rotation takes no restart and ends no valid token.
+//! The signing key is `pki/sa.key`, as in kubeadm. Earlier keys are in `pki/sa-accepted/`: their tokens
+//! are valid until the key is removed. A running server follows both, so that a rotation needs no restart
+//! and invalidates no token.
 
 use std::fs;
 use std::io;
@@ -22,76 +22,77 @@ use crate::files;
 
 const SIGNING: &str = "sa.key";
 const ACCEPTED: &str = "sa-accepted";
-/// How often a running server looks for changed keys.
+/// How often a running server checks for changed keys.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Flags about who is let in, and as whom.
+/// Flags about authentication and authorization.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AccessOptions {
-    /// What tokens of service accounts say issued them, and the audience of the API itself.
+    /// The issuer of service account tokens, and the default audience of the API.
     #[arg(long, value_name = "URL")]
     pub(crate) service_account_issuer: Option<String>,
-    /// What the API is to a token's audience; the issuer if not given. May be repeated.
+    /// The audiences of the API in tokens. The default is the issuer. May be repeated.
     #[arg(long, value_name = "AUDIENCE", value_delimiter = ',')]
     pub(crate) api_audiences: Vec<String>,
-    /// How long a token of a service account is good for at most: 8760h, 24h. One that is asked for
-    /// longer is shortened, with a warning. No less than an hour.
+    /// Maximum lifetime of a service account token, such as 8760h or 24h; at least 1h. A request for a
+    /// longer lifetime is shortened, with a warning.
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = token_duration)]
     pub(crate) service_account_max_token_expiration: TokenDuration,
-    /// A key to sign tokens with (PEM), instead of the one in the data directory.
+    /// The private key (PEM) to sign service account tokens with, instead of the one in the data
+    /// directory.
     #[arg(long, value_name = "FILE")]
     pub(crate) service_account_signing_key_file: Option<PathBuf>,
-    /// A further key, private or public, whose tokens are good. May be repeated.
+    /// An additional key (PEM, private or public) to verify service account tokens with. May be
+    /// repeated.
     #[arg(long, value_name = "FILE")]
     pub(crate) service_account_key_file: Vec<PathBuf>,
-    /// Static tokens: a CSV of token, user, uid and groups.
+    /// A CSV file of static tokens: token, user, uid and groups.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) oidc: OidcOptions,
-    /// Let those in who prove no name, as system:anonymous.
+    /// Allow anonymous requests, as user system:anonymous.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) anonymous_auth: bool,
-    /// Whether making a pod that uses a secret takes the right to use that secret.
+    /// Require permission on a Secret to create pods that reference it.
     #[arg(long, value_name = "MODE", value_enum, default_value = "enforce")]
     pub(crate) secret_use_check: UseCheck,
-    /// The Pod Security Standard (privileged, baseline or restricted) that pods must meet in
-    /// namespaces without the label pod-security.kubernetes.io/enforce. Kubernetes has privileged.
+    /// The Pod Security Standard (privileged, baseline or restricted) for namespaces without the label
+    /// pod-security.kubernetes.io/enforce. Kubernetes' default is privileged.
     #[arg(long, value_name = "LEVEL", value_parser = PodSecurityLevel::parse)]
     #[arg(default_value = "baseline")]
     pub(crate) pod_security_default: PodSecurityLevel,
 }
 
-/// An OpenID Connect issuer whose tokens are good, too.
+/// An OpenID Connect issuer whose tokens are accepted.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OidcOptions {
-    /// The issuer, by its https URL. Takes tokens that say it issued them, signed by its keys.
+    /// The URL of the OpenID Connect issuer; only the https scheme is accepted.
     #[arg(long, value_name = "URL", requires = "oidc_client_id")]
     pub(crate) oidc_issuer_url: Option<String>,
-    /// The client that tokens must be issued to.
+    /// The client ID that tokens must be issued for.
     #[arg(long, value_name = "ID", requires = "oidc_issuer_url")]
     pub(crate) oidc_client_id: Option<String>,
-    /// The claim that is the user's name.
+    /// The claim to use as the user name.
     #[arg(long, value_name = "CLAIM", default_value = "sub")]
     pub(crate) oidc_username_claim: String,
-    /// Stands before users' names; - for nothing. The issuer and # if not given, unless the claim
-    /// is email.
+    /// The prefix of user names; - for no prefix. The default is the issuer URL and #, or no prefix if
+    /// the claim is email.
     #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
     pub(crate) oidc_username_prefix: Option<String>,
-    /// The claim that is the user's groups, a text or a list of texts.
+    /// The claim to use as the user's groups: a string or an array of strings.
     #[arg(long, value_name = "CLAIM")]
     pub(crate) oidc_groups_claim: Option<String>,
-    /// Stands before groups' names.
+    /// The prefix of group names.
     #[arg(long, value_name = "PREFIX", default_value = "")]
     pub(crate) oidc_groups_prefix: String,
-    /// A claim that tokens must have with this value. May be repeated.
+    /// A claim that tokens must have, with its value. May be repeated.
     #[arg(long, value_name = "CLAIM=VALUE", value_delimiter = ',', value_parser = claim)]
     pub(crate) oidc_required_claim: Vec<(String, String)>,
-    /// Algorithms that tokens may be signed by: RS256, RS384, RS512, PS256, PS384, PS512, ES256,
-    /// ES384.
+    /// The accepted signing algorithms: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "RS256")]
     pub(crate) oidc_signing_algs: Vec<String>,
-    /// What must have signed the issuer's certificate (PEM); the system's authorities if not given.
+    /// CA bundle (PEM) for the issuer's TLS certificate. The default is the system's CA bundle.
     #[arg(long, value_name = "FILE")]
     pub(crate) oidc_ca_file: Option<PathBuf>,
 }
@@ -118,7 +119,7 @@ impl OidcOptions {
     }
 }
 
-/// The life of a token, in seconds.
+/// The lifetime of a token, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenDuration(i64);
 
@@ -136,25 +137,26 @@ fn claim(text: &str) -> Result<(String, String), &'static str> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// What the right to use a secret is worth.
+/// How the permission to use Secrets is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum UseCheck {
-    /// Whoever may make pods may use every secret of the namespace.
+    /// No check: users who may create pods may use every Secret of the namespace, as in Kubernetes.
     Off,
-    /// As off, with a warning.
+    /// Allow, but return a warning.
     Warn,
-    /// Who may not use a secret makes no pod that does.
+    /// Reject pods that use a Secret without permission.
     Enforce,
 }
 
-/// Makes a new key to sign tokens of service accounts with. A server that runs takes it up at once;
-/// tokens of the keys before stay good.
+/// Rotate the key that signs service account tokens. A running server uses the new key within a second.
+/// Tokens signed with earlier keys stay valid.
 #[derive(Debug, Args)]
 pub(crate) struct RotateOptions {
     /// The data directory of the API server.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/coffer")]
     pub(crate) data_dir: PathBuf,
-    /// Also forget all keys before the present one: their tokens end, the present key's stay good.
+    /// Also remove all keys before the current one: their tokens become invalid, those of the current key
+    /// stay valid.
     #[arg(long)]
     pub(crate) drop_old: bool,
 }
@@ -204,7 +206,7 @@ impl AccessOptions {
     }
 }
 
-/// Follows the keys on disk, so that a rotation takes no restart.
+/// Follows the keys on disk, so that a rotation needs no restart.
 pub(crate) struct KeyFollower {
     options: AccessOptions,
     pki: PathBuf,
@@ -217,23 +219,33 @@ impl KeyFollower {
         Self { options: options.clone(), pki, keys }
     }
 
-    /// Exchanges the server's keys whenever those on disk change, until `stop`.
+    /// Reloads the server's keys whenever those on disk change, until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut seen = stamps(&self.pki);
+        let mut seen = None;
+        let mut follower = self;
         let mut ticks = tokio::time::interval(POLL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let now = stamps(&self.pki);
-            if now == seen {
-                continue;
-            }
-            seen = now;
-            let read = self.options.keys(&self.pki);
-            match read.and_then(|keys| Ok(self.keys.replace(&keys)?)) {
-                Ok(()) => tracing::info!("service account keys exchanged"),
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    tracing::error!(error, "service account keys not exchanged");
+            let check = tokio::task::spawn_blocking(move || {
+                let now = stamps(&follower.pki);
+                // The server has loaded the keys that were there at first.
+                if seen.as_ref().is_some_and(|seen| *seen != now) {
+                    follower.reload();
                 }
+                (follower, Some(now))
+            });
+            // An error means that the runtime is shutting down.
+            let Ok((same, now)) = check.await else { return };
+            (follower, seen) = (same, now);
+        }
+    }
+
+    fn reload(&self) {
+        let read = self.options.keys(&self.pki);
+        match read.and_then(|keys| Ok(self.keys.replace(&keys)?)) {
+            Ok(()) => tracing::info!("service account keys reloaded"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "cannot reload service account keys");
             }
         }
     }
@@ -252,8 +264,8 @@ pub(crate) fn rotate(options: &RotateOptions) -> Result<()> {
     }
     files::private_directory(&accepted)
         .with_context(|| format!("cannot make {}", accepted.display()))?;
-    // Accepted under its new name before it stops to sign under the old one: at no moment, and
-    // after no crash, is a token of it refused.
+    // The old key is accepted under its new name before the new key replaces it, so that its tokens
+    // are valid at every moment and after every crash.
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     write(&accepted.join(format!("{}.key", since.as_nanos())), &old)?;
     write(&signing, &generate_signing_key()?)
@@ -275,7 +287,7 @@ fn load_or_make(pki: &Path) -> Result<ServiceAccountKeys> {
     Ok(ServiceAccountKeys { signing_pem, accepted_pem })
 }
 
-/// Whole key files; one that is being written has another ending.
+/// Complete key files; one that is being written has another extension.
 fn accepted_files(pki: &Path) -> Result<Vec<PathBuf>> {
     let directory = pki.join(ACCEPTED);
     let entries = match fs::read_dir(&directory) {
@@ -293,7 +305,7 @@ fn accepted_files(pki: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// What tells that some key has changed.
+/// Changes whenever a key file changes.
 fn stamps(pki: &Path) -> Vec<(PathBuf, Option<SystemTime>)> {
     let mut paths = vec![pki.join(SIGNING)];
     paths.extend(accepted_files(pki).unwrap_or_default());
@@ -322,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_last_between_an_hour_and_the_longest_that_can_be_asked_for() {
+    fn token_lifetimes_outside_an_hour_and_the_upstream_maximum_are_rejected() {
         for (text, seconds) in [("1h", 3600), ("8760h", 31_536_000), ("4294967296s", 1 << 32)] {
             assert_eq!(token_duration(text).unwrap().0, seconds, "{text}");
         }
@@ -332,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_keeps_the_key_before_until_it_is_told_to_drop_it() {
+    fn a_rotation_keeps_earlier_keys_unless_drop_old_is_given() {
         let data = tempfile::tempdir().unwrap();
         let pki = pki_of(data.path());
         files::private_directory(&pki).unwrap();

@@ -1,9 +1,9 @@
-//! A part of Coffer in a process of its own: what makes it fail ends that process and no other.
+//! A part of Coffer in a separate process, so that its crash ends no other part.
 //!
-//! The process runs this program's own file, also where another one has taken its name since. It is
-//! started again when it ends, after a delay that grows, and ends with the process that started it,
-//! however that one ends: [`end_with`] is the other side of this. It says that it is up by one line
-//! on its standard output, and by another ([`ending`]) that its end takes longer than others'.
+//! The process runs this program's own executable, even if the file at its path has been replaced. It is
+//! restarted when it ends, after a delay that grows, and ends with its parent, however that one ends (see
+//! [`end_with`], which the child calls). It reports by one line on its standard output that it is up, and by
+//! another one ([`ending`]) how long it needs to stop.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -23,55 +23,55 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// This program's own file, whatever lies at its path now.
+/// This program's own executable, whatever file is at its path now.
 const PROGRAM: &str = "/proc/self/exe";
-/// How long after its first end a child is started again; doubled at each further one.
+/// The delay before a child is restarted for the first time; doubled each further time.
 const DELAY_MIN: Duration = Duration::from_millis(500);
-/// A child that ends again and again is started this often at most. One that has lived longer is
-/// taken for well.
+/// The maximum delay between restarts. A child that has run longer than this is considered healthy.
 const DELAY_MAX: Duration = Duration::from_secs(30);
-/// Longest line that a child says it is up with, in bytes.
+/// Maximum length of a line from a child, in bytes.
 const LINE_BYTES_MAX: u64 = 4096;
-/// What a child says before the seconds that its end takes at most.
+/// The beginning of the line in which a child announces how many seconds it needs to stop.
 const ENDING: &str = "ending, for seconds at most: ";
 
-/// What is run, and how it is ended.
+/// What is run, and how it is stopped.
 #[derive(Clone, Debug)]
 pub(crate) struct Child {
     /// For the log: `the kubelet`.
     pub(crate) name: &'static str,
-    /// The verb and its flags. Others see them: no secrets.
+    /// The verb and its flags. They are visible to other users: no secrets.
     pub(crate) arguments: Vec<OsString>,
-    /// How long it may take to end after SIGTERM before it is killed, beside what it asks for then.
+    /// How long it may take to stop after SIGTERM before it is killed, in addition to the time that it then
+    /// announces.
     pub(crate) stop_max: Duration,
 }
 
-/// What is known of a child, for who waits for it.
+/// The state of a child, for tasks that wait for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    /// Whether it has said that it is up, now or before.
+    /// Whether it has ever reported that it is up.
     pub(crate) was_up: bool,
     /// How it last ended; `None` while it runs for the first time.
     pub(crate) ended: Option<String>,
 }
 
 impl Child {
-    /// Keeps it running until `stop`, then ends it. Whether it runs is told to `states`.
+    /// Keeps it running until `stop`, then stops it. `states` receives whether it runs.
     pub(crate) async fn run(self, states: watch::Sender<State>, stop: CancellationToken) {
         let mut delay = Duration::ZERO;
         loop {
-            let born = Instant::now();
+            let started = Instant::now();
             let ended = match Process::spawn(&self.arguments, states.clone()).await {
                 Ok(mut process) => match stop.run_until_cancelled(process.exited()).await {
                     Some(ended) => ended,
                     None => return process.end(&self).await,
                 },
-                Err(error) => format!("cannot be started: {error}"),
+                Err(error) => format!("cannot start: {error}"),
             };
             states.send_modify(|state| state.ended = Some(ended.clone()));
-            delay = next_delay(delay, born.elapsed());
+            delay = next_delay(delay, started.elapsed());
             let retry_in = delay.mul_f64(rand::rng().random_range(0.8..1.2));
-            tracing::error!(ended, ?retry_in, "{} ended; starting it again", self.name);
+            tracing::error!(ended, ?retry_in, "{} ended; restarting it", self.name);
             if stop.run_until_cancelled(sleep(retry_in)).await.is_none() {
                 return;
             }
@@ -79,22 +79,22 @@ impl Child {
     }
 }
 
-/// How long to wait after an end, before it is spread.
-fn next_delay(last: Duration, lived: Duration) -> Duration {
-    if lived > DELAY_MAX { DELAY_MIN } else { (last * 2).clamp(DELAY_MIN, DELAY_MAX) }
+/// How long to wait before a restart, without jitter.
+fn next_delay(last: Duration, ran: Duration) -> Duration {
+    if ran > DELAY_MAX { DELAY_MIN } else { (last * 2).clamp(DELAY_MIN, DELAY_MAX) }
 }
 
-/// A child that runs, or has.
+/// A child process that runs or has ended.
 struct Process {
     pidfd: Arc<OwnedFd>,
     ended: oneshot::Receiver<String>,
-    /// What it has asked for.
+    /// The time that it has announced for stopping.
     ending: watch::Receiver<Option<Duration>>,
 }
 
 impl Process {
-    /// Starts it from a thread of its own, which lives as long as it does: the kernel takes the end
-    /// of the thread that started a process for the end of its parent.
+    /// Starts it from a separate thread, which lives as long as the process: to the kernel, the end of the
+    /// thread that started a process is the end of its parent.
     async fn spawn(arguments: &[OsString], states: watch::Sender<State>) -> io::Result<Self> {
         let mut command = Command::new(PROGRAM);
         command.arg0("coffer").args(arguments);
@@ -103,7 +103,7 @@ impl Process {
     }
 
     async fn spawn_command(mut command: Command, states: watch::Sender<State>) -> io::Result<Self> {
-        // A terminal's signals are for this process, which ends its parts in their order.
+        // A terminal's signals are for this process, which stops its parts in order.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
         let (started, starting) = oneshot::channel();
         let (sender, ended) = oneshot::channel();
@@ -113,12 +113,12 @@ impl Process {
                 Ok(child) => child,
                 Err(error) => return drop(started.send(Err(error))),
             };
-            // It is not reaped yet: the number is its own.
+            // It is not reaped yet, so the PID is still its own.
             let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
             let _ = started.send(pidfd.map(Arc::new).map_err(io::Error::from));
             let mut output = child.stdout.take().map(BufReader::new);
             while let Some(line) = output.as_mut().and_then(read_line) {
-                match asked(&line) {
+                match announced(&line) {
                     Some(limit) => drop(asks.send(Some(limit))),
                     None => states.send_modify(|state| state.was_up = true),
                 }
@@ -127,13 +127,17 @@ impl Process {
             let _ = sender.send(status);
         };
         std::thread::Builder::new().name("kubelet-exit".to_owned()).spawn(life)?;
-        let pidfd = starting.await.map_err(|_| io::Error::other("its thread has ended"))??;
+        let pidfd = starting
+            .await
+            .map_err(|_| io::Error::other("the thread that watches it has ended"))??;
         Ok(Self { pidfd, ended, ending })
     }
 
-    /// Waits for the end and says how it came.
+    /// Waits until it ends and returns how.
     async fn exited(&mut self) -> String {
-        (&mut self.ended).await.unwrap_or_else(|_| "its thread has ended".to_owned())
+        (&mut self.ended)
+            .await
+            .unwrap_or_else(|_| "the thread that watches it has ended".to_owned())
     }
 
     async fn end(&mut self, child: &Child) {
@@ -151,37 +155,38 @@ impl Process {
                     limit = limit.saturating_add(asked);
                     false
                 }
-                // It has closed its output, which is no answer.
+                // It has closed its output without an announcement.
                 Ok(None) => false,
                 Err(_) => true,
             },
         };
         is_over = is_over || timeout(limit, self.exited()).await.is_err();
         if is_over {
-            tracing::warn!(waited = ?limit, "{} does not end at SIGTERM; killing it", child.name);
+            tracing::warn!(waited = ?limit, "{} does not stop after SIGTERM; killing it", child.name);
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
             self.exited().await;
         }
     }
 }
 
-/// The line by which a child asks for this long to end, from now.
+/// The line in which a child announces that it needs this long to stop, from now.
 pub(crate) fn ending(limit: Duration) -> String {
     format!("{ENDING}{}", limit.as_secs())
 }
 
-fn asked(line: &str) -> Option<Duration> {
+fn announced(line: &str) -> Option<Duration> {
     line.trim_end().strip_prefix(ENDING)?.parse().ok().map(Duration::from_secs)
 }
 
-/// The next line; `None` at the end, and at what is no line.
+/// The next line; `None` at the end, and for output that is not text.
 fn read_line(output: &mut impl io::BufRead) -> Option<String> {
     let mut line = String::new();
     let length = output.take(LINE_BYTES_MAX).read_line(&mut line).ok()?;
     (length > 0).then_some(line)
 }
 
-/// Has this process killed when `parent`, which started it, ends. For its first thread only.
+/// Lets the kernel kill this process when `parent`, which started it, ends. To be called from its first
+/// thread.
 ///
 /// # Errors
 /// When it has ended already.
@@ -190,7 +195,7 @@ pub(crate) fn end_with(parent: u32) -> Result<()> {
     // It may have ended before that took effect; then this process has another parent now.
     let now = getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
     if now != Some(parent) {
-        bail!("process {parent}, which this one belongs to, has ended");
+        bail!("the parent process {parent} has ended");
     }
     Ok(())
 }
@@ -200,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_up_to_the_limit_and_start_anew_after_a_good_life() {
+    fn delays_double_up_to_the_limit_and_are_reset_after_a_long_run() {
         let short = Duration::from_secs(1);
         let mut delay = Duration::ZERO;
         let delays = (0..8).map(|_| {
@@ -225,8 +230,8 @@ mod tests {
 
     /// A kubelet that hangs used to keep `coffer up --stop-pods-on-exit` from ending.
     #[tokio::test]
-    async fn a_child_that_is_stopped_is_killed() {
-        let (mut process, mut state) = shell("echo up; while :; do sleep 60; done").await;
+    async fn a_child_that_does_not_stop_is_killed() {
+        let (mut process, mut state) = shell("echo up; exec sleep 600").await;
         state.wait_for(|state| state.was_up).await.unwrap();
         pidfd_send_signal(&process.pidfd, Signal::STOP).unwrap();
         let (mut waiting, _) = shell("trap '' TERM; echo up; exec sleep 600").await;
@@ -236,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_child_gets_the_time_that_it_asks_for_and_no_more() {
+    async fn a_child_gets_the_time_that_it_announces_and_no_more() {
         let says = ending(Duration::from_secs(60));
         let script = format!(
             "trap 'echo {says}; sleep 1; exit 7' TERM; echo up; while :; do sleep 0.01; done"
@@ -253,11 +258,11 @@ mod tests {
         let (mut process, mut state) = shell(&script).await;
         state.wait_for(|state| state.was_up).await.unwrap();
         process.end(&child(Duration::from_millis(100))).await;
-        assert_eq!(asked("ending"), None);
+        assert_eq!(announced("ending"), None);
     }
 
     #[test]
-    fn a_process_whose_parent_has_ended_does_not_go_on() {
+    fn a_process_whose_parent_has_ended_fails_to_start() {
         let error = end_with(u32::MAX).unwrap_err().to_string();
         set_parent_process_death_signal(None).unwrap();
         assert!(error.contains("has ended"), "{error}");

@@ -1,4 +1,4 @@
-//! The command line. Flags copy upstream's names where upstream has the flag.
+//! The command line. Flags have Kubernetes' names where Kubernetes has the flag.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -14,32 +14,32 @@ use coffer_kubelet::{ImagePullCredentialsVerificationPolicy, ImagesConfig, Secre
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) verb: Verb,
-    /// Say more on standard error: -v what happens, -vv also what each part does.
+    /// Increase log verbosity: -v for info, -vv for debug. The log goes to standard error.
     #[arg(short = 'v', long = "verbose", action = ArgAction::Count, global = true)]
     pub(crate) verbosity: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run everything: API server, controllers, scheduler, kubelet, containerd.
+    /// Run all parts on this machine: API server, controllers, scheduler, kubelet, containerd.
     Up(UpOptions),
-    /// Run the API server alone, with the store in its data directory.
+    /// Run only the API server, with the store in its data directory.
     Apiserver(ApiserverOptions),
-    /// Run the scheduler alone.
+    /// Run only the scheduler.
     Scheduler(ClientOptions),
-    /// Run the controllers alone.
+    /// Run only the controllers.
     ControllerManager(ControllerManagerOptions),
-    /// Run a node's agent alone.
+    /// Run only the kubelet, the agent of a node.
     Kubelet(KubeletOptions),
-    /// Make a bootstrap token, and print the kubeconfig that a new node joins with.
+    /// Create a bootstrap token, and print a kubeconfig with it for a new node.
     BootstrapKubeconfig(crate::join::BootstrapOptions),
-    /// Exchange the key that tokens of service accounts are signed with.
+    /// Rotate the key that signs service account tokens.
     RotateTokenKey(crate::access::RotateOptions),
-    /// Send manifests to the API server by server-side apply.
+    /// Apply manifests with server-side apply.
     Apply(crate::apply::ApplyOptions),
-    /// Run in runc's place: put the values of Secrets in the place of their placeholders.
+    /// Run an OCI runtime (runc), replacing placeholders by the values of Secrets.
     OciRuntime(crate::oci_runtime::OciRuntimeOptions),
-    /// Copy containerd's log from standard input to standard output, without what registries say.
+    /// Copy containerd's log from standard input to standard output, without registries' responses.
     #[command(hide = true)]
     ContainerdLog,
 }
@@ -48,25 +48,25 @@ pub(crate) enum Verb {
 pub(crate) struct UpOptions {
     #[command(flatten)]
     pub(crate) server: ApiserverOptions,
-    /// A CRI runtime that is running, such as unix:///run/containerd/containerd.sock. Without it
-    /// Coffer starts a containerd of its own below the data directory.
+    /// The endpoint of a running CRI runtime, such as unix:///run/containerd/containerd.sock. By
+    /// default Coffer starts its own containerd, with its state below the data directory.
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) container_runtime_endpoint: Option<String>,
-    /// The runtime calls `coffer oci-runtime` in runc's place: tell it placeholders for environment
-    /// variables and arguments that come from Secrets, because it writes down what it is told. The
-    /// containerd that Coffer starts itself always does.
+    /// Send the runtime placeholders instead of the values of environment variables and arguments
+    /// that come from Secrets, because it stores them on disk. The runtime must be configured to call
+    /// `coffer oci-runtime` instead of runc. Always on for the containerd that Coffer starts.
     #[arg(long, alias = "secret-stand-ins", requires = "container_runtime_endpoint")]
     pub(crate) secret_placeholders: bool,
     #[command(flatten)]
     pub(crate) handlers: HandlerOptions,
-    /// The node's name; the host's name in lower case if not given.
+    /// The name of the node. The default is the host name in lower case.
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
-    /// The port for exec, attach, port-forward and logs; 0 takes a free one.
+    /// The kubelet's port, for exec, attach, port-forward and logs; 0 selects a free port.
     #[arg(long, value_name = "PORT", default_value_t = 10250)]
     pub(crate) kubelet_port: u16,
-    /// Ask the registry at URL first for images of HOST (docker.io for names without a host). May
-    /// be repeated. For the containerd that Coffer starts itself.
+    /// Use the registry at URL as a mirror of HOST (docker.io for image names without a host). May be
+    /// repeated. Only for the containerd that Coffer starts.
     #[arg(
         long,
         value_name = "HOST=URL",
@@ -76,30 +76,30 @@ pub(crate) struct UpOptions {
     pub(crate) registry_mirror: Vec<RegistryMirror>,
     #[command(flatten)]
     pub(crate) images: ImageOptions,
-    /// At SIGTERM end the pods and the containerd that Coffer started, too. Else they live on, and
-    /// the next start finds them.
+    /// Stop all pods and the containerd that Coffer started on SIGTERM. By default they keep running,
+    /// and the next start finds them.
     #[arg(long)]
     pub(crate) stop_pods_on_exit: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ApiserverOptions {
-    /// Where all state is kept: store, keys, certificates, admin.kubeconfig.
+    /// The directory for all state: store, keys, certificates, admin.kubeconfig.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/coffer")]
     pub(crate) data_dir: PathBuf,
-    /// The port to serve HTTPS on; 0 takes a free one.
+    /// The port to serve HTTPS on; 0 selects a free port.
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
     pub(crate) secure_port: u16,
     /// The address to serve HTTPS on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) bind_address: IpAddr,
-    /// The address at which pods, and others that are not on this machine, reach the server. If not
-    /// given: the one to serve on, if it leads to this machine from elsewhere; else, for pods on the
-    /// network of the containerd that Coffer starts itself, this machine's address on that network.
+    /// The address at which pods and other machines reach the server. The default is --bind-address if
+    /// other machines can reach it; otherwise, for pods on the network of the containerd that Coffer
+    /// starts, this machine's address on that network.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) advertise_address: Option<IpAddr>,
-    /// Bytes that the store may hold, recent history included. Beyond it creates and updates that
-    /// grow fail until something is deleted.
+    /// Maximum size of the store in bytes, recent history included. When it is exceeded, creates and
+    /// updates that grow are rejected until objects are deleted.
     #[arg(long, value_name = "BYTES", default_value_t = coffer_store::embedded::QUOTA_BYTES,
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) quota_backend_bytes: u64,
@@ -109,11 +109,10 @@ pub(crate) struct ApiserverOptions {
     pub(crate) signing: SigningOptions,
 }
 
-/// How long certificates are good for. Those of the cluster's own parts are exchanged in time, while
-/// they are in use.
+/// The lifetime of certificates. Those of the cluster's own parts are renewed before they expire.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SigningOptions {
-    /// How long a certificate is good for, at most: 8760h, 90m, 30s.
+    /// Maximum lifetime of a signed certificate, such as 8760h, 90m or 30s.
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
     cluster_signing_duration: time::Duration,
 }
@@ -127,14 +126,14 @@ impl SigningOptions {
 fn duration(text: &str) -> Result<time::Duration, String> {
     let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
     if !parsed.is_positive() || parsed > jiff::SignedDuration::from_hours(10 * 8760) {
-        return Err("must be more than nothing, and no more than 87600h".to_owned());
+        return Err("must be greater than 0 and at most 87600h".to_owned());
     }
     Ok(time::Duration::new(parsed.as_secs(), parsed.subsec_nanos()))
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ClientOptions {
-    /// How to reach the API server.
+    /// The kubeconfig to reach the API server with.
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: PathBuf,
 }
@@ -143,15 +142,16 @@ pub(crate) struct ClientOptions {
 pub(crate) struct ControllerManagerOptions {
     #[command(flatten)]
     pub(crate) client: ClientOptions,
-    /// The authority that signs requests for clients' certificates; the cluster's own, if its `pki`
-    /// directory is beside the kubeconfig. Without one, requests are approved and not signed.
+    /// The CA certificate (PEM) to sign client certificates with. The default is the cluster's own, if its
+    /// `pki` directory is in the same directory as the kubeconfig or its parent. Without one, certificate
+    /// signing requests are approved but not signed.
     #[arg(long, value_name = "FILE", requires = "cluster_signing_key_file")]
     pub(crate) cluster_signing_cert_file: Option<PathBuf>,
-    /// The key of that authority.
+    /// The private key (PEM) of the CA for client certificates.
     #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
     pub(crate) cluster_signing_key_file: Option<PathBuf>,
-    /// The authority that signs what kubelets serve with: another one than that of clients. Without
-    /// one, where that of clients is given, such requests are not signed.
+    /// The CA certificate (PEM) to sign kubelet serving certificates with; not the one for client
+    /// certificates. If only the latter is given, requests for serving certificates are not signed.
     #[arg(
         long,
         value_name = "FILE",
@@ -161,7 +161,7 @@ pub(crate) struct ControllerManagerOptions {
         ]
     )]
     pub(crate) cluster_signing_kubelet_serving_cert_file: Option<PathBuf>,
-    /// The key of that authority.
+    /// The private key (PEM) of the CA for kubelet serving certificates.
     #[arg(long, value_name = "FILE", requires = "cluster_signing_kubelet_serving_cert_file")]
     pub(crate) cluster_signing_kubelet_serving_key_file: Option<PathBuf>,
     #[command(flatten)]
@@ -172,21 +172,22 @@ pub(crate) struct ControllerManagerOptions {
 pub(crate) struct KubeletOptions {
     #[command(flatten)]
     pub(crate) client: ClientOptions,
-    /// Joins the cluster with this if the kubeconfig is not there, or its certificate has ended.
-    /// With it, the node's certificate is exchanged in time.
+    /// The kubeconfig to join the cluster with if --kubeconfig does not exist or its certificate has
+    /// expired. With this flag the kubelet renews its client certificate before it expires.
     #[arg(long, value_name = "FILE")]
     pub(crate) bootstrap_kubeconfig: Option<PathBuf>,
-    /// The node's name; the host's name in lower case if not given.
+    /// The name of the node. The default is the host name in lower case.
     #[arg(long, value_name = "NAME", visible_alias = "hostname-override")]
     pub(crate) node_name: Option<String>,
-    /// Where volumes and logs of the node's pods are.
+    /// The directory for volumes and logs of the node's pods.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
     pub(crate) root_dir: PathBuf,
-    /// The CRI runtime to start containers with.
+    /// The endpoint of the CRI runtime.
     #[arg(long, value_name = "ENDPOINT", default_value = "unix:///run/containerd/containerd.sock")]
     pub(crate) container_runtime_endpoint: String,
-    /// The runtime calls `coffer oci-runtime` in runc's place: tell it placeholders for environment
-    /// variables and arguments that come from Secrets, because it writes down what it is told.
+    /// Send the runtime placeholders instead of the values of environment variables and arguments
+    /// that come from Secrets, because it stores them on disk. The runtime must be configured to call
+    /// `coffer oci-runtime` instead of runc.
     #[arg(long, alias = "secret-stand-ins")]
     pub(crate) secret_placeholders: bool,
     #[command(flatten)]
@@ -194,28 +195,29 @@ pub(crate) struct KubeletOptions {
     /// The address to serve exec, attach, port-forward and logs on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) address: IpAddr,
-    /// The port to serve exec, attach, port-forward and logs on; 0 takes a free one.
+    /// The port to serve exec, attach, port-forward and logs on; 0 selects a free port.
     #[arg(long, value_name = "PORT", default_value_t = 10250)]
     pub(crate) port: u16,
-    /// The address that the node says it has; the one to serve on if not given.
+    /// The node's IP address in its status. The default is --address.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) node_ip: Option<IpAddr>,
-    /// How many pods the node takes.
+    /// Maximum number of pods on the node.
     #[arg(long, value_name = "NUMBER", default_value_t = coffer_kubelet::MAX_PODS_DEFAULT)]
     pub(crate) max_pods: u32,
-    /// A directory with manifests of static pods, or one manifest.
+    /// A directory with static pod manifests, or a single manifest.
     #[arg(long, value_name = "PATH")]
     pub(crate) pod_manifest_path: Option<PathBuf>,
-    /// A URL to fetch manifests of static pods from.
+    /// A URL to fetch static pod manifests from.
     #[arg(long, value_name = "URL")]
     pub(crate) manifest_url: Option<String>,
     #[command(flatten)]
     pub(crate) images: ImageOptions,
-    /// At SIGTERM end the node's pods, too. Else they live on, and the next start finds them.
+    /// Stop all pods of the node on SIGTERM. By default they keep running, and the next start finds
+    /// them.
     #[arg(long)]
     pub(crate) stop_pods_on_exit: bool,
-    /// The oom_score_adj of this process, from -1000 (never killed when memory runs out) to 1000; as
-    /// it was started if not given.
+    /// The oom_score_adj of this process, from -1000 (never killed when memory runs out) to 1000. The
+    /// default is to leave it unchanged.
     #[arg(
         long,
         value_name = "SCORE",
@@ -226,38 +228,39 @@ pub(crate) struct KubeletOptions {
     #[command(flatten)]
     pub(crate) tls: KubeletTls,
     #[command(flatten)]
-    pub(crate) beside: BesideServer,
+    pub(crate) from_up: FromUp,
 }
 
-/// What `coffer up` tells the kubelet that it starts.
+/// Hidden flags that `coffer up` passes to the kubelet that it starts.
 #[derive(Debug, Default, Args)]
-pub(crate) struct BesideServer {
-    /// The process that started this one, and that it ends with.
+pub(crate) struct FromUp {
+    /// The PID of the parent process; this process ends with it.
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent: Option<u32>,
-    /// Where pods with a network of their own find the API server.
+    /// The address of the API server for pods on the pod network.
     #[arg(long, value_name = "ADDRESS:PORT", hide = true)]
     pub(crate) kubernetes_service: Option<SocketAddr>,
-    /// Where pods on the host's network find the API server.
+    /// The address of the API server for pods on the host's network.
     #[arg(long, value_name = "ADDRESS:PORT", hide = true)]
     pub(crate) host_network_kubernetes_service: Option<SocketAddr>,
 }
 
-/// Pods with a `runtimeClassName`, where placeholders are in use.
+/// Placeholders for pods with a `runtimeClassName`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HandlerOptions {
-    /// With placeholders: a handler (of a RuntimeClass) that calls `coffer oci-runtime`, too, beside
-    /// the one for pods without a class. May be repeated.
+    /// A handler of a RuntimeClass that also calls `coffer oci-runtime`, in addition to the default
+    /// handler. May be repeated.
     #[arg(long, value_name = "HANDLER", action = ArgAction::Append, requires = "secret_placeholders")]
     pub(crate) secret_placeholder_handler: Vec<String>,
-    /// With placeholders: tell handlers that do not call `coffer oci-runtime` the values themselves,
-    /// which the runtime then writes to its disk. Without it such containers do not start.
+    /// With --secret-placeholders, start containers with Secrets in their environment also under handlers
+    /// that do not call `coffer oci-runtime`. The runtime then stores the values on disk. By default such
+    /// containers do not start.
     #[arg(long)]
     pub(crate) allow_secret_env_in_runtime: bool,
 }
 
 impl HandlerOptions {
-    /// What the kubelet is told of a runtime with placeholders.
+    /// The kubelet's options for a runtime with placeholders.
     pub(crate) fn placeholders(&self) -> SecretPlaceholders {
         let handlers = self.secret_placeholder_handler.iter().cloned();
         let mut placeholders = SecretPlaceholders::new(handlers);
@@ -265,7 +268,7 @@ impl HandlerOptions {
         placeholders
     }
 
-    /// The flags that these options come from, with `own` among the handlers.
+    /// These options as flags, with `own` added to the handlers.
     pub(crate) fn arguments(&self, own: Option<&str>) -> Vec<OsString> {
         let Self { secret_placeholder_handler, allow_secret_env_in_runtime } = self;
         let handlers = own.into_iter().chain(secret_placeholder_handler.iter().map(String::as_str));
@@ -278,23 +281,23 @@ impl HandlerOptions {
     }
 }
 
-/// Where a node has credentials for images from, beside the pods' own secrets and the node's file
-/// (`config.json` in the kubelet's root directory), and who is asked for them. The last two are
+/// Sources of a node's image credentials, in addition to the pods' own secrets and the node's file
+/// (`config.json` in the kubelet's root directory), and which pods need credentials. The last two are
 /// fields of upstream's configuration file.
 #[derive(Debug, Args)]
 pub(crate) struct ImageOptions {
-    /// A file, or a directory of files, that says which credential provider plugins there are.
+    /// The credential provider configuration: a file or a directory of files.
     #[arg(long, value_name = "PATH", requires = "image_credential_provider_bin_dir")]
     image_credential_provider_config: Option<PathBuf>,
-    /// The directory that the credential provider plugins are in.
+    /// The directory of the credential provider plugins.
     #[arg(long, value_name = "DIR", requires = "image_credential_provider_config")]
     image_credential_provider_bin_dir: Option<PathBuf>,
-    /// For which images that are on the node already a pod must have credentials: NeverVerify,
-    /// NeverVerifyPreloadedImages (all that the kubelet has pulled), NeverVerifyAllowlistedImages
-    /// or AlwaysVerify.
+    /// Whether a pod needs credentials for an image that is already on the node: NeverVerify,
+    /// NeverVerifyPreloadedImages (verify images that the kubelet pulled), NeverVerifyAllowlistedImages or
+    /// AlwaysVerify.
     #[arg(long, value_name = "POLICY", default_value = "NeverVerifyPreloadedImages")]
     image_pull_credentials_verification_policy: ImagePullCredentialsVerificationPolicy,
-    /// An image without tag, or REGISTRY/PATH/*, that NeverVerifyAllowlistedImages lets pass. May be
+    /// An image without tag, or REGISTRY/PATH/*, that NeverVerifyAllowlistedImages does not verify. May be
     /// repeated.
     #[arg(long, value_name = "IMAGE", action = ArgAction::Append)]
     preloaded_images_verification_allowlist: Vec<String>,
@@ -311,7 +314,7 @@ impl ImageOptions {
         }
     }
 
-    /// The flags that these options come from.
+    /// These options as flags.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         let Self {
             image_credential_provider_config,
@@ -342,21 +345,21 @@ impl ImageOptions {
     }
 }
 
-/// The kubelet's server has a certificate that the API server trusts, and trusts the API server's.
-/// All three files are given, or they come from the cluster's authorities on this machine.
+/// Certificates of the kubelet's server: either all three files, or the cluster's certificate authorities
+/// on this machine.
 #[derive(Debug, Args)]
 pub(crate) struct KubeletTls {
-    /// The certificate to serve with.
+    /// The serving certificate (PEM).
     #[arg(long, value_name = "FILE", requires_all = ["tls_private_key_file", "client_ca_file"])]
     pub(crate) tls_cert_file: Option<PathBuf>,
-    /// The key of the certificate to serve with.
+    /// The private key (PEM) of the serving certificate.
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     pub(crate) tls_private_key_file: Option<PathBuf>,
-    /// What must have signed the API server's certificate.
+    /// CA bundle (PEM) for the API server's client certificate.
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     pub(crate) client_ca_file: Option<PathBuf>,
-    /// The cluster's `pki` directory, to make the three from; the one beside the kubeconfig if not
-    /// given.
+    /// The cluster's `pki` directory, to create the three files with. The default is the one in the
+    /// directory of the kubeconfig or its parent.
     #[arg(long, value_name = "DIR", conflicts_with = "tls_cert_file")]
     pub(crate) pki_dir: Option<PathBuf>,
 }
@@ -367,12 +370,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_free_of_contradictions() {
+    fn the_command_line_definition_is_consistent() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn a_mirror_for_somebody_elses_runtime_is_refused() {
+    fn a_mirror_for_an_external_runtime_is_rejected() {
         let line = ["coffer", "up", "--registry-mirror", "docker.io=http://a"];
         assert!(Arguments::try_parse_from(line).is_ok());
         let both = line.iter().copied().chain(["--container-runtime-endpoint", "unix:///x"]);
@@ -383,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_images_survive_the_way_to_the_kubelets_process() {
+    fn image_options_are_passed_on_to_the_kubelets_process() {
         let given = [
             "--image-credential-provider-config=/etc/a b.yaml",
             "--image-credential-provider-bin-dir=/usr/lib/p",
@@ -396,10 +399,10 @@ mod tests {
             let Verb::Up(up) = Arguments::try_parse_from(line).unwrap().verb else { panic!() };
             let line = ["coffer", "kubelet", "--kubeconfig", "x"].map(OsString::from);
             let line = line.into_iter().chain(up.images.arguments());
-            let Verb::Kubelet(told) = Arguments::try_parse_from(line).unwrap().verb else {
+            let Verb::Kubelet(kubelet) = Arguments::try_parse_from(line).unwrap().verb else {
                 panic!()
             };
-            assert_eq!(format!("{:?}", told.images), format!("{:?}", up.images));
+            assert_eq!(format!("{:?}", kubelet.images), format!("{:?}", up.images));
         }
     }
 }

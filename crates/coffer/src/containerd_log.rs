@@ -1,8 +1,8 @@
-//! `coffer containerd-log`: between containerd and its log file, for as long as containerd lives.
+//! `coffer containerd-log`: filters containerd's log for as long as containerd runs.
 //!
-//! containerd writes into its log why a pull failed, in the words of the registry or of its token
-//! server; one that is hostile, or careless, repeats the password that it was sent. Of a line about a
-//! pull the image's name and the words of containerd's own errors are left.
+//! containerd logs why a pull failed, including the response of the registry or of its token server, and a
+//! hostile or careless one repeats the password that it got. Of a line about a pull, only the image's name
+//! and the words of containerd's own errors are kept.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, Read as _, Write};
@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 
 use crate::hardening;
 
-/// A line is taken in pieces of at most this.
+/// Longer lines are split.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
-/// What lines about a pull have, in lower case.
+/// Lines with one of these, in lower case, are about pulls.
 const ABOUT_PULLS: &[&str] =
     &["pull", "resolv", "fetch", "registr", "token", "auth", "host=", "url=", "http", "manifest"];
 
@@ -33,7 +33,7 @@ fn copy(mut from: impl BufRead, mut to: impl Write) -> io::Result<()> {
         }
         let text = String::from_utf8_lossy(&line);
         let clean = filtered(text.trim_end_matches('\n'));
-        // A disk that is full must not end the reading: containerd would wait for it.
+        // A full disk must not stop the reading: containerd would block.
         let _ = to.write_all(format!("{clean}\n").as_bytes());
         let _ = to.flush();
     }
@@ -54,7 +54,7 @@ fn filtered(line: &str) -> Cow<'_, str> {
 fn field(key: &str, value: &str) -> String {
     let is_own = match key {
         "time" | "level" => true,
-        // The name is what the kubelet asked for.
+        // The image's name comes from the kubelet.
         "msg" => value.starts_with("\"PullImage \\\"") && value.ends_with("\\\" failed\""),
         _ => false,
     };
@@ -65,7 +65,7 @@ fn field(key: &str, value: &str) -> String {
     format!("{}={:?}", known_words(key), known_words(&text))
 }
 
-/// `key=value`, where the value may be quoted as Go quotes.
+/// `key=value`, where the value may be quoted as in Go.
 fn fields(line: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = line;
     std::iter::from_fn(move || {
@@ -84,7 +84,7 @@ fn fields(line: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Up to and with the quotation mark that ends it.
+/// The length up to and including the closing quotation mark.
 fn quoted_len(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices() {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_failed_pull_the_name_and_the_known_words_are_left() {
+    fn of_a_failed_pull_only_the_name_and_known_words_are_kept() {
         let line = r#"time="2026-01-02T03:04:05Z" level=error msg="PullImage \"r.io/a:1\" failed" error="rpc error: code = Unknown desc = failed to pull and unpack image \"r.io/a:1\": failed to resolve reference \"r.io/a:1\": failed to authorize: failed to fetch oauth token: unexpected status: 401 canary#1 dTpjYW5hcnkjMQ=="#;
         let clean = filtered(line);
         assert!(!clean.contains("canary") && !clean.contains("dTpj"), "{clean}");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_stay_as_they_are() {
+    fn lines_about_other_things_are_unchanged() {
         for line in [
             r#"time="2026-01-02T03:04:05Z" level=warning msg="cleanup warnings" id=abc"#,
             "goroutine 1 [running]:",
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_leaves_its_quotes_brings_nothing_in() {
+    fn text_after_a_closed_quote_is_filtered() {
         let line = r#"time="t" level=error msg="PullImage \"a\" failed: x" error="y" canary="canary" host=canary.io"#;
         let clean = filtered(line);
         assert!(!clean.contains("canary"), "{clean}");

@@ -1,14 +1,14 @@
-//! The data directory: made private, held by one process at a time.
+//! The data directory: private to its owner, locked by one process at a time.
 //!
 //! ```text
-//! coffer.lock        held while a Coffer runs; holds its process id
-//! admin.kubeconfig   for people
+//! coffer.lock        locked while a Coffer runs; contains its process id
+//! admin.kubeconfig   for the administrator
 //! kubeconfig/        for the parts
 //! pki/               keys and certificates
 //! store/             objects, secrets sealed
-//! sealing.key        what they are sealed with
+//! sealing.key        the key that they are sealed with
 //! kubelet/           mount points of the node's pods
-//! containerd/        the runtime, if it is ours
+//! containerd/        the runtime, if it is Coffer's own
 //! ```
 
 use std::fs::File;
@@ -27,18 +27,20 @@ pub(crate) fn pki_of(data_dir: &Path) -> PathBuf {
     data_dir.join("pki")
 }
 
-/// Why a data directory cannot be had.
+/// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataDirError {
     #[error("cannot open data directory {path}")]
     Open { path: PathBuf, source: std::io::Error },
     #[error("data directory {path} is in use by another coffer (process {holder})")]
     InUse { path: PathBuf, holder: String },
-    #[error("{path} holds files that are not Coffer's; give --data-dir an empty or new directory")]
+    #[error(
+        "{path} contains files that are not Coffer's; give --data-dir an empty or new directory"
+    )]
     Foreign { path: PathBuf },
 }
 
-/// A data directory that is ours until this is dropped or the process ends, however it ends.
+/// A data directory that is locked until this is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -46,10 +48,10 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if need be and takes hold of it.
+    /// Creates the directory if it does not exist, and locks it.
     pub(crate) fn hold(path: &Path) -> Result<Self, DataDirError> {
         let open = |source| DataDirError::Open { path: path.to_owned(), source };
-        // Asked before its mode is changed: `--data-dir /etc` must do no harm.
+        // Checked before its mode is changed: `--data-dir /etc` must do no harm.
         if is_foreign(path).map_err(open)? {
             return Err(DataDirError::Foreign { path: path.to_owned() });
         }
@@ -109,7 +111,7 @@ impl DataDir {
     }
 }
 
-/// Whether there is something in the directory, and no Coffer has been there.
+/// Whether the directory contains files but was never used by Coffer.
 fn is_foreign(path: &Path) -> std::io::Result<bool> {
     match path.read_dir() {
         Ok(mut entries) => Ok(entries.next().is_some() && !path.join(LOCK).exists()),
@@ -124,7 +126,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_directory_is_held_once_and_free_again_afterwards() {
+    fn a_directory_can_be_locked_once_and_again_after_its_release() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
         let held = DataDir::hold(&path).unwrap();
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_somebody_elses_files_is_left_as_it_is() {
+    fn a_directory_with_foreign_files_is_rejected_and_not_changed() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("passwd"), "").unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_its_place_is_an_error_that_names_it() {
+    fn a_file_instead_of_a_directory_is_an_error_that_names_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = DataDir::hold(file.path()).unwrap_err();
         assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");

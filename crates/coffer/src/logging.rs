@@ -1,10 +1,10 @@
-//! The log, on standard error: warnings only, unless asked for more.
+//! The log, on standard error: by default warnings and errors only.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Where a filter in `tracing`'s syntax may be given, for whoever follows one part closely.
+/// The environment variable for a filter in `tracing`'s syntax, for example to debug a single module.
 const VARIABLE: &str = "COFFER_LOG";
 
 /// Starts logging for the process.
@@ -14,7 +14,7 @@ pub(crate) fn start(verbosity: u8) {
         1 => "info",
         _ => "debug",
     };
-    // At debug the libraries below print whole requests: they stay at info.
+    // At debug level the libraries print whole requests, so they stay at info.
     let quiet =
         if verbosity > 1 { ",hyper=info,h2=info,kube=info,rustls=info,tower=info" } else { "" };
     let filter = EnvFilter::try_from_env(VARIABLE)
@@ -27,10 +27,10 @@ pub(crate) fn start(verbosity: u8) {
     std::panic::set_hook(Box::new(report_panic));
 }
 
-/// Says where a panic was. What it says is repeated only if it is a text of the program itself: others
-/// may quote what was being worked on.
+/// Logs where a panic was. Its message is logged only if it is a constant of the program: others may quote
+/// data.
 fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let said = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("panic");
-    tracing::error!(place, "{said}");
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("panic");
+    tracing::error!(place, "{message}");
 }

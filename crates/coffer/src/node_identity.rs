@@ -1,8 +1,8 @@
-//! Who a kubelet is to the API server: its own node, or somebody whom nothing limits to it.
+//! The identity of a kubelet at the API server: its own node, or a user that is not limited to one.
 //!
-//! The Node authorizer gives a node the secrets of its pods and of no others. It knows nodes by their
-//! user and group; a kubelet that runs as an administrator, or as a service account, has what that
-//! one has. Kubernetes lets it run, and so does Coffer, and says so.
+//! The Node authorizer gives a node access only to the secrets of its pods. It identifies nodes by user and
+//! group; a kubelet that runs as an administrator, or as a service account, has all permissions of that user.
+//! Kubernetes allows this, and so does Coffer, with a warning.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 /// The group of all nodes.
 const NODES: &str = "system:nodes";
-/// How long until a server that did not answer is asked again.
+/// How long to wait before a failed request is retried.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Asks the API server who `client` is, until it answers or `stop`, and warns if it is not `node`.
+/// Asks the API server for the user of `client`, retrying until `stop`, and warns if it is not `node`.
 pub(crate) async fn check(client: Client, node: String, stop: CancellationToken) {
     let reviews = Api::<SelfSubjectReview>::all(client);
     let asked = async {
         loop {
             let review = SelfSubjectReview::default();
             match reviews.create(&PostParams::default(), &review).await {
-                Ok(answer) => return answer.status.and_then(|status| status.user_info),
+                Ok(review) => return review.status.and_then(|status| status.user_info),
                 Err(error) => {
-                    tracing::debug!(%error, "the kubelet's identity is not known yet");
+                    tracing::debug!(%error, "cannot check the kubelet's identity yet");
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -37,7 +37,7 @@ pub(crate) async fn check(client: Client, node: String, stop: CancellationToken)
     }
 }
 
-/// What is wrong with a kubelet of `node` being this user.
+/// The warning if a kubelet of `node` has this user.
 fn warning(user: &UserInfo, node: &str) -> Option<String> {
     let name = user.username.as_deref().unwrap_or_default();
     let in_group = user.groups.iter().flatten().any(|group| group == NODES);
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kubelet_that_is_not_its_node_is_warned_about() {
+    fn a_kubelet_with_another_identity_than_its_nodes_logs_a_warning() {
         let user = |name: &str, groups: &[&str]| UserInfo {
             username: Some(name.to_owned()),
             groups: Some(groups.iter().map(|&group| group.to_owned()).collect()),

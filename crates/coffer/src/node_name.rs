@@ -1,8 +1,8 @@
-//! What this machine is called as a node.
+//! The name of this machine as a node.
 
 use anyhow::{Result, bail};
 
-/// The name asked for, or the host's as upstream's kubelet takes it: in lower case.
+/// The given name, or the host name in lower case, as in upstream's kubelet.
 pub(crate) fn resolve(asked: Option<&str>) -> Result<String> {
     let host = rustix::system::uname();
     let name = match asked {
@@ -10,7 +10,7 @@ pub(crate) fn resolve(asked: Option<&str>) -> Result<String> {
         None => host.nodename().to_string_lossy().trim().to_lowercase(),
     };
     match coffer_api::names::dns1123_subdomain(&name).first() {
-        Some(problem) => bail!("{name:?} cannot be a node's name: {problem}; give --node-name"),
+        Some(problem) => bail!("{name:?} is not a valid node name: {problem}; give --node-name"),
         None => Ok(name),
     }
 }
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_name_that_no_node_may_have_is_told_with_the_way_out() {
+    fn an_invalid_host_name_is_an_error_that_suggests_the_flag() {
         assert_eq!(resolve(Some("node-1.example")).unwrap(), "node-1.example");
         let error = resolve(Some("Node_1")).unwrap_err().to_string();
         assert!(error.contains("--node-name"), "{error}");

@@ -1,5 +1,5 @@
-//! `coffer oci-runtime`: what a container runtime calls in runc's place, so that it need not be told
-//! what comes from Secrets.
+//! `coffer oci-runtime`: a container runtime calls it instead of runc, so that it gets placeholders and not
+//! the values of Secrets.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::hardening;
 
 #[derive(Debug, Args)]
 pub(crate) struct OciRuntimeOptions {
-    /// The root directory of a kubelet whose pods are run. May be repeated.
+    /// The root directory of a kubelet whose pods this runtime runs. May be repeated.
     #[arg(long, value_name = "DIR", action = ArgAction::Append, required = true)]
     root_dir: Vec<PathBuf>,
-    /// The OCI runtime that does the work, such as /usr/sbin/runc, and what it is called with.
+    /// The OCI runtime to execute, such as /usr/sbin/runc, with its arguments.
     #[arg(
         value_name = "RUNTIME",
         trailing_var_arg = true,
@@ -25,8 +25,8 @@ pub(crate) struct OciRuntimeOptions {
     call: Vec<OsString>,
 }
 
-/// Becomes the real runtime. The containers' own limits and masks are those of the caller: of what
-/// this process is closed by, only what `exec` takes back is used.
+/// Executes the real runtime. Containers get the caller's limits and umask: this process protects itself
+/// only with what `exec` reverts.
 pub(crate) fn run(options: OciRuntimeOptions) -> Result<()> {
     hardening::forbid_reading()?;
     let mut call = options.call.into_iter();

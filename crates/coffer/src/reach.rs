@@ -1,9 +1,8 @@
-//! At which address pods find the API server.
+//! The address at which pods reach the API server.
 //!
-//! A server on loopback is nothing that a pod with a network of its own reaches. Where the network is
-//! ours, too, the server then also listens at this machine's address on it, and that is what pods are
-//! told. Where it is not, pods are told the server's own address if it has one that leads anywhere,
-//! or the one given by `--advertise-address`.
+//! Pods on the pod network cannot reach a server on loopback. If the network is Coffer's own, the server
+//! also listens on this machine's address in it, and pods get that address. Otherwise pods get the server's
+//! own address if other machines can reach it, or the one given by `--advertise-address`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,42 +11,41 @@ use coffer_containerd::PodNetwork;
 use coffer_kubelet::{KubernetesService, ServiceAddress};
 use kube::Config;
 
-/// How a server is reached from beside it.
+/// How pods on the server's machine reach it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// A network at whose gateway the server listens, too.
+    /// A network on whose gateway address the server also listens.
     pub(crate) network: Option<ClientNetwork>,
-    /// The address that pods with a network of their own are told.
+    /// The address for pods on the pod network.
     pub(crate) pods: Option<IpAddr>,
 }
 
 impl Reach {
-    /// What follows from `--bind-address`, `--advertise-address` and the network of the pods, if it
-    /// is one of our own.
+    /// Determined by `--bind-address`, `--advertise-address` and the pod network, if it is Coffer's own.
     pub(crate) fn of(bind: IpAddr, advertise: Option<IpAddr>, network: Option<PodNetwork>) -> Self {
-        let leads_somewhere = !bind.is_loopback() && !bind.is_unspecified();
+        let is_reachable = !bind.is_loopback() && !bind.is_unspecified();
         match (advertise, network) {
             (Some(address), _) => Self { network: None, pods: Some(address) },
-            // Pods have addresses of version 4 only.
-            (None, Some(own)) if !leads_somewhere || bind.is_ipv6() => {
+            // Pods have IPv4 addresses only.
+            (None, Some(own)) if !is_reachable || bind.is_ipv6() => {
                 let network = ClientNetwork { address: own.gateway, prefix_bits: own.prefix_bits };
-                // Whoever listens everywhere listens there.
+                // A server that listens on all addresses listens there, too.
                 let network = (!bind.is_unspecified()).then_some(network);
                 Self { network, pods: Some(own.gateway.into()) }
             }
-            (None, _) => Self { network: None, pods: leads_somewhere.then_some(bind) },
+            (None, _) => Self { network: None, pods: is_reachable.then_some(bind) },
         }
     }
 
-    /// What the kubelet beside a server that clients on this machine reach at `local` tells pods.
+    /// The addresses that the kubelet on the server's machine gives to pods. Clients on this machine reach
+    /// the server at `local`.
     pub(crate) fn service(&self, local: SocketAddr) -> KubernetesService {
         let address = |ip: IpAddr| ServiceAddress { host: ip.to_string(), port: local.port() };
         KubernetesService { pods: self.pods.map(address), host_network: Some(address(local.ip())) }
     }
 }
 
-/// What a kubelet tells pods that knows the server by a kubeconfig only: the host in it, if it leads
-/// anywhere from where they are.
+/// The addresses that a kubelet with only a kubeconfig gives to pods: the host in it, if pods can reach it.
 pub(crate) fn by_kubeconfig(config: &Config) -> KubernetesService {
     let url = &config.cluster_url;
     let port = url.port_u16().unwrap_or(443);
@@ -79,7 +77,7 @@ mod tests {
     const OWN: PodNetwork = PodNetwork { gateway: Ipv4Addr::new(10, 128, 3, 1), prefix_bits: 24 };
 
     #[test]
-    fn pods_are_told_an_address_that_leads_to_the_server() {
+    fn pods_get_an_address_at_which_they_reach_the_server() {
         let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
         for (bind, advertise, network, pods, listens) in [
             ("127.0.0.1", None, Some(OWN), ip("10.128.3.1"), true),
@@ -104,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kubeconfig_for_this_machine_only_is_for_pods_on_its_network_only() {
+    fn a_loopback_kubeconfig_is_only_for_pods_on_the_hosts_network() {
         let found = |url: &str| {
             let service = by_kubeconfig(&Config::new(url.parse().unwrap()));
             let shown = |it: ServiceAddress| format!("{} {}", it.host, it.port);
@@ -120,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_listens_everywhere_is_reached_on_loopback() {
+    fn a_server_that_listens_on_all_addresses_is_reached_on_loopback() {
         let found = |text: &str| local(text.parse().unwrap()).to_string();
         assert_eq!(found("0.0.0.0:6443"), "127.0.0.1:6443");
         assert_eq!(found("[::]:6443"), "[::1]:6443");

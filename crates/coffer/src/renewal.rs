@@ -1,8 +1,8 @@
-//! Certificates of the cluster's own parts, exchanged before they end, while everything runs.
+//! The certificates of the cluster's own parts, which are renewed before they expire.
 //!
-//! What is near its end is made anew on disk, as at a start; then the server is told, clients follow
-//! their kubeconfigs, and the kubelet beside the server, a process of its own, follows its files.
-//! Nothing is restarted and no connection is cut.
+//! A certificate that expires soon is created again on disk, as at a start. The API server then loads its
+//! own, clients follow their kubeconfigs, and the kubelet of `coffer up`, a separate process, follows its
+//! files. Nothing is restarted and no connection is closed.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use coffer_apiserver::{Certificates, KeyPair};
+use time::OffsetDateTime;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -17,10 +19,12 @@ use crate::data_dir::DataDir;
 use crate::pki::{Credential, Pki};
 use crate::{files, kubeconfig};
 
-/// Certificates are looked at this often in their time, and no less often than hourly.
-const LOOKS: u32 = 100;
-const LOOK_MAX: Duration = Duration::from_secs(3600);
-const LOOK_MIN: Duration = Duration::from_millis(50);
+/// Certificates are checked this many times during their lifetime, …
+const CHECKS: u32 = 100;
+/// … and at least this often, …
+const CHECK_PERIOD_MAX: Duration = Duration::from_secs(3600);
+/// … but not more often than this.
+const CHECK_PERIOD_MIN: Duration = Duration::from_millis(50);
 
 /// The node of `coffer up`.
 #[derive(Clone, Debug)]
@@ -29,15 +33,16 @@ pub(crate) struct OwnNode {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-/// What a server's data directory must have on disk for its parts to know each other.
+/// The certificates and kubeconfigs in a data directory, with which the cluster's parts identify
+/// themselves to each other.
 #[derive(Debug)]
-pub(crate) struct Papers {
-    /// Addresses that the server is reached at.
-    pub(crate) addresses: Vec<IpAddr>,
-    /// How long certificates are good for.
-    pub(crate) validity: time::Duration,
-    /// The node beside the server.
-    pub(crate) node: Option<OwnNode>,
+pub(crate) struct ClusterCredentials {
+    /// The addresses of the API server.
+    addresses: Vec<IpAddr>,
+    /// The lifetime of certificates.
+    validity: time::Duration,
+    /// The node of `coffer up`, if there is one.
+    node: Option<OwnNode>,
     pki: PathBuf,
     kubeconfigs: Vec<(&'static str, PathBuf)>,
 }
@@ -48,7 +53,7 @@ const ADMIN: &str = "kubernetes-admin";
 const SCHEDULER: &str = "scheduler";
 const CONTROLLER_MANAGER: &str = "controller-manager";
 
-impl Papers {
+impl ClusterCredentials {
     pub(crate) fn new(
         data: &DataDir,
         addresses: Vec<IpAddr>,
@@ -62,21 +67,26 @@ impl Papers {
         Self { addresses, validity, node, pki: data.pki(), kubeconfigs }
     }
 
-    /// The authorities, as they are now.
+    /// The certificate authorities, as they are now.
     pub(crate) fn pki(&self) -> Result<Pki> {
-        Ok(Pki::open(&self.pki)?.lasting(self.validity))
+        self.pki_at(OffsetDateTime::now_utc())
     }
 
-    /// What the server shows to its clients, and to kubelets.
+    fn pki_at(&self, now: OffsetDateTime) -> Result<Pki> {
+        Ok(Pki::open_at(&self.pki, now)?.lasting(self.validity))
+    }
+
+    /// The API server's certificates: the serving one, and the one for kubelets with the CA bundle for
+    /// theirs.
     pub(crate) fn server(&self, pki: &Pki) -> Result<(KeyPair, (KeyPair, Vec<u8>))> {
         let serving = key_pair(&pki.apiserver(&self.addresses)?);
-        let to_kubelets = key_pair(&pki.apiserver_kubelet_client()?);
-        Ok((serving, (to_kubelets, pki.kubelet_ca_pem().into_bytes())))
+        let kubelet_client = key_pair(&pki.apiserver_kubelet_client()?);
+        Ok((serving, (kubelet_client, pki.kubelet_ca_pem().into_bytes())))
     }
 
-    /// Makes what the node beside the server shows, unless it stands already. Before the server runs
-    /// and in [`Papers::keep`] only: certificate and key have one writer at a time, and whoever else
-    /// needs them finds them there.
+    /// Creates the serving certificate of the node of `coffer up`, unless a valid one exists. To be called
+    /// only before the server runs and in [`ClusterCredentials::keep`], so that certificate and key have one
+    /// writer at a time; other code reads them from disk.
     pub(crate) fn write_node_certificate(&self, pki: &Pki) -> Result<()> {
         if let Some(node) = &self.node {
             pki.kubelet_server(&self.pki, &node.name, &node.addresses)?;
@@ -84,7 +94,7 @@ impl Papers {
         Ok(())
     }
 
-    /// Writes the kubeconfigs for a server at `url` unless they stand already.
+    /// Writes the kubeconfigs for a server at `url`, unless they are up to date.
     pub(crate) fn write_kubeconfigs(&self, pki: &Pki, url: &str) -> Result<()> {
         for (part, path) in &self.kubeconfigs {
             let credential = self.credential(pki, part)?;
@@ -111,35 +121,49 @@ impl Papers {
         })
     }
 
-    /// Renews what is near its end, for as long as the server runs.
+    /// Renews certificates that expire soon, until `stop`.
     pub(crate) async fn keep(self, server: Certificates, url: String, stop: CancellationToken) {
-        let part = Duration::try_from(self.validity).unwrap_or(LOOK_MAX) / LOOKS;
-        let mut ticks = tokio::time::interval(part.clamp(LOOK_MIN, LOOK_MAX));
-        let mut shown = None;
+        let period = Duration::try_from(self.validity).unwrap_or(CHECK_PERIOD_MAX) / CHECKS;
+        let mut ticks = tokio::time::interval(period.clamp(CHECK_PERIOD_MIN, CHECK_PERIOD_MAX));
+        let mut renewal = Renewal { credentials: self, server, url, loaded: None };
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            if let Err(error) = self.renew(&server, &url, &mut shown) {
+            // Keys are generated and files are synced.
+            let outcome = spawn_blocking(move || {
+                let outcome = renewal.run();
+                (renewal, outcome)
+            });
+            // An error means that the runtime is shutting down.
+            let Ok((same, outcome)) = outcome.await else { return };
+            renewal = same;
+            if let Err(error) = outcome {
                 let error = format!("{error:#}");
-                tracing::error!(error, "certificates are not renewed");
+                tracing::error!(error, "cannot renew certificates");
             }
         }
     }
+}
 
-    /// `shown` are the two certificates that the server shows.
-    fn renew(
-        &self,
-        server: &Certificates,
-        url: &str,
-        shown: &mut Option<[Vec<u8>; 2]>,
-    ) -> Result<()> {
-        let pki = self.pki()?;
-        let (serving, kubelets) = self.server(&pki)?;
-        let now = [serving.cert_pem.clone(), kubelets.0.cert_pem.clone()];
-        if shown.as_ref() != Some(&now) {
-            server.replace(&serving, Some(&kubelets))?;
-            *shown = Some(now);
+/// The renewal of a running server's certificates.
+struct Renewal {
+    credentials: ClusterCredentials,
+    server: Certificates,
+    url: String,
+    /// The two certificates that the server has loaded, if it was by this.
+    loaded: Option<[Vec<u8>; 2]>,
+}
+
+impl Renewal {
+    /// Blocks.
+    fn run(&mut self) -> Result<()> {
+        let pki = self.credentials.pki()?;
+        let (serving, kubelets) = self.credentials.server(&pki)?;
+        let present = [serving.cert_pem.clone(), kubelets.0.cert_pem.clone()];
+        if self.loaded.as_ref() != Some(&present) {
+            self.server.replace(&serving, Some(&kubelets))?;
+            self.loaded = Some(present);
         }
-        self.write_node_certificate(&pki)?;
-        self.write_kubeconfigs(&pki, url)
+        self.credentials.write_node_certificate(&pki)?;
+        self.credentials.write_kubeconfigs(&pki, &self.url)
     }
 }
 
@@ -147,5 +171,63 @@ fn key_pair(credential: &Credential) -> KeyPair {
     KeyPair {
         cert_pem: credential.cert_pem.clone().into_bytes(),
         key_pem: Zeroizing::new(credential.key_pem.as_bytes().to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use super::*;
+
+    const LIFETIME: time::Duration = time::Duration::hours(10);
+    const FILES: [&str; 10] = [
+        "pki/apiserver.crt",
+        "pki/apiserver-kubelet-client.crt",
+        "pki/admin.crt",
+        "pki/scheduler.crt",
+        "pki/controller-manager.crt",
+        "pki/kubelet-client.crt",
+        "pki/kubelet.crt",
+        "admin.kubeconfig",
+        "kubeconfig/scheduler.kubeconfig",
+        "kubeconfig/kubelet.kubeconfig",
+    ];
+
+    /// When a certificate expires.
+    fn end_of(path: &Path) -> OffsetDateTime {
+        let text = std::fs::read(path).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(&text).unwrap();
+        pem.parse_x509().unwrap().validity().not_after.to_datetime()
+    }
+
+    #[test]
+    fn every_certificate_is_renewed_when_less_than_a_fifth_of_its_lifetime_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::hold(&directory.path().join("data")).unwrap();
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let node = OwnNode { name: "node".to_owned(), addresses: vec![address] };
+        let credentials =
+            ClusterCredentials::new(&data, vec![address], LIFETIME, Some(node.clone()));
+        let start = OffsetDateTime::now_utc();
+        let files_at = |now| {
+            let pki = credentials.pki_at(now).unwrap();
+            credentials.server(&pki).unwrap();
+            credentials.write_node_certificate(&pki).unwrap();
+            credentials.write_kubeconfigs(&pki, "https://127.0.0.1:6443").unwrap();
+            FILES.map(|name| std::fs::read(data.path().join(name)).unwrap())
+        };
+        let first = files_at(start);
+        assert!(files_at(start + LIFETIME * 0.79) == first, "four fifths are not over");
+        let late = start + LIFETIME * 0.81;
+        let renewed = files_at(late);
+        for ((name, before), after) in FILES.iter().zip(first).zip(renewed) {
+            assert_ne!(before, after, "{name}");
+        }
+        for name in FILES.iter().filter(|name| name.ends_with(".crt")) {
+            let end = end_of(&data.path().join(name));
+            assert!(end > late + LIFETIME * 0.99, "{name} expires at {end}");
+        }
     }
 }

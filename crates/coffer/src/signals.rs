@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end the program in order; asked again, it ends at once.
+//! The first SIGTERM or SIGINT stops the program in order; the second one immediately.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// What a shell reports for a program that SIGTERM ended.
+/// The exit status that a shell reports for a program ended by SIGTERM.
 const STATUS_OF_SIGTERM: i32 = 143;
-/// timeout(1) and terminals signal a process and its group: what comes this soon after the first
-/// signal is the first signal again and no impatience.
+/// timeout(1) and terminals signal a process and its group: a signal this soon after the first one is a
+/// duplicate of it.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// A token that the first signal cancels.

@@ -1,13 +1,13 @@
-//! All parts on one machine: the kubelet and containerd in processes of their own, the others in this.
+//! `coffer up`: all parts on one machine, the kubelet and containerd as separate processes.
 //!
-//! Order of starting: what fails fastest first (rights, data directory, certificates, store, port),
-//! then the runtime, then the clients of both. Order of ending is the reverse: kubelet, scheduler
-//! and controllers before the server that they report to, the store last. The parts meet nowhere
-//! but at the server's port and the runtime's socket.
+//! Start order: first what fails fastest (rights, data directory, certificates, store, port), then the
+//! runtime, then the clients of both. Stop order is the reverse: kubelet, scheduler and controllers before
+//! the server that they report to, the store last. The parts share no state; they communicate through the
+//! server's port and the runtime's socket only.
 //!
-//! What users write into pods is carried out by the kubelet. It may fail of that, be killed when
-//! memory runs out, or fail again at each start: the server answers all the while, so that the pod
-//! can be deleted, and the kubelet is started again.
+//! The kubelet executes what users write into pods. It may crash because of that, be killed when memory
+//! runs out, or fail again at each start. The server keeps serving, so that the pod can be deleted, and the
+//! kubelet is restarted.
 
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
@@ -35,26 +35,26 @@ use crate::reach::Reach;
 use crate::renewal::{KUBELET, OwnNode};
 use crate::{join, node_name, oom, parts, signals};
 
-/// The kubelet ends its pods with their own grace periods. One that it does not know, because the
-/// start was cut short, gets this long.
+/// The kubelet stops its pods with their own grace periods. A pod that it does not know, because the start
+/// was interrupted, gets this grace period in seconds.
 const GRACE_S: i64 = 30;
 /// One machine: the server reaches the kubelet without a network.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// How long a kubelet may take to end, beside the time that it asks for to end its pods: it knows their
-/// grace periods. One that hangs is killed then.
+/// How long a kubelet may take to stop, in addition to the time that it announces for stopping its pods,
+/// whose grace periods it knows. After that it is killed.
 const KUBELET_STOP_MAX: Duration = Duration::from_secs(30);
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
-/// How often the log says what a start that hangs is waiting for.
+/// How often the log says what a start that takes long is waiting for.
 const COMPLAINT: Duration = Duration::from_secs(30);
 
-/// What the parts are started with.
+/// The parameters of the parts.
 struct Context<'a> {
     options: &'a UpOptions,
     data: &'a DataDir,
     node: &'a str,
     service: KubernetesService,
-    /// What this process was started with, for those that it starts.
+    /// The limits that this process was started with, for its child processes.
     inherited: Inherited,
     verbosity: u8,
 }
@@ -115,7 +115,7 @@ pub(crate) async fn run(options: UpOptions, verbosity: u8) -> Result<()> {
     outcome.and(containerd)
 }
 
-/// Starts what talks to the server, and waits until the node is ready for pods.
+/// Starts the server's clients, and waits until the node is ready for pods.
 async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()> {
     let Context { options, data, node, .. } = *context;
     let endpoint = match &options.container_runtime_endpoint {
@@ -145,7 +145,7 @@ async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()>
 
 async fn start_containerd(clients: &mut Parts, context: &Context<'_>) -> Result<String> {
     let Context { options, data, inherited, .. } = *context;
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = std::env::current_exe().context("cannot find this program's executable")?;
     let settings = Settings {
         data_dir: data.path().to_owned(),
         registry_mirrors: options.registry_mirror.clone(),
@@ -165,7 +165,7 @@ async fn start_containerd(clients: &mut Parts, context: &Context<'_>) -> Result<
     Ok(endpoint)
 }
 
-/// The kubelet, in a process of its own: what a pod does to it does not reach the server.
+/// The kubelet, as a separate process: a pod that makes it crash does not affect the server.
 fn kubelet(context: &Context<'_>, endpoint: String) -> Result<Child> {
     let Context { options, data, node, service, inherited, verbosity } = context;
     let UpOptions {
@@ -223,7 +223,7 @@ fn kubelet(context: &Context<'_>, endpoint: String) -> Result<Child> {
     Ok(Child { name: "the kubelet", arguments, stop_max: KUBELET_STOP_MAX })
 }
 
-/// Says at once what no further start of the kubelet would change.
+/// Checks early what a restart of the kubelet would not change.
 fn check_kubelet(options: &UpOptions) -> Result<()> {
     let endpoint = options.container_runtime_endpoint.as_deref().unwrap_or("unix:///");
     coffer_kubelet::check(endpoint, &options.images.config())
@@ -234,11 +234,11 @@ fn check_kubelet(options: &UpOptions) -> Result<()> {
     Ok(())
 }
 
-/// Ends the containerd that is ours, if pods end with this process; else it lives on with them.
+/// Stops Coffer's own containerd if pods stop with this process; otherwise it keeps running with them.
 async fn end_containerd(options: &UpOptions, data: &DataDir) -> Result<()> {
     if options.stop_pods_on_exit && options.container_runtime_endpoint.is_none() {
         coffer_containerd::stop_with_pods(data.path(), GRACE_S).await?;
-        // The kubelet has done so, unless the runtime was stuck: now nobody is left who needs them.
+        // The kubelet has done so, unless the runtime was stuck. No process needs them any more.
         mounts::unmount_below(&data.kubelet())?;
     }
     Ok(())
@@ -246,7 +246,7 @@ async fn end_containerd(options: &UpOptions, data: &DataDir) -> Result<()> {
 
 async fn until_ready(client: Client, node: &str, kubelet: watch::Receiver<State>) -> Result<()> {
     let ready = async {
-        // What the node's object says is from an earlier start until the kubelet is up.
+        // Until the kubelet is up, the Node object has the status of an earlier start.
         kubelet.clone().wait_for(|state| state.was_up).await.context("the kubelet ended")?;
         let readyz = || http::Request::get("/readyz").body(Vec::new());
         while client.request_text(readyz()?).await.is_err() {
@@ -282,7 +282,7 @@ fn announcement(url: &str, node: &str, kubeconfig: &Path) -> String {
     format!("coffer is ready: {url}, node {node}, KUBECONFIG={}", kubeconfig.display())
 }
 
-/// Tasks that are meant to run until they are told to stop, together.
+/// Tasks that run until they are all stopped together.
 #[derive(Default)]
 struct Parts {
     tasks: JoinSet<(&'static str, Result<()>)>,
@@ -298,24 +298,24 @@ impl Parts {
         self.tasks.spawn(async move { (name, run.await) });
     }
 
-    /// Waits for a part to end that nobody told to, and says how. Never, if there is none.
+    /// Waits until a part ends without being stopped, and returns how. Waits forever if there is no part.
     async fn first_end(&mut self) -> Error {
         match self.tasks.join_next().await {
-            Some(Ok((name, Ok(())))) => anyhow!("{name} ended by itself"),
+            Some(Ok((name, Ok(())))) => anyhow!("{name} stopped unexpectedly"),
             Some(Ok((name, Err(error)))) => error.context(format!("{name} failed")),
             Some(Err(panic)) => Error::new(panic).context("a part of Coffer panicked"),
             None => std::future::pending().await,
         }
     }
 
-    /// Tells all to stop and waits until they have.
+    /// Stops all parts and waits until they have ended.
     async fn end(mut self) {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             match ended {
                 Ok((_, Ok(()))) => {}
-                Ok((name, Err(error))) => tracing::error!("{name} failed while ending: {error:#}"),
-                Err(panic) => tracing::error!(%panic, "a part of Coffer panicked while ending"),
+                Ok((name, Err(error))) => tracing::error!("{name} failed to stop: {error:#}"),
+                Err(panic) => tracing::error!(%panic, "a part of Coffer panicked while stopping"),
             }
         }
     }
@@ -327,7 +327,7 @@ mod tests {
     use anyhow::bail;
 
     #[tokio::test]
-    async fn a_part_that_ends_by_itself_is_named() {
+    async fn a_part_that_fails_is_named() {
         let mut parts = Parts::default();
         parts.spawn("the lasting part", |stop| async move {
             stop.cancelled().await;

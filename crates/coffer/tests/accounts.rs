@@ -81,10 +81,10 @@ async fn a_pod_finds_its_accounts_credentials_and_the_secrets_the_account_lists(
     assert_eq!(ask(".authenticated").await, "");
 }
 
-/// A key is exchanged while the cluster runs: the token from before stays good, new ones are signed
+/// A key is rotated while the cluster runs: earlier tokens stay valid, new ones are signed
 /// with the new key, and no process is restarted.
 #[tokio::test]
-async fn the_token_key_is_exchanged_without_a_restart() {
+async fn the_token_key_is_rotated_without_a_restart() {
     let coffer = CofferBuilder::apiserver(env!("CARGO_BIN_EXE_coffer")).start().await.unwrap();
     let kubectl = coffer.kubectl();
     kubectl.ok(&["create", "serviceaccount", "app"]).await.unwrap();

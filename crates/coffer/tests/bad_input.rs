@@ -1,4 +1,4 @@
-//! What people get wrong, and the one line that they are told.
+//! Mistakes of users, and the one-line errors that they get.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +10,8 @@ use coffer_testkit::CofferBuilder;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer");
-/// `nobody`, who has no rights anywhere.
-const NOBODY: u32 = 65534;
+/// The user `nobody`, who has no permissions.
+const UNPRIVILEGED: u32 = 65534;
 
 fn run(command: &mut Command) -> Output {
     command.env_remove("COFFER_LOG").output().unwrap()
@@ -48,7 +48,7 @@ impl Unprivileged {
 
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(self.directory.path().join("coffer"));
-        command.arg(verb).current_dir("/").uid(NOBODY).gid(NOBODY);
+        command.arg(verb).current_dir("/").uid(UNPRIVILEGED).gid(UNPRIVILEGED);
         command
     }
 }
@@ -74,7 +74,7 @@ fn a_missing_containerd() {
 }
 
 #[test]
-fn a_runtime_endpoint_that_is_none() {
+fn an_invalid_runtime_endpoint() {
     let data_dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(PROGRAM);
     command.args(["up", "--secure-port", "0", "--kubelet-port", "0", "--data-dir"]);
@@ -109,10 +109,10 @@ fn a_data_directory_that_is_a_file() {
 }
 
 #[test]
-fn a_data_directory_of_somebody_else() {
+fn a_data_directory_with_foreign_files() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("thesis.tex"), "").unwrap();
-    assert_refused(&run(&mut apiserver(directory.path())), "holds files that are not Coffer's");
+    assert_refused(&run(&mut apiserver(directory.path())), "contains files that are not Coffer's");
 }
 
 #[tokio::test]
@@ -145,9 +145,9 @@ fn a_command_line_that_makes_no_sense_is_status_2() {
     }
 }
 
-/// What kubectl sends to the server and is told by it.
+/// What kubectl sends to the server, and the errors that it gets.
 #[tokio::test]
-async fn manifests_that_are_none() {
+async fn invalid_manifests() {
     let coffer = CofferBuilder::apiserver(PROGRAM).start().await.unwrap();
     let kubectl = coffer.kubectl();
     let oversized = format!(

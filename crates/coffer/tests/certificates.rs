@@ -1,5 +1,5 @@
 //! Certificates that the cluster's signers have really signed: none of them is more than what it was
-//! asked for, and nobody gets one that makes them a node which is there already.
+//! asked for, and no user gets one with the name of an existing node.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -183,7 +183,7 @@ fn manifest(wish: &Wish<'_>, key: &KeyPair) -> serde_json::Value {
     })
 }
 
-/// Makes a request as somebody; returns its key.
+/// Creates a request as the given user; returns its key.
 async fn ask(who: &Kubectl, wish: &Wish<'_>) -> KeyPair {
     let key = KeyPair::generate().unwrap();
     let manifest = manifest(wish, &key).to_string();
@@ -366,27 +366,27 @@ async fn no_signed_certificate_is_taken_for_anything_but_what_it_is() {
 }
 
 #[tokio::test]
-async fn nobody_gets_the_name_of_a_node_that_is_there() {
+async fn a_bootstrap_token_does_not_get_the_name_of_an_existing_node() {
     let plane = Plane::start().await;
     let kubectl = &plane.kubectl;
     let (machine, other) = (plane.machine("first").await, plane.machine("other").await);
-    let mut attacks = Attacks::group("bootstrap tokens against nodes that are there");
+    let mut attacks = Attacks::group("bootstrap tokens against existing nodes");
     let held = async |attacks: &mut Attacks, attack: &str, request: &str| {
         let why = plane.until_held(request).await;
         let certificate = plane.field(request, "{.status.certificate}").await;
-        let told = why.contains(&format!("kubectl certificate approve {request}"));
-        attacks.attempt(attack, certificate.is_empty() && told, (certificate, why));
+        let is_explained = why.contains(&format!("kubectl certificate approve {request}"));
+        attacks.attempt(attack, certificate.is_empty() && is_explained, (certificate, why));
     };
 
-    // Made by somebody, and not taken by any machine yet.
+    // Created by a user, without a machine yet.
     let made = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "made" } });
     kubectl.ok_with_input(&["create", "-f", "-"], made.to_string().as_bytes()).await.unwrap();
     ask(&other, &Wish::node("made-by-token", "system:node:made")).await;
-    held(&mut attacks, "a Node object that somebody made", "made-by-token").await;
+    held(&mut attacks, "a Node object that a user created", "made-by-token").await;
     ask(kubectl, &Wish::node("made-by-admin", "system:node:made")).await;
     held(&mut attacks, "the same, by who may do everything", "made-by-admin").await;
 
-    // What a deleted node has left: whoever becomes it is told to run its pods.
+    // Pods of a deleted node: a new node of that name would get them.
     let spec = json!({ "nodeName": "ghost", "containers": [{ "name": "c", "image": "i" }] });
     let pod =
         json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "left" }, "spec": spec });
@@ -420,7 +420,7 @@ async fn nobody_gets_the_name_of_a_node_that_is_there() {
     ask(&other, &Wish::node("edge-deleted", "system:node:edge")).await;
     held(&mut attacks, "a node whose object was deleted", "edge-deleted").await;
 
-    // Two at once: one of them.
+    // Two concurrent requests: one of them succeeds.
     for round in 0..4 {
         let names = [format!("race-{round}-a"), format!("race-{round}-b")];
         let user = format!("system:node:race-{round}");
@@ -443,7 +443,7 @@ async fn nobody_gets_the_name_of_a_node_that_is_there() {
         })
         .await;
         assert_ne!(winner, loser);
-        held(&mut attacks, "two at once for a new name", &names[loser]).await;
+        held(&mut attacks, "two concurrent requests for a new name", &names[loser]).await;
     }
     attacks.finish();
 
@@ -452,7 +452,7 @@ async fn nobody_gets_the_name_of_a_node_that_is_there() {
     plane.certificate("edge-own").await;
     kubectl.ok(&["certificate", "approve", "edge-late"]).await.unwrap();
     plane.certificate("edge-late").await;
-    // What held a name is gone: the one that waits gets it.
+    // When nothing holds the name any more, the pending request gets it.
     kubectl.ok(&["delete", "csr", "made-by-admin"]).await.unwrap();
     kubectl.ok(&["delete", "node", "made"]).await.unwrap();
     plane.certificate("made-by-token").await;

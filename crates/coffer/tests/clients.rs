@@ -1,5 +1,5 @@
-//! Client libraries in pods, with nothing but what the pod is given: the mounted credentials and the
-//! variables that say where the API server is.
+//! Client libraries in pods, with their in-cluster configuration only: the mounted credentials and the
+//! variables with the address of the API server.
 
 use std::process::Command;
 
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 /// What a client in a pod does, in kube-rs: the namespace's secret, then another's.
 ///
 /// The test below puts this very program into an image and runs it there.
-#[expect(clippy::print_stdout, reason = "what it says is what the test below reads")]
-#[ignore = "it is run in a pod, by the test below"]
+#[expect(clippy::print_stdout, reason = "the test below reads its output")]
+#[ignore = "runs in a pod, started by clients_in_pods_read_what_their_account_may_and_are_refused_the_rest"]
 #[tokio::test]
 async fn kube_rs_in_a_pod() {
     use k8s_openapi::api::core::v1::Secret;

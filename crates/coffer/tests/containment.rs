@@ -26,7 +26,7 @@ fn parent(pid: Pid) -> Option<i32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
-/// The processes that a Coffer has started as its kubelet, dead ones that nobody has reaped included.
+/// The processes that a Coffer has started as its kubelet, including dead ones that are not reaped.
 fn kubelets(coffer: &Coffer) -> Vec<Pid> {
     let own = coffer.pid().unwrap();
     let entries = std::path::Path::new("/proc").read_dir().unwrap().flatten();
@@ -51,7 +51,7 @@ async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) ->
     }
 }
 
-/// A kubelet that serves, and is none of those before.
+/// A kubelet that serves, and is not one of those before.
 async fn kubelet(coffer: &Coffer, before: &[Pid]) -> Pid {
     eventually("a kubelet", async || {
         let running = |pid: &Pid| !read(*pid, "cmdline").is_empty() && !before.contains(pid);
@@ -66,7 +66,7 @@ async fn says(coffer: &Coffer, words: &str) {
         .await;
 }
 
-async fn answers(coffer: &Coffer) -> bool {
+async fn is_serving(coffer: &Coffer) -> bool {
     coffer.kubectl().run(&["get", "--raw", "/readyz"]).await.is_ok_and(|it| it.stdout == "ok")
 }
 
@@ -81,8 +81,8 @@ async fn a_kubelet_that_fails_again_and_again_does_not_end_the_server() {
         kill_process(victim, signal).unwrap();
         before.push(victim);
         eventually("its end", async || (!kubelets(&coffer).contains(&victim)).then_some(())).await;
-        let answers = answers(&coffer).await;
-        attacks.attempt(&format!("it ends by {signal:?}"), answers, coffer.log());
+        let is_serving = is_serving(&coffer).await;
+        attacks.attempt(&format!("it ends by {signal:?}"), is_serving, coffer.log());
     }
     says(&coffer, "the kubelet ended; starting it again ended=\"signal: 6 (SIGABRT)").await;
     let alive = kubelet(&coffer, &before).await;
@@ -125,7 +125,7 @@ async fn the_kubelet_ends_with_a_server_that_is_killed() {
     coffer.kill().await.unwrap();
     eventually("its end", async || read(alive, "cmdline").is_empty().then_some(())).await;
     coffer.start().await.unwrap();
-    // A stopped process would not end by itself.
+    // A stopped process does not end without SIGKILL.
     let stopped = kubelet(&coffer, &[]).await;
     kill_process(stopped, Signal::STOP).unwrap();
     assert!(coffer.stop().await.unwrap().success());

@@ -17,7 +17,7 @@ const OPEN_FILES: usize = 256;
 /// Silent connections kept up at a time, and how they begin: TCP alone, and as TLS does.
 const SILENT: usize = 3 * OPEN_FILES;
 const BEGINNINGS: [&[u8]; 2] = [b"", &[22, 3, 1]];
-/// How often somebody else asks meanwhile.
+/// How often another client sends a request meanwhile.
 const ASKED: usize = 10;
 
 /// The program, started with another limit of open files.
@@ -68,7 +68,7 @@ async fn flood(address: &str, silent: usize) -> JoinSet<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_flood_of_silent_connections_keeps_nobody_out() {
+async fn a_flood_of_silent_connections_locks_no_client_out() {
     let mut attacks = Attacks::group("Flood of silent connections");
     let (_directory, program) = limited(&format!("ulimit -n {OPEN_FILES}"));
     let coffer = CofferBuilder::apiserver(program).start().await.unwrap();
@@ -82,7 +82,7 @@ async fn a_flood_of_silent_connections_keeps_nobody_out() {
         attacks.attempt("a client is kept out", outcome.stdout == "ok", outcome.stderr);
     }
     let log = coffer.log();
-    let warnings = log.iter().filter(|line| line.contains("no places left for connections"));
+    let warnings = log.iter().filter(|line| line.contains("reached its limit of connections"));
     let warnings = warnings.count();
     assert!(warnings >= 1, "there is no flood: {log:?}");
     attacks.attempt("the log is flooded", log.len() < 10, log.len());
@@ -101,7 +101,7 @@ fn witness() -> TempDir {
     directory
 }
 
-/// The kubelet has an API server beside it that must reach it; what runs in containers must not get
+/// The API server on the same machine must reach the kubelet; what runs in containers must not get
 /// what the API server has taken for itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_flood_of_the_kubelet_keeps_the_server_not_out_and_containers_inherit_nothing() {
@@ -131,7 +131,8 @@ async fn a_flood_of_the_kubelet_keeps_the_server_not_out_and_containers_inherit_
         attacks.attempt("the API server is kept out", outcome.stdout == "well\n", outcome.stderr);
     }
     let log = coffer.log();
-    let flooded = log.iter().any(|line| line.contains("the kubelet's server has no places left"));
+    let flooded =
+        log.iter().any(|line| line.contains("the kubelet's server has reached its limit"));
     assert!(flooded, "there is no flood: {log:?}");
     attacks.attempt("the log is flooded", log.len() < 10, log.len());
     drop(flood);

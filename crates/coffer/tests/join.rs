@@ -1,4 +1,4 @@
-//! A node joins with a bootstrap token, gets a certificate that is only its own, and exchanges it
+//! A node joins with a bootstrap token, gets a certificate that is only its own, and renews it
 //! before it ends.
 
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ fn nearly_over(pki: &Path, kubeconfig: &Path) {
 }
 
 #[tokio::test]
-async fn a_node_joins_with_a_token_and_exchanges_its_certificate() {
+async fn a_node_joins_with_a_token_and_renews_its_certificate() {
     let coffer = CofferBuilder::up(PROGRAM).start().await.unwrap();
     let kubectl = coffer.kubectl();
     let node = Node { dir: tempfile::tempdir().unwrap() };
@@ -127,7 +127,7 @@ async fn a_node_joins_with_a_token_and_exchanges_its_certificate() {
     nearly_over(&coffer.data_dir().join("pki"), &node.kubeconfig());
     let before = std::fs::read(node.kubeconfig()).unwrap();
     let second = node.start(&coffer, "second");
-    eventually("the certificate was never exchanged", async || {
+    eventually("the certificate was never renewed", async || {
         std::fs::read(node.kubeconfig()).unwrap() != before
     })
     .await;
@@ -141,7 +141,7 @@ async fn a_node_joins_with_a_token_and_exchanges_its_certificate() {
     let token = "bootstrap.kubeconfig";
     std::fs::copy(node.dir.path().join(token), without_key.dir.path().join(token)).unwrap();
     let mut third = without_key.start(&coffer, "second");
-    says(&mut third, "waits for approval").await;
+    says(&mut third, "is pending").await;
     assert!(!without_key.kubeconfig().exists());
     let requests = kubectl.ok(&["get", "csr", "-o", "json"]).await.unwrap();
     let requests: serde_json::Value = serde_json::from_str(&requests).unwrap();
@@ -155,7 +155,7 @@ async fn a_node_joins_with_a_token_and_exchanges_its_certificate() {
         .await;
     drop(third);
 
-    // What runs as an administrator is told that it is not limited to its pods.
+    // A kubelet that runs as an administrator logs that it is not limited to its pods.
     let mut admin = node.start_as(&coffer, "third", &coffer.kubeconfig(), false);
     says(&mut admin, "the kubelet of node \"third\" runs as user \"kubernetes-admin\"").await;
 }

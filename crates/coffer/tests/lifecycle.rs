@@ -1,4 +1,4 @@
-//! What is kept, what lives on and what is gone when Coffer ends and starts again.
+//! What is kept, what keeps running and what is removed when Coffer stops and starts again.
 
 use std::path::Path;
 use std::process::Command;
@@ -27,7 +27,7 @@ spec:
     secret: { secretName: canary }
 "#;
 
-/// The ways into a container's environment and command line. It ends when somebody writes to its
+/// The ways into a container's environment and command line. It ends when a line is written to its
 /// pipe.
 const ENV_POD: &str = r#"
 apiVersion: v1
@@ -246,7 +246,7 @@ fn nothing_is_left_of(coffer: &Coffer) {
     }
 }
 
-/// A runtime that hangs holds nobody up for ever, and its pods and their secrets go all the same.
+/// A runtime that hangs does not block forever, and its pods and their secrets are removed nevertheless.
 /// This takes as long as all are waited for: two minutes.
 #[tokio::test]
 async fn a_runtime_that_hangs_is_ended_with_all_that_it_runs() {
@@ -276,7 +276,7 @@ fn pid_of(coffer: &Coffer) -> String {
 
 /// A process in the container of another one that the container knows nothing of. It ends by
 /// itself after two minutes.
-fn beside(pid: &str) -> std::process::Child {
+fn process_in_mounts_of(pid: &str) -> std::process::Child {
     let mut command = Command::new("nsenter");
     command.args(["--target", pid, "--mount", "--root", "sleep", "120"]).spawn().unwrap()
 }
@@ -291,7 +291,7 @@ fn kill(pid: &str) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// Has the runtime lose the container of a process and the sandbox beside it: what knows of them
+/// Makes the runtime lose the container of a process and its sandbox: what knows of them
 /// is killed, and what runc has noted is removed, as if it had been killed before it took note.
 fn lose(coffer: &Coffer, pid: &str) {
     let read =
@@ -323,7 +323,7 @@ async fn a_process_that_the_runtime_has_lost_ends_with_its_pod_and_with_the_runt
     let kubectl = coffer.kubectl();
     start_pod(&kubectl).await;
     let pid = pid_of(&coffer);
-    let mut stray = beside(&pid);
+    let mut stray = process_in_mounts_of(&pid);
     lose(&coffer, &pid);
     let again = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
     kubectl.ok(&["wait", "pod/keeper", again, "--timeout=120s"]).await.unwrap();

@@ -1,5 +1,5 @@
-//! Fifty clients with good tokens work on while the key of tokens is exchanged and the server is
-//! started anew. None of them is ever told that it is nobody, or that it may not.
+//! Fifty clients with valid tokens keep working while the token key is rotated and the server is restarted.
+//! None of them ever gets 401 or 403.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,11 +16,11 @@ const CLIENTS: usize = 50;
 
 /// What the clients share.
 struct Work {
-    /// How to reach the server that runs now.
+    /// How to reach the current server.
     config: Mutex<Config>,
     stop: AtomicBool,
-    /// How often each client was answered.
-    answered: Vec<AtomicU64>,
+    /// How many requests of each client succeeded.
+    served: Vec<AtomicU64>,
 }
 
 impl Work {
@@ -28,14 +28,14 @@ impl Work {
         self.config.lock().unwrap().clone()
     }
 
-    /// Reads the secret again and again. Connections may fail, answers may not.
+    /// Reads the secret again and again. Connections may fail, but no request may be refused.
     async fn run(&self, number: usize) {
         let mut config = self.config();
         let mut secrets = api(&config);
         while !self.stop.load(Ordering::Relaxed) {
             match secrets.get("db").await {
                 Ok(_) => {
-                    self.answered[number].fetch_add(1, Ordering::Relaxed);
+                    self.served[number].fetch_add(1, Ordering::Relaxed);
                 }
                 Err(kube::Error::Api(status)) => panic!("client {number} is refused: {status:?}"),
                 Err(_) => {
@@ -47,10 +47,10 @@ impl Work {
         }
     }
 
-    /// Waits until every client has been answered three times from here on: the first answer may be
-    /// of before.
-    async fn until_all_are_answered(&self, when: &str) {
-        let counts = || self.answered.iter().map(|it| it.load(Ordering::Relaxed));
+    /// Waits until every client has had three more successful requests: the first one may be an earlier
+    /// one.
+    async fn until_all_are_served(&self, when: &str) {
+        let counts = || self.served.iter().map(|it| it.load(Ordering::Relaxed));
         let wanted: Vec<u64> = counts().map(|count| count + 3).collect();
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
@@ -58,7 +58,7 @@ impl Work {
             if behind == 0 {
                 return;
             }
-            assert!(Instant::now() < deadline, "{when}: {behind} clients are not answered");
+            assert!(Instant::now() < deadline, "{when}: {behind} clients are not served");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -97,12 +97,12 @@ async fn rotate(coffer: &Coffer, kubectl: &Kubectl) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let deadline = Instant::now() + Duration::from_secs(60);
     while header(&token(kubectl).await) == before {
-        assert!(Instant::now() < deadline, "the server never took up the new key");
+        assert!(Instant::now() < deadline, "the server never used the new key");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_with_a_good_token_is_refused_while_keys_and_servers_change() {
+async fn clients_with_valid_tokens_are_never_refused_while_keys_rotate_and_the_server_restarts() {
     let mut coffer = CofferBuilder::apiserver(PROGRAM).start().await.unwrap();
     let kubectl = coffer.kubectl();
     for arguments in [
@@ -117,7 +117,7 @@ async fn nobody_with_a_good_token_is_refused_while_keys_and_servers_change() {
     let work = Arc::new(Work {
         config: Mutex::new(config(&coffer, &token).await),
         stop: AtomicBool::new(false),
-        answered: (0..CLIENTS).map(|_| AtomicU64::new(0)).collect(),
+        served: (0..CLIENTS).map(|_| AtomicU64::new(0)).collect(),
     });
     let mut clients = tokio::task::JoinSet::new();
     for number in 0..CLIENTS {
@@ -125,16 +125,16 @@ async fn nobody_with_a_good_token_is_refused_while_keys_and_servers_change() {
         clients.spawn(async move { work.run(number).await });
     }
     let change = async {
-        work.until_all_are_answered("at first").await;
+        work.until_all_are_served("at first").await;
         rotate(&coffer, &kubectl).await;
-        work.until_all_are_answered("after an exchange of the key").await;
+        work.until_all_are_served("after a rotation").await;
         let status = coffer.stop().await.unwrap();
         assert!(status.success(), "{status}");
         coffer.start().await.unwrap();
         *work.config.lock().unwrap() = config(&coffer, &token).await;
-        work.until_all_are_answered("after a new start").await;
+        work.until_all_are_served("after a restart").await;
         rotate(&coffer, &kubectl).await;
-        work.until_all_are_answered("after an exchange of the key of the new start").await;
+        work.until_all_are_served("after a rotation after the restart").await;
         work.stop.store(true, Ordering::Relaxed);
     };
     let all = async {

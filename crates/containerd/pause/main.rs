@@ -1,7 +1,7 @@
 //! The process that holds a pod's namespaces open: PID 1 of every sandbox.
 //!
-//! It answers for two things: it reaps the orphans of a shared PID namespace, and it leaves at
-//! SIGTERM or SIGINT. `build.rs` compiles it with the same rustc as everything else, without std
+//! It does two things: it reaps the orphans of a shared PID namespace, and it exits at SIGTERM or
+//! SIGINT. `build.rs` compiles it with the same rustc as everything else, without std
 //! and libc, into a static program of about a kilobyte that becomes the only file of the pause
 //! image: there is no registry to pull one from.
 

@@ -1,4 +1,4 @@
-//! What containerd is told: `config.toml`, and a `hosts.toml` for each mirrored registry.
+//! containerd's configuration: `config.toml`, and a `hosts.toml` for each mirrored registry.
 //!
 //! Pure text, so that a test can read it. The format is version 2, which containerd 1.6 reads and
 //! 2.x migrates by itself.
@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::Layout;
+use crate::layout::Layout;
 
-/// The one handler that pods may ask for by a RuntimeClass: the same that those without one have.
+/// The one handler that a RuntimeClass may name. It is also the default for pods without a class.
 pub const RUNTIME_HANDLER: &str = "runc";
 
 /// Snapshotters and helpers that Coffer never uses; each would probe the system at start, and
@@ -25,8 +25,8 @@ const DISABLED_PLUGINS: &[&str] = &[
 ];
 
 /// The daemon's configuration. `restrict_oom_score_adj` is for machines where even root lacks
-/// CAP_SYS_RESOURCE: without it no container starts there, with it scores stay where they may be.
-/// `runc` is what is called to run containers.
+/// CAP_SYS_RESOURCE: without it no container starts there, with it scores are limited. `runc` is the
+/// program that runs containers.
 pub(crate) fn daemon(
     layout: &Layout,
     cni_plugins: &Path,
@@ -86,14 +86,14 @@ disabled_plugins = [{disabled}]
     )
 }
 
-/// `HOST=URL`: pulls from registry HOST ask URL first.
+/// `HOST=URL`: URL is a mirror of the registry HOST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryMirror {
     host: String,
     url: String,
 }
 
-/// Why a `HOST=URL` is none.
+/// Why a `HOST=URL` is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseMirrorError {
     /// There is no `=`.
@@ -108,13 +108,13 @@ pub enum ParseMirrorError {
 }
 
 impl RegistryMirror {
-    /// The host as it stands in image references; also the name of its directory.
+    /// The host in image references; also the name of its directory.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The contents of the host's `hosts.toml`. Where the mirror does not have an image or does
-    /// not answer, containerd goes on to the registry itself.
+    /// The contents of the host's `hosts.toml`. If the mirror does not have an image or is not available,
+    /// containerd uses the registry itself.
     pub(crate) fn hosts_toml(&self) -> String {
         // Docker Hub's registry does not live at the host that its references name.
         let server = match self.host.as_str() {
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mirror_of_docker_hub_falls_back_to_where_docker_hub_really_is() {
+    fn a_mirror_of_docker_hub_falls_back_to_docker_hubs_real_host() {
         let mirror: RegistryMirror = "docker.io=http://127.0.0.1:5000/".parse().unwrap();
         assert_eq!(mirror.host(), "docker.io");
         assert_eq!(
@@ -173,7 +173,7 @@ mod tests {
 
     /// HOST becomes the name of a directory: `../..` must not.
     #[test]
-    fn a_mirror_that_is_none_is_refused() {
+    fn an_invalid_mirror_is_rejected() {
         use ParseMirrorError::*;
         let cases = [
             ("docker.io", NoEquals),

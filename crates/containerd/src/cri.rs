@@ -1,4 +1,4 @@
-//! The few CRI calls that starting and ending a runtime needs. The kubelet has its own, richer ones.
+//! The few CRI calls for starting and stopping a runtime. The kubelet has its own client.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use k8s_cri::v1::{
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::Error;
+use crate::error::Error;
 
 /// A connection to a CRI socket.
 #[derive(Clone, Debug)]
@@ -42,18 +42,18 @@ impl Cri {
         })
     }
 
-    /// Nothing if runtime and network are ready, else which of them is not and why.
+    /// `None` if runtime and network are ready, otherwise which of them is not and why.
     ///
     /// # Errors
-    /// When the runtime does not answer.
+    /// When the runtime returns an error.
     pub async fn unready(&mut self) -> Result<Option<String>, Error> {
-        let answer = self
+        let response = self
             .runtime
             .status(StatusRequest { verbose: false })
             .await
             .map_err(refused("Status"))?
             .into_inner();
-        let conditions = answer.status.unwrap_or_default().conditions;
+        let conditions = response.status.unwrap_or_default().conditions;
         let unmet = conditions.into_iter().find(|condition| !condition.status);
         Ok(unmet.map(|unmet| format!("{}: {}", unmet.r#type, unmet.message)))
     }
@@ -61,36 +61,36 @@ impl Cri {
     /// Whether the runtime has an image of this name.
     ///
     /// # Errors
-    /// When the runtime does not answer.
+    /// When the runtime returns an error.
     pub async fn has_image(&mut self, reference: &str) -> Result<bool, Error> {
         let image = ImageSpec { image: reference.to_owned(), ..ImageSpec::default() };
-        let answer = self
+        let response = self
             .images
             .image_status(ImageStatusRequest { image: Some(image), verbose: false })
             .await
             .map_err(refused("ImageStatus"))?;
-        Ok(answer.into_inner().image.is_some())
+        Ok(response.into_inner().image.is_some())
     }
 
     /// The ids of all sandboxes, running or not.
     ///
     /// # Errors
-    /// When the runtime does not answer.
+    /// When the runtime returns an error.
     pub async fn sandboxes(&mut self) -> Result<Vec<String>, Error> {
-        let answer = self
+        let response = self
             .runtime
             .list_pod_sandbox(ListPodSandboxRequest { filter: None })
             .await
             .map_err(refused("ListPodSandbox"))?;
-        Ok(answer.into_inner().items.into_iter().map(|sandbox| sandbox.id).collect())
+        Ok(response.into_inner().items.into_iter().map(|sandbox| sandbox.id).collect())
     }
 
-    /// Ends one pod: its containers get `grace_s` seconds after SIGTERM, then it is removed with
-    /// all that the runtime holds of it (containers, network, namespaces).
+    /// Stops one pod: its containers get `grace_s` seconds after SIGTERM, then the pod sandbox is removed with
+    /// its containers, network and namespaces.
     ///
     /// # Errors
-    /// When the runtime refuses; what was ended before stays ended.
-    pub async fn end_sandbox(&mut self, id: &str, grace_s: i64) -> Result<(), Error> {
+    /// When the runtime returns an error; what was stopped before stays stopped.
+    pub async fn stop_sandbox(&mut self, id: &str, grace_s: i64) -> Result<(), Error> {
         let filter =
             ContainerFilter { pod_sandbox_id: id.to_owned(), ..ContainerFilter::default() };
         let containers = self
@@ -125,7 +125,7 @@ fn refused(call: &'static str) -> impl FnOnce(tonic::Status) -> Error {
     move |status| Error::Cri { call, message: status.message().to_owned() }
 }
 
-/// tonic's own text for every failure is `transport error`; what people need lies below it.
+/// tonic's own text for every failure is `transport error`; the useful message is that of its source.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {

@@ -1,12 +1,11 @@
-//! The daemon's life: written down, started or adopted, watched, left running or ended.
+//! The life cycle of the daemon: configured, started or adopted, watched, left running or stopped.
 //!
-//! It is started in its own process group and is not ended with this process, because its pods
-//! outlive the control plane. The next start finds it by its socket and the kernel's word for who
-//! listens there; a configuration that changed meanwhile restarts the daemon, not the pods.
+//! It is started in its own process group and does not stop with this process, because its pods outlive the
+//! control plane. The next start finds it by its socket and the kernel's information on the process that
+//! listens there. A changed configuration restarts the daemon, not the pods.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -23,44 +22,48 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{self, RegistryMirror};
 use crate::cri::Cri;
+use crate::error::Error;
+use crate::files::write_if_changed;
 use crate::image::Image;
+use crate::layout::Layout;
 use crate::oci::{self, OciRuntime};
 use crate::programs::Programs;
-use crate::{Error, Layout, RegistryMirror, config, network, pause, state, sweep};
+use crate::{network, pause, state, sweep};
 
 /// How long a daemon may take from its start to a ready CRI service.
 const START_MAX: Duration = Duration::from_secs(60);
-/// How long a daemon may take to end after SIGTERM.
+/// How long a daemon may take to stop after SIGTERM.
 const STOP_MAX: Duration = Duration::from_secs(10);
-/// How much longer than their grace period the end of all pods may take.
+/// How much longer than their grace period stopping all pods may take.
 const END_MARGIN: Duration = Duration::from_secs(30);
-/// containerd says nobody when its socket appears, so it is asked this often.
+/// How often a starting containerd is polled: it does not notify when its socket is ready.
 const POLL: Duration = Duration::from_millis(20);
-/// A daemon that dies again and again is restarted this often at most.
+/// The maximum delay before a daemon that dies again and again is restarted.
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
-/// A log longer than this is begun anew at the next start.
+/// A log longer than this is truncated at the next start.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// The namespace that containerd's CRI service keeps its images in.
 const NAMESPACE: &str = "k8s.io";
 
-/// What a containerd of our own is made from.
+/// The settings of Coffer's own containerd.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Everything that must survive a reboot goes below `containerd` in here.
+    /// Its subdirectory `containerd` has everything that must survive a reboot.
     pub data_dir: PathBuf,
-    /// Registries to ask before the ones that images name.
+    /// Mirrors of registries.
     pub registry_mirrors: Vec<RegistryMirror>,
-    /// What goes between containerd and runc.
+    /// A program between containerd and runc.
     pub oci_runtime: Option<OciRuntime>,
-    /// What the daemon, its shims and containers are given back of what this process has changed
-    /// for itself.
+    /// Limits that this process has changed for itself, and that the daemon, its shims and containers get
+    /// back.
     pub inherited: Inherited,
-    /// What goes between containerd and its log.
+    /// A program between containerd and its log.
     pub log_filter: Option<LogFilter>,
 }
 
-/// What containers inherit from who started the daemon where their pods say nothing else.
+/// What containers inherit from the daemon's parent process unless their pods say otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inherited {
     /// How many files one process may have open (the soft limit), if not as many as this one.
@@ -70,9 +73,9 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Runs a program, and all that it starts, with these, and with the umask that containers expect:
-    /// the one of this process is for files with secrets, and would close a container's own root to
-    /// its users. The program is the script's name, its arguments are the script's own.
+    /// A script that executes a program with these, and with the umask that containers expect: the one of
+    /// this process is for files with secrets, and would close a container's root directory to its users.
+    /// `$0` is the program, `$@` are its arguments.
     fn script(self) -> String {
         let mut script = "umask 022; ".to_owned();
         if let Some(limit) = self.open_files {
@@ -85,8 +88,8 @@ impl Inherited {
     }
 }
 
-/// A program that copies containerd's log from its standard input to its standard output, and ends with
-/// the input. It lives as long as containerd, which may be longer than this process.
+/// A program that copies containerd's log from its standard input to its standard output until the input
+/// ends. It runs as long as containerd, which may be longer than this process.
 #[derive(Clone, Debug)]
 pub struct LogFilter {
     /// The program.
@@ -95,7 +98,7 @@ pub struct LogFilter {
     pub arguments: Vec<OsString>,
 }
 
-/// A containerd that answers. Dropping it leaves the daemon and its pods running.
+/// A ready containerd. Dropping it leaves the daemon and its pods running.
 #[derive(Debug)]
 pub struct Containerd {
     layout: Layout,
@@ -106,8 +109,8 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts the daemon of this data directory, or adopts the one that runs, and waits until its
-    /// CRI service is ready and holds the pause image.
+    /// Starts the daemon of this data directory, or adopts a running one, and waits until its CRI service is
+    /// ready and has the pause image.
     ///
     /// # Errors
     /// When a program is missing, a file cannot be written, or the daemon does not become ready.
@@ -146,27 +149,27 @@ impl Containerd {
         format!("unix://{}", self.layout.socket().display())
     }
 
-    /// Where its parts lie.
+    /// Its paths.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Keeps the daemon alive until `shutdown`, restarting it when it dies. Pods live on meanwhile.
+    /// Keeps the daemon running until `shutdown`, restarting it when it dies. Pods keep running meanwhile.
     pub async fn run(&mut self, shutdown: &CancellationToken) {
         let mut delay = POLL;
         while shutdown.run_until_cancelled(self.process.exited()).await.is_some() {
-            tracing::warn!(retry_in = ?delay, "containerd ended; starting it again");
+            tracing::warn!(retry_in = ?delay, "containerd ended; restarting it");
             if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {
                 return;
             }
-            let born = Instant::now();
+            let started = Instant::now();
             match shutdown.run_until_cancelled(self.restart()).await {
-                Some(Err(error)) => tracing::error!(%error, "containerd does not start"),
+                Some(Err(error)) => tracing::error!(%error, "containerd failed to start"),
                 Some(Ok(())) => {}
                 None => return,
             }
-            let lived_well = born.elapsed() > RESTART_DELAY_MAX;
-            delay = if lived_well { POLL } else { (delay * 2).min(RESTART_DELAY_MAX) };
+            let ran_long = started.elapsed() > RESTART_DELAY_MAX;
+            delay = if ran_long { POLL } else { (delay * 2).min(RESTART_DELAY_MAX) };
         }
     }
 
@@ -176,16 +179,16 @@ impl Containerd {
         self.until_ready().await
     }
 
-    /// Brings an image in under `reference` and waits until the CRI service knows it.
+    /// Imports an image as `reference` and waits until the CRI service knows it.
     ///
     /// # Errors
-    /// When `ctr` refuses it.
+    /// When `ctr` fails.
     pub async fn import(&self, image: &Image, reference: &str) -> Result<(), Error> {
         let snapshotter = snapshotter(self.layout.base());
         self.ctr(reference, &["images", "import", "--snapshotter", snapshotter, "-"])
             .feed(image.archive(reference))
             .await?;
-        // What CRI's own pulls carry. `pinned` keeps the kubelet's image collection off it.
+        // The labels of CRI's own pulls. `pinned` protects it from the kubelet's image garbage collection.
         let labels = ["io.cri-containerd.image=managed", "io.cri-containerd.pinned=pinned"];
         self.ctr(reference, &["images", "label", reference, labels[0], labels[1]])
             .feed(Vec::new())
@@ -199,7 +202,7 @@ impl Containerd {
         loop {
             let reason = tokio::select! {
                 status = self.process.exited() => return Err(self.died(status)),
-                answer = ask(&socket) => match answer {
+                status = unready(&socket) => match status {
                     Ok(None) => break,
                     Ok(Some(unready)) => unready,
                     Err(error) => error.to_string(),
@@ -221,14 +224,14 @@ impl Containerd {
     async fn until_known(&self, reference: &str) -> Result<(), Error> {
         let mut cri = Cri::connect(&self.layout.socket()).await?;
         let known = async {
-            // The CRI service learns of an import by an event, a moment after `ctr` has answered.
+            // The CRI service gets an event of the import a moment after `ctr` has returned.
             while !cri.has_image(reference).await? {
                 sleep(POLL).await;
             }
             Ok(())
         };
         timeout(START_MAX, known).await.unwrap_or_else(|_| {
-            let reason = "the CRI service did not take notice of it".to_owned();
+            let reason = "the CRI service does not list it".to_owned();
             Err(Error::Import { reference: reference.to_owned(), reason })
         })
     }
@@ -243,14 +246,14 @@ impl Containerd {
     fn died(&self, status: String) -> Error {
         let log = self.layout.log();
         let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let last_words = text.lines().last().unwrap_or("none").to_owned();
-        Error::DiedAtStart { status, last_words, log }
+        let last_log_line = text.lines().last().unwrap_or("none").to_owned();
+        Error::DiedAtStart { status, last_log_line, log }
     }
 }
 
-/// Ends the containerd of a data directory with all its pods, whoever started it and whether it
-/// still runs or not. Containers get `grace_s` seconds after SIGTERM; then the daemon, mounts,
-/// sockets, network bridge and remaining shims go.
+/// Stops the containerd of a data directory with all its pods, whichever process started it and whether it
+/// still runs or not. Containers get `grace_s` seconds after SIGTERM; then the daemon, mounts, sockets,
+/// network bridge and remaining shims are removed.
 ///
 /// # Errors
 /// What could not be removed.
@@ -258,17 +261,17 @@ pub async fn stop_with_pods(data_dir: &Path, grace_s: i64) -> Result<(), Error> 
     let layout = Layout::create(data_dir)?;
     if let Some(mut process) = Process::listening_at(&layout.socket()).await {
         let limit = Duration::from_secs(grace_s.try_into().unwrap_or_default()) + END_MARGIN;
-        match timeout(limit, sweep::end_pods(&layout.socket(), grace_s)).await {
+        match timeout(limit, sweep::stop_pods(&layout.socket(), grace_s)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "pods could not be ended one by one"),
-            Err(_) => tracing::warn!(waited = ?limit, "containerd does not end its pods"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot stop pods through CRI"),
+            Err(_) => tracing::warn!(waited = ?limit, "containerd did not stop its pods in time"),
         }
         process.end().await;
     }
     sweep::remains(&layout)
 }
 
-async fn ask(socket: &Path) -> Result<Option<String>, Error> {
+async fn unready(socket: &Path) -> Result<Option<String>, Error> {
     Cri::connect(socket).await?.unready().await
 }
 
@@ -282,8 +285,8 @@ impl Ctr<'_> {
         let spawn = |source| Error::Spawn { program: "ctr".to_owned(), source };
         self.command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = self.command.spawn().map_err(spawn)?;
-        let mut stdin = child.stdin.take().expect("stdin was asked for");
-        // A ctr that gives up early closes its end; its own words come with its exit status.
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // A ctr that fails early closes its end; its message comes with its exit status.
         let write = async move {
             let _ = stdin.write_all(&input).await;
         };
@@ -292,8 +295,8 @@ impl Ctr<'_> {
         if output.status.success() {
             return Ok(());
         }
-        let words = String::from_utf8_lossy(&output.stderr);
-        let reason = words.trim().lines().last().unwrap_or("no reason given").to_owned();
+        let message = String::from_utf8_lossy(&output.stderr);
+        let reason = message.trim().lines().last().unwrap_or("no reason given").to_owned();
         Err(Error::Import { reference: self.reference.to_owned(), reason })
     }
 }
@@ -322,7 +325,7 @@ impl Process {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(inherited.script()).arg(&programs.containerd);
         command.arg("--config").arg(layout.config()).current_dir("/").process_group(0);
-        // Where shims put what they tell runc of a command, which else goes to /tmp.
+        // Shims write the process specs of execs there for runc; the default is /tmp.
         command.env("XDG_RUNTIME_DIR", layout.state());
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         let child = command.spawn().map_err(|source| Error::Spawn { program, source })?;
@@ -347,18 +350,18 @@ impl Process {
         std::thread::Builder::new()
             .name("containerd-exit".to_owned())
             .spawn(move || {
-                // Nobody may be left to hear it.
+                // An error means that the receiver is dropped.
                 let _ = sender.send(Some(wait(&watched, child)));
             })
             .map_err(failed)?;
         Ok(Self { pidfd, ended })
     }
 
-    /// Waits for the end and says how it came.
+    /// Waits until it ends and returns how.
     async fn exited(&mut self) -> String {
         match self.ended.wait_for(Option::is_some).await {
             Ok(status) => status.clone().unwrap_or_default(),
-            Err(_) => "its watcher is gone".to_owned(),
+            Err(_) => "the thread that watches it has ended".to_owned(),
         }
     }
 
@@ -366,7 +369,7 @@ impl Process {
         // An error means that it has ended already.
         let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
         if timeout(STOP_MAX, self.exited()).await.is_err() {
-            tracing::warn!("containerd does not end at SIGTERM; killing it");
+            tracing::warn!("containerd does not stop after SIGTERM; killing it");
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
             self.exited().await;
         }
@@ -396,7 +399,7 @@ fn snapshotter(directory: &Path) -> &'static str {
     }
 }
 
-/// Starts the program and returns what its input is written into. It is reaped if it ends first.
+/// Starts the program and returns the pipe to its standard input. It is reaped if it ends first.
 fn start_filter(filter: &LogFilter, log: std::fs::File) -> Result<std::io::PipeWriter, Error> {
     let program = filter.program.display().to_string();
     let failed = |source| Error::Spawn { program: program.clone(), source };
@@ -423,7 +426,7 @@ fn open_log(path: &Path) -> Result<std::fs::File, Error> {
     Ok(log)
 }
 
-/// Makes the directory of mirrors hold just these; containerd reads it at every pull.
+/// Writes these mirrors and removes others. containerd reads the directory at every pull.
 fn write_mirrors(layout: &Layout, mirrors: &[RegistryMirror]) -> Result<(), Error> {
     let all = layout.hosts();
     for entry in std::fs::read_dir(&all).map_err(Error::file("list", &all))?.flatten() {
@@ -438,25 +441,4 @@ fn write_mirrors(layout: &Layout, mirrors: &[RegistryMirror]) -> Result<(), Erro
         write_if_changed(&directory.join("hosts.toml"), mirror.hosts_toml().as_bytes())?;
     }
     Ok(())
-}
-
-/// Replaces a file by rename, so that no reader sees half of it. Says whether it was different.
-pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
-    replace_if_changed(path, bytes, 0o600)
-}
-
-/// As [`write_if_changed`], with the mode that a new file gets.
-pub(crate) fn replace_if_changed(path: &Path, bytes: &[u8], mode: u32) -> Result<bool, Error> {
-    if std::fs::read(path).is_ok_and(|before| before == bytes) {
-        return Ok(false);
-    }
-    let fresh = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true).mode(mode);
-    options
-        .open(&fresh)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .map_err(Error::file("write", &fresh))?;
-    std::fs::rename(&fresh, path).map_err(Error::file("replace", path))?;
-    Ok(true)
 }

@@ -1,12 +1,12 @@
-//! What can go wrong between a data directory and a containerd that answers.
+//! The errors of starting a containerd.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why there is no containerd. Each message is one line that a person can act on.
+/// Why containerd did not start. Each message is one line that a user can act on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A program or a network plugin that a containerd of our own needs is not there.
+    /// A program or a network plugin that Coffer's own containerd needs is not installed.
     #[error(
         "{program} is not installed: not found in {searched} (Debian's package is {package}); \
          install it or give --container-runtime-endpoint"
@@ -16,7 +16,7 @@ pub enum Error {
         program: &'static str,
         /// Where.
         searched: String,
-        /// What brings it on Debian.
+        /// Its Debian package.
         package: &'static str,
     },
     /// A file or directory of ours could not be written, read or removed.
@@ -30,7 +30,7 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A socket below the runtime directory would have a name longer than the kernel takes.
+    /// The path of a socket would be longer than the kernel accepts.
     #[error("the socket path {path} is longer than {max_bytes} bytes")]
     SocketPath {
         /// The path.
@@ -38,7 +38,7 @@ pub enum Error {
         /// The kernel's limit.
         max_bytes: usize,
     },
-    /// The program would not start at all.
+    /// The program cannot be executed.
     #[error("cannot run {program}")]
     Spawn {
         /// The program.
@@ -47,39 +47,39 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// The daemon ended before it answered.
-    #[error("containerd ended at start ({status}); last words: {last_words}; see {log}")]
+    /// The daemon ended before it was ready.
+    #[error("containerd ended at start ({status}); last log line: {last_log_line}; see {log}")]
     DiedAtStart {
         /// How it ended.
         status: String,
         /// Its last line of log.
-        last_words: String,
+        last_log_line: String,
         /// Where the rest is.
         log: PathBuf,
     },
     /// The daemon runs but its CRI service did not become ready.
-    #[error("containerd did not answer within {} s: {reason}; see {log}", waited.as_secs())]
+    #[error("containerd was not ready within {} s: {reason}; see {log}", waited.as_secs())]
     NotReady {
         /// How long we waited.
         waited: Duration,
-        /// What it said last.
+        /// Its last status.
         reason: String,
         /// Where the rest is.
         log: PathBuf,
     },
-    /// `ctr` could not bring an image in.
+    /// `ctr` failed to import an image.
     #[error("cannot import image {reference}: {reason}")]
     Import {
         /// The image.
         reference: String,
-        /// What ctr said.
+        /// The last line of ctr's error.
         reason: String,
     },
     /// No range of addresses for pods is free on this machine.
     #[error("no free /24 for pods in 10.128.0.0/9: every one overlaps a route of this machine")]
     NoSubnet,
-    /// The runtime answered a call with an error.
-    #[error("the container runtime refused {call}: {message}")]
+    /// The runtime returned an error.
+    #[error("CRI call {call} failed: {message}")]
     Cri {
         /// The CRI call.
         call: &'static str,

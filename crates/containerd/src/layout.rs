@@ -1,15 +1,15 @@
-//! Where everything lies: what must survive a reboot below the data directory, sockets and other
-//! run-time state below a short directory in /run.
+//! The paths of a containerd: persistent data is below the data directory, sockets and other run-time state
+//! below a short directory in /run.
 //!
-//! The split is containerd's own (`root` and `state`), and the short directory also keeps sockets
-//! below the 107 bytes that the kernel takes, however long the data directory's path is.
+//! containerd itself has this distinction (`root` and `state`). The short directory also keeps the paths of
+//! sockets below the kernel's limit of 107 bytes, however long the data directory's path is.
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::Error;
+use crate::error::Error;
 
 /// `sun_path` holds 108 bytes, the last of which is a NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -23,7 +23,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout for a data directory. Makes the directories, private to root.
+    /// The layout for a data directory. Creates the directories, private to root.
     ///
     /// # Errors
     /// When a directory cannot be made, or a socket's path would be too long.
@@ -51,7 +51,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The directory below the data directory that holds all that follows.
+    /// The directory of persistent data, below the data directory.
     pub fn base(&self) -> &Path {
         &self.base
     }
@@ -61,7 +61,7 @@ impl Layout {
         &self.runtime
     }
 
-    /// Twelve hex digits that tell this data directory from others on the machine.
+    /// Twelve hex digits that identify this data directory on the machine.
     pub fn tag(&self) -> &str {
         &self.tag
     }
@@ -76,7 +76,7 @@ impl Layout {
         self.runtime.join("state")
     }
 
-    /// The socket that both CRI and containerd's own API answer on.
+    /// The socket of both CRI and containerd's own API.
     pub fn socket(&self) -> PathBuf {
         self.runtime.join("containerd.sock")
     }
@@ -86,7 +86,7 @@ impl Layout {
         self.base.join("config.toml")
     }
 
-    /// What the daemon calls in runc's place.
+    /// The program that the daemon calls instead of runc.
     pub fn runc(&self) -> PathBuf {
         self.base.join("runc")
     }
@@ -119,7 +119,7 @@ fn tag(data_dir: &Path) -> String {
     digest.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes a directory that only root may enter, or closes one that exists.
+/// Creates a directory that only root may enter, or sets that mode on an existing one.
 fn make_private(path: &Path) -> Result<(), Error> {
     DirBuilder::new()
         .recursive(true)

@@ -1,18 +1,19 @@
 //! A containerd of Coffer's own, for machines where no CRI runtime is running.
 //!
-//! It answers for the daemon's configuration, its network, its pause image, its life and its
-//! remains: everything is below one data directory and one runtime directory, so that a containerd
-//! the system already has is neither used nor disturbed. It knows nothing of Kubernetes objects;
-//! the kubelet talks to the socket that comes out of here as it would to any other.
+//! The crate is responsible for the daemon's configuration, its network, its pause image, its life cycle and
+//! its cleanup. Everything is below one data directory and one runtime directory, so that the system's own
+//! containerd is neither used nor disturbed. The crate knows nothing of Kubernetes objects; the kubelet uses
+//! the socket like that of any other runtime.
 //!
-//! [`Containerd::start`] writes what the daemon needs ([`Layout`], `config`, `network`), starts or
-//! adopts it, and imports the [`image`] that holds pods' namespaces. Pods outlive the daemon and
-//! this process; [`stop_with_pods`] is the way to end all of it.
+//! [`Containerd::start`] writes the daemon's files ([`Layout`], `config`, `network`), starts or adopts it,
+//! and imports the [`image`] of the pause container. Pods outlive the daemon and this process;
+//! [`stop_with_pods`] stops all of it.
 
 mod config;
 pub mod cri;
 mod daemon;
 mod error;
+mod files;
 pub mod image;
 mod layout;
 pub mod mounts;

@@ -1,4 +1,4 @@
-//! What is mounted below a directory, and taking it away.
+//! The mounts below a directory, and their removal.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::Error;
+use crate::error::Error;
 
 /// The mount points at or below `directory`, newest first: the order to unmount them in.
 ///
@@ -27,7 +27,7 @@ pub fn below(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 /// Unmounts everything at or below `directory`, busy or not.
 ///
 /// # Errors
-/// The first mount that would not go; the others have been tried.
+/// The first mount that cannot be unmounted; the others have been tried.
 pub fn unmount_below(directory: &Path) -> Result<(), Error> {
     let mut outcome = Ok(());
     for point in below(directory)? {
@@ -48,12 +48,12 @@ pub(crate) fn root_is_below(pid: &str, directory: &Path) -> bool {
         Some(lines.find(|line| mount_point(line).is_some_and(|it| it == Path::new("/")))?.to_vec())
     };
     let Some(line) = root(pid) else { return false };
-    // Who shares this process' own root is no container of it, wherever that root lies.
+    // A process with the same root as this one is not in a container, wherever that root is.
     let is_own = root("self").is_some_and(|own| same_directory(&own, &line));
     !is_own && names(&line, directory)
 }
 
-/// Whether two mounts show the same directory of the same file system.
+/// Whether two mounts are of the same directory of the same file system.
 fn same_directory(one: &[u8], other: &[u8]) -> bool {
     let id =
         |line: &[u8]| [2, 3].map(|at| line.split(|byte| *byte == b' ').nth(at).map(<[u8]>::to_vec));

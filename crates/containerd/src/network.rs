@@ -1,8 +1,8 @@
-//! The pods' network: a bridge of our own with a private /24 on it, through the standard CNI
-//! plugins `bridge`, `host-local` and `portmap`.
+//! The pods' network: our own bridge with a private /24, with the standard CNI plugins `bridge`, `host-local`
+//! and `portmap`.
 //!
-//! The bridge's name and the first choice of subnet come from the data directory, so that several
-//! Coffers on a machine do not meet; a choice once made is read back from the file it stands in.
+//! The bridge's name and the preferred subnet are derived from the data directory, so that several Coffers on
+//! a machine do not conflict. The chosen subnet is read back from the configuration file.
 
 use std::mem::size_of;
 use std::net::Ipv4Addr;
@@ -13,7 +13,9 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
 use serde_json::{Value, json};
 
-use crate::{Error, Layout};
+use crate::error::Error;
+use crate::files::write_if_changed;
+use crate::layout::Layout;
 
 /// Pods live in 10.128.0.0/9, in one of its /24s.
 const BASE: u32 = u32::from_be_bytes([10, 128, 0, 0]);
@@ -26,16 +28,16 @@ pub(crate) fn bridge(layout: &Layout) -> String {
     format!("cof{}", layout.tag())
 }
 
-/// The network that pods without the host's are on.
+/// The network of pods that do not use the host's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PodNetwork {
-    /// This machine on that network: the bridge's own address, once there is a bridge.
+    /// This machine's address in that network: the address of the bridge, once it exists.
     pub gateway: Ipv4Addr,
-    /// How many bits of an address tell the network.
+    /// The prefix length of the network.
     pub prefix_bits: u8,
 }
 
-/// The network of a data directory's pods, chosen now unless it has been before. Nothing is started.
+/// The network of a data directory's pods, chosen now unless it was before. Nothing is started.
 ///
 /// # Errors
 /// When there is no free network, or a file cannot be written.
@@ -45,7 +47,7 @@ pub fn pod_network(data_dir: &Path) -> Result<PodNetwork, Error> {
     Ok(PodNetwork { gateway: Ipv4Addr::from(u32::from(subnet) | 1), prefix_bits: 24 })
 }
 
-/// Writes the network's configuration unless it stands already; answers its /24.
+/// Writes the network's configuration unless it exists; returns its /24.
 pub(crate) fn configure(layout: &Layout) -> Result<Ipv4Addr, Error> {
     let path = layout.cni().join("10-coffer.conflist");
     let known = std::fs::read(&path).ok().and_then(|bytes| subnet_of(&bytes));
@@ -55,14 +57,14 @@ pub(crate) fn configure(layout: &Layout) -> Result<Ipv4Addr, Error> {
             let table = std::fs::read_to_string("/proc/net/route")
                 .map_err(Error::file("read", "/proc/net/route"))?;
             let preferred = u32::from_str_radix(&layout.tag()[..8], 16).unwrap_or(0);
-            // A data directory that was removed and made anew leaves its bridge, which keeps its
+            // If the data directory was removed and created again, its bridge still exists and keeps its
             // address.
             let kept = subnet_on(&table, &bridge(layout));
             let subnet = kept.or_else(|| free_subnet(&routes(&table), preferred));
             subnet.ok_or(Error::NoSubnet)?
         }
     };
-    crate::daemon::write_if_changed(&path, conflist(layout, subnet).to_string().as_bytes())?;
+    write_if_changed(&path, conflist(layout, subnet).to_string().as_bytes())?;
     Ok(subnet)
 }
 
@@ -100,7 +102,7 @@ fn routes(table: &str) -> Vec<(u32, u32)> {
     table.lines().skip(1).filter_map(|line| Some(route(line)?.1)).collect()
 }
 
-/// The /24 of ours that a bridge has already.
+/// The /24 of ours that a bridge already has.
 fn subnet_on(table: &str, bridge: &str) -> Option<Ipv4Addr> {
     let mut on_it = table.lines().skip(1).filter_map(route).filter(|(link, _)| *link == bridge);
     let ours = |network: u32| network & BASE_MASK == BASE;
@@ -132,7 +134,7 @@ fn free_subnet(routes: &[(u32, u32)], preferred: u32) -> Option<Ipv4Addr> {
         .map(Ipv4Addr::from)
 }
 
-/// Removes the bridge. One that does not exist is no error.
+/// Removes the bridge. It is not an error if it does not exist.
 ///
 /// The kernel is asked directly, with one RTM_DELLINK message, because neither `ip` nor `brctl` is
 /// on every machine:
@@ -174,10 +176,10 @@ fn delete_link(name: &str) -> Result<(), Errno> {
     // The default protocol, 0, is NETLINK_ROUTE.
     let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
     rustix::net::sendto(&socket, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-    let mut answer = [0_u8; 256];
-    let (received, _) = rustix::net::recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    let mut reply = [0_u8; 256];
+    let (received, _) = rustix::net::recv(&socket, &mut reply[..], RecvFlags::empty())?;
     // An acknowledgement is a header and a negative errno, or zero.
-    let error = answer[..received].get(16..16 + size_of::<i32>()).ok_or(Errno::PROTO)?;
+    let error = reply[..received].get(16..16 + size_of::<i32>()).ok_or(Errno::PROTO)?;
     match i32::from_ne_bytes(error.try_into().map_err(|_| Errno::PROTO)?) {
         0 => Ok(()),
         negative => Err(Errno::from_raw_os_error(negative.saturating_neg())),

@@ -1,16 +1,17 @@
-//! The program that containerd calls to make containers and to run commands in them: runc, or one of
-//! the caller's that goes between for the calls that carry a container's environment.
+//! The program that containerd calls to create containers and to run commands in them: runc, or the caller's
+//! program for the calls that contain a container's environment.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::daemon::replace_if_changed;
-use crate::{Error, Layout};
+use crate::error::Error;
+use crate::files::replace_if_changed;
+use crate::layout::Layout;
 
 const EXECUTABLE: u32 = 0o700;
 
-/// What is called instead of runc to create and run containers, and to run commands in them: this
-/// program, with these arguments, then runc's path, then runc's own arguments.
+/// The program that is called instead of runc to create and run containers, and to run commands in them, with
+/// these arguments, then runc's path, then runc's own arguments.
 #[derive(Clone, Debug)]
 pub struct OciRuntime {
     /// The program.
@@ -19,7 +20,7 @@ pub struct OciRuntime {
     pub arguments: Vec<OsString>,
 }
 
-/// Writes the script that containerd calls; answers its path. Changing it takes no restart.
+/// Writes the script that containerd calls; returns its path. Changing it needs no restart.
 pub(crate) fn install(
     layout: &Layout,
     runtime: &OciRuntime,
@@ -30,7 +31,7 @@ pub(crate) fn install(
     Ok(path)
 }
 
-/// Other calls, such as those for a container's state, go to runc at once.
+/// Other calls, such as those for a container's state, go to runc directly.
 fn script(runtime: &OciRuntime, runc: &Path) -> String {
     let mut between = quoted(&runtime.program.to_string_lossy());
     for argument in &runtime.arguments {
@@ -51,7 +52,7 @@ exec {runc} "$@"
     )
 }
 
-/// A word that the shell takes as it is.
+/// A word quoted for the shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_calls_with_an_environment_go_by_the_program() {
+    fn only_calls_with_an_environment_go_to_the_program() {
         let runtime = OciRuntime {
             program: "/bin/echo".into(),
             arguments: vec!["it's".into(), "a b".into(), "$HOME".into()],

@@ -2,8 +2,8 @@
 
 use crate::image::{Image, Layer, Run};
 
-/// What sandboxes name. The host is one that nobody can pull from, so that a lost image is an
-/// error and never a download; the tag changes with the program.
+/// The image reference of sandboxes. Its host does not exist, so that a lost image is an error and never a
+/// download; the tag changes with the program.
 pub(crate) const REFERENCE: &str = "coffer.invalid/pause:1";
 
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
@@ -29,7 +29,7 @@ mod tests {
 
     /// A sandbox that ignored SIGTERM would make every pod with a host PID namespace linger.
     #[test]
-    fn the_program_waits_and_leaves_quietly_at_sigterm() {
+    fn the_program_waits_and_exits_with_success_at_sigterm() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pause");
         std::fs::write(&path, PROGRAM).unwrap();

@@ -1,14 +1,14 @@
-//! Finding the programs that a containerd of our own is made of, before anything is started, so
-//! that a missing one is named at once and not by containerd's log minutes later.
+//! Finds the programs that Coffer's own containerd needs before anything is started, so that a missing one is
+//! reported by name immediately and not in containerd's log minutes later.
 
 use std::env::split_paths;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::Error;
+use crate::error::Error;
 
-/// Where distributions and upstream's archive put network plugins.
+/// The directories of network plugins in distributions and upstream's archive.
 const CNI_DIRECTORIES: &[&str] = &["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
 
 /// The programs, found.
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_containerd_is_named_with_the_package_that_brings_it() {
+    fn a_missing_containerd_is_reported_with_its_debian_package() {
         let empty = tempfile::tempdir().unwrap();
         let error = Programs::find(empty.path().as_os_str()).unwrap_err().to_string();
         assert!(error.starts_with("containerd is not installed: not found in PATH"), "{error}");

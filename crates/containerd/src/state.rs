@@ -1,9 +1,9 @@
 //! The daemon's run-time state, kept in memory.
 //!
-//! containerd writes there what it gives each container, environment variables made from secrets
-//! among it. On most machines /run is a tmpfs, which may be swapped out; on some it is a disk. So
-//! the state has a tmpfs of its own, which goes with [`stop_with_pods`](crate::stop_with_pods) or
-//! with the machine, as the containers do.
+//! containerd writes each container's configuration there, including environment variables that come from
+//! secrets. On most machines /run is a tmpfs, which may be swapped out; on some it is a disk. Therefore the
+//! state has its own tmpfs, which is removed by [`stop_with_pods`](crate::stop_with_pods) or at a reboot, like
+//! the containers.
 
 use std::ffi::CStr;
 use std::fs;
@@ -11,9 +11,11 @@ use std::fs;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
-use crate::{Error, Layout, mounts};
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::mounts;
 
-/// Mounts the tmpfs, unless there is state already: it belongs to pods that run.
+/// Mounts the tmpfs, unless there already is state, which belongs to running pods.
 pub(crate) fn keep_in_memory(layout: &Layout) -> Result<(), Error> {
     let state = layout.state();
     fs::create_dir_all(&state).map_err(Error::file("create directory", &state))?;
@@ -24,7 +26,7 @@ pub(crate) fn keep_in_memory(layout: &Layout) -> Result<(), Error> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let tmpfs = |options: &CStr| mount("tmpfs", &state, "tmpfs", flags, options);
     let mounted = match tmpfs(c"mode=700,noswap") {
-        // Kernels before 6.4 do not know it.
+        // Kernels before 6.4 do not support it.
         Err(Errno::INVAL) => tmpfs(c"mode=700"),
         mounted => mounted,
     };

@@ -1,38 +1,39 @@
-//! Ending a containerd with all that it runs, so that nothing of it is left on the machine but
-//! what the data directory holds.
+//! Stopping a containerd with everything that it runs, so that only the data directory is left of it.
 //!
-//! First the polite way, pod by pod through CRI; then, for what a dead or stuck daemon leaves,
-//! by what belongs to us beyond doubt: shims that name our socket, processes whose root directory
-//! is a snapshot of ours, mounts below our directories, the bridge with our tag.
+//! First pod by pod through CRI. Then what a dead or stuck daemon leaves is identified by what is certainly
+//! ours: shims with our socket, processes whose root directory is one of our snapshots, mounts below our
+//! directories, the bridge with our tag.
 
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cri::Cri;
-use crate::{Error, Layout, mounts, network};
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::{mounts, network};
 
-/// Ends every pod, all at once. One that would not go is logged and left to [`remains`]; the daemon
-/// is still running afterwards.
-pub(crate) async fn end_pods(socket: &Path, grace_s: i64) -> Result<(), Error> {
+/// Stops all pods concurrently. A failure is logged, and the pod is left to [`remains`]. The daemon keeps
+/// running.
+pub(crate) async fn stop_pods(socket: &Path, grace_s: i64) -> Result<(), Error> {
     let mut cri = Cri::connect(socket).await?;
-    let mut ends = tokio::task::JoinSet::new();
+    let mut stops = tokio::task::JoinSet::new();
     for id in cri.sandboxes().await? {
         let mut cri = cri.clone();
-        ends.spawn(async move { cri.end_sandbox(&id, grace_s).await });
+        stops.spawn(async move { cri.stop_sandbox(&id, grace_s).await });
     }
-    while let Some(end) = ends.join_next().await {
-        if let Ok(Err(error)) = end {
-            tracing::warn!(%error, "a pod would not end");
+    while let Some(stop) = stops.join_next().await {
+        if let Ok(Err(error)) = stop {
+            tracing::warn!(%error, "failed to stop pod sandbox");
         }
     }
     Ok(())
 }
 
-/// Removes what is left once the daemon is gone.
+/// Removes what is left after the daemon has ended.
 pub(crate) fn remains(layout: &Layout) -> Result<(), Error> {
     let (socket, root) = (layout.socket(), layout.root());
-    // The shims first: they would take note of every end.
+    // The shims first, because they react to the end of each container.
     kill_all(|pid| is_shim(pid, &socket));
     kill_all(|pid| mounts::root_is_below(pid, &root));
     mounts::unmount_below(layout.runtime())?;
@@ -46,19 +47,19 @@ pub(crate) fn remains(layout: &Layout) -> Result<(), Error> {
     }
 }
 
-/// Kills the processes that are ours; asked by their numbers, which are names in /proc.
+/// Kills the processes for which `is_ours` holds, given their PIDs as names in /proc.
 fn kill_all(is_ours: impl Fn(&str) -> bool) {
     let Ok(processes) = std::fs::read_dir("/proc") else { return };
     for name in processes.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
         let Some(pid) = name.parse().ok().and_then(Pid::from_raw) else { continue };
         if is_ours(&name) {
-            // One that ended since it was looked at is as good.
+            // It may have ended in between.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
 }
 
-/// Whether the process' command line says that it serves the daemon at `socket`.
+/// Whether the process is a shim of the daemon at `socket`, according to its command line.
 fn is_shim(pid: &str, socket: &Path) -> bool {
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     is_shim_of(&command, socket)
@@ -76,7 +77,7 @@ fn is_shim_of(command: &[u8], socket: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// The system's own containerd may run shims beside ours.
+    /// The system's own containerd may run shims on the same machine.
     #[test]
     fn only_shims_that_name_our_socket_are_ours() {
         let ours = Path::new("/run/coffer-1/containerd.sock");

@@ -130,7 +130,7 @@ async fn a_pod_runs_and_ending_all_leaves_neither_process_nor_mount_nor_bridge()
     assert_eq!(exec(&mut client, &container, &["sh", "-c", "umask"]).await, "0022\n");
     let addresses = exec(&mut client, &container, &["ip", "-o", "-4", "addr"]).await;
     assert!(addresses.contains("eth0    inet 10."), "{addresses}");
-    // What containerd is told of a container, its environment too, is in memory.
+    // containerd's configuration of a container, including its environment, is in memory.
     let state = format!(" {} tmpfs ", layout.state().display());
     let mounted = std::fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(mounted.contains(&state), "{mounted}");

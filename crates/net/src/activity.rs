@@ -1,22 +1,19 @@
-//! What a connection has done so far: how far its client has come, and what is under way on it.
+//! The activity of a connection: how far its client has come, and what is in progress.
 //!
-//! Read at every request and by a timer, so it is atomics; places are looked after in `table`.
+//! Read at every request and by a timer, so it uses atomics. `table` manages the places.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::gate::Place;
-
-/// How far a client has come. The first to lose its place comes first.
+/// How far a client has come, in the order in which clients lose their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Progress {
-    /// It has said nothing.
+    /// It has sent nothing.
     Silent,
-    /// It has sent the whole of TLS's first message.
+    /// It has sent the complete TLS ClientHello.
     Greeted,
     /// The handshake is done, and there is no request yet.
     Secured,
@@ -46,8 +43,8 @@ pub(crate) struct Activity {
     blocked_since_ms: AtomicU64,
     /// When it last took nothing more, likewise.
     last_blocked_ms: AtomicU64,
-    /// Answers under way that a client may leave unread.
-    may_pause: AtomicUsize,
+    /// Responses in progress that a client may leave unread.
+    pub(crate) may_pause: AtomicUsize,
     /// The table has given its place to another one.
     pub(crate) displaced: CancellationToken,
 }
@@ -145,57 +142,5 @@ impl Activity {
             return None;
         }
         Some(self.since_ms(self.quiet_since_ms.load(Ordering::Acquire)))
-    }
-}
-
-/// The connection of a request, among the request's extensions.
-#[derive(Clone)]
-pub struct Connected(pub(crate) Arc<Place>);
-
-impl Connected {
-    /// Says that a request of it was authenticated: it keeps its place from here on. What a `user`
-    /// has is counted together; without one nobody is counted.
-    pub fn authenticated(&self, user: Option<&str>) {
-        self.0.authenticated(user);
-    }
-}
-
-impl std::fmt::Debug for Connected {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connected(..)")
-    }
-}
-
-/// A request under way, until its answer has been sent.
-pub(crate) struct Request {
-    place: Arc<Place>,
-    may_pause: bool,
-}
-
-impl Request {
-    pub(crate) fn begin(place: &Arc<Place>) -> Self {
-        place.activity.begin();
-        Self { place: place.clone(), may_pause: false }
-    }
-
-    /// For an answer that its client may leave unread.
-    pub(crate) fn allow_pauses(mut self) -> Self {
-        self.may_pause = true;
-        self.place.activity.may_pause.fetch_add(1, Ordering::AcqRel);
-        self
-    }
-
-    /// For a connection that is no longer HTTP.
-    pub(crate) fn become_tunnel(self) {
-        self.place.activity.become_tunnel();
-    }
-}
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        if self.may_pause {
-            self.place.activity.may_pause.fetch_sub(1, Ordering::AcqRel);
-        }
-        self.place.activity.end();
     }
 }

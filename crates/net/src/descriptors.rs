@@ -26,7 +26,7 @@ pub fn raise() -> OpenFiles {
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => OpenFiles { limit: maximum, inherited: current },
         Err(error) => {
-            tracing::debug!(%error, "the limit of open files stays as it is");
+            tracing::debug!(%error, "cannot raise the limit of open files");
             OpenFiles { limit: current, inherited: current }
         }
     }

@@ -1,4 +1,4 @@
-//! Who is let in. Each connection that is accepted passes here, whatever came of accepting it.
+//! Admission of connections. The result of each accept passes here.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, ErrorKind};
@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 
 use crate::activity::{Activity, Progress};
 use crate::peer::Peer;
-use crate::sending::Answers;
+use crate::responses::Responses;
 use crate::table::{Admission, Bounds, Table};
 use crate::tally::{Event, Tally};
 
 /// How long to wait before accepting again after the system refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The places of a server.
+/// The places (connection slots) of a server.
 #[derive(Clone)]
 pub struct Gate(Arc<Shared>);
 
@@ -35,17 +35,17 @@ impl Shared {
 }
 
 impl Gate {
-    /// Places for a server, which the log calls `server`.
+    /// Places for a server, which is named `server` in the log.
     pub fn new(server: &'static str, bounds: Bounds) -> Self {
         let table = Mutex::new(Table::new(bounds));
         let (hasher, tally) = (RandomState::new(), Tally::new(server));
         Self(Arc::new(Shared { hasher, table, tally }))
     }
 
-    /// A connection that was accepted, with a place; `None` where it has none, and after a pause
-    /// where the system has no descriptors left. While others come very fast it waits a little.
+    /// An accepted connection with a place; `None` if there is none, and after a pause if the system has no
+    /// file descriptors left. Waits briefly while connections arrive very fast.
     pub async fn admit(&self, accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<Connection> {
-        self.0.tally.look();
+        self.0.tally.flush();
         match accepted {
             Ok((stream, address)) => {
                 let peer = Peer::of(address.ip());
@@ -56,7 +56,7 @@ impl Gate {
                 let place = self.place(peer)?;
                 Some(Connection { stream, place: Arc::new(place) })
             }
-            // The client has gone away again.
+            // The client has already closed the connection.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -100,7 +100,7 @@ impl Gate {
             gate: self.clone(),
             id,
             activity,
-            answers: Answers::default(),
+            responses: Responses::default(),
             stalled: AtomicBool::default(),
             unread: AtomicUsize::default(),
         })
@@ -119,16 +119,15 @@ pub struct Connection {
     pub(crate) place: Arc<Place>,
 }
 
-/// A connection's place, given back when the connection is closed, also where it has become a tunnel
-/// by then.
+/// A connection's place, released when the connection is closed, also if it has become a tunnel.
 pub(crate) struct Place {
     gate: Gate,
     id: u64,
     pub(crate) activity: Arc<Activity>,
-    pub(crate) answers: Answers,
-    /// Its client has not taken what was sent in time.
+    pub(crate) responses: Responses,
+    /// Its client has not read in time.
     stalled: AtomicBool,
-    /// Bodies that nobody has read to their end.
+    /// Request bodies that were not read to their end.
     unread: AtomicUsize,
 }
 

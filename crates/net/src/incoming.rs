@@ -1,9 +1,9 @@
-//! The body of a request. What of it nobody reads is read to its end all the same.
+//! The body of a request. The part that the service does not read is still read to its end.
 //!
-//! A client that is still sending when the answer comes sees no answer but a broken connection: over
-//! HTTP/1.1 because what it has sent is unread when the server closes, over HTTP/2 because many clients
-//! take the reset of their stream for the outcome, though RFC 9113 (8.1) lets a server answer early.
-//! So a body that is dropped goes on to be received for a while, beside its answer.
+//! A client that is still sending when the response comes sees a broken connection instead of the response:
+//! over HTTP/1.1 because what it has sent is unread when the server closes, over HTTP/2 because many clients
+//! take the reset of their stream for the outcome, although RFC 9113 (8.1) lets a server respond early.
+//! Therefore a dropped body continues to be received for a while, concurrently with the response.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use http_body_util::BodyExt as _;
 
 use crate::gate::Place;
 
-/// How much of a body that nobody wants is read, in bytes. With more to come, the stream is reset
-/// or the connection closed.
+/// How much of a dropped body is read, in bytes. If there is more, the stream is reset or the connection
+/// closed.
 const DRAIN_BYTES_MAX: usize = 16 << 20;
 /// How long that may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Incoming {
     body: Option<hyper::body::Incoming>,
     place: Arc<Place>,
-    /// The client sends the body when it is told to go on, which reading it does.
+    /// The client sends the body after `100 Continue`, which is sent when the body is read.
     is_held_back: bool,
 }
 
@@ -75,12 +75,12 @@ impl Body for Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
-        // Over HTTP/1.1 the connection ends with the answer.
+        // Over HTTP/1.1 the connection ends with the response.
         self.place.leave_unread();
         if self.is_held_back {
             return;
         }
-        // Without a runtime there is no connection any more either.
+        // Without a runtime there is no connection any more.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let place = self.place.clone();
             runtime.spawn(async move {
@@ -92,7 +92,7 @@ impl Drop for Incoming {
     }
 }
 
-/// Reads to the end, and says whether it came.
+/// Reads to the end; returns whether it was reached.
 async fn drain(mut body: hyper::body::Incoming) -> bool {
     let mut drained = 0;
     while drained <= DRAIN_BYTES_MAX {

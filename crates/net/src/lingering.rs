@@ -1,5 +1,5 @@
-//! The stream under a connection: it holds the connection's place, and is closed so that the client
-//! gets to read what was said last.
+//! The stream of a connection: it holds the connection's place, and is closed in a way that lets the client
+//! read the last response.
 
 use std::io;
 use std::pin::Pin;
@@ -13,10 +13,10 @@ use tokio_rustls::server::TlsStream;
 use crate::gate::Place;
 use crate::outgoing::Socket;
 
-/// How long what a client still sends is thrown away once the answer has been sent. A socket that is
-/// closed with something unread resets the connection, and the answer is lost.
+/// How long input is discarded after the response has been sent. Closing a socket with unread input resets the
+/// connection, and the response is lost.
 const LINGER: Duration = Duration::from_secs(2);
-/// No more than this is thrown away, in bytes.
+/// How much input is discarded at most, in bytes.
 const LINGER_BYTES_MAX: u64 = 64 << 20;
 
 pub(crate) struct Lingering {

@@ -1,18 +1,18 @@
-//! The sockets that connections come from.
+//! Listening sockets.
 
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that wait to be accepted, as far as the kernel's own limit (`somaxconn`) lets them. It
-/// drops what is more, and its client tries again a second later at the earliest.
+/// The length of the accept queue, subject to the kernel's own limit (`somaxconn`). The kernel drops further
+/// connections, and their clients retry after a second at the earliest.
 pub const BACKLOG: u32 = 4096;
 
 /// Listens at an address.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,

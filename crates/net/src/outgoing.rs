@@ -1,4 +1,4 @@
-//! The socket under a connection's TLS. It knows since when its client has taken nothing of what waits.
+//! The socket of a connection, below TLS. It records since when its client has read nothing.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 
 use crate::activity::Activity;
 
-/// Unsent bytes the system takes for one connection. It says that a client goes on reading when half
-/// of them are sent; without a bound that is megabytes later.
+/// Unsent bytes that the system buffers for one connection. The socket becomes writable again when half of
+/// them are sent; without a bound that would be megabytes later.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 pub(crate) struct Socket {
@@ -26,7 +26,7 @@ impl Socket {
         Ok(Self { stream, activity })
     }
 
-    /// What the system holds for the client goes with the connection.
+    /// Closing discards what the system has buffered for the client.
     pub(crate) fn reset_on_close(&self) {
         let _ = self.stream.set_zero_linger();
     }

@@ -1,14 +1,14 @@
-//! Whose connection it is, as far as an address tells.
+//! The peer of a connection, as far as its address identifies it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How many bits of an IPv6 address tell who somebody is: whoever has one has the rest.
+/// The prefix of an IPv6 address that identifies a peer: a client usually has all addresses of such a network.
 const V6_NETWORK_BITS: u32 = 64;
 
-/// One that connections are counted for.
+/// The unit that connections are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Peer {
-    /// This machine itself: the other parts, and who administers it.
+    /// This machine itself: the other parts, and its administrator.
     Loopback,
     V4(Ipv4Addr),
     /// The network of an address.
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_many_addresses_is_one_peer() {
+    fn addresses_of_one_machine_or_network_are_one_peer() {
         let shown = |text: &str| Peer::of(text.parse().unwrap()).to_string();
         for (address, peer) in [
             ("127.0.0.1", "loopback"),

@@ -1,14 +1,13 @@
-//! The body of an answer, as far as its client lets it go out.
+//! The body of a response that is being sent.
 //!
-//! It leaves in pieces, and each piece says when it has been sent. An answer with something to send
-//! of which its client takes nothing for [`crate::Settings::stall_max`] has stalled, whatever protocol
-//! holds it up (a socket that is full, a window that stays closed): what is left of it is dropped,
-//! and its client finds it broken off. One that waits for more to say, as a quiet watch does, has not.
+//! It is sent in pieces, and each piece reports when it has been sent. A response with something to send of
+//! which its client reads nothing for [`crate::Settings::stall_max`] has stalled, whatever the cause (a full
+//! socket, a closed HTTP/2 window): the rest of it is dropped, and the client sees an error. A response with
+//! nothing to send at the moment, such as a quiet watch, has not stalled.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,50 +16,53 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
 use tokio::time::Instant;
 
-use crate::activity;
 use crate::holding::Holding;
-use crate::serve::Fault;
+use crate::request;
+use crate::responses::{Outgoing, Responses};
 
-/// Bytes of a piece. A client must take one within the limit: at 30 s that is 550 bytes a second.
+/// Why a connection ended.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// Bytes of a piece. A client must read one within the limit: at 30 s that is 550 bytes a second.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// A mark among an answer's extensions: its client may leave it unread for as long as it likes. For
-/// streams that people look at page by page, and that hold little: logs.
+/// An extension of a response: its client may leave it unread for any time. For streams that users read page by
+/// page and that buffer little: logs.
 #[derive(Clone, Copy, Debug)]
 pub struct MayPause;
 
-/// An answer's body on its way.
+/// The body of a response that is being sent.
 pub(crate) struct Sending<B> {
-    answer: Arc<Answer<B>>,
+    response: Arc<Shared<B>>,
 }
 
-/// What the body, its pieces and the connection's timer share.
-struct Answer<B> {
+/// The state that the body, its pieces and the connection's timer share.
+struct Shared<B> {
     content: Mutex<Option<Content<B>>>,
     flow: Mutex<Flow>,
 }
 
 struct Content<B> {
     body: B,
-    /// What is left of the frame that is being sent.
+    /// The rest of the frame that is being sent.
     rest: Bytes,
-    _under_way: activity::Request,
+    _under_way: request::Request,
 }
 
-/// How an answer gets on with its client.
+/// The progress of sending.
 struct Flow {
-    /// When its client last took something, or there was something to take again.
+    /// When its client last read something, or there was something to read again.
     since: Instant,
-    /// Pieces handed out and not yet sent.
+    /// Pieces that are not sent yet.
     pieces: usize,
-    /// The body has nothing to send at present.
+    /// The body has nothing to send at the moment.
     waits: bool,
-    /// What was left of it has been dropped.
+    /// The rest of it has been dropped.
     stalled: bool,
 }
 
 impl Flow {
-    /// The body was asked for more.
+    /// The body was polled.
     fn has_more(&mut self, has_more: bool) {
         if has_more && self.waits && self.pieces == 0 {
             self.since = Instant::now();
@@ -69,18 +71,7 @@ impl Flow {
     }
 }
 
-/// An answer as its connection's timer sees it.
-pub(crate) trait Outgoing: Send + Sync {
-    /// For how long its client has left it where it is; `None` where there is nothing to take.
-    fn untaken_for(&self) -> Option<Duration>;
-
-    /// Drops what is left of it.
-    fn abandon(&self);
-
-    fn is_abandoned(&self) -> bool;
-}
-
-impl<B> Answer<B> {
+impl<B> Shared<B> {
     fn flow(&self) -> MutexGuard<'_, Flow> {
         self.flow.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,7 +81,7 @@ impl<B> Answer<B> {
     }
 }
 
-impl<B: Send> Outgoing for Answer<B> {
+impl<B: Send> Outgoing for Shared<B> {
     fn untaken_for(&self) -> Option<Duration> {
         let flow = self.flow();
         (!flow.waits || flow.pieces > 0).then(|| flow.since.elapsed())
@@ -107,49 +98,15 @@ impl<B: Send> Outgoing for Answer<B> {
     }
 }
 
-/// The answers of a connection that are on their way.
-#[derive(Default)]
-pub(crate) struct Answers(Mutex<VecDeque<Weak<dyn Outgoing>>>);
-
-impl Answers {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Weak<dyn Outgoing>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, answer: Weak<dyn Outgoing>) {
-        let mut answers = self.lock();
-        if answers.len() == answers.capacity() {
-            answers.retain(|answer| answer.strong_count() > 0);
-        }
-        answers.push_back(answer);
-    }
-
-    /// Abandons those that nothing has been taken of for `max`, and returns how many such there are
-    /// that still hold something.
-    pub(crate) fn abandon_stalled(&self, max: Duration) -> usize {
-        let present: Vec<Arc<dyn Outgoing>> = {
-            let mut answers = self.lock();
-            answers.retain(|answer| answer.strong_count() > 0);
-            answers.iter().filter_map(Weak::upgrade).collect()
-        };
-        for answer in &present {
-            if !answer.is_abandoned() && answer.untaken_for().is_some_and(|time| time >= max) {
-                answer.abandon();
-            }
-        }
-        present.iter().filter(|answer| answer.is_abandoned()).count()
-    }
-}
-
 impl<B: Body<Data = Bytes> + Send + 'static> Sending<B> {
-    pub(crate) fn new(body: B, under_way: activity::Request, answers: &Answers) -> Self {
+    pub(crate) fn new(body: B, under_way: request::Request, responses: &Responses) -> Self {
         let content = Content { body, rest: Bytes::new(), _under_way: under_way };
         let flow = Flow { since: Instant::now(), pieces: 0, waits: false, stalled: false };
-        let answer =
-            Arc::new(Answer { content: Mutex::new(Some(content)), flow: Mutex::new(flow) });
-        let weak = Arc::downgrade(&answer);
-        answers.add(weak);
-        Self { answer }
+        let response =
+            Arc::new(Shared { content: Mutex::new(Some(content)), flow: Mutex::new(flow) });
+        let weak = Arc::downgrade(&response);
+        responses.add(weak);
+        Self { response }
     }
 
     /// The next bytes of a frame, or, if it is short, the whole one.
@@ -157,15 +114,15 @@ impl<B: Body<Data = Bytes> + Send + 'static> Sending<B> {
         let piece = rest.split_to(rest.len().min(PIECE_BYTES));
         // A piece that is never sent must not keep the whole frame.
         let bytes = if is_whole { piece } else { Bytes::copy_from_slice(&piece) };
-        self.answer.flow().pieces += 1;
-        Frame::data(Bytes::from_owner(Piece { bytes, answer: self.answer.clone() }))
+        self.response.flow().pieces += 1;
+        Frame::data(Bytes::from_owner(Piece { bytes, response: self.response.clone() }))
     }
 }
 
-/// Bytes that say when they have been sent.
+/// Bytes that report when they have been sent.
 struct Piece<B> {
     bytes: Bytes,
-    answer: Arc<Answer<B>>,
+    response: Arc<Shared<B>>,
 }
 
 impl<B> AsRef<[u8]> for Piece<B> {
@@ -176,15 +133,15 @@ impl<B> AsRef<[u8]> for Piece<B> {
 
 impl<B> Drop for Piece<B> {
     fn drop(&mut self) {
-        let mut flow = self.answer.flow();
+        let mut flow = self.response.flow();
         flow.pieces -= 1;
         flow.since = Instant::now();
     }
 }
 
-/// Why a body ends before its end.
+/// The error of a body that was dropped.
 fn stalled() -> Fault {
-    io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its answer").into()
+    io::Error::new(io::ErrorKind::TimedOut, "the client does not read the response").into()
 }
 
 impl<B> Body for Sending<B>
@@ -199,7 +156,7 @@ where
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let mut content = self.answer.content();
+        let mut content = self.response.content();
         let Some(Content { body, rest, .. }) = &mut *content else {
             return Poll::Ready(Some(Err(stalled())));
         };
@@ -207,7 +164,7 @@ where
             return Poll::Ready(Some(Ok(self.piece(rest, false))));
         }
         let polled = Pin::new(body).poll_frame(context);
-        self.answer.flow().has_more(polled.is_ready());
+        self.response.flow().has_more(polled.is_ready());
         polled.map(|polled| {
             let frame = polled?.map_err(Into::into).map(|frame| match frame.into_data() {
                 Ok(data) if data.is_empty() => Frame::data(data),
@@ -223,14 +180,14 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        let content = self.answer.content();
+        let content = self.response.content();
         content
             .as_ref()
             .is_some_and(|content| content.rest.is_empty() && content.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let content = self.answer.content();
+        let content = self.response.content();
         let Some(Content { body, rest, .. }) = &*content else { return SizeHint::default() };
         let (hint, rest) = (body.size_hint(), rest.len() as u64);
         let mut all = SizeHint::new();
@@ -244,10 +201,10 @@ where
 
 impl<B> Drop for Sending<B> {
     fn drop(&mut self) {
-        // What the last pieces still need is theirs; the body has come to its end.
-        self.answer.flow().waits = true;
+        // The body has ended; the last pieces may still be in transit.
+        self.response.flow().waits = true;
     }
 }
 
-/// Either of an answer whose client must read it, and one whose client need not.
-pub(crate) type Outward<B> = Either<Sending<B>, Holding<B, Option<activity::Request>>>;
+/// Either a response that its client must read, or one that it need not.
+pub(crate) type Outward<B> = Either<Sending<B>, Holding<B, Option<request::Request>>>;

@@ -1,4 +1,4 @@
-//! One connection: TLS, then HTTP until it is silent for too long, displaced, or the server stops.
+//! One connection: TLS, then HTTP until it is idle for too long, displaced, or the server stops.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,32 +19,29 @@ use tokio_rustls::rustls::server::Acceptor;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 
-use crate::activity::{self, Connected, Progress};
+use crate::activity::Progress;
 use crate::gate::{Connection, Place};
 use crate::holding::Holding;
 use crate::incoming::Incoming;
 use crate::lingering::Lingering;
 use crate::outgoing::Socket;
-use crate::sending::{MayPause, Outward, Sending};
+use crate::request::{self, Connected};
+use crate::sending::{Fault, MayPause, Outward, Sending};
 
-/// Why a connection ended.
-pub type Fault = Box<dyn std::error::Error + Send + Sync>;
-
-/// How long an idle connection may take to end once its client is told.
+/// How long an idle connection may take to close after its client is notified.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How often a connection on which something is under way is looked at again, in parts of the idle
-/// limit.
-const LOOKS: u32 = 6;
-/// How often it is looked whether a client takes its answers, in parts of the limit for that.
-const STALL_LOOKS: u32 = 4;
-/// Where the whole connection is slow its answers wait for each other: each may take so many times as
+/// How often an active connection is checked, in parts of the idle limit.
+const CHECKS: u32 = 6;
+/// How often to check that a client reads its responses, in parts of the limit for that.
+const STALL_CHECKS: u32 = 4;
+/// On a connection that is slow as a whole, responses wait for each other: each may take this many times as
 /// long.
 const SHARED_STALLS: u32 = 10;
-/// Answers broken off on one HTTP/2 connection of which its client takes not even the last piece. The
-/// other answers of the connection go on beside them.
+/// How many responses of an HTTP/2 connection may be dropped without the client reading their last piece,
+/// before the connection is closed. Until then its other responses continue.
 const STALLED_MAX: usize = 8;
 
-/// What is spoken on a server's connections.
+/// The protocols of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocols {
     /// HTTP/1.1, for a server whose requests become tunnels.
@@ -53,23 +50,23 @@ pub enum Protocols {
     All,
 }
 
-/// How long a client may take, and how much it may ask at a time.
+/// The time limits of a connection, and the size limits of its requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// What is spoken.
+    /// The protocols.
     pub protocols: Protocols,
     /// For the TLS handshake.
     pub handshake_max: Duration,
     /// From there to the end of the first request's headers, and for those of each further one over
     /// HTTP/1.1.
     pub head_max: Duration,
-    /// How long nothing may be under way.
+    /// How long a connection may be idle.
     pub idle_max: Duration,
-    /// How long a client may take nothing of what there is for it.
+    /// How long a client may read nothing while there is something to read.
     pub stall_max: Duration,
     /// Bytes of a request's headers, its path included.
     pub headers_bytes_max: u32,
-    /// Requests under way on one HTTP/2 connection.
+    /// Concurrent requests of one HTTP/2 connection.
     pub streams_max: u32,
 }
 
@@ -79,11 +76,10 @@ impl Default for Settings {
             protocols: Protocols::All,
             handshake_max: Duration::from_secs(10),
             head_max: Duration::from_secs(32),
-            // Upstream's.
+            // As in Kubernetes.
             idle_max: Duration::from_secs(90),
             stall_max: Duration::from_secs(30),
-            // What Go's server takes. Label selectors over many names and long tokens are the large
-            // ones.
+            // The limit of Go's server. Label selectors with many values and long tokens are large.
             headers_bytes_max: 1 << 20,
             streams_max: 250,
         }
@@ -91,11 +87,11 @@ impl Default for Settings {
 }
 
 impl Connection {
-    /// Serves it with what `service` makes of the client's certificate. After `shutdown` requests
-    /// under way are answered, and no others.
+    /// Serves the connection with the service that `service` returns for the client's certificate. After
+    /// `shutdown`, requests in progress are completed, and no others are accepted.
     ///
     /// # Errors
-    /// Why it ended, if its client did not end it in order.
+    /// Why it ended, unless its client closed it in order.
     pub async fn serve<S, F, B>(
         self,
         tls: TlsAcceptor,
@@ -127,15 +123,15 @@ impl Connection {
         let certificates = stream.get_ref().1.peer_certificates();
         let service = service(certificates.and_then(|chain| chain.first()));
         let owner = place.clone();
-        let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let answer = owner.answer(request, &service);
-            async move { Ok::<_, Infallible>(answer.await) }
+        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+            let response = owner.respond(request, &service);
+            async move { Ok::<_, Infallible>(response.await) }
         });
         let builder = builder(settings);
         let stream = TokioIo::new(Lingering::new(stream, place.clone()));
-        let mut connection = pin!(builder.serve_connection_with_upgrades(stream, answer));
-        let mut look = pin!(sleep_until(Instant::now() + settings.head_max));
-        let mut stalls = tokio::time::interval(settings.stall_max / STALL_LOOKS);
+        let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
+        let mut check = pin!(sleep_until(Instant::now() + settings.head_max));
+        let mut stalls = tokio::time::interval(settings.stall_max / STALL_CHECKS);
         stalls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -155,11 +151,11 @@ impl Connection {
                 }
                 _ = stalls.tick() => if place.is_stalled(settings.stall_max) {
                     place.stall();
-                    let why = "the client takes nothing of what is sent";
+                    let why = "the client does not read";
                     return Err(Box::new(io::Error::new(io::ErrorKind::TimedOut, why)));
                 },
-                () = look.as_mut() => match place.silence(settings) {
-                    Silence::Allowed(until) => look.as_mut().reset(until),
+                () = check.as_mut() => match place.silence(settings) {
+                    Silence::Allowed(until) => check.as_mut().reset(until),
                     Silence::Mute => return Ok(()),
                     Silence::Idle => break,
                 },
@@ -170,19 +166,19 @@ impl Connection {
     }
 }
 
-/// What a look at a connection shows.
+/// The result of checking a connection.
 enum Silence {
-    /// The next look is then.
+    /// The next check is then.
     Allowed(Instant),
-    /// Its client has not made a request in time.
+    /// Its client has not sent a request in time.
     Mute,
-    /// Nothing has been under way for too long.
+    /// It has been idle for too long.
     Idle,
 }
 
 impl Place {
-    /// Has a request answered, and keeps count.
-    fn answer<S, F, B>(
+    /// Passes a request to the service, and tracks it.
+    fn respond<S, F, B>(
         self: &Arc<Self>,
         mut request: Request<hyper::body::Incoming>,
         service: &S,
@@ -193,35 +189,35 @@ impl Place {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         self.reach(Progress::Anonymous);
-        let under_way = activity::Request::begin(self);
+        let under_way = request::Request::begin(self);
         request.extensions_mut().insert(Connected(self.clone()));
         let (head, body) = request.into_parts();
         let body = Incoming::new(body, &head.headers, self.clone());
-        let answer = service(Request::from_parts(head, body));
+        let response = service(Request::from_parts(head, body));
         let place = self.clone();
         async move {
-            let answer = answer.await;
-            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let response = response.await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 under_way.become_tunnel();
-                return answer.map(|body| Either::Right(Holding::new(body, None)));
+                return response.map(|body| Either::Right(Holding::new(body, None)));
             }
-            if answer.extensions().get::<MayPause>().is_some() {
+            if response.extensions().get::<MayPause>().is_some() {
                 let under_way = under_way.allow_pauses();
-                return answer.map(|body| Either::Right(Holding::new(body, Some(under_way))));
+                return response.map(|body| Either::Right(Holding::new(body, Some(under_way))));
             }
-            answer.map(|body| Either::Left(Sending::new(body, under_way, &place.answers)))
+            response.map(|body| Either::Left(Sending::new(body, under_way, &place.responses)))
         }
     }
 
-    /// Breaks off answers that their client does not take, and says whether to end the connection: it
-    /// takes nothing, or nothing else is under way on it.
+    /// Drops responses that their client does not read, and returns whether to close the connection: the client
+    /// reads nothing, or no other request is in progress.
     fn is_stalled(&self, max: Duration) -> bool {
         let activity = &self.activity;
         if activity.blocked_for().is_some_and(|time| time >= max) && !activity.may_pause() {
             return true;
         }
         let max = if activity.was_blocked_within(max) { max * SHARED_STALLS } else { max };
-        let stalled = self.answers.abandon_stalled(max);
+        let stalled = self.responses.abandon_stalled(max);
         stalled > STALLED_MAX || (stalled > 0 && activity.quiet_for().is_some())
     }
 
@@ -229,7 +225,7 @@ impl Place {
         if self.activity.progress() < Progress::Anonymous {
             return Silence::Mute;
         }
-        let again = settings.idle_max / LOOKS;
+        let again = settings.idle_max / CHECKS;
         match self.activity.quiet_for() {
             Some(quiet_for) if quiet_for >= settings.idle_max => Silence::Idle,
             Some(quiet_for) => Silence::Allowed(Instant::now() + settings.idle_max - quiet_for),

@@ -1,10 +1,10 @@
-//! Who has a place, and who loses it when there are none left. No I/O.
+//! Which connections have a place, and which one loses it when all are in use. No I/O.
 //!
-//! A connection whose client has proved nothing yet may lose its place to any newcomer: of the peer
-//! that has the most of them, the one that has come least far and, of those, the oldest. So a newcomer
-//! that makes its request gets in, however many others are silent. One whose client is authenticated loses it only when
-//! nobody else is left to lose one: while nothing is under way on it, and, if that is so of none, where
-//! one user has a quarter of all places.
+//! A connection that is not authenticated yet may lose its place to any new connection. The victim is of the
+//! peer with most of them: the one that has progressed least and, of those, the oldest. So a new client that
+//! sends its request is admitted, however many others are silent. An authenticated connection loses its place
+//! only if there is no other victim: if it is idle or, if none is, if its user has more than a quarter of all
+//! places.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -14,15 +14,15 @@ use std::time::Duration;
 use crate::activity::{Activity, Progress};
 use crate::peer::Peer;
 
-/// An authenticated connection that has just been used is about to be used again.
+/// An authenticated connection is idle only after this time: one that was just used is likely to be used again.
 const QUIET_MIN: Duration = Duration::from_secs(1);
-/// How long one that has proved nothing keeps its place at least: time enough to begin, however fast
-/// others come.
+/// How long an unauthenticated connection keeps its place at least: enough to begin, however fast others
+/// arrive.
 const AGE_MIN: Duration = Duration::from_millis(100);
-/// A user with more than this part of all places loses them also where something is under way.
+/// A user with more than this part of all places loses them even if they are active.
 const USER_PART: usize = 4;
 
-/// How many connections there may be, and of whom.
+/// How many connections there may be, in all and by peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// In all.
@@ -38,8 +38,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Shares `all` places out: an eighth is kept for this machine itself, one peer gets no more
-    /// than half, and so do clients that have proved nothing.
+    /// Divides `all` places: an eighth is reserved for this machine itself; one peer gets at most half, and so
+    /// do unauthenticated clients.
     pub fn sharing(all: usize) -> Self {
         let part = |parts: usize| (all / parts).max(1);
         Self {
@@ -52,10 +52,10 @@ impl Bounds {
     }
 }
 
-/// What became of a newcomer.
+/// The result of admitting a connection.
 #[derive(Debug)]
 pub(crate) enum Admission {
-    /// It has a place, which this one had.
+    /// It has the place of this other connection.
     InPlaceOf(u64, Arc<Activity>),
     /// It has a free place.
     Free(u64),
@@ -66,12 +66,12 @@ pub(crate) enum Admission {
 struct Entry {
     peer: Peer,
     progress: Progress,
-    /// Whose requests are made on it, by hash, once that is known.
+    /// The hash of its user, once that is known.
     user: Option<u64>,
     activity: Arc<Activity>,
 }
 
-/// How many a peer has that have proved nothing, and which of them is first to go.
+/// How many unauthenticated connections a peer has, and which of them is the first victim.
 type Rank = (usize, Reverse<(Progress, u64)>, Peer);
 
 #[derive(Default)]
@@ -81,8 +81,8 @@ struct OfPeer {
 }
 
 impl OfPeer {
-    /// The peer's rank among those who lose a place: the last one does. Among equals that is who
-    /// has been silent longest.
+    /// The peer's rank among possible victims: the last one loses a place. Among equal ones that is the peer
+    /// with the oldest connection.
     fn rank(&self, peer: Peer) -> Option<Rank> {
         Some((self.unproven.len(), Reverse(*self.unproven.first()?), peer))
     }
@@ -131,8 +131,8 @@ impl Table {
         }
     }
 
-    /// How long a newcomer is to wait before it is admitted, so that nobody loses a place who has had
-    /// no time to use it.
+    /// How long a new connection waits before it is admitted, so that no connection loses its place before it
+    /// had time to use it.
     pub(crate) fn delay(&self, peer: Peer) -> Option<Duration> {
         let victim = self.entries.get(&self.room_for(peer).ok()??)?;
         let is_proven = victim.progress == Progress::Authenticated;
@@ -140,7 +140,7 @@ impl Table {
         (!is_proven && !left.is_zero()).then_some(left)
     }
 
-    /// Takes a place from one that has proved nothing, or from one that does nothing.
+    /// Takes a place from an unauthenticated or an idle connection.
     pub(crate) fn displace(&mut self) -> Option<Arc<Activity>> {
         let id = self.victim(|_| true)?;
         self.remove(id)
@@ -148,7 +148,7 @@ impl Table {
 
     /// Its client has come further.
     pub(crate) fn reached(&mut self, id: u64, progress: Progress) {
-        // Requests are answered side by side: what is less is late.
+        // Requests run concurrently: a lower progress is late.
         let Some(entry) = self.entries.get_mut(&id).filter(|it| it.progress < progress) else {
             return;
         };
@@ -166,14 +166,14 @@ impl Table {
         }
     }
 
-    /// Its requests are this user's, so that what one user has is counted together.
+    /// Sets its user, so that the connections of a user are counted together.
     pub(crate) fn is_of(&mut self, id: u64, user: u64) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.user = Some(user);
         }
     }
 
-    /// Gives a place back, if it is still its own.
+    /// Releases a place, if the connection still has it.
     pub(crate) fn remove(&mut self, id: u64) -> Option<Arc<Activity>> {
         let Entry { peer, progress, activity, .. } = self.entries.remove(&id)?;
         self.change(peer, |of_peer| {
@@ -194,7 +194,7 @@ impl Table {
         self.entries.len()
     }
 
-    /// Who must give its place up for a newcomer, if anybody must.
+    /// The connection that must lose its place for a new one, if any must.
     fn room_for(&self, peer: Peer) -> Result<Option<u64>, Full> {
         let own = self.peers.get(&peer);
         let of_peer = own.map_or(0, |own| own.all);
@@ -224,7 +224,7 @@ impl Table {
         found.map(|(_, Reverse((_, id)), _)| *id)
     }
 
-    /// Looks at all: it is called only where all places are taken by authenticated clients.
+    /// Scans all: it is called only if authenticated clients have all places.
     fn quiet_of_most(&self, whose: impl Fn(Peer) -> bool) -> Option<u64> {
         let quiet = self.entries.iter().filter(|(_, entry)| whose(entry.peer));
         let quiet = quiet.filter_map(|(id, entry)| {
@@ -234,7 +234,7 @@ impl Table {
         quiet.max().map(|(_, id)| id)
     }
 
-    /// As [`Self::quiet_of_most`]. A tunnel is no connection any more that could be ended in order.
+    /// As [`Self::quiet_of_most`]. A tunnel cannot be closed in order.
     fn oldest_of_hog(&self, whose: impl Fn(Peer) -> bool) -> Option<u64> {
         let mut users: HashMap<u64, usize> = HashMap::new();
         for user in self.entries.values().filter_map(|entry| entry.user) {
@@ -261,7 +261,7 @@ impl Table {
     }
 }
 
-/// Nobody can be asked to give a place up.
+/// No connection can lose its place.
 struct Full;
 
 #[cfg(test)]
@@ -275,7 +275,7 @@ mod tests {
         Peer::V4([10, 0, 0, last].into())
     }
 
-    /// The number of the newcomer, and whose place it has.
+    /// The id of the new connection, and the one whose place it has.
     fn admit(table: &mut Table, peer: Peer) -> (Option<u64>, Option<u64>) {
         let before: Vec<u64> = table.entries.keys().copied().collect();
         let admission = table.admit(peer, Arc::new(Activity::new()));
@@ -294,12 +294,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_one_peer_the_longest_silent_makes_room() {
+    async fn the_oldest_silent_connection_of_a_peer_is_displaced_first() {
         let mut table = Table::new(BOUNDS);
         let ids: Vec<u64> = (0..4).map(|_| admit(&mut table, peer(1)).0.unwrap()).collect();
         table.reached(ids[0], Progress::Anonymous);
         assert_eq!(admit(&mut table, peer(1)).1, Some(ids[1]));
-        // One that has asked something goes after all that are silent.
+        // A connection with a request is displaced after all silent ones.
         for id in [ids[2], ids[3], ids[3] + 1, ids[3] + 2] {
             assert_eq!(admit(&mut table, peer(1)).1, Some(id));
         }
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_the_most_silent_connections_makes_room_for_others() {
+    async fn the_peer_with_most_silent_connections_loses_places_to_others() {
         let mut table = Table::new(BOUNDS);
         let flood: Vec<u64> =
             (0..6).map(|_| admit(&mut table, Peer::Loopback).0.unwrap()).collect();
@@ -317,9 +317,9 @@ mod tests {
         assert!(others.iter().all(|id| table.entries.contains_key(id)));
     }
 
-    /// Many addresses with one connection each: it is the oldest's turn, whatever its address.
+    /// Many addresses with one connection each: the oldest one loses its place, whatever its address.
     #[tokio::test]
-    async fn among_equals_the_oldest_makes_room() {
+    async fn among_peers_with_equally_many_the_oldest_connection_is_displaced() {
         let mut table = Table::new(BOUNDS);
         for last in [8, 7, 6, 5, 1, 2, 3, 4] {
             admit(&mut table, peer(last));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_authenticated_loses_a_place_only_while_quiet_and_only_to_need() {
+    async fn authenticated_connections_are_displaced_only_if_idle_and_needed() {
         let mut table = Table::new(BOUNDS);
         let busy = authenticated(&mut table, peer(1));
         table.entries[&busy].activity.begin();
@@ -338,13 +338,13 @@ mod tests {
         assert_eq!(admit(&mut table, peer(1)), (None, None));
         tokio::time::advance(QUIET_MIN).await;
         assert!(quiet.contains(&admit(&mut table, peer(1)).1.unwrap()));
-        // Another peer has room without anybody's loss.
+        // Another peer gets a place without displacing a connection.
         assert_eq!(admit(&mut table, peer(2)).1, None);
         assert!(table.entries.contains_key(&busy));
     }
 
     #[tokio::test]
-    async fn this_machine_has_places_that_no_other_takes() {
+    async fn places_for_loopback_are_reserved() {
         let mut table = Table::new(BOUNDS);
         for n in 0..BOUNDS.remote {
             let id = authenticated(&mut table, peer(u8::try_from(n % 2).unwrap()));
@@ -359,7 +359,7 @@ mod tests {
 
     /// A user's token is good from any address, and a watch is always under way.
     #[tokio::test]
-    async fn a_user_who_has_taken_all_places_loses_the_oldest() {
+    async fn a_user_with_all_places_loses_the_oldest_connection() {
         let mut table = Table::new(BOUNDS);
         let mut of = |user: u64, peer: Peer| {
             let id = authenticated(&mut table, peer);
@@ -371,7 +371,7 @@ mod tests {
         let hog: Vec<u64> = (1..14).map(|n| of(7, peer(n % 3))).collect();
         assert_eq!(admit(&mut table, peer(9)).1, Some(hog[0]));
         assert!(table.entries.contains_key(&other));
-        // Those of one that is a tunnel by now are spared.
+        // A tunnel is not displaced.
         table.entries[&hog[1]].activity.become_tunnel();
         let newcomer = table.next - 1;
         table.reached(newcomer, Progress::Authenticated);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_loses_a_place_who_has_had_no_time_to_use_it() {
+    async fn a_new_connection_waits_until_its_victim_had_time_to_use_its_place() {
         let mut table = Table::new(BOUNDS);
         for _ in 0..4 {
             assert_eq!(table.delay(peer(1)), None);
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_removed_leaves_nothing_behind() {
+    async fn removed_connections_leave_no_state() {
         let mut table = Table::new(BOUNDS);
         let mut ids = Vec::new();
         for n in 0..40_u8 {

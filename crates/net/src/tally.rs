@@ -1,4 +1,4 @@
-//! Events that may come by the thousand, and one warning a minute with how many there were.
+//! Counts events that may be very frequent, and logs one warning a minute with their numbers.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -7,20 +7,20 @@ use tokio::time::Instant;
 
 use crate::peer::Peer;
 
-/// How often the log says what happens again and again.
+/// How often the counts are logged.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// What happens to connections that get no place, or lose theirs.
+/// Numbers of connections that got no place, or lost theirs.
 #[derive(Debug, Default)]
 struct Counts {
     displaced: u64,
     refused: u64,
     not_accepted: u64,
-    /// Why the last of those was not accepted.
+    /// The last error of accept.
     error: String,
-    /// Who came last.
+    /// The peer of the last event.
     last: Option<Peer>,
-    said: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 /// Counts for a server's log.
@@ -43,7 +43,7 @@ impl Tally {
         Self { server, counts: Mutex::default() }
     }
 
-    /// Counts; the first is told at once.
+    /// Counts; the first event is logged immediately.
     pub(crate) fn count(&self, event: Event<'_>) {
         let Ok(mut counts) = self.counts.lock() else { return };
         match event {
@@ -60,24 +60,24 @@ impl Tally {
                 counts.error = error.to_string();
             }
         }
-        self.say(&mut counts);
+        self.log(&mut counts);
     }
 
-    /// Says what has been counted since, if it is time.
-    pub(crate) fn look(&self) {
+    /// Logs the counts, if it is time.
+    pub(crate) fn flush(&self) {
         let Ok(mut counts) = self.counts.lock() else { return };
         if counts.displaced + counts.refused + counts.not_accepted > 0 {
-            self.say(&mut counts);
+            self.log(&mut counts);
         }
     }
 
-    fn say(&self, counts: &mut Counts) {
+    fn log(&self, counts: &mut Counts) {
         let now = Instant::now();
-        if counts.said.is_some_and(|said| now - said < EVERY) {
+        if counts.logged.is_some_and(|logged| now - logged < EVERY) {
             return;
         }
         let Counts { displaced, refused, not_accepted, error, last, .. } = std::mem::take(counts);
-        counts.said = Some(now);
+        counts.logged = Some(now);
         let last = last.map(|peer| peer.to_string()).unwrap_or_default();
         tracing::warn!(
             displaced,
@@ -85,7 +85,7 @@ impl Tally {
             not_accepted,
             error,
             last,
-            "{} has no places left for connections",
+            "{} has reached its limit of connections",
             self.server
         );
     }

@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
-/// Longer than any limit of these tests, for what must happen at all.
+/// Longer than any limit of these tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
@@ -42,12 +42,12 @@ impl Drop for Server {
     }
 }
 
-/// Bytes of a large answer: more than a client's system takes for it unread.
+/// Bytes of a large response: more than a client's system buffers.
 const LARGE: usize = 32 << 20;
-/// Large answers that the server still holds.
+/// The number of large responses that the server still holds.
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
-/// The bytes of a large answer.
+/// The bytes of a large response.
 struct Large(Vec<u8>);
 
 impl Large {
@@ -70,8 +70,8 @@ impl Drop for Large {
 }
 
 /// `/in` authenticates; `/watch` does, says `w` and then nothing more; `/large` and `/page` are long,
-/// `/page` may be left unread; all else is for anybody.
-async fn answer(request: Request<Incoming>) -> Response<Body> {
+/// `/page` may be left unread; other paths need no authentication.
+async fn respond(request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path();
     if matches!(path, "/in" | "/watch") {
         request.extensions().get::<Connected>().unwrap().authenticated(None);
@@ -84,11 +84,11 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
     }
     if matches!(path, "/large" | "/page") {
         let large = futures::stream::iter([Ok(Frame::data(Large::bytes()))]);
-        let mut answer = Response::new(StreamBody::new(large).boxed_unsync());
+        let mut response = Response::new(StreamBody::new(large).boxed_unsync());
         if path == "/page" {
-            answer.extensions_mut().insert(MayPause);
+            response.extensions_mut().insert(MayPause);
         }
-        return answer;
+        return response;
     }
     Response::new(StreamBody::new(word).boxed_unsync())
 }
@@ -127,7 +127,7 @@ impl Server {
                 };
                 let (tls, stop) = (tls.clone(), stop.clone());
                 tokio::spawn(
-                    async move { connection.serve(tls, &settings, |_| answer, stop).await },
+                    async move { connection.serve(tls, &settings, |_| respond, stop).await },
                 );
             }
         }));
@@ -139,7 +139,7 @@ impl Server {
         self.connector.connect("localhost".try_into().unwrap(), stream).await
     }
 
-    /// A client that answers pings, and how its connection ends.
+    /// A client that replies to pings, and how its connection ends.
     async fn client(&self) -> (Sender, tokio::task::JoinHandle<hyper::Result<()>>) {
         let stream = TokioIo::new(self.tls().await.unwrap());
         let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
@@ -184,7 +184,7 @@ fn hurried() -> Settings {
 }
 
 #[tokio::test]
-async fn who_makes_no_request_in_time_is_closed() {
+async fn a_client_without_a_request_in_time_is_closed() {
     let server = Server::start(Bounds::sharing(100), hurried()).await;
     let tcp = TcpStream::connect(server.address).await.unwrap();
     assert!(is_closed(tcp, async |_| ()).await, "TCP alone");
@@ -224,9 +224,9 @@ async fn who_makes_no_request_in_time_is_closed() {
     assert!(settled.await, "HTTP/2 without a stream");
 }
 
-/// It is told so, and ends in order; a client that has a request under way is not idle.
+/// It is notified, and closed in order. A client with a request in progress is not idle.
 #[tokio::test]
-async fn an_idle_client_is_closed_though_it_answers_pings_and_a_watch_is_not() {
+async fn an_idle_client_is_closed_despite_pings_and_a_watch_is_not() {
     let server = Server::start(Bounds::sharing(100), hurried()).await;
     let (mut watching, _alive) = server.client().await;
     let mut watch = get(&mut watching, "/watch").await.unwrap().into_body();
@@ -242,7 +242,7 @@ async fn an_idle_client_is_closed_though_it_answers_pings_and_a_watch_is_not() {
 }
 
 #[tokio::test]
-async fn silent_clients_keep_nobody_out_however_many_they_are() {
+async fn silent_clients_lock_no_client_out_however_many_they_are() {
     const ALL: usize = 16;
     let server = Server::start(Bounds::sharing(ALL), Settings::default()).await;
     let (mut working, _alive) = server.client().await;
@@ -255,7 +255,7 @@ async fn silent_clients_keep_nobody_out_however_many_they_are() {
         get(&mut newcomer, "/").await.unwrap();
         assert!(server.gate.connections() <= ALL);
     }
-    // Clients that anybody could be are not many either; the one that is known is still served.
+    // Anonymous clients are limited, too; the authenticated one is still served.
     let mut anonymous = Vec::new();
     for _ in 0..ALL * 2 {
         let (mut newcomer, alive) = server.client().await;
@@ -269,7 +269,7 @@ async fn silent_clients_keep_nobody_out_however_many_they_are() {
 
 /// Each has proved who it is, and all do nothing: the one that has done so longest is closed.
 #[tokio::test]
-async fn idle_clients_that_are_known_make_room() {
+async fn idle_authenticated_clients_make_room() {
     const ALL: usize = 8;
     let server = Server::start(Bounds::sharing(ALL), Settings::default()).await;
     let mut idle = Vec::new();
@@ -291,12 +291,12 @@ async fn idle_clients_that_are_known_make_room() {
             }
         }
     };
-    timeout(PATIENCE, newcomer).await.expect("it is not let in");
+    timeout(PATIENCE, newcomer).await.expect("it is not admitted");
     let (_, ended) = idle.remove(0);
     timeout(PATIENCE, ended).await.expect("the idle one is still open").unwrap().unwrap();
 }
 
-/// What one test holds of large answers is not counted by another.
+/// Serializes the tests that count large responses.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn impatient() -> Settings {
@@ -322,9 +322,9 @@ async fn with_window(server: &Server, bytes: u32) -> (Sender, tokio::task::JoinH
     (sender, tokio::spawn(async move { drop(connection.await) }))
 }
 
-/// Each held its whole answer for as long as it liked.
+/// Each client could keep the whole response in memory for any time.
 #[tokio::test]
-async fn who_takes_nothing_of_an_answer_is_closed_and_the_answer_dropped() {
+async fn a_client_that_does_not_read_is_closed_and_the_response_dropped() {
     let _alone = ALONE.lock().await;
     let server = Server::start(Bounds::sharing(100), impatient()).await;
     let mut unread = Vec::new();
@@ -336,26 +336,26 @@ async fn who_takes_nothing_of_an_answer_is_closed_and_the_answer_dropped() {
         unread.push(stream);
     }
     let mut streams = Vec::new();
-    // The last of these is an answer of one byte, of which none is let through.
+    // The last one is a response of one byte, for which the window is closed.
     for (path, window) in [("/large", 1), ("/large", 65_535), ("/large", 0), ("/", 0)] {
         let (mut sender, ended) = with_window(&server, window).await;
-        let answer = get(&mut sender, path).await.unwrap();
-        streams.push((sender, answer, ended));
+        let response = get(&mut sender, path).await.unwrap();
+        streams.push((sender, response, ended));
     }
     until("a connection is still open", || server.gate.connections() == 0).await;
-    until("an answer is still held", || HELD.load(Ordering::SeqCst) == 0).await;
+    until("a response is still held", || HELD.load(Ordering::SeqCst) == 0).await;
 }
 
 /// A client may have many watches on a connection, and be slow with one of them.
 #[tokio::test]
-async fn an_answer_that_is_not_read_is_dropped_and_others_beside_it_go_on() {
+async fn a_response_that_is_not_read_is_dropped_and_concurrent_ones_continue() {
     let _alone = ALONE.lock().await;
     let server = Server::start(Bounds::sharing(100), impatient()).await;
     let (mut sender, _ended) = with_window(&server, 65_535).await;
     let mut watch = get(&mut sender, "/watch").await.unwrap().into_body();
     watch.frame().await.unwrap().unwrap();
     let mut unread = get(&mut sender, "/large").await.unwrap().into_body();
-    until("the answer is still held", || HELD.load(Ordering::SeqCst) == 0).await;
+    until("the response is still held", || HELD.load(Ordering::SeqCst) == 0).await;
     get(&mut sender, "/in").await.unwrap().into_body().collect().await.unwrap();
     assert!(futures::poll!(std::pin::pin!(watch.frame())).is_pending(), "the watch has ended");
     // It is seen to be broken off, not taken for the whole.
@@ -372,13 +372,13 @@ async fn an_answer_that_is_not_read_is_dropped_and_others_beside_it_go_on() {
 
 /// A hundred times slower than a network, and never idle for as long as the limit.
 #[tokio::test]
-async fn a_slow_and_steady_reader_gets_the_whole_answer() {
+async fn a_slow_and_steady_reader_gets_the_whole_response() {
     let _alone = ALONE.lock().await;
     let server = Server::start(Bounds::sharing(100), impatient()).await;
     let (mut sender, _ended) = with_window(&server, 65_535).await;
-    let mut answer = get(&mut sender, "/large").await.unwrap().into_body();
+    let mut response = get(&mut sender, "/large").await.unwrap().into_body();
     let (mut read, mut pauses) = (0, 0);
-    while let Some(frame) = answer.frame().await {
+    while let Some(frame) = response.frame().await {
         read += frame.unwrap().data_ref().map_or(0, Bytes::len);
         if read > pauses * (LARGE / 30) {
             pauses += 1;
@@ -389,7 +389,7 @@ async fn a_slow_and_steady_reader_gets_the_whole_answer() {
 }
 
 #[tokio::test]
-async fn an_answer_that_may_be_left_unread_is_whole_afterwards() {
+async fn a_response_that_may_be_left_unread_is_complete_afterwards() {
     let _alone = ALONE.lock().await;
     let server = Server::start(Bounds::sharing(100), impatient()).await;
     let mut stream = server.tls().await.unwrap();
@@ -397,12 +397,12 @@ async fn an_answer_that_may_be_left_unread_is_whole_afterwards() {
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
     let (mut sender, _ended) = with_window(&server, 65_535).await;
-    let answer = get(&mut sender, "/page").await.unwrap();
-    // Somebody else is closed meanwhile.
+    let response = get(&mut sender, "/page").await.unwrap();
+    // Another client is closed meanwhile.
     let (mut other, other_ended) = with_window(&server, 1).await;
     let _unread = get(&mut other, "/large").await.unwrap();
     timeout(PATIENCE, other_ended).await.unwrap().unwrap();
-    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), LARGE);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), LARGE);
     let mut read = Vec::new();
     stream.read_to_end(&mut read).await.unwrap();
     assert!(read.len() > LARGE, "{}", read.len());

@@ -1,8 +1,8 @@
-//! Revisions, compare-and-swap and watch: the contract every storage engine keeps.
+//! Revisions, compare-and-swap and watch: the contract of every storage engine.
 //!
-//! The store knows keys and opaque values; it knows no kind, no JSON and no HTTP. Keys look like
-//! etcd's (`/registry/secrets/myns/mysecret`), so that a prefix names a kind or a namespace of it.
-//! Writes come in through the registry; what happened goes out through [`Store::watch`].
+//! The store has keys and opaque values; it knows nothing of kinds, JSON and HTTP. Keys are like etcd's
+//! (`/registry/secrets/myns/mysecret`), so that a prefix selects a kind or a namespace of it. The registry
+//! writes; [`Store::watch`] returns the changes.
 
 pub mod embedded;
 pub mod sealed;
@@ -22,8 +22,8 @@ pub struct Value(Arc<Content>);
 
 struct Content {
     bytes: Zeroizing<Vec<u8>>,
-    /// Where the bytes were sealed by this process: under which key, and from what. A watcher that
-    /// gets the very value of a write then need not open it.
+    /// If the bytes were sealed by this process: for which key, and from which value. A watcher that gets the
+    /// same value of a write then need not decrypt it.
     sealed_from: Option<(Box<str>, Value)>,
 }
 
@@ -33,13 +33,13 @@ impl Value {
         Self(Arc::new(Content { bytes: Zeroizing::new(bytes), sealed_from: None }))
     }
 
-    /// Bytes that were sealed for a key a moment ago, and what they were made from.
+    /// Bytes that were just sealed for a key, and the value that they were sealed from.
     pub(crate) fn sealed(bytes: Vec<u8>, key: &str, from: Value) -> Self {
         let sealed_from = Some((key.into(), from));
         Self(Arc::new(Content { bytes: Zeroizing::new(bytes), sealed_from }))
     }
 
-    /// What these bytes were sealed from, if that was done for this key and by this process.
+    /// The value that these bytes were sealed from, if this process did it for this key.
     pub(crate) fn sealed_from(&self, key: &str) -> Option<&Value> {
         self.0.sealed_from.as_ref().filter(|(sealed_for, _)| **sealed_for == *key).map(|it| &it.1)
     }
@@ -78,12 +78,12 @@ pub struct Versioned {
 /// Which part of a prefix to list, and at which revision.
 #[derive(Clone, Debug, Default)]
 pub struct ListOptions {
-    /// At most this many items; `None` is no limit.
+    /// At most this many items; `None` for all.
     pub limit: Option<usize>,
     /// Start strictly after this key: the last key of the page before.
     pub after: Option<String>,
-    /// The revision to read at; `None` is the newest. A compacted one answers
-    /// [`StoreError::Compacted`], one that is not reached yet [`StoreError::Future`].
+    /// The revision to read at; `None` for the newest. A compacted one returns [`StoreError::Compacted`], one
+    /// that is not reached yet [`StoreError::Future`].
     pub revision: Option<Revision>,
 }
 
@@ -110,7 +110,7 @@ pub enum Change {
         /// The value before the write.
         previous: Value,
     },
-    /// The key is gone.
+    /// The key was removed.
     Deleted {
         /// The value before the write.
         previous: Value,
@@ -128,7 +128,7 @@ pub struct Event {
     pub change: Change,
 }
 
-/// Why the store did not do as asked. No variant carries a value.
+/// Why an operation failed. No variant contains a value.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// `create` found the key in place.
@@ -183,7 +183,7 @@ pub enum StoreError {
         /// Why, without any byte of the value.
         reason: String,
     },
-    /// The key or the value is longer than the store takes.
+    /// The key or the value is longer than the store's limits.
     #[error("{key}: a value of {bytes} bytes, or its key, is too large for the store")]
     TooLarge {
         /// The key, or its beginning.
@@ -191,24 +191,23 @@ pub enum StoreError {
         /// The length of the value.
         bytes: usize,
     },
-    /// The store holds as much as its quota lets it: only what makes room is written.
+    /// The quota is exceeded: only writes that free space succeed.
     #[error("database space exceeded")]
     NoSpace,
     /// The store is shutting down or its writer has failed; nothing later was written.
     #[error("store is closed: {0}")]
     Closed(String),
-    /// The disk or the network said no.
+    /// The disk or the network returned an error.
     #[error("store I/O: {0}")]
     Io(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What every engine promises.
+/// The guarantees of every engine.
 ///
-/// *Durability*: a write is answered after it has been fsynced, never before. *Order*: revisions
-/// are dense and start at 1; a watcher sees every write of its prefix once, in revision order;
-/// before a write is answered its event is queued for every watcher. *Atomicity*: a write that was
-/// not answered is either wholly there or wholly absent after a crash. A caller that stops waiting
-/// for its answer does not undo its write.
+/// *Durability*: a write returns after it has been fsynced, never before. *Order*: revisions are dense and
+/// start at 1; a watcher gets every write of its prefix once, in revision order; before a write returns its
+/// event is queued for every watcher. *Atomicity*: after a crash, a write that did not return is either
+/// complete or absent. A caller that stops waiting for a write does not undo it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The newest state of one key.
@@ -217,10 +216,10 @@ pub trait Store: Send + Sync + 'static {
     /// A page of the keys that start with `prefix`.
     async fn list(&self, prefix: &str, options: ListOptions) -> Result<Page, StoreError>;
 
-    /// Writes a key that must not exist; answers its revision.
+    /// Writes a key that must not exist; returns its revision.
     async fn create(&self, key: &str, value: Value) -> Result<Revision, StoreError>;
 
-    /// Replaces the value of a key that is still at `expected`; answers its new revision.
+    /// Replaces the value of a key that is still at `expected`; returns its new revision.
     async fn update(
         &self,
         key: &str,
@@ -228,7 +227,7 @@ pub trait Store: Send + Sync + 'static {
         expected: Revision,
     ) -> Result<Revision, StoreError>;
 
-    /// Removes a key that is still at `expected`; answers the revision of the removal.
+    /// Removes a key that is still at `expected`; returns the revision of the removal.
     async fn delete(&self, key: &str, expected: Revision) -> Result<Revision, StoreError>;
 
     /// Every write under `prefix` with a revision greater than `after`, and those to come. An
@@ -241,11 +240,11 @@ pub trait Store: Send + Sync + 'static {
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Event, StoreError>>, StoreError>;
 
-    /// The revision of the newest write that has been answered or is visible to reads.
+    /// The revision of the newest write that has returned or is visible to reads.
     async fn revision(&self) -> Result<Revision, StoreError>;
 
-    /// Forgets history before `before`: its states can no longer be listed nor watched from. The
-    /// state at `before` itself can. Engines also compact by themselves.
+    /// Removes history before `before`: its states can no longer be listed nor watched from. The state at
+    /// `before` itself can. Engines also compact by themselves.
     async fn compact(&self, before: Revision) -> Result<(), StoreError>;
 }
 
@@ -253,9 +252,9 @@ pub trait Store: Send + Sync + 'static {
 mod tests {
     use super::*;
 
-    /// An engine that mixed up two keys must not hand out the wrong plaintext by this short cut.
+    /// An engine that confuses two keys must not return the wrong plaintext because of this shortcut.
     #[test]
-    fn what_a_value_was_sealed_from_is_told_for_its_own_key_only() {
+    fn the_value_that_was_sealed_is_returned_for_its_own_key_only() {
         let sealed = Value::sealed(b"sealed".to_vec(), "/a", Value::new(b"plain".to_vec()));
         assert_eq!(sealed.sealed_from("/a").map(Value::as_bytes), Some(&b"plain"[..]));
         assert!(sealed.sealed_from("/b").is_none());

@@ -122,7 +122,7 @@ async fn compaction_forgets_what_is_older_and_only_that() {
     assert_eq!(keys(&store, "/", Some(4)).await, ["/a"]);
     store.shutdown().await;
 
-    // The newest revision was a removal, whose row is gone: its number must not come again.
+    // The newest revision was a removal, whose row is removed: its number must not be used again.
     let store = open(dir.path());
     assert_eq!(store.revision().await.expect("revision"), 4);
     assert_eq!(store.create("/c", value("1")).await.expect("create"), 5);
@@ -165,7 +165,7 @@ fn large(bytes: usize, fill: u8) -> coffer_store::Value {
 
 /// A store without a bound fills the disk, and with one that never lets go nothing could be deleted.
 #[tokio::test]
-async fn a_full_store_refuses_what_grows_and_takes_it_again_once_objects_are_gone() {
+async fn creates_beyond_the_quota_fail_until_deletes_free_space() {
     let dir = tempfile::tempdir().expect("tempdir");
     let options = Options { quota_bytes: 2 << 20, ..Options::default() };
     let store = Embedded::open(dir.path(), options).expect("opens");
@@ -186,7 +186,7 @@ async fn a_full_store_refuses_what_grows_and_takes_it_again_once_objects_are_gon
     for (at, revision) in made.iter().enumerate().take(8) {
         store.delete(&format!("/k/{at}"), *revision).await.expect("removals always pass");
     }
-    // What is deleted makes room once the history is swept, which nobody has to ask for.
+    // Deleted objects free space once the history is removed, which happens automatically.
     let freed = tokio::time::timeout(std::time::Duration::from_secs(30), async {
         while store.create("/again", large(100 << 10, b'c')).await.is_err() {
             tokio::task::yield_now().await;

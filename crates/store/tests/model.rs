@@ -63,7 +63,7 @@ enum Step {
     /// The index picks the expected revision; mostly the right one is taken.
     Update(String, Vec<u8>, Option<Index>),
     Delete(String, Option<Index>),
-    /// Several writes at once, so that they share commits.
+    /// Several concurrent writes, so that they share commits.
     Together(Vec<(String, Vec<u8>)>),
     Get(String),
     List {
@@ -212,11 +212,11 @@ async fn change(
     let current = model.at(model.newest()).get(key.as_str()).map(|(revision, _)| *revision);
     let wrong = wrong.map(|wrong| wrong.index(model.newest() as usize + 2) as Revision);
     let expected = wrong.or(current).unwrap_or(1);
-    let answer = match value.clone() {
+    let result = match value.clone() {
         Some(value) => store.update(&key, Value::new(value), expected).await,
         None => store.delete(&key, expected).await,
     };
-    match answer {
+    match result {
         Ok(revision) => {
             assert_eq!(current, Some(expected));
             model.writes.push((key, value));
@@ -234,11 +234,11 @@ async fn change(
 /// Creates that race: of those on the same key one may win, and the revisions say in which order.
 async fn together(store: &impl Store, model: &mut Model, writes: Vec<(String, Vec<u8>)>) {
     let racing = writes.iter().map(|(key, value)| store.create(key, Value::new(value.clone())));
-    let answers = futures::future::join_all(racing).await;
+    let results = futures::future::join_all(racing).await;
     let mut won: Vec<_> = writes
         .into_iter()
-        .zip(answers)
-        .filter_map(|(write, answer)| match answer {
+        .zip(results)
+        .filter_map(|(write, result)| match result {
             Ok(revision) => Some((revision, write)),
             Err(StoreError::Exists { .. }) => None,
             Err(other) => panic!("{other}"),

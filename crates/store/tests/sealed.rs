@@ -114,7 +114,7 @@ async fn sealed_values_are_read_listed_and_watched_in_the_open() {
     store.close().await;
 }
 
-/// Writes `bytes` where the sealed value of `KEY` was, and answers what each way to read it says.
+/// Writes `bytes` where the sealed value of `KEY` was, and returns the result of each way to read it.
 async fn after_change(change: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<StoreError> {
     let dir = tempfile::tempdir().expect("tempdir");
     let store = open(dir.path()).await;

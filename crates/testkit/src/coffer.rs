@@ -109,7 +109,7 @@ impl CofferBuilder {
     }
 }
 
-/// Says at once what a test would otherwise find out by waiting: a node whose disk is nearly full is
+/// Says immediately what a test would otherwise find out by waiting: a node whose disk is nearly full is
 /// under pressure, and no pod is sent to it.
 fn require_room(directory: &Path) -> Result<()> {
     let disk = rustix::fs::statvfs(directory)?;
@@ -180,7 +180,7 @@ impl Coffer {
     /// The containerd that it has started: who listens at the socket.
     ///
     /// # Errors
-    /// When nobody does.
+    /// When no one does.
     pub fn containerd(&self) -> Result<Pid> {
         let stream = std::os::unix::net::UnixStream::connect(self.containerd_socket()?)?;
         Ok(rustix::net::sockopt::socket_peercred(&stream)?.pid)
@@ -239,7 +239,7 @@ impl Coffer {
 }
 
 impl Coffer {
-    /// What a failed test on a machine that nobody can look at must say: the pods, why they are as
+    /// What a failed test on a machine that no one can look at must say: the pods, why they are as
     /// they are, and this Coffer's last words.
     fn tell_of_failure(&self) {
         let Some(process) = &self.process else { return };

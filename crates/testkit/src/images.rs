@@ -55,7 +55,7 @@ const PYTHON_CLIENT: &[&str] = &[
     "zlib1g",
 ];
 
-/// A shell and the usual small programs. Runs `sh`, which ends at once without a terminal: give a
+/// A shell and the usual small programs. Runs `sh`, which ends immediately without a terminal: give a
 /// command.
 ///
 /// # Errors
@@ -65,7 +65,7 @@ pub fn busybox() -> Result<Image> {
     Ok(Image::new(vec![busybox_layer()?], &run))
 }
 
-/// A redis that answers on port 6379.
+/// A redis that responses on port 6379.
 ///
 /// # Errors
 /// When busybox-static or redis-server is not installed.
@@ -95,7 +95,7 @@ pub fn redis() -> Result<Image> {
 }
 
 /// A program of this machine with the libraries that it is linked to, and the usual small programs
-/// beside it. Runs the program, as `/usr/local/bin/NAME`.
+/// next to it. Runs the program, as `/usr/local/bin/NAME`.
 ///
 /// # Errors
 /// When busybox-static is not installed, or there is no such program.

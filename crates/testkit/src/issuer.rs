@@ -30,7 +30,7 @@ struct State {
     rotations: usize,
     /// How often its keys were asked for.
     asked: usize,
-    /// It answers nobody.
+    /// It is unavailable.
     is_down: bool,
 }
 
@@ -64,7 +64,7 @@ impl OidcIssuer {
         format!("https://{}", self.served.address())
     }
 
-    /// Whoever trusts this authority can speak with it.
+    /// A caller that trusts this authority can speak with it.
     pub fn ca(&self) -> &PrivateCa {
         &self.ca
     }
@@ -74,12 +74,12 @@ impl OidcIssuer {
         lock(&self.state).asked
     }
 
-    /// Answers nobody, or everybody again.
+    /// Makes it unavailable, or available again.
     pub fn set_down(&self, is_down: bool) {
         lock(&self.state).is_down = is_down;
     }
 
-    /// Exchanges its key for another; the one before is published no more.
+    /// Rotates its key; the earlier one is no longer published.
     ///
     /// # Errors
     /// When a key cannot be made.

@@ -1,4 +1,4 @@
-//! The parts for people and scripts: `make demo` takes its registry from here, and whoever works on
+//! The parts for people and scripts: `make demo` takes its registry from here, and a caller that works on
 //! the kubelet a containerd.
 
 #![allow(clippy::print_stdout, reason = "what it prints is its answer")]
@@ -38,12 +38,12 @@ async fn main() -> Result<std::process::ExitCode> {
             registry.push(&images::busybox()?, "library/busybox", "latest").await?;
             registry.push(&images::redis()?, "library/redis", "latest").await?;
             println!("{}", registry.url());
-            until_told().await?;
+            until_stopped().await?;
         }
         Part::Containerd => {
             let runtime = Runtime::start().await?;
             println!("{}", runtime.endpoint());
-            until_told().await?;
+            until_stopped().await?;
         }
         Part::Kubectl { arguments } => {
             let kubeconfig = std::env::var("KUBECONFIG").unwrap_or_default();
@@ -56,7 +56,7 @@ async fn main() -> Result<std::process::ExitCode> {
     Ok(std::process::ExitCode::SUCCESS)
 }
 
-async fn until_told() -> Result<()> {
+async fn until_stopped() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

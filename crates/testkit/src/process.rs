@@ -81,7 +81,7 @@ impl Running {
         self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()))
     }
 
-    /// Sends a signal; a program that has ended is no error.
+    /// Sends a signal; a program that has ended is not an error.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid() {
             let _ = kill_process(pid, signal);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_early_end_is_told_with_the_programs_own_words() {
+    async fn an_early_end_is_an_error_with_the_programs_output() {
         let mut running = shell("echo one; echo two >&2; exit 3");
         let error = running.until(Duration::from_secs(10), |_| None::<()>).await.unwrap_err();
         let text = error.to_string();

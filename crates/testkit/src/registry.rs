@@ -65,7 +65,7 @@ impl Access {
 }
 
 impl Registry {
-    /// A registry that anybody may pull from.
+    /// A registry that anyone may pull from.
     ///
     /// # Errors
     /// When docker-registry is not installed or does not start.
@@ -143,7 +143,7 @@ impl Registry {
         format!("http://{}", self.address)
     }
 
-    /// A value for `--registry-mirror` that makes this registry stand in for another.
+    /// A value for `--registry-mirror` that makes this registry a mirror of another.
     pub fn mirror_of(&self, host: &str) -> String {
         format!("{host}={}", self.url())
     }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_pushed_can_be_pulled_by_anybody() {
+    async fn a_pushed_image_can_be_pulled_anonymously() {
         let registry = Registry::open().await.unwrap();
         registry.push(&small(), "library/small", "latest").await.unwrap();
         let url = format!("{}/v2/library/small/manifests/latest", registry.url());

@@ -15,7 +15,7 @@ pub(super) struct Delta {
     modified: Node,
 }
 
-/// The same, of a whole object: its root is no field.
+/// The same, of a whole object: its root is not a field.
 pub(super) struct ObjectDelta {
     pub(super) added: FieldSet,
     pub(super) removed: FieldSet,
@@ -130,7 +130,7 @@ fn compare_members(
 }
 
 /// Whether upstream's Go struct holds the field by value: it is there, if empty, in every such
-/// struct, and so nobody ever adds it to one. Without this, whoever creates a pod would own `spec`
+/// struct, and so no one ever adds it to one. Without this, a caller that creates a pod would own `spec`
 /// itself.
 fn is_held(schema: Schema, field: &str) -> bool {
     let Some(name) = schema.definition_name() else { return false };
@@ -169,7 +169,7 @@ type Item<'a> = (Element, &'a Value);
 
 /// Items in the order of their steps; those of one step in the list's.
 fn by_element(items: &[Value], schema: Schema, list: ListType) -> Vec<Item<'_>> {
-    // An item without a key is nobody's.
+    // An item without a key is no one's.
     let found = |item| Some((element(item, schema, list).ok()?, item));
     let mut found: Vec<Item<'_>> = items.iter().filter_map(found).collect();
     found.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -21,7 +21,7 @@ pub(super) enum Element {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scalar {
     Number(i64),
-    /// A number that is no `i64`, by its text.
+    /// A number that is not an `i64`, by its text.
     OtherNumber(String),
     Text(String),
     Bool(bool),
@@ -82,7 +82,7 @@ impl fmt::Display for Element {
     }
 }
 
-/// Why a key of managedFields is none.
+/// Why a key of managedFields is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ElementError {
     #[error("key must be 2 characters long")]

@@ -59,7 +59,7 @@ impl From<&ApplyError> for Failure {
             ApplyError::WrongType(_) | ApplyError::ManagedFieldsInPatch => {
                 Self::bad_request(error.to_string())
             }
-            // Upstream answers 500 and so blames itself; the words and the missing reason are its.
+            // Upstream returns 500 and so blames itself; message and missing reason are upstream's.
             ApplyError::Untyped { .. } => Self::with_code(400, Reason::Unknown, error.to_string()),
             ApplyError::ManagedFields(_) | ApplyError::TooLarge => {
                 Self::plain(Reason::Unknown, error.to_string())

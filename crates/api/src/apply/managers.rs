@@ -77,7 +77,7 @@ pub(super) struct Managers(BTreeMap<Id, Owned>);
 /// Why managedFields cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ManagersError {
-    /// An entry that is no object, or whose members have wrong types.
+    /// An entry that is not an object, or whose members have wrong types.
     #[error("entry {0} is malformed")]
     Malformed(usize),
     /// Another operation.
@@ -92,7 +92,7 @@ pub(super) enum ManagersError {
     /// Another fieldsType.
     #[error("invalid fieldsType in managed fields entry {0}")]
     FieldsType(usize),
-    /// Fields that are none.
+    /// Invalid fields.
     #[error("error decoding set in managed fields entry {at}: {source}")]
     Fields {
         /// Which entry.
@@ -178,7 +178,7 @@ impl Managers {
         owned.time = Some(now);
     }
 
-    /// Sets what an applier owns; answers what it owned before, in the same version.
+    /// Sets what an applier owns; returns what it owned before, in the same version.
     pub(super) fn replace(
         &mut self,
         id: &Id,
@@ -223,7 +223,7 @@ impl Managers {
             .collect()
     }
 
-    /// Takes from all others what changed and what is gone.
+    /// Takes from all others what changed and what no longer exists.
     pub(super) fn take_over(
         &mut self,
         id: &Id,

@@ -1,5 +1,5 @@
 //! The two halves of an apply: merging what is wanted into what is, and taking away what the same
-//! manager wanted before and neither it nor anybody else wants now.
+//! manager wanted before and neither it nor anyone else wants now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub(super) fn merge(live: &Value, wanted: &Value, schema: Schema) -> Value {
         // An empty object or list adds nothing to one that is not.
         (Parts::Members(members), Parts::Members(_)) if !members.is_empty() => live.clone(),
         (Parts::Items(items, ..), Parts::Items(..)) if !items.is_empty() => live.clone(),
-        // Nor does null take anything away, where the value is no leaf.
+        // Nor does null take anything away, where the value is not a leaf.
         (Parts::Members(_) | Parts::Items(..), Parts::Leaf) if wanted.is_null() => live.clone(),
         _ => wanted.clone(),
     }
@@ -106,7 +106,7 @@ fn singles<'a>(
 
 /// Takes away each field that is in `last` and not in `owned`.
 ///
-/// A struct's field counts as being in a set that has anything below it: when nobody wants anything
+/// A struct's field counts as being in a set that has anything below it: when no one wants anything
 /// of a struct any more, all of it goes.
 pub(super) fn prune(value: &mut Value, schema: Schema, last: &FieldSet, owned: &FieldSet) {
     if last.is_empty() || schema.is_atomic() {
@@ -145,7 +145,7 @@ fn prune_members(
         if let Some(schema) = schema.field(name) {
             prune(value, schema, &last.children, owned.map_or(&nothing, |node| &node.children));
         }
-        // What nobody wants to be empty is absent once it is.
+        // What no one wants to be empty is absent once it is.
         if is_empty(value) && !was_empty && !owned.is_some_and(|node| node.member) {
             members.remove(name);
         }

@@ -1,4 +1,4 @@
-//! Fields that are nobody's: what the server sets itself, and what a door does not write.
+//! Fields that are no one's: what the server sets itself, and what an endpoint does not write.
 
 use std::sync::LazyLock;
 
@@ -34,7 +34,7 @@ pub(super) fn without_metadata(mut set: FieldSet) -> FieldSet {
     set
 }
 
-/// The set without what the door puts back (upstream's `GetResetFields`): nobody comes to own the
+/// The set without what the endpoint puts back (upstream's `GetResetFields`): no one comes to own the
 /// status by writing it through the object itself, nor the spec through `status`.
 pub(super) fn without_reset(mut set: FieldSet, subresource: Option<&str>) -> FieldSet {
     static BY_OBJECT: LazyLock<FieldSet> = LazyLock::new(|| set_of(&[&["status"]]));

@@ -82,7 +82,7 @@ fn the_creator_of_a_secret_owns_its_keys_and_nothing_the_server_sets() {
     );
 }
 
-/// A struct that Go holds by value is nobody's where it always was, and its maker's in an item that
+/// A struct that Go holds by value is no one's where it always was, and its maker's in an item that
 /// was not there before.
 #[test]
 fn the_resources_of_a_new_container_are_its_makers_if_there_are_none() {
@@ -173,7 +173,7 @@ fn an_update_takes_over_what_it_changes_and_leaves_the_rest() {
 }
 
 #[test]
-fn a_status_update_owns_only_status_and_says_through_which_door() {
+fn a_status_update_owns_only_status_and_records_its_subresource() {
     let spec = Writer {
         now: "2026-01-01T00:00:01Z".parse().expect("a time"),
         ..writer_of("v1", "Pod", "user")

@@ -1,4 +1,4 @@
-//! Lists in a strategic merge: items told apart by a merge key, or by themselves.
+//! Lists in a strategic merge: items distinguished by a merge key, or by themselves.
 
 use std::collections::{HashMap, HashSet};
 
@@ -139,7 +139,7 @@ fn merge_keyed(
     Ok(())
 }
 
-/// Does what the items with a `$patch` say; answers whether the list is to be replaced.
+/// Does what the items with a `$patch` say; returns whether the list is to be replaced.
 fn apply_special(
     target: &mut Vec<Value>,
     special: &[&Value],

@@ -70,7 +70,7 @@ fn malformed(text: &str) -> PatchError {
     PatchError::Malformed(text.to_owned())
 }
 
-/// `finalizers` of `$setElementOrder/finalizers`; `None` if `name` is no such directive.
+/// `finalizers` of `$setElementOrder/finalizers`; `None` if `name` is not such a directive.
 fn directive_field<'a>(
     name: &'a str,
     directive: &str,
@@ -258,7 +258,7 @@ fn check_order(
     Ok(())
 }
 
-/// What a patch value is where there is nothing to merge it with: directives and nulls are gone;
+/// What a patch value is where there is nothing to merge it with: directives and nulls no longer exist;
 /// `None` if the value itself is a directive.
 pub(super) fn without_directives(patch: &Value) -> Option<Value> {
     match patch {

@@ -176,7 +176,7 @@ fn a_patch_that_copies_a_document_into_itself_over_and_over_is_refused() {
     );
 }
 
-/// A depth of a hundred thousand overflows the stack of whoever drops the document.
+/// A depth of a hundred thousand overflows the stack of the caller that drops the document.
 #[test]
 fn a_patch_that_moves_a_document_into_itself_over_and_over_is_refused() {
     let down = "/x".repeat(90);

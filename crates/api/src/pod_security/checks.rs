@@ -63,7 +63,7 @@ const fn restricted(id: &'static str, revisions: &'static [Revision]) -> Check {
     Check { id, level: Level::Restricted, revisions }
 }
 
-/// Every check, in the order in which violations are told: by level, then by name.
+/// Every check, in the order in which violations are reported: by level, then by name.
 pub(super) static CHECKS: &[Check] = &[
     baseline("appArmorProfile", &[since(0, profiles::app_armor)]),
     baseline("capabilities_baseline", &[since(0, privileges::capabilities_baseline)]),
@@ -205,7 +205,7 @@ fn named(containers: &[&str]) -> String {
     format!("{} {}", plural("container", "containers", containers.len()), quoted(containers))
 }
 
-/// `pod and container "a"`: who sets something to a wrong value; nothing where nobody does.
+/// `pod and container "a"`: who sets something to a wrong value; nothing where no one does.
 fn setters(pod: bool, containers: &[&str]) -> Option<String> {
     let containers = (!containers.is_empty()).then(|| named(containers));
     match (pod, containers) {

@@ -112,7 +112,7 @@ pub struct Policy {
     pub enforce: LevelVersion,
     /// What is noted of pods and of templates.
     pub audit: LevelVersion,
-    /// What clients are told of.
+    /// The levels that clients get warnings of.
     pub warn: LevelVersion,
 }
 
@@ -121,7 +121,7 @@ impl Policy {
     /// without an enforce label, for all three modes.
     ///
     /// A policy is always returned: what cannot be read is `restricted` and `latest` where it is
-    /// enforced, and nothing where it is only told.
+    /// enforced, and nothing where it only warns.
     pub fn of(labels: &BTreeMap<String, String>, default: Level) -> (Self, ErrorList) {
         let default = if labels.contains_key(ENFORCE) { Level::Privileged } else { default };
         let all = LevelVersion::latest(default);
@@ -148,7 +148,7 @@ impl Policy {
         if let Some(version) = warn_version {
             policy.warn.version = version;
         }
-        // What refuses pods is told of templates, too, unless somebody says otherwise.
+        // The enforced level also warns about templates, unless a label says otherwise.
         if let Some(Some(level)) = enforced
             && !labels.contains_key(WARN)
             && level > policy.warn.level

@@ -43,7 +43,7 @@ fn judged(of: LevelVersion, spec: &Value, annotations: &Value) -> String {
     details(&violations(of, &pod.metadata, &pod.spec.unwrap()))
 }
 
-fn told(of: LevelVersion, spec: &Value) -> String {
+fn report(of: LevelVersion, spec: &Value) -> String {
     judged(of, spec, &json!({}))
 }
 
@@ -73,12 +73,12 @@ fn plain() -> Value {
 #[test]
 fn a_minimal_pod_passes_in_every_version() {
     for minor in 0..=NEWEST_MINOR + 3 {
-        assert_eq!(told(of(Level::Privileged, minor), &plain()), "", "v1.{minor}");
-        assert_eq!(told(of(Level::Baseline, minor), &plain()), "", "v1.{minor}");
-        assert_eq!(told(of(Level::Restricted, minor), &hardened()), "", "v1.{minor}");
+        assert_eq!(report(of(Level::Privileged, minor), &plain()), "", "v1.{minor}");
+        assert_eq!(report(of(Level::Baseline, minor), &plain()), "", "v1.{minor}");
+        assert_eq!(report(of(Level::Restricted, minor), &hardened()), "", "v1.{minor}");
     }
     for level in [Level::Privileged, Level::Baseline, Level::Restricted] {
-        assert_eq!(told(newest(level), &hardened()), "");
+        assert_eq!(report(newest(level), &hardened()), "");
     }
 }
 
@@ -97,11 +97,11 @@ fn a_plain_pod_is_restricted_by_what_its_version_knows() {
         (22..=NEWEST_MINOR, vec![escalation, capabilities, non_root, seccomp]),
     ] {
         for minor in minors {
-            let found = told(of(Level::Restricted, minor), &plain());
+            let found = report(of(Level::Restricted, minor), &plain());
             assert_eq!(found, expected.join(", "), "v1.{minor}");
         }
     }
-    let newest = told(newest(Level::Restricted), &plain());
+    let newest = report(newest(Level::Restricted), &plain());
     assert_eq!(newest, [escalation, capabilities, non_root, seccomp].join(", "));
 }
 
@@ -208,18 +208,18 @@ fn each_rule_on_a_container_counts_in_every_list_of_containers() {
             let path = format!("{list}.0.securityContext.{member}");
             let spec = set(&hardened(), &path, value.clone());
             let name = spec[list][0]["name"].as_str().unwrap();
-            let found = told(newest(level), &spec);
+            let found = report(newest(level), &spec);
             assert_eq!(found, format!("{reason} (container \"{name}\" {detail})"), "{path}");
             if level == Level::Restricted {
-                assert_eq!(told(newest(Level::Baseline), &spec), "", "{path}");
+                assert_eq!(report(newest(Level::Baseline), &spec), "", "{path}");
             }
-            assert_eq!(told(newest(Level::Privileged), &spec), "", "{path}");
+            assert_eq!(report(newest(Level::Privileged), &spec), "", "{path}");
         }
         let mut all = hardened();
         for list in LISTS {
             all = set(&all, &format!("{list}.0.securityContext.{member}"), value.clone());
         }
-        let found = told(newest(level), &all);
+        let found = report(newest(level), &all);
         let expected = format!("{reason} (containers \"i\", \"c\", \"e\" {detail})");
         assert_eq!(found, expected, "{member}");
     }
@@ -227,7 +227,7 @@ fn each_rule_on_a_container_counts_in_every_list_of_containers() {
 
 /// Rules that also count for the pod as a whole.
 #[test]
-fn each_rule_on_the_pods_security_context_counts_there_and_beside_containers() {
+fn each_rule_on_the_pods_security_context_counts_there_and_for_containers() {
     let pods = [
         "seccompProfile",
         "appArmorProfile",
@@ -241,33 +241,33 @@ fn each_rule_on_the_pods_security_context_counts_there_and_beside_containers() {
             continue;
         }
         let pod = set(&hardened(), &format!("securityContext.{member}"), value.clone());
-        assert_eq!(told(newest(level), &pod), format!("{reason} (pod {detail})"), "{member}");
+        assert_eq!(report(newest(level), &pod), format!("{reason} (pod {detail})"), "{member}");
         let both = set(&pod, &format!("containers.0.securityContext.{member}"), value);
         let expected = format!("{reason} (pod and container \"c\" {detail})");
-        assert_eq!(told(newest(level), &both), expected, "{member}");
+        assert_eq!(report(newest(level), &both), expected, "{member}");
     }
 }
 
 #[test]
-fn unset_and_empty_contexts_are_told_apart_as_the_rule_wants() {
+fn unset_and_empty_contexts_are_distinguished_as_the_rule_wants() {
     let restricted = newest(Level::Restricted);
     let without = |path: &str| set(&hardened(), path, json!(null));
     // All containers lean on the pod for these two.
     assert_eq!(
-        told(restricted, &without("securityContext.runAsNonRoot")),
+        report(restricted, &without("securityContext.runAsNonRoot")),
         "runAsNonRoot != true (pod or containers \"i\", \"c\", \"e\" must set securityContext.runAsNonRoot=true)"
     );
     assert_eq!(
-        told(restricted, &without("securityContext.seccompProfile")),
+        report(restricted, &without("securityContext.seccompProfile")),
         "seccompProfile (pod or containers \"i\", \"c\", \"e\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")"
     );
     for empty in [json!({}), json!(null)] {
         let spec = set(&hardened(), "containers.0.securityContext", empty);
         assert_eq!(
-            told(restricted, &spec),
+            report(restricted, &spec),
             "allowPrivilegeEscalation != false (container \"c\" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container \"c\" must set securityContext.capabilities.drop=[\"ALL\"])"
         );
-        assert_eq!(told(newest(Level::Baseline), &spec), "");
+        assert_eq!(report(newest(Level::Baseline), &spec), "");
     }
     // A container's own word counts where the pod has none.
     let mut own = hardened();
@@ -276,10 +276,10 @@ fn unset_and_empty_contexts_are_told_apart_as_the_rule_wants() {
         own[list][0]["securityContext"]["runAsNonRoot"] = json!(true);
         own[list][0]["securityContext"]["seccompProfile"] = json!({ "type": "Localhost" });
     }
-    assert_eq!(told(restricted, &own), "");
+    assert_eq!(report(restricted, &own), "");
     let one = set(&own, "initContainers.0.securityContext.runAsNonRoot", json!(null));
     assert_eq!(
-        told(restricted, &one),
+        report(restricted, &one),
         "runAsNonRoot != true (pod or container \"i\" must set securityContext.runAsNonRoot=true)"
     );
     for (member, value) in [
@@ -293,10 +293,10 @@ fn unset_and_empty_contexts_are_told_apart_as_the_rule_wants() {
         ("runAsUser", json!(1)),
     ] {
         let spec = set(&hardened(), &format!("containers.0.securityContext.{member}"), value);
-        assert_eq!(told(restricted, &spec), "", "{member}");
+        assert_eq!(report(restricted, &spec), "", "{member}");
     }
     assert_eq!(
-        told(
+        report(
             restricted,
             &set(&hardened(), "containers.0.securityContext.capabilities", json!({ "add": ["X"] }))
         ),
@@ -313,15 +313,15 @@ fn what_is_the_hosts_is_not_the_pods() {
         ("hostIPC", "hostIPC=true"),
     ] {
         let spec = set(&plain(), member, json!(true));
-        assert_eq!(told(baseline, &spec), format!("host namespaces ({shown})"));
-        assert_eq!(told(baseline, &set(&plain(), member, json!(false))), "");
+        assert_eq!(report(baseline, &spec), format!("host namespaces ({shown})"));
+        assert_eq!(report(baseline, &set(&plain(), member, json!(false))), "");
     }
     let mut all = plain();
     for member in ["hostNetwork", "hostPID", "hostIPC"] {
         all[member] = json!(true);
     }
     assert_eq!(
-        told(baseline, &all),
+        report(baseline, &all),
         "host namespaces (hostNetwork=true, hostPID=true, hostIPC=true)"
     );
     let ports = json!([{ "containerPort": 1, "hostPort": 80 }, { "containerPort": 2, "hostPort": 8080 },
@@ -330,15 +330,15 @@ fn what_is_the_hosts_is_not_the_pods() {
         let spec = set(&hardened(), &format!("{list}.0.ports"), ports.clone());
         let name = spec[list][0]["name"].as_str().unwrap();
         let expected = format!("hostPort (container \"{name}\" uses hostPorts 80, 8080)");
-        assert_eq!(told(baseline, &spec), expected);
+        assert_eq!(report(baseline, &spec), expected);
         let one =
             set(&spec, &format!("{list}.0.ports"), json!([{ "containerPort": 1, "hostPort": 80 }]));
         let expected = format!("hostPort (container \"{name}\" uses hostPort 80)");
-        assert_eq!(told(baseline, &one), expected);
+        assert_eq!(report(baseline, &one), expected);
     }
     let two = json!({ "containers": [{ "name": "a", "ports": [{ "containerPort": 1, "hostPort": 9 }] },
                                      { "name": "b", "ports": [{ "containerPort": 1, "hostPort": 10 }] }] });
-    assert_eq!(told(baseline, &two), "hostPort (containers \"a\", \"b\" use hostPorts 10, 9)");
+    assert_eq!(report(baseline, &two), "hostPort (containers \"a\", \"b\" use hostPorts 10, 9)");
 }
 
 #[test]
@@ -357,18 +357,18 @@ fn probes_and_hooks_go_to_the_pod_itself_since_1_34() {
             let expected = format!(
                 "probe or lifecycle host (container \"{name}\" uses probe or lifecycle host \"10.0.0.1\")"
             );
-            assert_eq!(told(baseline, &spec), expected, "{list} {member}");
-            assert_eq!(told(of(Level::Restricted, 34), &spec), expected);
-            assert_eq!(told(of(Level::Restricted, 33), &spec), "");
+            assert_eq!(report(baseline, &spec), expected, "{list} {member}");
+            assert_eq!(report(of(Level::Restricted, 34), &spec), expected);
+            assert_eq!(report(of(Level::Restricted, 33), &spec), "");
         }
     }
     let empty = json!({ "httpGet": { "port": 1, "host": "" } });
-    assert_eq!(told(baseline, &set(&hardened(), "containers.0.livenessProbe", empty)), "");
+    assert_eq!(report(baseline, &set(&hardened(), "containers.0.livenessProbe", empty)), "");
     let mut two = json!({ "containers": [{ "name": "b" }, { "name": "a" }] });
     two["containers"][0]["livenessProbe"] = json!({ "httpGet": { "port": 1, "host": "y" } });
     two["containers"][1]["livenessProbe"] = json!({ "httpGet": { "port": 1, "host": "x" } });
     assert_eq!(
-        told(baseline, &two),
+        report(baseline, &two),
         "probe or lifecycle host (containers \"a\", \"b\" use probe or lifecycle hosts \"x\", \"y\")"
     );
 }
@@ -390,7 +390,7 @@ fn volumes_are_of_the_allowed_kinds() {
         ("projected", json!({})),
         ("secret", json!({})),
     ] {
-        assert_eq!(told(restricted, &volume(kind, source)), "", "{kind}");
+        assert_eq!(report(restricted, &volume(kind, source)), "", "{kind}");
     }
     for (kind, source) in [
         ("hostPath", json!({ "path": "/" })),
@@ -417,27 +417,27 @@ fn volumes_are_of_the_allowed_kinds() {
     ] {
         let spec = volume(kind, source);
         assert_eq!(
-            told(restricted, &spec),
+            report(restricted, &spec),
             format!(
                 "restricted volume types (volume \"v\" uses restricted volume type \"{kind}\")"
             )
         );
         let of_baseline = if kind == "hostPath" { "hostPath volumes (volume \"v\")" } else { "" };
-        assert_eq!(told(baseline, &spec), of_baseline, "{kind}");
+        assert_eq!(report(baseline, &spec), of_baseline, "{kind}");
     }
     let unknown = set(&hardened(), "volumes", json!([{ "name": "v" }]));
     assert_eq!(
-        told(restricted, &unknown),
+        report(restricted, &unknown),
         "restricted volume types (volume \"v\" uses restricted volume type \"unknown\")"
     );
     let two = json!([{ "name": "b", "hostPath": { "path": "/" } }, { "name": "a", "nfs": { "path": "p", "server": "s" } },
                      { "name": "z", "hostPath": { "path": "/" } }]);
     let two = set(&hardened(), "volumes", two);
     assert_eq!(
-        told(restricted, &two),
+        report(restricted, &two),
         "restricted volume types (volumes \"b\", \"a\", \"z\" use restricted volume types \"hostPath\", \"nfs\")"
     );
-    assert_eq!(told(baseline, &two), "hostPath volumes (volumes \"b\", \"z\")");
+    assert_eq!(report(baseline, &two), "hostPath volumes (volumes \"b\", \"z\")");
 }
 
 #[test]
@@ -465,13 +465,13 @@ fn kernel_parameters_are_those_of_the_version() {
             spec["securityContext"] = json!({ "sysctls": [{ "name": name, "value": "1" }] });
             let expected =
                 if minor >= since { String::new() } else { format!("forbidden sysctls ({name})") };
-            assert_eq!(told(of(Level::Baseline, minor), &spec), expected, "v1.{minor}");
+            assert_eq!(report(of(Level::Baseline, minor), &spec), expected, "v1.{minor}");
         }
     }
     let mut spec = plain();
     spec["securityContext"] =
         json!({ "sysctls": [{ "name": "b", "value": "" }, { "name": "a", "value": "" }] });
-    assert_eq!(told(newest(Level::Baseline), &spec), "forbidden sysctls (b, a)");
+    assert_eq!(report(newest(Level::Baseline), &spec), "forbidden sysctls (b, a)");
 }
 
 #[test]
@@ -515,19 +515,19 @@ fn profiles_by_annotation_and_by_version() {
     let docker = json!({ "seccomp.security.alpha.kubernetes.io/pod": "docker/default" });
     assert_eq!(judged(of(Level::Baseline, 0), &plain(), &docker), "");
     let unconfined = set(&hardened(), "securityContext.seccompProfile.type", json!("Unconfined"));
-    assert_eq!(told(of(Level::Baseline, 18), &unconfined), "");
+    assert_eq!(report(of(Level::Baseline, 18), &unconfined), "");
     // SELinux has one more type since 1.31.
     let engine = json!({ "type": "container_engine_t" });
     let engine = set(&hardened(), "securityContext.seLinuxOptions", engine);
     assert_eq!(
-        told(of(Level::Baseline, 30), &engine),
+        report(of(Level::Baseline, 30), &engine),
         "seLinuxOptions (pod set forbidden securityContext.seLinuxOptions: type \"container_engine_t\")"
     );
-    assert_eq!(told(of(Level::Baseline, 31), &engine), "");
+    assert_eq!(report(of(Level::Baseline, 31), &engine), "");
     let mut two = engine;
     two["containers"][0]["securityContext"]["seLinuxOptions"] = json!({ "type": "a" });
     assert_eq!(
-        told(of(Level::Baseline, 0), &two),
+        report(of(Level::Baseline, 0), &two),
         "seLinuxOptions (pod and container \"c\" set forbidden securityContext.seLinuxOptions: types \"a\", \"container_engine_t\")"
     );
 }
@@ -537,11 +537,11 @@ fn a_windows_pod_needs_nothing_that_only_linux_has_since_1_25() {
     let mut windows = plain();
     windows["os"] = json!({ "name": "windows" });
     windows["securityContext"] = json!({ "runAsNonRoot": true });
-    assert_eq!(told(of(Level::Restricted, 25), &windows), "");
-    assert_eq!(told(newest(Level::Restricted), &windows), "");
-    assert_ne!(told(of(Level::Restricted, 24), &windows), "");
+    assert_eq!(report(of(Level::Restricted, 25), &windows), "");
+    assert_eq!(report(newest(Level::Restricted), &windows), "");
+    assert_ne!(report(of(Level::Restricted, 24), &windows), "");
     windows["os"]["name"] = json!("linux");
-    assert_ne!(told(newest(Level::Restricted), &windows), "");
+    assert_ne!(report(newest(Level::Restricted), &windows), "");
 }
 
 /// 1.35 relaxes some checks for pods in a user namespace of their own; here no pod has one.
@@ -549,12 +549,12 @@ fn a_windows_pod_needs_nothing_that_only_linux_has_since_1_25() {
 fn a_pod_that_asks_for_a_user_namespace_is_judged_like_any_other() {
     for minor in [33, 34, 35, 40] {
         let mut spec = set(&hardened(), "hostUsers", json!(false));
-        assert_eq!(told(of(Level::Restricted, minor), &spec), "");
+        assert_eq!(report(of(Level::Restricted, minor), &spec), "");
         spec["containers"][0]["securityContext"]["procMount"] = json!("Unmasked");
         spec["containers"][0]["securityContext"]["runAsUser"] = json!(0);
         spec["containers"][0]["securityContext"]["runAsNonRoot"] = json!(false);
         assert_eq!(
-            told(of(Level::Restricted, minor), &spec),
+            report(of(Level::Restricted, minor), &spec),
             "procMount (container \"c\" must not set securityContext.procMount to \"Unmasked\"), runAsNonRoot != true (container \"c\" must not set securityContext.runAsNonRoot=false), runAsUser=0 (container \"c\" must not set runAsUser=0)"
         );
     }

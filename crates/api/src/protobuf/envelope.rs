@@ -4,7 +4,7 @@
 //! 6b 38 73 00                       "k8s\0"
 //! 1: TypeMeta { 1: apiVersion, 2: kind }
 //! 2: the object's message
-//! 3: contentEncoding                empty: nobody compresses inside the envelope
+//! 3: contentEncoding                empty: no one compresses inside the envelope
 //! 4: contentType                    ignored, as upstream does
 //! ```
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a protobuf body is no object. The first three are worded as upstream words them.
+/// Why a protobuf body is not an object. The first three are worded as upstream words them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtobufError {
     /// No bytes at all.

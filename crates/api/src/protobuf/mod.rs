@@ -1,7 +1,7 @@
 //! Kubernetes' protobuf bodies (`application/vnd.kubernetes.protobuf`), as JSON documents.
 //!
 //! kubectl's `create` verbs and client-go's typed clients send objects in this form and have no
-//! other to fall back to; answers they take as JSON. [`decode`] gives what the same client would
+//! other to fall back to; returns they take as JSON. [`decode`] gives what the same client would
 //! have sent as JSON, so that everything behind it knows one form only.
 //!
 //! A body is an envelope ([`envelope`]) around one message. What a message's fields are called in
@@ -14,9 +14,9 @@
 
 mod envelope;
 mod error;
-mod message;
+pub(crate) mod message;
 mod scalar;
-mod tables;
+pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -36,7 +36,7 @@ pub use error::{Malformed, ProtobufError};
 /// not known here are skipped, as upstream does: they are a newer client's.
 ///
 /// # Errors
-/// What is no envelope, is of a kind that no request carries, or is cut off or malformed.
+/// What is not an envelope, is of a kind that no request carries, or is cut off or malformed.
 pub fn decode(body: &[u8]) -> Result<Document, ProtobufError> {
     decode_within(body, &mut Budget::of_body(body.len()))
 }

@@ -81,7 +81,7 @@ fn array(slot: &mut Value) -> &mut Vec<Value> {
     slot.as_array_mut().expect("a field is of one shape, so what stands there is a list")
 }
 
-/// The next item of a list; numbers may come several at once.
+/// The next item of a list; numbers may come several at the same time.
 fn append(
     of: Type,
     payload: Payload<'_>,

@@ -43,11 +43,11 @@ const READS_ITS_OWN_BYTES: &str = "io.k8s.api.core.v1.Secret";
 /// Makes of an object what Go makes of it that reads it and writes it again, for our own decoder,
 /// which is stricter.
 ///
-/// A field that says nothing ([`Schema::is_nothing`]: `labels: {}`, `hostNetwork: false`) is no field,
+/// A field that says nothing ([`Schema::is_nothing`]: `labels: {}`, `hostNetwork: false`) is not a field,
 /// so that an object which has it and one which has not are the same one.
 /// A null that stands for a map's value or a list's item becomes the zero of its type: `annotations:
-/// {note: }` in YAML means an empty note. (A null field is no field and needs no turning.) Base64 is
-/// written anew, without line ends and stray bits.
+/// {note: }` in YAML means an empty note. (A null field is absent and needs no conversion.) Base64 is
+/// written again, without line ends and stray bits.
 pub fn settle(object: &mut Value, schema: Schema) {
     settle_value(object, schema, schema.definition_name() != Some(READS_ITS_OWN_BYTES));
 }
@@ -162,7 +162,7 @@ fn find<'v, 'a>(
     Some(at)
 }
 
-/// Go's word for a value that is none of the schema's.
+/// Go's word for a value that is not one of the schema's.
 fn unfit(value: &Value, schema: Schema) -> Option<String> {
     let fits = match (schema.shape(), value) {
         (_, Value::Null) | (Shape::Any, _) => true,
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_is_no_field_unless_the_field_is_a_pointer() {
+    fn a_zero_is_absent_unless_the_field_is_a_pointer() {
         let mut pod = json!({
             "metadata": { "labels": {}, "finalizers": [], "generateName": "", "name": "p" },
             "spec": {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_wrong_type_is_told_as_go_tells_it() {
+    fn a_value_of_the_wrong_type_gets_gos_message() {
         let env = json!({ "spec": { "containers": [{ "env": [{ "name": "A", "value": 5 }] }] } });
         let path = ["spec", "containers", "0", "env", "0", "value"];
         assert_eq!(

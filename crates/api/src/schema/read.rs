@@ -48,7 +48,7 @@ impl Budget {
         Self { left: left.min(MEMORY_BYTES_MAX), exceeded: false }
     }
 
-    /// For an apply of so many bytes: its tree is there beside the live one and the merged one.
+    /// For an apply of so many bytes: its tree is there next to the live one and the merged one.
     pub fn of_apply(bytes: usize) -> Self {
         Self::of_body(bytes / 3 * 2)
     }
@@ -240,7 +240,7 @@ struct Reading<'a, 'b> {
     place: Place,
     unknown: Unknown,
     budget: &'b mut Budget,
-    /// Looks at what is read, where somebody wants to know.
+    /// Looks at what is read, where someone wants to know.
     strict: Option<Checker<'a, 'b>>,
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Node {
     /// `x-kubernetes-map-type: atomic`.
     pub(super) atomic: bool,
     /// The field is written only where it is not the zero of its type: Go's `omitempty` on a
-    /// field that is no pointer.
+    /// field that is not a pointer.
     pub(super) omits_zero: bool,
 }
 

@@ -43,7 +43,7 @@ impl Findings {
 /// anywhere in it, and in a JSON patch members that operations do not have.
 ///
 /// # Errors
-/// Text that is no JSON.
+/// Text that is not JSON.
 pub fn check_patch(text: &[u8], json_patch: bool) -> Result<Vec<String>, serde_json::Error> {
     let within = if json_patch { Within::Operations } else { Within::Anything };
     let mut found = Found::default();

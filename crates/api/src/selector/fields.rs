@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_selectors_are_told_as_upstream_tells_them() {
+    fn malformed_selectors_get_upstreams_message() {
         for (selector, message) in [
             ("abc", "invalid selector: 'abc'; can't understand 'abc'"),
             ("a=\\x", "invalid field selector: invalid escape sequence: \\x"),

@@ -1,4 +1,4 @@
-//! Whatever a client sends, parsing answers.
+//! Parsing returns for any input.
 
 use proptest::prelude::*;
 

@@ -642,7 +642,7 @@ async fn the_record_and_the_owners() {
 /// Pods that are there and have the secret.
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_that_are_there() {
-    let mut attacks = Attacks::group("a change of somebody's pod with a secret");
+    let mut attacks = Attacks::group("a change of another user's pod with a secret");
     let world = World::new().await;
     let mut pod = json!({ "metadata": { "name": "p", "annotations": { "cmd": "true" } }, "spec": template("app")["spec"] });
     let field = json!({ "fieldRef": { "fieldPath": "metadata.annotations['cmd']" } });

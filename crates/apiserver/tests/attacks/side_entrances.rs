@@ -37,7 +37,7 @@ async fn mallory(cluster: &Cluster) -> Caller {
 async fn endpoints_beside_an_object_change_nothing_that_decides_what_pods_get() {
     let cluster = Cluster::start().await;
     let mallory = mallory(&cluster).await;
-    let mut attacks = Attacks::group("what pods get, by endpoints and annotations beside them");
+    let mut attacks = Attacks::group("what pods get, through other endpoints and annotations");
 
     // Where a secret is mounted is seen by pods that have others.
     let moved = json!({ "metadata": { "annotations": { MOUNT_PATH: "/etc" } } });

@@ -92,7 +92,7 @@ impl Board {
         Ok(Self { seen, watcher })
     }
 
-    /// Waits until a pod has come as far as `far` says; answers when it was first seen there.
+    /// Waits until a pod has come as far as `far` says; returns when it was first seen there.
     pub(crate) async fn until(
         &mut self,
         pod: &str,

@@ -1,4 +1,4 @@
-//! Load: a number of clients, each of which does the next thing when the last one has been answered.
+//! Load: a number of clients, each of which does the next thing when the last one has completed.
 
 use std::sync::Arc;
 use std::time::Duration;

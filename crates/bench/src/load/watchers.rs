@@ -17,7 +17,7 @@ use crate::transport::client;
 use crate::transport::target::Target;
 use crate::transport::wire::is_error_event;
 
-/// Told of events as they arrive.
+/// Receives events as they arrive.
 pub(crate) trait Observer: Send + Sync + 'static {
     /// A watcher got so many events more.
     fn arrived(&self, watcher: usize, events: usize, at: Instant);
@@ -37,7 +37,7 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// Opens a watch for each path; answers when the server has begun to answer all.
+    /// Opens a watch for each path; returns when the server has begun to answer all.
     pub(crate) async fn open(
         context: &Context,
         target: &Arc<Target>,

@@ -207,7 +207,7 @@ fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
     Some((utime, stime))
 }
 
-/// Processor time that anybody had, and that the machine's host gave to others (steal).
+/// Processor time that anyone had, and that the machine's host gave to others (steal).
 fn machine_cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     busy_ticks(&stat).unwrap_or_default() as f64 / TICKS_PER_SECOND
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_and_waiting_time_is_nobodys() {
+    fn idle_and_waiting_time_is_not_counted() {
         assert_eq!(busy_ticks("cpu  1 2 4 1000 1000 8 16 32 0 0\ncpu0 9 9 9 9\n"), Some(63));
         assert_eq!(busy_ticks("cpu0 1 2 3\n"), None);
         assert!(machine_cpu_seconds() > 0.0);

@@ -15,7 +15,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A line if standard error is a terminal and nobody asked for silence.
+    /// A line if standard error is a terminal and --quiet is not given.
     pub(crate) fn new(quiet: bool) -> Self {
         Self { shown: !quiet && std::io::stderr().is_terminal() }
     }

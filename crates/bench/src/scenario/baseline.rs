@@ -44,7 +44,7 @@ struct Bare {
 impl Drop for Bare {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        // Ends at once; it is waited for so that no zombie is left.
+        // Ends immediately; it is waited for so that no zombie is left.
         let _ = self.child.wait();
     }
 }

@@ -38,7 +38,7 @@ impl Cri {
                 async move { UnixStream::connect(path).await.map(TokioIo::new) }
             }))
             .await
-            .with_context(|| format!("no container runtime answers at {endpoint}"))?;
+            .with_context(|| format!("cannot reach a container runtime at {endpoint}"))?;
         Ok(Self { runtime: RuntimeServiceClient::new(channel) })
     }
 

@@ -86,11 +86,11 @@ impl Etcd {
 
     pub(super) async fn measure(&self, context: &mut Context) -> Result<()> {
         let endpoint = Endpoint::from_shared(self.endpoint.clone())
-            .with_context(|| format!("{:?} is no URL", self.endpoint))?;
+            .with_context(|| format!("{:?} is not a URL", self.endpoint))?;
         let channel = endpoint
             .connect()
             .await
-            .with_context(|| format!("no etcd answers at {}", self.endpoint))?;
+            .with_context(|| format!("cannot reach etcd at {}", self.endpoint))?;
         let prefix = format!("/coffer-bench/{:08x}/", secrets::random() as u32);
         for clients in self.clients.each() {
             let phase = puts(context, &channel, clients, &prefix).await;

@@ -143,7 +143,7 @@ impl Client {
             Protocol::Http1 => {
                 let (sender, connection) =
                     http1::handshake(stream).await.map_err(|error| broken(&error))?;
-                // How a connection ended is told by the request that it cut off.
+                // The request that it cut off reports how a connection ended.
                 let driver = tokio::spawn(async move { drop(connection.await) });
                 (Sender::Http1(sender), driver)
             }
@@ -175,7 +175,7 @@ impl Client {
         }
     }
 
-    /// Sends a request; answers when the head of the answer is there, whatever its status.
+    /// Sends a request; returns when the head of the answer is there, whatever its status.
     pub(crate) async fn send(
         &mut self,
         method: Method,
@@ -253,7 +253,7 @@ impl Client {
         request.body(Full::new(bytes)).map_err(unusable)
     }
 
-    /// Sends a request that must succeed; answers the body.
+    /// Sends a request that must succeed; returns the body.
     pub(crate) async fn call(
         &mut self,
         method: Method,
@@ -275,7 +275,7 @@ impl Client {
         parse(path, &bytes)
     }
 
-    /// Sends a request and throws the body away as it comes; answers its length.
+    /// Sends a request and throws the body away as it comes; returns its length.
     pub(crate) async fn drain(&mut self, path: &str) -> Result<u64, CallError> {
         let answer = self.send(Method::GET, path, None).await?;
         let mut body = succeeded(answer, Method::GET, path).await?.into_body();

@@ -1,7 +1,7 @@
 //! A bare server, to measure the client by: hyper on rustls, and nothing behind it.
 //!
-//! It runs in a process of its own (`coffer-bench echo-server`), so that its processor time is told
-//! apart. A GET answers the number of bytes its path names, a POST answers what was sent.
+//! It runs in a process of its own (`coffer-bench echo-server`), so that its processor time is
+//! counted apart. A GET returns the number of bytes its path names, a POST returns what was sent.
 
 use std::convert::Infallible;
 use std::io::Write as _;

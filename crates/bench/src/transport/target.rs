@@ -190,7 +190,7 @@ impl Target {
 impl Tls {
     fn of(config: ClientConfig, name: String) -> Result<Self> {
         let name = ServerName::try_from(name.clone())
-            .map_err(|_| anyhow!("{name:?} is no name that a certificate can have"))?;
+            .map_err(|_| anyhow!("{name:?} cannot be the name of a certificate"))?;
         Ok(Self { config: Arc::new(config), name })
     }
 }

@@ -1,4 +1,4 @@
-//! What scenarios read of answers: an object's metadata, and a body line by line.
+//! What scenarios read of responses: an object's metadata, and a body line by line.
 
 use bytes::BytesMut;
 use http_body_util::BodyExt as _;

@@ -1,4 +1,4 @@
-//! Manifests from files: YAML and JSON, streams and Lists, and JSON as people write it by hand.
+//! Manifests from files: YAML and JSON, streams and Lists, and JSON with small mistakes.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use coffer_api::{Document, yaml};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-/// Endings of manifests in a directory; what kubectl looks for.
+/// Extensions of manifests in a directory, as in kubectl.
 const ENDINGS: [&str; 3] = ["json", "yaml", "yml"];
-/// Lists inside lists are followed this deep.
+/// Maximum nesting of Lists.
 const NESTING_MAX: usize = 8;
 
-/// The objects of a file, directory or standard input, and what had to be mended to read them.
+/// The objects of a file, directory or standard input, and what had to be repaired to read them.
 ///
 /// # Errors
-/// The file that cannot be read, and the line; never its text.
+/// When a file cannot be read: names the file and the line, never its text.
 pub(super) fn read(path: &Path) -> Result<(Vec<Document>, Vec<String>)> {
     let (mut objects, mut repairs) = (Vec::new(), Vec::new());
     for file in files(path)? {
@@ -60,15 +60,15 @@ fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// The objects of a text. A text that only lacks closing brackets at its end is read as if they
-/// were there, and the caller is told.
+/// The objects of a text. If only closing brackets at its end are missing, they are added and the addition is
+/// returned.
 fn documents(text: &str) -> Result<(Vec<Document>, Option<String>)> {
     let (all, repair) = match yaml::parse_all(text.as_bytes()) {
         Ok(all) => (all, None),
         Err(error) => {
             let Some(closers) = yaml::missing_closers(text) else { return Err(error.into()) };
             let whole = Zeroizing::new(format!("{text}{closers}"));
-            let repair = format!("read as if it ended in \"{closers}\", which it lacks");
+            let repair = format!("added the missing \"{closers}\" at the end");
             (yaml::parse_all(whole.as_bytes())?, Some(repair))
         }
     };
@@ -79,7 +79,7 @@ fn documents(text: &str) -> Result<(Vec<Document>, Option<String>)> {
     Ok((objects, repair))
 }
 
-/// A List's items, or the object itself.
+/// The items of a List, or the object itself.
 fn flatten(mut document: Document, objects: &mut Vec<Document>, depth: usize) -> Result<()> {
     if depth > NESTING_MAX {
         bail!("Lists are nested more than {NESTING_MAX} deep");
@@ -103,15 +103,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guides_last_example_is_read_in_spite_of_its_commas_and_its_missing_bracket() {
+    fn the_guides_last_example_is_read_despite_trailing_commas_and_a_missing_bracket() {
         let text = "{\n\"kind\": \"Pod\",\n\"spec\": {\n  \"containers\": [\n    {\n      \"image\": \"x\",\n    }\n  ]\n}\n";
         let (objects, repair) = documents(text).unwrap();
         assert_eq!(objects[0].value()["spec"]["containers"][0]["image"], "x");
-        assert_eq!(repair.unwrap(), "read as if it ended in \"}\", which it lacks");
+        assert_eq!(repair.unwrap(), "added the missing \"}\" at the end");
     }
 
     #[test]
-    fn a_list_is_its_items() {
+    fn a_list_is_replaced_by_its_items() {
         let text = "kind: List\napiVersion: v1\nitems:\n- kind: Secret\n- kind: List\n  items: [{kind: Pod}]\n";
         let (objects, repair) = documents(text).unwrap();
         let kinds: Vec<_> = objects.iter().map(|object| object.value()["kind"].as_str()).collect();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_cut_off_inside_a_value_is_refused_without_its_text() {
+    fn a_text_that_ends_inside_a_value_is_rejected_without_quoting_it() {
         let error = documents("{\"data\": {\"password\": \"hunter2").unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
     }

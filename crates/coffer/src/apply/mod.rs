@@ -1,8 +1,8 @@
-//! `coffer apply -f`: sends manifests to any Kubernetes API server by server-side apply, for
-//! machines without kubectl and for manifests that kubectl refuses to read.
+//! `coffer apply -f`: applies manifests to any Kubernetes API server with server-side apply, for machines
+//! without kubectl and for manifests that kubectl cannot read.
 //!
-//! Each object is one request; one that is refused does not stop the others. What is printed is
-//! what kubectl prints: the object and what became of it, never its content.
+//! Each object is one request; a rejected one does not stop the others. The output is that of kubectl: the
+//! object's name and the result, never its content.
 
 mod manifest;
 
@@ -20,7 +20,7 @@ use kube::discovery::{ApiResource, Scope, pinned_kind};
 use kube::{Client, Config, Resource};
 use serde_json::Value;
 
-/// Who owns the applied fields unless told otherwise.
+/// The default field manager.
 const MANAGER: &str = "coffer-apply";
 
 #[derive(Debug, Args)]
@@ -28,19 +28,19 @@ pub(crate) struct ApplyOptions {
     /// A manifest, a directory of manifests, or `-` for standard input. May be repeated.
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     filename: Vec<PathBuf>,
-    /// How to reach the API server; as kubectl finds it if not given.
+    /// The kubeconfig to reach the API server with. The default is kubectl's.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The namespace of objects that name none; the kubeconfig's if not given.
+    /// The namespace of objects without one. The default is the kubeconfig's.
     #[arg(short = 'n', long, value_name = "NAME")]
     namespace: Option<String>,
-    /// Who owns the applied fields.
+    /// The name of the manager of the applied fields.
     #[arg(long, value_name = "NAME", default_value = MANAGER)]
     field_manager: String,
-    /// Take fields that others own.
+    /// Apply also if other managers own the fields, and take them over.
     #[arg(long)]
     force_conflicts: bool,
-    /// Ask what would happen and change nothing.
+    /// Send the objects for validation only, and change nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -69,7 +69,7 @@ pub(crate) async fn run(options: ApplyOptions) -> Result<()> {
                 }
             }
             Err(error) => {
-                eprintln!("{}", crate::one_line(&error));
+                eprintln!("{}", crate::report::one_line(&error));
                 refused += 1;
             }
         }
@@ -93,20 +93,20 @@ async fn client(options: &ApplyOptions) -> Result<(Client, String)> {
     Ok((Client::try_from(config)?, namespace))
 }
 
-/// Where one object goes.
-struct Place {
+/// The endpoint of one object.
+struct Endpoint {
     kind: ApiResource,
     url: String,
     name: Option<String>,
 }
 
-impl Place {
+impl Endpoint {
     async fn of(client: &Client, default: &str, object: &Document) -> Result<Self> {
         let text = |field: &str| object.value()[field].as_str().unwrap_or_default();
         let meta = |field: &str| object.value()["metadata"][field].as_str();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         if api_version.is_empty() || kind.is_empty() {
-            bail!("an object without apiVersion or kind");
+            bail!("apiVersion and kind must be set");
         }
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let wanted = GroupVersionKind::gvk(group, version, kind);
@@ -137,18 +137,18 @@ async fn apply(
     object: &Document,
     options: &ApplyOptions,
 ) -> Result<String> {
-    let place = Place::of(client, default, object).await?;
+    let endpoint = Endpoint::of(client, default, object).await?;
     let query = query(options);
     let body = || serde_json::to_vec(object.value()).expect("JSON encodes");
-    let Some(name) = &place.name else {
-        // Only a create can make a name up.
-        let url = format!("{}?{query}", place.url);
+    let Some(name) = &endpoint.name else {
+        // Only a create can generate a name.
+        let url = format!("{}?{query}", endpoint.url);
         let request = request(Method::POST, &url, "application/json", body())?;
         let (_, made) = send(client, request).await?;
         let name = made.value()["metadata"]["name"].as_str().unwrap_or_default();
-        return Ok(format!("{} created{}", place.shown(name), dry(options)));
+        return Ok(format!("{} created{}", endpoint.shown(name), dry(options)));
     };
-    let url = format!("{}/{name}", place.url);
+    let url = format!("{}/{name}", endpoint.url);
     let before = version(client, &url).await?;
     let force = if options.force_conflicts { "&force=true" } else { "" };
     let target = format!("{url}?{query}{force}");
@@ -159,7 +159,7 @@ async fn apply(
         Some(before) if after.value()["metadata"]["resourceVersion"] == before => "unchanged",
         _ => "configured",
     };
-    Ok(format!("{} {became}{}", place.shown(name), dry(options)))
+    Ok(format!("{} {became}{}", endpoint.shown(name), dry(options)))
 }
 
 fn dry(options: &ApplyOptions) -> &'static str {
@@ -176,16 +176,16 @@ fn query(options: &ApplyOptions) -> String {
     query.finish()
 }
 
-/// The resourceVersion of what is there now.
+/// The resourceVersion of the current object.
 async fn version(client: &Client, url: &str) -> Result<Option<String>> {
     let mut request = request(Method::GET, url, "application/json", Vec::new())?;
     let metadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
     request.headers_mut().insert(ACCEPT, metadata.parse()?);
-    let answer = client.send(request).await?;
-    if answer.status() == StatusCode::NOT_FOUND {
+    let response = client.send(request).await?;
+    if response.status() == StatusCode::NOT_FOUND {
         return Ok(None);
     }
-    let found = read(answer).await?.1;
+    let found = read(response).await?.1;
     Ok(found.value()["metadata"]["resourceVersion"].as_str().map(str::to_owned))
 }
 
@@ -198,10 +198,10 @@ async fn send(client: &Client, request: Request<Body>) -> Result<(StatusCode, Do
     read(client.send(request).await?).await
 }
 
-/// The answer's object; a Status of a failure becomes the error that kubectl would print.
-async fn read(answer: http::Response<Body>) -> Result<(StatusCode, Document)> {
-    let status = answer.status();
-    let bytes = zeroize::Zeroizing::new(answer.into_body().collect_bytes().await?.to_vec());
+/// The object of a response; a failure's Status becomes the error that kubectl would print.
+async fn read(response: http::Response<Body>) -> Result<(StatusCode, Document)> {
+    let status = response.status();
+    let bytes = zeroize::Zeroizing::new(response.into_body().collect_bytes().await?.to_vec());
     let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let document = Document::new(value);
     if status.is_success() {

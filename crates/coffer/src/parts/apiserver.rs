@@ -13,7 +13,7 @@ use crate::access::KeyFollower;
 use crate::cli::ApiserverOptions;
 use crate::data_dir::DataDir;
 use crate::reach::{self, Reach};
-use crate::renewal::{OwnNode, Papers};
+use crate::renewal::{ClusterCredentials, OwnNode};
 use crate::signals;
 
 /// What is sealed before it reaches the disk.
@@ -24,7 +24,7 @@ pub(crate) struct ApiServer {
     server: Server,
     store: Embedded,
     keys: KeyFollower,
-    papers: Papers,
+    credentials: ClusterCredentials,
     address: SocketAddr,
 }
 
@@ -44,7 +44,7 @@ pub(crate) async fn run(options: ApiserverOptions) -> Result<()> {
 
 impl ApiServer {
     /// Opens the store and the port, and writes the kubeconfigs of the administrator and of the
-    /// parts that every cluster has, with the kubelet's of the node beside it.
+    /// parts that every cluster has, and of the kubelet if there is a node.
     pub(crate) async fn build(
         options: &ApiserverOptions,
         data: &DataDir,
@@ -53,9 +53,10 @@ impl ApiServer {
     ) -> Result<Self> {
         let mut addresses = vec![options.bind_address];
         addresses.extend(reach.pods);
-        let papers = Papers::new(data, addresses, options.signing.duration(), node);
-        let pki = papers.pki()?;
-        let (serving, kubelet_client) = papers.server(&pki)?;
+        let credentials =
+            ClusterCredentials::new(data, addresses, options.signing.duration(), node);
+        let pki = credentials.pki()?;
+        let (serving, kubelet_client) = credentials.server(&pki)?;
         let directory = data.store();
         let limits = Options { quota_bytes: options.quota_backend_bytes, ..Options::default() };
         let open = move || Embedded::open(&directory, limits);
@@ -75,9 +76,9 @@ impl ApiServer {
         }
         let keys = KeyFollower::new(&options.access, data.pki(), server.token_keys());
         let address = reach::local(server.local_addr()?);
-        let built = Self { server, store, keys, papers, address };
-        built.papers.write_node_certificate(&pki)?;
-        built.papers.write_kubeconfigs(&pki, &built.url())?;
+        let built = Self { server, store, keys, credentials, address };
+        built.credentials.write_node_certificate(&pki)?;
+        built.credentials.write_kubeconfigs(&pki, &built.url())?;
         Ok(built)
     }
 
@@ -96,7 +97,8 @@ impl ApiServer {
         let stop = shutdown.child_token();
         let url = self.url();
         let keys = tokio::spawn(self.keys.run(stop.clone()));
-        let renewal = tokio::spawn(self.papers.keep(self.server.certificates(), url, stop.clone()));
+        let renewal =
+            tokio::spawn(self.credentials.keep(self.server.certificates(), url, stop.clone()));
         let outcome = self.server.run(shutdown).await.context("the API server failed");
         stop.cancel();
         let _ = tokio::join!(keys, renewal);

@@ -12,12 +12,12 @@ use coffer_kubelet::{
 use tokio_util::sync::CancellationToken;
 
 use crate::child;
-use crate::cli::{BesideServer, KubeletOptions};
+use crate::cli::{FromUp, KubeletOptions};
 use crate::join::Membership;
 use crate::pki::{Credential, Pki};
 use crate::{node_identity, node_name, oom, parts, reach, signals};
 
-/// How often the serving certificate is looked at. It is renewed when a fifth of its year is left.
+/// How often the serving certificate is checked. It is renewed when a fifth of its year is left.
 const LOOK: Duration = Duration::from_secs(3600);
 
 /// The kubelet alone, until a signal.
@@ -27,7 +27,7 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     if let Some(score) = options.oom_score_adj
         && let Err(error) = oom::set_score(score)
     {
-        tracing::warn!(%error, score, "oom_score_adj stays as it is");
+        tracing::warn!(%error, score, "cannot set oom_score_adj");
     }
     let node = node_name::resolve(options.node_name.as_deref())?;
     let shutdown = signals::shutdown()?;
@@ -43,8 +43,8 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     let mut config = Config::new(node, options.root_dir, endpoint, client, server);
     config.node_ip = Some(options.node_ip.unwrap_or(options.address))
         .filter(|address| !address.is_unspecified());
-    config.kubernetes_service = match service(&options.beside) {
-        Some(told) => told,
+    config.kubernetes_service = match service(&options.from_up) {
+        Some(service) => service,
         None => reach::by_kubeconfig(&parts::config(kubeconfig).await?),
     };
     config.max_pods = options.max_pods;
@@ -58,7 +58,7 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     // The credentials, and the control plane's directory where they lie in one.
     config.protected_paths = vec![kubeconfig.clone()];
     config.protected_paths.extend(options.bootstrap_kubeconfig);
-    let data = beside(kubeconfig).and_then(|pki| pki.parent().map(Path::to_owned));
+    let data = pki_near(kubeconfig).and_then(|pki| pki.parent().map(Path::to_owned));
     config.protected_paths.extend(data);
     config.protected_paths.extend(options.tls.pki_dir);
     let kubelet = Kubelet::build(config).await.context("the kubelet cannot start")?;
@@ -69,7 +69,7 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     let identity = Some(tokio::spawn(identity));
     let joined = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
     let served = serving.map(|it| tokio::spawn(it.keep(shutdown.clone())));
-    // For `coffer up`, which waits for as long. A reader that has ended needs no answer.
+    // For `coffer up`, which waits for that long. It may have ended.
     let ending = |limit| drop(writeln!(io::stdout(), "{}", child::ending(limit)));
     kubelet.run(shutdown, on_exit(options.stop_pods_on_exit), ending).await;
     for keeper in [identity, joined, served].into_iter().flatten() {
@@ -78,23 +78,23 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
     Ok(())
 }
 
-/// Where pods find the API server, as `coffer up` has told.
-fn service(told: &BesideServer) -> Option<KubernetesService> {
+/// Where pods find the API server, if `coffer up` has passed it on.
+fn service(flags: &FromUp) -> Option<KubernetesService> {
     let address = |it: SocketAddr| ServiceAddress { host: it.ip().to_string(), port: it.port() };
-    let (pods, host_network) = (told.kubernetes_service, told.host_network_kubernetes_service);
-    let told = pods.is_some() || host_network.is_some();
-    told.then(|| KubernetesService {
+    let (pods, host_network) = (flags.kubernetes_service, flags.host_network_kubernetes_service);
+    let is_given = pods.is_some() || host_network.is_some();
+    is_given.then(|| KubernetesService {
         pods: pods.map(address),
         host_network: host_network.map(address),
     })
 }
 
-/// What becomes of the pods when the process ends.
+/// What happens to the pods when the process ends.
 pub(crate) fn on_exit(stop_pods: bool) -> OnExit {
     if stop_pods { OnExit::StopPods } else { OnExit::LeavePods }
 }
 
-/// One clear line before anything is touched, instead of a mount that fails with EPERM later.
+/// A clear error before anything is changed, instead of a mount that fails with EPERM later.
 pub(crate) fn require_root(program: &str) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("{program} must run as root: it mounts volumes and starts containers");
@@ -118,8 +118,8 @@ fn server_config(options: &KubeletOptions, node: &str) -> Result<(ServerConfig, 
     }
     let pki = match &tls.pki_dir {
         Some(directory) => directory.clone(),
-        None => beside(&options.client.kubeconfig).context(
-            "there are no authorities beside the kubeconfig to make a serving certificate from; \
+        None => pki_near(&options.client.kubeconfig).context(
+            "the kubeconfig's directory has no pki directory to create a serving certificate with; \
              give --tls-cert-file, --tls-private-key-file and --client-ca-file, or --pki-dir",
         )?,
     };
@@ -138,7 +138,7 @@ fn server_config(options: &KubeletOptions, node: &str) -> Result<(ServerConfig, 
     Ok((made, Some(serving)))
 }
 
-/// A serving certificate that is made here, by authorities on this machine.
+/// A serving certificate that is created by the cluster's authorities on this machine.
 struct Serving {
     pki: PathBuf,
     directory: PathBuf,
@@ -147,20 +147,20 @@ struct Serving {
 }
 
 impl Serving {
-    /// The certificate, new or as it stands, and the file with what clients are checked against.
+    /// The certificate, new or existing, and the file with the CA bundle for clients.
     fn make(&self) -> Result<(Credential, PathBuf)> {
         let pki = Pki::open(&self.pki)?;
         let files = pki.kubelet_server(&self.directory, &self.node, &self.addresses)?;
         Ok((files, pki.kubelet_client_ca_path().to_owned()))
     }
 
-    /// Makes it anew in time, until `stop`. The server follows the files.
+    /// Renews it before it expires, until `stop`. The server follows the files.
     async fn keep(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(LOOK);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if let Err(error) = self.make() {
                 let error = format!("{error:#}");
-                tracing::error!(error, "the serving certificate is not renewed");
+                tracing::error!(error, "cannot renew the serving certificate");
             }
         }
     }
@@ -168,7 +168,7 @@ impl Serving {
 
 /// The `pki` of the data directory that a kubeconfig lies in, as `DIR/admin.kubeconfig` or
 /// `DIR/kubeconfig/PART.kubeconfig`.
-pub(super) fn beside(kubeconfig: &Path) -> Option<PathBuf> {
+pub(super) fn pki_near(kubeconfig: &Path) -> Option<PathBuf> {
     let kubeconfig = kubeconfig.canonicalize().ok()?;
     let above = kubeconfig.ancestors().skip(1).take(2);
     above.map(|directory| directory.join("pki")).find(|pki| pki.join("ca.key").exists())

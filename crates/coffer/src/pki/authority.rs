@@ -16,7 +16,7 @@ use crate::files;
 
 /// As kubeadm's authorities.
 const VALIDITY: Duration = Duration::days(3650);
-/// Clocks of clients may be this late.
+/// Clocks of clients may be slow by this much.
 pub(super) const BACKDATE: Duration = Duration::minutes(5);
 
 /// Something that signs.
@@ -44,10 +44,10 @@ impl Authority {
         };
         match read_if_there(&key_path)? {
             Some(key_pem) => Self::from_pem(&cert_path, cert_pem, &Zeroizing::new(key_pem)),
-            // A new authority would make strangers of all that the old one signed.
+            // A new authority would invalidate everything that the old one signed.
             None => Err(PkiError::Unusable {
                 path: key_path,
-                reason: format!("it is missing, and {} is there", cert_path.display()),
+                reason: format!("it is missing, but {} exists", cert_path.display()),
             }),
         }
     }
@@ -55,9 +55,9 @@ impl Authority {
     fn from_pem(path: &Path, cert_pem: String, key_pem: &str) -> Result<Self, PkiError> {
         let unusable = |reason: String| PkiError::Unusable { path: path.to_owned(), reason };
         let key = KeyPair::from_pem(key_pem)
-            .map_err(|_| unusable("its key file holds no private key".to_owned()))?;
+            .map_err(|_| unusable("its key file contains no private key".to_owned()))?;
         if !holds_key(&cert_pem, &key) {
-            return Err(unusable("it does not belong to the key beside it".to_owned()));
+            return Err(unusable("it does not match its key".to_owned()));
         }
         let issuer = Issuer::from_ca_cert_pem(&cert_pem, key)
             .map_err(|error| unusable(error.to_string()))?;

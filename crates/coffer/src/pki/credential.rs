@@ -19,7 +19,7 @@ use super::{Authority, PkiError};
 
 /// As kubeadm's certificates.
 pub(crate) const VALIDITY: Duration = Duration::days(365);
-/// Made anew when less than this part of its time is left.
+/// Renewed when less than this part of its lifetime is left.
 const RENEW_AT: i32 = 5;
 
 /// A certificate and its key, as PEM, and the files they are in. `Debug` shows none.
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// What a certificate is good for.
+/// The purpose of a certificate.
 pub(crate) enum Usage {
     /// To be a client.
     Client,
@@ -44,7 +44,7 @@ pub(crate) enum Usage {
     Server(Vec<String>),
 }
 
-/// What a certificate should say.
+/// What a certificate should contain.
 pub(crate) struct Profile {
     /// The names of its files, without `.crt` and `.key`.
     pub(super) stem: &'static str,
@@ -53,12 +53,12 @@ pub(crate) struct Profile {
     /// The user's group, in Kubernetes' reading.
     pub(super) organization: Option<&'static str>,
     pub(super) usage: Usage,
-    /// How long it is good for.
+    /// Its lifetime.
     pub(super) validity: Duration,
 }
 
 impl Profile {
-    /// The credential in the directory if it still says all this, else a new one.
+    /// The credential in the directory if it still matches, otherwise a new one.
     pub(super) fn load_or_make(
         &self,
         directory: &Path,

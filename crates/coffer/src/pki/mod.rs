@@ -1,26 +1,26 @@
-//! Keys and certificates: who in the cluster can prove to be whom.
+//! Keys and certificates of the cluster.
 //!
-//! There are four authorities, one for each question that somebody asks of a certificate:
+//! There are four certificate authorities, one for each purpose:
 //!
 //! ```text
-//! ca                  Is this the API server?        asked by clients, kubelets, pods
-//! client-ca           Which user is this?            asked by the API server
-//! kubelet-ca          Is this that node's kubelet?   asked by the API server
-//! kubelet-client-ca   Is this the API server?        asked by kubelets
+//! ca                  the API server's serving certificate   verified by clients, kubelets, pods
+//! client-ca           client certificates (users)            verified by the API server
+//! kubelet-ca          kubelets' serving certificates         verified by the API server
+//! kubelet-client-ca   the API server as a kubelet's client   verified by kubelets
 //! ```
 //!
-//! What one has signed answers no other's question, whatever names, groups and usages it holds: a
-//! certificate that somebody got as a client cannot pose as the API server, nor one that a kubelet
-//! serves with, and nobody but the API server reaches a kubelet's exec and logs. No check of names can
-//! be forgotten.
+//! A certificate of one authority is not valid for the purpose of another, whatever names, groups and
+//! usages it has: neither a client certificate nor a kubelet's serving certificate can impersonate the API
+//! server, and only the API server reaches a kubelet's exec and logs. This does not depend on checks of
+//! names, so none can be forgotten.
 //!
-//! In data directories from before there were four, `ca` has signed for the first three. It goes on
-//! as the API server's, so that kubeconfigs which people copied go on, and a copy of its certificate
-//! in `ca-accepted` lets in the clients and kubelets that it has signed, until they have others or the
-//! copy is removed. It signs no more of them.
+//! In data directories of earlier versions a single `ca` signed for the first three purposes. It stays the
+//! API server's, so that copied kubeconfigs keep working, and a copy of its certificate in `ca-accepted`
+//! makes clients and kubelets with certificates from it acceptable until they have new ones or the copy is
+//! removed. It signs no more of them.
 //!
-//! Everything lies in one directory, is made at the first start, kept at later ones, and made anew
-//! when it is near its end or no longer says what it should; see `renewal` for who looks.
+//! All files are in one directory. They are created at the first start, kept at later ones, and renewed when
+//! they expire soon or when their content should change; see `renewal`.
 
 mod authority;
 mod credential;
@@ -37,27 +37,27 @@ pub(crate) use credential::{Credential, Profile, Usage, VALIDITY};
 use self::authority::{read_if_there, write};
 use crate::files;
 
-/// Certificates of authorities that are accepted though they sign no more, below the directory.
+/// The subdirectory of certificates of authorities that are accepted but no longer sign.
 const ACCEPTED: &str = "ca-accepted";
 /// The name of the API server's authority.
 const SERVER: &str = "ca";
 /// The name of the authority of the API's clients.
 const CLIENTS: &str = "client-ca";
-/// The name of the authority of what kubelets serve with.
+/// The name of the authority of kubelets' serving certificates.
 const KUBELETS: &str = "kubelet-ca";
 /// The group whose members may do everything.
 const SYSTEM_MASTERS: &str = "system:masters";
 /// The group of nodes.
 const SYSTEM_NODES: &str = "system:nodes";
 
-/// Why there is no certificate. No variant holds key material.
+/// Why a certificate cannot be read or created. No variant contains key material.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PkiError {
     #[error("cannot {action} {path}")]
     File { action: &'static str, path: PathBuf, source: std::io::Error },
-    #[error("{path} is not usable: {reason}")]
+    #[error("cannot use {path}: {reason}")]
     Unusable { path: PathBuf, reason: String },
-    #[error("cannot make {what}: {reason}")]
+    #[error("cannot create {what}: {reason}")]
     Make { what: String, reason: String },
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Pki {
     clients: Authority,
     kubelets: Authority,
     kubelet_clients: Authority,
-    /// Certificates of authorities that clients and kubelets may still have theirs from, PEM.
+    /// CA bundle (PEM) of earlier authorities whose certificates clients and kubelets may still have.
     accepted_pem: String,
     now: OffsetDateTime,
     validity: Duration,
@@ -80,13 +80,14 @@ impl Pki {
         Self::open_at(directory, OffsetDateTime::now_utc())
     }
 
-    fn open_at(directory: &Path, now: OffsetDateTime) -> Result<Self, PkiError> {
+    /// The same at a given time: certificates that expire soon after `now` are renewed.
+    pub(crate) fn open_at(directory: &Path, now: OffsetDateTime) -> Result<Self, PkiError> {
         private_directory(directory)?;
-        let _turn = take_turn(directory)?;
+        let _lock = lock(directory)?;
         accept_earlier(directory)?;
         let authority = |stem, name| Authority::load_or_make(directory, stem, name, now);
         Ok(Self {
-            // The first one: a directory with the others and without it is from before there was it.
+            // This one first: a directory that has the others but not this one is of an earlier version.
             clients: authority(CLIENTS, "coffer-clients")?,
             server: authority(SERVER, "kubernetes")?,
             kubelets: authority(KUBELETS, "coffer-kubelets")?,
@@ -98,28 +99,28 @@ impl Pki {
         })
     }
 
-    /// The same with another time that certificates are good for.
+    /// The same with another lifetime of certificates.
     #[must_use]
     pub(crate) fn lasting(self, validity: Duration) -> Self {
         Self { validity, ..self }
     }
 
-    /// What clients check the API server's certificate against.
+    /// CA bundle for the API server's serving certificate.
     pub(crate) fn ca_pem(&self) -> &str {
         self.server.cert_pem()
     }
 
-    /// What the API server checks clients' certificates against.
+    /// CA bundle for client certificates.
     pub(crate) fn client_ca_pem(&self) -> String {
         format!("{}{}", self.clients.cert_pem(), self.accepted_pem)
     }
 
-    /// What the API server checks kubelets' certificates against.
+    /// CA bundle for kubelets' serving certificates.
     pub(crate) fn kubelet_ca_pem(&self) -> String {
         format!("{}{}", self.kubelets.cert_pem(), self.accepted_pem)
     }
 
-    /// What kubelets check their clients against.
+    /// The file with the CA bundle for kubelets' clients.
     pub(crate) fn kubelet_client_ca_path(&self) -> &Path {
         self.kubelet_clients.cert_path()
     }
@@ -146,7 +147,7 @@ impl Pki {
         profile.load_or_make(&self.directory, &self.server, self.now)
     }
 
-    /// What the API server shows to kubelets.
+    /// The API server's client certificate for kubelets.
     pub(crate) fn apiserver_kubelet_client(&self) -> Result<Credential, PkiError> {
         let name = "kube-apiserver-kubelet-client";
         let group = Some(SYSTEM_MASTERS);
@@ -213,16 +214,16 @@ impl Pki {
     }
 }
 
-/// The certificates and keys of the authorities that sign certificate requests: the one for clients,
-/// and the one for what kubelets serve with.
+/// The certificates and keys of the authorities that sign certificate signing requests: for client
+/// certificates and for kubelets' serving certificates.
 pub(crate) fn signing_files(directory: &Path) -> [(PathBuf, PathBuf); 2] {
     [CLIENTS, KUBELETS]
         .map(|stem| (directory.join(format!("{stem}.crt")), directory.join(format!("{stem}.key"))))
 }
 
-/// Waits until no other process makes authorities in the directory: a server and a kubelet that start
-/// at once would each make their own. Until the file is dropped.
-fn take_turn(directory: &Path) -> Result<std::fs::File, PkiError> {
+/// Locks the directory until the file is dropped: a server and a kubelet that start at the same time would
+/// each create authorities.
+fn lock(directory: &Path) -> Result<std::fs::File, PkiError> {
     let lock = || {
         let file = std::fs::File::open(directory)?;
         flock(&file, FlockOperation::LockExclusive)?;
@@ -231,7 +232,8 @@ fn take_turn(directory: &Path) -> Result<std::fs::File, PkiError> {
     lock().map_err(|source| PkiError::File { action: "lock", path: directory.to_owned(), source })
 }
 
-/// Accepts what a directory's one authority has signed, before there are others beside it.
+/// Accepts certificates of a directory's single authority of an earlier version, before the others are
+/// created.
 fn accept_earlier(directory: &Path) -> Result<(), PkiError> {
     let path = |stem: &str| directory.join(format!("{stem}.crt"));
     let Some(earlier) = read_if_there(&path(SERVER))? else { return Ok(()) };
@@ -242,7 +244,7 @@ fn accept_earlier(directory: &Path) -> Result<(), PkiError> {
     private_directory(&accepted)?;
     tracing::warn!(
         directory = %accepted.display(),
-        "clients and kubelets get authorities of their own; certificates of the one before are accepted"
+        "creating separate certificate authorities for clients and kubelets; certificates of the earlier authority stay accepted"
     );
     write(&accepted.join(format!("{SERVER}.crt")), earlier.as_bytes())
 }
@@ -259,7 +261,7 @@ fn accepted(directory: &Path) -> Result<String, PkiError> {
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry.map_err(unreadable)?.path();
-        // One that is being written has another ending.
+        // A file that is being written has another extension.
         if path.extension().is_some_and(|extension| extension == "crt") {
             paths.push(path);
         }
@@ -274,7 +276,7 @@ fn accepted(directory: &Path) -> Result<String, PkiError> {
 
 fn private_directory(path: &Path) -> Result<(), PkiError> {
     files::private_directory(path).map_err(|source| PkiError::File {
-        action: "make directory",
+        action: "create directory",
         path: path.to_owned(),
         source,
     })
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_but_the_owner_can_read_a_key() {
+    fn only_the_owner_can_read_a_key() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pki");
         Pki::open(&path).unwrap().admin().unwrap();
@@ -319,9 +321,9 @@ mod tests {
         }
     }
 
-    /// A year after the first start nobody remembers that there are certificates.
+    /// A year after the first start the certificates must not expire unnoticed.
     #[test]
-    fn a_certificate_near_its_end_is_made_anew_by_the_same_authority() {
+    fn a_certificate_that_expires_soon_is_renewed_by_the_same_authority() {
         let directory = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         let of = |pki: &Pki| pki.admin().unwrap().cert_pem;
@@ -344,7 +346,7 @@ mod tests {
         assert_ne!(elsewhere, here);
     }
 
-    /// A crash between the two renames of a renewal leaves a new key beside an old certificate.
+    /// A crash between the two renames of a renewal leaves a new key with an old certificate.
     #[test]
     fn a_key_that_does_not_fit_its_certificate_is_replaced_with_it() {
         let directory = tempfile::tempdir().unwrap();
@@ -394,9 +396,9 @@ mod tests {
         assert_eq!(pki.kubelet_ca_pem(), pki.kubelets.cert_pem());
     }
 
-    /// A data directory from before there were four authorities.
+    /// A data directory of a version with a single authority.
     #[test]
-    fn what_the_one_authority_before_has_signed_stays_good_until_its_copy_is_removed() {
+    fn certificates_of_the_single_earlier_authority_are_accepted_until_its_copy_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let now = OffsetDateTime::now_utc();

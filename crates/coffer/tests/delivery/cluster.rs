@@ -1,4 +1,4 @@
-//! The parts as processes of their own: one control plane, nodes that join it.
+//! The parts as separate processes: a control plane, and nodes that join it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,12 +42,12 @@ impl ControlPlane {
         }
     }
 
-    /// Takes the API server away.
+    /// Kills the API server.
     pub(crate) async fn kill_apiserver(&mut self) {
         self.apiserver.kill().await.unwrap();
     }
 
-    /// Brings it back.
+    /// Starts it again.
     pub(crate) async fn start_apiserver(&mut self) {
         self.apiserver.start().await.unwrap();
     }
@@ -65,7 +65,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node with a bootstrap token, and waits until it takes pods.
+    /// Starts a node with a bootstrap token, and waits until it is ready.
     pub(crate) async fn join(
         plane: &ControlPlane,
         name: &'static str,
@@ -84,7 +84,7 @@ impl Node {
         Self::start(plane, name, endpoint, directory, &arguments).await
     }
 
-    /// Starts a node that is who a kubeconfig says, and waits until it takes pods.
+    /// Starts a node with the credentials in a kubeconfig, and waits until it is ready.
     pub(crate) async fn with_kubeconfig(
         plane: &ControlPlane,
         name: &'static str,
@@ -124,7 +124,7 @@ impl Node {
         self.kubelet = kubelet(plane, self.name, endpoint, &self.directory, arguments);
     }
 
-    /// All that the kubelet has said.
+    /// The kubelet's log.
     pub(crate) fn log(&self) -> Vec<String> {
         self.kubelet.log()
     }
@@ -137,7 +137,7 @@ impl Node {
         self.directory.path()
     }
 
-    /// kubectl with the node's own credential: what somebody gets who has taken the node over.
+    /// kubectl with the node's own credential, as an attacker on the node has it.
     pub(crate) fn kubectl(&self) -> Kubectl {
         Kubectl::new(self.directory.path().join(KUBECONFIG))
     }

@@ -206,7 +206,7 @@ async fn many_sources_become_one_volume(stage: &Stage) {
     command: [sleep, "3600"]
     volumeMounts:
     - {name: all, mountPath: /all}
-  - name: beside
+  - name: second
     image: busybox
     command: [sleep, "3600"]
     volumeMounts:
@@ -228,7 +228,7 @@ async fn many_sources_become_one_volume(stage: &Stage) {
         .await;
     stage.until_ready("projected").await;
     let script = "cat one/key two/key color labels && wc -c < token | grep -qv '^0$'";
-    for container in ["main:/all", "beside:/elsewhere"] {
+    for container in ["main:/all", "second:/elsewhere"] {
         let (container, place) = container.split_once(':').unwrap();
         let command = format!("cd {place} && {script}");
         let seen = stage.exec(&format!("projected/{container}"), &["sh", "-c", &command]).await;

@@ -33,7 +33,7 @@ async fn create(kubectl: &Kubectl, pod: &str) {
     kubectl.ok_with_input(&["create", "-f", "-"], pod.as_bytes()).await.unwrap();
 }
 
-/// What the API server answers a node that asks for a secret.
+/// The API server's response to a node that reads a secret.
 async fn asks(node: &Node, secret: &str) -> String {
     let get = ["get", "secret", secret, "-o=jsonpath={.data.key}"];
     let outcome = node.kubectl().run(&get).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_secret_reaches_only_the_nodes_whose_pods_need_it() {
     assert_eq!(secret_mounts(&second).len(), 1);
     assert_eq!(secret_mounts(&third), [] as [&str; 0]);
 
-    // A pod moves by being made anew; what it needs moves with it.
+    // A pod moves to another node by being recreated; the access to its secrets moves with it.
     kubectl.ok(&["delete", "pod", "mover"]).await.unwrap();
     is_refused(&first, "for-first").await;
     assert_eq!(secret_mounts(&first), [] as [&str; 0]);
@@ -116,7 +116,7 @@ async fn a_secret_reaches_only_the_nodes_whose_pods_need_it() {
 }
 
 /// A pod lives on with the runtime that it was made with: after an upgrade, which brings placeholders,
-/// its restarted containers are told the values themselves, as before.
+/// its restarted containers get the values themselves, as before.
 #[tokio::test]
 async fn a_pod_from_before_placeholders_sees_its_values_after_them() {
     let runtime = Runtime::start().await.unwrap();

@@ -36,7 +36,7 @@ spec:
   volumes: [{name: v, secret: {secretName: s}}]
 ";
 
-/// Answers every request with the manifest, until dropped.
+/// Returns the manifest for every request, until dropped.
 async fn serve(manifest: String) -> (u16, tokio_util::task::AbortOnDropHandle<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -46,29 +46,29 @@ async fn serve(manifest: String) -> (u16, tokio_util::task::AbortOnDropHandle<()
             let mut request = [0; 4096];
             let _ = stream.read(&mut request).await;
             let length = manifest.len();
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{manifest}");
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{manifest}");
+            let _ = stream.write_all(response.as_bytes()).await;
         }
     });
     (port, tokio_util::task::AbortOnDropHandle::new(serving))
 }
 
-/// One GET of `/`, without a client of anybody's.
+/// One GET of `/`, without an HTTP client.
 async fn get(port: u16) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    Ok(response)
 }
 
-/// The kubelet's own door, with the certificate that only the API server has.
-struct Door {
+/// The kubelet's own server, with the certificate that only the API server has.
+struct KubeletApi {
     kubectl: Kubectl,
     arguments: Vec<String>,
 }
 
-impl Door {
+impl KubeletApi {
     async fn of(plane: &ControlPlane, node: &Node) -> Self {
         let path = "{.status.daemonEndpoints.kubeletEndpoint.Port}";
         let port = field(&plane.kubectl, &format!("node/{}", node.name), path).await;
@@ -94,7 +94,7 @@ impl Door {
     }
 }
 
-async fn until_gone(kubectl: &Kubectl, pod: &str) {
+async fn until_deleted(kubectl: &Kubectl, pod: &str) {
     let name = format!("pod/{pod}");
     let get = ["get", &name, "--ignore-not-found", "-o", "name"];
     let look = async || kubectl.ok(&get).await.unwrap();
@@ -115,7 +115,7 @@ async fn call_unready(kubectl: &Kubectl, pod: &str) {
 }
 
 #[tokio::test]
-async fn pods_come_by_three_doors_and_none_of_them_brings_a_secret() {
+async fn static_pods_from_all_three_sources_run_and_may_not_reference_secrets() {
     let runtime = Runtime::start().await.unwrap();
     let plane = ControlPlane::start().await;
     let manifests = tempfile::tempdir().unwrap();
@@ -132,11 +132,11 @@ async fn pods_come_by_three_doors_and_none_of_them_brings_a_secret() {
     let privileged = "pod-security.kubernetes.io/enforce=privileged";
     plane.kubectl.ok(&["label", "namespace", "default", privileged]).await.unwrap();
     let node = Node::join(&plane, "static", &runtime.endpoint(), &arguments).await;
-    let door = Door::of(&plane, &node).await;
+    let kubelet = KubeletApi::of(&plane, &node).await;
     let kubectl = &plane.kubectl;
 
-    // A pod says that it is Running before its mirror is there; the kubelet is asked by its own door.
-    let made = door.post(&web("by-rest", "rest", None)).await;
+    // A pod is Running before its mirror exists, so the kubelet is asked directly.
+    let made = kubelet.post(&web("by-rest", "rest", None)).await;
     assert!(made.status.success(), "{}", made.stderr);
     for source in ["file", "url", "rest"] {
         let pod = format!("by-{source}-static");
@@ -147,38 +147,38 @@ async fn pods_come_by_three_doors_and_none_of_them_brings_a_secret() {
         let read = kubectl.ok(&["exec", &pod, "--", "cat", "/tmp/index.html"]).await.unwrap();
         assert_eq!(read, format!("{source}\n"));
         let annotation = r"{.metadata.annotations.kubernetes\.io/config\.source}";
-        let door = field(kubectl, &format!("pod/{pod}"), annotation).await;
+        let found = field(kubectl, &format!("pod/{pod}"), annotation).await;
         let expected = [("file", "file"), ("url", "http"), ("rest", "api")];
-        assert!(expected.contains(&(source, door.as_str())), "{source} {door}");
+        assert!(expected.contains(&(source, found.as_str())), "{source} {found}");
     }
     // A port of the machine leads into the pod.
     let look = async || get(host_port).await.map_err(|error| error.to_string());
-    let says = |answer: &Result<String, String>| {
-        answer.as_ref().is_ok_and(|answer| answer.ends_with("\r\n\r\nfile\n"))
+    let says = |response: &Result<String, String>| {
+        response.as_ref().is_ok_and(|response| response.ends_with("\r\n\r\nfile\n"))
     };
     eventually("the host port does not lead into the pod", look, says).await.unwrap();
 
-    // Whoever names a secret is refused, with one error and one event.
+    // A static pod that references a secret is rejected, with one error and one event.
     let refusal = "Error validating pod greedy-static_default from file, ignoring: static pods may \
                    not reference secrets";
     let event = format!("Warning FailedValidation {refusal}");
     assert_eq!(until_event(kubectl, "greedy-static", &event, 1).await, event);
-    let refused = door.post(WITH_SECRET).await;
+    let refused = kubelet.post(WITH_SECRET).await;
     assert!(refused.stderr.contains("(BadRequest)"), "{}", refused.stderr);
     let event = event.replace("from file", "from api");
     assert_eq!(until_event(kubectl, "greedy-static", &event, 1).await, event);
-    until_gone(kubectl, "greedy-static").await;
+    until_deleted(kubectl, "greedy-static").await;
 
-    // The kubelet has the last word on its pods.
+    // The kubelet's status of its pods takes precedence.
     call_unready(kubectl, "by-url-static").await;
     until_ready(kubectl, "by-url-static").await;
 
-    // What is withdrawn ends: by its file, by its door. A mirror that is deleted comes back.
+    // A pod whose file or API object is removed ends. A deleted mirror is recreated.
     std::fs::remove_file(manifests.path().join("file.yaml")).unwrap();
-    until_gone(kubectl, "by-file-static").await;
-    let removed = door.run(&["delete", "--raw", "/pods/default/by-rest-static"], "").await;
+    until_deleted(kubectl, "by-file-static").await;
+    let removed = kubelet.run(&["delete", "--raw", "/pods/default/by-rest-static"], "").await;
     assert!(removed.status.success(), "{}", removed.stderr);
-    until_gone(kubectl, "by-rest-static").await;
+    until_deleted(kubectl, "by-rest-static").await;
     let uid = field(kubectl, "pod/by-url-static", "{.metadata.uid}").await;
     kubectl.ok(&["delete", "pod", "by-url-static", "--wait=false"]).await.unwrap();
     let get = ["get", "pod", "by-url-static", "-o=jsonpath={.metadata.uid}", "--ignore-not-found"];

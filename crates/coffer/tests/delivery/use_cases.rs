@@ -4,6 +4,10 @@
 //! the pods say so; with the name in lower case they run.
 
 use std::process::{Command, Stdio};
+use std::sync::{Arc, LazyLock, Weak};
+
+use tokio::runtime::Runtime;
+use tokio::sync::Mutex;
 
 use crate::stage::{Stage, eventually};
 
@@ -13,16 +17,52 @@ const DB_SECRETS: &str = include_str!("../../../../examples/guide/prod-test-secr
 const DB_PODS: &str = include_str!("../../../../examples/guide/prod-test-pods.json");
 const SIGNER: &str = include_str!("../../../../examples/guide/signer.yaml");
 
-#[tokio::test]
-async fn every_use_case_of_the_guide_works_as_it_says() {
-    let stage = Stage::new().await;
-    tokio::join!(
-        pod_with_ssh_keys(&stage),
-        pods_with_prod_and_test_credentials(&stage),
-        secret_visible_to_one_container(&stage),
-        secret_in_the_environment(&stage),
-        secret_that_comes_after_its_pod(&stage),
-    );
+/// The runtime of the shared stage, which outlives the test that started it.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// Runs a use case on a stage that is shared by those that run at the same time: the first one starts it, and the
+/// last one stops it.
+fn on_shared_stage(use_case: impl AsyncFnOnce(&Stage)) {
+    static STAGE: Mutex<Weak<Stage>> = Mutex::const_new(Weak::new());
+    RUNTIME.block_on(async {
+        let stage = {
+            let mut shared = STAGE.lock().await;
+            match shared.upgrade() {
+                Some(stage) => stage,
+                None => {
+                    let stage = Arc::new(Stage::new().await);
+                    *shared = Arc::downgrade(&stage);
+                    stage
+                }
+            }
+        };
+        use_case(&stage).await;
+    });
+}
+
+#[test]
+fn ssh_keys_are_files_in_the_pod() {
+    on_shared_stage(pod_with_ssh_keys);
+}
+
+#[test]
+fn pods_with_prod_and_test_credentials_get_their_own() {
+    on_shared_stage(pods_with_prod_and_test_credentials);
+}
+
+#[test]
+fn a_secret_is_visible_to_one_container_of_the_pod_only() {
+    on_shared_stage(secret_visible_to_one_container);
+}
+
+#[test]
+fn secrets_are_environment_variables_of_the_container() {
+    on_shared_stage(secret_in_the_environment);
+}
+
+#[test]
+fn a_pod_waits_with_an_event_until_its_secret_exists() {
+    on_shared_stage(secret_that_comes_after_its_pod);
 }
 
 async fn until_invalid_name(stage: &Stage, pod: &str, image: &str) {
@@ -41,7 +81,7 @@ async fn pod_with_ssh_keys(stage: &Stage) {
     stage.create(SSH_SECRET).await;
     stage.create(SSH_POD).await;
     until_invalid_name(stage, "secret-test-pod", "mySshImage").await;
-    // An image's name is one of the few things that can be mended in place.
+    // The image name is one of the few fields that can be changed in place.
     let set = ["set", "image", "pod/secret-test-pod", "ssh-test-container=mysshimage"];
     stage.kubectl.ok(&set).await.unwrap();
     stage.until_ready("secret-test-pod").await;
@@ -88,16 +128,16 @@ async fn pods_with_prod_and_test_credentials(stage: &Stage) {
     }
 }
 
-/// The frontend asks the signer, and gets right answers; the key itself it gets in no way.
+/// The frontend gets correct signatures from the signer, but cannot get the key.
 async fn secret_visible_to_one_container(stage: &Stage) {
     stage.create(SIGNER).await;
     stage.until_ready("signing-app").await;
     let ask = "echo pay 3 to mallory | nc 127.0.0.1 9000";
     let ask = ["exec", "signing-app", "-c", "frontend", "--", "sh", "-c", ask];
     let signed = eventually(
-        "the signer never answered",
+        "the signer never responded",
         async || stage.kubectl.run(&ask).await.unwrap().stdout,
-        |answer| !answer.is_empty(),
+        |signature| !signature.is_empty(),
     )
     .await;
     assert_eq!(signed, format!("{}\n", sha256(b"value-2\r\n\r\npay 3 to mallory")));

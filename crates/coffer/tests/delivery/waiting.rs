@@ -75,7 +75,7 @@ users: [{{name: agent, user: {{token: {}}}}}]
 }
 
 #[tokio::test]
-async fn who_may_not_read_a_secret_or_reaches_nobody_says_so_and_goes_on_later() {
+async fn a_kubelet_that_cannot_read_a_secret_reports_an_event_and_retries() {
     let runtime = Runtime::start().await.unwrap();
     let mut plane = ControlPlane::start().await;
     let kubectl = plane.kubectl.clone();

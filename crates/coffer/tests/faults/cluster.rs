@@ -1,4 +1,4 @@
-//! `coffer up` and a second node's kubelet beside it, which share a containerd; each can be killed.
+//! `coffer up` and the kubelet of a second node, which share a containerd. Each can be killed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer");
 /// Long enough for a machine that is busy with everything else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(100);
-/// How long a killed process may take to be gone.
+/// How long a killed process may take to exit.
 const END_MAX: Duration = Duration::from_secs(30);
 
 /// The nodes' names, which are in the pods' selectors.
@@ -91,13 +91,13 @@ impl Cluster {
         self.kubelet = Some(Running::start(command).unwrap());
     }
 
-    /// Kills a part with SIGKILL, and brings it back after `gone`.
-    pub(crate) async fn kill(&mut self, victim: Victim, gone: Duration) {
+    /// Kills a part with SIGKILL, and restarts it after `downtime`.
+    pub(crate) async fn kill(&mut self, victim: Victim, downtime: Duration) {
         match victim {
             Victim::Coffer => {
                 self.said.extend(self.coffer.log());
                 self.coffer.kill().await.unwrap();
-                sleep(gone).await;
+                sleep(downtime).await;
                 self.coffer.start().await.unwrap();
             }
             Victim::Kubelet => {
@@ -106,7 +106,7 @@ impl Cluster {
                     kubelet.ended(END_MAX).await.unwrap();
                     self.said.extend(kubelet.log());
                 }
-                sleep(gone).await;
+                sleep(downtime).await;
                 self.start_kubelet();
             }
             // Coffer brings it back; if it is just on its way, it is spared.
@@ -168,7 +168,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Waits until there is an answer; says why there was none if there never is.
+/// Waits for a result; fails with the last error if there never is one.
 pub(crate) async fn eventually<T, E: std::fmt::Debug>(
     what: &str,
     mut look: impl AsyncFnMut() -> Result<T, E>,
@@ -176,7 +176,7 @@ pub(crate) async fn eventually<T, E: std::fmt::Debug>(
     let deadline = Instant::now() + PATIENCE;
     loop {
         match look().await {
-            Ok(answer) => return answer,
+            Ok(result) => return result,
             Err(why) => assert!(Instant::now() < deadline, "{what}: {why:#?}"),
         }
         sleep(POLL).await;

@@ -153,7 +153,7 @@ impl Load {
         let name = format!("secret-{}", self.rng.random_range(0..SECRETS));
         let known = self.record(&name).await;
         let next = self.next_secret(&name, Some(known));
-        // A conflict is our own earlier try, whose answer was lost.
+        // A conflict is an own earlier try whose response was lost.
         persist("update a secret", async || {
             self.secrets.replace(&name, &PostParams::default(), &next).await
         })
@@ -187,8 +187,8 @@ impl Load {
     }
 }
 
-/// Repeats a write until it was done. That something is there already, is gone already or was
-/// changed already, means that an earlier try was, whose answer nobody heard.
+/// Repeats a write until it succeeds. If the object already exists, is already deleted or already changed, an
+/// earlier try succeeded and its response was lost.
 async fn persist<T>(what: &str, write: impl AsyncFn() -> kube::Result<T>) {
     eventually(what, async || match write().await {
         Ok(_) => Ok(()),

@@ -24,13 +24,13 @@ use cluster::{Cluster, Victim};
 use load::Load;
 
 const PODS_DEFAULT: usize = 30;
-/// A process lives this long before it is killed, and is gone this long.
+/// How long a process runs before it is killed, and how long it is down then.
 const LIFE_MS: std::ops::Range<u64> = 200..2500;
 const DEATH_MS: std::ops::Range<u64> = 0..800;
 
 fn from_environment<T: FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
 #[tokio::test]
@@ -75,8 +75,8 @@ async fn kill_until(
         };
         let (victim, times) = &mut kills[chosen];
         *times += 1;
-        let gone = Duration::from_millis(moments.random_range(DEATH_MS));
-        cluster.kill(*victim, gone).await;
+        let downtime = Duration::from_millis(moments.random_range(DEATH_MS));
+        cluster.kill(*victim, downtime).await;
     }
     kills.into()
 }

@@ -1,4 +1,4 @@
-//! What must hold afterwards.
+//! The conditions that hold afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -57,7 +57,7 @@ pub(crate) async fn settled(cluster: &Cluster, load: &mut Load) {
 fn amiss(load: &Load, pod: &Pod) -> Option<String> {
     let name = pod.name_any();
     let Some(Expected { node, .. }) = load.wanted.get(&name) else {
-        return Some(format!("{name} should be gone"));
+        return Some(format!("{name} still exists"));
     };
     let status = pod.status.clone().unwrap_or_default();
     let ready = condition(pod, "Ready").is_some_and(|(status, _)| status == "True");
@@ -194,7 +194,7 @@ fn in_containers(cluster: &Cluster) -> Vec<String> {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     let [data, _] = cluster.directories();
     let is_in = |pid: &String| {
-        // Without mounts it is a zombie, or gone since.
+        // Without mounts it is a zombie, or has ended since.
         let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
         table.contains(data.to_str().unwrap()) && namespace(pid) != namespace("self")
     };

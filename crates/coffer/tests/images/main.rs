@@ -1,5 +1,5 @@
 //! Private images on real registries: who gets in, who does not, who is shown which credential, and
-//! what people are told.
+//! what users see.
 
 mod pods;
 mod registries;

@@ -127,7 +127,7 @@ async fn a_missing_or_broken_secret_does_not_stop_the_pull() {
 
 /// The guide's own examples name images so.
 #[tokio::test]
-async fn an_invalid_name_and_an_image_that_is_never_pulled_are_told_apart() {
+async fn an_invalid_name_and_an_image_that_is_never_pulled_have_different_reasons() {
     let stage = Stage::new(builder()).await;
     let invalid = Pod::new("invalid", "mySshImage");
     stage.fail(&invalid, "InvalidImageName").await;

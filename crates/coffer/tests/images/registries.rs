@@ -70,7 +70,7 @@ async fn neither_another_registry_nor_a_redirects_target_is_shown_the_password()
     assert!(!other.seen().is_empty());
     assert_eq!(other.credentials(), []);
 
-    // The registry sends the pull to somebody who asks for the password.
+    // The registry redirects the pull to a host that asks for the password.
     assert_eq!(devious.credentials(), []);
     let pod = Pod::new("devious", format!("{}/private/bait:1", devious.host()));
     stage.fail(&pod.secret("honest").secret("devious"), "ImagePullBackOff").await;
@@ -78,7 +78,7 @@ async fn neither_another_registry_nor_a_redirects_target_is_shown_the_password()
     assert_eq!(thief.credentials(), []);
     assert_eq!(devious.credentials(), [basic()]);
 
-    // It leads to nobody, and the runtime tells the whole signed URL; the event does not.
+    // No server listens there. The runtime's error contains the whole signed URL; the event does not.
     let pod = Pod::new("nowhere", format!("{}/private/bait:1", nowhere.host())).secret("nowhere");
     stage.fail(&pod, "ImagePullBackOff").await;
     let event = stage.until_event(&pod, "Warning Failed Failed to pull image").await;
@@ -193,7 +193,7 @@ async fn a_password_that_a_registry_repeats_is_in_no_event_status_or_log() {
         stage.fail(&pod, "ImagePullBackOff").await;
         let seen = stage.until_event(&pod, "Warning Failed Failed to pull image").await;
         let secret = spelled(PASSWORD);
-        // What the pull was about and why it failed is told.
+        // The event says what was pulled and why that failed.
         let failed = seen.contains("server message") && !seen.contains(&secret);
         attacks.attempt(name, failed, seen);
     }

@@ -17,7 +17,7 @@ async fn what_somebodys_secret_pulled_is_for_those_who_have_it_across_restarts()
     let pod = |name, namespace| Pod::new(name, &*image).within(namespace).policy("IfNotPresent");
     stage.run(&pod("first", "one").secret("pull")).await;
 
-    // Those without it must pull for themselves, and fail; that it is here, nobody tells them.
+    // Pods without it must pull for themselves, and fail; they do not learn that the image is present.
     let stranger = pod("stranger", "two");
     stage.fail(&stranger, "ImagePullBackOff").await;
     let failed = stage.until_event(&stranger, "Warning Failed Failed to pull image").await;

@@ -58,7 +58,7 @@ providers:
          \"apiVersion\":\"credentialprovider.kubelet.k8s.io/v1\",\"image\":\"{}/private/app\"}}",
         by_plugin.host()
     );
-    assert_eq!(requests, expected, "asked once, and the answer kept");
+    assert_eq!(requests, expected, "the plugin runs once, and its output is cached");
 
     let pod = Pod::new("file", format!("{}/private/app:1", by_file.host()));
     stage.fail(&pod, "ImagePullBackOff").await;
@@ -78,7 +78,7 @@ providers:
     stage.assert_no_leak().await;
 }
 
-/// A plugin that exchanges a service account's token for a password: what it gets pulled is for
+/// A plugin that gets a password for a service account's token: what it gets pulled is for
 /// that account's pods.
 #[tokio::test]
 async fn a_plugin_may_ask_who_the_pod_is() {
@@ -86,7 +86,7 @@ async fn a_plugin_may_ask_who_the_pod_is() {
     let recorder = Recorder::before(registry.url()).start().await.unwrap();
     let image = format!("{}/private/app:1", recorder.host());
     let directory = tempfile::tempdir().unwrap();
-    let plugin = directory.path().join("exchange");
+    let plugin = directory.path().join("by-token");
     let script = format!(
         r#"#!/bin/sh
 request=$(cat)
@@ -108,7 +108,7 @@ END
         "apiVersion: kubelet.config.k8s.io/v1
 kind: CredentialProviderConfig
 providers:
-- name: exchange
+- name: by-token
   apiVersion: credentialprovider.kubelet.k8s.io/v1
   matchImages: ['{}']
   defaultCacheDuration: 1h

@@ -30,7 +30,7 @@ pub(crate) async fn private_registry() -> Registry {
     with_app(Registry::with_password(USER, PASSWORD).await.unwrap()).await
 }
 
-/// A registry that anybody may pull from, with the same image.
+/// A registry without authentication, with the same image.
 pub(crate) async fn open_registry() -> Registry {
     with_app(Registry::open().await.unwrap()).await
 }

@@ -10,7 +10,7 @@ const VALUE: &[u8] = b"canary\0-value";
 
 #[test]
 fn a_value_with_a_nul_is_refused_by_the_name_of_its_key() {
-    let mut attacks = Attacks::group("values that a runtime would quote: NUL, names that are none");
+    let mut attacks = Attacks::group("values that a runtime would quote: NUL, invalid names");
     let key = json!({ "secretKeyRef": { "name": "s", "key": "k" } });
     for (what, container) in [
         ("env", json!({ "env": [{ "name": "A", "valueFrom": key }] })),

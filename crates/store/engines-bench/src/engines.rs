@@ -53,7 +53,7 @@ trait Tables: Send {
     fn commit(&mut self, rows: &[(Vec<u8>, &Row)]);
     fn newest(&self) -> u64;
     fn value_len(&self, revision: u64) -> Option<usize>;
-    /// Every narrow key from `from` on, in order, until told to stop.
+    /// Every narrow key from `from` on, in order, until it is stopped.
     fn narrow(&self, from: &[u8], each: &mut dyn FnMut(&[u8]) -> bool);
     fn remove(&mut self, rows: &[(Vec<u8>, u64)]);
 }
@@ -398,7 +398,7 @@ impl Lmdb {
     fn open(dir: &Path) -> Self {
         let mut options = heed::EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(8 << 30).max_dbs(2);
-        // SAFETY: the scratch directory is ours alone; nobody else maps or truncates the file.
+        // SAFETY: the scratch directory is ours alone; no other process maps or truncates the file.
         let env = unsafe { options.open(dir) }.expect("lmdb");
         let mut txn = env.write_txn().expect("lmdb begin");
         let values = env.create_database(&mut txn, Some("values")).expect("values");

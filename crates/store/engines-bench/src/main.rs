@@ -92,7 +92,7 @@ fn key(n: u64) -> String {
 
 type Job = (Row, mpsc::SyncSender<()>);
 
-/// Writers that each wait for their answer, over one that commits what has arrived together.
+/// Writers that each wait for their commit, and one thread that commits what has arrived together.
 fn drive(mut engine: Engine, writers: u64, time: Duration, acked: fn(u64)) -> Vec<Duration> {
     let (tx, rx) = mpsc::sync_channel::<Job>(1024);
     let committer = std::thread::spawn(move || {
@@ -100,14 +100,14 @@ fn drive(mut engine: Engine, writers: u64, time: Duration, acked: fn(u64)) -> Ve
         while let Ok(first) = rx.recv() {
             let mut jobs = vec![first];
             jobs.extend(rx.try_iter().take(BATCH_MAX - 1));
-            let (mut rows, answers): (Vec<Row>, Vec<_>) = jobs.into_iter().unzip();
+            let (mut rows, results): (Vec<Row>, Vec<_>) = jobs.into_iter().unzip();
             for row in &mut rows {
                 revision += 1;
                 row.revision = revision;
             }
             engine.commit(&rows);
-            for answer in answers {
-                answer.send(()).expect("the client waits");
+            for result in results {
+                result.send(()).expect("the client waits");
             }
         }
     });
@@ -124,7 +124,7 @@ fn drive(mut engine: Engine, writers: u64, time: Duration, acked: fn(u64)) -> Ve
                     let start = Instant::now();
                     let row = Row { revision: 0, key: key(n), value: value(n) };
                     tx.send((row, done.clone())).expect("writer lives");
-                    wait.recv().expect("writer answers");
+                    wait.recv().expect("the writer commits");
                     own.push(start.elapsed());
                     acked(n);
                     n += 1;

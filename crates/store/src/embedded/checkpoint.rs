@@ -1,10 +1,9 @@
-//! Copies SQLite's write-ahead log into the database beside the writer, not in its way.
+//! Checkpoints: copies SQLite's write-ahead log into the database without blocking the writer.
 //!
-//! Left alone, SQLite does this within a commit, and every write behind that commit waits while
-//! megabytes are written and fsynced. Here a thread of its own copies while commits go on; when it
-//! has nearly caught up it says so, and the writer, between two batches, copies the few pages that
-//! came last. The write-ahead log is then wholly copied, and the next commit begins it anew. It is
-//! only when the copying cannot keep up at all that the writer waits for it.
+//! By default SQLite does this within a commit, and all later writes wait while megabytes are written and
+//! fsynced. Here a separate thread copies while commits continue. When it has nearly caught up it notifies the
+//! writer, which copies the last few pages between two batches. The write-ahead log is then completely copied,
+//! and the next commit restarts it. Only if the checkpoint cannot keep up at all does the writer wait for it.
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -12,13 +11,13 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
-use super::Options;
-use super::log::{LogError, connect};
+use super::connection::{LogError, connect};
+use super::options::Options;
 
 const PAGE_BYTES: usize = 4096;
-/// The log may grow to this many times its size at a checkpoint before the writer waits.
+/// The log may grow to this multiple of its size at a checkpoint before the writer waits.
 const BEHIND_MAX: i64 = 4;
-/// Rounds of copying before the writer is asked to finish, whatever is left.
+/// Rounds of copying before the writer finishes, whatever is left.
 const ROUNDS_MAX: usize = 4;
 /// A round that copied fewer pages than this was the last one needed.
 const NEARLY_DONE_PAGES: i64 = 200;
@@ -26,7 +25,7 @@ const NEARLY_DONE_PAGES: i64 = 200;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Idle,
-    Asked,
+    Requested,
     Copying,
     /// The writer may finish.
     Copied,
@@ -35,7 +34,7 @@ enum State {
 
 type Shared = Arc<(Mutex<State>, Condvar)>;
 
-/// The writer's side of the copying.
+/// The writer's side of the checkpoint.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     shared: Shared,
@@ -54,12 +53,12 @@ impl Checkpointer {
         Ok(Self { shared, thread: Some(thread), limit_pages })
     }
 
-    /// Between two batches: starts a copy, or finishes one on the writer's own connection.
+    /// Between two batches: starts a checkpoint, or finishes one on the writer's own connection.
     ///
-    /// A copy that fails loses nothing, for the log keeps what is not copied; it is tried again.
+    /// A failed checkpoint loses nothing, because the log keeps what is not copied; it is retried.
     pub(super) fn maintain(&self, connection: &Connection) {
         if let Err(error) = self.try_maintain(connection) {
-            tracing::warn!(%error, "the store's log is not copied");
+            tracing::warn!(%error, "WAL checkpoint failed, retrying");
         }
     }
 
@@ -71,21 +70,21 @@ impl Checkpointer {
         let (_, changed) = &*self.shared;
         let mut state = lock(&self.shared);
         if pages >= self.limit_pages.saturating_mul(BEHIND_MAX) {
-            while matches!(*state, State::Asked | State::Copying) {
+            while matches!(*state, State::Requested | State::Copying) {
                 state = changed.wait(state).expect(UNPOISONED);
             }
         }
         match *state {
             State::Idle => {
-                *state = State::Asked;
+                *state = State::Requested;
                 changed.notify_all();
             }
             State::Copied => {
-                // The other side does nothing before it is asked again.
+                // The thread is idle until the next request.
                 *state = State::Idle;
                 checkpoint(connection, "PASSIVE")?;
             }
-            State::Asked | State::Copying | State::Stop => {}
+            State::Requested | State::Copying | State::Stop => {}
         }
         Ok(())
     }
@@ -109,13 +108,13 @@ struct Copier {
 
 impl Copier {
     fn run(self) {
-        while self.await_order() {
+        while self.until_requested() {
             for _ in 0..ROUNDS_MAX {
                 match copy(&self.connection) {
                     Ok(pages) if pages >= NEARLY_DONE_PAGES => {}
                     Ok(_) => break,
                     Err(error) => {
-                        tracing::warn!(%error, "the store's log is not copied");
+                        tracing::warn!(%error, "WAL checkpoint failed, retrying");
                         break;
                     }
                 }
@@ -128,12 +127,12 @@ impl Copier {
         }
     }
 
-    /// Waits until a copy is asked for; false if there will be none.
-    fn await_order(&self) -> bool {
+    /// Waits until a checkpoint is requested; false if there will be none.
+    fn until_requested(&self) -> bool {
         let mut state = lock(&self.shared);
         loop {
             match *state {
-                State::Asked => {
+                State::Requested => {
                     *state = State::Copying;
                     return true;
                 }
@@ -144,26 +143,26 @@ impl Copier {
     }
 }
 
-const UNPOISONED: &str = "nothing panics while it holds the state of the copying";
+const UNPOISONED: &str = "nothing panics while it holds the state of the checkpoint";
 
 fn lock(shared: &Shared) -> MutexGuard<'_, State> {
     shared.0.lock().expect(UNPOISONED)
 }
 
-/// How many pages are in the log, and how many of them are copied.
+/// The number of pages in the log, and how many of them are copied.
 struct Progress {
     log: i64,
     copied: i64,
 }
 
-/// Copies what is in the log at this moment; answers how many pages that were.
+/// Copies what is in the log at this moment; returns the number of pages.
 fn copy(connection: &Connection) -> Result<i64, LogError> {
     let before = checkpoint(connection, "NOOP")?;
     let after = checkpoint(connection, "PASSIVE")?;
     Ok(after.copied - before.copied)
 }
 
-/// In mode NOOP it only looks.
+/// Mode NOOP only reads the progress.
 fn checkpoint(connection: &Connection, mode: &str) -> Result<Progress, LogError> {
     let mut statement = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
     Ok(statement.query_row([], |row| Ok(Progress { log: row.get(1)?, copied: row.get(2)? }))?)

@@ -1,15 +1,15 @@
-//! The data directory: made for its owner only, and held by one process at a time.
+//! The data directory: private to its owner, and locked by one process at a time.
 //!
-//! What lies in it: `store.db` (with SQLite's `-wal` and `-shm` beside it) and `store.lock`. SQLite
-//! gives the files beside the database the mode of the database itself, so that making `store.db`
-//! with mode 0600 before SQLite sees it covers all three.
+//! It contains `store.db`, SQLite's `store.db-wal` and `store.db-shm`, and `store.lock`. SQLite gives its
+//! additional files the mode of the database, so creating `store.db` with mode 0600 before SQLite opens it
+//! covers all three.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::OpenError;
+use super::error::OpenError;
 
 const DATABASE: &str = "store.db";
 const LOCK: &str = "store.lock";
@@ -23,7 +23,7 @@ pub(super) struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if it is not there, and locks it.
+    /// Creates the directory if it does not exist, and locks it.
     pub(super) fn hold(path: &Path) -> Result<Self, OpenError> {
         let unusable = |source| OpenError::Directory { dir: path.to_owned(), source };
         private_dir(path).map_err(unusable)?;
@@ -36,7 +36,7 @@ impl DataDir {
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
         private_file(&path.join(DATABASE)).map_err(unusable)?;
-        // Without this, a power loss could forget the names of files whose contents are safe.
+        // Without this, a power loss could remove the names of files whose contents are durable.
         File::open(path).and_then(|dir| dir.sync_all()).map_err(unusable)?;
         Ok(Self { path: path.to_owned(), lock })
     }
@@ -51,11 +51,11 @@ impl DataDir {
 }
 
 impl Drop for DataDir {
-    /// Said aloud: a child that is being started at this moment still has a copy of the descriptor,
-    /// and would hold the lock until it closes it.
+    /// Explicit, because a child that is being started at this moment has a copy of the descriptor, and would
+    /// hold the lock until it closes it.
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
-            tracing::warn!(%error, dir = %self.path.display(), "the data directory stays locked");
+            tracing::warn!(%error, dir = %self.path.display(), "cannot unlock the data directory");
         }
     }
 }
@@ -77,7 +77,7 @@ fn private_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Narrows the mode of something that was made with a wider one, by hand or by a restore.
+/// Restricts the mode of a file or directory that was created with a wider one, by hand or by a restore.
 fn restrict(path: &Path, mode: u32) -> io::Result<()> {
     let found = std::fs::metadata(path)?.permissions().mode() & 0o7777;
     if found & !mode == 0 {

@@ -1,9 +1,8 @@
-//! Hands each committed write to the watchers of its prefix.
+//! Delivers each committed write to the watchers of its prefix.
 //!
-//! The writer publishes, in revision order; each watcher has a bounded queue of its own, and one
-//! that is full costs its watcher the stream, never the writer its time. Watchers are found by the
-//! key's prefixes, so that a write costs by the number of different prefix lengths, not by the
-//! number of watchers.
+//! The writer publishes in revision order. Each watcher has its own bounded queue; if it is full, the watcher's
+//! stream ends, and the writer never waits. Watchers are found by the key's prefixes, so that the cost of a
+//! write depends on the number of different prefix lengths, not on the number of watchers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -22,7 +21,7 @@ enum End {
 #[derive(Debug)]
 struct Watcher {
     id: u64,
-    /// Writes up to here reach the watcher another way.
+    /// The watcher reads writes up to here from the log.
     after: Revision,
     /// The last revision queued.
     at: Revision,
@@ -62,8 +61,8 @@ impl Hub {
         Self { state: Arc::new(Mutex::new(State { published, ..State::default() })) }
     }
 
-    /// Queues every later write under `prefix` that is newer than `after`. The revision answered is
-    /// the last one published before: what lies between `after` and it must be read from the log.
+    /// Queues every later write under `prefix` that is newer than `after`. The returned
+    /// revision is the last one published before: writes between `after` and it must be read from the log.
     pub(super) fn subscribe(
         &self,
         prefix: &str,
@@ -116,7 +115,7 @@ impl Hub {
         }
     }
 
-    /// How many watch.
+    /// The number of watchers.
     #[cfg(test)]
     pub(super) fn watchers(&self) -> usize {
         self.state().watchers.values().flat_map(HashMap::values).map(Vec::len).sum()
@@ -170,7 +169,7 @@ impl Subscription {
         Err(match self.end.get() {
             Some(End::Lagged(at)) => StoreError::Lagged { at: *at },
             Some(End::Closed(reason)) => StoreError::Closed(reason.clone()),
-            None => StoreError::Closed("the writer is gone".to_owned()),
+            None => StoreError::Closed("the writer has ended".to_owned()),
         })
     }
 }

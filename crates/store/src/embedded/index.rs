@@ -1,8 +1,8 @@
-//! Which revisions each key has had: the part of the store that is kept in memory.
+//! The revisions of each key: the part of the store that is in memory.
 //!
-//! The database holds a log by revision, which is quick to append to; this index answers what the
-//! log cannot, by key. It holds no values: about 150 bytes for each live key, and about 60 for each
-//! state of the history that is not yet compacted. It is read from the log when the store opens.
+//! The database has a log by revision, to which appending is fast; this index finds entries by key. It has no
+//! values: about 150 bytes for each live key, and about 60 for each state of the history that is not yet
+//! compacted. It is loaded from the log when the store opens.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use super::log::{Entry, Op};
 use crate::Revision;
+
+/// Why a lock of the index cannot be poisoned.
+pub(super) const UNPOISONED: &str = "nothing panics while it holds the index";
 
 /// One write to one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +38,7 @@ struct Superseded {
     revision: Revision,
 }
 
-/// All keys, their history, and the revisions between which the history is whole.
+/// All keys, their history, and the range of revisions in which the history is complete.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     keys: BTreeMap<Arc<str>, States>,
@@ -45,7 +48,7 @@ pub(super) struct Index {
     oldest: Revision,
 }
 
-/// What a key points at, at some revision.
+/// A key and the revision that it has at some revision of the store.
 pub(super) type Located = (Arc<str>, Revision);
 
 /// A log that contradicts itself.
@@ -55,7 +58,7 @@ pub(super) struct Contradiction {
     revision: Revision,
 }
 
-/// The history at this revision is gone; the field is the oldest one served.
+/// The history at this revision was compacted; the field is the oldest one available.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooOld(pub(super) Revision);
 
@@ -122,13 +125,13 @@ impl Index {
         Ok((found, last.filter(|_| seen == max).cloned()))
     }
 
-    /// Takes in a write that is committed. Revisions must come in order.
+    /// Adds a committed write. Revisions must be in order.
     pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), Contradiction> {
         let Entry { revision, op, previous, ref key } = *entry;
         let found = self.keys.get_mut(&**key);
         let current = found.as_ref().map(|s| s.newest).filter(|s| s.live).map(|s| s.revision);
         let follows = current == previous && (op == Op::Create) == previous.is_none();
-        // Up to `oldest` the log has gaps, and what an entry follows may be gone already.
+        // Up to `oldest` the log has gaps, and the previous entry of a key may be removed already.
         if revision > self.oldest && !(follows && revision == self.newest + 1) {
             return Err(Contradiction { revision });
         }
@@ -144,9 +147,9 @@ impl Index {
                 Arc::clone(key)
             }
         };
-        if let (Some(gone), true) = (previous, follows) {
+        if let (Some(replaced), true) = (previous, follows) {
             let key = Arc::clone(&shared);
-            self.superseded.push_back(Superseded { since: revision, key, revision: gone });
+            self.superseded.push_back(Superseded { since: revision, key, revision: replaced });
         }
         if !state.live {
             self.superseded.push_back(Superseded { since: revision, key: shared, revision });
@@ -155,28 +158,28 @@ impl Index {
         Ok(())
     }
 
-    /// From now on nothing before `oldest` is served. [`Index::superseded`] tells what may go.
+    /// From now on nothing before `oldest` is available. [`Index::superseded`] returns what may be removed.
     pub(super) fn compact(&mut self, oldest: Revision) {
         self.oldest = self.oldest.max(oldest.min(self.newest));
     }
 
-    /// Up to `max` revisions that nothing served can see any more.
+    /// Up to `max` revisions that no available state contains any more.
     pub(super) fn superseded(&self, max: usize) -> Vec<Revision> {
         self.superseded
             .iter()
             .take(max)
-            .take_while(|gone| gone.since <= self.oldest)
-            .map(|gone| gone.revision)
+            .take_while(|superseded| superseded.since <= self.oldest)
+            .map(|superseded| superseded.revision)
             .collect()
     }
 
-    /// Drops the first `count` of what [`Index::superseded`] named.
+    /// Drops the first `count` of what [`Index::superseded`] returned.
     pub(super) fn forget(&mut self, count: usize) {
-        for gone in self.superseded.drain(..count) {
-            let Some(states) = self.keys.get_mut(&gone.key) else { continue };
-            states.older.retain(|state| state.revision != gone.revision);
-            if states.newest.revision == gone.revision && states.older.is_empty() {
-                self.keys.remove(&gone.key);
+        for Superseded { key, revision, .. } in self.superseded.drain(..count) {
+            let Some(states) = self.keys.get_mut(&key) else { continue };
+            states.older.retain(|state| state.revision != revision);
+            if states.newest.revision == revision && states.older.is_empty() {
+                self.keys.remove(&key);
             }
         }
     }

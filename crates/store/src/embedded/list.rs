@@ -1,17 +1,16 @@
 //! Reads of the newest state and of older ones.
 //!
-//! A read first takes a view of the log, then asks the index which revisions it wants, then fetches
-//! their values from the view. In this order no row can be gone that the index named: the view
-//! keeps what a compaction meanwhile removes.
+//! A read first takes a view of the log, then looks up the revisions in the index, then fetches their values
+//! from the view. In this order every row that the index refers to exists: the view keeps what a concurrent
+//! compaction removes.
 
 use std::sync::{Arc, RwLock};
 
-use super::index::{Index, Located, TooOld};
+use super::index::{Index, Located, TooOld, UNPOISONED};
 use super::log::View;
-use super::writer::UNPOISONED;
 use crate::{ListOptions, Page, Revision, StoreError, Versioned};
 
-/// Keys looked at under one hold of the index, so that a long list does not hold up the writer.
+/// Keys read under one lock of the index, so that a long list does not block the writer.
 const HOLD_KEYS: usize = 1024;
 
 pub(super) fn get(
@@ -22,7 +21,7 @@ pub(super) fn get(
     let located = {
         let index = index.read().expect(UNPOISONED);
         let at = newest(&index, view);
-        index.at(key, at).map_err(|gone| gone.asked(at))?
+        index.at(key, at).map_err(|compacted| compacted.at(at))?
     };
     located.map(|revision| fetch(view, (key.into(), revision))).transpose()
 }
@@ -40,7 +39,7 @@ pub(super) fn list(
     while items.len() < limit {
         let want = HOLD_KEYS.min(limit - items.len());
         let found = index.read().expect(UNPOISONED).page(prefix, after.as_deref(), at, want);
-        let found = found.map_err(|gone| gone.asked(at))?;
+        let found = found.map_err(|compacted| compacted.at(at))?;
         let more = found.len() == want;
         after = found.last().map(|(key, _)| Arc::clone(key)).or(after);
         for located in found {
@@ -65,7 +64,7 @@ fn remaining(
     while let Some(after) = next {
         let counted =
             index.read().expect(UNPOISONED).count(prefix, after.as_deref(), at, HOLD_KEYS);
-        let (found, last) = counted.map_err(|gone| gone.asked(at))?;
+        let (found, last) = counted.map_err(|compacted| compacted.at(at))?;
         remaining += found;
         next = last.map(Some);
     }
@@ -75,17 +74,17 @@ fn remaining(
 fn revision(
     index: &Index,
     view: &View<'_>,
-    asked: Option<Revision>,
+    requested: Option<Revision>,
 ) -> Result<Revision, StoreError> {
     let newest = newest(index, view);
-    match asked {
+    match requested {
         None => Ok(newest),
         Some(requested) if requested > newest => Err(StoreError::Future { requested, newest }),
         Some(requested) => Ok(requested),
     }
 }
 
-/// The newest revision of which both halves know.
+/// The newest revision that both the index and the view have.
 fn newest(index: &Index, view: &View<'_>) -> Revision {
     index.newest().min(view.newest())
 }
@@ -95,7 +94,7 @@ fn fetch(view: &View<'_>, (key, revision): Located) -> Result<Versioned, StoreEr
 }
 
 impl TooOld {
-    fn asked(self, requested: Revision) -> StoreError {
+    fn at(self, requested: Revision) -> StoreError {
         StoreError::Compacted { requested, oldest: self.0 }
     }
 }

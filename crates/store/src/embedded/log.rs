@@ -1,28 +1,30 @@
 //! The log on disk: one row for each write, by revision, in a SQLite database.
 //!
 //! ```text
-//! log    revision INTEGER PRIMARY KEY   dense from 1; rows that are superseded go after compaction
+//! log    revision INTEGER PRIMARY KEY   dense from 1; superseded rows are removed after compaction
 //!        op       INTEGER               1 create, 2 update, 3 delete
 //!        previous INTEGER               the revision replaced; NULL for a create
 //!        key      TEXT
 //! value  revision INTEGER PRIMARY KEY   of the create or update that wrote it
 //!        bytes    BLOB
-//! state  oldest   INTEGER               one row: the oldest revision still served
+//! state  oldest   INTEGER               one row: the oldest revision available
 //! ```
 //!
-//! Both tables only grow at their right end, so that a commit touches few pages; finding a key is the
-//! index's work. `value` is apart from `log` so that opening the store reads no values.
-//! `PRAGMA application_id` says that the file is ours, `PRAGMA user_version` is the format.
+//! Both tables only grow at their end, so that a commit touches few pages; the index finds keys. `value` is
+//! separate from `log` so that opening the store reads no values.
+//! `PRAGMA application_id` identifies the file as ours, `PRAGMA user_version` is the format.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 
 use super::checkpoint::Checkpointer;
-use super::{OpenError, Options};
-use crate::{Revision, StoreError, Value};
+use super::connection::{LogError, connect};
+use super::error::OpenError;
+use super::options::Options;
+use crate::{Change, Event, Revision, Value};
 
 /// "COFR"
 const APPLICATION_ID: i32 = 0x434f_4652;
@@ -62,49 +64,7 @@ impl Batch {
     }
 }
 
-/// What the database answered; cheap to clone, so that each write of a batch can carry it.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("database: {0}")]
-pub(super) struct LogError(Arc<rusqlite::Error>);
-
-impl LogError {
-    /// Whether nothing was written and a later try may succeed.
-    pub(super) fn is_disk_full(&self) -> bool {
-        self.0.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
-    }
-
-    fn is_corrupt(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        matches!(self.0.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-    }
-
-    pub(super) fn from_io(error: std::io::Error) -> Self {
-        rusqlite::Error::ToSqlConversionFailure(Box::new(error)).into()
-    }
-
-    pub(super) fn on_open(self, dir: &Path) -> OpenError {
-        let dir = dir.to_owned();
-        if self.is_corrupt() {
-            OpenError::Corrupt { dir, reason: self.to_string() }
-        } else {
-            OpenError::Database { dir, source: Box::new(self) }
-        }
-    }
-}
-
-impl From<rusqlite::Error> for LogError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self(Arc::new(error))
-    }
-}
-
-impl From<LogError> for StoreError {
-    fn from(error: LogError) -> Self {
-        Self::Io(Box::new(error))
-    }
-}
-
-/// Where the writer thread sends its commits. A trait so that tests can fail at any of them.
+/// The target of the writer thread's commits. A trait so that tests can make any of them fail.
 pub(super) trait Sink: Send {
     /// Makes the whole batch durable, or none of it.
     fn commit(&mut self, batch: &Batch) -> Result<(), LogError>;
@@ -115,22 +75,22 @@ pub(super) trait Sink: Send {
     /// The length in bytes of a value that this sink has committed.
     fn value_len(&mut self, revision: Revision) -> Result<usize, LogError>;
 
-    /// Bytes of the database in use: pages that later writes may take are not.
+    /// Bytes of the database in use, without free pages.
     fn used_bytes(&mut self) -> Result<u64, LogError>;
 
-    /// Called between two batches, when nobody waits for an answer.
+    /// Called between two batches, when no write is waiting.
     fn maintain(&mut self) {}
 }
 
 /// The one connection that writes.
 pub(super) struct LogWriter {
-    // Before the connection: it is dropped first, and leaves the last copying to the closing.
+    // Before the connection, so that it is dropped first; closing the connection does the last checkpoint.
     checkpointer: Checkpointer,
     connection: Connection,
 }
 
 impl LogWriter {
-    /// Opens the database, makes its tables if it is new, and refuses one that is not ours.
+    /// Opens the database, creates its tables if it is new, and rejects one that is not ours.
     pub(super) fn open(dir: &Path, file: &Path, options: &Options) -> Result<Self, OpenError> {
         let mut connection = connect(file, options).map_err(|e| e.on_open(dir))?;
         let (application, format) = identity(&connection).map_err(|e| e.on_open(dir))?;
@@ -207,7 +167,7 @@ fn remove(txn: &Transaction<'_>, superseded: &[Revision]) -> Result<(), LogError
     Ok(())
 }
 
-/// A connection that reads; SQLite's write-ahead log lets it read beside the writer.
+/// A connection that reads. With SQLite's write-ahead log, it reads concurrently with the writer.
 #[derive(Debug)]
 pub(super) struct LogReader {
     connection: Connection,
@@ -232,8 +192,8 @@ impl LogReader {
         let (oldest, last): (Revision, Option<Revision>) = txn
             .prepare_cached("SELECT oldest, (SELECT max(revision) FROM log) FROM state")?
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        // A removal is superseded by itself, so that the newest row may be gone; it is then not
-        // newer than the compaction that took it.
+        // A removal supersedes itself, so the newest row may have been removed; then it is not newer than
+        // the compaction that removed it.
         let newest = last.unwrap_or(0).max(oldest);
         Ok(View { txn, oldest, newest })
     }
@@ -269,6 +229,17 @@ impl Entry {
         let key: Arc<str> = row.get_ref(3)?.as_str()?.into();
         Ok(Self { revision: row.get(0)?, op: row.get(1)?, previous: row.get(2)?, key })
     }
+
+    /// The event of the write for watchers.
+    pub(super) fn event(&self, value: Option<Value>, previous: Option<Value>) -> Event {
+        let change = match (value, previous) {
+            (Some(value), None) => Change::Created(value),
+            (Some(value), Some(previous)) => Change::Updated { value, previous },
+            (None, Some(previous)) => Change::Deleted { previous },
+            (None, None) => unreachable!("a removal replaces something"),
+        };
+        Event { revision: self.revision, key: self.key.as_ref().to_owned(), change }
+    }
 }
 
 fn value(connection: &Connection, revision: Revision) -> Result<Value, LogError> {
@@ -277,30 +248,13 @@ fn value(connection: &Connection, revision: Revision) -> Result<Value, LogError>
     Ok(Value::new(bytes))
 }
 
-pub(super) fn connect(file: &Path, options: &Options) -> Result<Connection, LogError> {
-    // The file is made by the data directory, with its mode; SQLite must not make one.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // FULL: in WAL mode, the log is fsynced by each commit before it returns.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    // The checkpointer's work.
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    let limit = i64::try_from(options.checkpoint_bytes).unwrap_or(i64::MAX).saturating_mul(2);
-    connection.pragma_update(None, "journal_size_limit", limit)?;
-    connection.pragma_update(None, "cache_size", -i64::from(options.cache_kib))?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "trusted_schema", false)?;
-    Ok(connection)
-}
-
 fn identity(connection: &Connection) -> Result<(i32, i32), LogError> {
     let tables: u32 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let application: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let format = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    // Tables that carry no mark of ours are not ours.
+    // Tables without our application_id are not ours.
     Ok(if tables > 0 && application == 0 { (-1, format) } else { (application, format) })
 }
 

@@ -1,4 +1,4 @@
-//! The engine that needs nothing beside it: one directory, one process, one writer thread.
+//! The embedded engine: one directory, one process, one writer thread.
 //!
 //! A write goes [`writer`] → [`log`] (SQLite, fsynced) → [`index`] (memory) → [`hub`] (watchers) →
 //! its caller. A read takes a view of the log and asks the index ([`list`]); it waits for no write.
@@ -6,11 +6,15 @@
 //! `docs/decisions/0001-storage-engine.md`.
 
 mod checkpoint;
+mod connection;
 mod directory;
+mod error;
 mod hub;
 mod index;
+mod inner;
 mod list;
 mod log;
+mod options;
 mod quota;
 mod readers;
 #[cfg(test)]
@@ -18,143 +22,40 @@ mod tests;
 mod watch;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{Event, ListOptions, Page, Revision, Store, StoreError, Value, Versioned};
+use connection::LogError;
 use directory::DataDir;
+pub use error::OpenError;
+use error::closed;
 use hub::Hub;
 use index::{Contradiction, Index};
-use log::{LogError, LogWriter, Sink, View};
+use inner::Inner;
+use log::{LogWriter, Sink, View};
+pub use options::{Options, QUOTA_BYTES};
 use readers::Readers;
-use writer::{Job, UNPOISONED, Write, WriteJob, Writer};
+use writer::{Job, Write, WriteJob, Writer};
 
-/// Longer keys are refused.
+/// Longer keys are rejected.
 pub const KEY_BYTES_MAX: usize = 4096;
-/// Longer values are refused. What the API server takes of an object is less: see its registry.
+/// Longer values are rejected. The API server's limit for objects is lower: see its registry.
 pub const VALUE_BYTES_MAX: usize = 8 << 20;
 
-/// What a store may hold unless told otherwise: etcd's default.
-pub const QUOTA_BYTES: u64 = 2 << 30;
-
-/// Log entries read at once while the store opens.
+/// Log entries per read while the store opens.
 const LOAD_ENTRIES: usize = 8192;
-
-/// The limits of an embedded store.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How long a replaced state can still be listed and watched from; kept between once and twice
-    /// this long.
-    pub history: Duration,
-    /// Compacts earlier when there are more writes than this in the history.
-    pub history_writes_max: u64,
-    /// Compacts earlier when replaced and removed values of the history take more bytes than this.
-    pub history_bytes_max: usize,
-    /// Bytes of the database in use, history included, beyond which writes that grow are
-    /// [`StoreError::NoSpace`] until there is room again.
-    pub quota_bytes: u64,
-    /// Writes that wait for the writer; more wait outside, in order.
-    pub write_queue_max: usize,
-    /// Writes that share one fsync.
-    pub batch_writes_max: usize,
-    /// Bytes of values after which a batch takes no further write.
-    pub batch_bytes_max: usize,
-    /// Events that wait for one watcher; one more and it is [`StoreError::Lagged`].
-    pub watch_queue_max: usize,
-    /// Reads that touch the disk at the same time; more wait.
-    pub readers_max: usize,
-    /// Memory for pages of the database, for each reader and for the writer.
-    pub cache_kib: u32,
-    /// Bytes in SQLite's write-ahead log before they are copied into the database.
-    pub checkpoint_bytes: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            history: Duration::from_secs(5 * 60),
-            history_writes_max: 1_000_000,
-            history_bytes_max: 128 << 20,
-            quota_bytes: QUOTA_BYTES,
-            write_queue_max: 1024,
-            batch_writes_max: 256,
-            batch_bytes_max: 4 << 20,
-            watch_queue_max: 4096,
-            readers_max: 4,
-            cache_kib: 2048,
-            checkpoint_bytes: 8 << 20,
-        }
-    }
-}
-
-/// Why a data directory did not open. Each names the directory.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("data directory {} is in use by another process", dir.display())]
-    InUse {
-        /// The data directory.
-        dir: PathBuf,
-    },
-    /// It cannot be made, entered or written.
-    #[error("data directory {} cannot be used: {source}", dir.display())]
-    Directory {
-        /// The data directory.
-        dir: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A newer release wrote it.
-    #[error("data directory {} has format {found}; this release knows {known}", dir.display())]
-    Format {
-        /// The data directory.
-        dir: PathBuf,
-        /// The format found.
-        found: i32,
-        /// The newest format this release reads.
-        known: i32,
-    },
-    /// What is in it is not a whole store.
-    #[error("data directory {} is damaged: {reason}", dir.display())]
-    Corrupt {
-        /// The data directory.
-        dir: PathBuf,
-        /// What does not fit.
-        reason: String,
-    },
-    /// The database did not open for another reason.
-    #[error("data directory {} does not open: {source}", dir.display())]
-    Database {
-        /// The data directory.
-        dir: PathBuf,
-        /// What the database said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
 
 /// A store in a local directory. Cloning makes another handle on the same store; the last handle
 /// dropped closes it in its own time, [`Embedded::shutdown`] waits until that is done.
 #[derive(Clone, Debug)]
 pub struct Embedded {
     inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    options: Options,
-    index: Arc<RwLock<Index>>,
-    hub: Hub,
-    readers: Readers,
-    jobs: mpsc::Sender<Job>,
-    /// Places in the writer's queue. Closed by shutdown.
-    places: Arc<Semaphore>,
-    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Embedded {
@@ -184,7 +85,7 @@ impl Embedded {
         let writer = thread
             .spawn(move || {
                 writer.run(&queue);
-                // Given back last, when the database is closed.
+                // Unlocked last, when the database is closed.
                 drop(held);
             })
             .map_err(|source| OpenError::Directory { dir, source })?;
@@ -192,8 +93,8 @@ impl Embedded {
         Ok(Self { inner: Arc::new(Inner { options, index, hub, readers, jobs, places, writer }) })
     }
 
-    /// Refuses new writes, answers those that are queued, ends every watch, closes the database and
-    /// gives the directory back.
+    /// Refuses new writes, completes those that are queued, ends every watch, closes the database and unlocks
+    /// the directory.
     pub async fn shutdown(self) {
         self.inner.places.close();
         // Fails only if the writer has ended already.
@@ -212,23 +113,19 @@ impl Embedded {
             return Err(StoreError::TooLarge { key: abridged(key), bytes });
         }
         let place = Arc::clone(&self.inner.places).acquire_owned().await.map_err(|_| closed())?;
-        let (answer, answered) = oneshot::channel();
-        let job = WriteJob { key: key.into(), write, answer, place };
+        let (result, written) = oneshot::channel();
+        let job = WriteJob { key: key.into(), write, result, place };
         self.inner.jobs.send(Job::Write(job)).map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        written.await.map_err(|_| closed())?
     }
 }
 
-/// As much of a key as an error should carry.
+/// As much of a key as an error should contain.
 fn abridged(key: &str) -> String {
     key.chars().take(KEY_BYTES_MAX / 4).collect()
 }
 
-fn closed() -> StoreError {
-    StoreError::Closed("the store is shut down".to_owned())
-}
-
-/// Reads the index out of the log.
+/// Loads the index from the log.
 fn load(readers: &Readers) -> Result<Index, LoadError> {
     let reader = readers.open()?;
     let view = reader.view()?;
@@ -258,36 +155,6 @@ impl LoadError {
             Self::Log(error) => error.on_open(dir),
             Self::Contradiction(error) => {
                 OpenError::Corrupt { dir: dir.to_owned(), reason: error.to_string() }
-            }
-        }
-    }
-}
-
-impl Inner {
-    /// The oldest and the newest revision that reads are answered at.
-    fn served(&self) -> (Revision, Revision) {
-        let index = self.index.read().expect(UNPOISONED);
-        (index.oldest(), index.newest())
-    }
-
-    /// Runs a read on a thread that may block.
-    async fn read<T: Send + 'static>(
-        self: &Arc<Self>,
-        read: impl Fn(&RwLock<Index>, &View<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let index = Arc::clone(&self.index);
-        self.readers.read(move |view| read(&index, view)).await
-    }
-
-    /// The same, of the newest state: if a compaction overtakes the read, it reads a newer one.
-    async fn read_newest<T: Send + 'static>(
-        self: &Arc<Self>,
-        read: impl Fn(&RwLock<Index>, &View<'_>) -> Result<T, StoreError> + Send + Clone + 'static,
-    ) -> Result<T, StoreError> {
-        loop {
-            match self.read(read.clone()).await {
-                Err(StoreError::Compacted { .. }) => {}
-                answered => return answered,
             }
         }
     }
@@ -339,8 +206,8 @@ impl Store for Embedded {
     }
 
     async fn compact(&self, before: Revision) -> Result<(), StoreError> {
-        let (answer, answered) = oneshot::channel();
-        self.inner.jobs.send(Job::Compact { before, answer }).map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        let (result, compacted) = oneshot::channel();
+        self.inner.jobs.send(Job::Compact { before, result }).map_err(|_| closed())?;
+        compacted.await.map_err(|_| closed())?
     }
 }

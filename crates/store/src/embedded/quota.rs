@@ -1,17 +1,16 @@
-//! How much the store may hold: etcd's `--quota-backend-bytes`.
+//! The size limit of the store, like etcd's `--quota-backend-bytes`.
 //!
-//! What counts is the database's pages in use, the history among them. Beyond the quota the writer
-//! first forgets history, and refuses what would grow meanwhile: creates, and updates that make a
-//! value longer. Removals always pass, and so does what leads to one, a deletion's mark or an emptied
-//! status, as long as its value hardly grows: without these, nothing could be deleted gracefully and
-//! the store would stay full.
+//! It applies to the database's pages in use, including history. Beyond the quota the writer first removes
+//! history, and meanwhile rejects writes that grow: creates, and updates that make a value longer. Removals
+//! are always accepted, and so are updates that lead to one (a deletion timestamp, an emptied status) as long as
+//! the value hardly grows: otherwise nothing could be deleted gracefully and the store would stay full.
 
-use super::Options;
+use super::options::Options;
 
-/// By how much an update may lengthen a value though the store is full: a deletion's mark.
+/// By how much an update may lengthen a value although the store is full: a deletion timestamp.
 const GROWTH_BYTES_MAX: usize = 1024;
-/// Over the quota by this part of it, nothing but removals is written: every write takes room until
-/// the history behind it is swept.
+/// Beyond the quota by this part of it, only removals are accepted: every write takes space until the history
+/// behind it is removed.
 const RESERVE_PART: u64 = 16;
 
 /// The quota and what is used of it.
@@ -26,7 +25,7 @@ impl Quota {
         Self { bytes: options.quota_bytes, used: 0 }
     }
 
-    /// Takes note of what is used now; says so in the log when that changes what is written.
+    /// Records what is used now; logs when that changes which writes are accepted.
     pub(super) fn measured(&mut self, used: u64) {
         let was = std::mem::replace(&mut self.used, used) > self.bytes;
         let quota = self.bytes;
@@ -34,27 +33,22 @@ impl Quota {
             (false, true) => tracing::error!(
                 used,
                 quota,
-                "the store is over its quota: writes that grow it are refused; \
+                "the store exceeds its quota: writes that grow it are rejected; \
                  delete objects or raise --quota-backend-bytes"
             ),
             (true, false) => {
-                tracing::info!(
-                    used,
-                    quota,
-                    "the store is within its quota again: writes are taken"
-                );
+                tracing::info!(used, quota, "the store is within its quota again");
             }
             _ => {}
         }
     }
 
-    /// Whether writes that grow are refused.
+    /// Whether writes that grow are rejected.
     pub(super) fn is_full(&self) -> bool {
         self.used > self.bytes
     }
 
-    /// Whether a value may be written that is `new` bytes long and replaces one of `old` bytes,
-    /// `None`: none.
+    /// Whether a value of `new` bytes may be written that replaces one of `old` bytes, if there is one.
     pub(super) fn admits(&self, new: usize, old: Option<usize>) -> bool {
         let reserve = self.bytes.saturating_add(self.bytes / RESERVE_PART);
         !self.is_full()
@@ -72,7 +66,7 @@ pub(super) struct HistoryBytes {
 }
 
 impl HistoryBytes {
-    /// Bytes of one step: the history is forgotten by whole steps.
+    /// Bytes of one step: the history is removed by whole steps.
     const STEP_BYTES: usize = 1 << 20;
 
     pub(super) fn add(&mut self, revision: crate::Revision, bytes: usize) {
@@ -85,7 +79,7 @@ impl HistoryBytes {
         }
     }
 
-    /// Forgets what a compaction has taken.
+    /// Subtracts what a compaction has removed.
     pub(super) fn compacted(&mut self, oldest: crate::Revision) {
         while let Some((last, bytes)) = self.steps.front().copied()
             && last <= oldest
@@ -95,7 +89,7 @@ impl HistoryBytes {
         }
     }
 
-    /// The revision to compact to, where there is more than `max`: half of it stays.
+    /// The revision to compact to if there is more than `max`: half of it stays.
     pub(super) fn due(&self, max: usize) -> Option<crate::Revision> {
         if self.total <= max {
             return None;
@@ -114,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_store_takes_what_does_not_grow_until_its_reserve_is_used_up() {
+    fn a_full_store_accepts_writes_that_do_not_grow_until_its_reserve_is_used_up() {
         let options = Options { quota_bytes: 1 << 20, ..Options::default() };
         let mut quota = Quota::new(&options);
         for (used, create, grows, shrinks) in [
@@ -131,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_a_history_that_is_too_long_is_forgotten() {
+    fn half_of_a_history_that_is_too_large_is_removed() {
         let mut history = HistoryBytes::default();
         for revision in 1..=10 {
             history.add(revision, 1 << 20);

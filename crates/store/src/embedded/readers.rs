@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
 
-use super::log::{LogError, LogReader, View};
-use super::{Options, closed};
+use super::connection::LogError;
+use super::error::closed;
+use super::log::{LogReader, View};
+use super::options::Options;
 use crate::StoreError;
 
 /// Opens connections as they are first needed, and keeps them.
@@ -39,13 +41,13 @@ impl Readers {
             Some(reader) => reader,
             None => self.open()?,
         };
-        let answered = tokio::task::spawn_blocking(move || {
-            let answer = reader.view().map_err(StoreError::from).and_then(|view| read(&view));
+        let outcome = tokio::task::spawn_blocking(move || {
+            let outcome = reader.view().map_err(StoreError::from).and_then(|view| read(&view));
             lock(&idle).push(reader);
             drop(turn);
-            answer
+            outcome
         });
-        answered.await.map_err(|stopped| StoreError::Closed(stopped.to_string()))?
+        outcome.await.map_err(|stopped| StoreError::Closed(stopped.to_string()))?
     }
 
     /// Waits for the reads under way, refuses later ones and closes the connections.

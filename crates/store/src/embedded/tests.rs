@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ enum Fault {
     Full,
     /// Nothing is written, as far as one can know.
     Before,
-    /// All is written, and the answer is lost.
+    /// Everything is written, and the result is lost.
     After,
     Panic,
 }
@@ -77,7 +78,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Waits until so many writes have taken their place in the queue and are not yet answered.
+    /// Waits until this many writes are in the queue and have not returned.
     async fn queued(&self, count: usize) {
         let free = Options::default().write_queue_max - count;
         while self.store.inner.places.available_permits() > free {
@@ -90,9 +91,9 @@ fn bench(dir: &Path, fault: Option<(usize, Fault)>) -> Bench {
     let options = Options::default();
     let held = DataDir::hold(dir).expect("directory");
     let log = LogWriter::open(dir, &held.database(), &options).expect("log");
-    let (told, sizes) = mpsc::unbounded_channel();
+    let (sender, sizes) = mpsc::unbounded_channel();
     let (turns, wait) = std::sync::mpsc::channel();
-    let sink = Faulty { log, commits: 0, fault, sizes: told, turns: wait };
+    let sink = Faulty { log, commits: 0, fault, sizes: sender, turns: wait };
     Bench { store: Embedded::over(held, sink, options).expect("opens"), sizes, turns }
 }
 
@@ -116,7 +117,7 @@ async fn writes_that_arrive_during_a_commit_share_the_next_one() {
     bench.turns.send(()).expect("writer");
     assert_eq!(bench.sizes.recv().await, Some(100));
     assert_eq!(first.await.expect("task").expect("create"), 1);
-    assert!(rest.iter().all(|write| !write.is_finished()), "none is answered before its commit");
+    assert!(rest.iter().all(|write| !write.is_finished()), "no write returns before its commit");
     bench.turns.send(()).expect("writer");
     let mut revisions = Vec::new();
     for write in rest {
@@ -128,7 +129,7 @@ async fn writes_that_arrive_during_a_commit_share_the_next_one() {
 
 /// The batch was made up before the watcher came, and is published after.
 #[tokio::test]
-async fn a_watcher_that_comes_during_a_commit_is_told_of_it() {
+async fn a_watcher_that_subscribes_during_a_commit_gets_its_event() {
     let dir = tempfile::tempdir().expect("tempdir");
     let mut bench = bench(dir.path(), None);
     let store = bench.store.clone();
@@ -160,14 +161,14 @@ async fn a_batch_that_fails_fails_whole() {
         let mut watch = bench.store.watch("/", 0).await.expect("watch");
         bench.turns.send(()).expect("writer");
         bench.turns.send(()).expect("writer");
-        let mut answers = Vec::new();
+        let mut results = Vec::new();
         for write in racing {
-            answers.push(write.await.expect("task"));
+            results.push(write.await.expect("task"));
         }
         first.await.expect("task").expect("create");
         assert!(
-            answers.iter().all(|answer| matches!(answer, Err(StoreError::Io(_)))),
-            "{answers:?}"
+            results.iter().all(|result| matches!(result, Err(StoreError::Io(_)))),
+            "{results:?}"
         );
         assert!(bench.store.get("/same").await.expect("reads go on").is_none());
         assert_eq!(bench.store.revision().await.expect("revision"), 1);
@@ -195,7 +196,7 @@ async fn a_batch_that_fails_fails_whole() {
 }
 
 #[tokio::test]
-async fn shutdown_answers_what_is_queued_and_refuses_what_comes_later() {
+async fn shutdown_completes_queued_writes_and_refuses_later_ones() {
     let dir = tempfile::tempdir().expect("tempdir");
     let mut bench = bench(dir.path(), None);
     let store = bench.store.clone();
@@ -208,7 +209,7 @@ async fn shutdown_answers_what_is_queued_and_refuses_what_comes_later() {
     }
     assert!(matches!(other.create("/late", value("v")).await, Err(StoreError::Closed(_))));
     bench.turns.send(()).expect("writer");
-    assert_eq!(queued.await.expect("task").expect("answered"), 1);
+    assert_eq!(queued.await.expect("task").expect("completed"), 1);
     shutdown.await.expect("shutdown");
     assert!(matches!(other.get("/queued").await, Err(StoreError::Closed(_))));
     assert!(matches!(other.compact(1).await, Err(StoreError::Closed(_))));
@@ -217,7 +218,7 @@ async fn shutdown_answers_what_is_queued_and_refuses_what_comes_later() {
     store.shutdown().await;
 }
 
-/// A broken invariant ends the writer; nobody may go on waiting for it.
+/// A broken invariant ends the writer; no caller may keep waiting for it.
 #[tokio::test]
 async fn a_writer_that_panics_ends_every_write_and_every_watch() {
     let dir = tempfile::tempdir().expect("tempdir");
@@ -232,7 +233,7 @@ async fn a_writer_that_panics_ends_every_write_and_every_watch() {
     bench.store.shutdown().await;
 }
 
-/// Everything is written by many at once and watched by many at once; each watcher must see what
+/// Many concurrent writers and watchers; each watcher must see what
 /// the store did, all of it, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watchers_that_come_and_go_under_concurrent_writers_miss_nothing() {
@@ -275,12 +276,12 @@ async fn watchers_that_come_and_go_under_concurrent_writers_miss_nothing() {
                     0 => "/k/shared".to_owned(),
                     _ => format!("/k/{w}/{}", made % 5),
                 };
-                let answer = match store.get(&key).await.expect("get") {
+                let result = match store.get(&key).await.expect("get") {
                     None => store.create(&key, value("v")).await,
                     Some(item) if made % 7 == 0 => store.delete(&key, item.revision).await,
                     Some(item) => store.update(&key, value("w"), item.revision).await,
                 };
-                match answer {
+                match result {
                     Ok(_) => made += 1,
                     Err(
                         StoreError::Conflict { .. }
@@ -323,7 +324,7 @@ async fn watchers_that_come_and_go_under_concurrent_writers_miss_nothing() {
 }
 
 #[tokio::test]
-async fn a_watcher_that_does_not_read_is_told_so_and_holds_nobody_up() {
+async fn a_watcher_that_does_not_read_gets_an_error_and_blocks_no_writer() {
     let dir = tempfile::tempdir().expect("tempdir");
     let options = Options { watch_queue_max: 3, ..Options::default() };
     let store = Embedded::open(dir.path(), options).expect("opens");
@@ -359,7 +360,7 @@ async fn a_dropped_watch_leaves_nothing_behind() {
     store.shutdown().await;
 }
 
-/// History goes by itself, and with it its rows, also those of keys that are gone.
+/// History is compacted automatically, and its rows are removed, also those of deleted keys.
 #[tokio::test]
 async fn history_is_compacted_when_it_is_old_and_when_it_is_long() {
     let dir = tempfile::tempdir().expect("tempdir");

@@ -1,23 +1,25 @@
-//! A watcher's stream: first the history it asked for, read from the log, then what the hub queues.
+//! A watcher's stream: first the history from the requested revision on, read from the log, then what the hub
+//! queues.
 //!
-//! The watcher joins the hub before the history is read, and the hub says where the two meet, so
-//! that there is no gap between them and nothing comes twice.
+//! The watcher subscribes to the hub before the history is read, and the hub returns where the two meet, so
+//! that there is no gap between them and no event is delivered twice.
 
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
 
-use super::Inner;
+use super::connection::LogError;
 use super::hub::Subscription;
-use super::log::{LogError, Op, View};
+use super::inner::Inner;
+use super::log::{Op, View};
 use crate::{Event, Revision, StoreError};
 
-/// Log entries looked at for one step through the history.
+/// Log entries read for one step through the history.
 const STEP_ENTRIES: usize = 512;
 /// A step ends early once its values reach this size.
 const STEP_BYTES: usize = 4 << 20;
 
-/// One step through the history: the events found, and the last revision looked at.
+/// One step through the history: the events found, and the last revision read.
 struct Step {
     events: Vec<Event>,
     upto: Revision,
@@ -77,7 +79,7 @@ impl Watch {
 }
 
 fn step(view: &View<'_>, prefix: &str, at: Revision, until: Revision) -> Result<Step, StoreError> {
-    // The view's own word: compaction may have overtaken the watcher between two steps.
+    // Checked in the view: compaction may have overtaken the watcher between two steps.
     if at < view.oldest() {
         return Err(StoreError::Compacted { requested: at, oldest: view.oldest() });
     }

@@ -1,8 +1,8 @@
-//! The one thread that writes.
+//! The only thread that writes.
 //!
-//! It takes the writes that have arrived, checks them in order against what the ones before them
-//! will have made, commits those that hold with one fsync, shows them to readers and watchers, and
-//! only then answers. Between batches it compacts what is older than the history kept.
+//! It takes the writes that have arrived, checks them in order against the state after the ones before them,
+//! commits the valid ones with one fsync, makes them visible to readers and watchers, and only then returns
+//! their results. Between batches it compacts what is older than the history that is kept.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::Options;
+use super::connection::LogError;
 use super::hub::Hub;
-use super::index::Index;
-use super::log::{Batch, Entry, LogError, Op, Sink};
+use super::index::{Index, UNPOISONED};
+use super::log::{Batch, Entry, Op, Sink};
+use super::options::Options;
 use super::quota::{HistoryBytes, Quota};
-use crate::{Change, Event, Revision, StoreError, Value};
+use crate::{Event, Revision, StoreError, Value};
 
 /// Superseded rows removed by one commit: few enough that a write behind it barely waits.
 const SWEEP_MAX: usize = 256;
 
-/// What is asked of one key.
+/// A write to one key.
 #[derive(Debug)]
 pub(super) enum Write {
     Create(Value),
@@ -34,20 +35,20 @@ pub(super) enum Write {
 pub(super) struct WriteJob {
     pub(super) key: Arc<str>,
     pub(super) write: Write,
-    pub(super) answer: oneshot::Sender<Result<Revision, StoreError>>,
-    /// Its place in the queue, given back with the answer.
+    pub(super) result: oneshot::Sender<Result<Revision, StoreError>>,
+    /// Its place in the queue, released with the result.
     pub(super) place: OwnedSemaphorePermit,
 }
 
-/// What the writer can be told.
+/// A request to the writer.
 #[derive(Debug)]
 pub(super) enum Job {
     Write(WriteJob),
     Compact {
         before: Revision,
-        answer: oneshot::Sender<Result<(), StoreError>>,
+        result: oneshot::Sender<Result<(), StoreError>>,
     },
-    /// Answer what came before, then end.
+    /// Complete what came before, then end.
     Stop,
 }
 
@@ -57,7 +58,7 @@ pub(super) struct Writer<S> {
     index: Arc<RwLock<Index>>,
     hub: Hub,
     options: Options,
-    /// Why nothing is written any more, after a failure that leaves the disk's state unknown.
+    /// Why the writer stopped writing, after a failure that leaves the disk's state unknown.
     failed: Option<String>,
     /// The last commit found the disk full; only a write that someone waits for tries again.
     disk_full: bool,
@@ -72,7 +73,7 @@ impl<S: Sink> Writer<S> {
         Self { sink, index, hub, options, failed: None, disk_full: false, quota, history_bytes }
     }
 
-    /// Works until told to stop, or until nobody is left to tell it anything.
+    /// Runs until it is stopped, or until all senders are dropped.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         let mut history = History::new(&self.options, self.newest());
         self.measure();
@@ -85,7 +86,7 @@ impl<S: Sink> Writer<S> {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    // The failure, if any, is in `failed` and answers the writes that follow.
+                    // The failure, if any, is in `failed`, and later writes return it.
                     let _ = self.commit(Batch::default());
                     self.sink.maintain();
                 }
@@ -109,9 +110,9 @@ impl<S: Sink> Writer<S> {
                     self.sink.maintain();
                     next = other;
                 }
-                Job::Compact { before, answer } => {
-                    // Whoever asked may have gone; the compaction stands.
-                    let _ = answer.send(self.compact(before));
+                Job::Compact { before, result } => {
+                    // The caller may have stopped waiting; the compaction is done nevertheless.
+                    let _ = result.send(self.compact(before));
                 }
                 Job::Stop => return false,
             }
@@ -120,15 +121,15 @@ impl<S: Sink> Writer<S> {
     }
 
     fn write(&mut self, jobs: Vec<WriteJob>) {
-        let mut answers = Vec::with_capacity(jobs.len());
+        let mut results = Vec::with_capacity(jobs.len());
         let mut plan = Plan::new(self.newest());
         for job in jobs {
-            let result = if self.has_room_for(&job) {
+            let planned = if self.has_room_for(&job) {
                 plan.add(&self.index.read().expect(UNPOISONED), &job.key, job.write)
             } else {
                 Err(StoreError::NoSpace)
             };
-            answers.push((job.answer, job.place, result));
+            results.push((job.result, job.place, planned));
         }
         let outcome = match self.events(&plan.batch) {
             Ok(events) => self.commit(plan.batch).map(|()| events),
@@ -137,10 +138,10 @@ impl<S: Sink> Writer<S> {
         if let Ok(events) = &outcome {
             self.hub.publish(events, self.newest());
         }
-        for (answer, place, planned) in answers {
-            // A caller that has gone away does not undo its write. A refusal, too, may rest on a
-            // write of this batch, and holds only if the batch does.
-            let _ = answer.send(match &outcome {
+        for (result, place, planned) in results {
+            // A caller that has stopped waiting does not undo its write. A conflict may be with a write of
+            // this batch, too, and is valid only if the batch is committed.
+            let _ = result.send(match &outcome {
                 Ok(_) => planned,
                 Err(failure) => Err(failure.repeat()),
             });
@@ -148,8 +149,8 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// What watchers will be told. Made for every write, watched or not: who subscribes while the
-    /// batch commits must not miss it. Previous values come from the batch itself or from the log.
+    /// The events for watchers. Created for every write, watched or not: a watcher that subscribes while the
+    /// batch is being committed must not miss it. Previous values come from the batch itself or from the log.
     fn events(&mut self, batch: &Batch) -> Result<Vec<Event>, LogError> {
         let written: HashMap<Revision, &Value> =
             batch.entries.iter().filter_map(|(e, v)| Some((e.revision, v.as_ref()?))).collect();
@@ -202,16 +203,16 @@ impl<S: Sink> Writer<S> {
             return true;
         }
         let current = self.index.read().expect(UNPOISONED).current(&job.key);
-        // What this batch is about to write of the key is not looked at: it conflicts anyway.
+        // An earlier write of this batch to the same key is ignored: the two conflict anyway.
         let old = current.and_then(|revision| self.sink.value_len(revision).ok());
         self.quota.admits(job.write.len(), old)
     }
 
-    /// Sees how much is used.
+    /// Measures how much is used.
     fn measure(&mut self) {
         match self.sink.used_bytes() {
             Ok(used) => self.quota.measured(used),
-            Err(error) => tracing::warn!(%error, "the store's size is not known"),
+            Err(error) => tracing::warn!(%error, "cannot determine the size of the store"),
         }
     }
 
@@ -232,9 +233,9 @@ impl<S: Sink> Writer<S> {
     fn fail(&mut self, error: LogError) -> Failure {
         if error.is_disk_full() {
             self.disk_full = true;
-            tracing::error!(%error, "the disk is full: writes fail until it has room");
+            tracing::error!(%error, "the disk is full: writes fail until there is space");
         } else {
-            tracing::error!(%error, "the store failed to write and takes no more writes");
+            tracing::error!(%error, "a write to disk failed: the store rejects all further writes");
             self.failed = Some(format!("an earlier write failed: {error}"));
         }
         Failure::Log(error)
@@ -270,16 +271,14 @@ impl<S: Sink> Writer<S> {
 }
 
 impl<S> Drop for Writer<S> {
-    /// Also when the thread panics: a watcher must not wait for a writer that is gone.
+    /// Also when the thread panics: a watcher must not wait for a writer that has ended.
     fn drop(&mut self) {
         let panicked = std::thread::panicking();
         self.hub.close(if panicked { "the writer failed" } else { "the store is shut down" });
     }
 }
 
-pub(super) const UNPOISONED: &str = "nothing panics while it holds the index";
-
-/// A failed commit, as told to each of its writes.
+/// A failed commit, which each of its writes returns.
 #[derive(Debug)]
 enum Failure {
     Log(LogError),
@@ -331,7 +330,7 @@ impl Write {
     }
 }
 
-/// Writes that hold, in order, each checked against the ones before it.
+/// Valid writes, in order, each checked against the ones before it.
 struct Plan {
     batch: Batch,
     newest: Revision,
@@ -344,7 +343,7 @@ impl Plan {
         Self { batch: Batch::default(), newest, pending: HashMap::new() }
     }
 
-    /// Adds the write if the key is as it expects; answers the revision it will have.
+    /// Adds the write if the key is as it expects; returns the revision it will have.
     fn add(&mut self, index: &Index, key: &Arc<str>, write: Write) -> Result<Revision, StoreError> {
         let current = self.pending.get(key).copied().unwrap_or_else(|| index.current(key));
         let (op, value, expected) = match write {
@@ -374,21 +373,8 @@ fn check(key: &str, found: Option<Revision>, expected: Option<Revision>) -> Resu
     }
 }
 
-impl Entry {
-    /// What a watcher is told of the write.
-    pub(super) fn event(&self, value: Option<Value>, previous: Option<Value>) -> Event {
-        let change = match (value, previous) {
-            (Some(value), None) => Change::Created(value),
-            (Some(value), Some(previous)) => Change::Updated { value, previous },
-            (None, Some(previous)) => Change::Deleted { previous },
-            (None, None) => unreachable!("a removal replaces something"),
-        };
-        Event { revision: self.revision, key: self.key.as_ref().to_owned(), change }
-    }
-}
-
 /// When to compact: once each period, up to where the store was a period ago, as kube-apiserver
-/// compacts etcd; and at once when there is more history than the store keeps.
+/// compacts etcd; and immediately when there is more history than the store keeps.
 struct History {
     period: Duration,
     writes_max: u64,

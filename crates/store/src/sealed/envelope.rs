@@ -13,7 +13,7 @@
 //!
 //! Each value has a data key of its own, drawn at random, used once and kept only in wrapped form.
 //! The sealing key thus encrypts nothing but random keys; it can come from a file or, later, from a
-//! KMS plugin without another format, and can be replaced by wrapping 32 bytes anew.
+//! KMS plugin without another format, and can be replaced by wrapping 32 bytes again.
 //!
 //! Both layers are XChaCha20-Poly1305. Its nonce is long enough to be drawn at random without
 //! counting writes, it is fast and constant in time on processors without AES instructions, and
@@ -167,7 +167,7 @@ fn extract(
     Ok(std::mem::take(&mut *plain))
 }
 
-/// What a layer authenticates beside its own bytes: all before it, then the path. The header has
+/// What a layer authenticates in addition to its own bytes: all before it, then the path. The header has
 /// one length for each layer, so that no two pairs run together to the same bytes.
 fn associated(before: &[u8], path: &str) -> Vec<u8> {
     [before, path.as_bytes()].concat()
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn another_keyring_says_that_it_has_not_the_key() {
+    fn opening_with_another_keyring_fails_with_unknown_key() {
         let sealed = seal(&Keyring::generate().expect("random"), "/k", b"value").expect("seals");
         let other = Keyring::generate().expect("random");
         assert_eq!(open(&other, "/k", sealed.as_slice()).err(), Some(OpenFailure::UnknownKey));

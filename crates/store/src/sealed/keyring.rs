@@ -23,7 +23,7 @@ const ID_BYTES: usize = 8;
 /// A key file of hundreds of keys is still smaller.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// Names a sealing key without telling anything about it.
+/// Names a sealing key without revealing anything about it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyId([u8; ID_BYTES]);
 
@@ -88,7 +88,7 @@ pub enum KeyFileError {
 }
 
 impl Keyring {
-    /// A ring of one new key, known to nobody else.
+    /// A ring of one new, random key.
     pub fn generate() -> Result<Self, KeyFileError> {
         let mut key = SealingKey { id: KeyId([0; ID_BYTES]), bytes: [0; KEY_BYTES] };
         getrandom::fill(&mut key.id.0).map_err(KeyFileError::Random)?;
@@ -96,7 +96,7 @@ impl Keyring {
         Ok(Self { keys: vec![key] })
     }
 
-    /// Reads a key file; `None` if there is none.
+    /// Reads a key file; `None` if it does not exist.
     pub fn load(path: &Path) -> Result<Option<Self>, KeyFileError> {
         let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
         let file = match File::open(path) {
@@ -243,7 +243,7 @@ impl std::fmt::Debug for KeyId {
     }
 }
 
-/// Looks at the open file, not at its name, so that it cannot be exchanged in between.
+/// Checks the open file, not its name, so that it cannot be replaced in between.
 fn check_private(path: &Path, file: &File) -> Result<(), KeyFileError> {
     let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
     let metadata = file.metadata().map_err(failed)?;
@@ -287,12 +287,12 @@ mod tests {
     fn a_ring_that_was_stored_is_loaded_again() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("sealing.key");
-        assert!(Keyring::load(&path).expect("no file is no error").is_none());
+        assert!(Keyring::load(&path).expect("a missing file is not an error").is_none());
         let ring = Keyring::generate().expect("random");
         ring.store_new(&path).expect("stores");
         let mode = std::fs::metadata(&path).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(dir.path()).expect("dir").count(), 1, "no file beside it");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("dir").count(), 1, "no other file");
         let loaded = Keyring::load(&path).expect("loads").expect("exists");
         assert_eq!(loaded.first().id, ring.first().id);
         assert_eq!(loaded.first().bytes, ring.first().bytes);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_key_file_is_refused_without_being_quoted() {
+    fn an_invalid_key_file_is_rejected_without_being_quoted() {
         let canary = "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmE=";
         let short = "c2hvcnQ=";
         for text in [

@@ -54,15 +54,32 @@ pub(crate) async fn take(watch: &mut Watch, count: usize) -> Vec<Event> {
     events
 }
 
-/// The test program itself, told to run one of its tests as the body of a child process.
+/// The test program itself, to run one of its ignored tests as the body of a child process.
 pub(crate) fn child(test: &str, variable: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("own path"));
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
     command.env(variable, dir).stdin(Stdio::null());
     command
 }
 
-/// The directory that this process was started as a child for, if it was.
-pub(crate) fn child_dir(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from)
+/// The directory for which this process was started as a child.
+pub(crate) fn child_dir(variable: &str) -> PathBuf {
+    let dir = std::env::var_os(variable);
+    dir.map(PathBuf::from).expect("the body of a child process runs only in a child process")
+}
+
+/// Options with frequent checkpoints and compactions, so that failures happen during them, too.
+pub(crate) fn restless() -> Options {
+    Options {
+        history: Duration::from_millis(40),
+        history_writes_max: 500,
+        checkpoint_bytes: 100_000,
+        ..Options::default()
+    }
+}
+
+/// The value of a write to a key: sizes from a few bytes to several pages.
+pub(crate) fn content(key: &str, n: u64) -> Vec<u8> {
+    let size = [10, 300, 1024, 9000][n as usize % 4];
+    format!("{key} {n} ").into_bytes().into_iter().cycle().take(size).collect()
 }

@@ -113,7 +113,7 @@ impl FakeCri {
         self.shared.script.fail(call, Some(about), times, status);
     }
 
-    /// The next `times` calls of a method are answered late.
+    /// The next `times` calls of a method return late.
     pub fn delay(&self, call: Call, times: u32, delay: Duration) {
         self.shared.script.delay(call, times, delay);
     }

@@ -46,7 +46,7 @@ impl Script {
         self.rules().clear();
     }
 
-    /// Lets a call through, late or at once, or says how it fails.
+    /// Lets a call through, late or immediately, or says how it fails.
     pub(super) async fn judge(&self, call: Call, about: &str) -> Result<(), Status> {
         enum Fate {
             Fail(Status),

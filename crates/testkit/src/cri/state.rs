@@ -7,7 +7,7 @@ use k8s_cri::v1 as cri;
 
 use super::call::Recorded;
 
-/// How many calls are recorded; a test that makes more has gone wild.
+/// How many calls are recorded; a test that makes more is out of control.
 const RECORDED_MAX: usize = 100_000;
 
 /// A sandbox.

@@ -61,9 +61,9 @@ impl RecorderBuilder {
         Ok(self)
     }
 
-    /// Answers requests for blobs with a redirect to this URL, as registries do that keep blobs in
+    /// Redirects requests for blobs to this URL, as registries do that keep blobs in
     /// an object store. Each redirect is signed with [`Recorder::SIGNATURE`], which opens the blob to
-    /// whoever has it.
+    /// a caller that has it.
     #[must_use]
     pub fn redirecting_blobs_to(mut self, url: &str) -> Self {
         self.redirect_blobs_to = Some(url.to_owned());
@@ -110,7 +110,7 @@ impl Recorder {
         RecorderBuilder { upstream: Some(upstream.into()), ..Self::before_nothing() }
     }
 
-    /// A recorder with nothing behind it: whoever is sent here finds nothing.
+    /// A recorder with nothing behind it: a caller that is sent here finds nothing.
     pub fn before_nothing() -> RecorderBuilder {
         RecorderBuilder {
             upstream: None,
@@ -141,7 +141,7 @@ impl Recorder {
         self.log.credentials()
     }
 
-    /// From now on answers 503 to everything, or serves again.
+    /// From now on returns 503 for everything, or serves again.
     pub fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::Relaxed);
     }
@@ -163,7 +163,7 @@ impl Behaviour {
         let path = request.uri().to_string();
         if let Some(target) = &self.redirect_blobs_to
             && path.contains("/blobs/sha256:")
-            // Who has no right to the blob is not told where it is.
+            // A client without access to the blob does not learn where it is.
             && credential.is_some()
             && let Ok(location) = HeaderValue::from_str(&signed(target, &path))
         {

@@ -34,7 +34,7 @@ impl Drop for Served {
     }
 }
 
-/// Takes a free port and answers on it until dropped.
+/// Takes a free port and responses on it until dropped.
 pub(crate) async fn serve<H, F>(
     ip: IpAddr,
     tls: Option<Arc<rustls::ServerConfig>>,

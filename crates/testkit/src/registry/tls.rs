@@ -31,7 +31,7 @@ impl PrivateCa {
         Ok(Self { issuer: Issuer::new(params, key), file })
     }
 
-    /// The PEM file with its certificate, for whoever is to trust it.
+    /// The PEM file with its certificate, for the caller that is to trust it.
     pub fn path(&self) -> &Path {
         self.file.path()
     }

@@ -44,7 +44,7 @@ pub(super) struct Signer {
 }
 
 impl TokenServer {
-    /// Starts one that knows this user. Anybody gets a token, but only the user's opens anything.
+    /// Starts one that knows this user. Anyone gets a token, but only the user's opens anything.
     ///
     /// # Errors
     /// When a key cannot be made or there is no free port.

@@ -124,7 +124,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_are_no_json_are_refused(body in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn bytes_that_are_not_json_are_refused(body in prop::collection::vec(any::<u8>(), 0..40)) {
         for kind in [PatchKind::Json, PatchKind::Merge, PatchKind::Strategic] {
             let _ = apply(kind, Document::new(json!({"a": 1})), &body, pod());
         }

@@ -1,4 +1,4 @@
-//! Kernel parameters: those that are the pod's own and harm nobody else.
+//! Kernel parameters: those that are the pod's own and harm no one else.
 
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

@@ -40,7 +40,7 @@ pub(super) fn restricted(_: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
     violation("restricted volume types", detail)
 }
 
-/// The kind of a volume that is none of the allowed ones. Takes the type apart so that a kind that is
+/// The kind of a volume that is not one of the allowed ones. Takes the type apart so that a kind that is
 /// new in it has to be given a place here.
 fn restricted_kind(volume: &Volume) -> Option<&'static str> {
     let Volume {

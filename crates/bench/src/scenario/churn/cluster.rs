@@ -1,4 +1,4 @@
-//! What nodes and drivers share: names, the pods that somebody waits for, and the tally.
+//! What nodes and drivers share: names, the pods that drivers wait for, and the tally.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,7 +118,7 @@ impl Cluster {
         self.tally.lock().expect("nothing panics while it holds the tally").clone()
     }
 
-    /// Begins to count anew; answers what has been counted.
+    /// Begins to count anew; returns what has been counted.
     pub(super) fn next_tally(&self) -> Arc<Tally> {
         let mut tally = self.tally.lock().expect("nothing panics while it holds the tally");
         std::mem::replace(&mut tally, Arc::new(Tally::new(ROWS)))

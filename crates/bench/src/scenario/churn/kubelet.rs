@@ -102,7 +102,7 @@ impl Kubelet {
     }
 
     /// A request that is counted. Its failure is counted, too, and does not end the node, as it
-    /// would not end a kubelet.
+    /// does not end a kubelet.
     async fn request(
         &mut self,
         row: usize,

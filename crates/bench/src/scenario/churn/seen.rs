@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_of_a_pod_counts_once_and_a_new_phase_counts_anew() {
+    fn each_step_of_a_pod_counts_once_and_a_new_phase_counts_again() {
         let seen = Seen::new();
         let mut pods = seen.pods();
         let counts = seen.subscribe();

@@ -1,6 +1,6 @@
 //! The clients of a flood: each does one thing again and again until it is stopped.
 //!
-//! They share the machine with what they flood, so they send what was made before, read answers
+//! They share the machine with what they flood, so they send what was made before, read responses
 //! without looking at them, and pause where the server refuses.
 
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub(super) enum Attack {
     Calls(Arc<Target>, Vec<Call>),
     /// Watches of a path, read slowly.
     Watches(Arc<Target>, String),
-    /// Requests and answers byte by byte.
+    /// Requests and responses byte by byte.
     Slow { user: Arc<Target>, post: String, list: String },
 }
 
@@ -245,7 +245,7 @@ async fn hold(mut stream: Stream, way: Idle) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Watches on one connection, which is opened anew when all of them have ended.
+/// Watches on one connection, which is opened again when all of them have ended.
 async fn watch(target: Arc<Target>, path: String, watches: usize, counts: Arc<Counts>) {
     loop {
         counts.open().await;

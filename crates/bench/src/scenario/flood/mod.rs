@@ -65,7 +65,7 @@ enum Kind {
     LongSelectors,
     /// Watches of 30 MB that are read byte by byte.
     ManyWatches,
-    /// Requests that are sent, and answers that are read, byte by byte.
+    /// Requests that are sent, and responses that are read, byte by byte.
     SlowClients,
     /// Dry runs of pods with 90,000 variables.
     PodsWithManyVariables,
@@ -172,7 +172,7 @@ impl Flood {
         ];
         lines.extend(self.kinds().into_iter().map(|kind| {
             let (name, clients) = (kind.name(), self.clients(kind));
-            format!("the same for {seconds} s beside a flood of {name} by {clients} clients")
+            format!("the same for {seconds} s during a flood of {name} by {clients} clients")
         }));
         lines.push("remove the namespaces and everything in them".to_owned());
         lines

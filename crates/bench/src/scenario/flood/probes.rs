@@ -2,7 +2,7 @@
 //!
 //! `kubectl get` opens a connection for each command, a health check for each question; a kubelet
 //! keeps one, and opens another when that breaks. Probes come when they are due, whether or not the
-//! ones before have been answered: a server that stops is not asked less often for that. Only a lease
+//! ones before have completed: a server that stops is not asked less often for that. Only a lease
 //! is renewed one time after the other, because each renewal names the version of the last.
 
 use std::path::Path;
@@ -122,7 +122,7 @@ impl Probes {
         Ok(probes)
     }
 
-    /// Probes for a time; ends when the last probe has been answered or has failed.
+    /// Probes for a time; ends when the last probe has completed or has failed.
     pub(super) async fn run(&self, time: Duration, tally: &Arc<Tally>) -> Result<()> {
         let end = Instant::now() + time;
         let mut running = JoinSet::new();
