@@ -1,5 +1,5 @@
 //! Why a reconciliation did not finish. All of them are retried; what differs is how loudly they
-//! are logged. None quotes the body of an object: answers that do not decode are reduced to where.
+//! are logged. None quotes the body of an object: of responses that do not decode they say the place only.
 
 use coffer_api::reason::{CAUSE_NAMESPACE_TERMINATING, Reason};
 use coffer_api::redact;
@@ -110,7 +110,7 @@ pub(crate) fn message(error: &kube::Error) -> String {
     }
 }
 
-/// An error as it may be logged: what serde quotes of an answer that does not decode is left out.
+/// An error as it may be logged: what serde quotes of a response that does not decode is left out.
 pub(crate) fn shown(error: &kube::Error) -> impl std::fmt::Display + '_ {
     struct Shown<'a>(&'a kube::Error);
     impl std::fmt::Display for Shown<'_> {
@@ -118,7 +118,7 @@ pub(crate) fn shown(error: &kube::Error) -> impl std::fmt::Display + '_ {
             match self.0 {
                 kube::Error::Api(status) => write!(f, "{} ({})", status.message, status.code),
                 kube::Error::SerdeError(error) => {
-                    write!(f, "the answer does not decode: {}", redact::json(error))
+                    write!(f, "the response does not decode: {}", redact::json(error))
                 }
                 other => write!(f, "{other}"),
             }
@@ -133,10 +133,10 @@ mod tests {
 
     /// A secret that is not base64 must not reach a log through serde's "invalid value" message.
     #[test]
-    fn an_answer_that_does_not_decode_is_not_quoted() {
+    fn a_response_that_does_not_decode_is_not_quoted() {
         let source = serde_json::from_str::<u32>("\"hunter2\"").unwrap_err();
         let error = Error::api("list secrets")(kube::Error::SerdeError(source));
         assert!(!error.to_string().contains("hunter2"), "{error}");
-        assert!(error.to_string().starts_with("list secrets: the answer does not decode"));
+        assert!(error.to_string().starts_with("list secrets: the response does not decode"));
     }
 }

@@ -1,10 +1,10 @@
-//! Events: what controllers tell people about objects, as `kubectl describe` shows it.
+//! Events: what controllers say about objects, as `kubectl describe` shows it.
 //!
 //! Recording never waits and never fails: notes go through a bounded channel to one writer, which
 //! drops them when it is full. A note that repeats counts up the event that is there instead of
 //! adding another, so that a pod that cannot be scheduled leaves one event with a count.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,11 +28,11 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 const CLUSTER_EVENTS_NAMESPACE: &str = "default";
 
 /// How serious an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum EventType {
     /// All is as it should be.
     Normal,
-    /// Somebody may have to look.
+    /// A user may have to act.
     Warning,
 }
 
@@ -114,15 +114,33 @@ impl Recorder {
 
 /// An event that has been written.
 struct Written {
-    note: Note,
     name: String,
     count: i32,
+}
+
+/// The events that were written last, by what they say; the oldest is forgotten first.
+#[derive(Default)]
+struct Remembered {
+    written: HashMap<RepeatKey, Written>,
+    order: VecDeque<RepeatKey>,
+}
+
+impl Remembered {
+    fn insert(&mut self, key: RepeatKey, written: Written) {
+        if self.order.len() == REMEMBERED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.written.remove(&oldest);
+        }
+        self.order.push_back(key.clone());
+        self.written.insert(key, written);
+    }
 }
 
 impl Writer {
     /// Writes until all recorders are gone, or until `shutdown` and a short time to drain.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let mut written = VecDeque::new();
+        let mut written = Remembered::default();
         loop {
             tokio::select! {
                 note = self.notes.recv() => match note {
@@ -142,11 +160,12 @@ impl Writer {
         }
     }
 
-    async fn write(&self, note: Note, written: &mut VecDeque<Written>) {
-        let result = match written.iter_mut().find(|earlier| repeats(&earlier.note, &note)) {
+    async fn write(&self, note: Note, remembered: &mut Remembered) {
+        let key = RepeatKey::of(&note);
+        let result = match remembered.written.get_mut(&key) {
             Some(earlier) => {
                 earlier.count += 1;
-                let result = self.count_up(earlier).await;
+                let result = self.count_up(&note, earlier).await;
                 match result {
                     Err(error) if error::is_not_found(&error) => {
                         // It has expired since: begin again.
@@ -156,15 +175,13 @@ impl Writer {
                     other => other,
                 }
             }
-            None => self.create(&note).await.map(|name| {
-                if written.len() == REMEMBERED_MAX {
-                    written.pop_front();
-                }
-                written.push_back(Written { note: note.clone(), name, count: 1 });
-            }),
+            None => self
+                .create(&note)
+                .await
+                .map(|name| remembered.insert(key, Written { name, count: 1 })),
         };
         match result {
-            // Nobody can read an event in a namespace that is going away.
+            // No client can read an event in a namespace that is being deleted.
             Err(error)
                 if error::is_not_found(&error) || error::is_namespace_terminating(&error) => {}
             Err(error) => {
@@ -174,9 +191,9 @@ impl Writer {
         }
     }
 
-    async fn count_up(&self, earlier: &Written) -> Result<(), kube::Error> {
+    async fn count_up(&self, note: &Note, earlier: &Written) -> Result<(), kube::Error> {
         let patch = json!({ "count": earlier.count, "lastTimestamp": Time(now()) });
-        self.api(&earlier.note)
+        self.api(note)
             .patch(&earlier.name, &PatchParams::default(), &Patch::Merge(patch))
             .await
             .map(drop)
@@ -197,16 +214,27 @@ fn namespace(note: &Note) -> &str {
     note.object.namespace.as_deref().unwrap_or(CLUSTER_EVENTS_NAMESPACE)
 }
 
-/// The same object changes its resourceVersion between two notes that say the same.
-fn repeats(earlier: &Note, note: &Note) -> bool {
-    let same_object = |a: &ObjectReference, b: &ObjectReference| {
-        a.uid == b.uid && a.kind == b.kind && a.name == b.name && a.namespace == b.namespace
-    };
-    earlier.component == note.component
-        && earlier.type_ == note.type_
-        && earlier.reason == note.reason
-        && earlier.message == note.message
-        && same_object(&earlier.object, &note.object)
+/// What two notes have in common that say the same of one object; its resourceVersion may differ.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct RepeatKey {
+    component: &'static str,
+    type_: EventType,
+    reason: &'static str,
+    message: String,
+    object: [Option<String>; 4],
+}
+
+impl RepeatKey {
+    fn of(note: &Note) -> Self {
+        let object = note.object.clone();
+        Self {
+            component: note.component,
+            type_: note.type_,
+            reason: note.reason,
+            message: note.message.clone(),
+            object: [object.uid, object.kind, object.name, object.namespace],
+        }
+    }
 }
 
 fn event(note: &Note, at: Timestamp) -> Event {
@@ -264,8 +292,24 @@ mod tests {
 
     #[test]
     fn a_note_repeats_whatever_the_version_of_its_object() {
-        assert!(repeats(&note("a", "1"), &note("a", "2")));
-        assert!(!repeats(&note("a", "1"), &note("b", "1")));
+        let key = |message, version| RepeatKey::of(&note(message, version));
+        assert_eq!(key("a", "1"), key("a", "2"));
+        assert_ne!(key("a", "1"), key("b", "1"));
+    }
+
+    #[test]
+    fn the_events_that_were_written_last_are_remembered() {
+        let mut remembered = Remembered::default();
+        let key = |at: usize| RepeatKey::of(&note(&at.to_string(), "1"));
+        for at in 0..REMEMBERED_MAX + 10 {
+            remembered.insert(key(at), Written { name: at.to_string(), count: 1 });
+        }
+        assert_eq!(
+            (remembered.written.len(), remembered.order.len()),
+            (REMEMBERED_MAX, REMEMBERED_MAX)
+        );
+        assert!(!remembered.written.contains_key(&key(9)));
+        assert!(remembered.written.contains_key(&key(10)));
     }
 
     #[test]
