@@ -212,7 +212,7 @@ impl Kind for Pod {
     }
 
     /// A pod's spec hardly changes.
-    fn update_warnings(&self) -> Vec<String> {
+    fn update_warnings(&self, _old: &Self) -> Vec<String> {
         Vec::new()
     }
 
