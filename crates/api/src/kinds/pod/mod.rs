@@ -22,6 +22,7 @@ use crate::table::RowCondition;
 mod containers;
 mod defaults;
 mod environment;
+mod ephemeral;
 mod handlers;
 mod image;
 mod merge;
@@ -34,6 +35,7 @@ mod security;
 mod spec;
 pub(super) mod template;
 mod update;
+mod values;
 mod volumes;
 mod warnings;
 
