@@ -157,7 +157,7 @@ impl Registry {
             object.prepare_for_update(&*old, sub);
             invalid(resource, &*object, resource.validate_update(&*object, &*old, sub))?;
             object.meta_mut().resource_version = None;
-            warnings.extend(object.update_warnings());
+            warnings.extend(object.update_warnings(&*old));
             let ends = is_released(&*object);
             match self.put_update(resource, &current, &*object, ends, dry_run).await {
                 Ok(bytes) => {

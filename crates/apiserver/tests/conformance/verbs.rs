@@ -76,6 +76,7 @@ fn table() -> Vec<Row> {
             wide(row(core, "nodes", "Node", json!({}))),
             json!({ "nodeInfo": { "kubeletVersion": "v1" } }),
         ),
+        row(core, "podtemplates", "PodTemplate", json!({ "template": template() })),
         with_status(
             row(core, "pods", "Pod", json!({ "spec": template()["spec"] })),
             json!({ "phase": "Running" }),

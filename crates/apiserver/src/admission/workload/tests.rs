@@ -70,7 +70,10 @@ fn every_served_kind_with_a_pod_in_it_is_judged() {
         assert_eq!(secrets_of(&workload.pod), ["db".to_owned()].into(), "{}", info.kind);
         assert_eq!(workload.is_template, info.kind != "Pod");
     }
-    assert_eq!(with_pods, ["Pod", "ReplicationController", "Deployment", "ReplicaSet"]);
+    assert_eq!(
+        with_pods,
+        ["Pod", "PodTemplate", "ReplicationController", "Deployment", "ReplicaSet"]
+    );
 }
 
 /// Annotations and labels that the server or the kubelet name, and that decide nothing about what
