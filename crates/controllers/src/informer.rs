@@ -25,7 +25,7 @@ use crate::key::ObjectKey;
 pub struct Change<K> {
     /// The object before, unless it is new.
     pub old: Option<Arc<K>>,
-    /// The object now, unless it is gone.
+    /// The object now, unless it no longer exists.
     pub new: Option<Arc<K>>,
 }
 
@@ -35,7 +35,7 @@ impl<K> Change<K> {
         self.new.as_ref().or(self.old.as_ref()).expect("a change has at least one side")
     }
 
-    /// Whether the object is gone.
+    /// Whether the object no longer exists.
     pub fn is_delete(&self) -> bool {
         self.new.is_none()
     }
@@ -160,7 +160,7 @@ impl<K: Resource> Default for Informer<K> {
 }
 
 impl<K> Informer<K> {
-    /// An informer that cuts out of each object what nobody here reads, before it is kept.
+    /// An informer that cuts out of each object what no one here reads, before it is kept.
     pub fn trimming(trim: fn(&mut K)) -> Self {
         Self { cache: Cache::default(), handlers: Vec::new(), trim }
     }
@@ -267,7 +267,7 @@ mod tests {
         object
     }
 
-    /// Runs events through an informer; answers what its handler saw as `name old→new`.
+    /// Runs events through an informer; returns what its handler saw as `name old→new`.
     async fn seen(events: Vec<watcher::Event<ConfigMap>>) -> (Vec<String>, Cache<ConfigMap>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut informer = Informer::default();
