@@ -135,6 +135,16 @@ pub fn json_error(error: &serde_json::Error) -> String {
     if error.is_eof() { "unexpected end of JSON input".to_owned() } else { redact::json(error) }
 }
 
+/// Whether a JSON scalar is the zero of its type.
+pub(crate) fn is_zero(scalar: &serde_json::Value) -> bool {
+    match scalar {
+        serde_json::Value::String(text) => text.is_empty(),
+        serde_json::Value::Bool(value) => !value,
+        serde_json::Value::Number(number) => number.as_f64() == Some(0.0),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;

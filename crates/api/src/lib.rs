@@ -29,6 +29,7 @@ pub mod secret;
 pub mod selector;
 pub mod status;
 pub mod subresource;
+pub mod table;
 pub mod well_known;
 pub mod yaml;
 

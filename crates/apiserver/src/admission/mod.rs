@@ -121,7 +121,7 @@ impl Admission {
         let name = shown_name(&*object);
         let owner = owner::of(&self.resources, &*object)?;
         let mut warnings = Vec::new();
-        if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
+        if let Some(pod) = object.of_kind_mut::<Pod>() {
             owner::check(permit, resource, &name, owner.as_ref())?;
             let forbidden =
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
@@ -161,7 +161,7 @@ impl Admission {
         escalation::check(&self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         grant::keep(&mut *object, Some(old));
         // Only a template that is written takes over what its owner was granted.
-        let takes_over = permit.subresource().is_empty() && workload::has_template(&*object);
+        let takes_over = permit.subresource().is_empty() && object.pod_template().is_some();
         let owner = if takes_over { owner::of(&self.resources, &*object)? } else { None };
         let write = secret_use::Write {
             admission: self,

@@ -91,6 +91,9 @@ pub(crate) trait Observer: Send + Sync {
     fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>);
     /// One write.
     fn changed(&self, event: &CacheEvent);
+    /// The same write, once the lock is released and before its revision counts as applied: for what
+    /// takes longer than readers should wait, and is to be as fresh as a read that settles.
+    fn applied(&self, _event: &CacheEvent) {}
 }
 
 #[derive(Default)]
@@ -157,11 +160,6 @@ impl Shard {
             _ => state.objects.below(prefix, None).cloned().collect(),
         };
         (items, state.newest)
-    }
-
-    /// How many objects have a key that begins with `prefix`.
-    pub(crate) fn count(&self, prefix: &str) -> usize {
-        self.read().objects.below(prefix, None).count()
     }
 
     /// All objects whose key begins with `prefix` and comes after `after`, as they were at a
@@ -274,6 +272,10 @@ impl Shard {
         }
         state.remember(event.clone());
         state.dispatch(&event);
+        drop(state);
+        for observer in self.observers().iter() {
+            observer.applied(&event);
+        }
     }
 
     /// Registers a watcher and takes its past under one lock, so that nothing falls between.

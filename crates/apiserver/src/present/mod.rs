@@ -6,6 +6,7 @@ mod yaml;
 
 use bytes::Bytes;
 use coffer_api::status::Failure;
+use coffer_api::table::{Column, RowCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +14,6 @@ use serde_json::Value;
 pub(crate) use self::list::ListChunks;
 
 use crate::object::Resource;
-use crate::printers::{Column, RowCondition};
 use crate::request::Query;
 use crate::respond::{Form, MetaVersion};
 
@@ -154,7 +154,7 @@ pub(crate) fn object(
                     continue_: None,
                     remaining_item_count: None,
                 },
-                column_definitions: if columns { resource.columns } else { &[] },
+                column_definitions: if columns { resource.info.columns } else { &[] },
                 rows: vec![row(resource, bytes, include, version)?],
             };
             let mut json = Vec::with_capacity(row_bytes(bytes, include));

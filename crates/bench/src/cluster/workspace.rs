@@ -1,7 +1,7 @@
 //! The namespace a run works in, and what it makes outside of it: all labelled, all removed.
 //!
 //! Removal does not rely on the cluster having a namespace controller (an API server alone has
-//! none): the collections are emptied first, and a namespace that no one finishes is finished here.
+//! none): the collections are emptied first, and a namespace without a controller is finished here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ impl Workspace {
     }
 
     async fn try_remove(&mut self) -> Result<()> {
-        // First, so that no one fills again what is emptied: a controller its default account.
+        // First, so that no controller fills again what is emptied, such as the default account.
         let path = format!("/api/v1/namespaces/{}", self.namespace);
         gone_is_fine(self.client.call(Method::DELETE, &path, None).await)?;
         self.end_pods().await?;
@@ -168,7 +168,7 @@ impl Workspace {
         }
     }
 
-    /// Pods on real nodes end in their own time; on simulated nodes no one ends them.
+    /// Pods on real nodes end in their own time; on simulated nodes no kubelet ends them.
     async fn end_pods(&mut self) -> Result<()> {
         let path = self.path("pods");
         if !self.simulated {

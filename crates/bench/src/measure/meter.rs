@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_and_waiting_time_is_nobodys() {
+    fn idle_and_waiting_time_is_not_counted() {
         assert_eq!(busy_ticks("cpu  1 2 4 1000 1000 8 16 32 0 0\ncpu0 9 9 9 9\n"), Some(63));
         assert_eq!(busy_ticks("cpu0 1 2 3\n"), None);
         assert!(machine_cpu_seconds() > 0.0);

@@ -1,4 +1,4 @@
-//! One line on a terminal that says how far a phase is; nothing where standard error is not a terminal.
+//! One line on a terminal that says how far a phase is; nothing where standard error is no terminal.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A line if standard error is a terminal and no one asked for silence.
+    /// A line if standard error is a terminal and --quiet is not given.
     pub(crate) fn new(quiet: bool) -> Self {
         Self { shown: !quiet && std::io::stderr().is_terminal() }
     }

@@ -95,6 +95,12 @@ impl Phase {
         self.fact(what, grown as f64 / items as f64, "bytes");
     }
 
+    /// Takes a row that is made of other rows out of the operations.
+    pub(crate) fn uncount(&mut self, name: &str) {
+        let row = self.rows.iter().find(|row| row.name == name);
+        self.operations -= row.map_or(0, |row| row.count);
+    }
+
     /// Adds a number.
     pub(crate) fn fact(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
         self.facts.push(Fact { name: name.into(), value, unit });
@@ -124,7 +130,7 @@ impl Report {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The first row in which nothing succeeded: figures that no one should take for a result.
+    /// The first row in which nothing succeeded: figures that are not a result.
     pub(crate) fn failure(&self) -> Option<anyhow::Error> {
         let (phase, row) = self
             .phases

@@ -5,13 +5,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 
-use crate::cluster::workspace::Workspace;
-use crate::context::Context;
-use crate::load;
+use super::run::Run;
 use crate::load::clients::{Clients, clients_text};
-use crate::load::secrets::{self, Secrets};
+use crate::load::secrets;
 use crate::options::Options;
-use crate::transport::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
@@ -32,25 +29,19 @@ impl Create {
         )]
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &Workspace,
-    ) -> Result<()> {
-        let secrets = Secrets::new(&workspace.namespace, "create", context);
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
+        let secrets = run.secrets("create");
         for (nth, clients) in self.clients.each().enumerate() {
-            let before = context.meter.rss_bytes();
+            let before = run.context.meter.rss_bytes();
             let first = nth as u64 * NUMBERS_PER_PHASE;
             let work = Arc::new(secrets::Create { secrets: secrets.clone(), first });
             let name = format!("create, {}", clients_text(clients));
-            let bounds = context.options.bounds();
-            let mut phase = load::run(context, target, &name, clients, bounds, work).await?;
-            if let (Some(before), Some(after)) = (before, context.meter.rss_bytes()) {
+            let mut phase = run.phase(&name, clients, work).await?;
+            if let (Some(before), Some(after)) = (before, run.context.meter.rss_bytes()) {
                 let grown = after.saturating_sub(before) as f64;
                 phase.fact("memory per secret", grown / phase.operations.max(1) as f64, "bytes");
             }
-            context.push(phase);
+            run.context.push(phase);
         }
         Ok(())
     }

@@ -103,7 +103,7 @@ async fn appends(context: &Context, file: File, clients: usize) -> Result<Phase>
     Ok(phase)
 }
 
-/// Writes what comes until no one can send any more; returns how often it synced.
+/// Writes what comes until all senders are dropped; returns how often it synced.
 fn write(mut file: File, records: &mpsc::Receiver<Append>) -> std::io::Result<u64> {
     let mut syncs = 0;
     while let Ok(first) = records.recv() {

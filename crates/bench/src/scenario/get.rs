@@ -8,15 +8,13 @@ use anyhow::Result;
 use clap::Args;
 use http::Method;
 
-use crate::cluster::workspace::Workspace;
-use crate::context::Context;
-use crate::load::clients::{Clients, clients_text};
+use super::run::Run;
+use crate::load::clients::Clients;
 use crate::load::secrets::{self, Secrets};
-use crate::load::{self, Failed, Work, in_row};
+use crate::load::{Failed, Work, in_row};
 use crate::measure::stats::Tally;
 use crate::options::Options;
 use crate::transport::client::Client;
-use crate::transport::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
@@ -56,26 +54,14 @@ impl Get {
         ]
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &Workspace,
-    ) -> Result<()> {
-        let secrets = Secrets::new(&workspace.namespace, "get", context);
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
         let objects = self.objects.get();
-        secrets.populate(context, target, 0..objects).await?;
-        let mut client = Client::connect(target, context.options.for_requests()).await?;
-        let one = client.call(Method::GET, &secrets.path_of(0), None).await?.len();
+        let secrets = run.populate("get", objects).await?;
+        let one = run.client().await?.call(Method::GET, &secrets.path_of(0), None).await?.len();
         let work = Arc::new(Gets { secrets, objects });
-        for clients in self.clients.each() {
-            let name = format!("get, {}", clients_text(clients));
-            let bounds = context.options.bounds();
-            let mut phase =
-                load::run(context, target, &name, clients, bounds, work.clone()).await?;
+        run.for_each(&self.clients, "get", work, |phase| {
             phase.fact("bytes of an answer", one as f64, "");
-            context.push(phase);
-        }
-        Ok(())
+        })
+        .await
     }
 }

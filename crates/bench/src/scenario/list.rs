@@ -8,15 +8,12 @@ use anyhow::Result;
 use clap::Args;
 use http::Method;
 
-use crate::cluster::workspace::Workspace;
-use crate::context::Context;
+use super::run::Run;
 use crate::load::clients::clients_text;
-use crate::load::secrets::Secrets;
-use crate::load::{self, Failed, Work, in_row};
+use crate::load::{Failed, Work, in_row};
 use crate::measure::stats::Tally;
 use crate::options::Options;
 use crate::transport::client::{CallError, Client};
-use crate::transport::target::Target;
 
 /// Bytes at the beginning of a list in which its metadata is looked for.
 const HEAD_BYTES: usize = 4096;
@@ -113,58 +110,45 @@ impl List {
         lines
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &Workspace,
-    ) -> Result<()> {
-        let secrets = Secrets::new(&workspace.namespace, "list", context);
-        let empty = context.meter.rss_bytes();
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
+        let secrets = run.secrets("list");
+        let empty = run.context.meter.rss_bytes();
         let mut there = 0;
         for objects in self.objects.iter().map(|objects| objects.get()) {
             if objects > there {
-                let mut phase = secrets.populate(context, target, there..objects).await?;
+                let mut phase = secrets.populate(run.context, run.target, there..objects).await?;
                 there = objects;
-                if let (Some(empty), Some(full)) = (empty, context.meter.rss_bytes()) {
+                if let (Some(empty), Some(full)) = (empty, run.context.meter.rss_bytes()) {
                     let grown = full.saturating_sub(empty) as f64;
                     phase.fact("memory per secret", grown / objects as f64, "bytes");
                 }
-                context.push(phase);
+                run.context.push(phase);
             }
-            self.lists(context, target, &secrets.path, there).await?;
+            self.lists(run, &secrets.path, there).await?;
         }
         Ok(())
     }
 
-    async fn lists(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        path: &str,
-        objects: u64,
-    ) -> Result<()> {
-        let (clients, bounds) = (self.clients.get(), context.options.bounds());
+    async fn lists(&self, run: &mut Run<'_>, path: &str, objects: u64) -> Result<()> {
+        let clients = self.clients.get();
         let of = clients_text(clients);
-        let mut client = Client::connect(target, context.options.for_requests()).await?;
-        let size = client.drain(path).await? as f64;
+        let size = run.client().await?.drain(path).await? as f64;
         for (how, query) in [("whole", ""), ("whole, resourceVersion=0", "?resourceVersion=0")] {
             let name = format!("list {objects} {how}, {of}");
             let work = Arc::new(Whole { path: format!("{path}{query}") });
-            let mut phase = load::run(context, target, &name, clients, bounds, work).await?;
+            let mut phase = run.phase(&name, clients, work).await?;
             phase.fact("bytes of a list", size, "bytes");
             let lists = phase.operations as f64 / phase.seconds;
             phase.fact("received", lists * size / 1_048_576.0, "MiB/s");
             phase.fact("objects", lists * objects as f64, "per second");
-            context.push(phase);
+            run.context.push(phase);
         }
         let limit = self.limit.get();
         let name = format!("list {objects} by {limit}, {of}");
         let work = Arc::new(Paged { path: path.to_owned(), limit });
-        let mut phase = load::run(context, target, &name, clients, bounds, work).await?;
-        let whole = phase.rows.iter().find(|row| row.name == Paged::ROWS[0]);
-        phase.operations -= whole.map_or(0, |row| row.count);
-        context.push(phase);
+        let mut phase = run.phase(&name, clients, work).await?;
+        phase.uncount(Paged::ROWS[0]);
+        run.context.push(phase);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Everything immediately, in the proportions of a busy cluster: mostly reads, some writes, some watches.
+//! Everything at once, in the proportions of a busy cluster: mostly reads, some writes, some watches.
 //!
 //! Creates and deletes keep in balance, so that over a long time memory should not grow.
 
@@ -10,17 +10,14 @@ use anyhow::Result;
 use clap::Args;
 use http::Method;
 
-use crate::cluster::workspace::Workspace;
-use crate::context::Context;
+use super::run::Run;
 use crate::load::clients::clients_text;
 use crate::load::secrets::{self, Secrets};
 use crate::load::watchers::{Ignore, Watchers};
-use crate::load::{self, Failed, Work, in_row};
+use crate::load::{Failed, Work, in_row};
 use crate::measure::stats::Tally;
 use crate::options::Options;
 use crate::transport::client::{APPLICATION_JSON, Client};
-use crate::transport::target::Target;
-use crate::transport::wire::Versioned;
 
 #[derive(Debug, Args)]
 pub(crate) struct Mixed {
@@ -30,7 +27,7 @@ pub(crate) struct Mixed {
     /// Secrets that are there from the beginning.
     #[arg(long, value_name = "NUMBER", default_value = "1000")]
     objects: NonZeroU64,
-    /// Additional watchers of the whole collection.
+    /// Watchers of the whole collection at the same time.
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     watchers: usize,
 }
@@ -46,7 +43,7 @@ const SHARES: [u64; 4] = [70, 5, 15, 5];
 struct Mix {
     secrets: Secrets,
     objects: u64,
-    /// Additional secrets, which can be deleted.
+    /// Secrets that the run created and can delete.
     made: Mutex<Vec<u64>>,
 }
 
@@ -111,27 +108,18 @@ impl Mixed {
         ]
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &Workspace,
-    ) -> Result<()> {
-        let secrets = Secrets::new(&workspace.namespace, "mixed", context);
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
         let objects = self.objects.get();
-        secrets.populate(context, target, 0..objects).await?;
-        let mut client = Client::connect(target, context.options.for_requests()).await?;
-        let page: Versioned = client.get(&format!("{}?limit=1", secrets.path)).await?;
-        let revision = page.metadata.resource_version;
+        let secrets = run.populate("mixed", objects).await?;
+        let revision = run.revision(&secrets.path).await?;
         let path = format!("{}?watch=1&resourceVersion={revision}", secrets.path);
         let paths = vec![path; self.watchers];
         let watchers =
-            Watchers::open(context, target, "watchers", &paths, Arc::new(Ignore)).await?;
+            Watchers::open(run.context, run.target, "watchers", &paths, Arc::new(Ignore)).await?;
         let clients = self.clients.get();
         let name = format!("mixed, {}, {} watchers", clients_text(clients), self.watchers);
         let work = Arc::new(Mix { secrets, objects, made: Mutex::default() });
-        let bounds = context.options.bounds();
-        let mut phase = load::run(context, target, &name, clients, bounds, work).await?;
+        let mut phase = run.phase(&name, clients, work).await?;
         let growth = phase.server.iter().filter_map(|usage| usage.rss_growth_bytes);
         let growth: Vec<_> = growth.collect();
         if !growth.is_empty() {
@@ -139,7 +127,7 @@ impl Mixed {
             phase.fact("memory grown from the second quarter to the last", kib, "KiB");
         }
         phase.fact("watches that the server ended", watchers.lost() as f64, "");
-        context.push(phase);
+        run.context.push(phase);
         Ok(())
     }
 }

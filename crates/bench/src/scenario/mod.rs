@@ -13,6 +13,7 @@ mod list;
 mod mixed;
 mod node;
 mod quota_fill;
+mod run;
 mod update;
 mod watch;
 
@@ -22,6 +23,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use tokio_util::sync::CancellationToken;
 
+use self::run::Run;
 use crate::cluster::workspace::Workspace;
 use crate::context::Context;
 use crate::options::Options;
@@ -30,7 +32,7 @@ use crate::transport::target::Target;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// Create secrets, by several numbers of clients at the same time.
+    /// Create secrets, by several numbers of clients at once.
     Create(create::Create),
     /// Get one secret of many.
     Get(get::Get),
@@ -46,7 +48,7 @@ pub(crate) enum Scenario {
     Mixed(mixed::Mixed),
     /// Pods come and go on simulated nodes: kubelets in all but containers.
     Churn(churn::Churn),
-    /// Fill a namespace that has a quota with pods: what does the last cost next to the first?
+    /// Fill a namespace that has a quota with pods: does the last pod cost what the first did?
     QuotaFill(quota_fill::QuotaFill),
     /// Flood a server on loopback as one ordinary user, and measure what the others notice.
     Flood(flood::Flood),
@@ -54,7 +56,7 @@ pub(crate) enum Scenario {
     ColdStart(cold_start::ColdStart),
     /// From nothing, or from a running cluster, to the first running pod.
     FirstPod(node::FirstPod),
-    /// Start pods, next to the bare calls to the container runtime.
+    /// Start pods, compared with direct calls to the container runtime.
     PodStart(node::PodStart),
     /// A pod waits for its secret: from the secret's creation to the running container.
     SecretAppears(node::SecretAppears),
@@ -179,7 +181,8 @@ async fn in_workspace(
     stop: &CancellationToken,
 ) -> Result<()> {
     let mut workspace = Workspace::create(target).await?;
-    let measured = measure(scenario, context, target, &mut workspace);
+    let mut run = Run { context: &mut *context, target, workspace: &mut workspace };
+    let measured = measure(scenario, &mut run);
     let outcome = stop.run_until_cancelled(measured).await.unwrap_or(Ok(()));
     context.progress.draw("cleaning up", 0.0, &workspace.namespace);
     let removed = workspace.remove().await;
@@ -187,25 +190,20 @@ async fn in_workspace(
     outcome.and(removed)
 }
 
-async fn measure(
-    scenario: &Scenario,
-    context: &mut Context,
-    target: &Arc<Target>,
-    workspace: &mut Workspace,
-) -> Result<()> {
+async fn measure(scenario: &Scenario, run: &mut Run<'_>) -> Result<()> {
     match scenario {
-        Scenario::Create(create) => create.measure(context, target, workspace).await,
-        Scenario::Get(get) => get.measure(context, target, workspace).await,
-        Scenario::Update(update) => update.measure(context, target, workspace).await,
-        Scenario::List(list) => list.measure(context, target, workspace).await,
-        Scenario::Watch(watch) => watch.measure(context, target, workspace).await,
-        Scenario::WatchObjects(watch) => watch.measure(context, target, workspace).await,
-        Scenario::Mixed(mixed) => mixed.measure(context, target, workspace).await,
-        Scenario::Churn(churn) => churn.measure(context, target, workspace).await,
-        Scenario::QuotaFill(fill) => fill.measure(context, target, workspace).await,
-        Scenario::FirstPod(pod) => pod.measure(context, target, workspace).await,
-        Scenario::PodStart(pods) => pods.measure(context, target, workspace).await,
-        Scenario::SecretAppears(pods) => pods.measure(context, target, workspace).await,
+        Scenario::Create(create) => create.measure(run).await,
+        Scenario::Get(get) => get.measure(run).await,
+        Scenario::Update(update) => update.measure(run).await,
+        Scenario::List(list) => list.measure(run).await,
+        Scenario::Watch(watch) => watch.measure(run).await,
+        Scenario::WatchObjects(watch) => watch.measure(run).await,
+        Scenario::Mixed(mixed) => mixed.measure(run).await,
+        Scenario::Churn(churn) => churn.measure(run).await,
+        Scenario::QuotaFill(fill) => fill.measure(run).await,
+        Scenario::FirstPod(pod) => pod.measure(run).await,
+        Scenario::PodStart(pods) => pods.measure(run).await,
+        Scenario::SecretAppears(pods) => pods.measure(run).await,
         Scenario::Flood(_)
         | Scenario::ColdStart(_)
         | Scenario::Baseline(_)

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::cri::Cri;
+use super::run::Run;
 use crate::cluster::launch::Launched;
 use crate::cluster::pods::{self, Board};
 use crate::cluster::workspace::{Workspace, json_body};
@@ -22,7 +23,7 @@ use crate::options::Options;
 use crate::transport::client::{APPLICATION_JSON, Client};
 use crate::transport::target::Target;
 
-/// How long a pod may take to run, and to be removed.
+/// How long a pod may take to run, and to be gone.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long to wait for the kubelet to say that a secret is missing.
 const COMPLAINT_PATIENCE: Duration = Duration::from_secs(5);
@@ -101,7 +102,7 @@ impl<'a> Pods<'a> {
         self.board.until(name, "running", PATIENCE, |seen| seen.running).await
     }
 
-    /// Deletes a pod and waits until it no longer exists; returns how long that took.
+    /// Deletes a pod and waits until it is gone; returns how long that took.
     async fn end(&mut self, name: &str) -> Result<Duration> {
         let path = format!("{}/{name}", self.workspace.path("pods"));
         let at = Instant::now();
@@ -129,12 +130,8 @@ impl FirstPod {
     }
 
     /// On a cluster that runs.
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &mut Workspace,
-    ) -> Result<()> {
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
+        let Run { context, target, workspace } = run;
         let mut phase = Phase { name: "first pod".to_owned(), ..Default::default() };
         let start = Instant::now();
         self.pod(context, target, workspace, start, &mut phase).await?;
@@ -259,12 +256,8 @@ impl PodStart {
         lines
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &mut Workspace,
-    ) -> Result<()> {
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
+        let Run { context, target, workspace } = run;
         let count = context.options.count_or(10);
         let secrets = Secrets::new(&workspace.namespace, "pod", context);
         secrets.populate(context, target, 0..1).await?;
@@ -329,12 +322,8 @@ impl SecretAppears {
         )]
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &mut Workspace,
-    ) -> Result<()> {
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
+        let Run { context, target, workspace } = run;
         let count = context.options.count_or(10);
         let secrets = Secrets::new(&workspace.namespace, "late", context);
         let mut pods = Pods::open(target, &context.options, workspace, &self.image).await?;

@@ -9,15 +9,14 @@ use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::cluster::workspace::{RUN_LABEL, Workspace, json_body};
-use crate::context::Context;
+use super::run::Run;
+use crate::cluster::workspace::{RUN_LABEL, json_body};
 use crate::load::clients::clients_text;
 use crate::load::{self, Failed, Work, in_row};
 use crate::measure::report::Phase;
 use crate::measure::stats::Tally;
 use crate::options::{Options, Protocol};
 use crate::transport::client::Client;
-use crate::transport::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct QuotaFill {
@@ -74,7 +73,8 @@ impl QuotaFill {
     fn phases(&self) -> [u64; 3] {
         let pods = self.pods.get();
         let sample = self.sample.get().min(pods.div_ceil(2));
-        [sample, pods - 2 * sample.min(pods - sample), sample.min(pods - sample)]
+        let last = sample.min(pods - sample);
+        [sample, pods - sample - last, last]
     }
 
     pub(super) fn plan(&self, _: &Options) -> Vec<String> {
@@ -89,12 +89,8 @@ impl QuotaFill {
         ]
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &mut Workspace,
-    ) -> Result<()> {
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
+        let Run { context, target, workspace } = run;
         workspace.simulated = true;
         workspace.ensure_default_account().await?;
         let mut client = Client::connect(target, Protocol::Http1).await?;

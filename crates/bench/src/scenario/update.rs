@@ -8,15 +8,13 @@ use anyhow::Result;
 use clap::Args;
 use http::{Method, StatusCode};
 
-use crate::cluster::workspace::Workspace;
-use crate::context::Context;
-use crate::load::clients::{Clients, clients_text};
+use super::run::Run;
+use crate::load::clients::Clients;
 use crate::load::secrets::{self, Secrets};
-use crate::load::{self, Failed, Work, in_row};
+use crate::load::{Failed, Work, in_row};
 use crate::measure::stats::Tally;
 use crate::options::Options;
 use crate::transport::client::{APPLICATION_JSON, Client};
-use crate::transport::target::Target;
 use crate::transport::wire::Versioned;
 
 #[derive(Debug, Args)]
@@ -79,26 +77,12 @@ impl Update {
         ]
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &Workspace,
-    ) -> Result<()> {
-        let secrets = Secrets::new(&workspace.namespace, "update", context);
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
         let objects = self.objects.get();
-        secrets.populate(context, target, 0..objects).await?;
+        let secrets = run.populate("update", objects).await?;
         let work = Arc::new(Updates { secrets, objects });
-        for clients in self.clients.each() {
-            let name = format!("update {objects} secrets, {}", clients_text(clients));
-            let bounds = context.options.bounds();
-            let mut phase =
-                load::run(context, target, &name, clients, bounds, work.clone()).await?;
-            // What is per operation is per request: the update is made of the others.
-            let updates = phase.rows.iter().find(|row| row.name == Updates::ROWS[UPDATE]);
-            phase.operations -= updates.map_or(0, |row| row.count);
-            context.push(phase);
-        }
-        Ok(())
+        let what = format!("update {objects} secrets");
+        // What is per operation is per request: the update is made of the others.
+        run.for_each(&self.clients, &what, work, |phase| phase.uncount(Updates::ROWS[UPDATE])).await
     }
 }

@@ -1,6 +1,6 @@
 //! Watch fan-out: how long from a write's request to its event at each watcher.
 //!
-//! Time begins when the write is sent, so that a server gains nothing by responding late. The client
+//! Time begins when the write is sent, so that a server gains nothing by answering late. The client
 //! decrypts every event, too: its share is in the figures and is the same for every server.
 
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -13,16 +13,13 @@ use clap::Args;
 use http::Method;
 use tokio::sync::Notify;
 
-use crate::cluster::workspace::Workspace;
-use crate::context::Context;
+use super::run::Run;
 use crate::load::secrets::Secrets;
 use crate::load::watchers::{Observer, Watchers};
 use crate::measure::report::Phase;
 use crate::measure::stats::Tally;
 use crate::options::Options;
-use crate::transport::client::{APPLICATION_JSON, Client};
-use crate::transport::target::Target;
-use crate::transport::wire::Versioned;
+use crate::transport::client::APPLICATION_JSON;
 
 /// How long after the last write its events may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,7 +97,7 @@ impl Observer for Fanout {
         let first = self.got[watcher].fetch_add(events, Ordering::Relaxed);
         for nth in first..first + events {
             let write = self.write_of(watcher, nth);
-            // More events than writes: someone else writes here. Nothing to time them by.
+            // More events than writes: another client writes here. Nothing to time them by.
             let Some(sent) = self.sent.get(write) else { continue };
             let sent = Duration::from_nanos(sent.load(Ordering::Acquire));
             let late = at.saturating_duration_since(self.epoch).saturating_sub(sent);
@@ -135,26 +132,16 @@ impl Watch {
         ]
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &Workspace,
-    ) -> Result<()> {
-        let secrets = Secrets::new(&workspace.namespace, "watch", context);
-        secrets.populate(context, target, 0..1).await?;
-        let mut client = Client::connect(target, context.options.for_requests()).await?;
-        let listed: Versioned = client.get(&secrets.path).await?;
-        let revision = listed.metadata.resource_version;
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
+        let secrets = run.populate("watch", 1).await?;
+        let revision = run.revision(&secrets.path).await?;
         let path = format!("{}?watch=1&resourceVersion={revision}", secrets.path);
         let paths = vec![path; self.watchers.get()];
-        let count = self.writes(&context.options) as usize;
+        let count = self.writes(&run.context.options) as usize;
         let writes = Writes { secrets, objects: 1, count, rate: self.rate.get() };
         let name = format!("{} watchers of one collection", self.watchers);
         let fanout = Fanout::new(count, paths.len(), false);
-        let phase = fan_out(context, target, client, &name, paths, writes, fanout).await?;
-        context.push(phase);
-        Ok(())
+        fan_out(run, &name, paths, writes, fanout).await
     }
 }
 
@@ -171,18 +158,10 @@ impl WatchObjects {
         ]
     }
 
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &Workspace,
-    ) -> Result<()> {
-        let secrets = Secrets::new(&workspace.namespace, "watch", context);
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
         let objects = self.watchers.get() as u64;
-        secrets.populate(context, target, 0..objects).await?;
-        let mut client = Client::connect(target, context.options.for_requests()).await?;
-        let page: Versioned = client.get(&format!("{}?limit=1", secrets.path)).await?;
-        let revision = page.metadata.resource_version;
+        let secrets = run.populate("watch", objects).await?;
+        let revision = run.revision(&secrets.path).await?;
         let path = |number| {
             format!(
                 "{}?watch=1&resourceVersion={revision}&fieldSelector=metadata.name%3D{}",
@@ -191,25 +170,23 @@ impl WatchObjects {
             )
         };
         let paths: Vec<_> = (0..objects).map(path).collect();
-        let count = self.writes(&context.options) as usize;
+        let count = self.writes(&run.context.options) as usize;
         let writes = Writes { secrets, objects, count, rate: self.rate.get() };
         let name = format!("{objects} watchers of one secret each");
         let fanout = Fanout::new(count, paths.len(), true);
-        let phase = fan_out(context, target, client, &name, paths, writes, fanout).await?;
-        context.push(phase);
-        Ok(())
+        fan_out(run, &name, paths, writes, fanout).await
     }
 }
 
 async fn fan_out(
-    context: &Context,
-    target: &Arc<Target>,
-    mut client: Client,
+    run: &mut Run<'_>,
     name: &str,
     paths: Vec<String>,
     writes: Writes,
     fanout: Fanout,
-) -> Result<Phase> {
+) -> Result<()> {
+    let mut client = run.client().await?;
+    let (context, target) = (&mut *run.context, run.target);
     let fanout = Arc::new(fanout);
     let before = context.meter.rss_bytes();
     let opening = Instant::now();
@@ -241,7 +218,8 @@ async fn fan_out(
         let grown = watching.saturating_sub(before) as f64;
         phase.fact("memory per watcher", grown / paths.len() as f64, "bytes");
     }
-    Ok(phase)
+    context.push(phase);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -265,12 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn alternating_writes_are_distinguished_by_watcher_and_round() {
+    fn writes_in_turn_are_told_apart_by_watcher_and_round() {
         let fanout = Fanout::new(5, 2, true);
         assert_eq!(fanout.write_of(1, 0), 1);
         assert_eq!(fanout.write_of(0, 2), 4);
         fanout.arrived(1, 2, Instant::now());
-        // A third event of watcher 1 would be of write 5, which no one made.
+        // A third event of watcher 1 would be of write 5, which does not exist.
         fanout.arrived(1, 1, Instant::now());
         assert_eq!(fanout.outstanding.load(Ordering::Relaxed), 3);
     }

@@ -80,7 +80,7 @@ impl CallError {
         }
     }
 
-    /// Whether the server returned this status.
+    /// Whether the server answered with this status.
     pub(crate) fn is(&self, status: StatusCode) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == status)
     }
@@ -143,7 +143,7 @@ impl Client {
             Protocol::Http1 => {
                 let (sender, connection) =
                     http1::handshake(stream).await.map_err(|error| broken(&error))?;
-                // The request that was interrupted reports how a connection ended.
+                // The request that it cut off reports how a connection ended.
                 let driver = tokio::spawn(async move { drop(connection.await) });
                 (Sender::Http1(sender), driver)
             }
@@ -248,7 +248,7 @@ impl Client {
         };
         let unusable = |error: http::Error| CallError::Connection {
             url: self.target.url.clone(),
-            reason: format!("{path} is not a path: {error}"),
+            reason: format!("{path} is no path: {error}"),
         };
         request.body(Full::new(bytes)).map_err(unusable)
     }

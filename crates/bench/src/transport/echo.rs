@@ -1,7 +1,7 @@
 //! A bare server, to measure the client by: hyper on rustls, and nothing behind it.
 //!
 //! It runs in a process of its own (`coffer-bench echo-server`), so that its processor time is
-//! measured separately. A GET returns the number of bytes in its path, a POST returns what was sent.
+//! counted apart. A GET returns the number of bytes its path names, a POST returns what was sent.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -50,11 +50,11 @@ pub(crate) async fn serve(_: &EchoServer) -> Result<()> {
     out.flush()?;
     tokio::select! {
         accepted = accept(listener, acceptor) => accepted,
-        _ = parent_ended() => Ok(()),
+        _ = parent_gone() => Ok(()),
     }
 }
 
-async fn parent_ended() {
+async fn parent_gone() {
     let mut nothing = [0; 64];
     while tokio::io::stdin().read(&mut nothing).await.is_ok_and(|bytes| bytes > 0) {}
 }

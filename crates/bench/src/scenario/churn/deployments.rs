@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::cluster::{Cluster, TAINT};
 use super::follow::{Named, follow};
 use super::nodes::Nodes;
 use super::seen::{Counts, Seen, Step};
+use super::template;
 use crate::cluster::control_plane::ControlPlane;
 use crate::cluster::workspace::{RUN_LABEL, Workspace, json_body};
 use crate::context::Context;
@@ -171,7 +172,7 @@ impl<'a> Run<'a> {
         let tally = Tally::new(&["create deployment"]);
         let phase = self.begin(context, format!("run {pods} pods of {count} Deployments"), tally);
         for number in 0..count {
-            let body = self.deployment(number);
+            let body = template::deployment(&self.cluster, self.deployments.replicas, number);
             let start = Instant::now();
             self.client.call(Method::POST, &self.path, json_body(&body)).await?;
             phase.tally.record(0, start.elapsed());
@@ -213,7 +214,7 @@ impl<'a> Run<'a> {
         let patch = json!({ "spec": { "template": {
             "metadata": { "annotations": { RUN_LABEL: "updated" } } } } });
         for number in 0..updated {
-            let path = format!("{}/{}", self.path, deployment_name(number));
+            let path = format!("{}/{}", self.path, template::name(number));
             let start = Instant::now();
             let body = Some((STRATEGIC_PATCH, patch.to_string().into()));
             self.client.call(Method::PATCH, &path, body).await?;
@@ -243,7 +244,7 @@ impl<'a> Run<'a> {
         let name = format!("delete {count} Deployments, {pods} pods");
         let phase = self.begin(context, name, Tally::new(&["delete deployment"]));
         for number in 0..count {
-            let path = format!("{}/{}", self.path, deployment_name(number));
+            let path = format!("{}/{}", self.path, template::name(number));
             let start = Instant::now();
             self.client.call(Method::DELETE, &path, None).await?;
             phase.tally.record(0, start.elapsed());
@@ -316,33 +317,6 @@ impl<'a> Run<'a> {
         context.progress.clear();
         Ok(())
     }
-
-    fn deployment(&self, number: u64) -> Value {
-        let name = deployment_name(number);
-        let secret = self.cluster.secrets.name(number);
-        json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": { "name": name, "labels": { RUN_LABEL: self.cluster.run } },
-            "spec": {
-                "replicas": self.deployments.replicas,
-                "selector": { "matchLabels": { "app": name } },
-                "template": {
-                    "metadata": { "labels": { "app": name, RUN_LABEL: self.cluster.run } },
-                    "spec": {
-                        "automountServiceAccountToken": false,
-                        "nodeSelector": { RUN_LABEL: self.cluster.run },
-                        "tolerations": [{ "key": TAINT, "operator": "Exists" }],
-                        "containers": [{
-                            "name": "main", "image": "hollow",
-                            "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } },
-                            "volumeMounts": [{ "name": "s", "mountPath": "/etc/s", "readOnly": true }],
-                        }],
-                        "volumes": [{ "name": "s", "secret": { "secretName": secret } }],
-                    },
-                },
-            },
-        })
-    }
 }
 
 /// A phase under way.
@@ -359,10 +333,6 @@ struct Goal<'a> {
     reached: &'a (dyn Fn(&Counts) -> bool + Sync),
     /// How many of how many.
     done: &'a (dyn Fn(&Counts) -> (u64, u64) + Sync),
-}
-
-fn deployment_name(number: u64) -> String {
-    format!("deployment-{number:05}")
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod kubelet;
 mod nodes;
 mod replacing;
 mod seen;
+mod template;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use self::cluster::{Cluster, Layout};
 use self::deployments::Deployments;
 use self::nodes::Nodes;
 use self::replacing::Drivers;
+use super::run::Run;
 use crate::cluster::control_plane::ControlPlane;
 use crate::cluster::workspace::Workspace;
 use crate::context::Context;
@@ -122,12 +124,8 @@ impl Churn {
     }
 
     /// On a cluster that runs.
-    pub(super) async fn measure(
-        &self,
-        context: &mut Context,
-        target: &Arc<Target>,
-        workspace: &mut Workspace,
-    ) -> Result<()> {
+    pub(super) async fn measure(&self, run: &mut Run<'_>) -> Result<()> {
+        let Run { context, target, workspace } = run;
         if self.deployments.wanted() {
             self.deployments.check_room(u64::from(self.nodes))?;
             return self.deploy(context, target, workspace, None).await;

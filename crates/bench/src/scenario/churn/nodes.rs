@@ -14,7 +14,7 @@ use crate::measure::report::Phase;
 use crate::transport::client;
 use crate::transport::target::Target;
 
-/// Connections that the nodes' requests share, besides those of their watches.
+/// Connections that the nodes' requests share; watches have others.
 const REQUEST_CONNECTIONS: usize = 8;
 
 /// Nodes and other tasks that must not end before the run does.
