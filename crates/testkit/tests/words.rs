@@ -97,7 +97,8 @@ const ALLOWED: &[(&str, &str, &str)] = &[
 ];
 
 /// Crates and documents whose texts are not adapted yet.
-const EXEMPT: &[&str] = &[];
+const EXEMPT: &[&str] =
+    &["crates/api/", "crates/apiserver/", "crates/controllers/", "crates/kubelet/"];
 
 /// A piece of text, with the line that it begins at. Line breaks in it count.
 struct Piece {
