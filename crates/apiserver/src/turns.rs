@@ -1,7 +1,7 @@
 //! Turns at a bounded number of workers, dealt out fairly: a queue for each user, one job of each in
 //! turn.
 //!
-//! A job that waits is its caller's future: when the caller is gone or its time is over, the job is
+//! A job that waits is its caller's future: when the caller no longer exists or its time is over, the job is
 //! never begun, and its place in the queue is passed over.
 
 use std::collections::{HashMap, VecDeque};
@@ -67,7 +67,7 @@ impl Turns {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// [`QueueFull`], at once.
+    /// [`QueueFull`], immediately.
     pub(crate) async fn take(self: &Arc<Self>, user: &str) -> Result<Turn, QueueFull> {
         let waits = {
             let mut state = self.lock();
@@ -94,7 +94,7 @@ impl Turns {
             }
             waits
         };
-        // The sender is dropped only by a queue that has seen that nobody waits here.
+        // The sender is dropped only by a queue that has seen that no one waits here.
         waits.await.map_err(|_| QueueFull)
     }
 
@@ -120,7 +120,7 @@ impl Turns {
                     state.running += 1;
                     passed_over = 0;
                 }
-                // Whoever waited has gone; the turn was never had.
+                // The caller has stopped waiting; the turn was not used.
                 Err(mut turn) => turn.turns = None,
             }
             if user.waiting.is_empty() {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_whose_caller_is_gone_is_never_begun() {
+    async fn a_job_whose_caller_stopped_waiting_is_never_begun() {
         let turns = Turns::of_workers(2);
         let held = turns.take("a").await.unwrap();
         let mut gone = Box::pin(turns.take("a"));

@@ -198,7 +198,7 @@ fn parts(text: &[u8]) -> Vec<Vec<u8>> {
     [80, text.len() / 2, text.len() - 60].map(part).into()
 }
 
-/// Waits until no part is there more often than `most`: a request that is answered may still be dropped.
+/// Waits until no part is there more often than `most`: a request that has completed may still be dropped.
 async fn lies_in_memory_at_most(most: usize, text: Vec<u8>, what: &str) {
     let parts = parts(&text);
     drop(zeroize::Zeroizing::new(text));

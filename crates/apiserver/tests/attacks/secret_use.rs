@@ -732,7 +732,7 @@ async fn what_takes_no_right_and_what_a_right_gives() {
     let admin = world.admin();
     for kind in KINDS {
         let name = format!("legit-{}", kind.kind.to_lowercase());
-        // Written before the account is there, by somebody who may use everything: order does not matter.
+        // Written before the account is there, by someone who may use everything: order does not matter.
         admin.make(kind.path, kind.object(&name, &template(&name))).await;
         assert_eq!(world.get(&kind.at(&name)).await["metadata"]["annotations"][GRANTED], "*");
         world.account(&name, &["db"]).await;
@@ -752,7 +752,7 @@ async fn what_takes_no_right_and_what_a_right_gives() {
         }
         assert!(world.gets(kind, &name).await, "{name} after a restart");
     }
-    // Whoever may use one secret has that one recorded.
+    // For a user who may use one secret, that one is recorded.
     let rules = json!([{ "apiGroups": [""], "resources": ["secrets"], "verbs": ["use"], "resourceNames": ["db"] }]);
     world.role("use-db", "mallory", rules).await;
     world.account("two", &["db"]).await;

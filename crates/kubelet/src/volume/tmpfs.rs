@@ -1,4 +1,4 @@
-//! A tmpfs that nobody sees before it is filled.
+//! A tmpfs that no one sees before it is filled.
 //!
 //! It is made detached with the kernel's mount API, filled through its descriptor, and attached
 //! with one `move_mount`. So a mount found at a volume's path is complete by construction, also
@@ -114,7 +114,7 @@ pub(crate) fn resize(target: &Path, size: Size) -> io::Result<()> {
 }
 
 /// Takes back room that is not needed any more. That what is left open of an old version (by a
-/// `subPath` mount, say) still needs some is no error.
+/// `subPath` mount, say) still needs some is not an error.
 pub(crate) fn shrink(target: &Path, size: Size) {
     if let Err(error) = resize(target, size) {
         tracing::debug!(volume = %target.display(), %error, "volume keeps its larger size");

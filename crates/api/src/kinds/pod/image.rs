@@ -5,7 +5,7 @@ use super::values::one_of;
 use crate::field::{Error, Path};
 
 /// `Always` for the tag `latest`, written or meant; `IfNotPresent` for every other tag, for a
-/// digest, and for a text that is no reference at all (as upstream's parser error has it).
+/// digest, and for a text that is not a reference at all (as upstream's parser error has it).
 pub(super) fn default_pull_policy(image: &str) -> &'static str {
     if parse_tag(image) == Some("latest") { "Always" } else { "IfNotPresent" }
 }
