@@ -79,7 +79,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// A chain that judges by what the cache has. `tasks`: where writes go whose callers are gone.
+    /// A chain that judges by what the cache has. `tasks`: where writes go whose callers no longer wait.
     pub(crate) fn new(
         config: AdmissionConfig,
         resources: Arc<Resources>,

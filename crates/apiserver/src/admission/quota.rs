@@ -6,7 +6,7 @@
 //! namespace with quotas, no other is.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use coffer_api::quota::{self, Excess};
 use coffer_api::status::Failure;
@@ -32,7 +32,7 @@ pub(crate) struct Quotas {
     resources: Arc<Resources>,
     cache: Arc<Cache>,
     tasks: Group,
-    turns: std::sync::Mutex<HashMap<String, Arc<Mutex<Counted>>>>,
+    turns: parking_lot::Mutex<HashMap<String, Arc<Mutex<Counted>>>>,
 }
 
 /// The turn of one new object. While it is held no other object is counted and made in the namespace.
@@ -147,7 +147,7 @@ impl Quotas {
 
     async fn turn(&self, namespace: &str) -> OwnedMutexGuard<Counted> {
         let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut turns = self.turns.lock();
             if turns.len() >= NAMESPACES_REMEMBERED && !turns.contains_key(namespace) {
                 turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             }

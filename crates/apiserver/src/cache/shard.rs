@@ -1,9 +1,10 @@
 //! One kind's objects, its recent events, and who watches them.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use coffer_store::Revision;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 
 use super::inbox::{self, Inbox, Queue};
@@ -135,12 +136,12 @@ impl Shard {
             .map_err(|reason| CacheError::Decode { key: key.to_owned(), reason })
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        self.state.read().expect("no panic happens under this lock")
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state.write().expect("no panic happens under this lock")
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write()
     }
 
     /// One object, as the cache has it now.
@@ -207,8 +208,8 @@ impl Shard {
         }
     }
 
-    fn observers(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<dyn Observer>>> {
-        self.observers.read().expect("no panic happens under this lock")
+    fn observers(&self) -> RwLockReadGuard<'_, Vec<Arc<dyn Observer>>> {
+        self.observers.read()
     }
 
     /// Adds an observer and shows it the present state.
@@ -216,7 +217,7 @@ impl Shard {
         // The state's lock first, as everywhere: no change falls between the two.
         let state = self.write();
         observer.reset(&mut state.objects.values());
-        self.observers.write().expect("no panic happens under this lock").push(observer);
+        self.observers.write().push(observer);
     }
 
     pub(super) fn end_watchers(&self) {

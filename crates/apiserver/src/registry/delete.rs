@@ -17,7 +17,7 @@ use crate::object::{Object, Resource};
 const DELETE_TRIES: usize = 32;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-/// Kinds whose DELETE answers with the object, as upstream's does.
+/// Kinds whose DELETE returns the object, as upstream's does.
 const RETURN_OBJECT: [&str; 3] = ["pods", "serviceaccounts", "resourcequotas"];
 /// Kinds whose dependents stay where a deletion says nothing of them: core/v1 is older than the
 /// garbage collector.
@@ -90,7 +90,7 @@ impl DeleteOptions {
 
 /// What a deletion came to.
 pub(crate) enum Deleted {
-    /// Gone. The object as it was, for kinds that answer with it.
+    /// Removed. The object as it was, for kinds that return it.
     Gone { last: Bytes, uid: String, return_object: bool },
     /// Marked: it goes when its grace period or its finalizers end.
     Going(Bytes),
@@ -159,7 +159,7 @@ impl Registry {
     /// it knows neither a grace period nor finalizers.
     ///
     /// # Errors
-    /// 409 where it was written since, or is gone.
+    /// 409 where it was written since, or is no longer there.
     pub(crate) async fn persist_expiry(
         &self,
         admitted: Admitted<'_, Deletion>,
@@ -346,7 +346,7 @@ fn set_finalizers(
     meta.finalizers = (!all.is_empty()).then_some(all);
 }
 
-/// Whether the kind itself keeps the object: a namespace until its content is gone.
+/// Whether the kind itself keeps the object: a namespace until its content is deleted.
 pub(super) fn held_by_kind(_resource: &Resource, object: &dyn Object) -> bool {
     object
         .as_any()

@@ -182,7 +182,7 @@ impl Registry {
             self.store.delete(&current.key, current.revision).await?;
             return Ok(same);
         }
-        // A write that changes nothing is answered without one, as upstream does.
+        // A write that changes nothing is not persisted, as upstream has it.
         if dry_run || same == current.bytes {
             return Ok(same);
         }

@@ -39,7 +39,7 @@ async fn upgrade(server: &TestServer, user: &str, below: &str) -> (u16, String, 
     stream.flush().await.unwrap();
     let mut text = Vec::new();
     while !text.windows(4).any(|end| end == b"\r\n\r\n") {
-        match timeout(PATIENCE, stream.read_u8()).await.unwrap() {
+        match timeout(10 * PATIENCE, stream.read_u8()).await.unwrap() {
             Ok(byte) => text.push(byte),
             Err(_) => break,
         }

@@ -1,12 +1,13 @@
 //! Which node is related to which object: pod → node, and secret, config map, account → pod.
 //!
 //! Kept current by the cache under the lock that makes a pod visible: a kubelet that learns of its
-//! pod may read the pod's secrets in the same instant, and no longer once the pod is gone.
+//! pod may read the pod's secrets in the same instant, and no longer once the pod is deleted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::RwLock;
 
 use crate::authz::references::{self, ReferenceKind};
 use crate::cache::{CacheEvent, CachedObject, Observer};
@@ -57,7 +58,7 @@ impl Graph {
         name: &str,
     ) -> bool {
         let vertex = Vertex { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-        let state = self.0.read().expect("no panic happens under this lock");
+        let state = self.0.read();
         state.needed.get(&vertex).is_some_and(|nodes| nodes.contains_key(node))
     }
 }
@@ -67,7 +68,7 @@ pub(crate) struct PodFollower(pub(crate) Arc<Graph>);
 
 impl Observer for PodFollower {
     fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>) {
-        let mut state = self.0.0.write().expect("no panic happens under this lock");
+        let mut state = self.0.0.write();
         *state = State::default();
         for object in objects {
             state.add(object);
@@ -75,7 +76,7 @@ impl Observer for PodFollower {
     }
 
     fn changed(&self, event: &CacheEvent) {
-        let mut state = self.0.0.write().expect("no panic happens under this lock");
+        let mut state = self.0.0.write();
         if let Some(old) = &event.old {
             state.remove(&old.key);
         }
@@ -191,7 +192,7 @@ mod tests {
         assert!(graph.related("a", SECRET, "n", "s"));
         follower.changed(&event(Some(&second), None));
         assert!(!graph.related("a", SECRET, "n", "s"));
-        assert!(graph.0.read().unwrap().needed.is_empty());
+        assert!(graph.0.read().needed.is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::rule::{ALL, list};
 /// Pieces that one role may be taken apart into. A rule that would make more is not: who does not
 /// have everything does not have it.
 const PIECES_MAX: usize = 200_000;
-/// Lines of missing pieces that are told.
+/// Lines of missing pieces in a message.
 const LINES_MAX: usize = 20_000;
 
 /// The parts of `wanted` that no rule of `own` covers, in the smallest pieces.

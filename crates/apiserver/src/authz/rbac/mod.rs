@@ -1,7 +1,7 @@
 //! Role-based access control: roles and bindings as the cache has them, and what follows from them.
 //!
 //! [`Roles`] is kept current by the cache itself, under the same lock that lets a watcher see a
-//! change, so nobody can see a binding that does not hold yet. Evaluation is pure and reads it.
+//! change, so no client can see a binding that does not hold yet. Evaluation is pure and reads it.
 
 pub(crate) mod aggregate;
 mod controllers;
@@ -12,12 +12,13 @@ pub(crate) mod reconcile;
 pub(crate) mod rule;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use coffer_api::status::GroupResource;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::de::DeserializeOwned;
 
 use self::index::Index;
@@ -31,7 +32,7 @@ pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
 /// Annotation of default roles and bindings: `true` lets the server add to them what they lack.
 pub(crate) const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
-/// Missing roles that a denial tells of.
+/// Missing roles that a denial names.
 const ERRORS_MAX: usize = 100;
 
 /// A role that is referred to and not there (or of no kind that is known).
@@ -96,14 +97,14 @@ pub(crate) struct Roles(RwLock<State>);
 
 impl Roles {
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().expect("no panic happens under this lock")
+        self.0.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().expect("no panic happens under this lock")
+        self.0.write()
     }
 
-    /// Whether some rule that this caller has allows what is asked; else why it was hard to tell.
+    /// Whether some rule that this caller has allows what is asked; else what could not be evaluated.
     pub(crate) fn authorize(
         &self,
         identity: &Identity,
@@ -125,7 +126,7 @@ impl Roles {
         if allowed { Ok(()) } else { Err(errors) }
     }
 
-    /// Counts changes of roles and bindings: while it stays, so do the answers.
+    /// Counts changes of roles and bindings: while it stays, so do the decisions.
     pub(crate) fn generation(&self) -> u64 {
         self.read().generation
     }
@@ -213,7 +214,7 @@ impl State {
 }
 
 impl Who {
-    /// Whom a subject of a binding means; nobody, where it cannot mean anybody.
+    /// Whom a subject of a binding means; `None` where it is not valid.
     fn of(subject: Subject, namespace: &str) -> Option<Self> {
         match subject.kind.as_str() {
             "User" => Some(Self::User(subject.name)),
