@@ -21,6 +21,7 @@ mod core;
 mod deadline;
 mod decode;
 mod discovery;
+mod encode;
 mod encoded;
 mod encoding;
 mod failure;

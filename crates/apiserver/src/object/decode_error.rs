@@ -35,6 +35,10 @@ pub(crate) fn typed_as<T: DeserializeOwned>(
     document: &Document,
     schema: Option<Schema>,
 ) -> Result<T, DecodeError> {
+    // Most fit: only what does not is read again, to find out where.
+    if let Ok(object) = T::deserialize(document.value()) {
+        return Ok(object);
+    }
     serde_path_to_error::deserialize(document.value()).map_err(|error| {
         let (root, path) = (document.value(), error.path().to_string());
         if let Some((steps, schema)) = steps(error.path()).zip(schema) {

@@ -33,7 +33,7 @@ pub(crate) struct Kubelet {
 impl Kubelet {
     /// Starts one, as that of a node that is there.
     pub(crate) async fn start(server: &TestServer, admin: &Caller, node: &str) -> Self {
-        let pair = server.server_certificate();
+        let pair = server.serving_certificate();
         let chain = rustls_pki_types::CertificateDer::from_pem_slice(&pair.cert_pem).unwrap();
         let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(&pair.key_pem).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -3,20 +3,17 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
-#[path = "../../../apiserver/tests/support/mod.rs"]
-mod support;
-
 use std::fmt::Debug;
 use std::time::Duration;
 
 use coffer_controllers::{Manager, Options};
+use coffer_testkit::apiserver::TestServer;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use support::TestServer;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 

@@ -114,10 +114,13 @@ impl Runtime {
         ]
         .into();
         let mut observed = Observed::default();
-        for sandbox in self.list_sandboxes(selector.clone()).await? {
+        let sandboxes = self.list_sandboxes(selector.clone()).await?;
+        let containers = self.list_containers(selector).await?;
+        self.seen.note(id.uid(), &sandboxes, &containers);
+        for sandbox in sandboxes {
             observed.sandboxes.push(self.sandbox(sandbox).await?);
         }
-        for container in self.list_containers(selector).await? {
+        for container in containers {
             let status = self.container(&container.id).await?;
             let sandbox = container.pod_sandbox_id;
             observed.containers.extend(status.map(|status| Container { sandbox, ..status }));
@@ -129,6 +132,11 @@ impl Runtime {
             std::cmp::Reverse((container.attempt, container.created_at_ns))
         });
         Ok(observed)
+    }
+
+    /// The pod has no worker any more.
+    pub(crate) fn forget(&self, id: &PodId) {
+        self.seen.forget(id.uid());
     }
 
     /// The id of one start of a container, while it runs.

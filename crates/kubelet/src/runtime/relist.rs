@@ -1,10 +1,16 @@
-//! Notices that a container ended: looks at all of them every second and tells whose changed.
+//! Notices that a container ended: lists all of them every second and names the pods that are not as
+//! their workers have last seen them.
 //!
-//! CRI's event stream would say it sooner, but the runtimes that are out there mostly do not
-//! have it. A relist also is the heartbeat of the runtime: its outcome is the node's health.
+//! It compares with what the workers saw, and not with the listing before: what comes and goes between
+//! two listings, as when a runtime loses what it had, would be in neither of them. CRI's event stream
+//! would say it sooner, but most runtimes do not have it. A relist also is the heartbeat of the
+//! runtime: its outcome is the node's health.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use k8s_cri::v1 as cri;
 
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -22,19 +28,55 @@ pub(crate) enum RuntimeHealth {
     Down(RuntimeError),
 }
 
-/// What was seen of each pod, as a sum over its sandboxes and containers.
-type Seen = HashMap<String, u64>;
+/// A sum over a pod's sandboxes and containers and their states. Nothing adds up to the same as no pod.
+type Sum = u64;
+
+/// What the workers saw last of their pods, by uid. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Seen(Arc<Mutex<HashMap<String, Sum>>>);
+
+impl Seen {
+    fn sums(&self) -> MutexGuard<'_, HashMap<String, Sum>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker has seen these of its pod.
+    pub(super) fn note(
+        &self,
+        uid: &str,
+        sandboxes: &[cri::PodSandbox],
+        containers: &[cri::Container],
+    ) {
+        let sandboxes = sandboxes.iter().map(|found| one(&found.id, found.state));
+        let containers = containers.iter().map(|found| one(&found.id, found.state));
+        let sum = sandboxes.chain(containers).fold(0, Sum::wrapping_add);
+        self.sums().insert(uid.to_owned(), sum);
+    }
+
+    /// The pod has no worker any more.
+    pub(super) fn forget(&self, uid: &str) {
+        self.sums().remove(uid);
+    }
+
+    /// The pods that are not as their workers saw them.
+    fn changed(&self, now: &HashMap<String, Sum>) -> Vec<String> {
+        let seen = self.sums();
+        let sum = |of: &HashMap<String, Sum>, uid: &str| of.get(uid).copied().unwrap_or_default();
+        let differs = |uid: &&String| sum(&seen, uid) != sum(now, uid);
+        let gone = seen.keys().filter(|uid| !now.contains_key(*uid));
+        now.keys().chain(gone).filter(differs).cloned().collect()
+    }
+}
 
 /// The loop that looks.
 pub(crate) struct Relist {
     runtime: Runtime,
     health: watch::Sender<RuntimeHealth>,
-    seen: Seen,
 }
 
 impl Relist {
     pub(crate) fn new(runtime: Runtime) -> Self {
-        Self { runtime, health: watch::channel(RuntimeHealth::Unknown).0, seen: Seen::new() }
+        Self { runtime, health: watch::channel(RuntimeHealth::Unknown).0 }
     }
 
     pub(crate) fn health(&self) -> watch::Receiver<RuntimeHealth> {
@@ -42,15 +84,14 @@ impl Relist {
     }
 
     /// Calls `changed` with the uid of each pod that changed, until dropped.
-    pub(crate) async fn run(mut self, changed: impl Fn(&str)) {
+    pub(crate) async fn run(self, changed: impl Fn(&str)) {
         let mut ticks = tokio::time::interval(RELIST_PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let health = match self.look().await {
                 Ok(now) => {
-                    differences(&self.seen, &now).for_each(&changed);
-                    self.seen = now;
+                    self.runtime.seen.changed(&now).iter().for_each(|uid| changed(uid));
                     RuntimeHealth::Answering
                 }
                 Err(error) => RuntimeHealth::Down(error),
@@ -63,32 +104,30 @@ impl Relist {
         }
     }
 
-    async fn look(&self) -> Result<Seen, RuntimeError> {
-        let mut seen = Seen::new();
+    async fn look(&self) -> Result<HashMap<String, Sum>, RuntimeError> {
+        let mut now = HashMap::new();
         for sandbox in self.runtime.list_sandboxes(self.runtime.own()).await? {
-            add(&mut seen, &sandbox.labels, &sandbox.id, sandbox.state);
+            add(&mut now, &sandbox.labels, one(&sandbox.id, sandbox.state));
         }
         for container in self.runtime.list_containers(self.runtime.own()).await? {
-            add(&mut seen, &container.labels, &container.id, container.state);
+            add(&mut now, &container.labels, one(&container.id, container.state));
         }
-        Ok(seen)
+        Ok(now)
     }
 }
 
-fn add(seen: &mut Seen, labels: &HashMap<String, String>, id: &str, state: i32) {
+fn one(id: &str, state: i32) -> Sum {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let Some(uid) = labels.get(labels::POD_UID) else { return };
     let mut hasher = DefaultHasher::new();
     (id, state).hash(&mut hasher);
-    // Added up, so that the order of the listing does not matter.
-    let sum = seen.entry(uid.clone()).or_default();
-    *sum = sum.wrapping_add(hasher.finish());
+    hasher.finish()
 }
 
-fn differences<'a>(before: &'a Seen, now: &'a Seen) -> impl Iterator<Item = &'a str> {
-    let changed = now.iter().filter(|(uid, sum)| before.get(*uid) != Some(sum));
-    let gone = before.iter().filter(|(uid, _)| !now.contains_key(*uid));
-    changed.chain(gone).map(|(uid, _)| uid.as_str())
+/// Added up, so that the order of the listing does not matter.
+fn add(sums: &mut HashMap<String, Sum>, labels: &HashMap<String, String>, one: Sum) {
+    let Some(uid) = labels.get(labels::POD_UID) else { return };
+    let sum = sums.entry(uid.clone()).or_default();
+    *sum = sum.wrapping_add(one);
 }
 
 #[cfg(test)]
@@ -96,21 +135,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_is_named_when_a_state_changes_or_something_comes_or_goes() {
+    fn a_pod_is_named_while_it_is_not_as_its_worker_saw_it() {
+        let sandbox =
+            |id: &str, state| cri::PodSandbox { id: id.to_owned(), state, ..Default::default() };
+        let seen = Seen::default();
+        seen.note("same", &[sandbox("1", 0), sandbox("2", 1)], &[]);
+        seen.note("ends", &[sandbox("3", 1)], &[]);
+        seen.note("goes", &[sandbox("4", 1)], &[]);
+        seen.note("waits", &[], &[]);
+        seen.note("left", &[sandbox("6", 1)], &[]);
+        seen.forget("left");
+        let mut now = HashMap::new();
         let labels = |uid: &str| HashMap::from([(labels::POD_UID.to_owned(), uid.to_owned())]);
-        let (mut before, mut now) = (Seen::new(), Seen::new());
-        for (uid, id, state) in
-            [("same", "1", 0), ("same", "2", 1), ("ends", "3", 1), ("goes", "4", 1)]
-        {
-            add(&mut before, &labels(uid), id, state);
-        }
         for (uid, id, state) in
             [("same", "2", 1), ("same", "1", 0), ("ends", "3", 2), ("comes", "5", 1)]
         {
-            add(&mut now, &labels(uid), id, state);
+            add(&mut now, &labels(uid), one(id, state));
         }
-        let mut changed: Vec<_> = differences(&before, &now).collect();
-        changed.sort_unstable();
-        assert_eq!(changed, ["comes", "ends", "goes"]);
+        for _ in 0..2 {
+            let mut changed = seen.changed(&now);
+            changed.sort_unstable();
+            assert_eq!(changed, ["comes", "ends", "goes"]);
+        }
+        seen.note("ends", &[sandbox("3", 2)], &[]);
+        seen.note("goes", &[], &[]);
+        assert_eq!(seen.changed(&now), ["comes"]);
     }
 }

@@ -149,6 +149,7 @@ impl Worker {
             }
         }
         self.shared.images.forget_pod(&self.id);
+        self.shared.runtime.forget(&self.id);
         let Some(reporter) = self.reporter.take() else { return };
         // Once its object is gone, also one that nobody here deleted, there is nothing to report to.
         let is_static = self.is_static;
