@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_long_answers_are_compressed_and_only_for_who_takes_it() {
+    async fn only_long_responses_are_compressed_and_only_for_clients_that_accept_it() {
         let answer = |bytes: usize| Answer::new(crate::respond::full(vec![b'a'; bytes]));
         let mut headers = HeaderMap::new();
         for (accepted, bytes, gzip) in [

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_whose_caller_is_gone_is_never_begun() {
+    async fn a_job_whose_caller_dropped_it_never_begins() {
         let queue = FairQueue::with_workers(2);
         let held = queue.acquire("a").await.unwrap();
         let mut gone = Box::pin(queue.acquire("a"));

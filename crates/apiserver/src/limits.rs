@@ -1,7 +1,8 @@
 //! Fairness: how many requests one client, and all together, may have under way.
 //!
 //! A request over the limit waits a bounded time in a bounded queue, then gets 429. Watches, exec
-//! and the other tunnels are long by nature and do not count; watches have a limit of their own.
+//! and the other tunnels are long by nature and do not count: watches have a limit of their own here,
+//! tunnels in `tunnels.rs`.
 //!
 //! What the cluster lives by, leases and nodes' status, has slots of its own besides those of all
 //! clients, so that clients who fill these cannot make a node look dead.

@@ -19,7 +19,7 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use inbox::{Initial, NoEvent, time_for_state};
-pub(crate) use shard::{Observer, Scope, Shard, Start, Subscription};
+pub(crate) use shard::{Apply, Observer, Scope, Shard, Start, Subscription};
 
 /// How long a read waits for the cache to reach the store before it gives up (503).
 const FRESH_WAIT: Duration = Duration::from_secs(3);

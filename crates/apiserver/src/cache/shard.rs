@@ -85,14 +85,20 @@ pub(crate) struct Subscription {
     pub(crate) revision: Revision,
 }
 
-/// Told of every change under the lock that makes it visible, before any watcher is: what is
-/// derived from objects is never behind what somebody has seen. Must not call back into the shard.
+/// Derives something from objects, and is never behind what a client has seen of them.
+///
+/// Objects are read, which takes time, before the shard is locked; what was made of them is applied
+/// under the lock that makes them visible, before any watcher has the event.
 pub(crate) trait Observer: Send + Sync {
-    /// The whole state, at the beginning and after a reload.
-    fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>);
-    /// One write.
-    fn changed(&self, event: &CacheEvent);
+    /// Reads the whole state, at the beginning and after a reload. What is returned replaces all that
+    /// was derived before.
+    fn read_all(&self, objects: &[Arc<CachedObject>]) -> Apply<'_>;
+    /// Reads one write. What is returned must not call back into the shard.
+    fn read(&self, event: &CacheEvent) -> Apply<'_>;
 }
+
+/// What an observer does under the lock.
+pub(crate) type Apply<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 #[derive(Default)]
 struct State {
@@ -199,12 +205,14 @@ impl Shard {
     }
 
     pub(super) fn reset(&self, objects: Vec<Arc<CachedObject>>, revision: Revision) {
+        let observers = self.observers();
+        let read: Vec<Apply<'_>> = observers.iter().map(|it| it.read_all(&objects)).collect();
         let objects = objects.into_iter().collect();
         let mut state = self.write();
         state.end_watchers();
         *state = State { objects, floor: revision, newest: revision, ..Default::default() };
-        for observer in self.observers().iter() {
-            observer.reset(&mut state.objects.values());
+        for apply in read {
+            apply();
         }
     }
 
@@ -214,10 +222,11 @@ impl Shard {
 
     /// Adds an observer and shows it the present state.
     pub(crate) fn observe(&self, observer: Arc<dyn Observer>) {
-        // The state's lock first, as everywhere: no change falls between the two.
-        let state = self.write();
-        observer.reset(&mut state.objects.values());
-        self.observers.write().push(observer);
+        // The observers' lock first, as everywhere: no change falls between the two.
+        let mut observers = self.observers.write();
+        let objects: Vec<_> = self.read().objects.values().cloned().collect();
+        observer.read_all(&objects)();
+        observers.push(observer);
     }
 
     pub(super) fn end_watchers(&self) {
@@ -260,18 +269,23 @@ impl Shard {
 
     /// Takes one write: `new` is the object after it, `None` when it is gone.
     pub(super) fn apply(&self, key: &str, revision: Revision, new: Option<Arc<CachedObject>>) {
-        let mut state = self.write();
-        let old = match &new {
-            Some(object) => state.objects.insert(object.clone()),
-            None => state.objects.remove(key),
-        };
-        state.newest = revision;
+        let observers = self.observers();
+        // Nothing but this and `reset` writes, one after the other.
+        let old = self.get(key);
         if old.is_none() && new.is_none() {
+            self.write().newest = revision;
             return;
         }
         let event = Arc::new(CacheEvent { revision, old, new });
-        for observer in self.observers().iter() {
-            observer.changed(&event);
+        let read: Vec<Apply<'_>> = observers.iter().map(|it| it.read(&event)).collect();
+        let mut state = self.write();
+        match &event.new {
+            Some(object) => drop(state.objects.insert(object.clone())),
+            None => drop(state.objects.remove(key)),
+        }
+        state.newest = revision;
+        for apply in read {
+            apply();
         }
         state.remember(event.clone());
         state.dispatch(&event);
@@ -498,6 +512,45 @@ mod tests {
         assert_eq!(list("", None, 4), state(&[("a", 4), ("a", 1), ("b", 2), ("c", 3)]));
         shard.reset(Vec::new(), 20);
         assert!(shard.list_at("/registry/secrets/", None, 19).is_none());
+    }
+
+    /// A large role or pod held up every list and watch of its kind for as long as it took to read.
+    #[test]
+    fn observers_read_a_change_while_others_read_the_shard() {
+        struct Counts {
+            shard: Arc<Shard>,
+            seen: Arc<parking_lot::Mutex<Vec<(usize, bool)>>>,
+        }
+
+        impl Counts {
+            fn apply(&self) -> Apply<'_> {
+                // Would wait for ever where the shard was locked.
+                let before = self.shard.list("/registry/secrets/", &Scope::All).0.len();
+                Box::new(move || {
+                    let locked = self.shard.state.try_read().is_none();
+                    self.seen.lock().push((before, locked));
+                })
+            }
+        }
+
+        impl Observer for Counts {
+            fn read_all(&self, _: &[Arc<CachedObject>]) -> Apply<'_> {
+                self.apply()
+            }
+
+            fn read(&self, _: &CacheEvent) -> Apply<'_> {
+                self.apply()
+            }
+        }
+
+        let (shard, seen) = (Arc::new(shard()), Arc::default());
+        put(&shard, "/registry/secrets/n/a", 1);
+        shard.observe(Arc::new(Counts { shard: shard.clone(), seen: Arc::clone(&seen) }));
+        put(&shard, "/registry/secrets/n/b", 2);
+        shard.apply("/registry/secrets/n/b", 3, None);
+        shard.reset(Vec::new(), 4);
+        // What they make of it is applied under the lock, but for what was there when they came.
+        assert_eq!(*seen.lock(), [(1, false), (1, true), (2, true), (1, true)]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
 
 use crate::authz::references::{self, ReferenceKind};
-use crate::cache::{CacheEvent, CachedObject, Observer};
+use crate::cache::{Apply, CacheEvent, CachedObject, Observer};
 
 /// Marks a pod that only mirrors what a node runs by itself.
 pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -67,43 +67,53 @@ impl Graph {
 pub(crate) struct PodFollower(pub(crate) Arc<Graph>);
 
 impl Observer for PodFollower {
-    fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>) {
-        let mut state = self.0.0.write();
-        *state = State::default();
+    fn read_all(&self, objects: &[Arc<CachedObject>]) -> Apply<'_> {
+        let mut state = State::default();
         for object in objects {
-            state.add(object);
+            if let Some(bound) = Bound::read(object) {
+                state.add(object.key.clone(), bound);
+            }
         }
+        Box::new(move || *self.0.0.write() = state)
     }
 
-    fn changed(&self, event: &CacheEvent) {
-        let mut state = self.0.0.write();
-        if let Some(old) = &event.old {
-            state.remove(&old.key);
-        }
-        if let Some(new) = &event.new {
-            state.add(new);
-        }
+    fn read(&self, event: &CacheEvent) -> Apply<'_> {
+        let key = event.subject().key.clone();
+        let bound = event.new.as_deref().and_then(Bound::read);
+        Box::new(move || {
+            let mut state = self.0.0.write();
+            state.remove(&key);
+            if let Some(bound) = bound {
+                state.add(key, bound);
+            }
+        })
     }
 }
 
-impl State {
-    fn add(&mut self, object: &CachedObject) {
+impl Bound {
+    /// What a pod that runs somewhere gives its node.
+    fn read(object: &CachedObject) -> Option<Self> {
         let unbound = |(name, value): &(&str, String)| *name == "spec.nodeName" && value.is_empty();
         // Most pods that are not bound need no decoding.
         if object.fields.iter().any(unbound) {
-            return;
+            return None;
         }
         let Ok(pod) = serde_json::from_slice::<Pod>(&object.bytes) else {
             // What was stored was typed once; a pod that cannot be read gives no rights.
             tracing::error!(key = &*object.key, "not a pod");
-            return;
+            return None;
         };
-        let Some(bound) = bound(object, &pod) else { return };
+        bound(object, &pod)
+    }
+}
+
+impl State {
+    fn add(&mut self, key: Arc<str>, bound: Bound) {
         for vertex in &bound.refers_to {
             let nodes = self.needed.entry(vertex.clone()).or_default();
             *nodes.entry(bound.node.clone()).or_default() += 1;
         }
-        self.pods.insert(object.key.clone(), bound);
+        self.pods.insert(key, bound);
     }
 
     fn remove(&mut self, key: &str) {
@@ -182,15 +192,15 @@ mod tests {
         let graph = Arc::new(Graph::default());
         let follower = PodFollower(graph.clone());
         let (first, second) = (pod("p", "a", "s", false), pod("q", "a", "s", false));
-        follower.changed(&event(None, Some(&first)));
-        follower.changed(&event(None, Some(&second)));
+        follower.read(&event(None, Some(&first)))();
+        follower.read(&event(None, Some(&second)))();
         assert!(graph.related("a", SECRET, "n", "s"));
         assert!(!graph.related("b", SECRET, "n", "s"));
         assert!(!graph.related("a", SECRET, "other", "s"));
         assert!(graph.related("a", VertexKind::Pod, "n", "p"));
-        follower.changed(&event(Some(&first), None));
+        follower.read(&event(Some(&first), None))();
         assert!(graph.related("a", SECRET, "n", "s"));
-        follower.changed(&event(Some(&second), None));
+        follower.read(&event(Some(&second), None))();
         assert!(!graph.related("a", SECRET, "n", "s"));
         assert!(graph.0.read().needed.is_empty());
     }
@@ -200,16 +210,16 @@ mod tests {
         let graph = Arc::new(Graph::default());
         let follower = PodFollower(graph.clone());
         let (waiting, bound) = (pod("p", "", "s", false), pod("p", "a", "s", false));
-        follower.reset(&mut [waiting.clone()].iter());
+        follower.read_all(&[waiting.clone()])();
         assert!(!graph.related("", SECRET, "n", "s"));
-        follower.changed(&event(Some(&waiting), Some(&bound)));
+        follower.read(&event(Some(&waiting), Some(&bound)))();
         assert!(graph.related("a", SECRET, "n", "s"));
     }
 
     #[test]
     fn a_mirror_pod_gives_its_node_itself_only() {
         let graph = Arc::new(Graph::default());
-        PodFollower(graph.clone()).changed(&event(None, Some(&pod("p", "a", "s", true))));
+        PodFollower(graph.clone()).read(&event(None, Some(&pod("p", "a", "s", true))))();
         assert!(graph.related("a", VertexKind::Pod, "n", "p"));
         assert!(!graph.related("a", SECRET, "n", "s"));
     }

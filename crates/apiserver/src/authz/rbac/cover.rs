@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_covered_is_not_missing_and_the_rest_is_told_as_upstream_tells_it() {
+    fn uncovered_rules_are_missing_and_worded_as_upstream() {
         let own = [
             rule(&["get", "list"], &[""], &["pods", "*/scale"]),
             rule(&["*"], &["apps"], &["*"]),

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 use self::index::Index;
 use super::attributes::{Attributes, Target};
-use crate::cache::{CacheEvent, CachedObject, Observer};
+use crate::cache::{Apply, CacheEvent, CachedObject, Observer};
 use crate::identity::Identity;
 
 /// The API group of roles and bindings.
@@ -267,7 +267,21 @@ pub(crate) struct Follower {
 }
 
 impl Observer for Follower {
-    fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>) {
+    fn read_all(&self, objects: &[Arc<CachedObject>]) -> Apply<'_> {
+        let read = |object: &Arc<CachedObject>| Change::of(self.kind, object, true);
+        let changes: Vec<Change> = objects.iter().map(read).collect();
+        Box::new(move || self.replace(changes))
+    }
+
+    fn read(&self, event: &CacheEvent) -> Apply<'_> {
+        let change = Change::of(self.kind, event.subject(), event.new.is_some());
+        Box::new(move || self.roles.write().put(change))
+    }
+}
+
+impl Follower {
+    /// Takes in all there is of its kind.
+    fn replace(&self, changes: Vec<Change>) {
         let mut state = self.roles.write();
         let ours = |namespace: &str| namespace.is_empty() == self.kind.is_cluster_wide();
         if self.kind.is_role() {
@@ -276,21 +290,16 @@ impl Observer for Follower {
             state.bindings.retain(|namespace, _| !ours(namespace));
         }
         state.generation += 1;
-        for object in objects {
-            state.put(Change::of(self.kind, object, true));
+        for change in changes {
+            state.put(change);
         }
-    }
-
-    fn changed(&self, event: &CacheEvent) {
-        // Read before the lock: others decide meanwhile.
-        let change = Change::of(self.kind, event.subject(), event.new.is_some());
-        self.roles.write().put(change);
     }
 }
 
 /// What an object of one of the four kinds is now, if it is there.
-struct Change<'a> {
-    object: &'a CachedObject,
+struct Change {
+    namespace: String,
+    name: String,
     what: What,
 }
 
@@ -299,41 +308,42 @@ enum What {
     Binding(Option<Binding>),
 }
 
-impl<'a> Change<'a> {
-    fn of(kind: RbacKind, object: &'a CachedObject, there: bool) -> Self {
+impl Change {
+    fn of(kind: RbacKind, object: &CachedObject, there: bool) -> Self {
         let what = if kind.is_role() {
             What::Role(there.then(|| rules(kind, object)).flatten().map(Arc::new))
         } else {
             What::Binding(there.then(|| binding(kind, object)).flatten())
         };
-        Self { object, what }
+        let (namespace, name) = (object.namespace.clone(), object.name.clone());
+        Self { namespace, name, what }
     }
 }
 
 impl State {
     /// Takes in an object, or takes it out.
-    fn put(&mut self, change: Change<'_>) {
+    fn put(&mut self, change: Change) {
         self.generation += 1;
-        let CachedObject { namespace, name, .. } = change.object;
-        match change.what {
+        let Change { namespace, name, what } = change;
+        match what {
             What::Role(rules) => {
                 let scope = self.roles.entry(namespace.clone()).or_default();
                 match rules {
-                    Some(rules) => scope.insert(name.clone(), rules),
-                    None => scope.remove(name),
+                    Some(rules) => scope.insert(name, rules),
+                    None => scope.remove(&name),
                 };
                 if scope.is_empty() {
-                    self.roles.remove(namespace);
+                    self.roles.remove(&namespace);
                 }
             }
             What::Binding(binding) => {
                 let scope = self.bindings.entry(namespace.clone()).or_default();
-                scope.remove(name);
+                scope.remove(&name);
                 if let Some(binding) = binding {
-                    scope.insert(name.clone(), binding);
+                    scope.insert(name, binding);
                 }
                 if scope.by_name.is_empty() {
-                    self.bindings.remove(namespace);
+                    self.bindings.remove(&namespace);
                 }
             }
         }
