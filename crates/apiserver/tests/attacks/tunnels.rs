@@ -146,7 +146,7 @@ async fn one_user_cannot_take_all_tunnels_and_idle_ones_end() {
     let silent = upgrade(server, "calm", "exec?command=silent&stdin=true");
     let mut silent = std::pin::pin!(silent);
     let mut reached =
-        std::pin::pin!(until("the kubelet is not asked", || { kubelet.connections() == 1 }));
+        std::pin::pin!(until("the kubelet is not asked", || { kubelet.unanswered() == 1 }));
     tokio::select! {
         biased;
         (code, ..) = silent.as_mut() => panic!("a silent kubelet has responded: {code}"),
