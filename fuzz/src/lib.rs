@@ -4,6 +4,7 @@
 //! The first byte of most inputs chooses a kind; the rest is what a client sends.
 
 pub mod pods;
+pub mod redact;
 
 use coffer_api::apply::{self, Writer};
 use coffer_api::kinds::{self, Kind};

@@ -23,11 +23,13 @@ pub mod protobuf;
 pub mod quantity;
 pub mod quota;
 pub mod reason;
+pub mod redact;
 pub mod schema;
 pub mod secret;
 pub mod selector;
 pub mod status;
 pub mod subresource;
+pub mod table;
 pub mod well_known;
 pub mod yaml;
 

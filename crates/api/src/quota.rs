@@ -4,17 +4,14 @@
 //! way, which is upstream's. Resources are named as `secrets.` and `deployments.apps`: plural, dot,
 //! group.
 
+mod pod;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{
-    Affinity, Container, Pod, PodSpec, PodStatus, ResourceQuotaSpec, ResourceRequirements,
-    ScopedResourceSelectorRequirement,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
-use serde::Deserialize;
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceQuota, ResourceQuotaSpec};
 
-use crate::demand::{Resources, limits, limits_of, requests, requests_of};
-use crate::kinds::pod::{is_terminal, qos};
+pub use self::pod::{PodUsage, Totals};
+use crate::demand::{Resources, limits_of, requests_of};
 use crate::quantity::Quantity;
 
 /// Amounts by what a quota calls them: `pods`, `requests.cpu`, `count/secrets`.
@@ -46,94 +43,90 @@ pub enum Excess {
     },
 }
 
-/// A stored pod as far as quotas look at it: what it asks for, what its scopes are, whether it has
-/// ended. What else it says, which may be a megabyte of it, is read over.
-///
-/// # Errors
-/// For bytes that are no pod.
-pub fn read_pod(bytes: &[u8]) -> Result<Pod, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Stored {
-        spec: Option<Spec>,
-        status: Option<Status>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Spec {
-        #[serde(default)]
-        containers: Vec<Part>,
-        init_containers: Option<Vec<Part>>,
-        resources: Option<ResourceRequirements>,
-        overhead: Option<BTreeMap<String, Text>>,
-        active_deadline_seconds: Option<i64>,
-        priority_class_name: Option<String>,
-        affinity: Option<Affinity>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Part {
-        resources: Option<ResourceRequirements>,
-        restart_policy: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Status {
-        phase: Option<String>,
+/// A quota that is read once and asked often.
+#[derive(Clone, Debug)]
+pub struct Quota {
+    name: String,
+    spec: ResourceQuotaSpec,
+    hard: Resources,
+}
+
+impl Quota {
+    /// A quota as it is stored.
+    pub fn of(quota: ResourceQuota) -> Self {
+        let spec = quota.spec.unwrap_or_default();
+        let hard = Resources::of(spec.hard.iter().flatten());
+        Self { name: quota.metadata.name.unwrap_or_default(), spec, hard }
     }
 
-    let whole = |Part { resources, restart_policy }: Part| Container {
-        resources,
-        restart_policy,
-        ..Default::default()
-    };
-    let stored: Stored = serde_json::from_slice(bytes)?;
-    let spec = stored.spec.map(|spec| PodSpec {
-        containers: spec.containers.into_iter().map(whole).collect(),
-        init_containers: spec.init_containers.map(|all| all.into_iter().map(whole).collect()),
-        resources: spec.resources,
-        overhead: spec.overhead,
-        active_deadline_seconds: spec.active_deadline_seconds,
-        priority_class_name: spec.priority_class_name,
-        affinity: spec.affinity,
-        ..Default::default()
+    /// What it is about and how much there may be.
+    pub fn spec(&self) -> &ResourceQuotaSpec {
+        &self.spec
+    }
+
+    /// How much a new object of `resource` adds to each of the quota's resources that it counts for.
+    pub fn added(&self, resource: &str, pod: Option<&PodUsage>) -> Amounts {
+        added_by(&self.spec, resource, pod)
+    }
+
+    /// Whether every container of a pod says how much it needs of what the quota is about.
+    ///
+    /// # Errors
+    /// Which do not.
+    pub fn check_specified(&self, pod: &Pod) -> Result<(), Excess> {
+        check_specified(&self.name, &self.spec, pod)
+    }
+
+    /// Whether the quota has room for what is added to what is used.
+    ///
+    /// # Errors
+    /// What there is not enough of.
+    pub fn check(&self, used: &Amounts, added: &Amounts) -> Result<(), Excess> {
+        check_hard(&self.name, &self.hard, used, added)
+    }
+}
+
+/// How much is used of each resource in `names`. `pods` are those that the quota is about; `count`
+/// returns how many objects of another resource there are, if that resource is served.
+pub fn used_of<'a>(
+    names: impl IntoIterator<Item = &'a String>,
+    pods: &Totals,
+    count: impl Fn(&str) -> Option<usize>,
+) -> Amounts {
+    let amounts = names.into_iter().filter_map(|name| {
+        let of_pods = pods.amount(name);
+        let amount = of_pods.or_else(|| count(&qualified(name)).map(number))?;
+        Some((name.clone(), amount))
     });
-    let status = stored.status.map(|it| PodStatus { phase: it.phase, ..Default::default() });
-    Ok(Pod { spec, status, ..Default::default() })
+    amounts.collect()
 }
 
 /// How much is used of each of the quota's resources in `names`. `pods` are all of the namespace;
-/// `count` answers how many objects of another resource there are, if that resource is served.
+/// `count` returns how many objects of another resource there are, if that resource is served.
 pub fn used<'a>(
     spec: &ResourceQuotaSpec,
     names: impl IntoIterator<Item = &'a String>,
     pods: &[&Pod],
     count: impl Fn(&str) -> Option<usize>,
 ) -> Amounts {
-    let matching: Vec<&Pod> = pods.iter().copied().filter(|pod| in_scope(spec, pod)).collect();
-    let live: Vec<&Pod> = matching.iter().copied().filter(|pod| !is_terminal(pod)).collect();
-    let (requested, limited) = (total(&live, requests), total(&live, limits));
-    let amounts = names.into_iter().filter_map(|name| {
-        let amount = match of_pods(name) {
-            Some(PodResource::Live) => number(live.len()),
-            Some(PodResource::All) => number(matching.len()),
-            Some(PodResource::Requests(resource)) => requested.get(resource),
-            Some(PodResource::Limits(resource)) => limited.get(resource),
-            None => number(count(&qualified(name))?),
-        };
-        Some((name.clone(), amount))
-    });
-    amounts.collect()
+    let pods: Vec<PodUsage> = pods.iter().map(|pod| PodUsage::of(pod)).collect();
+    let totals = Totals::of(pods.iter().filter(|pod| pod.is_in_scope(spec)));
+    used_of(names, &totals, count)
 }
 
 /// How much a new object of `resource` adds to each of the quota's resources that it counts for.
 pub fn added(spec: &ResourceQuotaSpec, resource: &str, pod: Option<&Pod>) -> Amounts {
+    added_by(spec, resource, pod.map(PodUsage::of).as_ref())
+}
+
+fn added_by(spec: &ResourceQuotaSpec, resource: &str, pod: Option<&PodUsage>) -> Amounts {
     let names = spec.hard.iter().flat_map(BTreeMap::keys);
     match pod {
         Some(pod) => {
-            let names: Vec<&String> = names.filter(|name| of_pods(name).is_some()).collect();
-            if !in_scope(spec, pod) {
+            if !pod.is_in_scope(spec) {
                 return Amounts::new();
             }
-            let mut amounts = used(spec, names, &[pod], |_| None);
+            let mut amounts = used_of(names, &Totals::of([pod]), |_| None);
             // What the pod says nothing of is not asked of the quota.
             amounts.retain(|_, amount| !amount.is_zero());
             amounts
@@ -157,7 +150,15 @@ pub fn check(
     used: &Amounts,
     added: &Amounts,
 ) -> Result<(), Excess> {
-    let hard = Resources::of(spec.hard.iter().flatten());
+    check_hard(quota, &Resources::of(spec.hard.iter().flatten()), used, added)
+}
+
+fn check_hard(
+    quota: &str,
+    hard: &Resources,
+    used: &Amounts,
+    added: &Amounts,
+) -> Result<(), Excess> {
     let exceeded = |name: &&String| {
         let mut sum = used.get(*name).cloned().unwrap_or(Quantity::ZERO);
         sum.add(&added[*name]);
@@ -187,7 +188,9 @@ pub fn check(
 pub fn check_specified(quota: &str, spec: &ResourceQuotaSpec, pod: &Pod) -> Result<(), Excess> {
     const ASKED: &[&str] =
         &["cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory"];
-    let Some(pod_spec) = pod.spec.as_ref().filter(|_| in_scope(spec, pod)) else { return Ok(()) };
+    let Some(pod_spec) = pod.spec.as_ref().filter(|_| PodUsage::of(pod).is_in_scope(spec)) else {
+        return Ok(());
+    };
     // A pod that says it as a whole need not say it of each container.
     let own = pod_spec.resources.as_ref();
     if own.is_some_and(|own| own.requests.is_some() || own.limits.is_some()) {
@@ -262,76 +265,6 @@ fn number(count: usize) -> Quantity {
     Quantity::whole(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-fn total(pods: &[&Pod], of: fn(&PodSpec) -> Resources) -> Resources {
-    let mut total = Resources::default();
-    for spec in pods.iter().filter_map(|pod| pod.spec.as_ref()) {
-        total.add(&of(spec));
-    }
-    total
-}
-
-/// Whether a pod is one of those that the quota is about.
-fn in_scope(spec: &ResourceQuotaSpec, pod: &Pod) -> bool {
-    let plain = spec.scopes.iter().flatten();
-    let selected = spec.scope_selector.iter();
-    let selected = selected.flat_map(|selector| selector.match_expressions.iter().flatten());
-    plain.into_iter().all(|scope| has_scope(scope, pod))
-        && selected.into_iter().all(|requirement| matches(requirement, pod))
-}
-
-fn has_scope(scope: &str, pod: &Pod) -> bool {
-    let deadline = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
-    let best_effort = || pod.spec.as_ref().is_some_and(|spec| qos::class(spec) == "BestEffort");
-    match scope {
-        "Terminating" => deadline.is_some_and(|seconds| seconds >= 0),
-        "NotTerminating" => deadline.is_none(),
-        "BestEffort" => best_effort(),
-        "NotBestEffort" => !best_effort(),
-        "PriorityClass" => priority_class(pod).is_some(),
-        "CrossNamespacePodAffinity" => pod.spec.as_ref().is_some_and(looks_into_other_namespaces),
-        _ => false,
-    }
-}
-
-/// Whether the pod wants to be near, or far from, pods of other namespaces.
-fn looks_into_other_namespaces(spec: &PodSpec) -> bool {
-    let affinity = spec.affinity.as_ref();
-    let near = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
-    let far = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
-    let required = [
-        near.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref()),
-        far.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref()),
-    ];
-    let preferred = [
-        near.and_then(|it| it.preferred_during_scheduling_ignored_during_execution.as_ref()),
-        far.and_then(|it| it.preferred_during_scheduling_ignored_during_execution.as_ref()),
-    ];
-    let preferred = preferred.into_iter().flatten().flatten().map(|it| &it.pod_affinity_term);
-    let mut terms = required.into_iter().flatten().flatten().chain(preferred);
-    terms.any(|term| {
-        term.namespaces.as_ref().is_some_and(|names| !names.is_empty())
-            || term.namespace_selector.is_some()
-    })
-}
-
-fn matches(requirement: &ScopedResourceSelectorRequirement, pod: &Pod) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed =
-        || priority_class(pod).is_some_and(|class| values.iter().any(|value| value == class));
-    match (requirement.scope_name.as_str(), requirement.operator.as_str()) {
-        ("PriorityClass", "In") => listed(),
-        ("PriorityClass", "NotIn") => !listed(),
-        (scope, "Exists") => has_scope(scope, pod),
-        (scope, "DoesNotExist") => !has_scope(scope, pod),
-        _ => false,
-    }
-}
-
-fn priority_class(pod: &Pod) -> Option<&str> {
-    let class = pod.spec.as_ref()?.priority_class_name.as_deref();
-    class.filter(|class| !class.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -393,11 +326,17 @@ mod tests {
             { "scopeName": "PriorityClass", "operator": "In", "values": ["high"] }] } });
         for pod in pods {
             let whole: Pod = serde_json::from_value(pod.clone()).expect("a pod");
-            let read = read_pod(pod.to_string().as_bytes()).expect("a pod");
+            let whole = PodUsage::of(&whole);
+            let read = PodUsage::read(pod.to_string().as_bytes()).expect("a pod");
+            assert_eq!(read, whole);
             for quota in scoped.iter().chain([&json!({ "hard": hard }), &by_class]) {
                 let quota = spec(quota.clone());
                 let names = quota.hard.iter().flat_map(BTreeMap::keys);
-                let of = |pod: &Pod| used(&quota, names.clone(), &[pod], |_| None);
+                let of = |pod: &PodUsage| {
+                    let totals =
+                        Totals::of([pod].into_iter().filter(|pod| pod.is_in_scope(&quota)));
+                    used_of(names.clone(), &totals, |_| None)
+                };
                 assert_eq!(of(&read), of(&whole), "{quota:?} of {pod}");
             }
         }

@@ -2,7 +2,7 @@
 //! OpenAPI all need to know about a field.
 //!
 //! Made from the `schemars` schemas of the `k8s-openapi` types ([`definitions`]), with the list
-//! merge rules that Kubernetes documents per field ([`rules`]) laid over them. Built once, on first
+//! merge rules that the kinds declare ([`rules`]) laid over them. Built once, on first
 //! use, and never freed.
 
 mod definitions;
@@ -12,9 +12,11 @@ mod registry;
 mod rules;
 pub mod strict;
 
+pub use crate::kinds::merge::{ListRule, ListType};
 pub use definitions::{Definitions, Gvk, PREFIX, definitions};
 use registry::{Definition, Node, NodeShape};
-pub(crate) use rules::omits_zero_somewhere;
+
+use crate::go;
 use serde_json::Value;
 pub use strict::unknown_fields;
 
@@ -35,40 +37,6 @@ pub enum Shape {
     List(Schema, ListRule),
     /// Anything (RawExtension, FieldsV1): kept as it is, atomic for apply.
     Any,
-}
-
-/// How two versions of a list are merged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListRule {
-    /// Server-side apply: `x-kubernetes-list-type` and `x-kubernetes-list-map-keys`.
-    pub apply: ListType,
-    /// Strategic merge: `x-kubernetes-patch-merge-key`, empty for lists of scalars.
-    pub patch_merge_key: Option<&'static str>,
-    /// Strategic merge: `x-kubernetes-patch-strategy` says `merge`.
-    pub patch_merges: bool,
-    /// Strategic merge: `x-kubernetes-patch-strategy` says `retainKeys`.
-    pub patch_retains_keys: bool,
-}
-
-impl ListRule {
-    /// A list that has one owner and is replaced as a whole.
-    pub const ATOMIC: Self = Self {
-        apply: ListType::Atomic,
-        patch_merge_key: None,
-        patch_merges: false,
-        patch_retains_keys: false,
-    };
-}
-
-/// `x-kubernetes-list-type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListType {
-    /// One owner for the whole list.
-    Atomic,
-    /// Scalars, each once.
-    Set,
-    /// Objects told apart by these fields.
-    Map(&'static [&'static str]),
 }
 
 /// The schema of a kind, its List kinds among them; `None` for a kind that is not known here.
@@ -123,7 +91,7 @@ impl Schema {
             && match value {
                 Value::Object(members) => members.is_empty(),
                 Value::Array(items) => items.is_empty(),
-                scalar => is_zero(scalar),
+                scalar => go::is_zero(scalar),
             }
     }
 
@@ -159,16 +127,6 @@ impl Schema {
             NodeShape::Struct(Definition { name, .. }) => Some(name),
             _ => None,
         }
-    }
-}
-
-/// Whether a scalar is the zero of its type.
-pub(crate) fn is_zero(scalar: &Value) -> bool {
-    match scalar {
-        Value::String(text) => text.is_empty(),
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        _ => false,
     }
 }
 

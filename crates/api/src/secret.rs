@@ -232,6 +232,21 @@ impl k8s_openapi::Resource for Secret {
     type Scope = k8s_openapi::NamespaceResourceScope;
 }
 
+impl k8s_openapi::ListableResource for Secret {
+    const LIST_KIND: &'static str = "SecretList";
+}
+
+/// The schema of `k8s_openapi`'s Secret, whose JSON this one has.
+impl schemars::JsonSchema for Secret {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        k8s_openapi::api::core::v1::Secret::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        k8s_openapi::api::core::v1::Secret::json_schema(generator)
+    }
+}
+
 impl k8s_openapi::Metadata for Secret {
     type Ty = ObjectMeta;
 

@@ -16,24 +16,13 @@ const MINOR: &str = "33";
 const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
-/// Verbs that no request has and that roles give: tools that offer what a role can give read them
-/// here.
-const RIGHTS: [(&str, &str, &str); 1] = [("", "secrets", "use")];
-
-/// The verbs of a kind. Namespaces are never deleted by the dozen, as upstream has it.
+/// The verbs of a kind.
 fn verbs(info: &KindInfo) -> Vec<&'static str> {
-    let rights =
-        RIGHTS.iter().filter(|(group, plural, _)| (*group, *plural) == (info.group, info.plural));
     VERBS
         .into_iter()
-        .filter(|verb| *verb != "deletecollection" || has_delete_collection(info))
-        .chain(rights.map(|(_, _, verb)| *verb))
+        .filter(|verb| *verb != "deletecollection" || info.deletion.by_collection)
+        .chain(info.extra_verbs.iter().copied())
         .collect()
-}
-
-/// Whether a collection of this kind can be deleted.
-pub(crate) fn has_delete_collection(info: &KindInfo) -> bool {
-    info.plural != "namespaces"
 }
 
 /// `/version`.

@@ -39,7 +39,6 @@ pub mod openapi;
 mod openapi_routes;
 mod options;
 mod present;
-pub mod printers;
 mod registry;
 mod request;
 mod respond;

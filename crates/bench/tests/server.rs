@@ -1,13 +1,10 @@
 //! The program against a real server: scenarios run, measure something, and leave nothing.
 
-#[path = "../../apiserver/tests/support/mod.rs"]
-mod support;
-
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use coffer_testkit::apiserver::TestServer;
 use serde_json::Value;
-use support::TestServer;
 
 async fn bench(arguments: Vec<String>) -> Output {
     let run = move || {

@@ -11,8 +11,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use coffer_controllers::certificates::approve::KUBELET_CLIENT;
-use coffer_controllers::certificates::sign::{Signer, SigningAuthority};
+use coffer_controllers::{KUBELET_CLIENT, Signer, SigningAuthority};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestSpec,

@@ -130,7 +130,7 @@ async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()>
     });
     let client = parts::client(&data.kubeconfig("scheduler")).await?;
     clients.spawn("the scheduler", |stop| async move {
-        coffer_controllers::scheduler::run(client, stop).await;
+        coffer_controllers::scheduler(client).run(stop).await;
         Ok(())
     });
     let signer = join::signer_in(&data.pki())?.lasting(options.server.signing.duration());

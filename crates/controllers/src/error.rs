@@ -2,10 +2,11 @@
 //! are logged. None quotes the body of an object: answers that do not decode are reduced to where.
 
 use coffer_api::reason::{CAUSE_NAMESPACE_TERMINATING, Reason};
+use coffer_api::redact;
 
 /// What went wrong while talking to the API.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The API server refused or could not be reached.
     #[error("{operation}: {}", shown(.source))]
     Api {
@@ -24,70 +25,101 @@ pub enum Error {
 
 impl Error {
     /// Names the operation that a kube error belongs to: `.map_err(Error::api("bind pod"))`.
-    pub fn api(operation: &'static str) -> impl FnOnce(kube::Error) -> Self {
+    pub(crate) fn api(operation: &'static str) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Api { operation, source }
     }
 
-    /// Whether somebody else wrote first, so that a fresh read settles it.
-    pub fn is_conflict(&self) -> bool {
+    /// Whether another client wrote first, so that a fresh read settles it.
+    pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Api { source, .. } if is_conflict(source))
     }
 
     /// Whether this is expected in normal operation and needs no warning.
-    pub fn is_routine(&self) -> bool {
+    pub(crate) fn is_routine(&self) -> bool {
         self.is_conflict() || matches!(self, Self::Unfinished(_))
     }
 }
 
 /// The object, or what it depends on, does not exist.
-pub fn is_not_found(error: &kube::Error) -> bool {
+pub(crate) fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// A precondition or resourceVersion no longer holds.
-pub fn is_conflict(error: &kube::Error) -> bool {
+pub(crate) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if Reason::from(&*status.reason) == Reason::Conflict)
 }
 
 /// The name is taken.
-pub fn is_already_exists(error: &kube::Error) -> bool {
+pub(crate) fn is_already_exists(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if Reason::from(&*status.reason) == Reason::AlreadyExists)
 }
 
 /// The object does not pass validation; for a patch that names a uid: it is another object now.
-pub fn is_invalid(error: &kube::Error) -> bool {
+pub(crate) fn is_invalid(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 422)
 }
 
 /// The namespace is being deleted: nothing can be created in it, and nothing needs to be.
-pub fn is_namespace_terminating(error: &kube::Error) -> bool {
+pub(crate) fn is_namespace_terminating(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     status.code == 403 && causes.any(|cause| cause.reason == CAUSE_NAMESPACE_TERMINATING)
 }
 
+/// Nothing is left to be done where the object no longer exists.
+///
+/// # Errors
+/// Every other one.
+pub(crate) fn ignore_not_found<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match done {
+        Err(error) if is_not_found(&error) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Nothing is left to be done where the object no longer exists, or was recreated (UID mismatch): for
+/// writes whose one precondition is the uid.
+///
+/// # Errors
+/// Every other one.
+pub(crate) fn ignore_recreated<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match done {
+        Err(error) if is_conflict(&error) => Ok(()),
+        other => ignore_not_found(other),
+    }
+}
+
+/// Nothing can be created in a namespace that is being deleted or does not exist, and nothing needs to
+/// be where the object exists.
+///
+/// # Errors
+/// Every other one.
+pub(crate) fn ignore_uncreatable<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match done {
+        Err(error) if is_already_exists(&error) || is_namespace_terminating(&error) => Ok(()),
+        other => ignore_not_found(other),
+    }
+}
+
 /// The message of an API error as the server words it.
-pub fn message(error: &kube::Error) -> String {
+pub(crate) fn message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => shown(other).to_string(),
     }
 }
 
-/// An error as it may be logged: serde's messages quote what they could not read, which may be
-/// part of an object, so only the place is kept.
-pub fn shown(error: &kube::Error) -> impl std::fmt::Display + '_ {
+/// An error as it may be logged: what serde quotes of an answer that does not decode is left out.
+pub(crate) fn shown(error: &kube::Error) -> impl std::fmt::Display + '_ {
     struct Shown<'a>(&'a kube::Error);
     impl std::fmt::Display for Shown<'_> {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             match self.0 {
                 kube::Error::Api(status) => write!(f, "{} ({})", status.message, status.code),
-                kube::Error::SerdeError(error) => write!(
-                    f,
-                    "the answer does not decode, at line {} column {}",
-                    error.line(),
-                    error.column()
-                ),
+                kube::Error::SerdeError(error) => {
+                    write!(f, "the answer does not decode: {}", redact::json(error))
+                }
                 other => write!(f, "{other}"),
             }
         }

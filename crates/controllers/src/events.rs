@@ -29,7 +29,7 @@ const CLUSTER_EVENTS_NAMESPACE: &str = "default";
 
 /// How serious an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventType {
+pub(crate) enum EventType {
     /// All is as it should be.
     Normal,
     /// Somebody may have to look.
@@ -57,37 +57,37 @@ struct Note {
 
 /// The entrance of the channel.
 #[derive(Clone, Debug)]
-pub struct Sink(mpsc::Sender<Note>);
+pub(crate) struct Sink(mpsc::Sender<Note>);
 
 /// Records events of one component.
 #[derive(Clone, Debug)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     sink: Sink,
     component: &'static str,
 }
 
 /// The exit of the channel; [`Writer::run`] it.
-pub struct Writer {
+pub(crate) struct Writer {
     client: Client,
     notes: mpsc::Receiver<Note>,
 }
 
 /// A sink, and the writer behind it.
-pub fn channel(client: Client) -> (Sink, Writer) {
+pub(crate) fn channel(client: Client) -> (Sink, Writer) {
     let (sender, notes) = mpsc::channel(NOTES_MAX);
     (Sink(sender), Writer { client, notes })
 }
 
 impl Sink {
     /// A recorder for a component.
-    pub fn recorder(&self, component: &'static str) -> Recorder {
+    pub(crate) fn recorder(&self, component: &'static str) -> Recorder {
         Recorder { sink: self.clone(), component }
     }
 }
 
 impl Recorder {
     /// Records an event about an object.
-    pub fn record<K: Resource<DynamicType = ()>>(
+    pub(crate) fn record<K: Resource<DynamicType = ()>>(
         &self,
         object: &K,
         type_: EventType,
@@ -121,7 +121,7 @@ struct Written {
 
 impl Writer {
     /// Writes until all recorders are gone, or until `shutdown` and a short time to drain.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut written = VecDeque::new();
         loop {
             tokio::select! {
@@ -234,7 +234,7 @@ fn event(note: &Note, at: Timestamp) -> Event {
 }
 
 /// The present in whole seconds, as timestamps in objects are.
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     seconds(Timestamp::now())
 }
 

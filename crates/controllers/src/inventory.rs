@@ -1,17 +1,23 @@
-//! Every object of every served kind, by its metadata: what namespace deletion and garbage
-//! collection look at, since both must know kinds that this program was not written for.
+//! Every object of every served kind, by its metadata: what namespace deletion, garbage collection
+//! and quotas look at, since they must know kinds that this program was not written for.
 //!
-//! Kinds come from discovery, which is repeated, because a real API server may be taught new ones.
+//! It is no second informer, but a set of them: one [`Informer`] for the metadata of each kind that
+//! discovery names, which is repeated, because a real API server may be taught new kinds. A kind that
+//! another controller watches by its type is not watched again; its informer feeds the inventory too.
 //! Of each object only its identity, owners and finalizers are kept: annotations of a secret count
 //! as its payload, and a hundred thousand objects must fit.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use kube::api::{ApiResource, PartialObjectMeta};
-use kube::core::DynamicObject;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ApiResource;
 use kube::discovery::{Scope, verbs};
 use kube::runtime::watcher;
 use kube::{Api, Client, Discovery, Resource};
@@ -20,28 +26,48 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error;
-use crate::informer::{Cache, Change, Informer};
+pub(crate) use crate::informer::metadata::Meta;
+use crate::informer::{Cache, Informer, Watched};
 
 /// How often the served kinds are asked for again, as upstream's garbage collector does.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(30);
 /// The same while discovery fails.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 
-/// The metadata of an object whose kind is known beside it.
-pub type Meta = PartialObjectMeta<DynamicObject>;
+/// What happened to one object, as far as its metadata tell. At least one side is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MetaChange<'a> {
+    /// The metadata before, unless the object is new.
+    pub(crate) old: Option<&'a ObjectMeta>,
+    /// The metadata now, unless the object is gone.
+    pub(crate) new: Option<&'a ObjectMeta>,
+}
+
+impl<'a> MetaChange<'a> {
+    /// The newest state known.
+    pub(crate) fn latest(&self) -> &'a ObjectMeta {
+        self.new.or(self.old).expect("a change has at least one side")
+    }
+}
 
 /// A served kind whose objects can be listed, watched and deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// Group, version, kind and plural.
-    pub resource: ApiResource,
+    pub(crate) resource: ApiResource,
     /// Whether its objects live in namespaces.
-    pub namespaced: bool,
+    pub(crate) namespaced: bool,
 }
 
 impl Kind {
+    fn of<K: Watched>() -> Self {
+        let resource = ApiResource::erase::<K>(&());
+        let namespaced = TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>();
+        Self { resource, namespaced }
+    }
+
     /// An API for the metadata of this kind's objects.
-    pub fn api(&self, client: Client, namespace: &str) -> Api<Meta> {
+    pub(crate) fn api(&self, client: Client, namespace: &str) -> Api<Meta> {
         if self.namespaced && !namespace.is_empty() {
             Api::namespaced_with(client, namespace, &self.resource)
         } else {
@@ -50,7 +76,7 @@ impl Kind {
     }
 
     /// `pods.` or `deployments.apps`, as conditions of namespaces name resources.
-    pub fn qualified(&self) -> String {
+    pub(crate) fn qualified(&self) -> String {
         format!("{}.{}", self.resource.plural, self.resource.group)
     }
 }
@@ -63,56 +89,74 @@ impl fmt::Display for Kind {
 
 /// A shared handle to what is known.
 #[derive(Clone)]
-pub struct Inventory(Arc<Shared>);
+pub(crate) struct Inventory(Arc<Shared>);
 
 struct Shared {
-    kinds: RwLock<BTreeMap<String, Watched>>,
+    kinds: RwLock<BTreeMap<String, Entry>>,
     /// True once all kinds of the first discovery have been listed.
     synced: watch::Sender<bool>,
 }
 
 #[derive(Clone)]
-struct Watched {
+struct Entry {
     kind: Arc<Kind>,
     /// Absent for kinds that are listed when needed but not watched.
-    cache: Option<Cache<Meta>>,
-    stop: CancellationToken,
+    held: Option<Arc<dyn Held>>,
+    /// Ends the watch; `None` if it is not the inventory's own.
+    stop: Option<CancellationToken>,
+}
+
+/// A cache whose kind has been forgotten.
+trait Held: Send + Sync {
+    fn count_in(&self, namespace: &str) -> usize;
+    fn synced(&self) -> BoxFuture<'static, ()>;
+}
+
+impl<K: Send + Sync + 'static> Held for Cache<K> {
+    fn count_in(&self, namespace: &str) -> usize {
+        Cache::count_in(self, namespace)
+    }
+
+    fn synced(&self) -> BoxFuture<'static, ()> {
+        let cache = self.clone();
+        async move { Cache::synced(&cache).await }.boxed()
+    }
 }
 
 impl Inventory {
     /// The kind that an owner reference or event names; any served version will do.
-    pub fn kind(&self, api_version: &str, kind: &str) -> Option<Arc<Kind>> {
+    pub(crate) fn kind(&self, api_version: &str, kind: &str) -> Option<Arc<Kind>> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
-        let mut kinds = kinds.values().map(|watched| &watched.kind);
+        let mut kinds = kinds.values().map(|entry| &entry.kind);
         kinds.find(|found| found.resource.group == group && found.resource.kind == kind).cloned()
     }
 
     /// Every kind that is known.
-    pub fn kinds(&self) -> Vec<Arc<Kind>> {
+    pub(crate) fn kinds(&self) -> Vec<Arc<Kind>> {
         let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
-        kinds.values().map(|watched| watched.kind.clone()).collect()
+        kinds.values().map(|entry| entry.kind.clone()).collect()
     }
 
     /// How many objects of a resource, named as [`Kind::qualified`] does, a namespace has. `None` for
     /// one that is not watched.
-    pub fn count(&self, qualified: &str, namespace: &str) -> Option<usize> {
+    pub(crate) fn count(&self, qualified: &str, namespace: &str) -> Option<usize> {
         let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
-        Some(kinds.get(qualified)?.cache.as_ref()?.count_in(namespace))
+        Some(kinds.get(qualified)?.held.as_ref()?.count_in(namespace))
     }
 
     /// Waits until every kind of the first discovery has been listed once.
-    pub async fn synced(&self) {
+    pub(crate) async fn synced(&self) {
         let mut synced = self.0.synced.subscribe();
         // The sender lives as long as `self`, so that waiting cannot fail.
         let _ = synced.wait_for(|synced| *synced).await;
     }
 }
 
-type Handler = Arc<dyn Fn(&Arc<Kind>, &Change<Meta>) + Send + Sync>;
+type Handler = Arc<dyn Fn(&Arc<Kind>, &MetaChange<'_>) + Send + Sync>;
 
 /// The watches behind an [`Inventory`]: register handlers, then [`Watcher::run`] it.
-pub struct Watcher {
+pub(crate) struct Watcher {
     inventory: Inventory,
     handlers: Vec<Handler>,
 }
@@ -127,20 +171,42 @@ impl Default for Watcher {
 
 impl Watcher {
     /// The view that this watcher keeps.
-    pub fn inventory(&self) -> Inventory {
+    pub(crate) fn inventory(&self) -> Inventory {
         self.inventory.clone()
     }
 
     /// Calls `handler` for every change of every kind. It must not block.
-    pub fn on_change(
+    pub(crate) fn on_change(
         &mut self,
-        handler: impl Fn(&Arc<Kind>, &Change<Meta>) + Send + Sync + 'static,
+        handler: impl Fn(&Arc<Kind>, &MetaChange<'_>) + Send + Sync + 'static,
     ) {
         self.handlers.push(Arc::new(handler));
     }
 
+    /// Sees what an informer sees, instead of watching its kind again. All handlers must have been
+    /// registered before.
+    pub(crate) fn adopt<K: Watched>(&mut self, informer: &mut Informer<K>) {
+        let kind = Arc::new(Kind::of::<K>());
+        self.tell(informer, &kind);
+        let held: Arc<dyn Held> = Arc::new(informer.cache());
+        let entry = Entry { kind: kind.clone(), held: Some(held), stop: None };
+        let mut kinds = self.inventory.0.kinds.write().expect("no code panics while it holds them");
+        kinds.insert(kind.qualified(), entry);
+    }
+
+    fn tell<K: Resource + 'static>(&self, informer: &mut Informer<K>, kind: &Arc<Kind>) {
+        let (handlers, kind) = (self.handlers.clone(), kind.clone());
+        informer.on_change(move |change| {
+            let change = MetaChange {
+                old: change.old.as_ref().map(|object| object.meta()),
+                new: change.new.as_ref().map(|object| object.meta()),
+            };
+            handlers.iter().for_each(|handler| handler(&kind, &change));
+        });
+    }
+
     /// Discovers and watches until `shutdown`.
-    pub async fn run(self, client: Client, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, client: Client, shutdown: CancellationToken) {
         let mut watches = JoinSet::new();
         loop {
             let wait = match discover(&client).await {
@@ -172,24 +238,24 @@ impl Watcher {
     ) {
         let shared = &self.inventory.0;
         let mut kinds = shared.kinds.write().expect("no code panics while it holds the kinds");
-        kinds.retain(|_, watched| {
-            let stays = discovered.contains(&watched.kind);
-            if !stays {
-                watched.stop.cancel();
+        kinds.retain(|_, entry| match &entry.stop {
+            Some(stop) if !discovered.contains(&entry.kind) => {
+                stop.cancel();
+                false
             }
-            stays
+            _ => true,
         });
         for kind in discovered {
             let entry = kinds.entry(kind.qualified());
             entry.or_insert_with(|| self.watch(Arc::new(kind), client, shutdown, watches));
         }
-        let caches: Vec<_> = kinds.values().filter_map(|watched| watched.cache.clone()).collect();
+        let held: Vec<_> = kinds.values().filter_map(|entry| entry.held.clone()).collect();
         drop(kinds);
         if !*shared.synced.borrow() {
             let inventory = self.inventory.clone();
             let shutdown = shutdown.clone();
             watches.spawn(async move {
-                let all = futures::future::join_all(caches.iter().map(Cache::synced));
+                let all = futures::future::join_all(held.iter().map(|held| held.synced()));
                 if shutdown.run_until_cancelled(all).await.is_some() {
                     inventory.0.synced.send_replace(true);
                 }
@@ -203,28 +269,19 @@ impl Watcher {
         client: &Client,
         shutdown: &CancellationToken,
         watches: &mut JoinSet<()>,
-    ) -> Watched {
+    ) -> Entry {
         let stop = shutdown.child_token();
         // Events own nothing, are owned by nothing, and outnumber everything else.
         if kind.resource.plural == "events" {
-            return Watched { kind, cache: None, stop };
+            return Entry { kind, held: None, stop: Some(stop) };
         }
-        let mut informer = Informer::trimming(identity);
-        let cache = informer.cache();
-        for handler in self.handlers.iter().cloned() {
-            let kind = kind.clone();
-            informer.on_change(move |change| handler(&kind, change));
-        }
+        let mut informer = Informer::<Meta>::trimming(|_| {});
+        let held: Arc<dyn Held> = Arc::new(informer.cache());
+        self.tell(&mut informer, &kind);
         let api = kind.api(client.clone(), "");
         watches.spawn(informer.run(api, watcher::Config::default(), stop.clone()));
-        Watched { kind, cache: Some(cache), stop }
+        Entry { kind, held: Some(held), stop: Some(stop) }
     }
-}
-
-/// Keeps what tells an object apart and who owns it.
-fn identity(object: &mut Meta) {
-    let meta = object.meta_mut();
-    (meta.annotations, meta.labels, meta.managed_fields) = (None, None, None);
 }
 
 async fn discover(client: &Client) -> Result<Vec<Kind>, kube::Error> {

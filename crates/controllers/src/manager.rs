@@ -1,140 +1,149 @@
 //! What the controllers of one process share: the client, one informer per kind, the event sink;
 //! and who owns their tasks.
 
-use std::any::{Any, TypeId};
+use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
-use std::fmt::{Debug, Display};
-use std::hash::Hash;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Error;
-use crate::informer::Informer;
-use crate::queue::Queue;
+use crate::informer::{Informer, Watched};
 use crate::{events, inventory};
 
-/// Collects controllers, then runs them together.
+/// How often, at debug level, the log says what informers hold and what reading them has cost.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Controllers that are registered and not running yet; see [`crate::controller_manager`].
 pub struct Manager {
     client: Client,
     informers: HashMap<TypeId, Box<dyn Watching>>,
     inventory: Option<inventory::Watcher>,
     workers: Vec<Worker>,
+    /// The types of the controllers, to say which are missing.
+    controllers: Vec<&'static str>,
     events: events::Sink,
     event_writer: events::Writer,
 }
 
 type Worker = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
+type Report = Box<dyn Fn() + Send>;
 
 /// An informer whose kind has been forgotten.
 trait Watching: Send {
     fn as_any(&mut self) -> &mut dyn Any;
+    /// Lets the inventory have what this informer sees, so that no kind is watched twice.
+    fn feed(&mut self, inventory: &mut inventory::Watcher);
+    fn report(&self) -> Report;
     fn run(self: Box<Self>, client: Client, shutdown: CancellationToken) -> BoxFuture<'static, ()>;
 }
 
-impl<K> Watching for Informer<K>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
+impl<K: Watched> Watching for Informer<K> {
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
 
+    fn feed(&mut self, inventory: &mut inventory::Watcher) {
+        if K::FIELDS.is_none() {
+            inventory.adopt(self);
+        }
+    }
+
+    fn report(&self) -> Report {
+        let (cache, changes) = (self.cache(), self.changes());
+        Box::new(move || {
+            let (kind, changes) = (K::kind(&()), changes.load(Ordering::Relaxed));
+            let (objects, visited) = (cache.len(), cache.visited());
+            tracing::debug!(%kind, objects, changes, visited, "informer");
+        })
+    }
+
     fn run(self: Box<Self>, client: Client, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
-        Informer::run(*self, Api::all(client), watcher::Config::default(), shutdown).boxed()
+        let mut config = watcher::Config::default();
+        config.field_selector = K::FIELDS.map(str::to_owned);
+        Informer::run(*self, Api::all(client), config, shutdown).boxed()
     }
 }
 
 impl Manager {
     /// A manager without controllers.
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         let (events, event_writer) = events::channel(client.clone());
         Self {
             client,
             informers: HashMap::new(),
             inventory: None,
             workers: Vec::new(),
+            controllers: Vec::new(),
             events,
             event_writer,
         }
     }
 
     /// The API client.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
     /// A recorder of events that come from `component`.
-    pub fn recorder(&self, component: &'static str) -> events::Recorder {
+    pub(crate) fn recorder(&self, component: &'static str) -> events::Recorder {
         self.events.recorder(component)
     }
 
     /// The process's one informer for a kind.
-    pub fn informer<K>(&mut self) -> &mut Informer<K>
-    where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    {
+    pub(crate) fn informer<K: Watched>(&mut self) -> &mut Informer<K> {
         self.informers
             .entry(TypeId::of::<K>())
-            .or_insert_with(|| Box::new(Informer::<K>::default()))
+            .or_insert_with(|| Box::new(Informer::<K>::trimming(K::trim)))
             .as_any()
             .downcast_mut()
             .expect("the map's key is the type")
     }
 
     /// The process's one inventory of all kinds.
-    pub fn inventory(&mut self) -> &mut inventory::Watcher {
+    pub(crate) fn inventory(&mut self) -> &mut inventory::Watcher {
         self.inventory.get_or_insert_default()
     }
 
-    /// Adds a task; it gets a token that is cancelled at shutdown and must then return soon.
-    pub fn add_worker<F>(&mut self, worker: impl FnOnce(CancellationToken) -> F + Send + 'static)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.workers.push(Box::new(move |shutdown| worker(shutdown).boxed()));
+    /// Adds the task of a controller; it gets a token that is cancelled at shutdown and must then
+    /// return soon.
+    pub(crate) fn add_worker<C>(
+        &mut self,
+        worker: impl FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send + 'static,
+    ) {
+        self.controllers.push(type_name::<C>());
+        self.workers.push(Box::new(worker));
     }
 
-    /// Adds the usual task: once `ready` (the caches it reads have been filled), it reconciles the
-    /// keys of a queue with `workers` at a time.
-    pub fn add_controller<T, F, R>(
-        &mut self,
-        name: &'static str,
-        workers: usize,
-        queue: Queue<T>,
-        ready: impl Future<Output = ()> + Send + 'static,
-        reconcile: F,
-    ) where
-        T: Clone + Eq + Hash + Display + Send + 'static,
-        F: Fn(T) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        self.add_worker(move |shutdown| async move {
-            if shutdown.run_until_cancelled(ready).await.is_some() {
-                queue.work(name, workers, &shutdown, reconcile).await;
-            }
-        });
+    /// The types of the controllers that were added.
+    #[cfg(test)]
+    pub(crate) fn controllers(&self) -> &[&'static str] {
+        &self.controllers
     }
 
     /// Runs everything until `shutdown`; returns when all tasks have ended. A task that panics
     /// ends the process's controllers, because half of them running is worse than none.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.event_writer.run(shutdown.clone()));
+        let reports: Vec<_> = self.informers.values().map(|informer| informer.report()).collect();
+        tasks.spawn(report(reports, shutdown.clone()));
+        if let Some(mut inventory) = self.inventory {
+            self.informers.values_mut().for_each(|informer| informer.feed(&mut inventory));
+            tasks.spawn(inventory.run(self.client.clone(), shutdown.clone()));
+        }
         for informer in self.informers.into_values() {
             tasks.spawn(informer.run(self.client.clone(), shutdown.clone()));
-        }
-        if let Some(inventory) = self.inventory {
-            tasks.spawn(inventory.run(self.client.clone(), shutdown.clone()));
         }
         for worker in self.workers {
             tasks.spawn(worker(shutdown.clone()));
         }
+        tracing::debug!(controllers = ?self.controllers, "controllers are running");
         // Controllers hold the other ends; without this one the writer ends when they have.
         drop(self.events);
         while let Some(ended) = tasks.join_next().await {
@@ -143,5 +152,12 @@ impl Manager {
                 shutdown.cancel();
             }
         }
+    }
+}
+
+async fn report(reports: Vec<Report>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(REPORT_INTERVAL);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        reports.iter().for_each(|report| report());
     }
 }

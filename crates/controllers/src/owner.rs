@@ -6,17 +6,17 @@ use kube::api::Patch;
 use serde_json::{Value, json};
 
 /// The one owner that manages the object.
-pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
+pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
 /// Whether the object with this uid manages the other.
-pub fn is_controlled_by(meta: &ObjectMeta, uid: &str) -> bool {
+pub(crate) fn is_controlled_by(meta: &ObjectMeta, uid: &str) -> bool {
     controller_of(meta).is_some_and(|owner| owner.uid == uid)
 }
 
 /// A reference that makes `owner` the managing one; foreground deletion waits for the dependent.
-pub fn controller_ref<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
+pub(crate) fn controller_ref<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
     let meta = owner.meta();
     OwnerReference {
         api_version: K::api_version(&()).into_owned(),
@@ -30,12 +30,12 @@ pub fn controller_ref<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReferenc
 
 /// A strategic merge patch that makes `owner` an owner of the object with `uid`, or fails if the
 /// object has been replaced.
-pub fn adoption(owner: &OwnerReference, uid: Option<&str>) -> Patch<Value> {
+pub(crate) fn adoption(owner: &OwnerReference, uid: Option<&str>) -> Patch<Value> {
     Patch::Strategic(json!({ "metadata": { "ownerReferences": [owner], "uid": uid } }))
 }
 
 /// A strategic merge patch that takes the owner with `owner_uid` off the object with `uid`.
-pub fn release(owner_uid: &str, uid: Option<&str>) -> Patch<Value> {
+pub(crate) fn release(owner_uid: &str, uid: Option<&str>) -> Patch<Value> {
     let gone = json!({ "$patch": "delete", "uid": owner_uid });
     Patch::Strategic(json!({ "metadata": { "ownerReferences": [gone], "uid": uid } }))
 }

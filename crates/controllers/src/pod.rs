@@ -2,43 +2,43 @@
 
 use std::time::Duration;
 
-pub use coffer_api::kinds::pod::is_terminal;
+pub(crate) use coffer_api::kinds::pod::is_terminal;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Where the pod is bound to.
-pub fn node_name(pod: &Pod) -> Option<&str> {
+pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
 }
 
 /// The phase, empty before the first status.
-pub fn phase(pod: &Pod) -> &str {
+pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
 /// Whether the pod counts as one of its controller's: it has not ended and is not being deleted.
-pub fn is_active(pod: &Pod) -> bool {
+pub(crate) fn is_active(pod: &Pod) -> bool {
     !is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// Whether the pod can be used.
-pub fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     ready_condition(pod).is_some()
 }
 
 /// Since when the pod can be used, if it can.
-pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     ready_condition(pod)?.last_transition_time.as_ref().map(|Time(at)| *at)
 }
 
 /// Whether the pod has been ready for at least `min_ready_seconds`.
-pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
+pub(crate) fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
     is_ready(pod) && available_in(pod, min_ready_seconds, now).is_none()
 }
 
 /// How long a ready pod still has to stay ready to be available; `None` if it is, or is not ready.
-pub fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
+pub(crate) fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
     if min_ready_seconds == 0 {
         return None;
     }
@@ -48,7 +48,7 @@ pub fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option
 }
 
 /// Restarts of the container that restarted most.
-pub fn restarts_max(pod: &Pod) -> i32 {
+pub(crate) fn restarts_max(pod: &Pod) -> i32 {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     statuses.map(|status| status.restart_count).max().unwrap_or_default()
 }

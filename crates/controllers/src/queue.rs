@@ -3,9 +3,10 @@
 //!
 //! The contract is client-go's work queue: a key added while it is being worked on is worked on
 //! again afterwards, so that no change is lost and none is worked on twice at once. Memory is
-//! bounded by the number of distinct keys.
+//! bounded by the number of distinct keys. Every operation costs the logarithm of the number of keys
+//! that wait for a time, whatever that number is: each node of a cluster is one of them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,17 +14,30 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
+use crate::controller::Next;
 use crate::error::Error;
 
 /// The wait before the first retry of a key; doubles with each further failure.
-pub const BACKOFF_INITIAL: Duration = Duration::from_millis(5);
+pub(crate) const BACKOFF_INITIAL: Duration = Duration::from_millis(5);
 /// The longest wait between two tries.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// A shared handle to a queue.
-pub struct Queue<T>(Arc<Inner<T>>);
+/// Where a controller takes its keys from. All handles of one share its keys.
+pub(crate) trait WorkQueue: Clone + Default + Send + Sync + 'static {
+    /// What is reconciled.
+    type Key: Display + Send + Sync;
+
+    /// Takes the next ready key, waiting for one. A key that was taken is not handed out again before
+    /// [`WorkQueue::done`].
+    fn next(&self) -> impl Future<Output = Self::Key> + Send;
+
+    /// The work on a key is over, with what outcome: when to look again, or that it failed.
+    fn done(&self, key: Self::Key, outcome: Result<Next, &Error>);
+}
+
+/// The queue of every controller but the scheduler: first in, first out. A shared handle.
+pub(crate) struct Queue<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     state: Mutex<State<T>>,
@@ -37,10 +51,58 @@ struct State<T> {
     dirty: HashSet<T>,
     /// Being worked on.
     working: HashSet<T>,
-    /// To become ready at a time.
-    later: HashMap<T, Instant>,
+    later: Later<T>,
     /// Consecutive failures.
     failures: HashMap<T, u32>,
+}
+
+/// Keys that become ready at a time, each at one.
+pub(crate) struct Later<T> {
+    /// By time; a number tells apart those of one instant.
+    order: BTreeMap<(Instant, u64), T>,
+    due: HashMap<T, (Instant, u64)>,
+    next: u64,
+}
+
+impl<T> Default for Later<T> {
+    fn default() -> Self {
+        Self { order: BTreeMap::new(), due: HashMap::new(), next: 0 }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Later<T> {
+    /// Makes a key due at a time, or at an earlier one it was already due.
+    pub(crate) fn insert(&mut self, key: T, at: Instant) {
+        if let Some(known) = self.due.get(&key).copied() {
+            if known.0 <= at {
+                return;
+            }
+            self.order.remove(&known);
+        }
+        self.next += 1;
+        self.order.insert((at, self.next), key.clone());
+        self.due.insert(key, (at, self.next));
+    }
+
+    /// Forgets a key.
+    pub(crate) fn remove(&mut self, key: &T) {
+        if let Some(at) = self.due.remove(key) {
+            self.order.remove(&at);
+        }
+    }
+
+    /// Takes a key whose time has come.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<T> {
+        let first = self.order.first_entry().filter(|first| first.key().0 <= now)?;
+        let key = first.remove();
+        self.due.remove(&key);
+        Some(key)
+    }
+
+    /// When the next key is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.order.first_key_value().map(|((at, _), _)| *at)
+    }
 }
 
 impl<T> Clone for Queue<T> {
@@ -55,7 +117,7 @@ impl<T> Default for Queue<T> {
             ready: VecDeque::new(),
             dirty: HashSet::new(),
             working: HashSet::new(),
-            later: HashMap::new(),
+            later: Later::default(),
             failures: HashMap::new(),
         };
         Self(Arc::new(Inner { state: Mutex::new(state), changed: Notify::new() }))
@@ -64,50 +126,63 @@ impl<T> Default for Queue<T> {
 
 impl<T: Clone + Eq + Hash> Queue<T> {
     /// Makes a key ready now.
-    pub fn add(&self, key: T) {
+    pub(crate) fn add(&self, key: T) {
         self.state().add(key);
         self.0.changed.notify_one();
     }
 
     /// Makes a key ready after `delay`, or at an earlier time it was already due.
-    pub fn add_after(&self, key: T, delay: Duration) {
+    pub(crate) fn add_after(&self, key: T, delay: Duration) {
         let due = Instant::now() + delay;
         let mut state = self.state();
-        let at = state.later.entry(key).or_insert(due);
-        *at = due.min(*at);
+        let first = state.later.next_due();
+        state.later.insert(key, due);
         drop(state);
-        self.0.changed.notify_one();
+        // Otherwise the workers sleep until an earlier time anyway.
+        if first.is_none_or(|first| due < first) {
+            self.0.changed.notify_one();
+        }
     }
 
-    /// Makes a key ready after a wait that doubles with each failure in a row.
-    pub fn retry(&self, key: T) {
+    /// Makes a key ready after a wait that doubles with each failure in a row, half of it at random,
+    /// so that keys that failed together do not come back together.
+    fn retry(&self, key: T) {
         let mut state = self.state();
         let failures = state.failures.entry(key.clone()).or_default();
-        let delay = BACKOFF_INITIAL.saturating_mul(1 << (*failures).min(20)).min(BACKOFF_MAX);
+        let delay = backoff(*failures, BACKOFF_INITIAL, BACKOFF_MAX);
         *failures = failures.saturating_add(1);
         drop(state);
         self.add_after(key, delay);
     }
 
     /// Forgets that a key ever failed.
-    pub fn forget(&self, key: &T) {
+    fn forget(&self, key: &T) {
         self.state().failures.remove(key);
     }
 
-    /// Takes the next ready key, waiting for one. Whoever takes a key must hand it to
-    /// [`Queue::done`].
-    pub async fn next(&self) -> T {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.0.state.lock().expect("no code panics while it holds the queue")
+    }
+}
+
+impl<T: Clone + Eq + Hash + Display + Send + Sync + 'static> WorkQueue for Queue<T> {
+    type Key = T;
+
+    async fn next(&self) -> T {
         loop {
             let due = {
                 let mut state = self.state();
-                state.promote(Instant::now());
+                let now = Instant::now();
+                while let Some(key) = state.later.pop(now) {
+                    state.add(key);
+                }
                 if let Some(key) = state.take() {
-                    if !state.ready.is_empty() {
+                    if !state.ready.is_empty() || state.later.next_due().is_some() {
                         self.0.changed.notify_one();
                     }
                     return key;
                 }
-                state.later.values().min().copied()
+                state.later.next_due()
             };
             match due {
                 Some(due) => {
@@ -121,62 +196,24 @@ impl<T: Clone + Eq + Hash> Queue<T> {
         }
     }
 
-    /// Marks the work on a key as over; it becomes ready again if it was added meanwhile.
-    pub fn done(&self, key: &T) {
+    /// A key that was added meanwhile becomes ready again.
+    fn done(&self, key: T, outcome: Result<Next, &Error>) {
+        match outcome {
+            Ok(next) => {
+                self.forget(&key);
+                if let Next::After(wait) = next {
+                    self.add_after(key.clone(), wait);
+                }
+            }
+            Err(_) => self.retry(key.clone()),
+        }
         let mut state = self.state();
-        state.working.remove(key);
-        if state.dirty.contains(key) {
-            state.ready.push_back(key.clone());
+        state.working.remove(&key);
+        if state.dirty.contains(&key) {
+            state.ready.push_back(key);
             drop(state);
             self.0.changed.notify_one();
         }
-    }
-
-    /// Reconciles keys with `workers` at a time until `shutdown`, then finishes those begun.
-    pub async fn work<F, R>(
-        &self,
-        name: &'static str,
-        workers: usize,
-        shutdown: &CancellationToken,
-        reconcile: F,
-    ) where
-        T: Display,
-        F: Fn(T) -> R,
-        R: Future<Output = Result<(), Error>>,
-    {
-        let workers = (0..workers).map(|_| self.worker(name, shutdown, &reconcile));
-        futures::future::join_all(workers).await;
-    }
-
-    async fn worker<F, R>(&self, name: &'static str, shutdown: &CancellationToken, reconcile: &F)
-    where
-        T: Display,
-        F: Fn(T) -> R,
-        R: Future<Output = Result<(), Error>>,
-    {
-        loop {
-            let key = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                key = self.next() => key,
-            };
-            match reconcile(key.clone()).await {
-                Ok(()) => self.forget(&key),
-                Err(error) => {
-                    if error.is_routine() {
-                        tracing::debug!(controller = name, %key, %error, "will retry");
-                    } else {
-                        tracing::warn!(controller = name, %key, %error, "will retry");
-                    }
-                    self.retry(key.clone());
-                }
-            }
-            self.done(&key);
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.0.state.lock().expect("no code panics while it holds the queue")
     }
 }
 
@@ -194,12 +231,12 @@ impl<T: Clone + Eq + Hash> State<T> {
         self.working.insert(key.clone());
         Some(key)
     }
+}
 
-    fn promote(&mut self, now: Instant) {
-        let due: Vec<T> =
-            self.later.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-        due.into_iter().for_each(|key| self.add(key));
-    }
+/// The wait after so many failures in a row: doubles up to `max`; between half of it and all of it.
+pub(crate) fn backoff(failures: u32, initial: Duration, max: Duration) -> Duration {
+    let full = initial.saturating_mul(1 << failures.min(20)).min(max);
+    full.mul_f64(rand::random_range(0.5..=1.0))
 }
 
 #[cfg(test)]
@@ -228,7 +265,7 @@ mod tests {
         queue.add("a");
         let second = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
         assert!(second.is_err(), "not while it is being worked on");
-        queue.done(&key);
+        queue.done(key, Ok(Next::Change));
         assert_eq!(queue.next().await, "a");
     }
 
@@ -240,17 +277,23 @@ mod tests {
             let start = Instant::now();
             queue.retry("a");
             let key = queue.next().await;
-            queue.done(&key);
+            queue.0.state.lock().unwrap().working.remove(key);
             waits.push(start.elapsed());
         }
-        assert_eq!(waits[0], BACKOFF_INITIAL);
-        assert_eq!(waits[3], BACKOFF_INITIAL * 8);
-        assert_eq!(waits[29], BACKOFF_MAX);
+        // The clock of tokio counts milliseconds.
+        let within = |wait: Duration, full: Duration| {
+            full / 2 <= wait && wait <= full + Duration::from_millis(1)
+        };
+        assert!(within(waits[0], BACKOFF_INITIAL), "{waits:?}");
+        assert!(within(waits[3], BACKOFF_INITIAL * 8), "{waits:?}");
+        assert!(within(waits[29], BACKOFF_MAX), "{waits:?}");
+        let longest: std::collections::BTreeSet<_> = waits[20..].iter().collect();
+        assert!(longest.len() > 1, "keys that fail together come back at different times");
         queue.forget(&"a");
         let start = Instant::now();
         queue.retry("a");
         queue.next().await;
-        assert_eq!(start.elapsed(), BACKOFF_INITIAL);
+        assert!(within(start.elapsed(), BACKOFF_INITIAL));
     }
 
     #[tokio::test(start_paused = true)]
@@ -265,21 +308,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn workers_stop_at_shutdown_and_finish_what_they_began() {
+    async fn keys_become_ready_in_the_order_of_their_times() {
         let queue = Queue::default();
-        let shutdown = CancellationToken::new();
-        queue.add("a".to_owned());
-        let finished = Mutex::new(Vec::new());
-        let reconcile = |key: String| {
-            let (shutdown, finished) = (&shutdown, &finished);
-            async move {
-                shutdown.cancel();
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                finished.lock().unwrap().push(key);
-                Ok(())
-            }
-        };
-        queue.work("test", 3, &shutdown, reconcile).await;
-        assert_eq!(*finished.lock().unwrap(), ["a"]);
+        let start = Instant::now();
+        for seconds in [30, 10, 20] {
+            queue.add_after(seconds, Duration::from_secs(seconds));
+        }
+        queue.add(0);
+        for seconds in [0, 10, 20, 30] {
+            assert_eq!(queue.next().await, seconds);
+            assert_eq!(start.elapsed(), Duration::from_secs(seconds));
+        }
+    }
+
+    /// A key that became ready for another reason is not made ready once more by its old time.
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_added_is_no_longer_due() {
+        let queue = Queue::default();
+        queue.add_after("a", Duration::from_secs(10));
+        queue.add("a");
+        let key = queue.next().await;
+        queue.done(key, Ok(Next::Change));
+        let again = tokio::time::timeout(Duration::from_secs(3600), queue.next()).await;
+        assert!(again.is_err());
+    }
+
+    /// Two workers: one takes the key that is ready, the other must still wake at the next time.
+    #[tokio::test(start_paused = true)]
+    async fn every_worker_wakes_for_what_becomes_due() {
+        let queue = Queue::default();
+        queue.add_after(1, Duration::from_secs(5));
+        queue.add_after(2, Duration::from_secs(5));
+        queue.add_after(3, Duration::from_secs(6));
+        let all = futures::future::join3(queue.next(), queue.next(), queue.next());
+        let (a, b, c) = tokio::time::timeout(Duration::from_secs(7), all).await.expect("in time");
+        assert_eq!(std::collections::BTreeSet::from([a, b, c]), [1, 2, 3].into());
     }
 }

@@ -4,14 +4,22 @@
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::certificates::v1::{
-    CertificateSigningRequest, CertificateSigningRequestCondition,
-};
+use jiff::Timestamp;
+pub use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequestCondition;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::Value;
 
+use super::info::{KindInfo, Subresource};
+use super::kind::Kind;
+use super::merge::{Rules, apply_keyed};
+use super::meta;
 use super::optional::list;
-use super::{Kind, KindInfo, Subresource, meta};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::protobuf::tables::certificates;
+
+mod printer;
 
 /// The condition that lets a signer sign.
 pub const APPROVED: &str = "Approved";
@@ -61,12 +69,18 @@ static INFO: KindInfo = KindInfo {
         Subresource::status(GROUP, "CertificateSigningRequest"),
     ],
     field_labels: &["spec.signerName"],
-    ..KindInfo::of(
-        GROUP,
-        "CertificateSigningRequest",
-        "CertificateSigningRequestList",
-        "certificatesigningrequests",
+    rules: &Rules {
+        lists: &[(
+            "certificates.v1.CertificateSigningRequestStatus",
+            "conditions",
+            apply_keyed(&["type"]),
+        )],
+        ..Rules::NONE
+    },
+    columns: printer::COLUMNS,
+    ..KindInfo::of::<CertificateSigningRequest>(
         "certificatesigningrequest",
+        &certificates::CERTIFICATE_SIGNING_REQUEST,
     )
 };
 
@@ -120,6 +134,14 @@ impl Kind for CertificateSigningRequest {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("spec.signerName", self.spec.signer_name.clone())]
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        printer::cells(self, now)
     }
 }
 

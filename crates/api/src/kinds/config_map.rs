@@ -1,17 +1,27 @@
 //! ConfigMap: what Secret is for what need not be secret, under the same rules for keys and size.
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use jiff::Timestamp;
+pub use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::Value;
 
-use super::{Kind, KindInfo, equal, meta};
+use super::info::KindInfo;
+use super::kind::Kind;
+use super::roles::Grant;
+use super::{equal, meta};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::protobuf::tables::core;
+use crate::table::{self, Column};
 
 /// Bytes of all values together; the same for Secret.
 pub const DATA_BYTES_MAX: usize = 1024 * 1024;
 
 static INFO: KindInfo = KindInfo {
     short_names: &["cm"],
-    ..KindInfo::of("", "ConfigMap", "ConfigMapList", "configmaps", "configmap")
+    columns: &[Column::NAME, Column::string("Data", DATA_COLUMN), Column::AGE],
+    roles: &[Grant::view(&[""]), Grant::edit(&[""])],
+    ..KindInfo::of::<ConfigMap>("configmap", &core::CONFIG_MAP)
 };
 
 impl Kind for ConfigMap {
@@ -40,6 +50,16 @@ impl Kind for ConfigMap {
         errors.extend(validate_data(self));
         errors
     }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let text = self.data.as_ref().map_or(0, |data| data.len());
+        let binary = self.binary_data.as_ref().map_or(0, |data| data.len());
+        vec![table::name(self), (text + binary).into(), table::age(self, now)]
+    }
 }
 
 fn validate_data(map: &ConfigMap) -> ErrorList {
@@ -63,6 +83,8 @@ fn validate_data(map: &ConfigMap) -> ErrorList {
     }
     errors
 }
+
+const DATA_COLUMN: &str = "Data contains the configuration data. Each key must consist of alphanumeric characters, '-', '_' or '.'. Values with non-UTF-8 byte sequences must use the BinaryData field. The keys stored in Data must not overlap with the keys in the BinaryData field, this is enforced during validation process.";
 
 #[cfg(test)]
 mod tests;

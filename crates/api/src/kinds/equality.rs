@@ -1,12 +1,16 @@
 //! Whether two API values mean the same, where Rust's `==` is too strict: upstream's
 //! `Semantic.DeepEqual` takes a missing list for an empty one, and so does what clients send.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use serde::Serialize;
 use serde_json::Value;
 
+use super::merge::SHARED;
 use crate::Document;
+use crate::go::is_zero;
 use crate::quantity::Quantity;
-use crate::schema::{is_zero, omits_zero_somewhere};
 
 /// Maps of the API, as opposed to structs: an empty one equals an absent one.
 const MAP_FIELDS: &[&str] = &[
@@ -26,6 +30,12 @@ const MAP_FIELDS: &[&str] = &[
 const QUANTITY_FIELDS: &[&str] =
     &["allocatable", "capacity", "hard", "limits", "overhead", "podFixed", "requests", "used"];
 
+/// Fields that some definition leaves out where they are zero.
+static ZEROS: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+    let rules = super::ALL.iter().map(|info| info.rules).chain([&SHARED]);
+    rules.flat_map(|rules| rules.omits_zero).flat_map(|(_, fields)| *fields).copied().collect()
+});
+
 /// Semantic equality of two values of one type. Not for payload: both are encoded on the way.
 pub fn equal<T: Serialize>(left: &T, right: &T) -> bool {
     match (Document::encode(left), Document::encode(right)) {
@@ -41,11 +51,11 @@ pub fn equal<T: Serialize>(left: &T, right: &T) -> bool {
 }
 
 /// Takes out the fields that Go leaves out where they are zero. What comes in now has none of them
-/// ([`crate::schema::fit::settle`]), what was stored before that may.
+/// (`crate::schema::fit::settle`), what was stored before that may.
 pub fn drop_zeros(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, value| !(is_zero(value) && omits_zero_somewhere(name)));
+            fields.retain(|name, value| !(is_zero(value) && ZEROS.contains(name.as_str())));
             let members =
                 fields.iter_mut().filter(|(name, _)| !MAP_FIELDS.contains(&name.as_str()));
             members.for_each(|(_, value)| drop_zeros(value));

@@ -1,16 +1,28 @@
 //! Events, in the two forms the API has for one thing: core/v1, which is stored, and
 //! events.k8s.io/v1, whose rules are stricter.
 
-use k8s_openapi::api::core::v1::{Event, EventSeries, ObjectReference};
-use k8s_openapi::api::events::v1::{Event as SeriesEvent, EventSeries as StrictSeries};
+use jiff::Timestamp;
+pub use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::{EventSeries, ObjectReference, PodTemplateSpec};
+pub use k8s_openapi::api::events::v1::Event as SeriesEvent;
+use k8s_openapi::api::events::v1::EventSeries as StrictSeries;
+use serde_json::Value;
 
+use super::info::{Deletion, Dependents, KindInfo};
+use super::kind::Kind;
 use super::optional::text;
-use super::{Kind, KindInfo, equal, meta};
+use super::roles::Grant;
+use super::{equal, meta};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::protobuf::tables::{core, events};
+
+mod printer;
 
 const TEXT_BYTES_MAX: usize = 128;
 const NOTE_BYTES_MAX: usize = 1024;
+
+const OWNS_NOTHING: Deletion = Deletion { dependents: Dependents::None, ..Deletion::DEFAULT };
 
 static CORE_INFO: KindInfo = KindInfo {
     short_names: &["ev"],
@@ -29,7 +41,10 @@ static CORE_INFO: KindInfo = KindInfo {
         "source",
         "type",
     ],
-    ..KindInfo::of("", "Event", "EventList", "events", "event")
+    columns: printer::COLUMNS,
+    roles: &[Grant::view(&[""]), Grant::edit(&[""])],
+    deletion: OWNS_NOTHING,
+    ..KindInfo::of::<Event>("event", &core::EVENT)
 };
 
 static SERIES_INFO: KindInfo = KindInfo {
@@ -47,7 +62,9 @@ static SERIES_INFO: KindInfo = KindInfo {
         "reportingController",
         "type",
     ],
-    ..KindInfo::of("events.k8s.io", "Event", "EventList", "events", "event")
+    columns: printer::COLUMNS,
+    deletion: OWNS_NOTHING,
+    ..KindInfo::of::<SeriesEvent>("event", &events::EVENT)
 };
 
 /// The events.k8s.io/v1 form of a stored event.
@@ -133,6 +150,14 @@ impl Kind for Event {
         fields.push(("reportingController", reporter.to_owned()));
         fields
     }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        printer::cells(self, now)
+    }
 }
 
 impl Kind for SeriesEvent {
@@ -155,6 +180,14 @@ impl Kind for SeriesEvent {
             ("type", text(&self.type_).to_owned()),
         ]);
         fields
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        printer::cells_of_series_form(self, now)
     }
 }
 

@@ -1,16 +1,26 @@
 //! Lease: who holds something, and until when; nodes renew one each.
 
-use k8s_openapi::api::coordination::v1::Lease;
+use jiff::Timestamp;
+pub use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::Value;
 
+use super::info::KindInfo;
+use super::kind::Kind;
+use super::meta;
 use super::optional::text;
-use super::{Kind, KindInfo, meta};
+use super::roles::{Grant, READ_WRITE, Role};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::protobuf::tables::coordination;
+use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {
     create_on_update: true,
     unconditional_update: false,
-    ..KindInfo::of("coordination.k8s.io", "Lease", "LeaseList", "leases", "lease")
+    columns: &[Column::NAME, Column::string("Holder", HOLDER_COLUMN), Column::AGE],
+    roles: &[Grant { role: Role::Edit, verbs: READ_WRITE, of: &[""] }],
+    ..KindInfo::of::<Lease>("lease", &coordination::LEASE)
 };
 
 impl Kind for Lease {
@@ -26,6 +36,15 @@ impl Kind for Lease {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_spec(self));
         errors
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let holder = self.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+        vec![table::name(self), holder.unwrap_or_default().into(), table::age(self, now)]
     }
 }
 
@@ -56,6 +75,8 @@ fn validate_spec(lease: &Lease) -> ErrorList {
     }
     errors
 }
+
+const HOLDER_COLUMN: &str = "holderIdentity contains the identity of the holder of a current lease. If Coordinated Leader Election is used, the holder identity must be equal to the elected LeaseCandidate.metadata.name field.";
 
 #[cfg(test)]
 mod tests;

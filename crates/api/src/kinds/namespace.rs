@@ -1,10 +1,19 @@
 //! Namespace: the name space of other objects, with a finalizer that empties it before it goes.
 
-use k8s_openapi::api::core::v1::{Namespace, NamespaceSpec, NamespaceStatus};
+use jiff::Timestamp;
+pub use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{NamespaceSpec, NamespaceStatus, PodTemplateSpec};
+use serde_json::Value;
 
-use super::{Kind, KindInfo, Subresource, meta};
+use super::info::{Deletion, KindInfo, Subresource};
+use super::kind::Kind;
+use super::merge::{CONDITIONS, Rules};
+use super::meta;
+use super::roles::Grant;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::protobuf::tables::core;
+use crate::table::{self, Column};
 
 /// The label every namespace carries with its own name, so that selectors can name namespaces.
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -27,7 +36,15 @@ static INFO: KindInfo = KindInfo {
         },
         Subresource::status("", "Namespace"),
     ],
-    ..KindInfo::of("", "Namespace", "NamespaceList", "namespaces", "namespace")
+    rules: &Rules {
+        lists: &[("core.v1.NamespaceStatus", "conditions", CONDITIONS)],
+        ..Rules::NONE
+    },
+    columns: &[Column::NAME, Column::string("Status", "The status of the namespace"), Column::AGE],
+    roles: &[Grant::view(&["", "/status"])],
+    // Never by the dozen.
+    deletion: Deletion { by_collection: false, ..Deletion::DEFAULT },
+    ..KindInfo::of::<Namespace>("namespace", &core::NAMESPACE)
 };
 
 impl Kind for Namespace {
@@ -89,6 +106,25 @@ impl Kind for Namespace {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("status.phase", phase(self).to_owned())]
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        vec![table::name(self), phase(self).into(), table::age(self, now)]
+    }
+
+    /// Until its content is gone.
+    fn holds_deletion(&self) -> bool {
+        let finalizers = self.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
+        finalizers.is_some_and(|finalizers| !finalizers.is_empty())
+    }
+
+    /// What a namespace waits for is no time, so that it has no period, as upstream has it.
+    fn mark_deleted(&mut self) {
+        self.status.get_or_insert_default().phase = Some("Terminating".to_owned());
     }
 }
 

@@ -2,20 +2,42 @@
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+use jiff::Timestamp;
+pub use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{NodeSpec, NodeStatus, PodTemplateSpec};
+use serde_json::Value;
 
+use super::info::{KindInfo, Subresource};
+use super::kind::Kind;
+use super::merge::{CONDITIONS, MERGED_SET, Rules};
 use super::optional::{list, text};
 use super::pod::resources::{self, Amounts};
-use super::{Kind, KindInfo, Subresource, meta, shown};
+use super::{meta, shown};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::protobuf::tables::core;
+
+mod printer;
 
 static INFO: KindInfo = KindInfo {
     short_names: &["no"],
     namespaced: false,
     field_labels: &["spec.unschedulable"],
     subresources: &[Subresource::status("", "Node")],
-    ..KindInfo::of("", "Node", "NodeList", "nodes", "node")
+    rules: &Rules {
+        lists: &[
+            ("core.v1.NodeSpec", "podCIDRs", MERGED_SET),
+            ("core.v1.NodeStatus", "addresses", CONDITIONS),
+            ("core.v1.NodeStatus", "conditions", CONDITIONS),
+        ],
+        omits_zero: &[
+            ("core.v1.NodeSpec", &["podCIDR", "providerID", "unschedulable"]),
+            ("core.v1.Taint", &["value"]),
+        ],
+        ..Rules::NONE
+    },
+    columns: printer::COLUMNS,
+    ..KindInfo::of::<Node>("node", &core::NODE)
 };
 
 impl Kind for Node {
@@ -62,6 +84,14 @@ impl Kind for Node {
         let spec = self.spec.as_ref();
         let unschedulable = spec.and_then(|spec| spec.unschedulable).unwrap_or_default();
         vec![("spec.unschedulable", unschedulable.to_string())]
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        printer::cells(self, now)
     }
 }
 

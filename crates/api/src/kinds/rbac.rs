@@ -1,50 +1,65 @@
 //! Roles and their bindings, within a namespace and across the cluster.
 
-use k8s_openapi::api::rbac::v1::{
-    AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
-    Subject,
-};
+use jiff::Timestamp;
+use k8s_openapi::ListableResource;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::rbac::v1::{AggregationRule, PolicyRule, RoleRef, Subject};
+pub use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use serde_json::Value;
 
+use super::info::KindInfo;
+use super::kind::Kind;
+use super::merge::Rules;
 use super::optional::{list, list_mut, text};
-use super::{Kind, KindInfo, meta, shown};
+use super::roles::{self, Grant, READ_WRITE};
+use super::{meta, shown};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::protobuf::message::Message;
+use crate::protobuf::tables::rbac as tables;
+
+mod printer;
 
 /// The API group of RBAC, which references and subjects name, too.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
 
-const fn info(
-    kind: &'static str,
-    list_kind: &'static str,
-    plural: &'static str,
+const fn info<T: ListableResource>(
     singular: &'static str,
+    message: &'static Message,
     namespaced: bool,
 ) -> KindInfo {
     KindInfo {
         namespaced,
         create_on_update: true,
         name_rule,
-        ..KindInfo::of(GROUP, kind, list_kind, plural, singular)
+        rules: &Rules {
+            atomic_structs: &["rbac.v1.RoleRef", "rbac.v1.Subject"],
+            omits_zero: &[("rbac.v1.Subject", &["apiGroup", "namespace"])],
+            ..Rules::NONE
+        },
+        ..KindInfo::of::<T>(singular, message)
     }
 }
+
+/// Who may give rights in a namespace.
+const ADMIN: &[Grant] = &[Grant { role: roles::Role::Admin, verbs: READ_WRITE, of: &[""] }];
 
 /// A path segment; whether a suffix is to follow makes no difference.
 fn name_rule(name: &str, _prefix: bool) -> names::Complaints {
     names::path_segment(name)
 }
 
-static ROLE: KindInfo = info("Role", "RoleList", "roles", "role", true);
-static CLUSTER_ROLE: KindInfo =
-    info("ClusterRole", "ClusterRoleList", "clusterroles", "clusterrole", false);
-static ROLE_BINDING: KindInfo =
-    info("RoleBinding", "RoleBindingList", "rolebindings", "rolebinding", true);
-static CLUSTER_ROLE_BINDING: KindInfo = info(
-    "ClusterRoleBinding",
-    "ClusterRoleBindingList",
-    "clusterrolebindings",
-    "clusterrolebinding",
-    false,
-);
+static ROLE: KindInfo = KindInfo { roles: ADMIN, ..info::<Role>("role", &tables::ROLE, true) };
+static CLUSTER_ROLE: KindInfo = info::<ClusterRole>("clusterrole", &tables::CLUSTER_ROLE, false);
+static ROLE_BINDING: KindInfo = KindInfo {
+    roles: ADMIN,
+    columns: printer::ROLE_BINDING,
+    ..info::<RoleBinding>("rolebinding", &tables::ROLE_BINDING, true)
+};
+static CLUSTER_ROLE_BINDING: KindInfo = KindInfo {
+    columns: printer::CLUSTER_ROLE_BINDING,
+    ..info::<ClusterRoleBinding>("clusterrolebinding", &tables::CLUSTER_ROLE_BINDING, false)
+};
 
 impl Kind for Role {
     const INFO: &'static KindInfo = &ROLE;
@@ -59,6 +74,10 @@ impl Kind for Role {
         let mut errors = self.validate();
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         errors
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
     }
 }
 
@@ -78,6 +97,10 @@ impl Kind for ClusterRole {
         let mut errors = self.validate();
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         errors
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
     }
 }
 
@@ -101,6 +124,14 @@ impl Kind for RoleBinding {
         errors.extend(validate_same_role(&self.role_ref, &old.role_ref));
         errors
     }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        printer::cells(self, &self.role_ref, self.subjects.as_deref(), now)
+    }
 }
 
 impl Kind for ClusterRoleBinding {
@@ -122,6 +153,14 @@ impl Kind for ClusterRoleBinding {
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         errors.extend(validate_same_role(&self.role_ref, &old.role_ref));
         errors
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        printer::cells(self, &self.role_ref, self.subjects.as_deref(), now)
     }
 }
 

@@ -3,17 +3,35 @@
 use std::collections::BTreeSet;
 use std::iter::repeat_n;
 
-use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus};
+use jiff::Timestamp;
+pub use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceQuotaSpec, ResourceQuotaStatus};
+use serde_json::Value;
 
+use super::info::{Deletion, KindInfo, Subresource};
+use super::kind::Kind;
+use super::merge::Rules;
+use super::meta;
 use super::optional::list;
 use super::pod::resources::{self, Amounts};
-use super::{Kind, KindInfo, Subresource, meta};
+use super::roles::Grant;
 use crate::field::{Error, ErrorList, Path};
+use crate::protobuf::tables::core;
+use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {
     short_names: &["quota"],
     subresources: &[Subresource::status("", "ResourceQuota")],
-    ..KindInfo::of("", "ResourceQuota", "ResourceQuotaList", "resourcequotas", "resourcequota")
+    rules: &Rules { atomic_structs: &["core.v1.ScopeSelector"], ..Rules::NONE },
+    columns: &[
+        Column::NAME,
+        Column::string("Request", REQUEST_COLUMN),
+        Column::string("Limit", LIMIT_COLUMN),
+        Column::AGE,
+    ],
+    roles: &[Grant::view(&["", "/status"])],
+    deletion: Deletion { returns_object: true, ..Deletion::DEFAULT },
+    ..KindInfo::of::<ResourceQuota>("resourcequota", &core::RESOURCE_QUOTA)
 };
 
 impl Kind for ResourceQuota {
@@ -62,6 +80,24 @@ impl Kind for ResourceQuota {
             errors.push(meta::invalid_json(&path, &new, meta::IMMUTABLE));
         }
         errors
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    /// `used/hard` per resource, those named `limits.…` in a column of their own.
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let status = self.status.clone().unwrap_or_default();
+        let used = status.used.unwrap_or_default();
+        let (mut requests, mut limits) = (Vec::new(), Vec::new());
+        for (resource, hard) in status.hard.iter().flatten() {
+            let used = used.get(resource).map_or("0", |used| &used.0);
+            let column = if resource.starts_with("limits.") { &mut limits } else { &mut requests };
+            column.push(format!("{resource}: {used}/{}", hard.0));
+        }
+        let (name, age) = (table::name(self), table::age(self, now));
+        vec![name, requests.join(", ").into(), limits.join(", ").into(), age]
     }
 }
 
@@ -180,6 +216,10 @@ fn validate_selector(spec: &ResourceQuotaSpec, path: &Path) -> ErrorList {
     errors.extend(repeat_n(error, conflicts(&set)));
     errors
 }
+
+const REQUEST_COLUMN: &str =
+    "Request represents a minimum amount of cpu/memory that a container may consume.";
+const LIMIT_COLUMN: &str = "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.";
 
 #[cfg(test)]
 mod tests;

@@ -1,24 +1,28 @@
 //! RuntimeClass: a name for the handler that a node's container runtime runs pods with, what such a
 //! pod costs beside its containers, and which nodes have the handler.
 
-use k8s_openapi::api::node::v1::RuntimeClass;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+pub use k8s_openapi::api::node::v1::RuntimeClass;
+use serde_json::Value;
 
+use super::info::KindInfo;
+use super::kind::Kind;
+use super::merge::Rules;
+use super::meta;
 use super::optional::list;
 use super::pod::{overhead, placement};
-use super::{Kind, KindInfo, meta};
 use crate::field::{ErrorList, Path};
 use crate::names;
+use crate::protobuf::tables::node;
+use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {
     namespaced: false,
     unconditional_update: false,
-    ..KindInfo::of(
-        "node.k8s.io",
-        "RuntimeClass",
-        "RuntimeClassList",
-        "runtimeclasses",
-        "runtimeclass",
-    )
+    rules: &Rules { atomic_maps: &[("node.v1.Scheduling", "nodeSelector")], ..Rules::NONE },
+    columns: &[Column::NAME, Column::string("Handler", HANDLER_COLUMN), Column::AGE],
+    ..KindInfo::of::<RuntimeClass>("runtimeclass", &node::RUNTIME_CLASS)
 };
 
 impl Kind for RuntimeClass {
@@ -59,7 +63,17 @@ impl Kind for RuntimeClass {
         errors.extend(meta::immutable(&self.handler, &old.handler, &Path::new("handler")));
         errors
     }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        vec![table::name(self), self.handler.clone().into(), table::age(self, now)]
+    }
 }
+
+const HANDLER_COLUMN: &str = "handler specifies the underlying runtime and configuration that the CRI implementation will use to handle pods of this class. The possible values are specific to the node & CRI configuration.  It is assumed that all handlers are available on every node, and handlers of the same name are equivalent on every node. For example, a handler called \"runc\" might specify that the runc OCI runtime (using native Linux containers) will be used to run the containers in a pod. The Handler must be lowercase, conform to the DNS Label (RFC 1123) requirements, and is immutable.";
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,19 @@
 //! Secret: types and their required keys, size, immutability. No message here quotes a value.
 
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::Value;
+
 use super::config_map::DATA_BYTES_MAX;
-use super::{Kind, KindInfo, meta};
+use super::info::KindInfo;
+use super::kind::Kind;
+use super::merge::Rules;
+use super::meta;
+use super::roles::{Grant, READ_WRITE, Role};
 use crate::field::{Error, ErrorList, Path};
-use crate::secret::Secret;
+use crate::protobuf::tables::core;
+pub use crate::secret::Secret;
+use crate::table::{self, Column};
 use crate::{go, names};
 
 mod pem;
@@ -17,7 +27,20 @@ pub const SERVICE_ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 
 static INFO: KindInfo = KindInfo {
     field_labels: &["type"],
-    ..KindInfo::of("", "Secret", "SecretList", "secrets", "secret")
+    extra_verbs: &["use"],
+    rules: &Rules { omits_zero: &[("core.v1.Secret", &["type"])], ..Rules::NONE },
+    columns: &[
+        Column::NAME,
+        Column::string("Type", TYPE_COLUMN),
+        Column::string("Data", DATA_COLUMN),
+        Column::AGE,
+    ],
+    roles: &[
+        Grant { role: Role::Edit, verbs: READ_WRITE, of: &[""] },
+        // Who may read a secret may let others use it without reading it.
+        Grant { role: Role::Edit, verbs: &["use"], of: &[""] },
+    ],
+    ..KindInfo::of::<Secret>("secret", &core::SECRET)
 };
 
 impl Kind for Secret {
@@ -72,6 +95,15 @@ impl Kind for Secret {
     fn warnings(&self) -> Vec<String> {
         let is_tls = type_of(self) == "kubernetes.io/tls";
         is_tls.then(|| pem::warning(self)).flatten().map(str::to_owned).into_iter().collect()
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let type_ = self.type_.clone().unwrap_or_default();
+        vec![table::name(self), type_.into(), self.data.len().into(), table::age(self, now)]
     }
 }
 
@@ -178,6 +210,9 @@ impl<'de> serde::Deserialize<'de> for AnyJsonObject {
         deserializer.deserialize_any(Visitor)
     }
 }
+
+const TYPE_COLUMN: &str = "Used to facilitate programmatic handling of secret data. More info: https://kubernetes.io/docs/concepts/configuration/secret/#secret-types";
+const DATA_COLUMN: &str = "Data contains the secret data. Each key must consist of alphanumeric characters, '-', '_' or '.'. The serialized form of the secret data is a base64 encoded string, representing the arbitrary (possibly non-string) data value here. Described in https://tools.ietf.org/html/rfc4648#section-4";
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,18 @@
 //! ServiceAccount: an identity for pods, with the secrets that go with it.
 
-use k8s_openapi::api::core::v1::ServiceAccount;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+pub use k8s_openapi::api::core::v1::ServiceAccount;
+use serde_json::Value;
 
-use super::{Kind, KindInfo, Subresource, meta};
+use super::info::{Deletion, KindInfo, Subresource};
+use super::kind::Kind;
+use super::merge::{Rules, keyed};
+use super::meta;
+use super::roles::{Grant, Role};
 use crate::field::ErrorList;
+use crate::protobuf::tables::core;
+use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {
     short_names: &["sa"],
@@ -14,7 +23,19 @@ static INFO: KindInfo = KindInfo {
         kind: "TokenRequest",
         verbs: &["create"],
     }],
-    ..KindInfo::of("", "ServiceAccount", "ServiceAccountList", "serviceaccounts", "serviceaccount")
+    rules: &Rules {
+        lists: &[("core.v1.ServiceAccount", "secrets", keyed(&["name"], "name"))],
+        ..Rules::NONE
+    },
+    columns: &[Column::NAME, Column::string("Secrets", SECRETS_COLUMN), Column::AGE],
+    roles: &[
+        Grant::view(&[""]),
+        Grant::edit(&[""]),
+        Grant { role: Role::Edit, verbs: &["impersonate"], of: &[""] },
+        Grant { role: Role::Edit, verbs: &["create"], of: &["/token"] },
+    ],
+    deletion: Deletion { returns_object: true, ..Deletion::DEFAULT },
+    ..KindInfo::of::<ServiceAccount>("serviceaccount", &core::SERVICE_ACCOUNT)
 };
 
 impl Kind for ServiceAccount {
@@ -38,6 +59,15 @@ impl Kind for ServiceAccount {
         errors.extend(self.validate());
         errors
     }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let secrets = self.secrets.as_deref().map_or(0, <[_]>::len);
+        vec![table::name(self), secrets.into(), table::age(self, now)]
+    }
 }
 
 fn clean_references(account: &mut ServiceAccount) {
@@ -46,6 +76,8 @@ fn clean_references(account: &mut ServiceAccount) {
         *reference = k8s_openapi::api::core::v1::ObjectReference { name, ..Default::default() };
     }
 }
+
+const SECRETS_COLUMN: &str = "Secrets is a list of the secrets in the same namespace that pods running using this ServiceAccount are allowed to use. Pods are only limited to this list if this service account has a \"kubernetes.io/enforce-mountable-secrets\" annotation set to \"true\". The \"kubernetes.io/enforce-mountable-secrets\" annotation is deprecated since v1.32. Prefer separate namespaces to isolate access to mounted secrets. This field should not be used to find auto-generated service account token secrets for use outside of pods. Instead, tokens can be requested directly using the TokenRequest API, or service account token secrets can be manually created. More info: https://kubernetes.io/docs/concepts/configuration/secret";
 
 #[cfg(test)]
 mod tests;

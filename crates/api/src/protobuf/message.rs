@@ -5,26 +5,32 @@
 //! the `json` tags of upstream's Go types.
 
 /// The fields of a message, in the order of their numbers.
-pub(super) struct Message(pub(super) &'static [Field]);
+pub struct Message(pub(crate) &'static [Field]);
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Message({} fields)", self.0.len())
+    }
+}
 
 impl Message {
-    pub(super) fn field(&self, number: u32) -> Option<&'static Field> {
+    pub(crate) fn field(&self, number: u32) -> Option<&'static Field> {
         let at = self.0.binary_search_by_key(&number, |field| field.number).ok()?;
         Some(&self.0[at])
     }
 }
 
 /// One field.
-pub(super) struct Field {
-    pub(super) number: u32,
+pub(crate) struct Field {
+    pub(crate) number: u32,
     /// Empty for [`Shape::Inline`].
-    pub(super) name: &'static str,
-    pub(super) shape: Shape,
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
 }
 
 /// How a field stands in JSON.
 #[derive(Clone, Copy)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// There when it is on the wire: pointers, structs, and scalars without `omitempty`.
     Given(Type),
     /// There unless zero. Go's encoder puts every scalar on the wire that is not behind a pointer,
@@ -39,7 +45,7 @@ pub(super) enum Shape {
 
 /// What one value is.
 #[derive(Clone, Copy)]
-pub(super) enum Type {
+pub(crate) enum Type {
     Bool,
     /// `int32` and `int64`.
     Int,
@@ -60,22 +66,22 @@ pub(super) enum Type {
     Nested(&'static Message),
 }
 
-pub(super) const fn given(number: u32, name: &'static str, of: Type) -> Field {
+pub(crate) const fn given(number: u32, name: &'static str, of: Type) -> Field {
     Field { number, name, shape: Shape::Given(of) }
 }
 
-pub(super) const fn nonzero(number: u32, name: &'static str, of: Type) -> Field {
+pub(crate) const fn nonzero(number: u32, name: &'static str, of: Type) -> Field {
     Field { number, name, shape: Shape::Nonzero(of) }
 }
 
-pub(super) const fn list(number: u32, name: &'static str, of: Type) -> Field {
+pub(crate) const fn list(number: u32, name: &'static str, of: Type) -> Field {
     Field { number, name, shape: Shape::List(of) }
 }
 
-pub(super) const fn map(number: u32, name: &'static str, of: Type) -> Field {
+pub(crate) const fn map(number: u32, name: &'static str, of: Type) -> Field {
     Field { number, name, shape: Shape::Map(of) }
 }
 
-pub(super) const fn inline(number: u32, message: &'static Message) -> Field {
+pub(crate) const fn inline(number: u32, message: &'static Message) -> Field {
     Field { number, name: "", shape: Shape::Inline(message) }
 }

@@ -14,9 +14,9 @@
 
 mod envelope;
 mod error;
-mod message;
+pub(crate) mod message;
 mod scalar;
-mod tables;
+pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
 mod value;

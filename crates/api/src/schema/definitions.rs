@@ -1,14 +1,12 @@
 //! The OpenAPI definitions of every served kind and of all that they contain, as JSON.
 //!
-//! They come from the `schemars` schemas of the `k8s-openapi` types. Laid over them: the list and
+//! They come from the `schemars` schemas of the `k8s-openapi` types; every served kind is among them. Laid over them: the list and
 //! map rules, which group, version and kind a definition is, and the List kinds, for which
 //! `k8s-openapi` has one generic type and no schema.
 
 use k8s_openapi::api::{
-    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
-    autoscaling::v1 as autoscaling, certificates::v1 as certificates,
-    coordination::v1 as coordination, core::v1 as core, events::v1 as events, node::v1 as node,
-    policy::v1 as policy, rbac::v1 as rbac,
+    authentication::v1 as authentication, authorization::v1 as authorization,
+    autoscaling::v1 as autoscaling, core::v1 as core, policy::v1 as policy,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::{ListableResource, Resource};
@@ -18,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::rules;
 use super::{ListRule, ListType};
+use crate::kinds::{self, Kind, Visitor};
 
 /// What a `$ref` to a definition begins with.
 pub const PREFIX: &str = "#/definitions/";
@@ -81,27 +80,10 @@ impl Roots {
     }
 
     fn add_all(&mut self) {
+        kinds::for_each(self);
+        // What requests carry and no list has, and services, which are not served.
         self.add::<core::Binding>();
-        self.add_listed::<core::ConfigMap>();
-        self.add_listed::<core::Event>();
-        self.add_listed::<core::Namespace>();
-        self.add_listed::<core::Node>();
-        self.add_listed::<core::Pod>();
-        self.add_listed::<core::ReplicationController>();
-        self.add_listed::<core::ResourceQuota>();
-        self.add_listed::<core::Secret>();
         self.add_listed::<core::Service>();
-        self.add_listed::<core::ServiceAccount>();
-        self.add_listed::<apps::Deployment>();
-        self.add_listed::<apps::ReplicaSet>();
-        self.add_listed::<coordination::Lease>();
-        self.add_listed::<events::Event>();
-        self.add_listed::<node::RuntimeClass>();
-        self.add_listed::<rbac::ClusterRole>();
-        self.add_listed::<rbac::ClusterRoleBinding>();
-        self.add_listed::<rbac::Role>();
-        self.add_listed::<rbac::RoleBinding>();
-        self.add_listed::<certificates::CertificateSigningRequest>();
         self.add::<autoscaling::Scale>();
         self.add::<policy::Eviction>();
         self.add::<authentication::TokenReview>();
@@ -139,6 +121,12 @@ impl Roots {
         let gvk = Gvk { api_version: T::API_VERSION, kind: T::LIST_KIND };
         self.kinds.push((name.clone(), gvk));
         self.lists.push(List { name, item, kind: T::LIST_KIND });
+    }
+}
+
+impl Visitor for Roots {
+    fn visit<K: Kind>(&mut self) {
+        self.add_listed::<K>();
     }
 }
 

@@ -433,14 +433,14 @@ mod tests {
             let leaf = prop_oneof![
                 Just("1".to_owned()),
                 Just("null".to_owned()),
-                Just(""x"".to_owned()),
+                Just("\"x\"".to_owned()),
                 Just("{}".to_owned())
             ];
             leaf.prop_recursive(6, 48, 5, |inner| {
                 let name =
                     "(kind|metadata|labels|spec|containers|env|name|fieldsV1|managedFields|a|b)";
                 let member =
-                    (name, inner.clone()).prop_map(|(name, value)| format!(""{name}":{value}"));
+                    (name, inner.clone()).prop_map(|(name, value)| format!("\"{name}\":{value}"));
                 prop_oneof![
                     3 => prop::collection::vec(member, 0..5)
                         .prop_map(|members| format!("{{{}}}", members.join(","))),

@@ -33,7 +33,7 @@ pub(super) fn create(
     resource: &Resource,
     object: &mut dyn Object,
 ) -> Result<(), Failure> {
-    let Some(csr) = object.as_any_mut().downcast_mut::<CertificateSigningRequest>() else {
+    let Some(csr) = object.of_kind_mut::<CertificateSigningRequest>() else {
         return Ok(());
     };
     let identity = permit.identity();
@@ -74,7 +74,7 @@ pub(super) fn update(
     object: &dyn Object,
     old: &dyn Object,
 ) -> Result<(), Failure> {
-    let csr = |object: &dyn Object| object.as_any().downcast_ref().cloned();
+    let csr = |object: &dyn Object| object.of_kind().cloned();
     let (Some(new), Some(old)): (Option<CertificateSigningRequest>, _) = (csr(object), csr(old))
     else {
         return Ok(());

@@ -35,21 +35,20 @@ pub(super) fn check(
         return Ok(());
     }
     let writer = Writer { authorizer, identity, resource, object };
-    let (new, before) = (object.as_any(), old.map(Object::as_any));
-    if let Some(role) = new.downcast_ref::<ClusterRole>() {
-        let before = before.and_then(|old| old.downcast_ref());
+    if let Some(role) = object.of_kind::<ClusterRole>() {
+        let before = old.and_then(|old| old.of_kind());
         return unless_only_gc_fields(role, before, || writer.cluster_role(role, before));
     }
-    if let Some(role) = new.downcast_ref::<Role>() {
-        let before = before.and_then(|old| old.downcast_ref());
+    if let Some(role) = object.of_kind::<Role>() {
+        let before = old.and_then(|old| old.of_kind());
         return unless_only_gc_fields(role, before, || writer.role(role.rules.as_deref()));
     }
-    if let Some(binding) = new.downcast_ref::<ClusterRoleBinding>() {
-        let before = before.and_then(|old| old.downcast_ref());
+    if let Some(binding) = object.of_kind::<ClusterRoleBinding>() {
+        let before = old.and_then(|old| old.of_kind());
         return unless_only_gc_fields(binding, before, || writer.binding(&binding.role_ref));
     }
-    if let Some(binding) = new.downcast_ref::<RoleBinding>() {
-        let before = before.and_then(|old| old.downcast_ref());
+    if let Some(binding) = object.of_kind::<RoleBinding>() {
+        let before = old.and_then(|old| old.of_kind());
         return unless_only_gc_fields(binding, before, || writer.binding(&binding.role_ref));
     }
     // A kind of this group that is not known here.

@@ -12,6 +12,7 @@ mod escalation;
 pub(crate) mod grant;
 mod host_paths;
 mod mountable;
+mod named;
 mod namespace_lifecycle;
 mod node_restriction;
 pub(crate) mod node_token;
@@ -32,6 +33,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use self::admitted::{Admitted, Deletion, New, Update};
 use self::grant::Secrets;
+use self::named::shown_name;
 use self::quota::Quotas;
 use crate::authz::{Authorizer, Permit};
 use crate::cache::Cache;
@@ -49,13 +51,6 @@ pub enum SecretUseCheck {
     /// `use` or `get` on each secret, or the write is refused.
     #[default]
     Enforce,
-}
-
-/// What a new object is called in a refusal: its name is not made yet if the server makes it.
-fn shown_name(object: &dyn Object) -> String {
-    let meta = object.meta();
-    let name = meta.name.as_ref().filter(|name| !name.is_empty());
-    name.or(meta.generate_name.as_ref()).cloned().unwrap_or_default()
 }
 
 /// What an operator decides about admission.
@@ -121,7 +116,7 @@ impl Admission {
         let name = shown_name(&*object);
         let owner = owner::of(&self.resources, &*object)?;
         let mut warnings = Vec::new();
-        if let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() {
+        if let Some(pod) = object.of_kind_mut::<Pod>() {
             owner::check(permit, resource, &name, owner.as_ref())?;
             let forbidden =
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
@@ -161,7 +156,7 @@ impl Admission {
         escalation::check(&self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         grant::keep(&mut *object, Some(old));
         // Only a template that is written takes over what its owner was granted.
-        let takes_over = permit.subresource().is_empty() && workload::has_template(&*object);
+        let takes_over = permit.subresource().is_empty() && object.pod_template().is_some();
         let owner = if takes_over { owner::of(&self.resources, &*object)? } else { None };
         let write = secret_use::Write {
             admission: self,

@@ -64,7 +64,7 @@ pub(super) fn create(
     let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
     let subject = Subject { resource, name };
     match (resource.info.group, resource.info.plural) {
-        ("", "pods") => match object.as_any().downcast_ref::<Pod>() {
+        ("", "pods") => match object.pod() {
             Some(pod) => create_pod(resources, node, &subject, pod),
             None => subject.refusal("unexpected type"),
         },
@@ -240,7 +240,7 @@ fn pod_status(
     object: &dyn Object,
     old: &dyn Object,
 ) -> Result<(), Failure> {
-    if old.as_any().downcast_ref::<Pod>().map(node_of) != Some(node) {
+    if old.pod().map(node_of) != Some(node) {
         return subject.refusal(format!(
             "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
         ));
@@ -266,11 +266,7 @@ fn update_node(
     old: &dyn Object,
 ) -> Result<(), Failure> {
     let spec = |object: &dyn Object| {
-        object
-            .as_any()
-            .downcast_ref::<Node>()
-            .and_then(|node| node.spec.clone())
-            .unwrap_or_default()
+        object.of_kind::<Node>().and_then(|node| node.spec.clone()).unwrap_or_default()
     };
     let (new_spec, old_spec) = (spec(object), spec(old));
     let source = &new_spec.config_source;

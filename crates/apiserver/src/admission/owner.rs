@@ -54,10 +54,10 @@ pub(super) fn of(resources: &Resources, object: &dyn Object) -> Result<Option<Ow
     // Validation refuses two; which of them would count must not matter before that.
     let [reference] = controllers.as_slice() else { return Ok(None) };
     let Some(stored) = find(resources, object, reference)? else { return Ok(None) };
-    let Some(template) = workload::template_of(stored.as_any()) else { return Ok(None) };
-    let is_made_from = match object.as_any().downcast_ref::<Pod>() {
+    let Some(template) = stored.pod_template() else { return Ok(None) };
+    let is_made_from = match object.pod() {
         Some(pod) => {
-            let mut wanted = workload::pod_of(&template);
+            let mut wanted = workload::pod_of(template);
             wanted.metadata.namespace.clone_from(&pod.metadata.namespace);
             Object::set_defaults(&mut wanted);
             let labels = |pod: &Pod| pod.metadata.labels.clone().unwrap_or_default();
@@ -70,11 +70,10 @@ pub(super) fn of(resources: &Resources, object: &dyn Object) -> Result<Option<Ow
                 && annotations(pod) == annotations(&wanted)
                 && equal(&pod.spec, &wanted.spec)
         }
-        None => workload::template_of(object.as_any())
-            .is_some_and(|own| workload::same_template(&own, &template)),
+        None => object.pod_template().is_some_and(|own| workload::same_template(own, template)),
     };
     let grant = Grant::of(stored.meta());
-    let named = || Secrets::Named(secrets_of(&workload::pod_of(&template)));
+    let named = || Secrets::Named(secrets_of(&workload::pod_of(template)));
     Ok(Some(Owner {
         shown: format!("{} {:?}", reference.kind, reference.name),
         secrets: grant.secrets.clone().unwrap_or_else(named),

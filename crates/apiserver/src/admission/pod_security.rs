@@ -15,7 +15,8 @@ use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Admission, shown_name, workload};
+use super::Admission;
+use super::named::shown_name;
 use crate::authz::Permit;
 use crate::cache::Scope;
 use crate::object::{Object, Resource};
@@ -34,12 +35,11 @@ pub(super) fn create(
     resource: &Resource,
     object: &dyn Object,
 ) -> Result<Vec<String>, Failure> {
-    let any = object.as_any();
-    if let Some(namespace) = any.downcast_ref::<Namespace>() {
+    if let Some(namespace) = object.of_kind::<Namespace>() {
         labels_make_sense(admission, resource, namespace, None)?;
         return Ok(Vec::new());
     }
-    match any.downcast_ref::<Pod>() {
+    match object.pod() {
         Some(pod) => judge_pod(admission, resource, object, pod),
         None => Ok(judge_template(admission, resource, object)),
     }
@@ -57,8 +57,7 @@ pub(super) fn update(
     old: &dyn Object,
 ) -> Result<Vec<String>, Failure> {
     let sub = Some(permit.subresource()).filter(|sub| !sub.is_empty());
-    let (any, before) = (object.as_any(), old.as_any());
-    if let (Some(pod), Some(before)) = (any.downcast_ref::<Pod>(), before.downcast_ref::<Pod>()) {
+    if let (Some(pod), Some(before)) = (object.pod(), old.pod()) {
         if sub == Some("status") {
             return Ok(Vec::new());
         }
@@ -74,7 +73,7 @@ pub(super) fn update(
     if sub.is_some() {
         return Ok(Vec::new());
     }
-    match (any.downcast_ref::<Namespace>(), before.downcast_ref::<Namespace>()) {
+    match (object.of_kind::<Namespace>(), old.of_kind::<Namespace>()) {
         (Some(namespace), Some(before)) => {
             let now = labels_make_sense(admission, resource, namespace, Some(before))?;
             let (before, _) = policy_of(admission, &before.metadata);
@@ -143,7 +142,7 @@ fn judge_pod(
 }
 
 fn judge_template(admission: &Admission, resource: &Resource, object: &dyn Object) -> Vec<String> {
-    let Some(template) = workload::template_of(object.as_any()) else { return Vec::new() };
+    let Some(template) = object.pod_template() else { return Vec::new() };
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     // A template runs nothing: without a namespace, which is refused elsewhere, there is nothing to warn of.
     let Some(policy) = policy_in(admission, namespace) else { return Vec::new() };

@@ -15,7 +15,6 @@ use std::collections::BTreeSet;
 
 use coffer_api::kinds::ServiceAccount;
 use coffer_api::status::Failure;
-use k8s_openapi::api::core::v1::Pod;
 
 use super::attach::{self, MOUNT_PATH};
 use super::grant::{Grant, Secrets};
@@ -93,7 +92,7 @@ impl Write<'_> {
         object: &mut dyn Object,
         owner: Option<Owner>,
     ) -> Result<Option<String>, Failure> {
-        let pod = object.as_any().downcast_ref::<Pod>();
+        let pod = object.pod();
         let nothing = Grant { secrets: Some(Secrets::Named(BTreeSet::new())), host_paths: false };
         let Some(pod) = pod else {
             // A template that its owner has left meanwhile is scaled down before long.
@@ -158,11 +157,10 @@ impl Write<'_> {
         if !writes_spec {
             return Ok(None);
         }
-        let (new_template, old_template) =
-            (workload::template_of(object.as_any()), workload::template_of(old.as_any()));
+        let (new_template, old_template) = (object.pod_template(), old.pod_template());
         let is_same = new_template
             .zip(old_template)
-            .is_some_and(|(new, old)| coffer_api::kinds::equal(&*new, &*old));
+            .is_some_and(|(new, old)| coffer_api::kinds::equal(new, old));
         if is_same {
             let owner = owner.filter(|owner| owner.is_made_from);
             if let Some(owner) = owner.filter(|_| owner::is_controller(self.permit.identity())) {
@@ -231,7 +229,7 @@ impl Write<'_> {
         old: Option<&dyn Object>,
     ) -> Result<Option<String>, Failure> {
         let account = |object: Option<&dyn Object>| -> Option<ServiceAccount> {
-            object.and_then(|it| it.as_any().downcast_ref::<ServiceAccount>()).cloned()
+            object.and_then(|it| it.of_kind::<ServiceAccount>()).cloned()
         };
         let Some(new) = account(Some(object)) else { return self.mount_path(object, old) };
         if self.mode() == SecretUseCheck::Off {

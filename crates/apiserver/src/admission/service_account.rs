@@ -42,7 +42,7 @@ pub(crate) async fn await_default_account(
     resource: &Resource,
     object: &dyn Object,
 ) {
-    let Some(pod) = object.as_any().downcast_ref::<Pod>() else { return };
+    let Some(pod) = object.pod() else { return };
     if resource.info.plural != "pods" || is_mirror(pod) || account_name(pod) != DEFAULT_ACCOUNT {
         return;
     }

@@ -26,7 +26,7 @@ pub(super) fn fill_in(
     permit: &Permit,
     object: &mut dyn Object,
 ) -> Result<(), Failure> {
-    let Some(secret) = object.as_any_mut().downcast_mut::<Secret>() else { return Ok(()) };
+    let Some(secret) = object.of_kind_mut::<Secret>() else { return Ok(()) };
     let (tokens, config) = (&*admission.tokens, &admission.config);
     if secret.type_.as_deref() != Some(SERVICE_ACCOUNT_TOKEN) || !tokens.issues() {
         return Ok(());

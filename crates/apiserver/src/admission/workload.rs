@@ -1,15 +1,11 @@
 //! What an object runs: the pod it is, or the pods that are made from its template, and what of
 //! them decides what they get and what sees it.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_api::kinds::equal;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, EnvVar, Pod, PodSpec, PodTemplateSpec, ReplicationController,
-};
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, EnvVar, Pod, PodSpec, PodTemplateSpec};
 
 use super::attach::ATTACH;
 use crate::authz::node::graph::MIRROR;
@@ -49,33 +45,12 @@ pub(super) struct Workload<'a> {
 
 /// What an object runs; `None` for one that runs nothing.
 pub(super) fn of(object: &dyn Object) -> Option<Workload<'_>> {
-    if let Some(pod) = object.as_any().downcast_ref::<Pod>() {
+    if let Some(pod) = object.pod() {
         return Some(Workload { pod: Cow::Borrowed(pod), is_template: false });
     }
-    let template = template_of(object.as_any())?;
-    let mut pod = pod_of(&template);
+    let mut pod = pod_of(object.pod_template()?);
     pod.metadata.namespace.clone_from(&object.meta().namespace);
     Some(Workload { pod: Cow::Owned(pod), is_template: true })
-}
-
-/// Whether controllers make pods from an object.
-pub(super) fn has_template(object: &dyn Object) -> bool {
-    template_of(object.as_any()).is_some()
-}
-
-/// The pod template of an object; an empty one where its field is left out.
-pub(super) fn template_of(any: &dyn Any) -> Option<Cow<'_, PodTemplateSpec>> {
-    fn or_empty(template: Option<&PodTemplateSpec>) -> Cow<'_, PodTemplateSpec> {
-        template.map_or_else(|| Cow::Owned(PodTemplateSpec::default()), Cow::Borrowed)
-    }
-    if let Some(found) = any.downcast_ref::<Deployment>() {
-        return Some(or_empty(found.spec.as_ref().map(|spec| &spec.template)));
-    }
-    if let Some(found) = any.downcast_ref::<ReplicaSet>() {
-        return Some(or_empty(found.spec.as_ref().and_then(|spec| spec.template.as_ref())));
-    }
-    let found = any.downcast_ref::<ReplicationController>()?;
-    Some(or_empty(found.spec.as_ref().and_then(|spec| spec.template.as_ref())))
 }
 
 /// A pod as a template describes it.

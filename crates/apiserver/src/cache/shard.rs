@@ -95,6 +95,9 @@ pub(crate) trait Observer: Send + Sync {
     fn read_all(&self, objects: &[Arc<CachedObject>]) -> Apply<'_>;
     /// Reads one write. What is returned must not call back into the shard.
     fn read(&self, event: &CacheEvent) -> Apply<'_>;
+    /// The same write, once the lock is released and before its revision counts as applied: for what
+    /// takes longer than readers should wait, and is to be as fresh as a read that settles.
+    fn applied(&self, _event: &CacheEvent) {}
 }
 
 /// What an observer does under the lock.
@@ -164,11 +167,6 @@ impl Shard {
             _ => state.objects.below(prefix, None).cloned().collect(),
         };
         (items, state.newest)
-    }
-
-    /// How many objects have a key that begins with `prefix`.
-    pub(crate) fn count(&self, prefix: &str) -> usize {
-        self.read().objects.below(prefix, None).count()
     }
 
     /// All objects whose key begins with `prefix` and comes after `after`, as they were at a
@@ -289,6 +287,10 @@ impl Shard {
         }
         state.remember(event.clone());
         state.dispatch(&event);
+        drop(state);
+        for observer in observers.iter() {
+            observer.applied(&event);
+        }
     }
 
     /// Registers a watcher and takes its past under one lock, so that nothing falls between.

@@ -24,7 +24,7 @@ pub(crate) async fn reconcile(core: &Core) -> Result<(), Failure> {
     for at in rbac::aggregate::fill_in(&mut all) {
         let (name, rules) = (all[at].metadata.name.as_deref().unwrap_or_default(), &all[at].rules);
         let updated = core.update_own(resource, ("", name), |object| {
-            if let Some(role) = object.as_any_mut().downcast_mut::<ClusterRole>() {
+            if let Some(role) = object.of_kind_mut::<ClusterRole>() {
                 role.rules.clone_from(rules);
             }
         });

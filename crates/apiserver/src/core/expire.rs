@@ -36,7 +36,7 @@ async fn sweep(core: &Core, now: jiff::Timestamp) {
 }
 
 fn last_change(object: &dyn Object) -> Option<jiff::Timestamp> {
-    let event = object.as_any().downcast_ref::<k8s_openapi::api::core::v1::Event>()?;
+    let event = object.of_kind::<k8s_openapi::api::core::v1::Event>()?;
     let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
     let created = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let last = event.last_timestamp.as_ref().map(|time| time.0);

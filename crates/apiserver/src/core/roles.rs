@@ -46,7 +46,7 @@ async fn ensure<T: Reconcile>(core: &Core, wanted: T) -> Result<(), Failure> {
 /// Whether an object that the server may reconcile lacks something.
 fn lacks<T: Reconcile>(resource: &Resource, bytes: &[u8], wanted: &T) -> Result<bool, Failure> {
     let object = resource.parse(bytes)?;
-    let found = object.as_any().downcast_ref::<T>();
+    let found = object.of_kind::<T>();
     Ok(found
         .is_some_and(|found| may_reconcile(found.metadata()) && found.clone().reconcile(wanted)))
 }
@@ -71,7 +71,7 @@ async fn update<T: Reconcile>(
     wanted: &T,
 ) -> Result<(), Failure> {
     let updated = core.update_own(resource, target, |object| {
-        if let Some(found) = object.as_any_mut().downcast_mut::<T>()
+        if let Some(found) = object.of_kind_mut::<T>()
             && may_reconcile(found.metadata())
         {
             found.reconcile(wanted);

@@ -84,7 +84,7 @@ impl Handlers {
 }
 
 fn disrupt(object: &mut dyn Object) {
-    let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() else { return };
+    let Some(pod) = object.of_kind_mut::<Pod>() else { return };
     let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
     conditions.retain(|condition| condition.type_ != "DisruptionTarget");
     conditions.push(PodCondition {

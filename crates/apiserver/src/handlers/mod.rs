@@ -32,9 +32,9 @@ use crate::present::Include;
 use crate::registry::ListQuery;
 use crate::request::{RequestInfo, ResourcePath, Verb};
 use crate::respond::{self, Accepted, Answer, Form, Syntax};
+use crate::reviews;
 use crate::rooms::Room;
 use crate::tunnels::Tunnels;
-use crate::{discovery, reviews};
 
 /// What all handlers work with.
 pub(crate) struct Handlers {
@@ -104,9 +104,7 @@ impl Handlers {
         }
         let handlers = self.clone();
         if matches!(verb, Verb::List | Verb::DeleteCollection) {
-            if verb == Verb::DeleteCollection
-                && !discovery::has_delete_collection(call.resource.info)
-            {
+            if verb == Verb::DeleteCollection && !call.resource.info.deletion.by_collection {
                 return Err(Failure::method_not_allowed());
             }
             // Before the state is taken, and any turn: what waits holds nothing.

@@ -41,7 +41,7 @@ impl Handlers {
         }
         let meta = object.meta_mut();
         (meta.annotations, meta.managed_fields) = (None, None);
-        let Some(secret) = object.as_any_mut().downcast_mut::<Secret>() else {
+        let Some(secret) = object.of_kind_mut::<Secret>() else {
             return Err(Failure::internal("a secret of another type"));
         };
         secret.data.clear();

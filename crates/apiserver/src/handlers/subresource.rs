@@ -191,7 +191,7 @@ fn assign(
 ) -> Result<(), Failure> {
     use k8s_openapi::api::core::v1::PodCondition;
 
-    let pod = object.as_any_mut().downcast_mut::<Pod>().ok_or_else(Failure::no_such_path)?;
+    let pod = object.of_kind_mut::<Pod>().ok_or_else(Failure::no_such_path)?;
     let name = pod.metadata.name.clone().unwrap_or_default();
     let subject = GroupResource { group: "", resource: "pods/binding" };
     let conflict = |why: String| Err(Failure::conflict(subject, &name, &why));

@@ -26,7 +26,7 @@ impl Handlers {
     ) -> Result<Answer, Failure> {
         let found = self.core.registry.get(resource, &path.namespace, &path.name).await?;
         let object = resource.parse(&found.bytes)?;
-        let pod = object.as_any().downcast_ref::<Pod>().ok_or_else(Failure::no_such_path)?;
+        let pod = object.pod().ok_or_else(Failure::no_such_path)?;
         let spec = pod.spec.as_ref();
         let node = spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default();
         if node.is_empty() {
@@ -57,7 +57,7 @@ impl Handlers {
             .get(&nodes.key("", name))
             .ok_or_else(|| Failure::not_found(nodes.group_resource(), name))?;
         let object = nodes.parse(&found.bytes)?;
-        let node = object.as_any().downcast_ref::<Node>().ok_or_else(Failure::no_such_path)?;
+        let node = object.of_kind::<Node>().ok_or_else(Failure::no_such_path)?;
         let status = node.status.clone().unwrap_or_default();
         let addresses = status.addresses.unwrap_or_default();
         let address = ["InternalIP", "ExternalIP", "Hostname"]

@@ -4,12 +4,12 @@ use std::any::Any;
 
 use coffer_api::Document;
 use coffer_api::field::ErrorList;
-use coffer_api::kinds::Kind;
+use coffer_api::kinds::{Kind, Scale};
+use coffer_api::table::RowCondition;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use zeroize::Zeroizing;
-
-use crate::printers::{Printed, RowCondition};
 
 /// A typed object of some served kind.
 pub(crate) trait Object: Send + Sync {
@@ -22,6 +22,13 @@ pub(crate) trait Object: Send + Sync {
     fn validate_update(&self, old: &dyn Object, sub: Option<&str>) -> ErrorList;
     fn fields(&self) -> Vec<(&'static str, String)>;
     fn warnings(&self) -> Vec<String>;
+    fn update_warnings(&self) -> Vec<String>;
+    fn pod_template(&self) -> Option<&PodTemplateSpec>;
+    fn scale(&self) -> Option<Scale>;
+    fn replicas_mut(&mut self) -> Option<&mut Option<i32>>;
+    fn grace_seconds(&self, asked: Option<i64>) -> Option<i64>;
+    fn holds_deletion(&self) -> bool;
+    fn mark_deleted(&mut self);
     fn cells(&self, now: jiff::Timestamp) -> Vec<Value>;
     fn row_condition(&self) -> Option<RowCondition>;
     /// The untyped form.
@@ -34,7 +41,24 @@ pub(crate) trait Object: Send + Sync {
 
 const SAME_KIND: &str = "one resource's objects have one type";
 
-impl<K: Kind + Printed> Object for K {
+impl dyn Object + '_ {
+    /// The object as a kind of its own, for what concerns that kind alone.
+    pub(crate) fn of_kind<K: 'static>(&self) -> Option<&K> {
+        self.as_any().downcast_ref()
+    }
+
+    /// As [`Self::of_kind`], to change it.
+    pub(crate) fn of_kind_mut<K: 'static>(&mut self) -> Option<&mut K> {
+        self.as_any_mut().downcast_mut()
+    }
+
+    /// The pod that it is.
+    pub(crate) fn pod(&self) -> Option<&Pod> {
+        self.of_kind()
+    }
+}
+
+impl<K: Kind> Object for K {
     fn meta(&self) -> &ObjectMeta {
         self.metadata()
     }
@@ -52,7 +76,7 @@ impl<K: Kind + Printed> Object for K {
     }
 
     fn prepare_for_update(&mut self, old: &dyn Object, sub: Option<&str>) {
-        Kind::prepare_for_update(self, old.as_any().downcast_ref().expect(SAME_KIND), sub);
+        Kind::prepare_for_update(self, old.of_kind().expect(SAME_KIND), sub);
     }
 
     fn validate(&self) -> ErrorList {
@@ -60,7 +84,7 @@ impl<K: Kind + Printed> Object for K {
     }
 
     fn validate_update(&self, old: &dyn Object, sub: Option<&str>) -> ErrorList {
-        Kind::validate_update(self, old.as_any().downcast_ref().expect(SAME_KIND), sub)
+        Kind::validate_update(self, old.of_kind().expect(SAME_KIND), sub)
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -71,12 +95,40 @@ impl<K: Kind + Printed> Object for K {
         Kind::warnings(self)
     }
 
+    fn update_warnings(&self) -> Vec<String> {
+        Kind::update_warnings(self)
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        Kind::pod_template(self)
+    }
+
+    fn scale(&self) -> Option<Scale> {
+        Kind::scale(self)
+    }
+
+    fn replicas_mut(&mut self) -> Option<&mut Option<i32>> {
+        Kind::replicas_mut(self)
+    }
+
+    fn grace_seconds(&self, asked: Option<i64>) -> Option<i64> {
+        Kind::grace_seconds(self, asked)
+    }
+
+    fn holds_deletion(&self) -> bool {
+        Kind::holds_deletion(self)
+    }
+
+    fn mark_deleted(&mut self) {
+        Kind::mark_deleted(self);
+    }
+
     fn cells(&self, now: jiff::Timestamp) -> Vec<Value> {
-        Printed::cells(self, now)
+        Kind::cells(self, now)
     }
 
     fn row_condition(&self) -> Option<RowCondition> {
-        Printed::condition(self)
+        Kind::row_condition(self)
     }
 
     fn document(&self) -> Document {

@@ -13,7 +13,6 @@ use super::decode_error::{DecodeError, typed};
 use super::erased::Object;
 use crate::cache::Shard;
 use crate::encoded::Head;
-use crate::printers::{Column, Printed};
 
 pub(super) type Decode = fn(&Document) -> Result<Box<dyn Object>, DecodeError>;
 pub(super) type Parse = fn(&[u8]) -> Result<Box<dyn Object>, DecodeError>;
@@ -21,7 +20,6 @@ pub(super) type Parse = fn(&[u8]) -> Result<Box<dyn Object>, DecodeError>;
 /// One served resource: its kind, codec, and place in store and cache.
 pub(crate) struct Resource {
     pub(crate) info: &'static KindInfo,
-    pub(crate) columns: &'static [Column],
     pub(super) stored: &'static KindInfo,
     pub(super) head: Head,
     pub(super) prefix: String,
@@ -35,12 +33,11 @@ pub(crate) struct Resource {
 pub(super) type Outward = fn(&[u8]) -> Option<Zeroizing<Vec<u8>>>;
 
 impl Resource {
-    pub(super) fn of<K: Kind + Printed>() -> Self {
+    pub(super) fn of<K: Kind>() -> Self {
         let info = K::INFO;
         Self {
             info,
             stored: info,
-            columns: K::COLUMNS,
             head: Head::new(&info.api_version(), info.kind),
             prefix: format!("/registry/{}/", info.plural),
             decode: decode::<K>,
@@ -128,12 +125,7 @@ impl Resource {
 
     /// The stored event, where this is the second form of events.
     fn series_event<'a>(&self, object: &'a dyn Object) -> Option<&'a Event> {
-        self.outward.and_then(|_| object.as_any().downcast_ref())
-    }
-
-    /// Warnings for an update; upstream has none for pods, whose spec hardly changes.
-    pub(crate) fn update_warnings(&self, object: &dyn Object) -> Vec<String> {
-        if object.as_any().is::<kinds::Pod>() { Vec::new() } else { object.warnings() }
+        self.outward.and_then(|_| object.of_kind())
     }
 
     /// The bytes a client of this version gets.
@@ -145,11 +137,11 @@ impl Resource {
     }
 }
 
-fn decode<K: Kind + Printed>(document: &Document) -> Result<Box<dyn Object>, DecodeError> {
+fn decode<K: Kind>(document: &Document) -> Result<Box<dyn Object>, DecodeError> {
     typed::<K>(document).map(|object| Box::new(object) as Box<dyn Object>)
 }
 
-fn parse<K: Kind + Printed>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
+fn parse<K: Kind>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
     serde_json::from_slice::<K>(bytes)
         .map(|object| Box::new(object) as Box<dyn Object>)
         .map_err(|error| DecodeError::of_stored(&error))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coffer_api::kinds::{Kind, KindInfo, SeriesEvent};
+use coffer_api::kinds::{self, Kind, KindInfo, SeriesEvent, Visitor};
 
 use super::events_view::events_view;
 use super::index::TypedIndex;
@@ -15,19 +15,14 @@ pub(crate) struct Resources(Vec<Arc<Resource>>);
 impl Resources {
     /// The table of all kinds in `coffer_api::kinds`.
     pub(crate) fn all() -> Self {
-        let mut all = Vec::new();
-        macro_rules! register {
-            ($kind:ty) => {
-                all.push(Resource::of::<$kind>());
-            };
-        }
-        coffer_api::for_each_kind!(register);
-        for resource in &mut all {
+        let mut all = Self(Vec::new());
+        kinds::for_each(&mut all);
+        for resource in &mut all.0 {
             if resource.info.group == SeriesEvent::INFO.group {
-                *resource = events_view();
+                *resource = Arc::new(events_view());
             }
         }
-        Self(all.into_iter().map(Arc::new).collect())
+        all
     }
 
     /// What the cache must hold: one source per storage prefix.
@@ -63,5 +58,11 @@ impl Resources {
     /// All resources in discovery's order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.0.iter()
+    }
+}
+
+impl Visitor for Resources {
+    fn visit<K: Kind>(&mut self) {
+        self.0.push(Arc::new(Resource::of::<K>()));
     }
 }

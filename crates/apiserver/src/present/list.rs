@@ -73,7 +73,7 @@ impl ListChunks {
                 kind: "Table",
                 api_version: version.api_version(),
                 metadata: meta,
-                column_definitions: resource.columns,
+                column_definitions: resource.info.columns,
                 rows: Vec::new(),
             }),
             Form::Metadata(version) => opening(&Items {

@@ -6,6 +6,7 @@ mod yaml;
 
 use bytes::Bytes;
 use coffer_api::status::Failure;
+use coffer_api::table::{Column, RowCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +14,6 @@ use serde_json::Value;
 pub(crate) use self::list::ListChunks;
 
 use crate::object::Resource;
-use crate::printers::{Column, RowCondition};
 use crate::request::Query;
 use crate::respond::{Form, MetaVersion};
 
@@ -90,7 +90,7 @@ struct PartialMetadata<'a> {
 
 fn metadata_json(bytes: &[u8], version: MetaVersion) -> Result<Vec<u8>, Failure> {
     let only: OnlyMetadata = serde_json::from_slice(bytes)
-        .map_err(|error| Failure::internal(crate::object::harmless(&error)))?;
+        .map_err(|error| Failure::internal(coffer_api::redact::json(&error)))?;
     let partial = PartialMetadata {
         kind: "PartialObjectMetadata",
         api_version: version.api_version(),
@@ -145,7 +145,7 @@ pub(crate) fn object(
         Form::Metadata(version) => metadata_json(bytes, version).map(Bytes::from),
         Form::Table(version) => {
             let meta: OnlyMetadata = serde_json::from_slice(bytes)
-                .map_err(|error| Failure::internal(crate::object::harmless(&error)))?;
+                .map_err(|error| Failure::internal(coffer_api::redact::json(&error)))?;
             let table = Table {
                 kind: "Table",
                 api_version: version.api_version(),
@@ -154,7 +154,7 @@ pub(crate) fn object(
                     continue_: None,
                     remaining_item_count: None,
                 },
-                column_definitions: if columns { resource.columns } else { &[] },
+                column_definitions: if columns { resource.info.columns } else { &[] },
                 rows: vec![row(resource, bytes, include, version)?],
             };
             let mut json = Vec::with_capacity(row_bytes(bytes, include));

@@ -1,10 +1,9 @@
 //! Deletion: preconditions, grace, finalizers, propagation, and namespaces that empty first.
 
 use bytes::Bytes;
-use coffer_api::kinds::pod::is_terminal;
+use coffer_api::kinds::Dependents;
 use coffer_api::status::{Failure, GroupResource};
 use coffer_store::{Revision, StoreError, Value};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
 use super::write::modified;
@@ -17,14 +16,6 @@ use crate::object::{Object, Resource};
 const DELETE_TRIES: usize = 32;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-/// Kinds whose DELETE returns the object, as upstream's does.
-const RETURN_OBJECT: [&str; 3] = ["pods", "serviceaccounts", "resourcequotas"];
-/// Kinds whose dependents stay where a deletion says nothing of them: core/v1 is older than the
-/// garbage collector.
-const ORPHANING: [&str; 1] = ["replicationcontrollers"];
-/// Kinds that own nothing: no policy gives them a finalizer.
-const UNOWNING: [&str; 1] = ["events"];
-
 /// What becomes of the objects that the deleted one owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagation {
@@ -120,7 +111,7 @@ impl Registry {
             let object = resource.parse(&current.bytes)?;
             preconditions(resource, name, &*object, options)?;
             let uid = object.meta().uid.clone().unwrap_or_default();
-            let return_object = RETURN_OBJECT.contains(&resource.info.plural);
+            let return_object = resource.info.deletion.returns_object;
             let gone = |last| Deleted::Gone { last, uid: uid.clone(), return_object };
             let step = plan(resource, object, options, now());
             let done = match step {
@@ -223,11 +214,11 @@ fn plan(
     if graceful == Grace::Pending {
         return Step::Unchanged;
     }
-    if !UNOWNING.contains(&resource.info.plural) {
+    if resource.info.deletion.dependents != Dependents::None {
         set_finalizers(resource, object.meta_mut(), options.propagation);
     }
     let held = object.meta().finalizers.as_ref().is_some_and(|all| !all.is_empty())
-        || held_by_kind(resource, &*object);
+        || object.holds_deletion();
     match graceful {
         Grace::Seconds(seconds) if seconds > 0 || held => {}
         Grace::None if held => mark(resource, &mut *object, now),
@@ -251,20 +242,20 @@ enum Grace {
     Seconds(i64),
 }
 
-/// Starts or shortens the grace period of a pod; no other kind has one.
+/// Starts or shortens the grace period of an object whose kind has one.
 fn begin_grace(object: &mut dyn Object, options: &DeleteOptions, now: &meta::Time) -> Grace {
-    let Some(pod) = object.as_any_mut().downcast_mut::<Pod>() else { return Grace::None };
-    let Some(end) = pod.metadata.deletion_timestamp.as_ref() else {
-        let seconds = first_grace(pod, options);
-        let meta = &mut pod.metadata;
-        meta.deletion_timestamp = Some(after(now, seconds));
-        meta.deletion_grace_period_seconds = Some(seconds);
+    let asked = options.grace_period_seconds;
+    let Some(first) = object.grace_seconds(asked) else { return Grace::None };
+    let meta = object.meta_mut();
+    let Some(end) = meta.deletion_timestamp.as_ref() else {
+        meta.deletion_timestamp = Some(after(now, first));
+        meta.deletion_grace_period_seconds = Some(first);
         meta.generation = meta.generation.map(|generation| generation + 1);
-        return Grace::Seconds(seconds);
+        return Grace::Seconds(first);
     };
-    let running = pod.metadata.deletion_grace_period_seconds.map(positive);
+    let running = meta.deletion_grace_period_seconds.map(positive);
     let Some(running) = running.filter(|seconds| *seconds != 0) else { return Grace::None };
-    let shorter = options.grace_period_seconds.filter(|seconds| *seconds < running);
+    let shorter = asked.filter(|seconds| *seconds < running);
     let Some(mut seconds) = shorter else { return Grace::Pending };
     let mut end = after(end, seconds - running);
     if end.0 < now.0 {
@@ -272,20 +263,9 @@ fn begin_grace(object: &mut dyn Object, options: &DeleteOptions, now: &meta::Tim
         // Its end is still the kubelet's to say: the shortest time that is one.
         seconds = seconds.min(1);
     }
-    pod.metadata.deletion_timestamp = Some(end);
-    pod.metadata.deletion_grace_period_seconds = Some(seconds);
+    meta.deletion_timestamp = Some(end);
+    meta.deletion_grace_period_seconds = Some(seconds);
     Grace::Seconds(seconds)
-}
-
-/// Only a pod that runs somewhere needs time to end.
-fn first_grace(pod: &Pod, options: &DeleteOptions) -> i64 {
-    let spec = pod.spec.as_ref();
-    let assigned = spec.and_then(|spec| spec.node_name.as_ref()).is_some_and(|n| !n.is_empty());
-    if !assigned || is_terminal(pod) {
-        return 0;
-    }
-    let own = || spec.and_then(|spec| spec.termination_grace_period_seconds).map(positive);
-    options.grace_period_seconds.or_else(own).unwrap_or_default()
 }
 
 fn positive(seconds: i64) -> i64 {
@@ -307,13 +287,7 @@ fn mark(resource: &Resource, object: &mut dyn Object, now: meta::Time) {
     if meta.deletion_timestamp.as_ref().is_none_or(|at| at.0 > now.0) {
         meta.deletion_timestamp = Some(now);
     }
-    match object.as_any_mut().downcast_mut::<Namespace>() {
-        // What a namespace waits for is no time, so that it has no period, as upstream has it.
-        Some(namespace) => {
-            namespace.status.get_or_insert_default().phase = Some("Terminating".to_owned());
-        }
-        None => object.meta_mut().deletion_grace_period_seconds = Some(0),
-    }
+    object.mark_deleted();
 }
 
 /// Adds or takes away the garbage collector's finalizers: as the propagation policy says, else as
@@ -326,7 +300,9 @@ fn set_finalizers(
     let mut all = meta.finalizers.take().unwrap_or_default();
     let has = |name: &str| all.iter().any(|one| one == name);
     let propagation = propagation.unwrap_or_else(|| {
-        if has(ORPHAN) || (!has(FOREGROUND) && ORPHANING.contains(&resource.info.plural)) {
+        if has(ORPHAN)
+            || (!has(FOREGROUND) && resource.info.deletion.dependents == Dependents::Orphaned)
+        {
             Propagation::Orphan
         } else if has(FOREGROUND) {
             Propagation::Foreground
@@ -344,14 +320,4 @@ fn set_finalizers(
         all.push(wanted.to_owned());
     }
     meta.finalizers = (!all.is_empty()).then_some(all);
-}
-
-/// Whether the kind itself keeps the object: a namespace until its content is deleted.
-pub(super) fn held_by_kind(_resource: &Resource, object: &dyn Object) -> bool {
-    object
-        .as_any()
-        .downcast_ref::<Namespace>()
-        .and_then(|namespace| namespace.spec.as_ref())
-        .and_then(|spec| spec.finalizers.as_ref())
-        .is_some_and(|finalizers| !finalizers.is_empty())
 }

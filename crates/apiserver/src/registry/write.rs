@@ -154,8 +154,8 @@ impl Registry {
             object.prepare_for_update(&*old, sub);
             invalid(resource, &*object, resource.validate_update(&*object, &*old, sub))?;
             object.meta_mut().resource_version = None;
-            warnings.extend(resource.update_warnings(&*object));
-            let ends = is_released(resource, &*object);
+            warnings.extend(object.update_warnings());
+            let ends = is_released(&*object);
             match self.put_update(resource, &current, &*object, ends, dry_run).await {
                 Ok(bytes) => return Ok(Written { bytes, created: false, warnings }),
                 Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => {}
@@ -256,12 +256,12 @@ fn all_of(owner: &OwnerReference) -> ([&str; 4], [Option<bool>; 2]) {
 }
 
 /// Whether this update took away the last thing that kept a deleted object alive.
-fn is_released(resource: &Resource, object: &dyn Object) -> bool {
+fn is_released(object: &dyn Object) -> bool {
     let meta = object.meta();
     meta.deletion_timestamp.is_some()
         && meta.deletion_grace_period_seconds.unwrap_or_default() == 0
         && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
-        && !super::delete::held_by_kind(resource, object)
+        && !object.holds_deletion()
 }
 
 /// Fills in a name from `generateName`; whether it did.

@@ -6,8 +6,7 @@ pub(crate) mod kubelet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use coffer_controllers::Manager;
-use coffer_controllers::certificates::sign::Signer;
+use coffer_controllers::{Manager, Options, Signer};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -18,7 +17,7 @@ use crate::{client, join, signals};
 pub(crate) async fn scheduler(options: ClientOptions) -> Result<()> {
     let shutdown = signals::shutdown()?;
     let client = client(&options.kubeconfig).await?;
-    coffer_controllers::scheduler::run(client, shutdown).await;
+    coffer_controllers::scheduler(client).run(shutdown).await;
     Ok(())
 }
 
@@ -43,11 +42,8 @@ pub(crate) async fn controller_manager(options: ControllerManagerOptions) -> Res
 
 /// All controllers but the scheduler, around one set of informers.
 pub(crate) async fn controllers(kubeconfig: &Path, signer: Option<Signer>) -> Result<Manager> {
-    let options = coffer_controllers::Options::of_config(&config(kubeconfig).await?);
-    let mut manager = Manager::new(client(kubeconfig).await?);
-    coffer_controllers::register_all(&mut manager, &options);
-    coffer_controllers::certificates::register(&mut manager, signer);
-    Ok(manager)
+    let options = Options { signer, ..Options::of_config(&config(kubeconfig).await?) };
+    Ok(coffer_controllers::controller_manager(client(kubeconfig).await?, options))
 }
 
 /// A client that is who a kubeconfig says, and goes on to be. Each part has its own, also inside one

@@ -1,54 +1,21 @@
 //! The account `default`, in every namespace: what pods are that name no account.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
+use crate::controller::{Controller, Next, Setup, Watches, namespace_key};
 use crate::error::{self, Error};
-use crate::informer::Cache;
+use crate::informer::{Cache, Change};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::queue::Queue;
 
-const NAME: &str = "service-account-controller";
 /// The account's name.
 const DEFAULT: &str = "default";
-const WORKERS: usize = 2;
 
-/// Adds the controller to a manager.
-pub fn register(manager: &mut Manager) {
-    let controller = Arc::new(Controller {
-        client: manager.client(),
-        namespaces: manager.informer::<Namespace>().cache(),
-        accounts: manager.informer::<ServiceAccount>().cache(),
-        queue: Queue::default(),
-    });
-    let queue = controller.queue.clone();
-    manager
-        .informer::<Namespace>()
-        .on_change(move |change| queue.add(ObjectKey::of(&**change.latest())));
-    let queue = controller.queue.clone();
-    manager.informer::<ServiceAccount>().on_change(move |change| {
-        let meta = &change.latest().metadata;
-        if change.is_delete() && meta.name.as_deref() == Some(DEFAULT) {
-            queue.add(ObjectKey::new("", meta.namespace.clone().unwrap_or_default()));
-        }
-    });
-    let (this, queue) = (controller.clone(), controller.queue.clone());
-    let ready = async move {
-        this.namespaces.synced().await;
-        this.accounts.synced().await;
-    };
-    manager.add_controller(NAME, WORKERS, queue, ready, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    });
-}
-
-struct Controller {
+/// Creates the account `default` where it is missing.
+pub(crate) struct DefaultAccounts {
     client: Client,
     namespaces: Cache<Namespace>,
     accounts: Cache<ServiceAccount>,
@@ -56,27 +23,47 @@ struct Controller {
     queue: Queue<ObjectKey>,
 }
 
-impl Controller {
-    async fn reconcile(&self, namespace: &ObjectKey) -> Result<(), Error> {
+impl Controller for DefaultAccounts {
+    const NAME: &'static str = "service-account-controller";
+    const WORKERS: usize = 2;
+    type Queue = Queue<ObjectKey>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.own::<Namespace>();
+        watches.on::<ServiceAccount>(Self::account_changed);
+    }
+
+    async fn reconcile(&self, namespace: &ObjectKey) -> Result<Next, Error> {
         let found = self.namespaces.get(namespace);
-        let exists = self.accounts.get(&ObjectKey::new(&namespace.name, DEFAULT)).is_some();
+        let exists = self.accounts.contains(&ObjectKey::new(&namespace.name, DEFAULT));
         if exists || !found.is_some_and(|namespace| is_active(&namespace)) {
-            return Ok(());
+            return Ok(Next::Change);
         }
         let account = ServiceAccount {
             metadata: ObjectMeta { name: Some(DEFAULT.to_owned()), ..ObjectMeta::default() },
             ..ServiceAccount::default()
         };
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &namespace.name);
-        match api.create(&PostParams::default(), &account).await {
-            Err(error)
-                if error::is_already_exists(&error)
-                    || error::is_namespace_terminating(&error)
-                    || error::is_not_found(&error) =>
-            {
-                Ok(())
-            }
-            other => other.map(drop).map_err(Error::api("create the default account")),
+        let done = api.create(&PostParams::default(), &account).await;
+        error::ignore_uncreatable(done).map_err(Error::api("create the default account"))?;
+        Ok(Next::Change)
+    }
+}
+
+impl DefaultAccounts {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>) -> Self {
+        Self {
+            client: setup.client(),
+            namespaces: setup.cache(),
+            accounts: setup.cache(),
+            queue: setup.queue(),
+        }
+    }
+
+    fn account_changed(&self, change: &Change<ServiceAccount>) {
+        let account = change.latest();
+        if change.is_delete() && account.metadata.name.as_deref() == Some(DEFAULT) {
+            self.queue.add(namespace_key(&**account));
         }
     }
 }

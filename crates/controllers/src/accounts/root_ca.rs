@@ -2,65 +2,34 @@
 //! server with. Projected service account volumes mount it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde_json::json;
 
 use super::default_account::is_active;
+use crate::controller::{Controller, Next, Setup, Watches, namespace_key};
 use crate::error::{self, Error};
-use crate::informer::{Cache, Informer};
+use crate::informer::{Cache, Change, Watched};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::queue::Queue;
 
-const NAME: &str = "root-ca-certificate-publisher-controller";
 /// The ConfigMap's name.
 const ROOT_CA: &str = "kube-root-ca.crt";
 /// Its only key.
 const CERTIFICATE: &str = "ca.crt";
 const DESCRIPTION: &str = "kubernetes.io/description";
 const DESCRIPTION_TEXT: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.";
-const WORKERS: usize = 2;
 
-/// Adds the controller to a manager.
-pub fn register(manager: &mut Manager, pem: &[u8]) {
-    let mut informer = Informer::<ConfigMap>::default();
-    let controller = Arc::new(Controller {
-        client: manager.client(),
-        pem: String::from_utf8_lossy(pem).into_owned(),
-        namespaces: manager.informer::<Namespace>().cache(),
-        maps: informer.cache(),
-        queue: Queue::default(),
-    });
-    let queue = controller.queue.clone();
-    manager
-        .informer::<Namespace>()
-        .on_change(move |change| queue.add(ObjectKey::of(&**change.latest())));
-    let queue = controller.queue.clone();
-    informer.on_change(move |change| {
-        let namespace = change.latest().metadata.namespace.clone();
-        queue.add(ObjectKey::new("", namespace.unwrap_or_default()));
-    });
-    let api = Api::all(manager.client());
-    let only = watcher::Config::default().fields(&format!("metadata.name={ROOT_CA}"));
-    manager.add_worker(|shutdown| informer.run(api, only, shutdown));
-    let (this, queue) = (controller.clone(), controller.queue.clone());
-    let ready = async move {
-        this.namespaces.synced().await;
-        this.maps.synced().await;
-    };
-    manager.add_controller(NAME, WORKERS, queue, ready, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    });
+/// No other controller watches ConfigMaps by their type: this is all that any reads of them.
+impl Watched for ConfigMap {
+    const FIELDS: Option<&'static str> = Some("metadata.name=kube-root-ca.crt");
 }
 
-struct Controller {
+/// Publishes the CA certificate.
+pub(crate) struct RootCaPublisher {
     client: Client,
     pem: String,
     namespaces: Cache<Namespace>,
@@ -69,15 +38,24 @@ struct Controller {
     queue: Queue<ObjectKey>,
 }
 
-impl Controller {
-    async fn reconcile(&self, namespace: &ObjectKey) -> Result<(), Error> {
+impl Controller for RootCaPublisher {
+    const NAME: &'static str = "root-ca-certificate-publisher-controller";
+    const WORKERS: usize = 2;
+    type Queue = Queue<ObjectKey>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.own::<Namespace>();
+        watches.on::<ConfigMap>(Self::map_changed);
+    }
+
+    async fn reconcile(&self, namespace: &ObjectKey) -> Result<Next, Error> {
         if !self.namespaces.get(namespace).is_some_and(|namespace| is_active(&namespace)) {
-            return Ok(());
+            return Ok(Next::Change);
         }
         let data = BTreeMap::from([(CERTIFICATE.to_owned(), self.pem.clone())]);
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace.name);
         let done = match self.maps.get(&ObjectKey::new(&namespace.name, ROOT_CA)) {
-            Some(map) if map.data.as_ref() == Some(&data) => return Ok(()),
+            Some(map) if map.data.as_ref() == Some(&data) => return Ok(Next::Change),
             Some(map) => {
                 let meta = json!({ "resourceVersion": map.metadata.resource_version });
                 let patch = json!({ "metadata": meta, "data": data });
@@ -85,16 +63,24 @@ impl Controller {
             }
             None => api.create(&PostParams::default(), &config_map(data)).await,
         };
-        match done {
-            Err(error)
-                if error::is_already_exists(&error)
-                    || error::is_namespace_terminating(&error)
-                    || error::is_not_found(&error) =>
-            {
-                Ok(())
-            }
-            other => other.map(drop).map_err(Error::api("publish the CA certificate")),
+        error::ignore_uncreatable(done).map_err(Error::api("publish the CA certificate"))?;
+        Ok(Next::Change)
+    }
+}
+
+impl RootCaPublisher {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>, pem: &[u8]) -> Self {
+        Self {
+            client: setup.client(),
+            pem: String::from_utf8_lossy(pem).into_owned(),
+            namespaces: setup.cache(),
+            maps: setup.cache(),
+            queue: setup.queue(),
         }
+    }
+
+    fn map_changed(&self, change: &Change<ConfigMap>) {
+        self.queue.add(namespace_key(&**change.latest()));
     }
 }
 

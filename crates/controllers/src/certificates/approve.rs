@@ -11,15 +11,15 @@ pub const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
 /// A request of a known sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recognised {
+pub(crate) struct Recognised {
     /// What the asker must be allowed to create, below `certificatesigningrequests`.
-    pub subresource: &'static str,
+    pub(crate) subresource: &'static str,
     /// What the approval says.
-    pub message: &'static str,
+    pub(crate) message: &'static str,
 }
 
 /// The sorts a request is of, the narrower first.
-pub fn recognise(request: &CertificateSigningRequest) -> Vec<Recognised> {
+pub(crate) fn recognise(request: &CertificateSigningRequest) -> Vec<Recognised> {
     let client = has_usages(request, ["digital signature", "client auth"]);
     let Some(asked) = Asked::of(request).filter(|asked| {
         client

@@ -4,13 +4,13 @@
 //! and for what, by what the API server says they may, and by whose a node's name is already; the
 //! signer signs what anybody approved, if it is for one of its signers and fits that signer's rules.
 
-pub mod approve;
+pub(crate) mod approve;
 mod asked;
 mod holder;
-pub mod sign;
+pub(crate) mod sign;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
@@ -26,18 +26,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 
+use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder};
-use crate::informer::Cache;
+use crate::informer::{Cache, Index, IndexBy};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::queue::Queue;
+use asked::Asked;
 use holder::Trace;
 use sign::{Signer, SigningError};
 
-const APPROVER: &str = "csrapproving";
-const SIGNER: &str = "csrsigning";
-const WORKERS: usize = 2;
 const GROUP: &str = "certificates.k8s.io";
 /// Where nodes keep their leases.
 const LEASES: &str = "kube-node-lease";
@@ -45,73 +43,6 @@ const LEASES: &str = "kube-node-lease";
 const TRACE_RECHECK: Duration = Duration::from_secs(30);
 /// The reason of the event about a request for a node's name that is in use.
 const NAME_IN_USE: &str = "NodeNameInUse";
-
-/// Adds the approver and, where there is an authority to sign with, the signer.
-pub fn register(manager: &mut Manager, signer: Option<Signer>) {
-    let approver = Arc::new(Approver {
-        parts: Parts::of(manager),
-        recorder: manager.recorder("certificate-controller"),
-        held: Mutex::default(),
-        given: tokio::sync::Mutex::default(),
-    });
-    let look_again = approver.clone();
-    manager.informer::<Node>().on_change(move |change| {
-        if change.is_delete() {
-            look_again.look_again();
-        }
-    });
-    let look_again = approver.clone();
-    manager.informer::<CertificateSigningRequest>().on_change(move |change| {
-        if change.is_delete() {
-            look_again.look_again();
-        }
-    });
-    let parts = approver.parts.clone();
-    parts.work(manager, APPROVER, move |key| {
-        let approver = approver.clone();
-        async move { approver.reconcile(&key).await }
-    });
-    let Some(signer) = signer else { return };
-    let signing = Arc::new(Signing { parts: Parts::of(manager), signer });
-    let parts = signing.parts.clone();
-    parts.work(manager, SIGNER, move |key| {
-        let signing = signing.clone();
-        async move { signing.reconcile(&key).await }
-    });
-}
-
-/// What both controllers have.
-#[derive(Clone)]
-struct Parts {
-    client: Client,
-    requests: Cache<CertificateSigningRequest>,
-    queue: Queue<ObjectKey>,
-}
-
-impl Parts {
-    fn of(manager: &mut Manager) -> Self {
-        let queue = Queue::default();
-        let adds = queue.clone();
-        let informer = manager.informer::<CertificateSigningRequest>();
-        informer.on_change(move |change| adds.add(ObjectKey::of(&**change.latest())));
-        let requests = informer.cache();
-        Self { client: manager.client(), requests, queue }
-    }
-
-    fn work<F, R>(self, manager: &mut Manager, name: &'static str, reconcile: F)
-    where
-        F: Fn(ObjectKey) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        let requests = self.requests.clone();
-        let ready = async move { requests.synced().await };
-        manager.add_controller(name, WORKERS, self.queue, ready, reconcile);
-    }
-
-    fn api(&self) -> Api<CertificateSigningRequest> {
-        Api::all(self.client.clone())
-    }
-}
 
 /// Whether a request has a condition.
 fn has(request: &CertificateSigningRequest, kind: &str) -> bool {
@@ -148,54 +79,103 @@ fn add_condition(
     status.conditions.get_or_insert_default().push(condition);
 }
 
-struct Approver {
-    parts: Parts,
+/// Requests by the common name that they ask for.
+struct ByCommonName;
+
+impl IndexBy<CertificateSigningRequest> for ByCommonName {
+    type Key = String;
+
+    fn keys(request: &CertificateSigningRequest, each: &mut dyn FnMut(String)) {
+        Asked::of(request).map(|asked| asked.common_name).into_iter().for_each(each);
+    }
+}
+
+/// Approves the requests of nodes.
+pub(crate) struct Approver {
+    client: Client,
+    requests: Cache<CertificateSigningRequest>,
+    by_common_name: Index<CertificateSigningRequest, ByCommonName>,
+    queue: Queue<ObjectKey>,
     recorder: Recorder,
-    /// Requests that wait for a person, because their node's name is somebody's, and whether an event
-    /// says so.
+    /// Requests that wait for an administrator, because their node's name is in use, and whether an
+    /// event says so.
     held: Mutex<HashMap<ObjectKey, bool>>,
     /// Approvals, by the node's name that they give away, which the cache does not show yet. Held from
-    /// looking whose a name is to the approval: of two requests for one name, the second sees what
-    /// became of the first.
+    /// looking whether a name is in use to the approval: of two requests for one name, the second sees
+    /// what became of the first.
     given: tokio::sync::Mutex<HashMap<String, CertificateSigningRequest>>,
 }
 
-impl Approver {
-    async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
-        let found = self.parts.requests.get(key);
+impl Controller for Approver {
+    const NAME: &'static str = "csrapproving";
+    const WORKERS: usize = 2;
+    type Queue = Queue<ObjectKey>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.own::<CertificateSigningRequest>();
+        watches.on::<CertificateSigningRequest>(|approver, change| {
+            if change.is_delete() {
+                approver.look_again();
+            }
+        });
+        watches.on::<Node>(|approver, change| {
+            if change.is_delete() {
+                approver.look_again();
+            }
+        });
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
+        let found = self.requests.get(key);
         let undecided = found.filter(|request| !is_decided(request) && issued(request).is_none());
         let Some(request) = undecided else {
             self.held().remove(key);
-            return Ok(());
+            return Ok(Next::Change);
         };
-        // The first that the asker may have; a request that is nobody's to approve waits for people.
+        // The first that the requester may have; any other request waits for an administrator.
         for recognised in approve::recognise(&request) {
             if !self.allowed(&request, recognised.subresource).await? {
                 continue;
             }
             let approved = approved(&request, recognised.message);
             let Some(node) = holder::becoming(&request) else {
-                return self.approve(key, &approved).await;
+                self.approve(key, &approved).await?;
+                return Ok(Next::Change);
             };
             let mut given = self.given.lock().await;
             given.retain(|_, earlier| self.is_awaited(earlier));
             // Before it looks: what changes meanwhile has it look again.
             self.held().entry(key.clone()).or_default();
-            if let Some(why) = self.held_name(&request, &node, &given).await? {
+            if let Some((why, next)) = self.held_name(&request, &node, &given).await? {
                 if self.held().insert(key.clone(), true) != Some(true) {
                     self.recorder.record(&*request, EventType::Warning, NAME_IN_USE, why);
                 }
-                return Ok(());
+                return Ok(next);
             }
             given.insert(node, approved.clone());
-            return self.approve(key, &approved).await;
+            self.approve(key, &approved).await?;
+            return Ok(Next::Change);
         }
-        Ok(())
+        Ok(Next::Change)
+    }
+}
+
+impl Approver {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>) -> Self {
+        Self {
+            client: setup.client(),
+            requests: setup.cache(),
+            by_common_name: setup.index(),
+            queue: setup.queue(),
+            recorder: setup.recorder("certificate-controller"),
+            held: Mutex::default(),
+            given: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Whether the cache has a request and does not know yet what became of it.
     fn is_awaited(&self, approved: &CertificateSigningRequest) -> bool {
-        let cached = self.parts.requests.get(&ObjectKey::of(approved));
+        let cached = self.requests.get(&ObjectKey::of(approved));
         cached.is_some_and(|cached| {
             cached.metadata.uid == approved.metadata.uid && !is_decided(&cached)
         })
@@ -205,35 +185,38 @@ impl Approver {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Judges requests again whose node's name may be nobody's any more.
+    /// Judges requests again whose node's name may no longer be in use.
     fn look_again(&self) {
         for key in self.held().keys() {
-            self.parts.queue.add(key.clone());
+            self.queue.add(key.clone());
         }
     }
 
-    /// Why a node's name is not to be given away. The API server is asked for what there is of the node,
-    /// which may be newer than the caches; requests are this process's to approve, so that what it has
-    /// in hand and what the cache shows are all.
+    /// Why a node's name is not to be given away, and when to look again. The API server is asked for
+    /// what there is of the node, which may be newer than the caches; requests are this process's to
+    /// approve, so that those it is approving and those in the cache are all.
     async fn held_name(
         &self,
         request: &CertificateSigningRequest,
         node: &str,
         given: &HashMap<String, CertificateSigningRequest>,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<(String, Next)>, Error> {
         let trace = self.trace(node).await?;
-        if matches!(trace, Some(Trace::Pods | Trace::Lease)) {
-            // They are collected soon, and nobody tells when.
-            self.parts.queue.add_after(ObjectKey::of(request), TRACE_RECHECK);
-        }
-        let cached = self.parts.requests.all();
+        let next = match trace {
+            // They are collected soon, and no watch says when.
+            Some(Trace::Pods | Trace::Lease) => Next::After(TRACE_RECHECK),
+            Some(Trace::Node) | None => Next::Change,
+        };
+        let same_name = Asked::of(request).map(|asked| asked.common_name).unwrap_or_default();
+        let cached = self.by_common_name.get(&same_name);
         let others = cached.iter().map(|cached| &**cached).chain(given.values());
-        Ok(holder::held(request, node, trace, others, jiff::Timestamp::now()))
+        let why = holder::held(request, node, trace, others, jiff::Timestamp::now());
+        Ok(why.map(|why| (why, next)))
     }
 
     /// What the API server has under a node's name.
     async fn trace(&self, node: &str) -> Result<Option<Trace>, Error> {
-        let client = &self.parts.client;
+        let client = &self.client;
         let nodes = Api::<Node>::all(client.clone());
         let found = nodes.get_metadata_opt(node).await;
         if found.map_err(Error::api("look for the node of a certificate request"))?.is_some() {
@@ -276,7 +259,7 @@ impl Approver {
             },
             ..SubjectAccessReview::default()
         };
-        let api = Api::<SubjectAccessReview>::all(self.parts.client.clone());
+        let api = Api::<SubjectAccessReview>::all(self.client.clone());
         let answer = api
             .create(&PostParams::default(), &review)
             .await
@@ -289,15 +272,10 @@ impl Approver {
         key: &ObjectKey,
         approved: &CertificateSigningRequest,
     ) -> Result<(), Error> {
-        let done = self
-            .parts
-            .api()
-            .replace_subresource("approval", &key.name, &PostParams::default(), approved)
-            .await;
-        match done {
-            Err(error) if error::is_not_found(&error) => Ok(()),
-            other => other.map(drop).map_err(Error::api("approve a certificate request")),
-        }
+        let api = Api::<CertificateSigningRequest>::all(self.client.clone());
+        let params = PostParams::default();
+        let done = api.replace_subresource("approval", &key.name, &params, approved).await;
+        error::ignore_not_found(done).map_err(Error::api("approve a certificate request"))
     }
 }
 
@@ -308,41 +286,55 @@ fn approved(request: &CertificateSigningRequest, message: &str) -> CertificateSi
     approved
 }
 
-struct Signing {
-    parts: Parts,
+/// Signs the requests that were approved.
+pub(crate) struct Signing {
+    client: Client,
+    requests: Cache<CertificateSigningRequest>,
     signer: Signer,
 }
 
-impl Signing {
-    async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
-        let Some(request) = self.parts.requests.get(key) else { return Ok(()) };
-        let wanted = has(&request, "Approved")
-            && !has(&request, "Denied")
-            && !has(&request, "Failed")
-            && issued(&request).is_none()
-            && self.signer.signs(&request.spec.signer_name);
-        if !wanted {
-            return Ok(());
-        }
-        let mut answered = (*request).clone();
+impl Controller for Signing {
+    const NAME: &'static str = "csrsigning";
+    const WORKERS: usize = 2;
+    type Queue = Queue<ObjectKey>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.own::<CertificateSigningRequest>();
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
+        let Some(request) = self.requests.get(key).filter(|it| self.is_to_be_signed(it)) else {
+            return Ok(Next::Change);
+        };
+        let mut signed = (*request).clone();
         match self.signer.sign(&request, jiff::Timestamp::now()) {
             Ok(pem) => {
-                let status = answered.status.get_or_insert_default();
+                let status = signed.status.get_or_insert_default();
                 status.certificate = Some(ByteString(pem.into_bytes()));
             }
             Err(SigningError::Refused(why)) => {
-                add_condition(&mut answered, "Failed", "SignerValidationFailure", why);
+                add_condition(&mut signed, "Failed", "SignerValidationFailure", why);
             }
             Err(SigningError::Failed(why)) => return Err(Error::Object(why)),
         }
-        let done = self
-            .parts
-            .api()
-            .replace_subresource("status", &key.name, &PostParams::default(), &answered)
-            .await;
-        match done {
-            Err(error) if error::is_not_found(&error) => Ok(()),
-            other => other.map(drop).map_err(Error::api("sign a certificate request")),
-        }
+        let api = Api::<CertificateSigningRequest>::all(self.client.clone());
+        let done =
+            api.replace_subresource("status", &key.name, &PostParams::default(), &signed).await;
+        error::ignore_not_found(done).map_err(Error::api("sign a certificate request"))?;
+        Ok(Next::Change)
+    }
+}
+
+impl Signing {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>, signer: Signer) -> Self {
+        Self { client: setup.client(), requests: setup.cache(), signer }
+    }
+
+    fn is_to_be_signed(&self, request: &CertificateSigningRequest) -> bool {
+        has(request, "Approved")
+            && !has(request, "Denied")
+            && !has(request, "Failed")
+            && issued(request).is_none()
+            && self.signer.signs(&request.spec.signer_name)
     }
 }

@@ -30,7 +30,7 @@ const NO_NODE: &str = "subject common name does not begin with system:node:";
 
 /// Why there is no certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SigningError {
+pub(crate) enum SigningError {
     /// The request does not fit its signer; told to whoever asked.
     #[error("{0}")]
     Refused(String),
@@ -108,7 +108,7 @@ impl Signer {
     }
 
     /// Whether this is the signer of that name.
-    pub fn signs(&self, signer: &str) -> bool {
+    pub(crate) fn signs(&self, signer: &str) -> bool {
         self.authority(signer).is_some()
     }
 
@@ -124,7 +124,7 @@ impl Signer {
     ///
     /// # Errors
     /// [`SigningError`].
-    pub fn sign(
+    pub(crate) fn sign(
         &self,
         request: &CertificateSigningRequest,
         now: jiff::Timestamp,
@@ -238,7 +238,7 @@ fn client_usages(usages: &[String]) -> Result<(), SigningError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use k8s_openapi::ByteString;
     use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType};
 
@@ -276,7 +276,7 @@ pub(super) mod tests {
         SigningAuthority::new(&certificate.pem(), &key.serialize_pem()).unwrap()
     }
 
-    pub(in super::super) fn authority() -> Signer {
+    pub(crate) fn authority() -> Signer {
         Signer::new(signing_authority("clients"), Some(signing_authority("kubelets"))).unwrap()
     }
 

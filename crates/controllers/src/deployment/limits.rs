@@ -4,23 +4,23 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// The replicas asked for.
-pub fn desired(deployment: &Deployment) -> i32 {
+pub(crate) fn desired(deployment: &Deployment) -> i32 {
     deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
 /// Whether pods are replaced step by step, not all at once.
-pub fn is_rolling(deployment: &Deployment) -> bool {
+pub(crate) fn is_rolling(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
     strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("Recreate")
 }
 
 /// Pods above the number asked for that a rollout may have.
-pub fn surge_max(deployment: &Deployment) -> i32 {
+pub(crate) fn surge_max(deployment: &Deployment) -> i32 {
     if is_rolling(deployment) { resolved(deployment).0 } else { 0 }
 }
 
 /// Pods below the number asked for that a rollout may have.
-pub fn unavailable_max(deployment: &Deployment) -> i32 {
+pub(crate) fn unavailable_max(deployment: &Deployment) -> i32 {
     let desired = desired(deployment);
     if is_rolling(deployment) && desired != 0 { resolved(deployment).1.min(desired) } else { 0 }
 }
@@ -66,17 +66,17 @@ fn scaled(bound: Option<&IntOrString>, of: i32, rounding: Rounding) -> i32 {
 }
 
 /// The replicas a ReplicaSet is asked for.
-pub fn size(set: &ReplicaSet) -> i32 {
+pub(crate) fn size(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
 /// The pods of a ReplicaSet that are available.
-pub fn available(set: &ReplicaSet) -> i32 {
+pub(crate) fn available(set: &ReplicaSet) -> i32 {
     set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
 }
 
 /// The pods of a ReplicaSet that are there.
-pub fn actual(set: &ReplicaSet) -> i32 {
+pub(crate) fn actual(set: &ReplicaSet) -> i32 {
     set.status.as_ref().map_or(0, |status| status.replicas)
 }
 

@@ -5,11 +5,11 @@
 //! ReplicaSets' business. Each reconciliation makes one step ([`plan`]); the change that it causes
 //! comes back through the watches and causes the next one.
 
-pub mod limits;
-pub mod plan;
-pub mod revision;
-pub mod sizes;
-pub mod status;
+pub(crate) mod limits;
+pub(crate) mod plan;
+pub(crate) mod revision;
+pub(crate) mod sizes;
+pub(crate) mod status;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,73 +21,81 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use self::limits::size;
+use self::limits::{is_rolling, size};
 use self::plan::{Action, plan};
 use self::revision::{REVISION, same_template};
 use self::status::Draft;
+use crate::claim::{
+    BySelector, Claim, ClaimKey, Claimable, Claimer, claim, is_alive, places, selects,
+};
+use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder, now};
-use crate::informer::{Cache, Change};
+use crate::informer::{Cache, Change, Index};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::owner::{adoption, controller_of, controller_ref, is_controlled_by, release};
 use crate::pod::is_terminal;
 use crate::queue::Queue;
-use crate::replication::plan::{Claim, claim, selects};
 
-const NAME: &str = "deployment-controller";
-/// Deployments reconciled at once, upstream's `--concurrent-deployment-syncs`.
-const WORKERS: usize = 5;
-
-/// Runs the deployment controller alone until `shutdown`.
-pub async fn run(client: Client, shutdown: CancellationToken) {
-    let mut manager = Manager::new(client);
-    register(&mut manager);
-    manager.run(shutdown).await;
-}
-
-/// Adds the deployment controller to a manager.
-pub fn register(manager: &mut Manager) {
-    let controller = Arc::new(Controller {
-        client: manager.client(),
-        deployments: manager.informer::<Deployment>().cache(),
-        sets: manager.informer::<ReplicaSet>().cache(),
-        pods: manager.informer::<Pod>().cache(),
-        recorder: manager.recorder(NAME),
-        queue: Queue::default(),
-    });
-    let queue = controller.queue.clone();
-    manager
-        .informer::<Deployment>()
-        .on_change(move |change| queue.add(ObjectKey::of(&**change.latest())));
-    let this = controller.clone();
-    manager.informer::<ReplicaSet>().on_change(move |change| this.set_changed(change));
-    let this = controller.clone();
-    manager.informer::<Pod>().on_change(move |change| this.pod_changed(change));
-    let (this, queue) = (controller.clone(), controller.queue.clone());
-    let ready = async move {
-        this.deployments.synced().await;
-        this.sets.synced().await;
-        this.pods.synced().await;
-    };
-    manager.add_controller(NAME, WORKERS, queue, ready, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    });
-}
-
-struct Controller {
+/// Rolls Deployments out.
+pub(crate) struct Deployments {
     client: Client,
     deployments: Cache<Deployment>,
+    /// Deployments that might adopt a ReplicaSet.
+    adopters: Index<Deployment, BySelector>,
     sets: Cache<ReplicaSet>,
-    pods: Cache<Pod>,
+    claimable_sets: Index<ReplicaSet, Claimable>,
+    pods: Index<Pod, Claimable>,
     recorder: Recorder,
     queue: Queue<ObjectKey>,
 }
 
-impl Controller {
+impl Controller for Deployments {
+    const NAME: &'static str = "deployment-controller";
+    /// Upstream's `--concurrent-deployment-syncs`.
+    const WORKERS: usize = 5;
+    type Queue = Queue<ObjectKey>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.own::<Deployment>();
+        watches.on::<ReplicaSet>(Self::set_changed);
+        watches.on::<Pod>(Self::pod_changed);
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
+        let Some(mut deployment) = self.deployments.get(key) else { return Ok(Next::Change) };
+        let selector = deployment.selector()?;
+        if selector.is_empty() {
+            let message =
+                "This deployment is selecting all pods. A non-empty selector is required.";
+            self.recorder.record(&*deployment, EventType::Warning, "SelectingAll", message);
+            return Ok(Next::Change);
+        }
+        let sets = self.claim(&deployment, &selector, key).await?;
+        let busy = self.busy(&deployment, &sets);
+        let plan = plan(&deployment, sets, &busy, now());
+        for action in plan.actions {
+            self.apply(&mut deployment, key, action).await?;
+        }
+        Ok(Next::after(plan.check_in))
+    }
+}
+
+impl Deployments {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>) -> Self {
+        Self {
+            client: setup.client(),
+            deployments: setup.cache(),
+            adopters: setup.index(),
+            sets: setup.cache(),
+            claimable_sets: setup.index(),
+            pods: setup.index(),
+            recorder: setup.recorder(Self::NAME),
+            queue: setup.queue(),
+        }
+    }
+
     fn set_changed(&self, change: &Change<ReplicaSet>) {
         for side in [&change.old, &change.new].into_iter().flatten() {
             if let Some(owner) = self.owner_of(&side.metadata) {
@@ -98,10 +106,9 @@ impl Controller {
         if change.is_delete() || controller_of(&set.metadata).is_some() {
             return;
         }
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        for deployment in self.deployments.in_namespace(namespace) {
-            let selector = selector(&deployment);
-            if selector.is_ok_and(|selector| selects(&selector, &set.metadata)) {
+        let places: Vec<_> = places(&set.metadata).collect();
+        for deployment in self.adopters.get_all(&places) {
+            if deployment.selector().is_ok_and(|selector| selects(&selector, &set.metadata)) {
                 self.queue.add(ObjectKey::of(&*deployment));
             }
         }
@@ -131,27 +138,6 @@ impl Controller {
         (deployment.metadata.uid.as_ref() == Some(&owner.uid)).then_some(key)
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
-        let Some(mut deployment) = self.deployments.get(key) else { return Ok(()) };
-        let selector = selector(&deployment)?;
-        if selector.is_empty() {
-            let message =
-                "This deployment is selecting all pods. A non-empty selector is required.";
-            self.recorder.record(&*deployment, EventType::Warning, "SelectingAll", message);
-            return Ok(());
-        }
-        let sets = self.claim(&deployment, &selector, key).await?;
-        let busy = self.busy(key);
-        let plan = plan(&deployment, sets, &busy, now());
-        for action in plan.actions {
-            self.apply(&mut deployment, key, action).await?;
-        }
-        if let Some(wait) = plan.check_in {
-            self.queue.add_after(key.clone(), wait);
-        }
-        Ok(())
-    }
-
     /// The ReplicaSets of a Deployment, after adopting and releasing those that need it.
     async fn claim(
         &self,
@@ -161,7 +147,7 @@ impl Controller {
     ) -> Result<Vec<ReplicaSet>, Error> {
         let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
         let mut claimed = Vec::new();
-        for set in self.sets.in_namespace(&key.namespace) {
+        for set in self.claimable_sets.get_all(&ClaimKey::of(deployment)) {
             let set_uid = set.metadata.uid.as_deref();
             match claim(&deployment.metadata, selector, &set.metadata) {
                 Claim::Keep => claimed.push(ReplicaSet::clone(&set)),
@@ -169,7 +155,7 @@ impl Controller {
                 Claim::Release => {
                     self.patch_set(key, &set, &release(uid, set_uid)).await?;
                 }
-                Claim::Adopt if self.is_alive(deployment, key).await? => {
+                Claim::Adopt if is_alive(&self.client, deployment).await? => {
                     let patch = adoption(&controller_ref(deployment), set_uid);
                     claimed.extend(self.patch_set(key, &set, &patch).await?);
                 }
@@ -179,17 +165,7 @@ impl Controller {
         Ok(claimed)
     }
 
-    /// The cache may not know yet that the Deployment is being deleted.
-    async fn is_alive(&self, deployment: &Deployment, key: &ObjectKey) -> Result<bool, Error> {
-        let api = self.deployments_of(key);
-        let fresh = api.get_metadata_opt(&key.name).await.map_err(Error::api("get the owner"))?;
-        Ok(fresh.is_some_and(|fresh| {
-            fresh.metadata.uid == deployment.metadata.uid
-                && fresh.metadata.deletion_timestamp.is_none()
-        }))
-    }
-
-    /// Patches a ReplicaSet's owners; answers it if it is still the one that was meant.
+    /// Patches a ReplicaSet's owners; returns it if it is still the one that was meant.
     async fn patch_set(
         &self,
         key: &ObjectKey,
@@ -204,15 +180,21 @@ impl Controller {
         }
     }
 
-    /// Uids of the ReplicaSets that have pods that have not ended.
-    fn busy(&self, key: &ObjectKey) -> HashSet<String> {
-        let pods = self.pods.in_namespace(&key.namespace).into_iter();
-        let running = pods.filter(|pod| !is_terminal(pod));
-        running.filter_map(|pod| Some(controller_of(&pod.metadata)?.uid.clone())).collect()
+    /// Uids of the ReplicaSets that have pods that have not ended. Only the Recreate strategy asks.
+    fn busy(&self, deployment: &Deployment, sets: &[ReplicaSet]) -> HashSet<String> {
+        if is_rolling(deployment) {
+            return HashSet::new();
+        }
+        let uids = sets.iter().filter_map(|set| set.metadata.uid.clone());
+        uids.filter(|uid| {
+            let pods = self.pods.get(&ClaimKey::ControlledBy(uid.clone()));
+            pods.iter().any(|pod| !is_terminal(pod))
+        })
+        .collect()
     }
 
     /// Makes one step. `deployment` follows what the step itself changes of its metadata, so that
-    /// a later step's write is refused only where somebody else wrote.
+    /// a later step's write is refused only where another client wrote.
     async fn apply(
         &self,
         deployment: &mut Arc<Deployment>,
@@ -247,14 +229,14 @@ impl Controller {
         let error = match self.sets_of(key).create(&PostParams::default(), &set).await {
             Ok(created) => {
                 if size(&created) > 0 {
-                    self.tell_scaled(deployment, &name, (0, size(&created)));
+                    self.record_scaled(deployment, &name, (0, size(&created)));
                 }
                 return Ok(());
             }
             Err(error) => error,
         };
         if error::is_already_exists(&error) {
-            return self.settle_collision(deployment, key, &set).await;
+            return self.resolve_collision(deployment, key, &set).await;
         }
         if error::is_namespace_terminating(&error) {
             return Ok(());
@@ -268,7 +250,7 @@ impl Controller {
 
     /// The name is taken: by an earlier try of this step, which is fine, or by another template
     /// with the same hash, which calls for another name.
-    async fn settle_collision(
+    async fn resolve_collision(
         &self,
         deployment: &Deployment,
         key: &ObjectKey,
@@ -302,12 +284,12 @@ impl Controller {
         let done = self.sets_of(key).replace(name, &PostParams::default(), set).await;
         done.map_err(Error::api("update replica set"))?;
         if let Some(scaled) = scaled {
-            self.tell_scaled(deployment, name, scaled);
+            self.record_scaled(deployment, name, scaled);
         }
         Ok(())
     }
 
-    fn tell_scaled(&self, deployment: &Deployment, set: &str, (from, to): (i32, i32)) {
+    fn record_scaled(&self, deployment: &Deployment, set: &str, (from, to): (i32, i32)) {
         let direction = if to > from { "up" } else { "down" };
         let message = format!("Scaled {direction} replica set {set} from {from} to {to}");
         self.recorder.record(deployment, EventType::Normal, "ScalingReplicaSet", message);
@@ -321,15 +303,13 @@ impl Controller {
         };
         let params = DeleteParams::background().preconditions(same);
         let name = meta.name.as_deref().unwrap_or_default();
-        match self.sets_of(key).delete(name, &params).await {
-            Err(error) if error::is_not_found(&error) => Ok(()),
-            other => other.map(drop).map_err(Error::api("delete replica set")),
-        }
+        let done = self.sets_of(key).delete(name, &params).await;
+        error::ignore_not_found(done).map_err(Error::api("delete replica set"))
     }
 
     /// Writes the status, and nothing else: the object goes out as it was read with its
     /// `resourceVersion`, because a write that does not name one would put back all metadata
-    /// that somebody changed since.
+    /// that another client changed since.
     async fn write_status(
         &self,
         deployment: &Deployment,
@@ -341,10 +321,8 @@ impl Controller {
         }
         let next = Deployment { status: Some(status), ..deployment.clone() };
         let params = PostParams::default();
-        match self.deployments_of(key).replace_status(&key.name, &params, &next).await {
-            Err(error) if error::is_not_found(&error) => Ok(()),
-            other => other.map(drop).map_err(Error::api("update status")),
-        }
+        let done = self.deployments_of(key).replace_status(&key.name, &params, &next).await;
+        error::ignore_not_found(done).map_err(Error::api("update status"))
     }
 
     fn deployments_of(&self, key: &ObjectKey) -> Api<Deployment> {
@@ -354,9 +332,4 @@ impl Controller {
     fn sets_of(&self, key: &ObjectKey) -> Api<ReplicaSet> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
-}
-
-fn selector(deployment: &Deployment) -> Result<LabelSelector, Error> {
-    let selector = deployment.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
-    LabelSelector::of_structured(&selector).map_err(|error| Error::Object(error.to_string()))
 }

@@ -19,7 +19,7 @@ use crate::owner::controller_ref;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Make the ReplicaSet of the present template.
     Create(Box<ReplicaSet>),
     /// Write a ReplicaSet back, with its size before and after if that changes.
@@ -34,16 +34,16 @@ pub enum Action {
 
 /// All writes of one step, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The writes.
-    pub actions: Vec<Action>,
+    pub(crate) actions: Vec<Action>,
     /// When to look again even if nothing happens, to notice that nothing does.
-    pub check_in: Option<Duration>,
+    pub(crate) check_in: Option<Duration>,
 }
 
 /// Decides the next step. `sets` are the Deployment's ReplicaSets, `busy` the uids of those that
 /// have pods that have not ended.
-pub fn plan(
+pub(crate) fn plan(
     deployment: &Deployment,
     mut sets: Vec<ReplicaSet>,
     busy: &HashSet<String>,

@@ -13,15 +13,15 @@ use serde_json::Value;
 use super::limits::{desired, surge_max};
 
 /// The label by which the pods of one template are told from those of another.
-pub const TEMPLATE_HASH: &str = "pod-template-hash";
+pub(crate) const TEMPLATE_HASH: &str = "pod-template-hash";
 /// Which revision a ReplicaSet is, and a Deployment is at.
-pub const REVISION: &str = "deployment.kubernetes.io/revision";
+pub(crate) const REVISION: &str = "deployment.kubernetes.io/revision";
 /// Which revisions a ReplicaSet was before it became the present one again.
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 /// The Deployment's replicas when the ReplicaSet was last scaled.
-pub const DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
+pub(crate) const DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
 /// The same with surge.
-pub const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
+pub(crate) const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
 /// Annotations that a ReplicaSet does not take from its Deployment.
 const NOT_COPIED: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -35,17 +35,20 @@ const NOT_COPIED: [&str; 6] = [
 const HISTORY_MAX: usize = 2000;
 
 /// The revision in an object's annotations, 0 if it has none.
-pub fn revision(annotations: Option<&BTreeMap<String, String>>) -> i64 {
+pub(crate) fn revision(annotations: Option<&BTreeMap<String, String>>) -> i64 {
     number(annotations, REVISION).unwrap_or(0)
 }
 
 /// A number in an object's annotations.
-pub fn number(annotations: Option<&BTreeMap<String, String>>, key: &str) -> Option<i64> {
+pub(crate) fn number(annotations: Option<&BTreeMap<String, String>>, key: &str) -> Option<i64> {
     annotations?.get(key)?.parse().ok()
 }
 
 /// The ReplicaSet of the Deployment's present template; of several, the oldest.
-pub fn find_new<'a>(deployment: &Deployment, sets: &'a [ReplicaSet]) -> Option<&'a ReplicaSet> {
+pub(crate) fn find_new<'a>(
+    deployment: &Deployment,
+    sets: &'a [ReplicaSet],
+) -> Option<&'a ReplicaSet> {
     let template = deployment.spec.as_ref().map(|spec| &spec.template)?;
     let wanted = canonical(template);
     sets.iter()
@@ -62,7 +65,7 @@ pub fn find_new<'a>(deployment: &Deployment, sets: &'a [ReplicaSet]) -> Option<&
 }
 
 /// Whether two templates are the same but for the hash label.
-pub fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
+pub(crate) fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
     canonical(a) == canonical(b)
 }
 
@@ -96,7 +99,7 @@ fn pruned(value: Value) -> Option<Value> {
 }
 
 /// The hash of a template: short, safe in names, and another one after a collision.
-pub fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
+pub(crate) fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
     let mut hash = Fnv1a::default();
     hash.add(canonical(template).to_string().as_bytes());
     if collisions != 0 {
@@ -127,7 +130,7 @@ impl Fnv1a {
 
 /// Gives a ReplicaSet the annotations of the present revision of its Deployment. `created` is
 /// false for one that exists.
-pub fn annotate_new(
+pub(crate) fn annotate_new(
     deployment: &Deployment,
     set: &mut ReplicaSet,
     new_revision: i64,
@@ -168,7 +171,7 @@ fn remember(annotations: &mut BTreeMap<String, String>, old: &str) {
 
 /// Notes the Deployment's size on a ReplicaSet, so that the next scaling can be told from a rollout
 /// and be shared in proportion.
-pub fn annotate_replicas(deployment: &Deployment, set: &mut ReplicaSet) {
+pub(crate) fn annotate_replicas(deployment: &Deployment, set: &mut ReplicaSet) {
     let desired = desired(deployment);
     let annotations = set.metadata.annotations.get_or_insert_default();
     annotations.insert(DESIRED_REPLICAS.to_owned(), desired.to_string());

@@ -9,7 +9,7 @@ use super::limits::{available, desired, is_rolling, size, surge_max, unavailable
 use super::revision::{DESIRED_REPLICAS, MAX_REPLICAS, number};
 
 /// The size of the new ReplicaSet that a rollout may have now, given how many pods there are.
-pub fn new_size(deployment: &Deployment, new: i32, all: i32) -> i32 {
+pub(crate) fn new_size(deployment: &Deployment, new: i32, all: i32) -> i32 {
     let desired = desired(deployment);
     if !is_rolling(deployment) {
         return desired;
@@ -23,7 +23,11 @@ pub fn new_size(deployment: &Deployment, new: i32, all: i32) -> i32 {
 
 /// How far the old ReplicaSets may shrink now: first pods that do not work anyway, then as many
 /// that do as can be spared. `old` is sorted by age; answers new sizes in its order.
-pub fn old_sizes(deployment: &Deployment, new: &ReplicaSet, old: &[&ReplicaSet]) -> Vec<i32> {
+pub(crate) fn old_sizes(
+    deployment: &Deployment,
+    new: &ReplicaSet,
+    old: &[&ReplicaSet],
+) -> Vec<i32> {
     let mut sizes: Vec<i32> = old.iter().map(|set| size(set)).collect();
     let all: i32 = sizes.iter().sum::<i32>() + size(new);
     let available_min = desired(deployment) - unavailable_max(deployment);
@@ -47,7 +51,11 @@ pub fn old_sizes(deployment: &Deployment, new: &ReplicaSet, old: &[&ReplicaSet])
 
 /// Sizes after the Deployment itself was scaled, for all its ReplicaSets in their order. `new` is
 /// the position of the new one. During a rollout, what is added or taken is shared in proportion.
-pub fn scaled_sizes(deployment: &Deployment, sets: &[&ReplicaSet], new: Option<usize>) -> Vec<i32> {
+pub(crate) fn scaled_sizes(
+    deployment: &Deployment,
+    sets: &[&ReplicaSet],
+    new: Option<usize>,
+) -> Vec<i32> {
     let mut sizes: Vec<i32> = sets.iter().map(|set| size(set)).collect();
     if let Some(at) = only_active(sets, new) {
         sizes[at] = desired(deployment);
@@ -129,7 +137,7 @@ fn fraction(deployment: &Deployment, set: &ReplicaSet) -> i32 {
 }
 
 /// Orders ReplicaSets from old to new.
-pub fn age_key(set: &ReplicaSet) -> impl Ord + use<> {
+pub(crate) fn age_key(set: &ReplicaSet) -> impl Ord + use<> {
     (set.metadata.creation_timestamp.clone(), set.metadata.name.clone())
 }
 

@@ -20,7 +20,7 @@ const PAUSED: &str = "DeploymentPaused";
 const RESUMED: &str = "DeploymentResumed";
 
 /// The status as it is computed, before it is known whether it says anything new.
-pub struct Draft<'a> {
+pub(crate) struct Draft<'a> {
     deployment: &'a Deployment,
     conditions: Vec<DeploymentCondition>,
     now: Timestamp,
@@ -28,14 +28,14 @@ pub struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// Starts from the conditions that are there.
-    pub fn new(deployment: &'a Deployment, now: Timestamp) -> Self {
+    pub(crate) fn new(deployment: &'a Deployment, now: Timestamp) -> Self {
         let conditions = deployment.status.as_ref().and_then(|status| status.conditions.clone());
         Self { deployment, conditions: conditions.unwrap_or_default(), now }
     }
 
     /// Says that progress is not to be expected while the Deployment is paused, and from when on
     /// it is again.
-    pub fn note_pause(&mut self, paused: bool) {
+    pub(crate) fn note_pause(&mut self, paused: bool) {
         let reason = self.get(PROGRESSING).and_then(|condition| condition.reason.as_deref());
         let was_paused = reason == Some(PAUSED);
         if deadline(self.deployment).is_none() || reason == Some(TIMED_OUT) {
@@ -49,7 +49,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Says that the new ReplicaSet has been made.
-    pub fn note_created(&mut self, set: &str) {
+    pub(crate) fn note_created(&mut self, set: &str) {
         if deadline(self.deployment).is_some() {
             let message = format!("Created new replica set \"{set}\"");
             self.set(PROGRESSING, "True", "NewReplicaSetCreated", &message);
@@ -57,7 +57,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Says that the new ReplicaSet was there already, unless there is something to say.
-    pub fn note_found(&mut self, set: &str) {
+    pub(crate) fn note_found(&mut self, set: &str) {
         if deadline(self.deployment).is_some() && self.get(PROGRESSING).is_none() {
             let message = format!("Found new replica set \"{set}\"");
             self.set(PROGRESSING, "True", "FoundNewReplicaSet", &message);
@@ -65,7 +65,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Says that the new ReplicaSet could not be made.
-    pub fn note_failed(&mut self, set: &str, why: &str) -> String {
+    pub(crate) fn note_failed(&mut self, set: &str, why: &str) -> String {
         let message = format!("Failed to create new replica set \"{set}\": {why}");
         if deadline(self.deployment).is_some() {
             self.set(PROGRESSING, "False", "ReplicaSetCreateError", &message);
@@ -74,7 +74,11 @@ impl<'a> Draft<'a> {
     }
 
     /// The status for these ReplicaSets, without a word about progress.
-    pub fn counted(mut self, sets: &[&ReplicaSet], new: Option<&ReplicaSet>) -> DeploymentStatus {
+    pub(crate) fn counted(
+        mut self,
+        sets: &[&ReplicaSet],
+        new: Option<&ReplicaSet>,
+    ) -> DeploymentStatus {
         let mut status = self.counts(sets, new);
         self.note_availability(&status);
         status.conditions = self.finished();
@@ -82,7 +86,11 @@ impl<'a> Draft<'a> {
     }
 
     /// The status for these ReplicaSets during a rollout.
-    pub fn rolled(mut self, sets: &[&ReplicaSet], new: Option<&ReplicaSet>) -> DeploymentStatus {
+    pub(crate) fn rolled(
+        mut self,
+        sets: &[&ReplicaSet],
+        new: Option<&ReplicaSet>,
+    ) -> DeploymentStatus {
         let mut status = self.counts(sets, new);
         self.note_availability(&status);
         self.note_progress(&status, new);
@@ -92,7 +100,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The status as it was, with the conditions noted.
-    pub fn unchanged(self) -> DeploymentStatus {
+    pub(crate) fn unchanged(self) -> DeploymentStatus {
         let old = self.deployment.status.clone().unwrap_or_default();
         DeploymentStatus { conditions: self.finished(), ..old }
     }
@@ -225,7 +233,7 @@ fn ready(set: &ReplicaSet) -> i32 {
 }
 
 /// Whether all pods are new and work.
-pub fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
+pub(crate) fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let desired = desired(deployment);
     let reached = |count: Option<i32>| count.unwrap_or(0) == desired;
     reached(status.updated_replicas)
@@ -262,7 +270,7 @@ fn time_left(
 }
 
 /// When to look again whether a rollout is stuck, if nothing happens before.
-pub fn check_in(
+pub(crate) fn check_in(
     deployment: &Deployment,
     status: &DeploymentStatus,
     now: Timestamp,

@@ -12,13 +12,13 @@ use crate::inventory::Kind;
 use crate::key::ObjectKey;
 
 /// The finalizer of an object that goes after its dependents.
-pub const FOREGROUND: &str = "foregroundDeletion";
+pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 /// The finalizer of an object that leaves its dependents behind.
-pub const ORPHAN: &str = "orphan";
+pub(crate) const ORPHAN: &str = "orphan";
 
 /// How an object is being deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion {
+pub(crate) enum Deletion {
     /// It is not.
     None,
     /// It will go without the garbage collector's help.
@@ -31,7 +31,7 @@ pub enum Deletion {
 
 impl Deletion {
     /// Reads it out of an object's metadata.
-    pub fn of(meta: &ObjectMeta) -> Self {
+    pub(crate) fn of(meta: &ObjectMeta) -> Self {
         let has = |finalizer: &str| meta.finalizers.iter().flatten().any(|one| one == finalizer);
         match meta.deletion_timestamp {
             None => Self::None,
@@ -44,15 +44,15 @@ impl Deletion {
 
 /// One object.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// Its kind.
-    pub kind: Arc<Kind>,
+    pub(crate) kind: Arc<Kind>,
     /// Its name.
-    pub key: ObjectKey,
+    pub(crate) key: ObjectKey,
     /// Whom it refers to as owners.
-    pub owners: Vec<OwnerReference>,
+    pub(crate) owners: Vec<OwnerReference>,
     /// How it is being deleted.
-    pub deletion: Deletion,
+    pub(crate) deletion: Deletion,
 }
 
 impl Node {
@@ -64,22 +64,28 @@ impl Node {
 
 /// All objects by uid, and their dependents.
 #[derive(Debug, Default)]
-pub struct Graph {
+pub(crate) struct Graph {
     nodes: HashMap<String, Node>,
     dependents: HashMap<String, BTreeSet<String>>,
 }
 
 impl Graph {
-    /// Takes in an object as it is now; answers which uids to look at.
-    pub fn set(&mut self, kind: &Arc<Kind>, meta: &ObjectMeta) -> Vec<String> {
+    /// Takes in an object as it is now; returns which uids to look at.
+    pub(crate) fn set(&mut self, kind: &Arc<Kind>, meta: &ObjectMeta) -> Vec<String> {
         let uid = meta.uid.clone().unwrap_or_default();
+        let owners = meta.owner_references.as_deref().unwrap_or_default();
+        // Most changes of most objects: a new status, a heartbeat.
+        let known = self.nodes.get(&uid);
+        if known.is_some_and(|it| it.owners == owners && it.deletion == Deletion::of(meta)) {
+            return Vec::new();
+        }
         let node = Node {
             kind: kind.clone(),
             key: ObjectKey::new(
                 meta.namespace.clone().unwrap_or_default(),
                 meta.name.clone().unwrap_or_default(),
             ),
-            owners: meta.owner_references.clone().unwrap_or_default(),
+            owners: owners.to_vec(),
             deletion: Deletion::of(meta),
         };
         let mut look = Vec::new();
@@ -109,8 +115,8 @@ impl Graph {
         look
     }
 
-    /// Forgets an object that is gone; answers which uids to look at.
-    pub fn remove(&mut self, uid: &str) -> Vec<String> {
+    /// Forgets an object that is gone; returns which uids to look at.
+    pub(crate) fn remove(&mut self, uid: &str) -> Vec<String> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
         let mut look = self.dependents(uid);
         for owner in &node.owners {
@@ -123,17 +129,17 @@ impl Graph {
     }
 
     /// One object.
-    pub fn node(&self, uid: &str) -> Option<&Node> {
+    pub(crate) fn node(&self, uid: &str) -> Option<&Node> {
         self.nodes.get(uid)
     }
 
     /// Those that refer to an object as their owner.
-    pub fn dependents(&self, uid: &str) -> Vec<String> {
+    pub(crate) fn dependents(&self, uid: &str) -> Vec<String> {
         self.dependents.get(uid).into_iter().flatten().cloned().collect()
     }
 
     /// Those among the dependents that an object in foreground deletion must wait for.
-    pub fn blocking(&self, uid: &str) -> Vec<String> {
+    pub(crate) fn blocking(&self, uid: &str) -> Vec<String> {
         let blocks =
             |dependent: &String| self.nodes.get(dependent).is_some_and(|node| node.blocks(uid));
         self.dependents(uid).into_iter().filter(blocks).collect()

@@ -6,8 +6,8 @@
 //! goes. The [`graph::Graph`] says what to look at; what is found there is read again from the API
 //! before anything is deleted, because no watch proves that an owner does not exist.
 
-pub mod graph;
-pub mod plan;
+pub(crate) mod graph;
+pub(crate) mod plan;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,49 +16,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use self::graph::{Deletion, FOREGROUND, Graph, Node, ORPHAN};
 use self::plan::{Action, Owner, plan};
+use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
-use crate::informer::Change;
-use crate::inventory::{Inventory, Kind, Meta};
-use crate::manager::Manager;
+use crate::inventory::{Inventory, Kind, MetaChange};
 use crate::queue::Queue;
 
-const NAME: &str = "garbage-collector";
-/// Objects looked at at once, upstream's `--concurrent-gc-syncs`.
-const WORKERS: usize = 20;
 /// Owners known not to exist; uids are never used again.
 const ABSENT_MAX: usize = 500;
 
-/// Runs the garbage collector alone until `shutdown`.
-pub async fn run(client: Client, shutdown: CancellationToken) {
-    let mut manager = Manager::new(client);
-    register(&mut manager);
-    manager.run(shutdown).await;
-}
-
-/// Adds the garbage collector to a manager.
-pub fn register(manager: &mut Manager) {
-    let collector = Arc::new(Collector {
-        client: manager.client(),
-        inventory: manager.inventory().inventory(),
-        queue: Queue::default(),
-        graph: Mutex::default(),
-        absent: Mutex::default(),
-    });
-    let this = collector.clone();
-    manager.inventory().on_change(move |kind, change| this.changed(kind, change));
-    let (this, queue) = (collector.clone(), collector.queue.clone());
-    let ready = async move { this.inventory.synced().await };
-    manager.add_controller(NAME, WORKERS, queue, ready, move |uid: String| {
-        let collector = collector.clone();
-        async move { collector.reconcile(&uid).await }
-    });
-}
-
-struct Collector {
+/// Deletes what has lost its owners.
+pub(crate) struct GarbageCollector {
     client: Client,
     inventory: Inventory,
     /// Uids to look at.
@@ -68,26 +38,50 @@ struct Collector {
     absent: Mutex<VecDeque<(String, String)>>,
 }
 
-impl Collector {
-    fn changed(&self, kind: &Arc<Kind>, change: &Change<Meta>) {
+impl Controller for GarbageCollector {
+    const NAME: &'static str = "garbage-collector";
+    /// Upstream's `--concurrent-gc-syncs`.
+    const WORKERS: usize = 20;
+    /// Of uids.
+    type Queue = Queue<String>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.on_any(Self::changed);
+    }
+
+    async fn reconcile(&self, uid: &String) -> Result<Next, Error> {
+        let node = self.graph().node(uid).cloned();
+        let Some(node) = node else { return Ok(Next::Change) };
+        let Some(meta) = self.fresh(&node, uid).await? else { return Ok(Next::Change) };
+        match Deletion::of(&meta) {
+            Deletion::None => self.collect(uid, &node, &meta).await?,
+            Deletion::Plain => {}
+            Deletion::Foreground => self.await_dependents(uid, &node, &meta).await?,
+            Deletion::Orphan => self.orphan_dependents(uid, &node, &meta).await?,
+        }
+        Ok(Next::Change)
+    }
+}
+
+impl GarbageCollector {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>) -> Self {
+        Self {
+            client: setup.client(),
+            inventory: setup.inventory(),
+            queue: setup.queue(),
+            graph: Mutex::default(),
+            absent: Mutex::default(),
+        }
+    }
+
+    fn changed(&self, kind: &Arc<Kind>, change: &MetaChange<'_>) {
         let mut graph = self.graph();
-        let look = match &change.new {
-            Some(object) => graph.set(kind, &object.metadata),
-            None => graph.remove(change.latest().metadata.uid.as_deref().unwrap_or_default()),
+        let look = match change.new {
+            Some(meta) => graph.set(kind, meta),
+            None => graph.remove(change.latest().uid.as_deref().unwrap_or_default()),
         };
         drop(graph);
         look.into_iter().for_each(|uid| self.queue.add(uid));
-    }
-
-    async fn reconcile(&self, uid: &str) -> Result<(), Error> {
-        let Some(node) = self.graph().node(uid).cloned() else { return Ok(()) };
-        let Some(meta) = self.fresh(&node, uid).await? else { return Ok(()) };
-        match Deletion::of(&meta) {
-            Deletion::None => self.collect(uid, &node, &meta).await,
-            Deletion::Plain => Ok(()),
-            Deletion::Foreground => self.await_dependents(uid, &node, &meta).await,
-            Deletion::Orphan => self.orphan_dependents(uid, &node, &meta).await,
-        }
     }
 
     /// The object as it is now, if it still is that object.

@@ -7,7 +7,7 @@ use super::graph::{FOREGROUND, ORPHAN};
 
 /// What is known of one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// It is there.
     Solid,
     /// It does not exist.
@@ -18,7 +18,7 @@ pub enum Owner {
 
 /// What is to be done with an object.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// It stays as it is.
     Keep,
     /// It stays, but without the references to these owners.
@@ -29,7 +29,7 @@ pub enum Action {
 
 /// Decides. `owners` are the object's owner references in order; `has_dependents` says whether
 /// others refer to the object itself.
-pub fn plan(meta: &ObjectMeta, owners: &[Owner], has_dependents: bool) -> Action {
+pub(crate) fn plan(meta: &ObjectMeta, owners: &[Owner], has_dependents: bool) -> Action {
     if owners.is_empty() {
         return Action::Keep;
     }

@@ -4,7 +4,7 @@
 //! the inventory and listed afresh before the finalizer is removed. Between rounds it waits
 //! for the watch to say that something in the namespace has gone.
 
-pub mod plan;
+pub(crate) mod plan;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,105 +13,97 @@ use futures::{TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
 use self::plan::{Findings, Step, is_ours, plan};
+use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::informer::Cache;
-use crate::inventory::{Inventory, Kind, Meta};
+use crate::inventory::{Inventory, Kind, Meta, MetaChange};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::queue::Queue;
 
-const NAME: &str = "namespace-controller";
-/// Namespaces emptied at once.
-const WORKERS: usize = 4;
 /// Deletions under way at once in one namespace; the API server commits them together.
 const DELETIONS_MAX: usize = 16;
 /// Objects listed at a time.
 const PAGE: u32 = 500;
-/// Removals come in bursts; one round answers for a burst.
+/// Removals come in bursts; one round follows a burst.
 const SETTLE: Duration = Duration::from_millis(50);
 /// A round is repeated after this long even if no watch says anything.
 const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Runs the namespace controller alone until `shutdown`.
-pub async fn run(client: Client, shutdown: CancellationToken) {
-    let mut manager = Manager::new(client);
-    register(&mut manager);
-    manager.run(shutdown).await;
-}
-
-/// Adds the namespace controller to a manager.
-pub fn register(manager: &mut Manager) {
-    let controller = Arc::new(Controller {
-        client: manager.client(),
-        namespaces: manager.informer::<Namespace>().cache(),
-        inventory: manager.inventory().inventory(),
-        queue: Queue::default(),
-    });
-    let queue = controller.queue.clone();
-    manager.informer::<Namespace>().on_change(move |change| {
-        if change.new.as_ref().is_some_and(|namespace| is_ours(namespace)) {
-            queue.add(ObjectKey::of(&**change.latest()));
-        }
-    });
-    let this = controller.clone();
-    manager.inventory().on_change(move |_, change| {
-        let Some(namespace) = &change.latest().metadata.namespace else { return };
-        let key = ObjectKey::new("", namespace);
-        let ending = |namespace: &Arc<Namespace>| is_ours(namespace);
-        if change.is_delete() && this.namespaces.get(&key).as_ref().is_some_and(ending) {
-            this.queue.add_after(key, SETTLE);
-        }
-    });
-    let (this, queue) = (controller.clone(), controller.queue.clone());
-    let ready = async move {
-        this.namespaces.synced().await;
-        // A kind that is not known yet might hold objects.
-        this.inventory.synced().await;
-    };
-    manager.add_controller(NAME, WORKERS, queue, ready, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    });
-}
-
-struct Controller {
+/// Empties namespaces that are being deleted.
+pub(crate) struct Namespaces {
     client: Client,
     namespaces: Cache<Namespace>,
+    /// A kind that is not known yet might hold objects.
     inventory: Inventory,
     queue: Queue<ObjectKey>,
 }
 
-impl Controller {
-    async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
+impl Controller for Namespaces {
+    const NAME: &'static str = "namespace-controller";
+    /// Namespaces emptied at once.
+    const WORKERS: usize = 4;
+    type Queue = Queue<ObjectKey>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.own_if::<Namespace>(|change| {
+            change.new.as_ref().is_some_and(|namespace| is_ours(namespace))
+        });
+        watches.on_any(Self::object_changed);
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
         if !self.namespaces.get(key).is_some_and(|namespace| is_ours(&namespace)) {
-            return Ok(());
+            return Ok(Next::Change);
         }
         let api = Api::<Namespace>::all(self.client.clone());
         let fresh = api.get_opt(&key.name).await.map_err(Error::api("get namespace"))?;
-        let Some(namespace) = fresh.filter(is_ours) else { return Ok(()) };
+        let Some(namespace) = fresh.filter(is_ours) else { return Ok(Next::Change) };
         let findings = self.empty(&key.name).await;
         match plan(&namespace, &findings, crate::events::now()) {
             Step::Nothing => {}
             Step::Finalize(next) => {
                 let params = PostParams::default();
                 let done = api.replace_subresource("finalize", &key.name, &params, &*next).await;
-                absent_is_fine(done).map_err(Error::api("finalize namespace"))?;
+                error::ignore_not_found(done).map_err(Error::api("finalize namespace"))?;
             }
             Step::Wait(status) => {
                 if let Some(next) = status {
                     let done = api.replace_status(&key.name, &PostParams::default(), &*next).await;
-                    absent_is_fine(done).map_err(Error::api("update namespace status"))?;
+                    let done = error::ignore_not_found(done);
+                    done.map_err(Error::api("update namespace status"))?;
                 }
                 if !findings.failures.is_empty() {
                     return Err(Error::Unfinished("some objects could not be deleted"));
                 }
-                self.queue.add_after(key.clone(), ROUND_INTERVAL);
+                return Ok(Next::After(ROUND_INTERVAL));
             }
         }
-        Ok(())
+        Ok(Next::Change)
+    }
+}
+
+impl Namespaces {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>) -> Self {
+        Self {
+            client: setup.client(),
+            namespaces: setup.cache(),
+            inventory: setup.inventory(),
+            queue: setup.queue(),
+        }
+    }
+
+    /// Something in a namespace that is being deleted has gone.
+    fn object_changed(&self, _: &Arc<Kind>, change: &MetaChange<'_>) {
+        let Some(namespace) = change.latest().namespace.as_ref().filter(|_| change.new.is_none())
+        else {
+            return;
+        };
+        let key = ObjectKey::new("", namespace);
+        if self.namespaces.get(&key).is_some_and(|namespace| is_ours(&namespace)) {
+            self.queue.add_after(key, SETTLE);
+        }
     }
 
     /// One round: asks for the deletion of all that is not going yet, and counts what is left.
@@ -174,8 +166,8 @@ async fn list_all(api: &Api<Meta>) -> Result<Vec<Meta>, kube::Error> {
 }
 
 /// Deletes objects that are not being deleted yet, each one that was seen and no other of its
-/// name. One by one, not as a collection: the answer to that is the objects, secrets among them.
-/// Answers whether there were any at all.
+/// name. One by one, not as a collection: the response to that is the objects, secrets among them.
+/// Returns whether there were any at all.
 async fn delete_all(api: &Api<Meta>, objects: Vec<Meta>) -> Result<bool, kube::Error> {
     let any = !objects.is_empty();
     let fresh = objects.into_iter().filter(|one| one.metadata.deletion_timestamp.is_none());
@@ -184,18 +176,8 @@ async fn delete_all(api: &Api<Meta>, objects: Vec<Meta>) -> Result<bool, kube::E
             let name = object.metadata.name.unwrap_or_default();
             let uid = Preconditions { uid: object.metadata.uid, resource_version: None };
             let params = DeleteParams::background().preconditions(uid);
-            match api.delete(&name, &params).await {
-                Err(error) if error::is_not_found(&error) || error::is_conflict(&error) => Ok(()),
-                other => other.map(drop),
-            }
+            error::ignore_recreated(api.delete(&name, &params).await)
         })
         .await?;
     Ok(any)
-}
-
-fn absent_is_fine<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match done {
-        Err(error) if error::is_not_found(&error) => Ok(()),
-        other => other.map(drop),
-    }
 }

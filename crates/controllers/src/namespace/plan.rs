@@ -7,22 +7,22 @@ use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The finalizer in `spec.finalizers` that this controller answers for.
-pub const FINALIZER: &str = "kubernetes";
+pub(crate) const FINALIZER: &str = "kubernetes";
 
 /// What one round of deleting found.
 #[derive(Clone, Debug, Default)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// Objects that are still there, by qualified resource (`pods.`, `deployments.apps`).
-    pub remaining: BTreeMap<String, usize>,
+    pub(crate) remaining: BTreeMap<String, usize>,
     /// Finalizers that hold them, with how many objects each holds.
-    pub finalizers: BTreeMap<String, usize>,
+    pub(crate) finalizers: BTreeMap<String, usize>,
     /// What went wrong while deleting, in words.
-    pub failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
 }
 
 /// What is to be done next.
 #[derive(Debug, PartialEq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The namespace is not being deleted, or others hold it: nothing.
     Nothing,
     /// Objects are left: write the status, if it says something new, and wait for them to go.
@@ -32,13 +32,13 @@ pub enum Step {
 }
 
 /// Whether the content of a namespace is to be deleted by this controller.
-pub fn is_ours(namespace: &Namespace) -> bool {
+pub(crate) fn is_ours(namespace: &Namespace) -> bool {
     namespace.metadata.deletion_timestamp.is_some()
         && finalizers(namespace).iter().any(|one| one == FINALIZER)
 }
 
 /// Decides, after a round of deleting.
-pub fn plan(namespace: &Namespace, findings: &Findings, now: Timestamp) -> Step {
+pub(crate) fn plan(namespace: &Namespace, findings: &Findings, now: Timestamp) -> Step {
     if !is_ours(namespace) {
         return Step::Nothing;
     }

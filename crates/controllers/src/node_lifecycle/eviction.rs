@@ -14,7 +14,7 @@ const DEFAULT_STAY: SignedDuration = SignedDuration::from_secs(300);
 
 /// What is to become of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It may stay.
     Stay,
     /// It may stay so much longer.
@@ -22,7 +22,7 @@ pub enum Verdict {
 }
 
 /// Judges a pod on a node: the taint that is tolerated for the shortest time decides.
-pub fn verdict(pod: &Pod, node: &Node, now: Timestamp) -> Verdict {
+pub(crate) fn verdict(pod: &Pod, node: &Node, now: Timestamp) -> Verdict {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     let ends = taints.filter(|taint| taint.effect == "NoExecute").filter_map(|taint| {
         let since = taint.time_added.as_ref().map_or(now, |Time(at)| *at);

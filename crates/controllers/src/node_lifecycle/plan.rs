@@ -23,7 +23,7 @@ const UNKNOWN_WHEN_SILENT: [&str; 4] = [READY, "MemoryPressure", "DiskPressure",
 
 /// How long a node has been silent, against how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Silence {
+pub(crate) enum Silence {
     /// It was heard of lately.
     Tolerable,
     /// It was not heard of for the whole grace period.
@@ -32,13 +32,17 @@ pub enum Silence {
 
 impl Silence {
     /// Judges a time since the last sign of life.
-    pub fn of(quiet: Duration, grace: Duration) -> Self {
+    pub(crate) fn of(quiet: Duration, grace: Duration) -> Self {
         if quiet < grace { Self::Tolerable } else { Self::TooLong }
     }
 }
 
 /// The node's conditions as they should be, if they should be other ones.
-pub fn conditions(node: &Node, silence: Silence, now: Timestamp) -> Option<Vec<NodeCondition>> {
+pub(crate) fn conditions(
+    node: &Node,
+    silence: Silence,
+    now: Timestamp,
+) -> Option<Vec<NodeCondition>> {
     if silence == Silence::Tolerable {
         return None;
     }
@@ -68,7 +72,7 @@ pub fn conditions(node: &Node, silence: Silence, now: Timestamp) -> Option<Vec<N
 }
 
 /// The node's taints as they should be, if they should be other ones. Taints of others stay.
-pub fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
+pub(crate) fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
     let before = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     let wanted = wanted(node);
     let mut after: Vec<Taint> = before
@@ -124,8 +128,15 @@ fn is_ours(taint: &Taint) -> bool {
     }
 }
 
+/// Whether nothing about a node concerns its pods: no taint makes them leave, and what they last said
+/// can be believed.
+pub(crate) fn is_left_alone(node: &Node) -> bool {
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    pods_are_ready(node) && !taints.any(|taint| taint.effect == NO_EXECUTE)
+}
+
 /// Whether what the pods of a node last said of themselves can still be believed.
-pub fn pods_are_ready(node: &Node) -> bool {
+pub(crate) fn pods_are_ready(node: &Node) -> bool {
     let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let ready = conditions.find(|condition| condition.type_ == READY);
     ready.is_none_or(|ready| ready.status == "True")

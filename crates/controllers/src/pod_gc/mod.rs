@@ -1,10 +1,13 @@
-//! The pod garbage collector: removes pods whose node is gone, that were deleted before they had a
-//! node, and the oldest of too many that have ended.
+//! The pod garbage collector: removes pods whose node no longer exists, that were deleted before they
+//! had a node, and the oldest of too many that have ended.
+//!
+//! Each of the three is a key of its own, so that one node that goes is about its own pods only.
 
-pub mod plan;
+pub(crate) mod plan;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,154 +15,165 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use self::plan::{ENDED_MAX, Why, disruption, missing_long_enough, plan};
+use self::plan::{ENDED_MAX, Why, disruption, is_unscheduled, surplus, time_left};
+use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
-use crate::informer::Cache;
+use crate::informer::index::{ByNode, Ended};
+use crate::informer::{Cache, Change, Index};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::pod::{is_terminal, node_name};
 use crate::queue::Queue;
 
-const NAME: &str = "pod-garbage-collector-controller";
-/// How long a node may be missing before its pods go.
-pub const PATIENCE: Duration = Duration::from_secs(40);
-/// Changes come in bursts; one round answers for a burst.
-const SETTLE: Duration = Duration::from_millis(200);
+/// Pods end in bursts; one round removes the surplus of a burst.
+const ENDED_SETTLE: Duration = Duration::from_secs(1);
 
-/// Runs the pod garbage collector alone until `shutdown`.
-pub async fn run(client: Client, shutdown: CancellationToken) {
-    let mut manager = Manager::new(client);
-    register(&mut manager);
-    manager.run(shutdown).await;
-}
-
-/// Adds the pod garbage collector to a manager.
-pub fn register(manager: &mut Manager) {
-    register_with(manager, PATIENCE);
-}
-
-/// The same with another patience for missing nodes.
-pub fn register_with(manager: &mut Manager, patience: Duration) {
-    let collector = Arc::new(Collector {
-        client: manager.client(),
-        patience,
-        nodes: manager.informer::<Node>().cache(),
-        pods: manager.informer::<Pod>().cache(),
-        queue: Queue::default(),
-        missing: Mutex::default(),
-    });
-    let queue = collector.queue.clone();
-    manager.informer::<Node>().on_change(move |change| {
-        // Heartbeats are no news here.
-        if change.old.is_none() || change.is_delete() {
-            queue.add_after(Everything, SETTLE);
-        }
-    });
-    let queue = collector.queue.clone();
-    manager.informer::<Pod>().on_change(move |change| {
-        let Some(pod) = &change.new else { return };
-        let old = change.old.as_deref();
-        let bound = old.is_none_or(|old| node_name(old) != node_name(pod));
-        let ended = is_terminal(pod) && !old.is_some_and(is_terminal);
-        let unscheduled = pod.metadata.deletion_timestamp.is_some() && node_name(pod).is_none();
-        if bound || ended || unscheduled {
-            queue.add_after(Everything, SETTLE);
-        }
-    });
-    let (this, queue) = (collector.clone(), collector.queue.clone());
-    let ready = async move {
-        this.nodes.synced().await;
-        this.pods.synced().await;
-    };
-    manager.add_controller(NAME, 1, queue, ready, move |Everything| {
-        let collector = collector.clone();
-        async move { collector.round().await }
-    });
-}
-
-/// The one thing this controller looks at: all pods together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Everything;
-
-impl std::fmt::Display for Everything {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("all pods")
-    }
-}
-
-struct Collector {
+/// Removes pods that no kubelet will.
+pub(crate) struct PodGc {
     client: Client,
+    /// How long a node may be missing before its pods go.
     patience: Duration,
     nodes: Cache<Node>,
     pods: Cache<Pod>,
-    queue: Queue<Everything>,
+    by_node: Index<Pod, ByNode>,
+    ended: Index<Pod, Ended>,
+    queue: Queue<Key>,
     /// Since when nodes that pods name are missing.
     missing: Mutex<HashMap<String, Timestamp>>,
 }
 
-impl Collector {
-    async fn round(&self) -> Result<(), Error> {
-        let pods = self.pods.all();
-        let (gone, next) = self.missing_nodes(&pods);
-        if let Some(wait) = next {
-            self.queue.add_after(Everything, wait);
+/// What is looked at together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    /// The pods of a node that may be missing.
+    Node(String),
+    /// A pod that was deleted before it had a node.
+    Unscheduled(ObjectKey),
+    /// The pods that have ended.
+    Ended,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "pods of node {name}"),
+            Self::Unscheduled(pod) => pod.fmt(f),
+            Self::Ended => f.write_str("ended pods"),
         }
-        let gone = self.confirmed(gone).await?;
-        for (pod, why) in plan(&pods, &gone, ENDED_MAX) {
-            self.remove(&pod, why).await?;
-        }
-        Ok(())
+    }
+}
+
+impl Controller for PodGc {
+    const NAME: &'static str = "pod-garbage-collector-controller";
+    const WORKERS: usize = 4;
+    type Queue = Queue<Key>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.on::<Node>(Self::node_changed);
+        watches.on::<Pod>(Self::pod_changed);
     }
 
-    fn missing_nodes(&self, pods: &[Arc<Pod>]) -> (HashSet<String>, Option<Duration>) {
+    async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
+        match key {
+            Key::Node(node) => return self.collect_orphans(node).await,
+            Key::Unscheduled(key) => {
+                if let Some(pod) = self.pods.get(key).filter(|pod| is_unscheduled(pod)) {
+                    self.remove(&pod, Why::Unscheduled).await?;
+                }
+            }
+            Key::Ended if self.ended.count(&()) > ENDED_MAX => {
+                for pod in surplus(self.ended.get(&()), ENDED_MAX) {
+                    self.remove(&pod, Why::Ended).await?;
+                }
+            }
+            Key::Ended => {}
+        }
+        Ok(Next::Change)
+    }
+}
+
+impl PodGc {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>, patience: Duration) -> Self {
+        Self {
+            client: setup.client(),
+            patience,
+            nodes: setup.cache(),
+            pods: setup.cache(),
+            by_node: setup.index(),
+            ended: setup.index(),
+            queue: setup.queue(),
+            missing: Mutex::default(),
+        }
+    }
+
+    fn node_changed(&self, change: &Change<Node>) {
+        if change.is_delete() {
+            self.queue.add(Key::Node(change.latest().metadata.name.clone().unwrap_or_default()));
+        }
+    }
+
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let Some(pod) = &change.new else { return };
+        let old = change.old.as_deref();
+        let bound = old.is_none_or(|old| node_name(old) != node_name(pod));
+        // At the start the nodes may be listed after the pods: then this is the only sign of a node
+        // that went while this program did not run. The key is dropped again if the node is there.
+        if let Some(node) = node_name(pod).filter(|_| bound)
+            && !self.nodes.contains(&ObjectKey::new("", node))
+        {
+            self.queue.add(Key::Node(node.to_owned()));
+        }
+        if is_unscheduled(pod) {
+            self.queue.add(Key::Unscheduled(ObjectKey::of(&**pod)));
+        }
+        if is_terminal(pod) && !old.is_some_and(is_terminal) && self.ended.count(&()) > ENDED_MAX {
+            self.queue.add_after(Key::Ended, ENDED_SETTLE);
+        }
+    }
+
+    /// Removes the pods of a node that has been missing for long enough.
+    async fn collect_orphans(&self, node: &str) -> Result<Next, Error> {
+        if self.nodes.contains(&ObjectKey::new("", node))
+            || self.by_node.count(&node.to_owned()) == 0
+        {
+            self.missing().remove(node);
+            return Ok(Next::Change);
+        }
         let now = Timestamp::now();
-        let named = pods.iter().filter_map(|pod| node_name(pod));
-        let absent: HashSet<&str> =
-            named.filter(|node| self.nodes.get(&ObjectKey::new("", *node)).is_none()).collect();
-        let mut missing = self.missing.lock().expect("no code panics while it holds the map");
-        missing.retain(|node, _| absent.contains(node.as_str()));
-        for node in absent {
-            missing.entry(node.to_owned()).or_insert(now);
+        let since = *self.missing().entry(node.to_owned()).or_insert(now);
+        if let Some(left) = time_left(since, self.patience, now) {
+            return Ok(Next::After(left));
         }
-        missing_long_enough(missing.clone(), self.patience, now)
-    }
-
-    /// The cache may be behind; a pod that is removed by mistake does not come back.
-    async fn confirmed(&self, nodes: HashSet<String>) -> Result<HashSet<String>, Error> {
+        // The cache may be behind; a pod that is removed by mistake does not come back.
         let api = Api::<Node>::all(self.client.clone());
-        let mut confirmed = HashSet::new();
-        for node in nodes {
-            let found = api.get_metadata_opt(&node).await.map_err(Error::api("get node"))?;
-            if found.is_none() {
-                confirmed.insert(node);
+        let found = api.get_metadata_opt(node).await.map_err(Error::api("get node"))?;
+        if found.is_none() {
+            for pod in self.by_node.get(&node.to_owned()) {
+                self.remove(&pod, Why::Orphaned).await?;
             }
         }
-        Ok(confirmed)
+        self.missing().remove(node);
+        Ok(Next::Change)
     }
 
     async fn remove(&self, pod: &Pod, why: Why) -> Result<(), Error> {
         let key = ObjectKey::of(pod);
         let api = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);
-        tracing::info!(pod = %key, ?why, "removing a pod that nobody else will");
+        tracing::info!(pod = %key, ?why, "removing a pod that no kubelet will remove");
         if why == Why::Orphaned && !is_terminal(pod) {
             let conditions = [disruption(crate::events::now())];
             let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.metadata.uid },
                 "status": { "phase": "Failed", "conditions": conditions } }));
-            absent_is_fine(api.patch_status(&key.name, &PatchParams::default(), &patch).await)
-                .map_err(Error::api("mark a lost pod failed"))?;
+            let done = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
+            error::ignore_recreated(done).map_err(Error::api("mark a lost pod failed"))?;
         }
         let same = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
         let params = DeleteParams::default().grace_period(0).preconditions(same);
-        absent_is_fine(api.delete(&key.name, &params).await).map_err(Error::api("remove pod"))
+        let done = api.delete(&key.name, &params).await;
+        error::ignore_recreated(done).map_err(Error::api("remove pod"))
     }
-}
 
-/// Gone, or another object by now: somebody else was faster.
-fn absent_is_fine<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match done {
-        Err(error) if error::is_not_found(&error) || error::is_conflict(&error) => Ok(()),
-        other => other.map(drop),
+    fn missing(&self) -> MutexGuard<'_, HashMap<String, Timestamp>> {
+        self.missing.lock().expect("no code panics while it holds the map")
     }
 }

@@ -1,99 +1,128 @@
-//! Resource quotas: keeps `status.used` true, for people to see; admission counts for itself.
+//! Resource quotas: keeps `status.used` true, for users to see; admission counts for itself.
+//!
+//! What pods use is kept up to date with every change of a pod ([`tally`]), so that a reconcile costs
+//! the length of the quota, however many objects its namespace has.
 
-pub mod plan;
+pub(crate) mod plan;
+mod tally;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
 use self::plan::plan;
+use self::tally::Tally;
+use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
-use crate::informer::Cache;
-use crate::inventory::Inventory;
+use crate::informer::{Cache, Change};
+use crate::inventory::{Inventory, Kind, MetaChange};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::queue::Queue;
 
-const NAME: &str = "resourcequota-controller";
-const WORKERS: usize = 5;
-/// Objects come and go in bursts; one count answers for a burst.
+/// Objects come and go in bursts; one status is written for a burst.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Runs the quota controller alone until `shutdown`.
-pub async fn run(client: Client, shutdown: CancellationToken) {
-    let mut manager = Manager::new(client);
-    register(&mut manager);
-    manager.run(shutdown).await;
-}
-
-/// Adds the quota controller to a manager.
-pub fn register(manager: &mut Manager) {
-    let controller = Arc::new(Controller {
-        client: manager.client(),
-        quotas: manager.informer::<ResourceQuota>().cache(),
-        pods: manager.informer::<Pod>().cache(),
-        inventory: manager.inventory().inventory(),
-        queue: Queue::default(),
-    });
-    let queue = controller.queue.clone();
-    manager
-        .informer::<ResourceQuota>()
-        .on_change(move |change| queue.add(ObjectKey::of(&**change.latest())));
-    let this = controller.clone();
-    manager.informer::<Pod>().on_change(move |change| {
-        let phase = |pod: &Option<Arc<Pod>>| pod.as_ref().map(|pod| pod.status.clone());
-        if change.is_delete() || phase(&change.old) != phase(&change.new) {
-            this.recount(change.latest().metadata.namespace.as_deref().unwrap_or_default());
-        }
-    });
-    let this = controller.clone();
-    manager.inventory().on_change(move |_, change| {
-        let Some(namespace) = &change.latest().metadata.namespace else { return };
-        if change.old.is_none() || change.is_delete() {
-            this.recount(namespace);
-        }
-    });
-    let (this, queue) = (controller.clone(), controller.queue.clone());
-    let ready = async move {
-        this.quotas.synced().await;
-        this.pods.synced().await;
-        this.inventory.synced().await;
-    };
-    manager.add_controller(NAME, WORKERS, queue, ready, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    });
-}
-
-struct Controller {
+/// Writes what is used of each quota.
+pub(crate) struct Quotas {
     client: Client,
     quotas: Cache<ResourceQuota>,
     pods: Cache<Pod>,
     inventory: Inventory,
     queue: Queue<ObjectKey>,
+    /// What pods use of each quota that has been reconciled.
+    tallies: Mutex<HashMap<ObjectKey, Tally>>,
 }
 
-impl Controller {
-    fn recount(&self, namespace: &str) {
+impl Controller for Quotas {
+    const NAME: &'static str = "resourcequota-controller";
+    /// Upstream's `--concurrent-resource-quota-syncs`.
+    const WORKERS: usize = 5;
+    type Queue = Queue<ObjectKey>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.own::<ResourceQuota>();
+        watches.on::<Pod>(Self::pod_changed);
+        watches.on_any(Self::object_changed);
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
+        let Some(quota) = self.quotas.get(key) else {
+            self.tallies().remove(key);
+            return Ok(Next::Change);
+        };
+        let spec = quota.spec.clone().unwrap_or_default();
+        let of_pods = {
+            let mut tallies = self.tallies();
+            let known = tallies.get(key).filter(|tally| *tally.spec() == spec);
+            match known {
+                Some(tally) => tally.total().clone(),
+                None => {
+                    // Under the lock, so that no change of a pod comes in between.
+                    let tally = Tally::of(spec.clone(), &self.pods.in_namespace(&key.namespace));
+                    let total = tally.total().clone();
+                    tallies.insert(key.clone(), tally);
+                    total
+                }
+            }
+        };
+        let count = |resource: &str| self.inventory.count(resource, &key.namespace);
+        let Some(status) = plan(&quota, &of_pods, count) else { return Ok(Next::Change) };
+        let next = ResourceQuota { status: Some(status), ..ResourceQuota::clone(&quota) };
+        let api = Api::<ResourceQuota>::namespaced(self.client.clone(), &key.namespace);
+        let done = api.replace_status(&key.name, &PostParams::default(), &next).await;
+        error::ignore_not_found(done).map_err(Error::api("update the usage of a quota"))?;
+        Ok(Next::Change)
+    }
+}
+
+impl Quotas {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>) -> Self {
+        Self {
+            client: setup.client(),
+            quotas: setup.cache(),
+            pods: setup.cache(),
+            inventory: setup.inventory(),
+            queue: setup.queue(),
+            tallies: Mutex::default(),
+        }
+    }
+
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let pod = change.latest();
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        if self.quotas.count_in(namespace) == 0 {
+            return;
+        }
+        for quota in self.quotas.in_namespace(namespace) {
+            let key = ObjectKey::of(&*quota);
+            let mut tallies = self.tallies();
+            // One without a tally is counted from the cache when it is reconciled.
+            let changed = tallies.get_mut(&key).is_some_and(|tally| {
+                tally.set(pod.metadata.name.as_deref().unwrap_or_default(), change.new.as_deref())
+            });
+            drop(tallies);
+            if changed {
+                self.queue.add_after(key, SETTLE);
+            }
+        }
+    }
+
+    fn object_changed(&self, _: &Arc<Kind>, change: &MetaChange<'_>) {
+        let Some(namespace) = &change.latest().namespace else { return };
+        let counts = change.old.is_none() || change.new.is_none();
+        if !counts || self.quotas.count_in(namespace) == 0 {
+            return;
+        }
         for quota in self.quotas.in_namespace(namespace) {
             self.queue.add_after(ObjectKey::of(&*quota), SETTLE);
         }
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
-        let Some(quota) = self.quotas.get(key) else { return Ok(()) };
-        let pods = self.pods.in_namespace(&key.namespace);
-        let count = |resource: &str| self.inventory.count(resource, &key.namespace);
-        let Some(status) = plan(&quota, &pods, count) else { return Ok(()) };
-        let next = ResourceQuota { status: Some(status), ..ResourceQuota::clone(&quota) };
-        let api = Api::<ResourceQuota>::namespaced(self.client.clone(), &key.namespace);
-        match api.replace_status(&key.name, &PostParams::default(), &next).await {
-            Err(error) if error::is_not_found(&error) => Ok(()),
-            other => other.map(drop).map_err(Error::api("update the usage of a quota")),
-        }
+    fn tallies(&self) -> MutexGuard<'_, HashMap<ObjectKey, Tally>> {
+        self.tallies.lock().expect("no code panics while it holds the tallies")
     }
 }

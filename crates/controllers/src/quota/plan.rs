@@ -1,23 +1,27 @@
 //! The status a quota should have. Pure.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use coffer_api::quota::used;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus};
+use coffer_api::quota::{Amounts, used};
+use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus};
 
-/// The status a quota should have, if it should have another one. `count` answers how many objects
-/// of a resource (`secrets.`, `deployments.apps`) there are, if that resource is served.
-pub fn plan(
+/// The status a quota should have, if it should have another one. `of_pods` is what pods use of it;
+/// `count` returns how many objects of a resource (`secrets.`, `deployments.apps`) there are, if that
+/// resource is served.
+pub(crate) fn plan(
     quota: &ResourceQuota,
-    pods: &[Arc<Pod>],
+    of_pods: &Amounts,
     count: impl Fn(&str) -> Option<usize>,
 ) -> Option<ResourceQuotaStatus> {
     let no_spec = ResourceQuotaSpec::default();
     let spec = quota.spec.as_ref().unwrap_or(&no_spec);
-    let pods: Vec<&Pod> = pods.iter().map(|pod| &**pod).collect();
     let names = spec.hard.iter().flat_map(BTreeMap::keys);
-    let used = used(spec, names, &pods, count);
+    let mut used = used(spec, names, &[], count);
+    for (name, amount) in &mut used {
+        if let Some(of_pods) = of_pods.get(name) {
+            amount.add(of_pods);
+        }
+    }
     let used = used.into_iter().map(|(name, amount)| (name, amount.to_text())).collect();
     let hard = spec.hard.clone().unwrap_or_default();
     let status = ResourceQuotaStatus { hard: Some(hard), used: Some(used) };
@@ -26,8 +30,12 @@ pub fn plan(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
 
+    use super::super::tally::Tally;
     use super::*;
 
     fn quota(spec: Value) -> ResourceQuota {
@@ -35,14 +43,24 @@ mod tests {
             .expect("a quota")
     }
 
+    fn counted(quota: &ResourceQuota, pods: &[Arc<Pod>]) -> Amounts {
+        Tally::of(quota.spec.clone().unwrap_or_default(), pods).total().clone()
+    }
+
     fn pod(cpu: &str, extra: Value, phase: &str) -> Arc<Pod> {
+        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut spec = json!({ "containers": [{ "name": "c", "resources": {
             "requests": { "cpu": cpu }, "limits": { "cpu": "1" } } }] });
         for (key, value) in extra.as_object().expect("a spec") {
             spec[key] = value.clone();
         }
         let qos = json!({ "phase": phase, "qosClass": "Burstable" });
-        Arc::new(serde_json::from_value(json!({ "spec": spec, "status": qos })).expect("a pod"))
+        let meta = json!({ "name": format!("p{number}") });
+        Arc::new(
+            serde_json::from_value(json!({ "metadata": meta, "spec": spec, "status": qos }))
+                .expect("a pod"),
+        )
     }
 
     fn used(spec: Value, pods: &[Arc<Pod>]) -> Value {
@@ -51,7 +69,8 @@ mod tests {
             "deployments.apps" => Some(2),
             _ => None,
         };
-        let status = plan(&quota(spec), pods, count).expect("a first status");
+        let quota = quota(spec);
+        let status = plan(&quota, &counted(&quota, pods), count).expect("a first status");
         serde_json::to_value(status.used).expect("amounts")
     }
 
@@ -101,8 +120,9 @@ mod tests {
     fn a_status_that_is_right_is_left_alone() {
         let mut quota = quota(json!({ "hard": { "pods": "4" } }));
         let pods = [pod("1", json!({}), "Running")];
-        quota.status = plan(&quota, &pods, |_| None);
+        let of_pods = counted(&quota, &pods);
+        quota.status = plan(&quota, &of_pods, |_| None);
         assert!(quota.status.is_some());
-        assert_eq!(plan(&quota, &pods, |_| None), None);
+        assert_eq!(plan(&quota, &of_pods, |_| None), None);
     }
 }

@@ -14,7 +14,7 @@ const EXPECTATION_LIFE: Duration = Duration::from_secs(5 * 60);
 
 /// Outstanding creations and deletions by controller object.
 #[derive(Debug, Default)]
-pub struct Expectations(Mutex<HashMap<ObjectKey, Expected>>);
+pub(crate) struct Expectations(Mutex<HashMap<ObjectKey, Expected>>);
 
 #[derive(Debug)]
 struct Expected {
@@ -26,7 +26,7 @@ struct Expected {
 
 impl Expectations {
     /// Whether everything asked for has been seen, or too long ago to wait for.
-    pub fn satisfied(&self, key: &ObjectKey) -> bool {
+    pub(crate) fn satisfied(&self, key: &ObjectKey) -> bool {
         self.all().get(key).is_none_or(|expected| {
             (expected.creations == 0 && expected.deletions.is_empty())
                 || expected.since.elapsed() > EXPECTATION_LIFE
@@ -34,35 +34,35 @@ impl Expectations {
     }
 
     /// From now on `count` creations are to be seen.
-    pub fn expect_creations(&self, key: &ObjectKey, count: usize) {
+    pub(crate) fn expect_creations(&self, key: &ObjectKey, count: usize) {
         let expected =
             Expected { creations: count, deletions: HashSet::new(), since: Instant::now() };
         self.all().insert(key.clone(), expected);
     }
 
     /// From now on the deletion of these is to be seen.
-    pub fn expect_deletions(&self, key: &ObjectKey, uids: impl IntoIterator<Item = String>) {
+    pub(crate) fn expect_deletions(&self, key: &ObjectKey, uids: impl IntoIterator<Item = String>) {
         let expected =
             Expected { creations: 0, deletions: uids.into_iter().collect(), since: Instant::now() };
         self.all().insert(key.clone(), expected);
     }
 
     /// A creation was seen, or failed and never will be.
-    pub fn creation_observed(&self, key: &ObjectKey) {
+    pub(crate) fn creation_observed(&self, key: &ObjectKey) {
         if let Some(expected) = self.all().get_mut(key) {
             expected.creations = expected.creations.saturating_sub(1);
         }
     }
 
     /// A deletion was seen, or failed and never will be.
-    pub fn deletion_observed(&self, key: &ObjectKey, uid: &str) {
+    pub(crate) fn deletion_observed(&self, key: &ObjectKey, uid: &str) {
         if let Some(expected) = self.all().get_mut(key) {
             expected.deletions.remove(uid);
         }
     }
 
     /// The controller object is gone.
-    pub fn forget(&self, key: &ObjectKey) {
+    pub(crate) fn forget(&self, key: &ObjectKey) {
         self.all().remove(key);
     }
 

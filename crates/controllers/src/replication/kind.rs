@@ -1,43 +1,28 @@
 //! The two kinds that keep a number of equal pods: they differ in selectors and in name only.
 
-use std::fmt::Debug;
-
-use coffer_api::selector::LabelSelector;
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{
     PodTemplateSpec, ReplicationController, ReplicationControllerCondition,
     ReplicationControllerStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::Resource;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::plan::Counts;
-use crate::error::Error;
+use crate::claim::Claimer;
 
 /// Why pods could not be created or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaFailure {
+pub(crate) struct ReplicaFailure {
     /// `FailedCreate` or `FailedDelete`.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// What the API server said.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// A kind whose objects keep pods.
-pub trait Replicator:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Serialize
-    + Send
-    + Sync
-    + 'static
-{
+pub(crate) trait Replicator: Claimer + Serialize {
     /// The component that events come from.
     const CONTROLLER: &'static str;
 
@@ -45,11 +30,6 @@ pub trait Replicator:
     fn replicas(&self) -> usize;
     /// How long a pod must be ready to be available.
     fn min_ready_seconds(&self) -> i32;
-    /// Which pods count.
-    ///
-    /// # Errors
-    /// The selector is malformed.
-    fn selector(&self) -> Result<LabelSelector, Error>;
     /// What new pods look like.
     fn template(&self) -> Option<&PodTemplateSpec>;
     /// The object with a status of these counts, unless it has that already.
@@ -69,107 +49,75 @@ fn at_least_none(replicas: Option<i32>) -> usize {
     usize::try_from(replicas.unwrap_or(1)).unwrap_or(0)
 }
 
-/// Sets, keeps or removes the failure condition. One that is there keeps its first message, so
-/// that a failure that repeats with other words does not rewrite the status for ever.
-macro_rules! conditions {
-    ($condition:ident, $status:expr, $failure:expr, $now:expr) => {{
-        let mut conditions =
-            $status.and_then(|status| status.conditions.clone()).unwrap_or_default();
-        let found = conditions.iter().any(|condition| condition.type_ == REPLICA_FAILURE);
-        match $failure {
-            None => conditions.retain(|condition| condition.type_ != REPLICA_FAILURE),
-            Some(_) if found => {}
-            Some(failure) => conditions.push($condition {
-                type_: REPLICA_FAILURE.to_owned(),
-                status: "True".to_owned(),
-                reason: Some(failure.reason.to_owned()),
-                message: Some(failure.message.clone()),
-                last_transition_time: Some(Time($now)),
-            }),
+/// The kinds have types of their own for the same fields.
+macro_rules! replicator {
+    ($kind:ident, $controller:literal, $status:ident { $($own:ident),* }, $condition:ident) => {
+        impl Replicator for $kind {
+            const CONTROLLER: &'static str = $controller;
+
+            fn replicas(&self) -> usize {
+                at_least_none(self.spec.as_ref().and_then(|spec| spec.replicas))
+            }
+
+            fn min_ready_seconds(&self) -> i32 {
+                self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
+            }
+
+            fn template(&self) -> Option<&PodTemplateSpec> {
+                self.spec.as_ref()?.template.as_ref()
+            }
+
+            fn with_status(
+                &self,
+                counts: Counts,
+                failure: Option<&ReplicaFailure>,
+                now: Timestamp,
+            ) -> Option<Self> {
+                let old = self.status.as_ref();
+                let mut conditions =
+                    old.and_then(|status| status.conditions.clone()).unwrap_or_default();
+                let found = conditions.iter().any(|condition| condition.type_ == REPLICA_FAILURE);
+                match failure {
+                    None => conditions.retain(|condition| condition.type_ != REPLICA_FAILURE),
+                    // It keeps its first message, so that a failure that repeats with other words
+                    // does not rewrite the status for ever.
+                    Some(_) if found => {}
+                    Some(failure) => conditions.push($condition {
+                        type_: REPLICA_FAILURE.to_owned(),
+                        status: "True".to_owned(),
+                        reason: Some(failure.reason.to_owned()),
+                        message: Some(failure.message.clone()),
+                        last_transition_time: Some(Time(now)),
+                    }),
+                }
+                let some = |count: i32| Some(count).filter(|count| *count != 0);
+                let status = $status {
+                    replicas: counts.replicas,
+                    fully_labeled_replicas: some(counts.fully_labeled),
+                    ready_replicas: some(counts.ready),
+                    available_replicas: some(counts.available),
+                    observed_generation: self.metadata.generation,
+                    conditions: (!conditions.is_empty()).then_some(conditions),
+                    $($own: old.and_then(|old| old.$own),)*
+                };
+                (old != Some(&status)).then(|| Self { status: Some(status), ..self.clone() })
+            }
         }
-        (!conditions.is_empty()).then_some(conditions)
-    }};
+    };
 }
 
-impl Replicator for ReplicaSet {
-    const CONTROLLER: &'static str = "replicaset-controller";
-
-    fn replicas(&self) -> usize {
-        at_least_none(self.spec.as_ref().and_then(|spec| spec.replicas))
-    }
-
-    fn min_ready_seconds(&self) -> i32 {
-        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
-    }
-
-    fn selector(&self) -> Result<LabelSelector, Error> {
-        let selector = self.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
-        LabelSelector::of_structured(&selector).map_err(|error| Error::Object(error.to_string()))
-    }
-
-    fn template(&self) -> Option<&PodTemplateSpec> {
-        self.spec.as_ref()?.template.as_ref()
-    }
-
-    fn with_status(
-        &self,
-        counts: Counts,
-        failure: Option<&ReplicaFailure>,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let old = self.status.as_ref();
-        let status = ReplicaSetStatus {
-            replicas: counts.replicas,
-            fully_labeled_replicas: Some(counts.fully_labeled).filter(|count| *count != 0),
-            ready_replicas: Some(counts.ready).filter(|count| *count != 0),
-            available_replicas: Some(counts.available).filter(|count| *count != 0),
-            observed_generation: self.metadata.generation,
-            conditions: conditions!(ReplicaSetCondition, old, failure, now),
-            terminating_replicas: old.and_then(|old| old.terminating_replicas),
-        };
-        (old != Some(&status)).then(|| Self { status: Some(status), ..self.clone() })
-    }
-}
-
-impl Replicator for ReplicationController {
-    const CONTROLLER: &'static str = "replication-controller";
-
-    fn replicas(&self) -> usize {
-        at_least_none(self.spec.as_ref().and_then(|spec| spec.replicas))
-    }
-
-    fn min_ready_seconds(&self) -> i32 {
-        self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
-    }
-
-    fn selector(&self) -> Result<LabelSelector, Error> {
-        let selector = self.spec.as_ref().and_then(|spec| spec.selector.clone());
-        LabelSelector::of_map(&selector.unwrap_or_default())
-            .map_err(|error| Error::Object(error.to_string()))
-    }
-
-    fn template(&self) -> Option<&PodTemplateSpec> {
-        self.spec.as_ref()?.template.as_ref()
-    }
-
-    fn with_status(
-        &self,
-        counts: Counts,
-        failure: Option<&ReplicaFailure>,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let old = self.status.as_ref();
-        let status = ReplicationControllerStatus {
-            replicas: counts.replicas,
-            fully_labeled_replicas: Some(counts.fully_labeled).filter(|count| *count != 0),
-            ready_replicas: Some(counts.ready).filter(|count| *count != 0),
-            available_replicas: Some(counts.available).filter(|count| *count != 0),
-            observed_generation: self.metadata.generation,
-            conditions: conditions!(ReplicationControllerCondition, old, failure, now),
-        };
-        (old != Some(&status)).then(|| Self { status: Some(status), ..self.clone() })
-    }
-}
+replicator!(
+    ReplicaSet,
+    "replicaset-controller",
+    ReplicaSetStatus { terminating_replicas },
+    ReplicaSetCondition
+);
+replicator!(
+    ReplicationController,
+    "replication-controller",
+    ReplicationControllerStatus {},
+    ReplicationControllerCondition
+);
 
 #[cfg(test)]
 mod tests {

@@ -5,83 +5,92 @@
 //! it has asked for is expected until the watch shows it ([`expectations`]), so that a slow watch
 //! never makes it create too many.
 
-pub mod expectations;
-pub mod kind;
-pub mod plan;
+pub(crate) mod expectations;
+pub(crate) mod kind;
+pub(crate) mod plan;
 mod rank;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Pod, ReplicationController};
-use kube::api::{DeleteParams, PatchParams, PostParams, Preconditions};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
-use tokio_util::sync::CancellationToken;
 
 use self::expectations::Expectations;
 use self::kind::{ReplicaFailure, Replicator};
-use self::plan::{Action, Claim, claim, count, plan, pod_of, selects};
+use self::plan::{Action, count, plan, pod_of};
+use crate::claim::{BySelector, Claim, ClaimKey, Claimable, claim, is_alive, places, selects};
+use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder, now};
-use crate::informer::{Cache, Change};
+use crate::informer::{Cache, Change, Index};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::owner::{adoption, controller_of, controller_ref, release};
-use crate::pod::{available_in, is_ready};
+use crate::pod::{available_in, is_active, is_ready, ready_since};
 use crate::queue::Queue;
 
-/// Objects reconciled at once, upstream's `--concurrent-replicaset-syncs`.
-const WORKERS: usize = 5;
+/// Creations or deletions of one object's pods under way at once.
+const WRITES_MAX: usize = 64;
 
-/// Runs the controllers of ReplicaSets and ReplicationControllers until `shutdown`.
-pub async fn run(client: Client, shutdown: CancellationToken) {
-    let mut manager = Manager::new(client);
-    register(&mut manager);
-    manager.run(shutdown).await;
-}
-
-/// Adds both controllers to a manager.
-pub fn register(manager: &mut Manager) {
-    register_kind::<ReplicaSet>(manager);
-    register_kind::<ReplicationController>(manager);
-}
-
-fn register_kind<K: Replicator>(manager: &mut Manager) {
-    let controller = Arc::new(Controller {
-        client: manager.client(),
-        objects: manager.informer::<K>().cache(),
-        pods: manager.informer::<Pod>().cache(),
-        recorder: manager.recorder(K::CONTROLLER),
-        queue: Queue::default(),
-        expectations: Expectations::default(),
-    });
-    let this = controller.clone();
-    manager
-        .informer::<K>()
-        .on_change(move |change| this.queue.add(ObjectKey::of(&**change.latest())));
-    let this = controller.clone();
-    manager.informer::<Pod>().on_change(move |change| this.pod_changed(change));
-    let (this, queue) = (controller.clone(), controller.queue.clone());
-    let ready = async move {
-        this.objects.synced().await;
-        this.pods.synced().await;
-    };
-    manager.add_controller(K::CONTROLLER, WORKERS, queue, ready, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    });
-}
-
-struct Controller<K> {
+/// Keeps as many pods as each object of a kind asks for.
+pub(crate) struct Replication<K: Replicator> {
     client: Client,
     objects: Cache<K>,
-    pods: Cache<Pod>,
+    /// Objects by the uid of the one above them.
+    siblings: Index<K, Claimable>,
+    /// Objects that might adopt a pod.
+    adopters: Index<K, BySelector>,
+    pods: Index<Pod, Claimable>,
     recorder: Recorder,
     queue: Queue<ObjectKey>,
     expectations: Expectations,
 }
 
-impl<K: Replicator> Controller<K> {
+impl<K: Replicator> Controller for Replication<K> {
+    const NAME: &'static str = K::CONTROLLER;
+    /// Upstream's `--concurrent-replicaset-syncs`; each has up to [`WRITES_MAX`] requests under way.
+    const WORKERS: usize = 5;
+    type Queue = Queue<ObjectKey>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.own::<K>();
+        watches.on::<Pod>(Self::pod_changed);
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
+        let Some(object) = self.objects.get(key) else {
+            self.expectations.forget(key);
+            return Ok(Next::Change);
+        };
+        let up_to_date = self.expectations.satisfied(key);
+        let pods = self.claim(&object, key).await?;
+        let managed = if up_to_date && object.meta().deletion_timestamp.is_none() {
+            self.manage(&object, key, &pods).await
+        } else {
+            Ok(())
+        };
+        let next = self.write_status(&object, key, &pods, managed.as_ref().err()).await?;
+        managed.map_err(|failure| failure.error)?;
+        Ok(next)
+    }
+}
+
+impl<K: Replicator> Replication<K> {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>) -> Self {
+        Self {
+            client: setup.client(),
+            objects: setup.cache(),
+            siblings: setup.index(),
+            adopters: setup.index(),
+            pods: setup.index(),
+            recorder: setup.recorder(K::CONTROLLER),
+            queue: setup.queue(),
+            expectations: Expectations::default(),
+        }
+    }
+
     fn pod_changed(&self, change: &Change<Pod>) {
         let pod = change.latest();
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -92,7 +101,9 @@ impl<K: Replicator> Controller<K> {
             } else if change.old.is_none() {
                 self.expectations.creation_observed(key);
             }
-            self.queue.add(key.clone());
+            if change.old.as_ref().is_none_or(|old| change.is_delete() || !counts_alike(old, pod)) {
+                self.queue.add(key.clone());
+            }
         }
         let Some(old) = change.old.as_ref().filter(|_| !change.is_delete()) else {
             if owner.is_none() && !change.is_delete() {
@@ -128,28 +139,12 @@ impl<K: Replicator> Controller<K> {
         if controller_of(&pod.metadata).is_some() {
             return;
         }
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        for object in self.objects.in_namespace(namespace) {
+        let places: Vec<_> = places(&pod.metadata).collect();
+        for object in self.adopters.get_all(&places) {
             if object.selector().is_ok_and(|selector| selects(&selector, &pod.metadata)) {
                 self.queue.add(ObjectKey::of(&*object));
             }
         }
-    }
-
-    async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
-        let Some(object) = self.objects.get(key) else {
-            self.expectations.forget(key);
-            return Ok(());
-        };
-        let up_to_date = self.expectations.satisfied(key);
-        let pods = self.claim(&object, key).await?;
-        let managed = if up_to_date && object.meta().deletion_timestamp.is_none() {
-            self.manage(&object, key, &pods).await
-        } else {
-            Ok(())
-        };
-        self.write_status(&object, key, &pods, managed.as_ref().err()).await?;
-        managed.map_err(|failure| failure.error)
     }
 
     /// The active pods of an object, after adopting and releasing those that need it.
@@ -157,7 +152,7 @@ impl<K: Replicator> Controller<K> {
         let selector = object.selector()?;
         let mut may_adopt = None;
         let mut claimed = Vec::new();
-        for pod in plan::active(self.pods.in_namespace(&key.namespace)) {
+        for pod in plan::active(self.pods.get_all(&ClaimKey::of(object))) {
             match claim(object.meta(), &selector, &pod.metadata) {
                 Claim::Keep => claimed.push(pod),
                 Claim::Ignore => {}
@@ -169,7 +164,7 @@ impl<K: Replicator> Controller<K> {
                     // The cache may not know yet that the object is being deleted.
                     let fresh = match may_adopt {
                         Some(known) => known,
-                        None => self.is_alive(object, key).await?,
+                        None => is_alive(&self.client, object).await?,
                     };
                     may_adopt = Some(fresh);
                     let patch = adoption(&controller_ref(object), pod.metadata.uid.as_deref());
@@ -182,20 +177,12 @@ impl<K: Replicator> Controller<K> {
         Ok(claimed)
     }
 
-    async fn is_alive(&self, object: &K, key: &ObjectKey) -> Result<bool, Error> {
-        let api = Api::<K>::namespaced(self.client.clone(), &key.namespace);
-        let fresh = api.get_metadata_opt(&key.name).await.map_err(Error::api("get the owner"))?;
-        Ok(fresh.is_some_and(|fresh| {
-            fresh.metadata.uid == object.meta().uid && fresh.metadata.deletion_timestamp.is_none()
-        }))
-    }
-
-    /// Patches a pod's owners; answers whether it is still the pod that was meant.
+    /// Patches a pod's owners; returns whether it is still the pod that was meant.
     async fn patch(
         &self,
         key: &ObjectKey,
         pod: &Pod,
-        patch: &kube::api::Patch<serde_json::Value>,
+        patch: &Patch<serde_json::Value>,
     ) -> Result<bool, Error> {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         match self.pods_of(key).patch(name, &PatchParams::default(), patch).await {
@@ -206,8 +193,7 @@ impl<K: Replicator> Controller<K> {
     }
 
     async fn manage(&self, object: &K, key: &ObjectKey, pods: &[Arc<Pod>]) -> Result<(), Failure> {
-        let related = self.related(object, key);
-        match plan(object.replicas(), pods, &related, now()) {
+        match plan(object.replicas(), pods, || self.related(object), now()) {
             Action::Nothing => Ok(()),
             Action::Create(count) => self.create(object, key, count).await,
             Action::Delete(victims) => self.delete(object, key, victims).await,
@@ -216,19 +202,17 @@ impl<K: Replicator> Controller<K> {
 
     /// The pods that share the work: those of all objects with the same owner, as the ReplicaSets
     /// of one Deployment are.
-    fn related(&self, object: &K, key: &ObjectKey) -> Vec<Arc<Pod>> {
-        let above = controller_of(object.meta()).map(|owner| &owner.uid);
-        let siblings: Vec<ObjectKey> = self
-            .objects
-            .in_namespace(&key.namespace)
-            .iter()
-            .filter(|other| above.is_some() && controller_of(other.meta()).map(|o| &o.uid) == above)
-            .map(|other| ObjectKey::of(&**other))
-            .collect();
-        let is_related = |pod: &Arc<Pod>| {
-            self.owner(pod).is_some_and(|owner| owner == *key || siblings.contains(&owner))
+    fn related(&self, object: &K) -> Vec<Arc<Pod>> {
+        let uid = |meta: &ObjectMeta| meta.uid.clone().unwrap_or_default();
+        let uids = match controller_of(object.meta()) {
+            None => vec![uid(object.meta())],
+            Some(above) => {
+                let siblings = self.siblings.get(&ClaimKey::ControlledBy(above.uid.clone()));
+                siblings.iter().map(|sibling| uid(sibling.meta())).collect()
+            }
         };
-        plan::active(self.pods.in_namespace(&key.namespace).into_iter().filter(is_related))
+        let keys: Vec<_> = uids.into_iter().map(ClaimKey::ControlledBy).collect();
+        plan::active(self.pods.get_all(&keys))
     }
 
     /// Creates pods in batches of 1, 2, 4, …: if the first one is refused, so would be the rest.
@@ -239,8 +223,10 @@ impl<K: Replicator> Controller<K> {
         let (mut left, mut batch) = (count, 1);
         while left > 0 {
             batch = batch.min(left);
-            let creations = (0..batch).map(|_| self.create_one(object, key, &pod));
-            let results = futures::future::join_all(creations).await;
+            let creations: Vec<_> =
+                (0..batch).map(|_| self.create_one(object, key, &pod)).collect();
+            let creations = stream::iter(creations).buffer_unordered(WRITES_MAX);
+            let results: Vec<_> = creations.collect().await;
             left -= batch;
             if let Some(failure) = results.into_iter().find_map(Result::err) {
                 (0..left).for_each(|_| self.expectations.creation_observed(key));
@@ -281,8 +267,10 @@ impl<K: Replicator> Controller<K> {
     ) -> Result<(), Failure> {
         let uids = victims.iter().map(|pod| pod.metadata.uid.clone().unwrap_or_default());
         self.expectations.expect_deletions(key, uids);
-        let deletions = victims.iter().map(|pod| self.delete_one(object, key, pod));
-        let results = futures::future::join_all(deletions).await;
+        let deletions: Vec<_> =
+            victims.iter().map(|pod| self.delete_one(object, key, pod)).collect();
+        let deletions = stream::iter(deletions).buffer_unordered(WRITES_MAX);
+        let results: Vec<_> = deletions.collect().await;
         results.into_iter().find_map(Result::err).map_or(Ok(()), Err)
     }
 
@@ -312,29 +300,32 @@ impl<K: Replicator> Controller<K> {
         key: &ObjectKey,
         pods: &[Arc<Pod>],
         failure: Option<&Failure>,
-    ) -> Result<(), Error> {
+    ) -> Result<Next, Error> {
         let (now, min_ready) = (now(), object.min_ready_seconds());
-        let template = object.template().cloned().unwrap_or_default();
-        let counts = count(pods, &template, min_ready, now);
+        let counts = count(pods, object.template(), min_ready, now);
         let failure = failure.map(|failure| &failure.shown);
         if let Some(next) = object.with_status(counts, failure, now) {
             let api = Api::<K>::namespaced(self.client.clone(), &key.namespace);
-            match api.replace_status(&key.name, &PostParams::default(), &next).await {
-                Err(error) if error::is_not_found(&error) => return Ok(()),
-                other => other.map_err(Error::api("update status"))?,
-            };
+            let done = api.replace_status(&key.name, &PostParams::default(), &next).await;
+            error::ignore_not_found(done).map_err(Error::api("update status"))?;
         }
         // Time alone makes a ready pod available: nothing else will say so.
         let ready = pods.iter().filter(|pod| is_ready(pod));
-        if let Some(wait) = ready.filter_map(|pod| available_in(pod, min_ready, now)).min() {
-            self.queue.add_after(key.clone(), wait);
-        }
-        Ok(())
+        Ok(Next::after(ready.filter_map(|pod| available_in(pod, min_ready, now)).min()))
     }
 
     fn pods_of(&self, key: &ObjectKey) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
+}
+
+/// Whether a pod counts the same before and after a change: that it was bound, or has an address, makes
+/// no difference to the one that owns it.
+fn counts_alike(old: &Pod, new: &Pod) -> bool {
+    let counts = |pod: &Pod| (is_active(pod), ready_since(pod), is_ready(pod));
+    counts(old) == counts(new)
+        && old.metadata.labels == new.metadata.labels
+        && old.metadata.owner_references == new.metadata.owner_references
 }
 
 /// A failure to create or delete, for the status and for the queue.

@@ -1,23 +1,20 @@
-//! What brings the number of pods to the number asked for, which pods belong to whom, and what the
-//! status says. Pure.
+//! What brings the number of pods to the number asked for, and what the status says. Pure.
 
 use std::sync::Arc;
 
-use coffer_api::selector::LabelSelector;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::rank::sort_for_deletion;
-use crate::owner::{controller_of, is_controlled_by};
 use crate::pod::{is_active, is_available, is_ready};
 
 /// Pods created or deleted in one round at most; upstream's `BurstReplicas`.
-pub const BURST_MAX: usize = 500;
+pub(crate) const BURST_MAX: usize = 500;
 
 /// What is to be done about the pods of one controller.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// There are as many as there should be.
     Nothing,
     /// So many are missing.
@@ -26,8 +23,14 @@ pub enum Action {
     Delete(Vec<Arc<Pod>>),
 }
 
-/// Compares the pods that are there with how many there should be.
-pub fn plan(desired: usize, pods: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Action {
+/// Compares the pods that are there with how many there should be. `related` finds the pods that share
+/// the work; it is called only where some have to go.
+pub(crate) fn plan(
+    desired: usize,
+    pods: &[Arc<Pod>],
+    related: impl FnOnce() -> Vec<Arc<Pod>>,
+    now: Timestamp,
+) -> Action {
     if pods.len() < desired {
         return Action::Create((desired - pods.len()).min(BURST_MAX));
     }
@@ -36,68 +39,32 @@ pub fn plan(desired: usize, pods: &[Arc<Pod>], related: &[Arc<Pod>], now: Timest
         return Action::Nothing;
     }
     let mut victims = pods.to_vec();
-    sort_for_deletion(&mut victims, related, now);
+    sort_for_deletion(&mut victims, &related(), now);
     victims.truncate(surplus);
     Action::Delete(victims)
 }
 
-/// How one object stands to a controller that might own it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// It is owned already.
-    Keep,
-    /// Nobody owns it and it fits the selector.
-    Adopt,
-    /// It is owned but does not fit the selector any more.
-    Release,
-    /// It is none of ours.
-    Ignore,
-}
-
-/// Decides ownership. `owner` is the controller's metadata; one that is being deleted takes and
-/// releases nothing, so that the garbage collector finds things as they are.
-pub fn claim(owner: &ObjectMeta, selector: &LabelSelector, object: &ObjectMeta) -> Claim {
-    let uid = owner.uid.as_deref().unwrap_or_default();
-    let going = owner.deletion_timestamp.is_some();
-    let fits = selects(selector, object);
-    match controller_of(object) {
-        Some(_) if !is_controlled_by(object, uid) => Claim::Ignore,
-        Some(_) if fits => Claim::Keep,
-        Some(_) if going => Claim::Ignore,
-        Some(_) => Claim::Release,
-        None if going || !fits || object.deletion_timestamp.is_some() => Claim::Ignore,
-        None => Claim::Adopt,
-    }
-}
-
-/// Whether an object's labels are selected. An empty selector selects nothing here: no kind that
-/// owns others allows it, and what had adopted everything could not be told apart again.
-pub fn selects(selector: &LabelSelector, object: &ObjectMeta) -> bool {
-    let none = Default::default();
-    !selector.is_empty() && selector.matches(object.labels.as_ref().unwrap_or(&none))
-}
-
 /// The counts in a status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Pods that are there.
-    pub replicas: i32,
+    pub(crate) replicas: i32,
     /// Those with all labels of the template.
-    pub fully_labeled: i32,
+    pub(crate) fully_labeled: i32,
     /// Those that are ready.
-    pub ready: i32,
+    pub(crate) ready: i32,
     /// Those that have been ready long enough.
-    pub available: i32,
+    pub(crate) available: i32,
 }
 
 /// Counts pods.
-pub fn count(
+pub(crate) fn count(
     pods: &[Arc<Pod>],
-    template: &PodTemplateSpec,
+    template: Option<&PodTemplateSpec>,
     min_ready_seconds: i32,
     now: Timestamp,
 ) -> Counts {
-    let wanted = template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
+    let wanted = template.and_then(|template| template.metadata.as_ref()?.labels.as_ref());
     let fully_labeled = |pod: &Pod| {
         wanted.into_iter().flatten().all(|(key, value)| {
             pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)) == Some(value)
@@ -116,7 +83,7 @@ pub fn count(
 }
 
 /// A new pod of a template. The API server completes its name.
-pub fn pod_of(template: &PodTemplateSpec, owner: &str, reference: OwnerReference) -> Pod {
+pub(crate) fn pod_of(template: &PodTemplateSpec, owner: &str, reference: OwnerReference) -> Pod {
     let meta = template.metadata.clone().unwrap_or_default();
     Pod {
         metadata: ObjectMeta {
@@ -133,7 +100,7 @@ pub fn pod_of(template: &PodTemplateSpec, owner: &str, reference: OwnerReference
 }
 
 /// Pods that count towards the number asked for.
-pub fn active(pods: impl IntoIterator<Item = Arc<Pod>>) -> Vec<Arc<Pod>> {
+pub(crate) fn active(pods: impl IntoIterator<Item = Arc<Pod>>) -> Vec<Arc<Pod>> {
     pods.into_iter().filter(|pod| is_active(pod)).collect()
 }
 
@@ -165,12 +132,15 @@ mod tests {
             pod("b", json!({ "phase": "Pending" })),
             pod("c", ready("2026-01-01T00:00:00Z")),
         ];
-        assert_eq!(plan(5, &pods, &pods, now()), Action::Create(2));
-        assert_eq!(plan(3, &pods, &pods, now()), Action::Nothing);
-        let Action::Delete(victims) = plan(2, &pods, &pods, now()) else { panic!("no deletion") };
+        let none = || panic!("related pods are looked for only to choose what to delete");
+        assert_eq!(plan(5, &pods, none, now()), Action::Create(2));
+        assert_eq!(plan(3, &pods, none, now()), Action::Nothing);
+        let Action::Delete(victims) = plan(2, &pods, || pods.clone(), now()) else {
+            panic!("no deletion")
+        };
         assert_eq!(victims.len(), 1);
         assert_eq!(victims[0].metadata.name.as_deref(), Some("b"), "the one that does least");
-        assert_eq!(plan(100_000, &[], &[], now()), Action::Create(BURST_MAX));
+        assert_eq!(plan(100_000, &[], none, now()), Action::Create(BURST_MAX));
     }
 
     #[test]
@@ -190,54 +160,6 @@ mod tests {
     }
 
     #[test]
-    fn whom_a_pod_belongs_to() {
-        let selector = LabelSelector::parse("app=web").expect("a selector");
-        let object = |labels: Value, owner: Option<&str>, going: bool| -> ObjectMeta {
-            let owners: Vec<Value> = owner
-                .iter()
-                .map(|uid| {
-                    json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x",
-                                   "uid": uid, "controller": true })
-                })
-                .collect();
-            let deleted = going.then_some("2026-01-01T00:00:00Z");
-            serde_json::from_value(json!({ "labels": labels, "ownerReferences": owners,
-                                           "deletionTimestamp": deleted }))
-            .expect("metadata")
-        };
-        let (fits, strays) = (json!({ "app": "web", "x": "y" }), json!({ "app": "db" }));
-        let ours = ObjectMeta { uid: Some("me".into()), ..ObjectMeta::default() };
-        let mut leaving = ours.clone();
-        leaving.deletion_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
-        for (owner, labels, owned_by, going, expected) in [
-            (&ours, &fits, Some("me"), false, Claim::Keep),
-            (&ours, &fits, Some("other"), false, Claim::Ignore),
-            (&ours, &fits, None, false, Claim::Adopt),
-            (&ours, &fits, None, true, Claim::Ignore),
-            (&ours, &strays, Some("me"), false, Claim::Release),
-            (&ours, &strays, None, false, Claim::Ignore),
-            (&leaving, &fits, None, false, Claim::Ignore),
-            (&leaving, &strays, Some("me"), false, Claim::Ignore),
-            (&leaving, &fits, Some("me"), false, Claim::Keep),
-        ] {
-            let object = object(labels.clone(), owned_by, going);
-            assert_eq!(
-                claim(owner, &selector, &object),
-                expected,
-                "{labels} owned by {owned_by:?}"
-            );
-        }
-        let everything = LabelSelector::parse("").expect("a selector");
-        let orphan = object(fits, None, false);
-        assert_eq!(
-            claim(&ours, &everything, &orphan),
-            Claim::Ignore,
-            "nothing is selected by nothing"
-        );
-    }
-
-    #[test]
     fn a_status_counts_readiness_and_how_long_it_has_lasted() {
         let template: PodTemplateSpec = serde_json::from_value(json!({
             "metadata": { "labels": { "app": "web" } } }))
@@ -247,7 +169,7 @@ mod tests {
             pod("b", ready("2026-01-01T00:00:55Z")),
             pod("c", json!({ "phase": "Running" })),
         ];
-        let counts = |min_ready| count(&pods, &template, min_ready, now());
+        let counts = |min_ready| count(&pods, Some(&template), min_ready, now());
         assert_eq!(counts(0), Counts { replicas: 3, fully_labeled: 3, ready: 2, available: 2 });
         assert_eq!(counts(10), Counts { replicas: 3, fully_labeled: 3, ready: 2, available: 1 });
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
 /// Whether the node has all labels of `nodeSelector` and fits one term of the required affinity.
-pub fn matches(spec: &PodSpec, node: &Node) -> bool {
+pub(crate) fn matches(spec: &PodSpec, node: &Node) -> bool {
     let labels = labels(node);
     let mut wanted = spec.node_selector.iter().flatten();
     if !wanted.all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value)) {
@@ -20,7 +20,7 @@ pub fn matches(spec: &PodSpec, node: &Node) -> bool {
 }
 
 /// The weights of the preferred terms that the node fits, added up.
-pub fn preference(spec: &PodSpec, node: &Node) -> i64 {
+pub(crate) fn preference(spec: &PodSpec, node: &Node) -> i64 {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     affinity
         .iter()

@@ -3,42 +3,36 @@
 //! A pod that has just been bound is *assumed* to be there until the watch confirms it; otherwise
 //! the next pod would be placed into room that is already taken.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use coffer_api::demand::{Resources, requests};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::host_port::{HostPort, host_ports};
+use super::node_info::{NodeInfo, View};
 use super::topology::{Term, anti_affinity};
 use crate::owner::controller_of;
 use crate::pod::{is_terminal, node_name};
 
 /// Nodes and the pods on them.
 #[derive(Debug, Default)]
-pub struct Cluster {
-    nodes: BTreeMap<String, Arc<Node>>,
-    /// By node name; also of nodes that are not known (yet, or any more).
-    usage: HashMap<String, Usage>,
+pub(crate) struct Cluster {
+    /// Nodes that are known, and those that only their pods tell of (yet, or any more). In no order,
+    /// so that a look at some of them may begin anywhere.
+    nodes: Vec<NodeInfo>,
+    /// Positions in `nodes`, by name.
+    at: HashMap<String, usize>,
+    /// How many of them have an object.
+    known: usize,
     /// By pod uid.
     placed: HashMap<String, Placed>,
-    /// How many of the placed pods keep others away.
-    anti_affine: usize,
+    /// Uids of the placed pods of each namespace.
+    by_namespace: HashMap<String, HashSet<String>>,
+    /// Uids of the placed pods that keep others away.
+    anti_affine: HashSet<String>,
     /// Labels of namespaces.
     namespaces: HashMap<String, BTreeMap<String, String>>,
-}
-
-/// What the pods of one node use together.
-#[derive(Debug, Default)]
-pub struct Usage {
-    /// Sum of their requests.
-    pub requested: Resources,
-    /// How many they are.
-    pub pods: usize,
-    /// Their host ports.
-    pub ports: Vec<HostPort>,
-    /// How many of them each controller has here, by its uid.
-    pub by_controller: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -55,52 +49,70 @@ struct Placed {
 
 /// A placed pod as other pods see it.
 #[derive(Clone, Copy, Debug)]
-pub struct Company<'a> {
+pub(crate) struct PlacedPod<'a> {
     /// The node it is on.
-    pub node: &'a Node,
+    pub(crate) node: View<'a>,
     /// Its namespace.
-    pub namespace: &'a str,
+    pub(crate) namespace: &'a str,
     /// Its labels.
-    pub labels: &'a BTreeMap<String, String>,
+    pub(crate) labels: &'a BTreeMap<String, String>,
     /// The pods that it keeps away.
-    pub avoids: &'a [Term],
+    pub(crate) avoids: &'a [Term],
 }
 
 /// What a change of a pod may mean for others that found no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Nothing.
     None,
-    /// A pod is in a place, or looks different there: those that want its company may have it.
-    Company,
+    /// A pod is in a place, or looks different there: those whose affinity it meets may fit now.
+    PodPlaced,
     /// Room has become free: for all.
     Freed,
 }
 
-/// A node and what is used of it.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    /// The node.
-    pub node: &'a Node,
-    /// What its pods use; `None` is nothing.
-    pub usage: Option<&'a Usage>,
-}
-
 impl Cluster {
-    /// Takes in a node as it is now; answers whether a pod that found no place might now find one.
-    pub fn set_node(&mut self, node: Arc<Node>) -> bool {
+    /// Takes in a node as it is now; returns whether a pod that found no place might now find one.
+    pub(crate) fn set_node(&mut self, node: Arc<Node>) -> bool {
         let name = node.metadata.name.clone().unwrap_or_default();
-        let old = self.nodes.insert(name, node.clone());
-        old.is_none_or(|old| differs(&old, &node))
+        let at = self.position(&name);
+        let info = &mut self.nodes[at];
+        let news = match &info.node {
+            Some(old) => differs(old, &node),
+            None => {
+                self.known += 1;
+                true
+            }
+        };
+        if news {
+            info.set_node(Some(node));
+        } else {
+            info.node = Some(node);
+        }
+        news
     }
 
     /// Forgets a node that is gone.
-    pub fn remove_node(&mut self, name: &str) {
-        self.nodes.remove(name);
+    pub(crate) fn remove_node(&mut self, name: &str) {
+        let Some(at) = self.at.get(name).copied() else { return };
+        if self.nodes[at].node.is_some() {
+            self.known -= 1;
+        }
+        self.nodes[at].set_node(None);
+        self.drop_unused(at);
     }
 
-    /// Takes in a namespace's labels, or that it is gone; answers whether they changed.
-    pub fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) -> bool {
+    /// How many nodes are known.
+    pub(crate) fn node_count(&self) -> usize {
+        self.known
+    }
+
+    /// Takes in a namespace's labels, or that it is gone; returns whether they changed.
+    pub(crate) fn set_namespace(
+        &mut self,
+        name: &str,
+        labels: Option<BTreeMap<String, String>>,
+    ) -> bool {
         match labels {
             Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()) != Some(labels),
             None => self.namespaces.remove(name).is_some(),
@@ -108,12 +120,12 @@ impl Cluster {
     }
 
     /// The labels of a namespace that is known.
-    pub fn namespace_labels(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+    pub(crate) fn namespace_labels(&self, name: &str) -> Option<&BTreeMap<String, String>> {
         self.namespaces.get(name)
     }
 
     /// Takes in a pod as the watch shows it.
-    pub fn set_pod(&mut self, pod: &Pod) -> Effect {
+    pub(crate) fn set_pod(&mut self, pod: &Pod) -> Effect {
         let uid = uid(pod);
         let node = node_name(pod);
         if is_terminal(pod) {
@@ -121,12 +133,15 @@ impl Cluster {
         }
         match node {
             Some(node) => {
+                if self.placed.get(&uid).is_some_and(|known| known.is_same(pod, node)) {
+                    return Effect::None;
+                }
                 let before = self.take_out(&uid);
                 let now = Placed::new(pod, node, false);
                 let effect = match before {
                     Some(before) if before.node != node => Effect::Freed,
                     Some(before) if before.labels == now.labels => Effect::None,
-                    _ => Effect::Company,
+                    _ => Effect::PodPlaced,
                 };
                 self.put_in(uid, now);
                 effect
@@ -138,49 +153,61 @@ impl Cluster {
     }
 
     /// Forgets a pod that is gone.
-    pub fn remove_pod(&mut self, uid: &str) -> Effect {
+    pub(crate) fn remove_pod(&mut self, uid: &str) -> Effect {
         if self.take_out(uid).is_some() { Effect::Freed } else { Effect::None }
     }
 
     /// Counts a pod as being on a node from now on.
-    pub fn assume(&mut self, pod: &Pod, node: &str) {
+    pub(crate) fn assume(&mut self, pod: &Pod, node: &str) {
         let uid = uid(pod);
         self.take_out(&uid);
         self.put_in(uid, Placed::new(pod, node, true));
     }
 
-    /// Takes an assumption back, unless the watch has confirmed it.
-    pub fn unassume(&mut self, uid: &str) {
-        if self.is_assumed(uid) {
-            self.take_out(uid);
-        }
+    /// Takes an assumption back, unless the watch has confirmed it; returns whether it did.
+    pub(crate) fn unassume(&mut self, uid: &str) -> bool {
+        self.is_assumed(uid) && self.take_out(uid).is_some()
     }
 
     /// Whether a pod has a place, confirmed or assumed.
-    pub fn is_placed(&self, uid: &str) -> bool {
+    pub(crate) fn is_placed(&self, uid: &str) -> bool {
         self.placed.contains_key(uid)
     }
 
-    /// Every node, in name order.
-    pub fn nodes(&self) -> impl Iterator<Item = View<'_>> {
-        self.nodes.iter().map(|(name, node)| View { node, usage: self.usage.get(name) })
+    /// Every node whose object is known, beginning at a position, which may be any number.
+    pub(crate) fn nodes_from(&self, start: usize) -> impl Iterator<Item = View<'_>> {
+        let (before, after) = self.nodes.split_at(start % self.nodes.len().max(1));
+        after.iter().chain(before).filter_map(NodeInfo::view)
     }
 
-    /// Every placed pod whose node is known.
-    pub fn company(&self) -> impl Iterator<Item = Company<'_>> {
-        self.placed.values().filter_map(|placed| {
-            Some(Company {
-                node: self.nodes.get(&placed.node)?,
-                namespace: &placed.namespace,
-                labels: &placed.labels,
-                avoids: &placed.avoids,
-            })
+    /// Every node whose object is known.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = View<'_>> {
+        self.nodes_from(0)
+    }
+
+    /// Every placed pod of the namespaces that pass, whose node is known.
+    pub(crate) fn pods_of(
+        &self,
+        is_of_interest: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = PlacedPod<'_>> {
+        let namespaces =
+            self.by_namespace.iter().filter(move |(namespace, _)| is_of_interest(namespace));
+        namespaces.flat_map(|(_, uids)| uids).filter_map(|uid| self.placed_pod(uid))
+    }
+
+    /// Every placed pod that keeps others away, whose node is known.
+    pub(crate) fn anti_affine(&self) -> impl Iterator<Item = PlacedPod<'_>> {
+        self.anti_affine.iter().filter_map(|uid| self.placed_pod(uid))
+    }
+
+    fn placed_pod(&self, uid: &str) -> Option<PlacedPod<'_>> {
+        let placed = self.placed.get(uid)?;
+        Some(PlacedPod {
+            node: self.nodes[*self.at.get(&placed.node)?].view()?,
+            namespace: &placed.namespace,
+            labels: &placed.labels,
+            avoids: &placed.avoids,
         })
-    }
-
-    /// Whether any placed pod keeps others away.
-    pub fn has_anti_affinity(&self) -> bool {
-        self.anti_affine > 0
     }
 
     fn is_assumed(&self, uid: &str) -> bool {
@@ -188,39 +215,57 @@ impl Cluster {
     }
 
     fn put_in(&mut self, uid: String, placed: Placed) {
-        let usage = self.usage.entry(placed.node.clone()).or_default();
-        usage.requested.add(&placed.requests);
-        usage.pods += 1;
-        usage.ports.extend(placed.ports.iter().cloned());
-        if let Some(controller) = &placed.controller {
-            *usage.by_controller.entry(controller.clone()).or_default() += 1;
+        let at = self.position(&placed.node);
+        let owner = placed.controller.as_deref();
+        self.nodes[at].add(&placed.requests, &placed.ports, owner);
+        if !placed.avoids.is_empty() {
+            self.anti_affine.insert(uid.clone());
         }
-        self.anti_affine += usize::from(!placed.avoids.is_empty());
+        match self.by_namespace.get_mut(&placed.namespace) {
+            Some(uids) => drop(uids.insert(uid.clone())),
+            None => {
+                let uids = HashSet::from([uid.clone()]);
+                self.by_namespace.insert(placed.namespace.clone(), uids);
+            }
+        }
         self.placed.insert(uid, placed);
     }
 
     fn take_out(&mut self, uid: &str) -> Option<Placed> {
         let placed = self.placed.remove(uid)?;
-        self.anti_affine -= usize::from(!placed.avoids.is_empty());
-        let usage = self.usage.get_mut(&placed.node).expect("put in together with the pod");
-        usage.pods -= 1;
-        if usage.pods == 0 {
-            self.usage.remove(&placed.node);
-            return Some(placed);
-        }
-        usage.requested.sub(&placed.requests);
-        for port in &placed.ports {
-            if let Some(at) = usage.ports.iter().position(|used| used == port) {
-                usage.ports.swap_remove(at);
+        self.anti_affine.remove(uid);
+        if let Some(uids) = self.by_namespace.get_mut(&placed.namespace) {
+            uids.remove(uid);
+            if uids.is_empty() {
+                self.by_namespace.remove(&placed.namespace);
             }
         }
-        if let Some(count) =
-            placed.controller.as_ref().and_then(|uid| usage.by_controller.get_mut(uid))
-        {
-            *count -= 1;
-        }
-        usage.by_controller.retain(|_, count| *count > 0);
+        let at = *self.at.get(&placed.node).expect("put in together with the pod");
+        let owner = placed.controller.as_deref();
+        self.nodes[at].sub(&placed.requests, &placed.ports, owner);
+        self.drop_unused(at);
         Some(placed)
+    }
+
+    fn position(&mut self, name: &str) -> usize {
+        if let Some(at) = self.at.get(name) {
+            return *at;
+        }
+        self.nodes.push(NodeInfo::new(name.to_owned()));
+        self.at.insert(name.to_owned(), self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    /// Forgets a node that has neither an object nor pods.
+    fn drop_unused(&mut self, at: usize) {
+        if self.nodes[at].node.is_some() || self.nodes[at].usage.pods > 0 {
+            return;
+        }
+        let gone = self.nodes.swap_remove(at);
+        self.at.remove(&gone.name);
+        if let Some(moved) = self.nodes.get(at) {
+            self.at.insert(moved.name.clone(), at);
+        }
     }
 }
 
@@ -236,6 +281,17 @@ impl Placed {
             avoids: anti_affinity(pod),
             assumed,
         }
+    }
+
+    /// Whether a confirmed pod is where it was and looks as it did: most changes are of the status.
+    fn is_same(&self, pod: &Pod, node: &str) -> bool {
+        let labels = pod.metadata.labels.as_ref();
+        let controller = controller_of(&pod.metadata).map(|owner| &owner.uid);
+        !self.assumed
+            && self.node == node
+            && labels.map_or(self.labels.is_empty(), |labels| *labels == self.labels)
+            && controller == self.controller.as_ref()
+            && pod.spec.as_ref().map(requests).unwrap_or_default().iter().eq(self.requests.iter())
     }
 }
 
@@ -255,7 +311,7 @@ fn differs(old: &Node, new: &Node) -> bool {
 }
 
 /// The uid of a pod that the API server has stored.
-pub fn uid(pod: &Pod) -> String {
+pub(crate) fn uid(pod: &Pod) -> String {
     pod.metadata.uid.clone().unwrap_or_default()
 }
 
@@ -277,7 +333,7 @@ mod tests {
     }
 
     fn used(cluster: &Cluster, node: &str) -> (usize, i64, usize) {
-        match cluster.usage.get(node) {
+        match cluster.at.get(node).map(|at| &cluster.nodes[*at].usage) {
             Some(usage) => (usage.pods, usage.requested.get("cpu").milli(), usage.ports.len()),
             None => (0, 0, 0),
         }
@@ -286,8 +342,8 @@ mod tests {
     #[test]
     fn pods_use_room_until_they_end() {
         let mut cluster = Cluster::default();
-        assert_eq!(cluster.set_pod(&pod("a", Some("n"), "Running")), Effect::Company);
-        assert_eq!(cluster.set_pod(&pod("b", Some("n"), "Pending")), Effect::Company);
+        assert_eq!(cluster.set_pod(&pod("a", Some("n"), "Running")), Effect::PodPlaced);
+        assert_eq!(cluster.set_pod(&pod("b", Some("n"), "Pending")), Effect::PodPlaced);
         assert_eq!(cluster.set_pod(&pod("b", Some("n"), "Running")), Effect::None);
         assert_eq!(used(&cluster, "n"), (2, 2000, 2));
         assert_eq!(cluster.set_pod(&pod("a", Some("n"), "Succeeded")), Effect::Freed);
@@ -295,6 +351,51 @@ mod tests {
         assert_eq!(used(&cluster, "n"), (1, 1000, 1));
         assert_eq!(cluster.remove_pod("b"), Effect::Freed);
         assert_eq!(used(&cluster, "n"), (0, 0, 0));
+    }
+
+    /// What is free is kept by adding and taking away; it must come out as if it was counted anew.
+    #[test]
+    fn what_is_free_follows_pods_and_the_node_itself() {
+        let node = |cpu: &str| -> Arc<Node> {
+            Arc::new(
+                serde_json::from_value(json!({ "metadata": { "name": "n" }, "status": {
+                    "allocatable": { "cpu": cpu, "pods": "9" } } }))
+                .expect("a node"),
+            )
+        };
+        let mut cluster = Cluster::default();
+        let fits = |cluster: &Cluster, cpu: &str| {
+            let asked = coffer_api::quantity::Quantity::parse(cpu).expect("an amount");
+            cluster.nodes().any(|view| view.has_free("cpu", &asked))
+        };
+        cluster.set_pod(&pod("early", Some("n"), "Running"));
+        cluster.set_node(node("4"));
+        assert!(fits(&cluster, "3") && !fits(&cluster, "3001m"));
+        cluster.assume(&pod("a", None, "Pending"), "n");
+        assert!(fits(&cluster, "2") && !fits(&cluster, "2001m"));
+        cluster.set_node(node("8"));
+        assert!(fits(&cluster, "6") && !fits(&cluster, "6001m"));
+        cluster.unassume("a");
+        cluster.remove_pod("early");
+        assert!(fits(&cluster, "8") && !fits(&cluster, "8001m"));
+        cluster.remove_node("n");
+        assert_eq!((cluster.nodes().count(), cluster.nodes.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_look_at_the_nodes_may_begin_anywhere_and_sees_each_once() {
+        let mut cluster = Cluster::default();
+        for name in ["a", "b", "c"] {
+            let node = json!({ "metadata": { "name": name } });
+            cluster.set_node(Arc::new(serde_json::from_value(node).expect("a node")));
+        }
+        for start in 0..7 {
+            let mut names: Vec<_> = cluster.nodes_from(start).map(|view| view.name()).collect();
+            assert_eq!(names[0], ["a", "b", "c"][start % 3]);
+            names.sort_unstable();
+            assert_eq!(names, ["a", "b", "c"]);
+        }
+        assert_eq!(Cluster::default().nodes_from(5).count(), 0);
     }
 
     /// The status patch of a pod's first failure may arrive after its binding was posted: it must

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 /// A port of the host that only one pod can have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
+pub(crate) struct HostPort {
     ip: String,
     protocol: String,
     port: i32,
@@ -12,7 +12,7 @@ pub struct HostPort {
 
 impl HostPort {
     /// Whether both cannot be had at once: same port, and an address in common.
-    pub fn conflicts(&self, other: &Self) -> bool {
+    pub(crate) fn conflicts(&self, other: &Self) -> bool {
         const ANY: &str = "0.0.0.0";
         self.port == other.port
             && self.protocol == other.protocol
@@ -21,7 +21,7 @@ impl HostPort {
 }
 
 /// The host ports of a pod's containers.
-pub fn host_ports(pod: &Pod) -> Vec<HostPort> {
+pub(crate) fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let or = |field: &Option<String>, default: &str| {
         field.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned())
     };

@@ -1,111 +1,107 @@
 //! The scheduler: finds a node for every pod that has none, and binds it there.
 //!
-//! A pod goes one way: watch → queue → [`plan()`] against the [`cluster::Cluster`] → assumed →
-//! `POST pods/NAME/binding`. A pod that fits nowhere is parked and told so (event and condition);
-//! a change of a node, or room that becomes free, wakes all parked pods. Nothing is polled.
+//! A pod goes one way: watch → [`queue`] → [`plan()`] against the [`cluster::Cluster`] → assumed →
+//! `POST pods/NAME/binding`. One pod is planned at a time; bindings are posted meanwhile. A pod that
+//! fits nowhere is parked and told so (event and condition); a change of a node, or room that becomes
+//! free, wakes those that it may help.
 
-pub mod affinity;
-pub mod cluster;
-pub mod host_port;
-pub mod plan;
+pub(crate) mod affinity;
+pub(crate) mod cluster;
+pub(crate) mod host_port;
+pub(crate) mod node_info;
+pub(crate) mod plan;
+pub(crate) mod queue;
 mod score;
-pub mod taints;
-pub mod topology;
+pub(crate) mod taints;
+pub(crate) mod topology;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
 
 use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::cluster::{Cluster, Effect, uid};
 use self::plan::{Decision, plan};
+use self::queue::SchedulingQueue;
 use self::topology::depends_on_others;
+use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder};
 use crate::informer::{Cache, Change};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::pod::{is_terminal, node_name};
-use crate::queue::Queue;
 
 /// The name pods ask for, and the one that events come from.
-pub const NAME: &str = "default-scheduler";
-/// Bindings posted at once; the API server commits them together.
-const BINDINGS_MAX: usize = 16;
-/// A pod that failed is not tried again sooner than this, doubled with each failure.
-const PARKED_MIN: Duration = Duration::from_millis(50);
-/// The longest such wait, upstream's `podMaxBackoffSeconds`.
-const PARKED_MAX: Duration = Duration::from_secs(10);
+pub(crate) const NAME: &str = "default-scheduler";
 
-/// Runs the scheduler alone until `shutdown`.
-pub async fn run(client: Client, shutdown: CancellationToken) {
-    let mut manager = Manager::new(client);
-    register(&mut manager);
-    manager.run(shutdown).await;
-}
-
-/// Adds the scheduler to a manager.
-pub fn register(manager: &mut Manager) {
-    let scheduler = Arc::new(Scheduler {
-        client: manager.client(),
-        pods: manager.informer::<Pod>().cache(),
-        nodes: manager.informer::<Node>().cache(),
-        namespaces: manager.informer::<Namespace>().cache(),
-        recorder: manager.recorder(NAME),
-        queue: Queue::default(),
-        state: Mutex::default(),
-    });
-    let this = scheduler.clone();
-    manager.informer::<Pod>().on_change(move |change| this.pod_changed(change));
-    let this = scheduler.clone();
-    manager.informer::<Node>().on_change(move |change| this.node_changed(change));
-    let this = scheduler.clone();
-    manager.informer::<Namespace>().on_change(move |change| this.namespace_changed(change));
-    let (this, queue) = (scheduler.clone(), scheduler.queue.clone());
-    let ready = async move {
-        this.pods.synced().await;
-        this.nodes.synced().await;
-        this.namespaces.synced().await;
-    };
-    manager.add_controller(NAME, BINDINGS_MAX, queue, ready, move |key| {
-        let scheduler = scheduler.clone();
-        async move { scheduler.schedule(&key).await }
-    });
-}
-
-struct Scheduler {
+/// Binds pods to nodes.
+pub(crate) struct Scheduler {
     client: Client,
     pods: Cache<Pod>,
-    nodes: Cache<Node>,
-    namespaces: Cache<Namespace>,
     recorder: Recorder,
-    queue: Queue<ObjectKey>,
+    queue: SchedulingQueue,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     cluster: Cluster,
-    /// Pods that fit nowhere.
-    parked: HashMap<ObjectKey, Parked>,
+    /// Where the next look at the nodes begins.
+    start: usize,
 }
 
-#[derive(Clone, Copy)]
-struct Parked {
-    since: Instant,
-    failures: u32,
-    /// Where other pods are may change its mind.
-    depends_on_others: bool,
+impl Controller for Scheduler {
+    const NAME: &'static str = NAME;
+    /// Bindings posted at once; the API server commits them together.
+    const WORKERS: usize = 16;
+    type Queue = SchedulingQueue;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.on::<Pod>(Self::pod_changed);
+        watches.on::<Node>(Self::node_changed);
+        watches.on::<Namespace>(Self::namespace_changed);
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
+        let Some(pod) = self.pods.get(key).filter(|pod| awaits_us(pod)) else {
+            return Ok(Next::Change);
+        };
+        let decision = {
+            let mut state = self.state();
+            if state.cluster.is_placed(&uid(&pod)) {
+                return Ok(Next::Change);
+            }
+            let (decision, looked_at) = plan(&pod, &state.cluster, state.start);
+            state.start = (state.start + looked_at) % state.cluster.node_count().max(1);
+            match &decision {
+                Decision::Bind(node) => state.cluster.assume(&pod, node),
+                // Under the lock, so that no change comes in between that would have woken it.
+                Decision::Unschedulable(_) => self.queue.park(key, depends_on_others(&pod)),
+            }
+            decision
+        };
+        match decision {
+            Decision::Bind(node) => self.bind(&pod, key, &node).await?,
+            Decision::Unschedulable(message) => self.refuse(&pod, key, &message).await?,
+        }
+        Ok(Next::Change)
+    }
 }
 
 impl Scheduler {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>) -> Self {
+        Self {
+            client: setup.client(),
+            pods: setup.cache(),
+            recorder: setup.recorder(NAME),
+            queue: setup.queue(),
+            state: Mutex::default(),
+        }
+    }
+
     fn pod_changed(&self, change: &Change<Pod>) {
         let pod = change.latest();
         let key = ObjectKey::of(&**pod);
@@ -115,14 +111,14 @@ impl Scheduler {
             None => state.cluster.remove_pod(&uid(pod)),
         };
         if change.is_delete() || !awaits_us(pod) {
-            state.parked.remove(&key);
+            self.queue.remove(&key);
         } else if asks_anew(change) {
-            self.queue.add(key);
+            self.queue.add(&key, priority(pod));
         }
         match effect {
             Effect::None => {}
-            Effect::Company => self.wake(&state, |parked| parked.depends_on_others),
-            Effect::Freed => self.wake(&state, |_| true),
+            Effect::PodPlaced => self.queue.wake(false),
+            Effect::Freed => self.queue.wake(true),
         }
     }
 
@@ -131,7 +127,7 @@ impl Scheduler {
         match &change.new {
             Some(node) => {
                 if state.cluster.set_node(node.clone()) {
-                    self.wake(&state, |_| true);
+                    self.queue.wake(true);
                 }
             }
             None => {
@@ -144,40 +140,8 @@ impl Scheduler {
     fn namespace_changed(&self, change: &Change<Namespace>) {
         let name = change.latest().metadata.name.clone().unwrap_or_default();
         let labels = change.new.as_ref().map(|new| new.metadata.labels.clone().unwrap_or_default());
-        let mut state = self.state();
-        if state.cluster.set_namespace(&name, labels) {
-            self.wake(&state, |parked| parked.depends_on_others);
-        }
-    }
-
-    /// Makes parked pods ready, each once its own wait is over.
-    fn wake(&self, state: &State, whom: impl Fn(&Parked) -> bool) {
-        for (key, parked) in state.parked.iter().filter(|(_, parked)| whom(parked)) {
-            let wait = PARKED_MIN.saturating_mul(1 << parked.failures.min(16)).min(PARKED_MAX);
-            self.queue.add_after(key.clone(), wait.saturating_sub(parked.since.elapsed()));
-        }
-    }
-
-    async fn schedule(&self, key: &ObjectKey) -> Result<(), Error> {
-        let Some(pod) = self.pods.get(key).filter(|pod| awaits_us(pod)) else { return Ok(()) };
-        let decision = {
-            let mut state = self.state();
-            if state.cluster.is_placed(&uid(&pod)) {
-                return Ok(());
-            }
-            let decision = plan(&pod, &state.cluster);
-            match &decision {
-                Decision::Bind(node) => {
-                    state.cluster.assume(&pod, node);
-                    state.parked.remove(key);
-                }
-                Decision::Unschedulable(_) => state.park(key, depends_on_others(&pod)),
-            }
-            decision
-        };
-        match decision {
-            Decision::Bind(node) => self.bind(&pod, key, &node).await,
-            Decision::Unschedulable(message) => self.refuse(&pod, key, &message).await,
+        if self.state().cluster.set_namespace(&name, labels) {
+            self.queue.wake(false);
         }
     }
 
@@ -200,8 +164,10 @@ impl Scheduler {
             }
             Err(error) => error,
         };
-        self.state().cluster.unassume(&uid(pod));
-        // The pod is gone, or was bound by another: the watch tells, or has told.
+        if self.state().cluster.unassume(&uid(pod)) {
+            self.queue.wake(true);
+        }
+        // The pod no longer exists, or was bound by another: the watch says so, or has said so.
         if error::is_not_found(&error) || error::is_conflict(&error) {
             return Ok(());
         }
@@ -210,7 +176,7 @@ impl Scheduler {
         Err(Error::api("bind pod")(error))
     }
 
-    /// Tells people that a pod has no place.
+    /// Says that a pod has no place: an event and a condition.
     async fn refuse(&self, pod: &Pod, key: &ObjectKey, message: &str) -> Result<(), Error> {
         self.recorder.record(pod, EventType::Warning, "FailedScheduling", message);
         if is_refused(pod, message) {
@@ -223,11 +189,8 @@ impl Scheduler {
         });
         let patch = Patch::Strategic(json!({
             "metadata": { "uid": uid(pod) }, "status": { "conditions": [condition] } }));
-        match self.pods_of(key).patch_status(&key.name, &PatchParams::default(), &patch).await {
-            Ok(_) => Ok(()),
-            Err(error) if error::is_not_found(&error) || error::is_conflict(&error) => Ok(()),
-            Err(error) => Err(Error::api("update the pod's condition")(error)),
-        }
+        let done = self.pods_of(key).patch_status(&key.name, &PatchParams::default(), &patch).await;
+        error::ignore_recreated(done).map_err(Error::api("update the pod's condition"))
     }
 
     fn pods_of(&self, key: &ObjectKey) -> Api<Pod> {
@@ -239,12 +202,9 @@ impl Scheduler {
     }
 }
 
-impl State {
-    fn park(&mut self, key: &ObjectKey, depends_on_others: bool) {
-        let failures = self.parked.get(key).map_or(0, |parked| parked.failures.saturating_add(1));
-        let parked = Parked { since: Instant::now(), failures, depends_on_others };
-        self.parked.insert(key.clone(), parked);
-    }
+/// What priority admission has given the pod; upstream's default where it has given none.
+fn priority(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or_default()
 }
 
 /// Whether the pod is ours to place, and needs it.
@@ -298,6 +258,8 @@ fn binding(pod: &Pod, node: &str) -> Binding {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn pod(spec: serde_json::Value) -> Arc<Pod> {

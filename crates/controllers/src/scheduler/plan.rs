@@ -3,17 +3,24 @@
 use std::collections::BTreeMap;
 
 use coffer_api::demand::{Resources, requests};
-use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Taint};
 
-use super::cluster::{Cluster, View};
+use super::cluster::Cluster;
 use super::host_port::{HostPort, host_ports};
+use super::node_info::View;
 use super::topology::{Against, Rules};
 use super::{affinity, score, taints};
 use crate::owner::controller_of;
 
+/// With fewer nodes than this all of them are looked at; upstream's `minFeasibleNodesToFind`.
+const FITTING_MIN: usize = 100;
+/// In a large cluster, this share of all nodes is enough to choose from, in percent: upstream's
+/// adaptive `percentageOfNodesToScore`, which begins at 50 and falls by one for each 125 nodes.
+const FITTING_PERCENT_MIN: usize = 5;
+
 /// What is to be done about one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// It goes to this node.
     Bind(String),
     /// It goes nowhere for now; the message says why, as upstream words it.
@@ -21,7 +28,7 @@ pub enum Decision {
 }
 
 /// A pod, and what is read out of it once for all nodes.
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     pub(super) spec: &'a PodSpec,
     pub(super) requests: Resources,
     pub(super) controller: Option<&'a str>,
@@ -30,13 +37,10 @@ pub struct Candidate<'a> {
 }
 
 /// Why one node does not take the pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Rejection {
+#[derive(Clone, Debug, PartialEq)]
+enum Rejection<'a> {
     Cordoned,
-    Taint {
-        key: String,
-        value: String,
-    },
+    Taint(&'a Taint),
     Affinity,
     Ports,
     /// Resources, and whether even an empty node would have too little.
@@ -47,8 +51,10 @@ enum Rejection {
     Others(Against),
 }
 
-/// Chooses a node for a pod.
-pub fn plan(pod: &Pod, cluster: &Cluster) -> Decision {
+/// Chooses a node for a pod, out of as many that fit as are enough. Begins to look at the node `start`;
+/// returns how many were looked at, so that the next pod's look begins where this one's ended and all
+/// nodes get their share.
+pub(crate) fn plan(pod: &Pod, cluster: &Cluster, start: usize) -> (Decision, usize) {
     let no_spec = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
     let candidate = Candidate {
@@ -58,73 +64,72 @@ pub fn plan(pod: &Pod, cluster: &Cluster) -> Decision {
         ports: host_ports(pod),
         rules: Rules::of(pod, cluster),
     };
+    let enough = fitting_max(cluster.node_count());
     let (mut fitting, mut rejections) = (Vec::new(), Vec::new());
-    for view in cluster.nodes() {
+    for view in cluster.nodes_from(start) {
         match rejection(&candidate, view) {
             None => fitting.push(view),
             Some(rejection) => rejections.push(rejection),
         }
+        if fitting.len() == enough {
+            break;
+        }
     }
-    match score::best(&candidate, &fitting) {
-        Some(view) => Decision::Bind(name(view.node).to_owned()),
+    let looked_at = fitting.len() + rejections.len();
+    let decision = match score::best(&candidate, &fitting) {
+        Some(view) => Decision::Bind(view.name().to_owned()),
         None => Decision::Unschedulable(message(&rejections)),
-    }
+    };
+    (decision, looked_at)
 }
 
-pub(super) fn name(node: &Node) -> &str {
-    node.metadata.name.as_deref().unwrap_or_default()
+/// How many nodes that fit are enough to choose from.
+fn fitting_max(nodes: usize) -> usize {
+    let percent = 50_usize.saturating_sub(nodes / 125).max(FITTING_PERCENT_MIN);
+    (nodes * percent / 100).max(FITTING_MIN)
 }
 
 /// The first reason against a node, looked for in upstream's order.
-fn rejection(candidate: &Candidate<'_>, view: View<'_>) -> Option<Rejection> {
-    let (spec, node) = (candidate.spec, view.node);
-    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
-    if cordoned && !taints::tolerates_unschedulable(spec) {
+fn rejection<'a>(candidate: &Candidate<'_>, view: View<'a>) -> Option<Rejection<'a>> {
+    let spec = candidate.spec;
+    if view.is_cordoned() && !taints::tolerates_unschedulable(spec) {
         return Some(Rejection::Cordoned);
     }
-    if let Some(taint) = taints::untolerated(spec, node) {
-        return Some(Rejection::Taint { key: taint.key, value: taint.value.unwrap_or_default() });
+    if let Some(taint) = taints::untolerated(spec, view.taints()) {
+        return Some(Rejection::Taint(taint));
     }
-    if !affinity::matches(spec, node) {
+    if !affinity::matches(spec, view.node) {
         return Some(Rejection::Affinity);
     }
-    let used = view.usage.map_or(&[][..], |usage| &usage.ports);
-    if used.iter().any(|used| candidate.ports.iter().any(|port| port.conflicts(used))) {
+    let mut used = view.usage().ports.iter();
+    if used.any(|used| candidate.ports.iter().any(|port| port.conflicts(used))) {
         return Some(Rejection::Ports);
     }
     too_little(candidate, view)
         .or_else(|| candidate.rules.against(view.node).map(Rejection::Others))
 }
 
-fn too_little(candidate: &Candidate<'_>, view: View<'_>) -> Option<Rejection> {
-    let status = view.node.status.iter();
-    let allocatable = Resources::of(status.flat_map(|status| status.allocatable.iter().flatten()));
+fn too_little<'a>(candidate: &Candidate<'_>, view: View<'a>) -> Option<Rejection<'a>> {
     let (mut reasons, mut hopeless) = (Vec::new(), false);
-    let pods = view.usage.map_or(0, |usage| usage.pods);
-    let pods_max = usize::try_from(allocatable.get("pods").units()).unwrap_or(0);
-    if pods + 1 > pods_max {
+    if view.usage().pods + 1 > view.pods_max() {
         reasons.push("Too many pods".to_owned());
     }
     for (resource, asked) in candidate.requests.iter().filter(|(_, asked)| !asked.is_zero()) {
-        let all = allocatable.get(resource);
-        let mut wanted = asked.clone();
-        if let Some(usage) = view.usage {
-            wanted.add(&usage.requested.get(resource));
-        }
-        if wanted > all {
+        if !view.has_free(resource, asked) {
             reasons.push(format!("Insufficient {resource}"));
-            hopeless |= *asked > all;
+            hopeless |= !view.offers(resource, asked);
         }
     }
     (!reasons.is_empty()).then_some(Rejection::Resources { reasons, hopeless })
 }
 
-impl Rejection {
+impl Rejection<'_> {
     fn reasons(&self) -> Vec<String> {
         let one = match self {
             Self::Cordoned => "node(s) were unschedulable".to_owned(),
-            Self::Taint { key, value } => {
-                format!("node(s) had untolerated taint {{{key}: {value}}}")
+            Self::Taint(taint) => {
+                let value = taint.value.as_deref().unwrap_or_default();
+                format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)
             }
             Self::Affinity => "node(s) didn't match Pod's node affinity/selector".to_owned(),
             Self::Ports => "node(s) didn't have free ports for the requested pod ports".to_owned(),
@@ -159,7 +164,7 @@ impl Rejection {
 }
 
 /// The `FitError` of upstream: reasons with how many nodes gave them, sorted as text.
-fn message(rejections: &[Rejection]) -> String {
+fn message(rejections: &[Rejection<'_>]) -> String {
     if rejections.is_empty() {
         return "no nodes available to schedule pods".to_owned();
     }

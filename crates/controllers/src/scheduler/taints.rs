@@ -3,35 +3,38 @@
 use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
 
 /// The node does not take part: it has not said that it is ready.
-pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
+pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// The node has not been heard of.
-pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+pub(crate) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// The node was cordoned.
-pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+pub(crate) const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
 const NO_SCHEDULE: &str = "NoSchedule";
 const NO_EXECUTE: &str = "NoExecute";
 const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
 
-/// The first taint that keeps the pod off the node.
+/// The taints that keep pods off a node.
 ///
 /// A node that is not ready counts as tainted even before the node lifecycle controller has written
 /// its taint, so that no pod slips through in between.
-pub fn untolerated(spec: &PodSpec, node: &Node) -> Option<Taint> {
+pub(crate) fn hard(node: &Node) -> Vec<Taint> {
     let written = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).cloned();
-    written
-        .chain(readiness_taint(node))
-        .filter(|taint| taint.effect == NO_SCHEDULE || taint.effect == NO_EXECUTE)
-        .find(|taint| !is_tolerated(spec, taint))
+    let all = written.chain(readiness_taint(node));
+    all.filter(|taint| taint.effect == NO_SCHEDULE || taint.effect == NO_EXECUTE).collect()
+}
+
+/// The first of some taints that the pod does not tolerate.
+pub(crate) fn untolerated<'a>(spec: &PodSpec, taints: &'a [Taint]) -> Option<&'a Taint> {
+    taints.iter().find(|taint| !is_tolerated(spec, taint))
 }
 
 /// Whether the pod may go to a node that was cordoned.
-pub fn tolerates_unschedulable(spec: &PodSpec) -> bool {
+pub(crate) fn tolerates_unschedulable(spec: &PodSpec) -> bool {
     is_tolerated(spec, &no_schedule(UNSCHEDULABLE))
 }
 
 /// How many taints would rather not have the pod here.
-pub fn reluctance(spec: &PodSpec, node: &Node) -> i64 {
+pub(crate) fn reluctance(spec: &PodSpec, node: &Node) -> i64 {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     let reluctant = taints
         .filter(|taint| taint.effect == PREFER_NO_SCHEDULE && !is_tolerated(spec, taint))
@@ -58,8 +61,10 @@ fn is_tolerated(spec: &PodSpec, taint: &Taint) -> bool {
 }
 
 /// Whether one toleration lets one taint pass. An empty key or effect stands for all.
-pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    fn text(field: &Option<String>) -> &str {
+        field.as_deref().unwrap_or_default()
+    }
     let (effect, key) = (text(&toleration.effect), text(&toleration.key));
     if !effect.is_empty() && effect != taint.effect || !key.is_empty() && key != taint.key {
         return false;
@@ -90,6 +95,10 @@ mod tests {
         .expect("a node")
     }
 
+    fn kept_off(spec: &PodSpec, node: &Node) -> Option<Taint> {
+        untolerated(spec, &hard(node)).cloned()
+    }
+
     #[test]
     fn a_toleration_lets_its_taint_pass() {
         let taint = json!({ "key": "gpu", "value": "a100", "effect": "NoSchedule" });
@@ -103,27 +112,27 @@ mod tests {
             (json!({ "key": "tpu", "operator": "Exists" }), false),
         ] {
             let kept_off =
-                untolerated(&spec(json!([toleration])), &node(json!([taint]), Some("True")));
+                kept_off(&spec(json!([toleration])), &node(json!([taint]), Some("True")));
             assert_eq!(kept_off.is_none(), expected, "{toleration}");
         }
     }
 
     #[test]
-    fn a_node_that_is_not_ready_is_tainted_before_anybody_wrote_so() {
-        let key = |ready| untolerated(&spec(json!([])), &node(json!([]), ready)).map(|t| t.key);
+    fn a_node_that_is_not_ready_counts_as_tainted_before_the_taint_is_written() {
+        let key = |ready| kept_off(&spec(json!([])), &node(json!([]), ready)).map(|t| t.key);
         assert_eq!(key(Some("True")), None);
         assert_eq!(key(Some("False")).as_deref(), Some(NOT_READY));
         assert_eq!(key(Some("Unknown")).as_deref(), Some(UNREACHABLE));
         assert_eq!(key(None).as_deref(), Some(NOT_READY));
         let tolerant = spec(json!([{ "key": NOT_READY, "operator": "Exists" }]));
-        assert_eq!(untolerated(&tolerant, &node(json!([]), Some("False"))), None);
+        assert_eq!(kept_off(&tolerant, &node(json!([]), Some("False"))), None);
     }
 
     #[test]
     fn a_preference_does_not_keep_a_pod_off() {
         let taints = json!([{ "key": "old", "effect": "PreferNoSchedule" }]);
         let node = node(taints, Some("True"));
-        assert_eq!(untolerated(&spec(json!([])), &node), None);
+        assert_eq!(kept_off(&spec(json!([])), &node), None);
         assert_eq!(reluctance(&spec(json!([])), &node), 1);
         assert_eq!(reluctance(&spec(json!([{ "operator": "Exists" }])), &node), 0);
     }

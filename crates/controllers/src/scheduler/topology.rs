@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use coffer_api::selector::LabelSelector;
 use k8s_openapi::api::core::v1::{Node, Pod, PodAffinityTerm, PodSpec, TopologySpreadConstraint};
 
-use super::cluster::{Cluster, Company};
+use super::cluster::{Cluster, PlacedPod};
+use super::node_info::View;
 use super::{affinity, taints};
 
 type Labels = BTreeMap<String, String>;
 
 /// Which pods a term is about, and in which topology.
 #[derive(Clone, Debug)]
-pub struct Term {
+pub(crate) struct Term {
     selector: Option<LabelSelector>,
     namespaces: Vec<String>,
     namespace_selector: Option<LabelSelector>,
@@ -35,19 +36,24 @@ impl Term {
         }
     }
 
-    /// Whether a pod with these labels is one of those that the term is about.
-    fn selects(&self, namespace: &str, labels: &Labels, cluster: &Cluster) -> bool {
+    /// Whether the term is about pods of a namespace.
+    fn is_about(&self, namespace: &str, cluster: &Cluster) -> bool {
         let none = Labels::new();
-        let there = self.namespaces.iter().any(|one| one == namespace)
+        self.namespaces.iter().any(|one| one == namespace)
             || self.namespace_selector.as_ref().is_some_and(|selector| {
                 selector.matches(cluster.namespace_labels(namespace).unwrap_or(&none))
-            });
-        there && self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
+            })
+    }
+
+    /// Whether a pod with these labels is one of those that the term is about.
+    fn selects(&self, namespace: &str, labels: &Labels, cluster: &Cluster) -> bool {
+        self.is_about(namespace, cluster)
+            && self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
     }
 }
 
 /// The required anti-affinity of a pod, which binds others too once it is placed.
-pub fn anti_affinity(pod: &Pod) -> Vec<Term> {
+pub(crate) fn anti_affinity(pod: &Pod) -> Vec<Term> {
     let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
     let anti = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
     let required =
@@ -69,7 +75,7 @@ fn terms(pod: &Pod, terms: Option<&Vec<PodAffinityTerm>>) -> Vec<Term> {
 }
 
 /// Whether the place of other pods, not only the room that they take, matters to a pod.
-pub fn depends_on_others(pod: &Pod) -> bool {
+pub(crate) fn depends_on_others(pod: &Pod) -> bool {
     let spread = pod.spec.as_ref().and_then(|spec| spec.topology_spread_constraints.as_ref());
     spread.is_some_and(|spread| !spread.is_empty())
         || !affinity_terms(pod).is_empty()
@@ -78,7 +84,7 @@ pub fn depends_on_others(pod: &Pod) -> bool {
 
 /// Why a node is out of the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Against {
+pub(crate) enum Against {
     /// A domain would have too many of these pods compared with another.
     Spread,
     /// The node is in no domain of a constraint.
@@ -93,7 +99,7 @@ pub enum Against {
 
 /// What the pods that are placed mean for one that is not.
 #[derive(Debug, Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     affinity: Option<Affinity>,
     /// Domains with a pod to keep away from.
     away: HashSet<(String, String)>,
@@ -107,7 +113,7 @@ struct Affinity {
     keys: Vec<String>,
     /// Domains, for each key, with a pod that fits all terms.
     near: HashSet<(String, String)>,
-    /// It fits its own terms and nobody else does: it may be the first one anywhere.
+    /// It fits its own terms and no placed pod does: it may be the first one anywhere.
     first: bool,
 }
 
@@ -125,39 +131,46 @@ struct Spread {
 
 impl Rules {
     /// Works out the rules for a pod.
-    pub fn of(pod: &Pod, cluster: &Cluster) -> Self {
+    pub(crate) fn of(pod: &Pod, cluster: &Cluster) -> Self {
         let labels = pod.metadata.labels.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let mut rules = Self { spread: spreads(pod, cluster), ..Self::default() };
         let (wants, avoids) = (affinity_terms(pod), anti_affinity(pod));
         if !wants.is_empty() {
-            let all = |other: &Company<'_>| {
+            let all = |other: &PlacedPod<'_>| {
                 wants.iter().all(|term| term.selects(other.namespace, other.labels, cluster))
             };
+            let about = |namespace: &str| wants.iter().all(|it| it.is_about(namespace, cluster));
             let mut near = HashSet::new();
-            for other in cluster.company().filter(all) {
-                near.extend(wants.iter().filter_map(|term| domain(other.node, &term.topology_key)));
+            for other in cluster.pods_of(about).filter(all) {
+                let node = other.node.node;
+                near.extend(wants.iter().filter_map(|term| domain(node, &term.topology_key)));
             }
             let own = wants.iter().all(|term| term.selects(namespace, &labels, cluster));
             let keys = wants.iter().map(|term| term.topology_key.clone()).collect();
             let first = near.is_empty() && own;
             rules.affinity = Some(Affinity { keys, near, first });
         }
-        if avoids.is_empty() && !cluster.has_anti_affinity() {
-            return rules;
+        if !avoids.is_empty() {
+            let about = |namespace: &str| avoids.iter().any(|it| it.is_about(namespace, cluster));
+            for other in cluster.pods_of(about) {
+                let met = avoids
+                    .iter()
+                    .filter(|term| term.selects(other.namespace, other.labels, cluster));
+                let node = other.node.node;
+                rules.away.extend(met.filter_map(|term| domain(node, &term.topology_key)));
+            }
         }
-        for other in cluster.company() {
-            let met =
-                avoids.iter().filter(|term| term.selects(other.namespace, other.labels, cluster));
-            rules.away.extend(met.filter_map(|term| domain(other.node, &term.topology_key)));
+        for other in cluster.anti_affine() {
             let kept = other.avoids.iter().filter(|term| term.selects(namespace, &labels, cluster));
-            rules.forbidden.extend(kept.filter_map(|term| domain(other.node, &term.topology_key)));
+            let node = other.node.node;
+            rules.forbidden.extend(kept.filter_map(|term| domain(node, &term.topology_key)));
         }
         rules
     }
 
     /// The first rule against a node, in upstream's order.
-    pub fn against(&self, node: &Node) -> Option<Against> {
+    pub(crate) fn against(&self, node: &Node) -> Option<Against> {
         for spread in self.spread.iter().filter(|spread| spread.hard) {
             let Some(value) = label(node, &spread.key) else { return Some(Against::SpreadLabel) };
             let count = spread.counts.get(value).copied().unwrap_or(0) + spread.own;
@@ -186,7 +199,7 @@ impl Rules {
     }
 
     /// How many of the pods that should be spread, but need not, are in the node's domains.
-    pub fn crowd(&self, node: &Node) -> i64 {
+    pub(crate) fn crowd(&self, node: &Node) -> i64 {
         let soft = self.spread.iter().filter(|spread| !spread.hard);
         let count: usize =
             soft.filter_map(|spread| spread.counts.get(label(node, &spread.key)?)).sum();
@@ -231,22 +244,22 @@ fn spread(
             && equal.iter().all(|(key, value)| other.get(*key) == Some(value))
     };
     let key = &constraint.topology_key;
-    let eligible = |node: &Node| {
+    let eligible = |view: &View<'_>| {
         let by_affinity = constraint.node_affinity_policy.as_deref() == Some("Ignore")
-            || affinity::matches(spec, node);
+            || affinity::matches(spec, view.node);
         let by_taints = constraint.node_taints_policy.as_deref() != Some("Honor")
-            || taints::untolerated(spec, node).is_none();
+            || taints::untolerated(spec, view.taints()).is_none();
         by_affinity && by_taints
     };
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for view in cluster.nodes().filter(|view| eligible(view.node)) {
+    for view in cluster.nodes().filter(|view| eligible(view)) {
         if let Some(value) = label(view.node, key) {
             counts.entry(value.to_owned()).or_default();
         }
     }
-    for other in cluster.company().filter(|other| eligible(other.node)) {
-        let counted = other.namespace == namespace && counts_labels(other.labels);
-        let domain = label(other.node, key).filter(|_| counted);
+    let own_namespace = |other: &str| other == namespace;
+    for other in cluster.pods_of(own_namespace).filter(|other| counts_labels(other.labels)) {
+        let domain = label(other.node.node, key).filter(|_| eligible(&other.node));
         if let Some(count) = domain.and_then(|value| counts.get_mut(value)) {
             *count += 1;
         }

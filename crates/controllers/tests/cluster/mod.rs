@@ -1,12 +1,12 @@
-//! A real API server over TLS with the controllers and the scheduler as its clients, and a stand-in
-//! for kubelets: what they would report is written through the same API.
+//! A real API server over TLS with the controllers and the scheduler as its clients, and in the
+//! place of kubelets a task: what they would report is written through the same API.
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 use std::fmt::Debug;
 use std::time::Duration;
 
-use coffer_controllers::{Manager, Options};
+use coffer_controllers::Options;
 use coffer_testkit::apiserver::TestServer;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -46,29 +46,26 @@ impl Cluster {
 
     /// A server and all controllers, without the scheduler.
     pub async fn start() -> Self {
-        let cluster = Self::bare().await;
-        let mut manager = cluster.manager().await;
-        let ca = Some(cluster.server.ca_pem.clone().into());
-        coffer_controllers::register_all(&mut manager, &Options { root_ca_pem: ca });
-        cluster.running(manager)
+        Self::with(Options::default()).await
     }
 
-    /// A manager with the rights that controllers have, and no others.
-    pub async fn manager(&self) -> Manager {
-        Manager::new(self.server.client("system:kube-controller-manager", &[]).await)
-    }
-
-    /// Adds controllers.
-    pub fn running(mut self, manager: Manager) -> Self {
-        self.tasks.spawn(manager.run(self.shutdown.clone()));
-        self
+    /// The same with other options.
+    pub async fn with(options: Options) -> Self {
+        let mut cluster = Self::bare().await;
+        // The rights that controllers have, and no others.
+        let client = cluster.server.client("system:kube-controller-manager", &[]).await;
+        let root_ca_pem = Some(cluster.server.ca_pem.clone().into());
+        let options = Options { root_ca_pem, ..options };
+        let manager = coffer_controllers::controller_manager(client, options);
+        cluster.tasks.spawn(manager.run(cluster.shutdown.clone()));
+        cluster
     }
 
     /// Adds the scheduler.
     pub async fn with_scheduler(mut self) -> Self {
         let client = self.server.client("system:kube-scheduler", &[]).await;
         let shutdown = self.shutdown.clone();
-        self.tasks.spawn(coffer_controllers::scheduler::run(client, shutdown));
+        self.tasks.spawn(coffer_controllers::scheduler(client).run(shutdown));
         self
     }
 

@@ -4,20 +4,30 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
+use jiff::Timestamp;
+pub use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PodCondition, PodSpec, PodStatus, PodTemplateSpec};
+use serde_json::Value;
 
+use super::info::{Deletion, KindInfo, Subresource};
+use super::kind::Kind;
 use super::optional::{list, text};
-use super::{Kind, KindInfo, Subresource, equal, meta};
+use super::roles::{Grant, READ_WRITE, Role};
+use super::{equal, meta};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::protobuf::tables::core;
+use crate::table::RowCondition;
 
 mod containers;
 mod defaults;
 mod environment;
 mod handlers;
 mod image;
+mod merge;
 pub(super) mod overhead;
 pub(super) mod placement;
+mod printer;
 pub(crate) mod qos;
 pub(super) mod resources;
 mod security;
@@ -50,6 +60,9 @@ const fn sub(
     Subresource { name, group, version: "v1", kind, verbs }
 }
 
+/// What runs programs in a pod or reaches them, and so reads its secrets.
+const STREAMS: &[&str] = &["/attach", "/proxy", "/exec", "/portforward"];
+
 static INFO: KindInfo = KindInfo {
     short_names: &["po"],
     categories: &["all"],
@@ -74,7 +87,16 @@ static INFO: KindInfo = KindInfo {
         "status.podIP",
         "status.nominatedNodeName",
     ],
-    ..KindInfo::of("", "Pod", "PodList", "pods", "pod")
+    rules: &merge::RULES,
+    columns: printer::COLUMNS,
+    roles: &[
+        Grant::view(&["", "/status", "/log"]),
+        Grant { role: Role::Edit, verbs: READ_WRITE, of: STREAMS },
+        Grant::edit(&[""]),
+        Grant { role: Role::Edit, verbs: &["create"], of: &["/eviction"] },
+    ],
+    deletion: Deletion { returns_object: true, ..Deletion::DEFAULT },
+    ..KindInfo::of::<Pod>("pod", &core::POD)
 };
 
 impl Kind for Pod {
@@ -182,6 +204,35 @@ impl Kind for Pod {
         }
         warnings.extend(warnings::of_spec(spec_of(self), &Path::new("spec")));
         warnings
+    }
+
+    /// A pod runs its own spec: [`Pod`] itself is what admission looks at.
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        None
+    }
+
+    /// A pod's spec hardly changes.
+    fn update_warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        printer::cells(self, now)
+    }
+
+    fn row_condition(&self) -> Option<RowCondition> {
+        printer::condition(self)
+    }
+
+    /// Only a pod that runs somewhere needs time to end.
+    fn grace_seconds(&self, asked: Option<i64>) -> Option<i64> {
+        let spec = spec_of(self);
+        if text(&spec.node_name).is_empty() || is_terminal(self) {
+            return Some(0);
+        }
+        // A negative period means one second, as upstream has it.
+        let own = || spec.termination_grace_period_seconds.map(|own| if own < 0 { 1 } else { own });
+        Some(asked.or_else(own).unwrap_or_default())
     }
 }
 

@@ -1,11 +1,13 @@
 //! Pod templates of replication controllers, replica sets and deployments.
 
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+use serde_json::Value;
 
 use super::{Place, defaults, spec};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta;
 use crate::kinds::optional::list;
+use crate::table::Column;
 
 /// The defaults of the template's spec.
 pub(crate) fn set_defaults(template: &mut PodTemplateSpec) {
@@ -34,3 +36,18 @@ pub(crate) fn validate(template: &PodTemplateSpec, path: &Path) -> ErrorList {
     }
     errors
 }
+/// The columns with a template's containers, shown where there is room.
+pub(crate) const CONTAINERS: Column = Column::string("Containers", CONTAINERS_COLUMN).wide();
+pub(crate) const IMAGES: Column = Column::string("Images", IMAGES_COLUMN).wide();
+
+/// The cells of [`CONTAINERS`] and [`IMAGES`].
+pub(crate) fn container_cells(template: &PodTemplateSpec) -> [Value; 2] {
+    let containers = template.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
+    let names: Vec<&str> = containers.iter().map(|container| container.name.as_str()).collect();
+    let images: Vec<&str> =
+        containers.iter().map(|container| container.image.as_deref().unwrap_or_default()).collect();
+    [names.join(",").into(), images.join(",").into()]
+}
+
+const CONTAINERS_COLUMN: &str = "Names of each container in the template.";
+const IMAGES_COLUMN: &str = "Images referenced by each container in the template.";

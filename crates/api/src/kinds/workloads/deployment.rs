@@ -1,23 +1,55 @@
 //! Deployment: pods of one template, replaced step by step when the template changes.
 
+use jiff::Timestamp;
+pub use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::apps::v1::{
-    Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment,
+    DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment,
 };
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
 
-use super::{Counts, non_negative, scale, validate_same_selector, validate_selected};
+use super::{
+    Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
+};
 use crate::field::{Error, ErrorList, Path};
+use crate::kinds::info::{KindInfo, Subresource};
+use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
+use crate::kinds::merge::{CONDITIONS, Rules};
 use crate::kinds::optional::{default_text, text};
 use crate::kinds::pod::{self, template};
-use crate::kinds::{Kind, KindInfo, Subresource, equal, meta};
+use crate::kinds::roles::Grant;
+use crate::kinds::{equal, meta};
 use crate::names;
+use crate::protobuf::tables::apps;
+use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {
     short_names: &["deploy"],
     categories: &["all"],
     tracks_generation: true,
-    subresources: &[scale(), Subresource::status("apps", "Deployment")],
-    ..KindInfo::of("apps", "Deployment", "DeploymentList", "deployments", "deployment")
+    subresources: &[Subresource::scale(), Subresource::status("apps", "Deployment")],
+    rules: &Rules {
+        lists: &[("apps.v1.DeploymentStatus", "conditions", CONDITIONS)],
+        retain_keys: &[("apps.v1.DeploymentSpec", "strategy")],
+        omits_zero: &[
+            ("apps.v1.DeploymentSpec", &["minReadySeconds", "paused"]),
+            ("apps.v1.DeploymentStrategy", &["type"]),
+        ],
+        ..Rules::NONE
+    },
+    columns: &[
+        Column::NAME,
+        Column::string("Ready", READY_COLUMN),
+        Column::string("Up-to-date", UPDATED_COLUMN),
+        Column::string("Available", AVAILABLE_COLUMN),
+        Column::AGE,
+        template::CONTAINERS,
+        template::IMAGES,
+        Column::string("Selector", SELECTOR_COLUMN).wide(),
+    ],
+    roles: &[Grant::view(&["", "/status", "/scale"]), Grant::edit(&["", "/scale", "/rollback"])],
+    ..KindInfo::of::<Deployment>("deployment", &apps::DEPLOYMENT)
 };
 
 impl Kind for Deployment {
@@ -80,6 +112,41 @@ impl Kind for Deployment {
     fn warnings(&self) -> Vec<String> {
         let template = self.spec.as_ref().map(|spec| &spec.template);
         pod::template_warnings(template, &Path::new("spec").child("template"))
+    }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        Some(self.spec.as_ref().map_or(&EMPTY_TEMPLATE, |spec| &spec.template))
+    }
+
+    fn scale(&self) -> Option<Scale> {
+        let (spec, status) = (self.spec.as_ref(), self.status.as_ref());
+        Some(Scale {
+            desired: spec.and_then(|spec| spec.replicas),
+            current: status.and_then(|status| status.replicas).unwrap_or_default(),
+            selector: spec.and_then(|spec| selector_text(&spec.selector)),
+        })
+    }
+
+    fn replicas_mut(&mut self) -> Option<&mut Option<i32>> {
+        Some(&mut self.spec.get_or_insert_default().replicas)
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let status = self.status.clone().unwrap_or_default();
+        let ready = status.ready_replicas.unwrap_or_default();
+        let desired = spec.replicas.unwrap_or_default();
+        let [containers, images] = template::container_cells(&spec.template);
+        vec![
+            table::name(self),
+            format!("{ready}/{desired}").into(),
+            status.updated_replicas.unwrap_or_default().into(),
+            status.available_replicas.unwrap_or_default().into(),
+            table::age(self, now),
+            containers,
+            images,
+            selector_cell(&spec.selector).into(),
+        ]
     }
 }
 
@@ -189,3 +256,8 @@ fn validate_status(new: &Deployment, old: &Deployment) -> ErrorList {
     }
     errors
 }
+
+const READY_COLUMN: &str = "Number of the pod with ready state";
+const UPDATED_COLUMN: &str = "Total number of non-terminated pods targeted by this deployment that have the desired template spec.";
+const AVAILABLE_COLUMN: &str = "Total number of available pods (ready for at least minReadySeconds) targeted by this deployment.";
+const SELECTOR_COLUMN: &str = "Label selector for pods. Existing ReplicaSets whose pods are selected by this will be the ones affected by this deployment.";

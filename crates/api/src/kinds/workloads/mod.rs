@@ -7,22 +7,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Structured;
 
 use super::optional::{list, text};
 use super::pod::template;
-use super::{Subresource, equal, meta, shown};
+use super::{equal, meta, shown};
 use crate::field::{Error, ErrorList, Path};
 use crate::selector::LabelSelector;
 
-mod deployment;
-mod replica_set;
-mod replication_controller;
+pub(super) mod deployment;
+pub(super) mod replica_set;
+pub(super) mod replication_controller;
 
-const fn scale() -> Subresource {
-    Subresource {
-        name: "scale",
-        group: "autoscaling",
-        version: "v1",
-        kind: "Scale",
-        verbs: &["get", "patch", "update"],
-    }
+/// A selector in the syntax of list requests, its terms in the order of their keys; `None` for one
+/// that cannot be read, which validation refuses.
+fn selector_text(selector: &Structured) -> Option<String> {
+    LabelSelector::of_structured(selector).ok().map(|selector| selector.to_string())
+}
+
+/// The same as a cell.
+fn selector_cell(selector: &Structured) -> String {
+    selector_text(selector).unwrap_or_else(|| "<error>".to_owned())
 }
 
 fn non_negative(name: &str, value: Option<i64>, path: &Path) -> Option<Error> {

@@ -1,19 +1,47 @@
 //! ReplicaSet: what a Deployment makes of each of its templates.
 
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use jiff::Timestamp;
+pub use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::ReplicaSetStatus;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::Value;
 
-use super::{Counts, non_negative, scale, validate_same_selector, validate_selected};
+use super::{
+    Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
+};
 use crate::field::{ErrorList, Path};
+use crate::kinds::info::{KindInfo, Subresource};
+use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
+use crate::kinds::merge::{CONDITIONS, Rules};
 use crate::kinds::pod::{self, template};
-use crate::kinds::{Kind, KindInfo, Subresource, equal, meta};
+use crate::kinds::roles::Grant;
+use crate::kinds::{equal, meta};
+use crate::protobuf::tables::apps;
+use crate::table::{self, Column, or_none};
 
 static INFO: KindInfo = KindInfo {
     short_names: &["rs"],
     categories: &["all"],
     tracks_generation: true,
     field_labels: &["status.replicas"],
-    subresources: &[scale(), Subresource::status("apps", "ReplicaSet")],
-    ..KindInfo::of("apps", "ReplicaSet", "ReplicaSetList", "replicasets", "replicaset")
+    subresources: &[Subresource::scale(), Subresource::status("apps", "ReplicaSet")],
+    rules: &Rules {
+        lists: &[("apps.v1.ReplicaSetStatus", "conditions", CONDITIONS)],
+        omits_zero: &[("apps.v1.ReplicaSetSpec", &["minReadySeconds"])],
+        ..Rules::NONE
+    },
+    columns: &[
+        Column::NAME,
+        Column::integer("Desired", DESIRED_COLUMN),
+        Column::integer("Current", CURRENT_COLUMN),
+        Column::integer("Ready", READY_COLUMN),
+        Column::AGE,
+        template::CONTAINERS,
+        template::IMAGES,
+        Column::string("Selector", SELECTOR_COLUMN).wide(),
+    ],
+    roles: &[Grant::view(&["", "/status", "/scale"]), Grant::edit(&["", "/scale"])],
+    ..KindInfo::of::<ReplicaSet>("replicaset", &apps::REPLICA_SET)
 };
 
 impl Kind for ReplicaSet {
@@ -75,6 +103,41 @@ impl Kind for ReplicaSet {
         let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
         pod::template_warnings(template, &Path::new("spec").child("template"))
     }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        Some(template.unwrap_or(&EMPTY_TEMPLATE))
+    }
+
+    fn scale(&self) -> Option<Scale> {
+        let (spec, status) = (self.spec.as_ref(), self.status.as_ref());
+        Some(Scale {
+            desired: spec.and_then(|spec| spec.replicas),
+            current: status.map_or(0, |status| status.replicas),
+            selector: spec.and_then(|spec| selector_text(&spec.selector)),
+        })
+    }
+
+    fn replicas_mut(&mut self) -> Option<&mut Option<i32>> {
+        Some(&mut self.spec.get_or_insert_default().replicas)
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let status = self.status.as_ref();
+        let template = spec.template.as_ref().unwrap_or(&EMPTY_TEMPLATE);
+        let [containers, images] = template::container_cells(template);
+        vec![
+            table::name(self),
+            spec.replicas.unwrap_or_default().into(),
+            status.map_or(0, |status| status.replicas).into(),
+            status.and_then(|status| status.ready_replicas).unwrap_or_default().into(),
+            table::age(self, now),
+            containers,
+            images,
+            or_none(&selector_cell(&spec.selector)).into(),
+        ]
+    }
 }
 
 fn validate_spec(set: &ReplicaSet) -> ErrorList {
@@ -87,3 +150,10 @@ fn validate_spec(set: &ReplicaSet) -> ErrorList {
     errors.extend(validate_selected(&spec.selector, spec.template.as_ref(), &path));
     errors
 }
+
+// Upstream takes these from the types of extensions/v1beta1.
+const DESIRED_COLUMN: &str = "Replicas is the number of desired replicas. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller/#what-is-a-replicationcontroller";
+const CURRENT_COLUMN: &str = "Replicas is the most recently observed number of replicas. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller/#what-is-a-replicationcontroller";
+const READY_COLUMN: &str =
+    "readyReplicas is the number of pods targeted by this ReplicaSet with a Ready Condition.";
+const SELECTOR_COLUMN: &str = "Selector is a label query over pods that should match the replica count. If the selector is empty, it is defaulted to the labels present on the pod template. Label keys and values that must match in order to be controlled by this replica set. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors";

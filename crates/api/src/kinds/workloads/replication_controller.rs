@@ -2,26 +2,48 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ReplicationController, ReplicationControllerStatus};
+use jiff::Timestamp;
+pub use k8s_openapi::api::core::v1::ReplicationController;
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationControllerStatus};
+use serde_json::Value;
 
-use super::{Counts, non_negative, scale, validate_template};
+use super::{Counts, non_negative, validate_template};
 use crate::field::{Error, ErrorList, Path};
+use crate::kinds::info::{Deletion, Dependents, KindInfo, Subresource};
+use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
+use crate::kinds::merge::{CONDITIONS, Rules};
 use crate::kinds::pod::{self, template};
-use crate::kinds::{Kind, KindInfo, Subresource, equal, meta};
+use crate::kinds::roles::Grant;
+use crate::kinds::{equal, meta};
+use crate::protobuf::tables::core;
+use crate::table::{self, Column, or_none};
 
 static INFO: KindInfo = KindInfo {
     short_names: &["rc"],
     categories: &["all"],
     tracks_generation: true,
     field_labels: &["status.replicas"],
-    subresources: &[scale(), Subresource::status("", "ReplicationController")],
-    ..KindInfo::of(
-        "",
-        "ReplicationController",
-        "ReplicationControllerList",
-        "replicationcontrollers",
-        "replicationcontroller",
-    )
+    subresources: &[Subresource::scale(), Subresource::status("", "ReplicationController")],
+    rules: &Rules {
+        lists: &[("core.v1.ReplicationControllerStatus", "conditions", CONDITIONS)],
+        atomic_maps: &[("core.v1.ReplicationControllerSpec", "selector")],
+        omits_zero: &[("core.v1.ReplicationControllerSpec", &["minReadySeconds"])],
+        ..Rules::NONE
+    },
+    columns: &[
+        Column::NAME,
+        Column::integer("Desired", DESIRED_COLUMN),
+        Column::integer("Current", CURRENT_COLUMN),
+        Column::integer("Ready", READY_COLUMN),
+        Column::AGE,
+        template::CONTAINERS,
+        template::IMAGES,
+        Column::string("Selector", SELECTOR_COLUMN).wide(),
+    ],
+    roles: &[Grant::view(&["", "/status", "/scale"]), Grant::edit(&["", "/scale"])],
+    // The kind is older than the garbage collector.
+    deletion: Deletion { dependents: Dependents::Orphaned, ..Deletion::DEFAULT },
+    ..KindInfo::of::<ReplicationController>("replicationcontroller", &core::REPLICATION_CONTROLLER)
 };
 
 impl Kind for ReplicationController {
@@ -90,6 +112,43 @@ impl Kind for ReplicationController {
         let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
         pod::template_warnings(template, &Path::new("spec").child("template"))
     }
+
+    fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        Some(template.unwrap_or(&EMPTY_TEMPLATE))
+    }
+
+    fn scale(&self) -> Option<Scale> {
+        let (spec, status) = (self.spec.as_ref(), self.status.as_ref());
+        Some(Scale {
+            desired: spec.and_then(|spec| spec.replicas),
+            current: status.map_or(0, |status| status.replicas),
+            selector: spec
+                .and_then(|spec| spec.selector.as_ref())
+                .map(|selector| labels(Some(selector))),
+        })
+    }
+
+    fn replicas_mut(&mut self) -> Option<&mut Option<i32>> {
+        Some(&mut self.spec.get_or_insert_default().replicas)
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let status = self.status.as_ref();
+        let template = spec.template.as_ref().unwrap_or(&EMPTY_TEMPLATE);
+        let [containers, images] = template::container_cells(template);
+        vec![
+            table::name(self),
+            spec.replicas.unwrap_or_default().into(),
+            status.map_or(0, |status| status.replicas).into(),
+            status.and_then(|status| status.ready_replicas).unwrap_or_default().into(),
+            table::age(self, now),
+            containers,
+            images,
+            or_none(&labels(spec.selector.as_ref())).into(),
+        ]
+    }
 }
 
 fn validate_spec(controller: &ReplicationController) -> ErrorList {
@@ -115,3 +174,15 @@ fn validate_spec(controller: &ReplicationController) -> ErrorList {
     }
     errors
 }
+
+/// A selector in the syntax of list requests.
+fn labels(selector: Option<&BTreeMap<String, String>>) -> String {
+    let terms: Vec<String> =
+        selector.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
+    terms.join(",")
+}
+
+const DESIRED_COLUMN: &str = "Replicas is the number of desired replicas. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller";
+const CURRENT_COLUMN: &str = "Replicas is the most recently observed number of replicas. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller";
+const READY_COLUMN: &str = "The number of ready replicas for this replication controller.";
+const SELECTOR_COLUMN: &str = "Selector is a label query over pods that should match the Replicas count. If Selector is empty, it is defaulted to the labels present on the Pod template. Label keys and values that must match in order to be controlled by this replication controller, if empty defaulted to labels on Pod template. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors";

@@ -4,13 +4,13 @@ use super::{core, meta};
 use crate::protobuf::message::Type::{Bool, Int, IntOrString, Nested, Text, Time};
 use crate::protobuf::message::{Message, given, list, nonzero};
 
-pub(super) static DEPLOYMENT: Message = Message(&[
+pub(crate) static DEPLOYMENT: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&DEPLOYMENT_SPEC)),
     given(3, "status", Nested(&DEPLOYMENT_STATUS)),
 ]);
 
-pub(super) static DEPLOYMENT_CONDITION: Message = Message(&[
+pub(crate) static DEPLOYMENT_CONDITION: Message = Message(&[
     given(1, "type", Text),
     given(2, "status", Text),
     nonzero(4, "reason", Text),
@@ -19,7 +19,7 @@ pub(super) static DEPLOYMENT_CONDITION: Message = Message(&[
     given(7, "lastTransitionTime", Time),
 ]);
 
-pub(super) static DEPLOYMENT_SPEC: Message = Message(&[
+pub(crate) static DEPLOYMENT_SPEC: Message = Message(&[
     given(1, "replicas", Int),
     given(2, "selector", Nested(&meta::LABEL_SELECTOR)),
     given(3, "template", Nested(&core::POD_TEMPLATE_SPEC)),
@@ -30,7 +30,7 @@ pub(super) static DEPLOYMENT_SPEC: Message = Message(&[
     given(9, "progressDeadlineSeconds", Int),
 ]);
 
-pub(super) static DEPLOYMENT_STATUS: Message = Message(&[
+pub(crate) static DEPLOYMENT_STATUS: Message = Message(&[
     nonzero(1, "observedGeneration", Int),
     nonzero(2, "replicas", Int),
     nonzero(3, "updatedReplicas", Int),
@@ -42,18 +42,18 @@ pub(super) static DEPLOYMENT_STATUS: Message = Message(&[
     given(9, "terminatingReplicas", Int),
 ]);
 
-pub(super) static DEPLOYMENT_STRATEGY: Message = Message(&[
+pub(crate) static DEPLOYMENT_STRATEGY: Message = Message(&[
     nonzero(1, "type", Text),
     given(2, "rollingUpdate", Nested(&ROLLING_UPDATE_DEPLOYMENT)),
 ]);
 
-pub(super) static REPLICA_SET: Message = Message(&[
+pub(crate) static REPLICA_SET: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&REPLICA_SET_SPEC)),
     given(3, "status", Nested(&REPLICA_SET_STATUS)),
 ]);
 
-pub(super) static REPLICA_SET_CONDITION: Message = Message(&[
+pub(crate) static REPLICA_SET_CONDITION: Message = Message(&[
     given(1, "type", Text),
     given(2, "status", Text),
     given(3, "lastTransitionTime", Time),
@@ -61,14 +61,14 @@ pub(super) static REPLICA_SET_CONDITION: Message = Message(&[
     nonzero(5, "message", Text),
 ]);
 
-pub(super) static REPLICA_SET_SPEC: Message = Message(&[
+pub(crate) static REPLICA_SET_SPEC: Message = Message(&[
     given(1, "replicas", Int),
     given(2, "selector", Nested(&meta::LABEL_SELECTOR)),
     given(3, "template", Nested(&core::POD_TEMPLATE_SPEC)),
     nonzero(4, "minReadySeconds", Int),
 ]);
 
-pub(super) static REPLICA_SET_STATUS: Message = Message(&[
+pub(crate) static REPLICA_SET_STATUS: Message = Message(&[
     given(1, "replicas", Int),
     nonzero(2, "fullyLabeledReplicas", Int),
     nonzero(3, "observedGeneration", Int),
@@ -78,5 +78,5 @@ pub(super) static REPLICA_SET_STATUS: Message = Message(&[
     given(7, "terminatingReplicas", Int),
 ]);
 
-pub(super) static ROLLING_UPDATE_DEPLOYMENT: Message =
+pub(crate) static ROLLING_UPDATE_DEPLOYMENT: Message =
     Message(&[given(1, "maxUnavailable", IntOrString), given(2, "maxSurge", IntOrString)]);

@@ -4,29 +4,29 @@ use super::meta;
 use crate::protobuf::message::Type::{Bool, Nested, Text, TextList};
 use crate::protobuf::message::{Message, given, list, map, nonzero};
 
-pub(super) static FIELD_SELECTOR_ATTRIBUTES: Message = Message(&[
+pub(crate) static FIELD_SELECTOR_ATTRIBUTES: Message = Message(&[
     nonzero(1, "rawSelector", Text),
     list(2, "requirements", Nested(&meta::FIELD_SELECTOR_REQUIREMENT)),
 ]);
 
-pub(super) static LABEL_SELECTOR_ATTRIBUTES: Message = Message(&[
+pub(crate) static LABEL_SELECTOR_ATTRIBUTES: Message = Message(&[
     nonzero(1, "rawSelector", Text),
     list(2, "requirements", Nested(&meta::LABEL_SELECTOR_REQUIREMENT)),
 ]);
 
-pub(super) static LOCAL_SUBJECT_ACCESS_REVIEW: Message = Message(&[
+pub(crate) static LOCAL_SUBJECT_ACCESS_REVIEW: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&SUBJECT_ACCESS_REVIEW_SPEC)),
     given(3, "status", Nested(&SUBJECT_ACCESS_REVIEW_STATUS)),
 ]);
 
-pub(super) static NON_RESOURCE_ATTRIBUTES: Message =
+pub(crate) static NON_RESOURCE_ATTRIBUTES: Message =
     Message(&[nonzero(1, "path", Text), nonzero(2, "verb", Text)]);
 
-pub(super) static NON_RESOURCE_RULE: Message =
+pub(crate) static NON_RESOURCE_RULE: Message =
     Message(&[list(1, "verbs", Text), list(2, "nonResourceURLs", Text)]);
 
-pub(super) static RESOURCE_ATTRIBUTES: Message = Message(&[
+pub(crate) static RESOURCE_ATTRIBUTES: Message = Message(&[
     nonzero(1, "namespace", Text),
     nonzero(2, "verb", Text),
     nonzero(3, "group", Text),
@@ -38,40 +38,40 @@ pub(super) static RESOURCE_ATTRIBUTES: Message = Message(&[
     given(9, "labelSelector", Nested(&LABEL_SELECTOR_ATTRIBUTES)),
 ]);
 
-pub(super) static RESOURCE_RULE: Message = Message(&[
+pub(crate) static RESOURCE_RULE: Message = Message(&[
     list(1, "verbs", Text),
     list(2, "apiGroups", Text),
     list(3, "resources", Text),
     list(4, "resourceNames", Text),
 ]);
 
-pub(super) static SELF_SUBJECT_ACCESS_REVIEW: Message = Message(&[
+pub(crate) static SELF_SUBJECT_ACCESS_REVIEW: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&SELF_SUBJECT_ACCESS_REVIEW_SPEC)),
     given(3, "status", Nested(&SUBJECT_ACCESS_REVIEW_STATUS)),
 ]);
 
-pub(super) static SELF_SUBJECT_ACCESS_REVIEW_SPEC: Message = Message(&[
+pub(crate) static SELF_SUBJECT_ACCESS_REVIEW_SPEC: Message = Message(&[
     given(1, "resourceAttributes", Nested(&RESOURCE_ATTRIBUTES)),
     given(2, "nonResourceAttributes", Nested(&NON_RESOURCE_ATTRIBUTES)),
 ]);
 
-pub(super) static SELF_SUBJECT_RULES_REVIEW: Message = Message(&[
+pub(crate) static SELF_SUBJECT_RULES_REVIEW: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&SELF_SUBJECT_RULES_REVIEW_SPEC)),
     given(3, "status", Nested(&SUBJECT_RULES_REVIEW_STATUS)),
 ]);
 
-pub(super) static SELF_SUBJECT_RULES_REVIEW_SPEC: Message =
+pub(crate) static SELF_SUBJECT_RULES_REVIEW_SPEC: Message =
     Message(&[nonzero(1, "namespace", Text)]);
 
-pub(super) static SUBJECT_ACCESS_REVIEW: Message = Message(&[
+pub(crate) static SUBJECT_ACCESS_REVIEW: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&SUBJECT_ACCESS_REVIEW_SPEC)),
     given(3, "status", Nested(&SUBJECT_ACCESS_REVIEW_STATUS)),
 ]);
 
-pub(super) static SUBJECT_ACCESS_REVIEW_SPEC: Message = Message(&[
+pub(crate) static SUBJECT_ACCESS_REVIEW_SPEC: Message = Message(&[
     given(1, "resourceAttributes", Nested(&RESOURCE_ATTRIBUTES)),
     given(2, "nonResourceAttributes", Nested(&NON_RESOURCE_ATTRIBUTES)),
     nonzero(3, "user", Text),
@@ -80,14 +80,14 @@ pub(super) static SUBJECT_ACCESS_REVIEW_SPEC: Message = Message(&[
     nonzero(6, "uid", Text),
 ]);
 
-pub(super) static SUBJECT_ACCESS_REVIEW_STATUS: Message = Message(&[
+pub(crate) static SUBJECT_ACCESS_REVIEW_STATUS: Message = Message(&[
     given(1, "allowed", Bool),
     nonzero(2, "reason", Text),
     nonzero(3, "evaluationError", Text),
     nonzero(4, "denied", Bool),
 ]);
 
-pub(super) static SUBJECT_RULES_REVIEW_STATUS: Message = Message(&[
+pub(crate) static SUBJECT_RULES_REVIEW_STATUS: Message = Message(&[
     list(1, "resourceRules", Nested(&RESOURCE_RULE)),
     list(2, "nonResourceRules", Nested(&NON_RESOURCE_RULE)),
     given(3, "incomplete", Bool),

@@ -4,13 +4,13 @@ use super::meta;
 use crate::protobuf::message::Type::{Bytes, Int, Nested, Text, TextList, Time};
 use crate::protobuf::message::{Message, given, list, map, nonzero};
 
-pub(super) static CERTIFICATE_SIGNING_REQUEST: Message = Message(&[
+pub(crate) static CERTIFICATE_SIGNING_REQUEST: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&CERTIFICATE_SIGNING_REQUEST_SPEC)),
     given(3, "status", Nested(&CERTIFICATE_SIGNING_REQUEST_STATUS)),
 ]);
 
-pub(super) static CERTIFICATE_SIGNING_REQUEST_CONDITION: Message = Message(&[
+pub(crate) static CERTIFICATE_SIGNING_REQUEST_CONDITION: Message = Message(&[
     given(1, "type", Text),
     nonzero(2, "reason", Text),
     nonzero(3, "message", Text),
@@ -19,7 +19,7 @@ pub(super) static CERTIFICATE_SIGNING_REQUEST_CONDITION: Message = Message(&[
     given(6, "status", Text),
 ]);
 
-pub(super) static CERTIFICATE_SIGNING_REQUEST_SPEC: Message = Message(&[
+pub(crate) static CERTIFICATE_SIGNING_REQUEST_SPEC: Message = Message(&[
     given(1, "request", Bytes),
     nonzero(2, "username", Text),
     nonzero(3, "uid", Text),
@@ -30,7 +30,7 @@ pub(super) static CERTIFICATE_SIGNING_REQUEST_SPEC: Message = Message(&[
     given(8, "expirationSeconds", Int),
 ]);
 
-pub(super) static CERTIFICATE_SIGNING_REQUEST_STATUS: Message = Message(&[
+pub(crate) static CERTIFICATE_SIGNING_REQUEST_STATUS: Message = Message(&[
     list(1, "conditions", Nested(&CERTIFICATE_SIGNING_REQUEST_CONDITION)),
     nonzero(2, "certificate", Bytes),
 ]);

@@ -4,12 +4,12 @@ use super::meta;
 use crate::protobuf::message::Type::{Int, MicroTime, Nested, Text};
 use crate::protobuf::message::{Message, given};
 
-pub(super) static LEASE: Message = Message(&[
+pub(crate) static LEASE: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&LEASE_SPEC)),
 ]);
 
-pub(super) static LEASE_SPEC: Message = Message(&[
+pub(crate) static LEASE_SPEC: Message = Message(&[
     given(1, "holderIdentity", Text),
     given(2, "leaseDurationSeconds", Int),
     given(3, "acquireTime", MicroTime),

@@ -6,26 +6,26 @@ use crate::protobuf::message::Type::{
 };
 use crate::protobuf::message::{Message, given, inline, list, map, nonzero};
 
-pub(super) static AWS_ELASTIC_BLOCK_STORE_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static AWS_ELASTIC_BLOCK_STORE_VOLUME_SOURCE: Message = Message(&[
     given(1, "volumeID", Text),
     nonzero(2, "fsType", Text),
     nonzero(3, "partition", Int),
     nonzero(4, "readOnly", Bool),
 ]);
 
-pub(super) static AFFINITY: Message = Message(&[
+pub(crate) static AFFINITY: Message = Message(&[
     given(1, "nodeAffinity", Nested(&NODE_AFFINITY)),
     given(2, "podAffinity", Nested(&POD_AFFINITY)),
     given(3, "podAntiAffinity", Nested(&POD_ANTI_AFFINITY)),
 ]);
 
-pub(super) static APP_ARMOR_PROFILE: Message =
+pub(crate) static APP_ARMOR_PROFILE: Message =
     Message(&[given(1, "type", Text), given(2, "localhostProfile", Text)]);
 
-pub(super) static ATTACHED_VOLUME: Message =
+pub(crate) static ATTACHED_VOLUME: Message =
     Message(&[given(1, "name", Text), given(2, "devicePath", Text)]);
 
-pub(super) static AZURE_DISK_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static AZURE_DISK_VOLUME_SOURCE: Message = Message(&[
     given(1, "diskName", Text),
     given(2, "diskURI", Text),
     given(3, "cachingMode", Text),
@@ -34,18 +34,18 @@ pub(super) static AZURE_DISK_VOLUME_SOURCE: Message = Message(&[
     given(6, "kind", Text),
 ]);
 
-pub(super) static AZURE_FILE_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static AZURE_FILE_VOLUME_SOURCE: Message = Message(&[
     given(1, "secretName", Text),
     given(2, "shareName", Text),
     nonzero(3, "readOnly", Bool),
 ]);
 
-pub(super) static BINDING: Message = Message(&[
+pub(crate) static BINDING: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "target", Nested(&OBJECT_REFERENCE)),
 ]);
 
-pub(super) static CSI_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static CSI_VOLUME_SOURCE: Message = Message(&[
     given(1, "driver", Text),
     given(2, "readOnly", Bool),
     given(3, "fsType", Text),
@@ -53,9 +53,9 @@ pub(super) static CSI_VOLUME_SOURCE: Message = Message(&[
     given(5, "nodePublishSecretRef", Nested(&LOCAL_OBJECT_REFERENCE)),
 ]);
 
-pub(super) static CAPABILITIES: Message = Message(&[list(1, "add", Text), list(2, "drop", Text)]);
+pub(crate) static CAPABILITIES: Message = Message(&[list(1, "add", Text), list(2, "drop", Text)]);
 
-pub(super) static CEPH_FS_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static CEPH_FS_VOLUME_SOURCE: Message = Message(&[
     list(1, "monitors", Text),
     nonzero(2, "path", Text),
     nonzero(3, "user", Text),
@@ -64,16 +64,16 @@ pub(super) static CEPH_FS_VOLUME_SOURCE: Message = Message(&[
     nonzero(6, "readOnly", Bool),
 ]);
 
-pub(super) static CINDER_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static CINDER_VOLUME_SOURCE: Message = Message(&[
     given(1, "volumeID", Text),
     nonzero(2, "fsType", Text),
     nonzero(3, "readOnly", Bool),
     given(4, "secretRef", Nested(&LOCAL_OBJECT_REFERENCE)),
 ]);
 
-pub(super) static CLIENT_IP_CONFIG: Message = Message(&[given(1, "timeoutSeconds", Int)]);
+pub(crate) static CLIENT_IP_CONFIG: Message = Message(&[given(1, "timeoutSeconds", Int)]);
 
-pub(super) static CLUSTER_TRUST_BUNDLE_PROJECTION: Message = Message(&[
+pub(crate) static CLUSTER_TRUST_BUNDLE_PROJECTION: Message = Message(&[
     given(1, "name", Text),
     given(2, "signerName", Text),
     given(3, "labelSelector", Nested(&meta::LABEL_SELECTOR)),
@@ -81,23 +81,23 @@ pub(super) static CLUSTER_TRUST_BUNDLE_PROJECTION: Message = Message(&[
     given(5, "optional", Bool),
 ]);
 
-pub(super) static CONFIG_MAP: Message = Message(&[
+pub(crate) static CONFIG_MAP: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     map(2, "data", Text),
     map(3, "binaryData", Bytes),
     given(4, "immutable", Bool),
 ]);
 
-pub(super) static CONFIG_MAP_ENV_SOURCE: Message =
+pub(crate) static CONFIG_MAP_ENV_SOURCE: Message =
     Message(&[inline(1, &LOCAL_OBJECT_REFERENCE), given(2, "optional", Bool)]);
 
-pub(super) static CONFIG_MAP_KEY_SELECTOR: Message = Message(&[
+pub(crate) static CONFIG_MAP_KEY_SELECTOR: Message = Message(&[
     inline(1, &LOCAL_OBJECT_REFERENCE),
     given(2, "key", Text),
     given(3, "optional", Bool),
 ]);
 
-pub(super) static CONFIG_MAP_NODE_CONFIG_SOURCE: Message = Message(&[
+pub(crate) static CONFIG_MAP_NODE_CONFIG_SOURCE: Message = Message(&[
     given(1, "namespace", Text),
     given(2, "name", Text),
     nonzero(3, "uid", Text),
@@ -105,20 +105,20 @@ pub(super) static CONFIG_MAP_NODE_CONFIG_SOURCE: Message = Message(&[
     given(5, "kubeletConfigKey", Text),
 ]);
 
-pub(super) static CONFIG_MAP_PROJECTION: Message = Message(&[
+pub(crate) static CONFIG_MAP_PROJECTION: Message = Message(&[
     inline(1, &LOCAL_OBJECT_REFERENCE),
     list(2, "items", Nested(&KEY_TO_PATH)),
     given(4, "optional", Bool),
 ]);
 
-pub(super) static CONFIG_MAP_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static CONFIG_MAP_VOLUME_SOURCE: Message = Message(&[
     inline(1, &LOCAL_OBJECT_REFERENCE),
     list(2, "items", Nested(&KEY_TO_PATH)),
     given(3, "defaultMode", Int),
     given(4, "optional", Bool),
 ]);
 
-pub(super) static CONTAINER: Message = Message(&[
+pub(crate) static CONTAINER: Message = Message(&[
     given(1, "name", Text),
     nonzero(2, "image", Text),
     list(3, "command", Text),
@@ -146,16 +146,16 @@ pub(super) static CONTAINER: Message = Message(&[
     list(25, "restartPolicyRules", Nested(&CONTAINER_RESTART_RULE)),
 ]);
 
-pub(super) static CONTAINER_EXTENDED_RESOURCE_REQUEST: Message = Message(&[
+pub(crate) static CONTAINER_EXTENDED_RESOURCE_REQUEST: Message = Message(&[
     given(1, "containerName", Text),
     given(2, "resourceName", Text),
     given(3, "requestName", Text),
 ]);
 
-pub(super) static CONTAINER_IMAGE: Message =
+pub(crate) static CONTAINER_IMAGE: Message =
     Message(&[list(1, "names", Text), nonzero(2, "sizeBytes", Int)]);
 
-pub(super) static CONTAINER_PORT: Message = Message(&[
+pub(crate) static CONTAINER_PORT: Message = Message(&[
     nonzero(1, "name", Text),
     nonzero(2, "hostPort", Int),
     given(3, "containerPort", Int),
@@ -163,26 +163,26 @@ pub(super) static CONTAINER_PORT: Message = Message(&[
     nonzero(5, "hostIP", Text),
 ]);
 
-pub(super) static CONTAINER_RESIZE_POLICY: Message =
+pub(crate) static CONTAINER_RESIZE_POLICY: Message =
     Message(&[given(1, "resourceName", Text), given(2, "restartPolicy", Text)]);
 
-pub(super) static CONTAINER_RESTART_RULE: Message = Message(&[
+pub(crate) static CONTAINER_RESTART_RULE: Message = Message(&[
     nonzero(1, "action", Text),
     given(2, "exitCodes", Nested(&CONTAINER_RESTART_RULE_ON_EXIT_CODES)),
 ]);
 
-pub(super) static CONTAINER_RESTART_RULE_ON_EXIT_CODES: Message =
+pub(crate) static CONTAINER_RESTART_RULE_ON_EXIT_CODES: Message =
     Message(&[nonzero(1, "operator", Text), list(2, "values", Int)]);
 
-pub(super) static CONTAINER_STATE: Message = Message(&[
+pub(crate) static CONTAINER_STATE: Message = Message(&[
     given(1, "waiting", Nested(&CONTAINER_STATE_WAITING)),
     given(2, "running", Nested(&CONTAINER_STATE_RUNNING)),
     given(3, "terminated", Nested(&CONTAINER_STATE_TERMINATED)),
 ]);
 
-pub(super) static CONTAINER_STATE_RUNNING: Message = Message(&[given(1, "startedAt", Time)]);
+pub(crate) static CONTAINER_STATE_RUNNING: Message = Message(&[given(1, "startedAt", Time)]);
 
-pub(super) static CONTAINER_STATE_TERMINATED: Message = Message(&[
+pub(crate) static CONTAINER_STATE_TERMINATED: Message = Message(&[
     given(1, "exitCode", Int),
     nonzero(2, "signal", Int),
     nonzero(3, "reason", Text),
@@ -192,10 +192,10 @@ pub(super) static CONTAINER_STATE_TERMINATED: Message = Message(&[
     nonzero(7, "containerID", Text),
 ]);
 
-pub(super) static CONTAINER_STATE_WAITING: Message =
+pub(crate) static CONTAINER_STATE_WAITING: Message =
     Message(&[nonzero(1, "reason", Text), nonzero(2, "message", Text)]);
 
-pub(super) static CONTAINER_STATUS: Message = Message(&[
+pub(crate) static CONTAINER_STATUS: Message = Message(&[
     given(1, "name", Text),
     given(2, "state", Nested(&CONTAINER_STATE)),
     given(3, "lastState", Nested(&CONTAINER_STATE)),
@@ -213,40 +213,40 @@ pub(super) static CONTAINER_STATUS: Message = Message(&[
     given(15, "stopSignal", Text),
 ]);
 
-pub(super) static CONTAINER_USER: Message =
+pub(crate) static CONTAINER_USER: Message =
     Message(&[given(1, "linux", Nested(&LINUX_CONTAINER_USER))]);
 
-pub(super) static DAEMON_ENDPOINT: Message = Message(&[given(1, "Port", Int)]);
+pub(crate) static DAEMON_ENDPOINT: Message = Message(&[given(1, "Port", Int)]);
 
-pub(super) static DOWNWARD_API_PROJECTION: Message =
+pub(crate) static DOWNWARD_API_PROJECTION: Message =
     Message(&[list(1, "items", Nested(&DOWNWARD_API_VOLUME_FILE))]);
 
-pub(super) static DOWNWARD_API_VOLUME_FILE: Message = Message(&[
+pub(crate) static DOWNWARD_API_VOLUME_FILE: Message = Message(&[
     given(1, "path", Text),
     given(2, "fieldRef", Nested(&OBJECT_FIELD_SELECTOR)),
     given(3, "resourceFieldRef", Nested(&RESOURCE_FIELD_SELECTOR)),
     given(4, "mode", Int),
 ]);
 
-pub(super) static DOWNWARD_API_VOLUME_SOURCE: Message =
+pub(crate) static DOWNWARD_API_VOLUME_SOURCE: Message =
     Message(&[list(1, "items", Nested(&DOWNWARD_API_VOLUME_FILE)), given(2, "defaultMode", Int)]);
 
-pub(super) static EMPTY_DIR_VOLUME_SOURCE: Message =
+pub(crate) static EMPTY_DIR_VOLUME_SOURCE: Message =
     Message(&[nonzero(1, "medium", Text), given(2, "sizeLimit", Quantity)]);
 
-pub(super) static ENV_FROM_SOURCE: Message = Message(&[
+pub(crate) static ENV_FROM_SOURCE: Message = Message(&[
     nonzero(1, "prefix", Text),
     given(2, "configMapRef", Nested(&CONFIG_MAP_ENV_SOURCE)),
     given(3, "secretRef", Nested(&SECRET_ENV_SOURCE)),
 ]);
 
-pub(super) static ENV_VAR: Message = Message(&[
+pub(crate) static ENV_VAR: Message = Message(&[
     given(1, "name", Text),
     nonzero(2, "value", Text),
     given(3, "valueFrom", Nested(&ENV_VAR_SOURCE)),
 ]);
 
-pub(super) static ENV_VAR_SOURCE: Message = Message(&[
+pub(crate) static ENV_VAR_SOURCE: Message = Message(&[
     given(1, "fieldRef", Nested(&OBJECT_FIELD_SELECTOR)),
     given(2, "resourceFieldRef", Nested(&RESOURCE_FIELD_SELECTOR)),
     given(3, "configMapKeyRef", Nested(&CONFIG_MAP_KEY_SELECTOR)),
@@ -254,10 +254,10 @@ pub(super) static ENV_VAR_SOURCE: Message = Message(&[
     given(5, "fileKeyRef", Nested(&FILE_KEY_SELECTOR)),
 ]);
 
-pub(super) static EPHEMERAL_CONTAINER: Message =
+pub(crate) static EPHEMERAL_CONTAINER: Message =
     Message(&[inline(1, &EPHEMERAL_CONTAINER_COMMON), nonzero(2, "targetContainerName", Text)]);
 
-pub(super) static EPHEMERAL_CONTAINER_COMMON: Message = Message(&[
+pub(crate) static EPHEMERAL_CONTAINER_COMMON: Message = Message(&[
     given(1, "name", Text),
     nonzero(2, "image", Text),
     list(3, "command", Text),
@@ -285,10 +285,10 @@ pub(super) static EPHEMERAL_CONTAINER_COMMON: Message = Message(&[
     list(25, "restartPolicyRules", Nested(&CONTAINER_RESTART_RULE)),
 ]);
 
-pub(super) static EPHEMERAL_VOLUME_SOURCE: Message =
+pub(crate) static EPHEMERAL_VOLUME_SOURCE: Message =
     Message(&[given(1, "volumeClaimTemplate", Nested(&PERSISTENT_VOLUME_CLAIM_TEMPLATE))]);
 
-pub(super) static EVENT: Message = Message(&[
+pub(crate) static EVENT: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "involvedObject", Nested(&OBJECT_REFERENCE)),
     nonzero(3, "reason", Text),
@@ -306,15 +306,15 @@ pub(super) static EVENT: Message = Message(&[
     given(15, "reportingInstance", Text),
 ]);
 
-pub(super) static EVENT_SERIES: Message =
+pub(crate) static EVENT_SERIES: Message =
     Message(&[nonzero(1, "count", Int), given(2, "lastObservedTime", MicroTime)]);
 
-pub(super) static EVENT_SOURCE: Message =
+pub(crate) static EVENT_SOURCE: Message =
     Message(&[nonzero(1, "component", Text), nonzero(2, "host", Text)]);
 
-pub(super) static EXEC_ACTION: Message = Message(&[list(1, "command", Text)]);
+pub(crate) static EXEC_ACTION: Message = Message(&[list(1, "command", Text)]);
 
-pub(super) static FC_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static FC_VOLUME_SOURCE: Message = Message(&[
     list(1, "targetWWNs", Text),
     given(2, "lun", Int),
     nonzero(3, "fsType", Text),
@@ -322,14 +322,14 @@ pub(super) static FC_VOLUME_SOURCE: Message = Message(&[
     list(5, "wwids", Text),
 ]);
 
-pub(super) static FILE_KEY_SELECTOR: Message = Message(&[
+pub(crate) static FILE_KEY_SELECTOR: Message = Message(&[
     given(1, "volumeName", Text),
     given(2, "path", Text),
     given(3, "key", Text),
     given(4, "optional", Bool),
 ]);
 
-pub(super) static FLEX_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static FLEX_VOLUME_SOURCE: Message = Message(&[
     given(1, "driver", Text),
     nonzero(2, "fsType", Text),
     given(3, "secretRef", Nested(&LOCAL_OBJECT_REFERENCE)),
@@ -337,29 +337,29 @@ pub(super) static FLEX_VOLUME_SOURCE: Message = Message(&[
     map(5, "options", Text),
 ]);
 
-pub(super) static FLOCKER_VOLUME_SOURCE: Message =
+pub(crate) static FLOCKER_VOLUME_SOURCE: Message =
     Message(&[nonzero(1, "datasetName", Text), nonzero(2, "datasetUUID", Text)]);
 
-pub(super) static GCE_PERSISTENT_DISK_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static GCE_PERSISTENT_DISK_VOLUME_SOURCE: Message = Message(&[
     given(1, "pdName", Text),
     nonzero(2, "fsType", Text),
     nonzero(3, "partition", Int),
     nonzero(4, "readOnly", Bool),
 ]);
 
-pub(super) static GRPC_ACTION: Message =
+pub(crate) static GRPC_ACTION: Message =
     Message(&[given(1, "port", Int), given(2, "service", Text)]);
 
-pub(super) static GIT_REPO_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static GIT_REPO_VOLUME_SOURCE: Message = Message(&[
     given(1, "repository", Text),
     nonzero(2, "revision", Text),
     nonzero(3, "directory", Text),
 ]);
 
-pub(super) static GLUSTERFS_VOLUME_SOURCE: Message =
+pub(crate) static GLUSTERFS_VOLUME_SOURCE: Message =
     Message(&[given(1, "endpoints", Text), given(2, "path", Text), nonzero(3, "readOnly", Bool)]);
 
-pub(super) static HTTP_GET_ACTION: Message = Message(&[
+pub(crate) static HTTP_GET_ACTION: Message = Message(&[
     nonzero(1, "path", Text),
     given(2, "port", IntOrString),
     nonzero(3, "host", Text),
@@ -367,18 +367,18 @@ pub(super) static HTTP_GET_ACTION: Message = Message(&[
     list(5, "httpHeaders", Nested(&HTTP_HEADER)),
 ]);
 
-pub(super) static HTTP_HEADER: Message =
+pub(crate) static HTTP_HEADER: Message =
     Message(&[given(1, "name", Text), given(2, "value", Text)]);
 
-pub(super) static HOST_ALIAS: Message =
+pub(crate) static HOST_ALIAS: Message =
     Message(&[given(1, "ip", Text), list(2, "hostnames", Text)]);
 
-pub(super) static HOST_IP: Message = Message(&[given(1, "ip", Text)]);
+pub(crate) static HOST_IP: Message = Message(&[given(1, "ip", Text)]);
 
-pub(super) static HOST_PATH_VOLUME_SOURCE: Message =
+pub(crate) static HOST_PATH_VOLUME_SOURCE: Message =
     Message(&[given(1, "path", Text), given(2, "type", Text)]);
 
-pub(super) static ISCSI_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static ISCSI_VOLUME_SOURCE: Message = Message(&[
     given(1, "targetPortal", Text),
     given(2, "iqn", Text),
     given(3, "lun", Int),
@@ -392,50 +392,50 @@ pub(super) static ISCSI_VOLUME_SOURCE: Message = Message(&[
     given(12, "initiatorName", Text),
 ]);
 
-pub(super) static IMAGE_VOLUME_SOURCE: Message =
+pub(crate) static IMAGE_VOLUME_SOURCE: Message =
     Message(&[nonzero(1, "reference", Text), nonzero(2, "pullPolicy", Text)]);
 
-pub(super) static KEY_TO_PATH: Message =
+pub(crate) static KEY_TO_PATH: Message =
     Message(&[given(1, "key", Text), given(2, "path", Text), given(3, "mode", Int)]);
 
-pub(super) static LIFECYCLE: Message = Message(&[
+pub(crate) static LIFECYCLE: Message = Message(&[
     given(1, "postStart", Nested(&LIFECYCLE_HANDLER)),
     given(2, "preStop", Nested(&LIFECYCLE_HANDLER)),
     given(3, "stopSignal", Text),
 ]);
 
-pub(super) static LIFECYCLE_HANDLER: Message = Message(&[
+pub(crate) static LIFECYCLE_HANDLER: Message = Message(&[
     given(1, "exec", Nested(&EXEC_ACTION)),
     given(2, "httpGet", Nested(&HTTP_GET_ACTION)),
     given(3, "tcpSocket", Nested(&TCP_SOCKET_ACTION)),
     given(4, "sleep", Nested(&SLEEP_ACTION)),
 ]);
 
-pub(super) static LINUX_CONTAINER_USER: Message =
+pub(crate) static LINUX_CONTAINER_USER: Message =
     Message(&[given(1, "uid", Int), given(2, "gid", Int), list(3, "supplementalGroups", Int)]);
 
-pub(super) static LOAD_BALANCER_INGRESS: Message = Message(&[
+pub(crate) static LOAD_BALANCER_INGRESS: Message = Message(&[
     nonzero(1, "ip", Text),
     nonzero(2, "hostname", Text),
     given(3, "ipMode", Text),
     list(4, "ports", Nested(&PORT_STATUS)),
 ]);
 
-pub(super) static LOAD_BALANCER_STATUS: Message =
+pub(crate) static LOAD_BALANCER_STATUS: Message =
     Message(&[list(1, "ingress", Nested(&LOAD_BALANCER_INGRESS))]);
 
-pub(super) static LOCAL_OBJECT_REFERENCE: Message = Message(&[nonzero(1, "name", Text)]);
+pub(crate) static LOCAL_OBJECT_REFERENCE: Message = Message(&[nonzero(1, "name", Text)]);
 
-pub(super) static NFS_VOLUME_SOURCE: Message =
+pub(crate) static NFS_VOLUME_SOURCE: Message =
     Message(&[given(1, "server", Text), given(2, "path", Text), nonzero(3, "readOnly", Bool)]);
 
-pub(super) static NAMESPACE: Message = Message(&[
+pub(crate) static NAMESPACE: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&NAMESPACE_SPEC)),
     given(3, "status", Nested(&NAMESPACE_STATUS)),
 ]);
 
-pub(super) static NAMESPACE_CONDITION: Message = Message(&[
+pub(crate) static NAMESPACE_CONDITION: Message = Message(&[
     given(1, "type", Text),
     given(2, "status", Text),
     given(4, "lastTransitionTime", Time),
@@ -443,26 +443,26 @@ pub(super) static NAMESPACE_CONDITION: Message = Message(&[
     nonzero(6, "message", Text),
 ]);
 
-pub(super) static NAMESPACE_SPEC: Message = Message(&[list(1, "finalizers", Text)]);
+pub(crate) static NAMESPACE_SPEC: Message = Message(&[list(1, "finalizers", Text)]);
 
-pub(super) static NAMESPACE_STATUS: Message =
+pub(crate) static NAMESPACE_STATUS: Message =
     Message(&[nonzero(1, "phase", Text), list(2, "conditions", Nested(&NAMESPACE_CONDITION))]);
 
-pub(super) static NODE: Message = Message(&[
+pub(crate) static NODE: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&NODE_SPEC)),
     given(3, "status", Nested(&NODE_STATUS)),
 ]);
 
-pub(super) static NODE_ADDRESS: Message =
+pub(crate) static NODE_ADDRESS: Message =
     Message(&[given(1, "type", Text), given(2, "address", Text)]);
 
-pub(super) static NODE_AFFINITY: Message = Message(&[
+pub(crate) static NODE_AFFINITY: Message = Message(&[
     given(1, "requiredDuringSchedulingIgnoredDuringExecution", Nested(&NODE_SELECTOR)),
     list(2, "preferredDuringSchedulingIgnoredDuringExecution", Nested(&PREFERRED_SCHEDULING_TERM)),
 ]);
 
-pub(super) static NODE_CONDITION: Message = Message(&[
+pub(crate) static NODE_CONDITION: Message = Message(&[
     given(1, "type", Text),
     given(2, "status", Text),
     given(3, "lastHeartbeatTime", Time),
@@ -471,41 +471,41 @@ pub(super) static NODE_CONDITION: Message = Message(&[
     nonzero(6, "message", Text),
 ]);
 
-pub(super) static NODE_CONFIG_SOURCE: Message =
+pub(crate) static NODE_CONFIG_SOURCE: Message =
     Message(&[given(2, "configMap", Nested(&CONFIG_MAP_NODE_CONFIG_SOURCE))]);
 
-pub(super) static NODE_CONFIG_STATUS: Message = Message(&[
+pub(crate) static NODE_CONFIG_STATUS: Message = Message(&[
     given(1, "assigned", Nested(&NODE_CONFIG_SOURCE)),
     given(2, "active", Nested(&NODE_CONFIG_SOURCE)),
     given(3, "lastKnownGood", Nested(&NODE_CONFIG_SOURCE)),
     nonzero(4, "error", Text),
 ]);
 
-pub(super) static NODE_DAEMON_ENDPOINTS: Message =
+pub(crate) static NODE_DAEMON_ENDPOINTS: Message =
     Message(&[given(1, "kubeletEndpoint", Nested(&DAEMON_ENDPOINT))]);
 
-pub(super) static NODE_FEATURES: Message = Message(&[given(1, "supplementalGroupsPolicy", Bool)]);
+pub(crate) static NODE_FEATURES: Message = Message(&[given(1, "supplementalGroupsPolicy", Bool)]);
 
-pub(super) static NODE_RUNTIME_HANDLER: Message = Message(&[
+pub(crate) static NODE_RUNTIME_HANDLER: Message = Message(&[
     given(1, "name", Text),
     given(2, "features", Nested(&NODE_RUNTIME_HANDLER_FEATURES)),
 ]);
 
-pub(super) static NODE_RUNTIME_HANDLER_FEATURES: Message =
+pub(crate) static NODE_RUNTIME_HANDLER_FEATURES: Message =
     Message(&[given(1, "recursiveReadOnlyMounts", Bool), given(2, "userNamespaces", Bool)]);
 
-pub(super) static NODE_SELECTOR: Message =
+pub(crate) static NODE_SELECTOR: Message =
     Message(&[list(1, "nodeSelectorTerms", Nested(&NODE_SELECTOR_TERM))]);
 
-pub(super) static NODE_SELECTOR_REQUIREMENT: Message =
+pub(crate) static NODE_SELECTOR_REQUIREMENT: Message =
     Message(&[given(1, "key", Text), given(2, "operator", Text), list(3, "values", Text)]);
 
-pub(super) static NODE_SELECTOR_TERM: Message = Message(&[
+pub(crate) static NODE_SELECTOR_TERM: Message = Message(&[
     list(1, "matchExpressions", Nested(&NODE_SELECTOR_REQUIREMENT)),
     list(2, "matchFields", Nested(&NODE_SELECTOR_REQUIREMENT)),
 ]);
 
-pub(super) static NODE_SPEC: Message = Message(&[
+pub(crate) static NODE_SPEC: Message = Message(&[
     nonzero(1, "podCIDR", Text),
     nonzero(2, "externalID", Text),
     nonzero(3, "providerID", Text),
@@ -515,7 +515,7 @@ pub(super) static NODE_SPEC: Message = Message(&[
     list(7, "podCIDRs", Text),
 ]);
 
-pub(super) static NODE_STATUS: Message = Message(&[
+pub(crate) static NODE_STATUS: Message = Message(&[
     map(1, "capacity", Quantity),
     map(2, "allocatable", Quantity),
     nonzero(3, "phase", Text),
@@ -531,9 +531,9 @@ pub(super) static NODE_STATUS: Message = Message(&[
     given(13, "features", Nested(&NODE_FEATURES)),
 ]);
 
-pub(super) static NODE_SWAP_STATUS: Message = Message(&[given(1, "capacity", Int)]);
+pub(crate) static NODE_SWAP_STATUS: Message = Message(&[given(1, "capacity", Int)]);
 
-pub(super) static NODE_SYSTEM_INFO: Message = Message(&[
+pub(crate) static NODE_SYSTEM_INFO: Message = Message(&[
     given(1, "machineID", Text),
     given(2, "systemUUID", Text),
     given(3, "bootID", Text),
@@ -547,10 +547,10 @@ pub(super) static NODE_SYSTEM_INFO: Message = Message(&[
     given(11, "swap", Nested(&NODE_SWAP_STATUS)),
 ]);
 
-pub(super) static OBJECT_FIELD_SELECTOR: Message =
+pub(crate) static OBJECT_FIELD_SELECTOR: Message =
     Message(&[nonzero(1, "apiVersion", Text), given(2, "fieldPath", Text)]);
 
-pub(super) static OBJECT_REFERENCE: Message = Message(&[
+pub(crate) static OBJECT_REFERENCE: Message = Message(&[
     nonzero(1, "kind", Text),
     nonzero(2, "namespace", Text),
     nonzero(3, "name", Text),
@@ -560,7 +560,7 @@ pub(super) static OBJECT_REFERENCE: Message = Message(&[
     nonzero(7, "fieldPath", Text),
 ]);
 
-pub(super) static PERSISTENT_VOLUME_CLAIM_SPEC: Message = Message(&[
+pub(crate) static PERSISTENT_VOLUME_CLAIM_SPEC: Message = Message(&[
     list(1, "accessModes", Text),
     given(2, "resources", Nested(&VOLUME_RESOURCE_REQUIREMENTS)),
     nonzero(3, "volumeName", Text),
@@ -572,29 +572,29 @@ pub(super) static PERSISTENT_VOLUME_CLAIM_SPEC: Message = Message(&[
     given(9, "volumeAttributesClassName", Text),
 ]);
 
-pub(super) static PERSISTENT_VOLUME_CLAIM_TEMPLATE: Message = Message(&[
+pub(crate) static PERSISTENT_VOLUME_CLAIM_TEMPLATE: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&PERSISTENT_VOLUME_CLAIM_SPEC)),
 ]);
 
-pub(super) static PERSISTENT_VOLUME_CLAIM_VOLUME_SOURCE: Message =
+pub(crate) static PERSISTENT_VOLUME_CLAIM_VOLUME_SOURCE: Message =
     Message(&[given(1, "claimName", Text), nonzero(2, "readOnly", Bool)]);
 
-pub(super) static PHOTON_PERSISTENT_DISK_VOLUME_SOURCE: Message =
+pub(crate) static PHOTON_PERSISTENT_DISK_VOLUME_SOURCE: Message =
     Message(&[given(1, "pdID", Text), nonzero(2, "fsType", Text)]);
 
-pub(super) static POD: Message = Message(&[
+pub(crate) static POD: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&POD_SPEC)),
     given(3, "status", Nested(&POD_STATUS)),
 ]);
 
-pub(super) static POD_AFFINITY: Message = Message(&[
+pub(crate) static POD_AFFINITY: Message = Message(&[
     list(1, "requiredDuringSchedulingIgnoredDuringExecution", Nested(&POD_AFFINITY_TERM)),
     list(2, "preferredDuringSchedulingIgnoredDuringExecution", Nested(&WEIGHTED_POD_AFFINITY_TERM)),
 ]);
 
-pub(super) static POD_AFFINITY_TERM: Message = Message(&[
+pub(crate) static POD_AFFINITY_TERM: Message = Message(&[
     given(1, "labelSelector", Nested(&meta::LABEL_SELECTOR)),
     list(2, "namespaces", Text),
     given(3, "topologyKey", Text),
@@ -603,12 +603,12 @@ pub(super) static POD_AFFINITY_TERM: Message = Message(&[
     list(6, "mismatchLabelKeys", Text),
 ]);
 
-pub(super) static POD_ANTI_AFFINITY: Message = Message(&[
+pub(crate) static POD_ANTI_AFFINITY: Message = Message(&[
     list(1, "requiredDuringSchedulingIgnoredDuringExecution", Nested(&POD_AFFINITY_TERM)),
     list(2, "preferredDuringSchedulingIgnoredDuringExecution", Nested(&WEIGHTED_POD_AFFINITY_TERM)),
 ]);
 
-pub(super) static POD_CERTIFICATE_PROJECTION: Message = Message(&[
+pub(crate) static POD_CERTIFICATE_PROJECTION: Message = Message(&[
     nonzero(1, "signerName", Text),
     nonzero(2, "keyType", Text),
     given(3, "maxExpirationSeconds", Int),
@@ -617,7 +617,7 @@ pub(super) static POD_CERTIFICATE_PROJECTION: Message = Message(&[
     nonzero(6, "certificateChainPath", Text),
 ]);
 
-pub(super) static POD_CONDITION: Message = Message(&[
+pub(crate) static POD_CONDITION: Message = Message(&[
     given(1, "type", Text),
     given(2, "status", Text),
     given(3, "lastProbeTime", Time),
@@ -627,38 +627,38 @@ pub(super) static POD_CONDITION: Message = Message(&[
     nonzero(7, "observedGeneration", Int),
 ]);
 
-pub(super) static POD_DNS_CONFIG: Message = Message(&[
+pub(crate) static POD_DNS_CONFIG: Message = Message(&[
     list(1, "nameservers", Text),
     list(2, "searches", Text),
     list(3, "options", Nested(&POD_DNS_CONFIG_OPTION)),
 ]);
 
-pub(super) static POD_DNS_CONFIG_OPTION: Message =
+pub(crate) static POD_DNS_CONFIG_OPTION: Message =
     Message(&[nonzero(1, "name", Text), given(2, "value", Text)]);
 
-pub(super) static POD_EXTENDED_RESOURCE_CLAIM_STATUS: Message = Message(&[
+pub(crate) static POD_EXTENDED_RESOURCE_CLAIM_STATUS: Message = Message(&[
     list(1, "requestMappings", Nested(&CONTAINER_EXTENDED_RESOURCE_REQUEST)),
     given(2, "resourceClaimName", Text),
 ]);
 
-pub(super) static POD_IP: Message = Message(&[given(1, "ip", Text)]);
+pub(crate) static POD_IP: Message = Message(&[given(1, "ip", Text)]);
 
-pub(super) static POD_OS: Message = Message(&[given(1, "name", Text)]);
+pub(crate) static POD_OS: Message = Message(&[given(1, "name", Text)]);
 
-pub(super) static POD_READINESS_GATE: Message = Message(&[given(1, "conditionType", Text)]);
+pub(crate) static POD_READINESS_GATE: Message = Message(&[given(1, "conditionType", Text)]);
 
-pub(super) static POD_RESOURCE_CLAIM: Message = Message(&[
+pub(crate) static POD_RESOURCE_CLAIM: Message = Message(&[
     given(1, "name", Text),
     given(3, "resourceClaimName", Text),
     given(4, "resourceClaimTemplateName", Text),
 ]);
 
-pub(super) static POD_RESOURCE_CLAIM_STATUS: Message =
+pub(crate) static POD_RESOURCE_CLAIM_STATUS: Message =
     Message(&[given(1, "name", Text), given(2, "resourceClaimName", Text)]);
 
-pub(super) static POD_SCHEDULING_GATE: Message = Message(&[given(1, "name", Text)]);
+pub(crate) static POD_SCHEDULING_GATE: Message = Message(&[given(1, "name", Text)]);
 
-pub(super) static POD_SECURITY_CONTEXT: Message = Message(&[
+pub(crate) static POD_SECURITY_CONTEXT: Message = Message(&[
     given(1, "seLinuxOptions", Nested(&SE_LINUX_OPTIONS)),
     given(2, "runAsUser", Int),
     given(3, "runAsNonRoot", Bool),
@@ -674,7 +674,7 @@ pub(super) static POD_SECURITY_CONTEXT: Message = Message(&[
     given(13, "seLinuxChangePolicy", Text),
 ]);
 
-pub(super) static POD_SPEC: Message = Message(&[
+pub(crate) static POD_SPEC: Message = Message(&[
     list(1, "volumes", Nested(&VOLUME)),
     list(2, "containers", Nested(&CONTAINER)),
     nonzero(3, "restartPolicy", Text),
@@ -718,7 +718,7 @@ pub(super) static POD_SPEC: Message = Message(&[
     given(41, "hostnameOverride", Text),
 ]);
 
-pub(super) static POD_STATUS: Message = Message(&[
+pub(crate) static POD_STATUS: Message = Message(&[
     nonzero(1, "phase", Text),
     list(2, "conditions", Nested(&POD_CONDITION)),
     nonzero(3, "message", Text),
@@ -739,24 +739,24 @@ pub(super) static POD_STATUS: Message = Message(&[
     given(18, "extendedResourceClaimStatus", Nested(&POD_EXTENDED_RESOURCE_CLAIM_STATUS)),
 ]);
 
-pub(super) static POD_TEMPLATE_SPEC: Message = Message(&[
+pub(crate) static POD_TEMPLATE_SPEC: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&POD_SPEC)),
 ]);
 
-pub(super) static PORT_STATUS: Message =
+pub(crate) static PORT_STATUS: Message =
     Message(&[given(1, "port", Int), given(2, "protocol", Text), given(3, "error", Text)]);
 
-pub(super) static PORTWORX_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static PORTWORX_VOLUME_SOURCE: Message = Message(&[
     given(1, "volumeID", Text),
     nonzero(2, "fsType", Text),
     nonzero(3, "readOnly", Bool),
 ]);
 
-pub(super) static PREFERRED_SCHEDULING_TERM: Message =
+pub(crate) static PREFERRED_SCHEDULING_TERM: Message =
     Message(&[given(1, "weight", Int), given(2, "preference", Nested(&NODE_SELECTOR_TERM))]);
 
-pub(super) static PROBE: Message = Message(&[
+pub(crate) static PROBE: Message = Message(&[
     inline(1, &PROBE_HANDLER),
     nonzero(2, "initialDelaySeconds", Int),
     nonzero(3, "timeoutSeconds", Int),
@@ -766,17 +766,17 @@ pub(super) static PROBE: Message = Message(&[
     given(7, "terminationGracePeriodSeconds", Int),
 ]);
 
-pub(super) static PROBE_HANDLER: Message = Message(&[
+pub(crate) static PROBE_HANDLER: Message = Message(&[
     given(1, "exec", Nested(&EXEC_ACTION)),
     given(2, "httpGet", Nested(&HTTP_GET_ACTION)),
     given(3, "tcpSocket", Nested(&TCP_SOCKET_ACTION)),
     given(4, "grpc", Nested(&GRPC_ACTION)),
 ]);
 
-pub(super) static PROJECTED_VOLUME_SOURCE: Message =
+pub(crate) static PROJECTED_VOLUME_SOURCE: Message =
     Message(&[list(1, "sources", Nested(&VOLUME_PROJECTION)), given(2, "defaultMode", Int)]);
 
-pub(super) static QUOBYTE_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static QUOBYTE_VOLUME_SOURCE: Message = Message(&[
     given(1, "registry", Text),
     given(2, "volume", Text),
     nonzero(3, "readOnly", Bool),
@@ -785,7 +785,7 @@ pub(super) static QUOBYTE_VOLUME_SOURCE: Message = Message(&[
     nonzero(6, "tenant", Text),
 ]);
 
-pub(super) static RBD_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static RBD_VOLUME_SOURCE: Message = Message(&[
     list(1, "monitors", Text),
     given(2, "image", Text),
     nonzero(3, "fsType", Text),
@@ -796,13 +796,13 @@ pub(super) static RBD_VOLUME_SOURCE: Message = Message(&[
     nonzero(8, "readOnly", Bool),
 ]);
 
-pub(super) static REPLICATION_CONTROLLER: Message = Message(&[
+pub(crate) static REPLICATION_CONTROLLER: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&REPLICATION_CONTROLLER_SPEC)),
     given(3, "status", Nested(&REPLICATION_CONTROLLER_STATUS)),
 ]);
 
-pub(super) static REPLICATION_CONTROLLER_CONDITION: Message = Message(&[
+pub(crate) static REPLICATION_CONTROLLER_CONDITION: Message = Message(&[
     given(1, "type", Text),
     given(2, "status", Text),
     given(3, "lastTransitionTime", Time),
@@ -810,14 +810,14 @@ pub(super) static REPLICATION_CONTROLLER_CONDITION: Message = Message(&[
     nonzero(5, "message", Text),
 ]);
 
-pub(super) static REPLICATION_CONTROLLER_SPEC: Message = Message(&[
+pub(crate) static REPLICATION_CONTROLLER_SPEC: Message = Message(&[
     given(1, "replicas", Int),
     map(2, "selector", Text),
     given(3, "template", Nested(&POD_TEMPLATE_SPEC)),
     nonzero(4, "minReadySeconds", Int),
 ]);
 
-pub(super) static REPLICATION_CONTROLLER_STATUS: Message = Message(&[
+pub(crate) static REPLICATION_CONTROLLER_STATUS: Message = Message(&[
     given(1, "replicas", Int),
     nonzero(2, "fullyLabeledReplicas", Int),
     nonzero(3, "observedGeneration", Int),
@@ -826,50 +826,50 @@ pub(super) static REPLICATION_CONTROLLER_STATUS: Message = Message(&[
     list(6, "conditions", Nested(&REPLICATION_CONTROLLER_CONDITION)),
 ]);
 
-pub(super) static RESOURCE_CLAIM: Message =
+pub(crate) static RESOURCE_CLAIM: Message =
     Message(&[given(1, "name", Text), nonzero(2, "request", Text)]);
 
-pub(super) static RESOURCE_FIELD_SELECTOR: Message = Message(&[
+pub(crate) static RESOURCE_FIELD_SELECTOR: Message = Message(&[
     nonzero(1, "containerName", Text),
     given(2, "resource", Text),
     given(3, "divisor", Quantity),
 ]);
 
-pub(super) static RESOURCE_HEALTH: Message =
+pub(crate) static RESOURCE_HEALTH: Message =
     Message(&[given(1, "resourceID", Text), nonzero(2, "health", Text)]);
 
-pub(super) static RESOURCE_QUOTA: Message = Message(&[
+pub(crate) static RESOURCE_QUOTA: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&RESOURCE_QUOTA_SPEC)),
     given(3, "status", Nested(&RESOURCE_QUOTA_STATUS)),
 ]);
 
-pub(super) static RESOURCE_QUOTA_SPEC: Message = Message(&[
+pub(crate) static RESOURCE_QUOTA_SPEC: Message = Message(&[
     map(1, "hard", Quantity),
     list(2, "scopes", Text),
     given(3, "scopeSelector", Nested(&SCOPE_SELECTOR)),
 ]);
 
-pub(super) static RESOURCE_QUOTA_STATUS: Message =
+pub(crate) static RESOURCE_QUOTA_STATUS: Message =
     Message(&[map(1, "hard", Quantity), map(2, "used", Quantity)]);
 
-pub(super) static RESOURCE_REQUIREMENTS: Message = Message(&[
+pub(crate) static RESOURCE_REQUIREMENTS: Message = Message(&[
     map(1, "limits", Quantity),
     map(2, "requests", Quantity),
     list(3, "claims", Nested(&RESOURCE_CLAIM)),
 ]);
 
-pub(super) static RESOURCE_STATUS: Message =
+pub(crate) static RESOURCE_STATUS: Message =
     Message(&[given(1, "name", Text), list(2, "resources", Nested(&RESOURCE_HEALTH))]);
 
-pub(super) static SE_LINUX_OPTIONS: Message = Message(&[
+pub(crate) static SE_LINUX_OPTIONS: Message = Message(&[
     nonzero(1, "user", Text),
     nonzero(2, "role", Text),
     nonzero(3, "type", Text),
     nonzero(4, "level", Text),
 ]);
 
-pub(super) static SCALE_IO_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static SCALE_IO_VOLUME_SOURCE: Message = Message(&[
     given(1, "gateway", Text),
     given(2, "system", Text),
     given(3, "secretRef", Nested(&LOCAL_OBJECT_REFERENCE)),
@@ -882,16 +882,16 @@ pub(super) static SCALE_IO_VOLUME_SOURCE: Message = Message(&[
     nonzero(10, "readOnly", Bool),
 ]);
 
-pub(super) static SCOPE_SELECTOR: Message =
+pub(crate) static SCOPE_SELECTOR: Message =
     Message(&[list(1, "matchExpressions", Nested(&SCOPED_RESOURCE_SELECTOR_REQUIREMENT))]);
 
-pub(super) static SCOPED_RESOURCE_SELECTOR_REQUIREMENT: Message =
+pub(crate) static SCOPED_RESOURCE_SELECTOR_REQUIREMENT: Message =
     Message(&[given(1, "scopeName", Text), given(2, "operator", Text), list(3, "values", Text)]);
 
-pub(super) static SECCOMP_PROFILE: Message =
+pub(crate) static SECCOMP_PROFILE: Message =
     Message(&[given(1, "type", Text), given(2, "localhostProfile", Text)]);
 
-pub(super) static SECRET: Message = Message(&[
+pub(crate) static SECRET: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     map(2, "data", Bytes),
     nonzero(3, "type", Text),
@@ -899,29 +899,29 @@ pub(super) static SECRET: Message = Message(&[
     given(5, "immutable", Bool),
 ]);
 
-pub(super) static SECRET_ENV_SOURCE: Message =
+pub(crate) static SECRET_ENV_SOURCE: Message =
     Message(&[inline(1, &LOCAL_OBJECT_REFERENCE), given(2, "optional", Bool)]);
 
-pub(super) static SECRET_KEY_SELECTOR: Message = Message(&[
+pub(crate) static SECRET_KEY_SELECTOR: Message = Message(&[
     inline(1, &LOCAL_OBJECT_REFERENCE),
     given(2, "key", Text),
     given(3, "optional", Bool),
 ]);
 
-pub(super) static SECRET_PROJECTION: Message = Message(&[
+pub(crate) static SECRET_PROJECTION: Message = Message(&[
     inline(1, &LOCAL_OBJECT_REFERENCE),
     list(2, "items", Nested(&KEY_TO_PATH)),
     given(4, "optional", Bool),
 ]);
 
-pub(super) static SECRET_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static SECRET_VOLUME_SOURCE: Message = Message(&[
     nonzero(1, "secretName", Text),
     list(2, "items", Nested(&KEY_TO_PATH)),
     given(3, "defaultMode", Int),
     given(4, "optional", Bool),
 ]);
 
-pub(super) static SECURITY_CONTEXT: Message = Message(&[
+pub(crate) static SECURITY_CONTEXT: Message = Message(&[
     given(1, "capabilities", Nested(&CAPABILITIES)),
     given(2, "privileged", Bool),
     given(3, "seLinuxOptions", Nested(&SE_LINUX_OPTIONS)),
@@ -936,26 +936,26 @@ pub(super) static SECURITY_CONTEXT: Message = Message(&[
     given(12, "appArmorProfile", Nested(&APP_ARMOR_PROFILE)),
 ]);
 
-pub(super) static SERVICE: Message = Message(&[
+pub(crate) static SERVICE: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "spec", Nested(&SERVICE_SPEC)),
     given(3, "status", Nested(&SERVICE_STATUS)),
 ]);
 
-pub(super) static SERVICE_ACCOUNT: Message = Message(&[
+pub(crate) static SERVICE_ACCOUNT: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     list(2, "secrets", Nested(&OBJECT_REFERENCE)),
     list(3, "imagePullSecrets", Nested(&LOCAL_OBJECT_REFERENCE)),
     given(4, "automountServiceAccountToken", Bool),
 ]);
 
-pub(super) static SERVICE_ACCOUNT_TOKEN_PROJECTION: Message = Message(&[
+pub(crate) static SERVICE_ACCOUNT_TOKEN_PROJECTION: Message = Message(&[
     nonzero(1, "audience", Text),
     given(2, "expirationSeconds", Int),
     given(3, "path", Text),
 ]);
 
-pub(super) static SERVICE_PORT: Message = Message(&[
+pub(crate) static SERVICE_PORT: Message = Message(&[
     nonzero(1, "name", Text),
     nonzero(2, "protocol", Text),
     given(3, "port", Int),
@@ -964,7 +964,7 @@ pub(super) static SERVICE_PORT: Message = Message(&[
     given(6, "appProtocol", Text),
 ]);
 
-pub(super) static SERVICE_SPEC: Message = Message(&[
+pub(crate) static SERVICE_SPEC: Message = Message(&[
     list(1, "ports", Nested(&SERVICE_PORT)),
     map(2, "selector", Text),
     nonzero(3, "clusterIP", Text),
@@ -987,17 +987,17 @@ pub(super) static SERVICE_SPEC: Message = Message(&[
     given(23, "trafficDistribution", Text),
 ]);
 
-pub(super) static SERVICE_STATUS: Message = Message(&[
+pub(crate) static SERVICE_STATUS: Message = Message(&[
     given(1, "loadBalancer", Nested(&LOAD_BALANCER_STATUS)),
     list(2, "conditions", Nested(&meta::CONDITION)),
 ]);
 
-pub(super) static SESSION_AFFINITY_CONFIG: Message =
+pub(crate) static SESSION_AFFINITY_CONFIG: Message =
     Message(&[given(1, "clientIP", Nested(&CLIENT_IP_CONFIG))]);
 
-pub(super) static SLEEP_ACTION: Message = Message(&[given(1, "seconds", Int)]);
+pub(crate) static SLEEP_ACTION: Message = Message(&[given(1, "seconds", Int)]);
 
-pub(super) static STORAGE_OS_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static STORAGE_OS_VOLUME_SOURCE: Message = Message(&[
     nonzero(1, "volumeName", Text),
     nonzero(2, "volumeNamespace", Text),
     nonzero(3, "fsType", Text),
@@ -1005,19 +1005,19 @@ pub(super) static STORAGE_OS_VOLUME_SOURCE: Message = Message(&[
     given(5, "secretRef", Nested(&LOCAL_OBJECT_REFERENCE)),
 ]);
 
-pub(super) static SYSCTL: Message = Message(&[given(1, "name", Text), given(2, "value", Text)]);
+pub(crate) static SYSCTL: Message = Message(&[given(1, "name", Text), given(2, "value", Text)]);
 
-pub(super) static TCP_SOCKET_ACTION: Message =
+pub(crate) static TCP_SOCKET_ACTION: Message =
     Message(&[given(1, "port", IntOrString), nonzero(2, "host", Text)]);
 
-pub(super) static TAINT: Message = Message(&[
+pub(crate) static TAINT: Message = Message(&[
     given(1, "key", Text),
     nonzero(2, "value", Text),
     given(3, "effect", Text),
     given(4, "timeAdded", Time),
 ]);
 
-pub(super) static TOLERATION: Message = Message(&[
+pub(crate) static TOLERATION: Message = Message(&[
     nonzero(1, "key", Text),
     nonzero(2, "operator", Text),
     nonzero(3, "value", Text),
@@ -1025,7 +1025,7 @@ pub(super) static TOLERATION: Message = Message(&[
     given(5, "tolerationSeconds", Int),
 ]);
 
-pub(super) static TOPOLOGY_SPREAD_CONSTRAINT: Message = Message(&[
+pub(crate) static TOPOLOGY_SPREAD_CONSTRAINT: Message = Message(&[
     given(1, "maxSkew", Int),
     given(2, "topologyKey", Text),
     given(3, "whenUnsatisfiable", Text),
@@ -1036,22 +1036,22 @@ pub(super) static TOPOLOGY_SPREAD_CONSTRAINT: Message = Message(&[
     list(8, "matchLabelKeys", Text),
 ]);
 
-pub(super) static TYPED_LOCAL_OBJECT_REFERENCE: Message =
+pub(crate) static TYPED_LOCAL_OBJECT_REFERENCE: Message =
     Message(&[given(1, "apiGroup", Text), given(2, "kind", Text), given(3, "name", Text)]);
 
-pub(super) static TYPED_OBJECT_REFERENCE: Message = Message(&[
+pub(crate) static TYPED_OBJECT_REFERENCE: Message = Message(&[
     given(1, "apiGroup", Text),
     given(2, "kind", Text),
     given(3, "name", Text),
     given(4, "namespace", Text),
 ]);
 
-pub(super) static VOLUME: Message = Message(&[given(1, "name", Text), inline(2, &VOLUME_SOURCE)]);
+pub(crate) static VOLUME: Message = Message(&[given(1, "name", Text), inline(2, &VOLUME_SOURCE)]);
 
-pub(super) static VOLUME_DEVICE: Message =
+pub(crate) static VOLUME_DEVICE: Message =
     Message(&[given(1, "name", Text), given(2, "devicePath", Text)]);
 
-pub(super) static VOLUME_MOUNT: Message = Message(&[
+pub(crate) static VOLUME_MOUNT: Message = Message(&[
     given(1, "name", Text),
     nonzero(2, "readOnly", Bool),
     given(3, "mountPath", Text),
@@ -1061,14 +1061,14 @@ pub(super) static VOLUME_MOUNT: Message = Message(&[
     given(7, "recursiveReadOnly", Text),
 ]);
 
-pub(super) static VOLUME_MOUNT_STATUS: Message = Message(&[
+pub(crate) static VOLUME_MOUNT_STATUS: Message = Message(&[
     given(1, "name", Text),
     given(2, "mountPath", Text),
     nonzero(3, "readOnly", Bool),
     given(4, "recursiveReadOnly", Text),
 ]);
 
-pub(super) static VOLUME_PROJECTION: Message = Message(&[
+pub(crate) static VOLUME_PROJECTION: Message = Message(&[
     given(1, "secret", Nested(&SECRET_PROJECTION)),
     given(2, "downwardAPI", Nested(&DOWNWARD_API_PROJECTION)),
     given(3, "configMap", Nested(&CONFIG_MAP_PROJECTION)),
@@ -1077,10 +1077,10 @@ pub(super) static VOLUME_PROJECTION: Message = Message(&[
     given(6, "podCertificate", Nested(&POD_CERTIFICATE_PROJECTION)),
 ]);
 
-pub(super) static VOLUME_RESOURCE_REQUIREMENTS: Message =
+pub(crate) static VOLUME_RESOURCE_REQUIREMENTS: Message =
     Message(&[map(1, "limits", Quantity), map(2, "requests", Quantity)]);
 
-pub(super) static VOLUME_SOURCE: Message = Message(&[
+pub(crate) static VOLUME_SOURCE: Message = Message(&[
     given(1, "hostPath", Nested(&HOST_PATH_VOLUME_SOURCE)),
     given(2, "emptyDir", Nested(&EMPTY_DIR_VOLUME_SOURCE)),
     given(3, "gcePersistentDisk", Nested(&GCE_PERSISTENT_DISK_VOLUME_SOURCE)),
@@ -1113,17 +1113,17 @@ pub(super) static VOLUME_SOURCE: Message = Message(&[
     given(30, "image", Nested(&IMAGE_VOLUME_SOURCE)),
 ]);
 
-pub(super) static VSPHERE_VIRTUAL_DISK_VOLUME_SOURCE: Message = Message(&[
+pub(crate) static VSPHERE_VIRTUAL_DISK_VOLUME_SOURCE: Message = Message(&[
     given(1, "volumePath", Text),
     nonzero(2, "fsType", Text),
     nonzero(3, "storagePolicyName", Text),
     nonzero(4, "storagePolicyID", Text),
 ]);
 
-pub(super) static WEIGHTED_POD_AFFINITY_TERM: Message =
+pub(crate) static WEIGHTED_POD_AFFINITY_TERM: Message =
     Message(&[given(1, "weight", Int), given(2, "podAffinityTerm", Nested(&POD_AFFINITY_TERM))]);
 
-pub(super) static WINDOWS_SECURITY_CONTEXT_OPTIONS: Message = Message(&[
+pub(crate) static WINDOWS_SECURITY_CONTEXT_OPTIONS: Message = Message(&[
     given(1, "gmsaCredentialSpecName", Text),
     given(2, "gmsaCredentialSpec", Text),
     given(3, "runAsUserName", Text),

@@ -4,7 +4,7 @@ use super::{core, meta};
 use crate::protobuf::message::Type::{Int, MicroTime, Nested, Text, Time};
 use crate::protobuf::message::{Message, given, nonzero};
 
-pub(super) static EVENT: Message = Message(&[
+pub(crate) static EVENT: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "eventTime", MicroTime),
     given(3, "series", Nested(&EVENT_SERIES)),
@@ -22,5 +22,5 @@ pub(super) static EVENT: Message = Message(&[
     nonzero(15, "deprecatedCount", Int),
 ]);
 
-pub(super) static EVENT_SERIES: Message =
+pub(crate) static EVENT_SERIES: Message =
     Message(&[given(1, "count", Int), given(2, "lastObservedTime", MicroTime)]);

@@ -3,7 +3,7 @@
 use crate::protobuf::message::Type::{Bool, Int, Json, Nested, Text, Time};
 use crate::protobuf::message::{Message, given, list, map, nonzero};
 
-pub(super) static CONDITION: Message = Message(&[
+pub(crate) static CONDITION: Message = Message(&[
     given(1, "type", Text),
     given(2, "status", Text),
     nonzero(3, "observedGeneration", Int),
@@ -12,7 +12,7 @@ pub(super) static CONDITION: Message = Message(&[
     given(6, "message", Text),
 ]);
 
-pub(super) static DELETE_OPTIONS: Message = Message(&[
+pub(crate) static DELETE_OPTIONS: Message = Message(&[
     given(1, "gracePeriodSeconds", Int),
     given(2, "preconditions", Nested(&PRECONDITIONS)),
     given(3, "orphanDependents", Bool),
@@ -21,18 +21,18 @@ pub(super) static DELETE_OPTIONS: Message = Message(&[
     given(6, "ignoreStoreReadErrorWithClusterBreakingPotential", Bool),
 ]);
 
-pub(super) static FIELD_SELECTOR_REQUIREMENT: Message =
+pub(crate) static FIELD_SELECTOR_REQUIREMENT: Message =
     Message(&[given(1, "key", Text), given(2, "operator", Text), list(3, "values", Text)]);
 
-pub(super) static LABEL_SELECTOR: Message = Message(&[
+pub(crate) static LABEL_SELECTOR: Message = Message(&[
     map(1, "matchLabels", Text),
     list(2, "matchExpressions", Nested(&LABEL_SELECTOR_REQUIREMENT)),
 ]);
 
-pub(super) static LABEL_SELECTOR_REQUIREMENT: Message =
+pub(crate) static LABEL_SELECTOR_REQUIREMENT: Message =
     Message(&[given(1, "key", Text), given(2, "operator", Text), list(3, "values", Text)]);
 
-pub(super) static MANAGED_FIELDS_ENTRY: Message = Message(&[
+pub(crate) static MANAGED_FIELDS_ENTRY: Message = Message(&[
     nonzero(1, "manager", Text),
     nonzero(2, "operation", Text),
     nonzero(3, "apiVersion", Text),
@@ -42,7 +42,7 @@ pub(super) static MANAGED_FIELDS_ENTRY: Message = Message(&[
     nonzero(8, "subresource", Text),
 ]);
 
-pub(super) static OBJECT_META: Message = Message(&[
+pub(crate) static OBJECT_META: Message = Message(&[
     nonzero(1, "name", Text),
     nonzero(2, "generateName", Text),
     nonzero(3, "namespace", Text),
@@ -60,7 +60,7 @@ pub(super) static OBJECT_META: Message = Message(&[
     list(17, "managedFields", Nested(&MANAGED_FIELDS_ENTRY)),
 ]);
 
-pub(super) static OWNER_REFERENCE: Message = Message(&[
+pub(crate) static OWNER_REFERENCE: Message = Message(&[
     given(1, "kind", Text),
     given(3, "name", Text),
     given(4, "uid", Text),
@@ -69,5 +69,5 @@ pub(super) static OWNER_REFERENCE: Message = Message(&[
     given(7, "blockOwnerDeletion", Bool),
 ]);
 
-pub(super) static PRECONDITIONS: Message =
+pub(crate) static PRECONDITIONS: Message =
     Message(&[given(1, "uid", Text), given(2, "resourceVersion", Text)]);

@@ -4,7 +4,7 @@ use super::meta;
 use crate::protobuf::message::Type::Nested;
 use crate::protobuf::message::{Message, given};
 
-pub(super) static EVICTION: Message = Message(&[
+pub(crate) static EVICTION: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     given(2, "deleteOptions", Nested(&meta::DELETE_OPTIONS)),
 ]);

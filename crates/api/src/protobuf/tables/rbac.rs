@@ -4,22 +4,22 @@ use super::meta;
 use crate::protobuf::message::Type::{Nested, Text};
 use crate::protobuf::message::{Message, given, list, nonzero};
 
-pub(super) static AGGREGATION_RULE: Message =
+pub(crate) static AGGREGATION_RULE: Message =
     Message(&[list(1, "clusterRoleSelectors", Nested(&meta::LABEL_SELECTOR))]);
 
-pub(super) static CLUSTER_ROLE: Message = Message(&[
+pub(crate) static CLUSTER_ROLE: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     list(2, "rules", Nested(&POLICY_RULE)),
     given(3, "aggregationRule", Nested(&AGGREGATION_RULE)),
 ]);
 
-pub(super) static CLUSTER_ROLE_BINDING: Message = Message(&[
+pub(crate) static CLUSTER_ROLE_BINDING: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     list(2, "subjects", Nested(&SUBJECT)),
     given(3, "roleRef", Nested(&ROLE_REF)),
 ]);
 
-pub(super) static POLICY_RULE: Message = Message(&[
+pub(crate) static POLICY_RULE: Message = Message(&[
     list(1, "verbs", Text),
     list(2, "apiGroups", Text),
     list(3, "resources", Text),
@@ -27,21 +27,21 @@ pub(super) static POLICY_RULE: Message = Message(&[
     list(5, "nonResourceURLs", Text),
 ]);
 
-pub(super) static ROLE: Message = Message(&[
+pub(crate) static ROLE: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     list(2, "rules", Nested(&POLICY_RULE)),
 ]);
 
-pub(super) static ROLE_BINDING: Message = Message(&[
+pub(crate) static ROLE_BINDING: Message = Message(&[
     given(1, "metadata", Nested(&meta::OBJECT_META)),
     list(2, "subjects", Nested(&SUBJECT)),
     given(3, "roleRef", Nested(&ROLE_REF)),
 ]);
 
-pub(super) static ROLE_REF: Message =
+pub(crate) static ROLE_REF: Message =
     Message(&[given(1, "apiGroup", Text), given(2, "kind", Text), given(3, "name", Text)]);
 
-pub(super) static SUBJECT: Message = Message(&[
+pub(crate) static SUBJECT: Message = Message(&[
     given(1, "kind", Text),
     nonzero(2, "apiGroup", Text),
     given(3, "name", Text),

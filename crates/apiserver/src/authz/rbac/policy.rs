@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use coffer_api::kinds;
+pub(super) use coffer_api::kinds::roles::READ;
+use coffer_api::kinds::roles::{Grant, READ_WRITE, Role as ToRole};
 use k8s_openapi::api::rbac::v1::{
     AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
     Subject,
@@ -12,11 +15,6 @@ use k8s_openapi::api::rbac::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::{AUTO_UPDATE, GROUP, controllers};
-
-pub(super) const READ: &[&str] = &["get", "list", "watch"];
-const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
-const READ_WRITE: &[&str] =
-    &["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
 const APPS: &str = "apps";
 const AUTHENTICATION: &str = "authentication.k8s.io";
@@ -142,9 +140,9 @@ pub(crate) fn cluster_roles() -> Vec<ClusterRole> {
         aggregated("admin"),
         part_of("admin", aggregated("edit")),
         part_of("edit", aggregated("view")),
-        part_of("admin", role("system:aggregate-to-admin", admin_rules())),
-        part_of("edit", role("system:aggregate-to-edit", edit_rules())),
-        part_of("view", role("system:aggregate-to-view", view_rules())),
+        part_of("admin", role("system:aggregate-to-admin", rules_of(ToRole::Admin))),
+        part_of("edit", role("system:aggregate-to-edit", rules_of(ToRole::Edit))),
+        part_of("view", role("system:aggregate-to-view", rules_of(ToRole::View))),
     ];
     all.extend(caller_roles());
     all.extend(component_roles());
@@ -246,127 +244,67 @@ fn component_roles() -> Vec<ClusterRole> {
     ]
 }
 
-fn admin_rules() -> Vec<PolicyRule> {
-    vec![
-        rule(&["create"], &[AUTHORIZATION], &["localsubjectaccessreviews"]),
-        rule(READ_WRITE, &[GROUP], &["roles", "rolebindings"]),
-    ]
-}
+/// What the roles of a namespace may do with kinds that are not served, or not yet: those who were
+/// bound to a role have these rights the day a kind is served, as in Kubernetes. What a served kind
+/// declares goes before what is said of it here.
+const UNSERVED: &[(&str, &str, &[Grant])] = &[
+    ("", "bindings", &[Grant::view(&[""])]),
+    ("", "endpoints", &[Grant::view(&[""])]),
+    ("", "limitranges", &[Grant::view(&[""])]),
+    ("", "persistentvolumeclaims", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
+    (
+        "",
+        "services",
+        &[
+            Grant::view(&["", "/status"]),
+            Grant { role: ToRole::Edit, verbs: READ_WRITE, of: &["/proxy"] },
+            Grant::edit(&[""]),
+        ],
+    ),
+    (APPS, "controllerrevisions", &[Grant::view(&[""])]),
+    (APPS, "daemonsets", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
+    (
+        APPS,
+        "statefulsets",
+        &[Grant::view(&["", "/status", "/scale"]), Grant::edit(&["", "/scale"])],
+    ),
+    (
+        AUTHORIZATION,
+        "localsubjectaccessreviews",
+        &[Grant { role: ToRole::Admin, verbs: &["create"], of: &[""] }],
+    ),
+    (AUTOSCALING, "horizontalpodautoscalers", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
+    (BATCH, "jobs", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
+    (BATCH, "cronjobs", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
+    ("discovery.k8s.io", "endpointslices", &[Grant::view(&[""])]),
+    (NETWORKING, "ingresses", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
+    (NETWORKING, "networkpolicies", &[Grant::view(&[""]), Grant::edit(&[""])]),
+    (POLICY, "poddisruptionbudgets", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
+];
 
-fn edit_rules() -> Vec<PolicyRule> {
-    let streams = ["pods/attach", "pods/proxy", "pods/exec", "pods/portforward"];
-    let mut escalating = streams.to_vec();
-    escalating.extend(["secrets", "services/proxy"]);
-    let mut pods = vec!["pods"];
-    pods.extend(streams);
-    vec![
-        rule(READ, &[""], &escalating),
-        // Who may read a secret may let others use it without reading it.
-        rule(&["use"], &[""], &["secrets"]),
-        rule(&["impersonate"], &[""], &["serviceaccounts"]),
-        rule(WRITE, &[""], &pods),
-        rule(&["create"], &[""], &["pods/eviction"]),
-        rule(
-            WRITE,
-            &[""],
-            &[
-                "replicationcontrollers",
-                "replicationcontrollers/scale",
-                "serviceaccounts",
-                "services",
-                "services/proxy",
-                "persistentvolumeclaims",
-                "configmaps",
-                "secrets",
-                "events",
-            ],
-        ),
-        rule(&["create"], &[""], &["serviceaccounts/token"]),
-        rule(
-            WRITE,
-            &[APPS],
-            &[
-                "statefulsets",
-                "statefulsets/scale",
-                "daemonsets",
-                "deployments",
-                "deployments/scale",
-                "deployments/rollback",
-                "replicasets",
-                "replicasets/scale",
-            ],
-        ),
-        rule(WRITE, &[AUTOSCALING], &["horizontalpodautoscalers"]),
-        rule(WRITE, &[BATCH], &["jobs", "cronjobs"]),
-        rule(WRITE, &[POLICY], &["poddisruptionbudgets"]),
-        rule(WRITE, &[NETWORKING], &["networkpolicies", "ingresses"]),
-        rule(READ_WRITE, &[COORDINATION], &["leases"]),
-    ]
-}
-
-/// Reading without secrets, and without what leads to them.
-fn view_rules() -> Vec<PolicyRule> {
-    vec![
-        rule(
-            READ,
-            &[""],
-            &[
-                "pods",
-                "replicationcontrollers",
-                "replicationcontrollers/scale",
-                "serviceaccounts",
-                "services",
-                "services/status",
-                "endpoints",
-                "persistentvolumeclaims",
-                "persistentvolumeclaims/status",
-                "configmaps",
-            ],
-        ),
-        rule(
-            READ,
-            &[""],
-            &[
-                "limitranges",
-                "resourcequotas",
-                "bindings",
-                "events",
-                "pods/status",
-                "resourcequotas/status",
-                "namespaces/status",
-                "replicationcontrollers/status",
-                "pods/log",
-            ],
-        ),
-        rule(READ, &[""], &["namespaces"]),
-        rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
-        rule(
-            READ,
-            &[APPS],
-            &[
-                "controllerrevisions",
-                "statefulsets",
-                "statefulsets/status",
-                "statefulsets/scale",
-                "daemonsets",
-                "daemonsets/status",
-                "deployments",
-                "deployments/status",
-                "deployments/scale",
-                "replicasets",
-                "replicasets/status",
-                "replicasets/scale",
-            ],
-        ),
-        rule(
-            READ,
-            &[AUTOSCALING],
-            &["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
-        ),
-        rule(READ, &[BATCH], &["jobs", "cronjobs", "cronjobs/status", "jobs/status"]),
-        rule(READ, &[POLICY], &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
-        rule(READ, &[NETWORKING], &["networkpolicies", "ingresses", "ingresses/status"]),
-    ]
+/// The rules of `view`, `edit` or `admin` beyond those of the role below it: what each kind declares.
+/// Resources of one group with the same verbs share a rule.
+fn rules_of(role: ToRole) -> Vec<PolicyRule> {
+    let served = kinds::ALL.iter().map(|info| (info.group, info.plural, info.roles));
+    let is_served = |group: &str, plural: &str| {
+        kinds::ALL.iter().any(|info| (info.group, info.plural) == (group, plural))
+    };
+    let unserved = UNSERVED.iter().copied().filter(|(group, plural, _)| !is_served(group, plural));
+    let mut rules: Vec<(&str, &[&str], Vec<String>)> = Vec::new();
+    for (group, plural, grants) in served.chain(unserved) {
+        for grant in grants.iter().filter(|grant| grant.role == role) {
+            let resources = grant.of.iter().map(|of| format!("{plural}{of}"));
+            match rules.iter_mut().find(|(in_, verbs, _)| (*in_, *verbs) == (group, grant.verbs)) {
+                Some((_, _, all)) => all.extend(resources),
+                None => rules.push((group, grant.verbs, resources.collect())),
+            }
+        }
+    }
+    let rules = rules.into_iter().map(|(group, verbs, resources)| PolicyRule {
+        resources: Some(resources),
+        ..rule(verbs, &[group], &[])
+    });
+    rules.collect()
 }
 
 fn scheduler_rules() -> Vec<PolicyRule> {

@@ -5,30 +5,26 @@
 //! type that people make are filled the same way. It watches only metadata of Secrets of this type, and
 //! no token passes through it.
 
-pub mod plan;
+pub(crate) mod plan;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use coffer_api::secret::SecretBytes;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, Preconditions};
-use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use self::plan::{ACCOUNT_NAME, ACCOUNT_UID, Action, plan};
-use super::Options;
+use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
-use crate::informer::{Cache, Informer};
+use crate::informer::{Cache, Change, Index, IndexBy, Watched};
 use crate::key::ObjectKey;
-use crate::manager::Manager;
 use crate::queue::Queue;
 
-const NAME: &str = "serviceaccount-token-controller";
-const WORKERS: usize = 5;
 /// The type of the Secrets.
 const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
 /// Their keys.
@@ -38,41 +34,12 @@ const CERTIFICATE: &str = "ca.crt";
 
 type SecretMeta = PartialObjectMeta<Secret>;
 
-/// Adds the controller to a manager.
-pub(super) fn register(manager: &mut Manager, options: &Options) {
-    let mut informer = Informer::<SecretMeta>::trimming(without_payload);
-    let controller = Arc::new(Controller {
-        client: manager.client(),
-        certificate: options.root_ca_pem.clone(),
-        accounts: manager.informer::<ServiceAccount>().cache(),
-        secrets: informer.cache(),
-        queue: Queue::default(),
-        full: Mutex::default(),
-    });
-    let queue = controller.queue.clone();
-    manager
-        .informer::<ServiceAccount>()
-        .on_change(move |change| queue.add(ObjectKey::of(&**change.latest())));
-    let this = controller.clone();
-    informer.on_change(move |change| {
-        let meta = &change.latest().metadata;
-        if change.is_delete() {
-            this.forget(meta);
-        }
-        this.queue.add(account_of(meta));
-    });
-    let api = Api::all(manager.client());
-    let only = watcher::Config::default().fields(&format!("type={TOKEN_TYPE}"));
-    manager.add_worker(|shutdown| informer.run(api, only, shutdown));
-    let (this, queue) = (controller.clone(), controller.queue.clone());
-    let ready = async move {
-        this.accounts.synced().await;
-        this.secrets.synced().await;
-    };
-    manager.add_controller(NAME, WORKERS, queue, ready, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    });
+impl Watched for SecretMeta {
+    const FIELDS: Option<&'static str> = Some("type=kubernetes.io/service-account-token");
+
+    fn trim(&mut self) {
+        without_payload(self);
+    }
 }
 
 /// Annotations count as payload; two of them are this controller's own.
@@ -92,25 +59,43 @@ fn account_of(secret: &ObjectMeta) -> ObjectKey {
     )
 }
 
-struct Controller {
+/// Token Secrets by the account that they name.
+struct ByAccount;
+
+impl IndexBy<SecretMeta> for ByAccount {
+    type Key = ObjectKey;
+
+    fn keys(secret: &SecretMeta, each: &mut dyn FnMut(ObjectKey)) {
+        each(account_of(&secret.metadata));
+    }
+}
+
+/// Keeps a token Secret for every account.
+pub(crate) struct Tokens {
     client: Client,
     certificate: Option<Vec<u8>>,
     accounts: Cache<ServiceAccount>,
-    secrets: Cache<SecretMeta>,
+    secrets: Index<SecretMeta, ByAccount>,
     /// Names of accounts.
     queue: Queue<ObjectKey>,
     /// Secrets that were seen to have all they should, by uid, at a version.
     full: Mutex<HashMap<String, Option<String>>>,
 }
 
-impl Controller {
-    async fn reconcile(&self, key: &ObjectKey) -> Result<(), Error> {
-        let all = self.secrets.in_namespace(&key.namespace);
-        let secrets: Vec<&ObjectMeta> = all
-            .iter()
-            .map(|secret| &secret.metadata)
-            .filter(|secret| account_of(secret) == *key)
-            .collect();
+impl Controller for Tokens {
+    const NAME: &'static str = "serviceaccount-token-controller";
+    /// Upstream's `--concurrent-serviceaccount-token-syncs`.
+    const WORKERS: usize = 5;
+    type Queue = Queue<ObjectKey>;
+
+    fn watches(watches: &mut Watches<'_, Self>) {
+        watches.own::<ServiceAccount>();
+        watches.on::<SecretMeta>(Self::secret_changed);
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
+        let found = self.secrets.get(key);
+        let secrets: Vec<&ObjectMeta> = found.iter().map(|secret| &secret.metadata).collect();
         let account = self.accounts.get(key);
         let is_full = |secret: &ObjectMeta| self.is_known_full(secret);
         for action in plan(account.as_deref(), &key.name, &secrets, is_full) {
@@ -121,20 +106,43 @@ impl Controller {
                 (Action::Reference(secrets), Some(account)) => {
                     self.reference(account, key, &secrets).await?;
                 }
-                // Only deletions are planned for an account that is not there.
+                // Only deletions are planned for an account that does not exist.
                 (Action::Fill(_) | Action::Create(_) | Action::Reference(_), None) => {}
             }
         }
-        Ok(())
+        Ok(Next::Change)
+    }
+}
+
+impl Tokens {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>, certificate: Option<Vec<u8>>) -> Self {
+        Self {
+            client: setup.client(),
+            certificate,
+            accounts: setup.cache(),
+            secrets: setup.index(),
+            queue: setup.queue(),
+            full: Mutex::default(),
+        }
+    }
+
+    fn secret_changed(&self, change: &Change<SecretMeta>) {
+        let meta = &change.latest().metadata;
+        if change.is_delete() {
+            self.forget(meta);
+        }
+        let (now, before) = (account_of(meta), change.old.as_ref());
+        if let Some(before) = before.map(|old| account_of(&old.metadata)).filter(|it| *it != now) {
+            self.queue.add(before);
+        }
+        self.queue.add(now);
     }
 
     async fn delete(&self, key: &ObjectKey, name: &str, uid: String) -> Result<(), Error> {
         let same = Preconditions { uid: Some(uid), resource_version: None };
         let params = DeleteParams::background().preconditions(same);
-        match self.secrets_of(key).delete(name, &params).await {
-            Err(error) if error::is_not_found(&error) || error::is_conflict(&error) => Ok(()),
-            other => other.map(drop).map_err(Error::api("delete a token secret")),
-        }
+        let done = self.secrets_of(key).delete(name, &params).await;
+        error::ignore_recreated(done).map_err(Error::api("delete a token secret"))
     }
 
     /// Makes the Secret empty; it is filled when the watch shows it.
@@ -230,10 +238,8 @@ impl Controller {
                            "resourceVersion": account.metadata.resource_version });
         let patch = Patch::Merge(json!({ "metadata": meta, "secrets": secrets }));
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &key.namespace);
-        match api.patch(&key.name, &PatchParams::default(), &patch).await {
-            Err(error) if error::is_not_found(&error) => Ok(()),
-            other => other.map(drop).map_err(Error::api("list a secret in its account")),
-        }
+        let done = api.patch(&key.name, &PatchParams::default(), &patch).await;
+        error::ignore_not_found(done).map_err(Error::api("list a secret in its account"))
     }
 
     fn is_known_full(&self, secret: &ObjectMeta) -> bool {

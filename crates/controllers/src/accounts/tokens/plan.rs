@@ -4,13 +4,13 @@ use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// The annotation that names a token Secret's account.
-pub const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+pub(crate) const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 /// The annotation that tells it from a later account of the same name.
-pub const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+pub(crate) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// The Secret belongs to an account that is gone: name, uid.
     Delete(String, String),
     /// The Secret has no token yet, or is not known to have one.
@@ -23,7 +23,7 @@ pub enum Action {
 
 /// Decides for one account name. `secrets` are the metadata of the token Secrets that name it;
 /// `is_full` knows which of them have their token.
-pub fn plan(
+pub(crate) fn plan(
     account: Option<&ServiceAccount>,
     account_name: &str,
     secrets: &[&ObjectMeta],

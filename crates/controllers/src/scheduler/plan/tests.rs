@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
 use super::*;
@@ -55,14 +56,14 @@ fn cluster(nodes: &[Node], pods: &[(&str, Pod)]) -> Cluster {
 }
 
 fn refusal(pod: &Pod, cluster: &Cluster) -> String {
-    match plan(pod, cluster) {
+    match plan(pod, cluster, 0).0 {
         Decision::Unschedulable(message) => message,
         Decision::Bind(node) => panic!("bound to {node}"),
     }
 }
 
 fn bound(pod: &Pod, cluster: &Cluster) -> String {
-    match plan(pod, cluster) {
+    match plan(pod, cluster, 0).0 {
         Decision::Bind(node) => node,
         Decision::Unschedulable(message) => panic!("refused: {message}"),
     }
@@ -207,4 +208,35 @@ fn a_preferred_node_wins_over_an_emptier_one() {
         "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 10, "preference": {
             "matchExpressions": [{ "key": "disk", "operator": "In", "values": ["ssd"] }] } }] } } });
     assert_eq!(bound(&pod("p", prefers), &cluster), "a");
+}
+
+/// A thousand nodes: a pod is placed after a look at the few that upstream would look at, and the next
+/// pod's look begins where this one's ended.
+#[test]
+fn in_a_large_cluster_some_nodes_that_fit_are_enough() {
+    let nodes: Vec<Node> = (0..1_000).map(|at| node(&format!("n{at:04}"), json!({}))).collect();
+    let cluster = cluster(&nodes, &[]);
+    let (Decision::Bind(first), looked_at) = plan(&pod("p", json!({})), &cluster, 0) else {
+        panic!("it fits everywhere")
+    };
+    assert_eq!(looked_at, 420, "50 % less 1,000 / 125");
+    let (Decision::Bind(second), _) = plan(&pod("q", json!({})), &cluster, looked_at) else {
+        panic!("it fits everywhere")
+    };
+    assert!(first < second, "{first} {second}");
+    assert_eq!([5_000, 20_000, 99, 250].map(fitting_max), [500, 1_000, 100, 120]);
+    // One that fits nowhere is told of all of them.
+    let refusal = refusal(&pod("p", asks("64")), &cluster);
+    assert!(refusal.starts_with("0/1000 nodes are available: 1000 Insufficient cpu."), "{refusal}");
+}
+
+#[test]
+fn the_only_node_that_fits_is_found_wherever_the_look_begins() {
+    let mut nodes: Vec<Node> = (0..300).map(|at| node(&format!("n{at:04}"), json!({}))).collect();
+    nodes[150] = node("big", json!({ "status": { "allocatable": { "cpu": "64" } } }));
+    let cluster = cluster(&nodes, &[]);
+    for start in [0, 149, 150, 151, 299, 1_000_000] {
+        let (decision, _) = plan(&pod("p", asks("32")), &cluster, start);
+        assert_eq!(decision, Decision::Bind("big".to_owned()));
+    }
 }

@@ -43,7 +43,7 @@ fn away(term: Value) -> Value {
 }
 
 fn refused(pod: &Pod, cluster: &Cluster) -> String {
-    match plan(pod, cluster) {
+    match plan(pod, cluster, 0).0 {
         Decision::Bind(node) => panic!("bound to {node}"),
         Decision::Unschedulable(message) => message,
     }
@@ -51,7 +51,7 @@ fn refused(pod: &Pod, cluster: &Cluster) -> String {
 
 /// The node, with the pod put there.
 fn place(pod: &Pod, cluster: &mut Cluster) -> String {
-    match plan(pod, cluster) {
+    match plan(pod, cluster, 0).0 {
         Decision::Bind(node) => {
             cluster.assume(pod, &node);
             node
@@ -104,19 +104,19 @@ fn a_pod_goes_where_the_one_is_that_it_needs() {
     // In another namespace it is another pod.
     let mut elsewhere = pod("elsewhere", "web", near(term("db", "zone")));
     elsewhere.metadata.namespace = Some("other".to_owned());
-    assert!(matches!(plan(&elsewhere, &cluster), Decision::Unschedulable(_)));
+    assert!(matches!(plan(&elsewhere, &cluster, 0).0, Decision::Unschedulable(_)));
     let mut term = term("db", "zone");
     term["namespaces"] = json!(["ns"]);
     let mut named = pod("named", "web", near(term.clone()));
     named.metadata.namespace = Some("other".to_owned());
-    assert!(matches!(plan(&named, &cluster), Decision::Bind(_)));
+    assert!(matches!(plan(&named, &cluster, 0).0, Decision::Bind(_)));
     term["namespaces"] = json!([]);
     term["namespaceSelector"] = json!({ "matchLabels": { "team": "x" } });
     let mut selected = pod("selected", "web", near(term));
     selected.metadata.namespace = Some("other".to_owned());
-    assert!(matches!(plan(&selected, &cluster), Decision::Unschedulable(_)));
+    assert!(matches!(plan(&selected, &cluster, 0).0, Decision::Unschedulable(_)));
     cluster.set_namespace("ns", Some([("team".to_owned(), "x".to_owned())].into()));
-    assert!(matches!(plan(&selected, &cluster), Decision::Bind(_)));
+    assert!(matches!(plan(&selected, &cluster, 0).0, Decision::Bind(_)));
 }
 
 /// Pods that want to be near each other must not wait for each other for ever.

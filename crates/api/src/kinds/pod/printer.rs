@@ -11,52 +11,51 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::{Column, Printed, RowCondition, age, doc, name, or_none, since};
+use crate::table::{Column, RowCondition, age, name, or_none, since};
 
-impl Printed for Pod {
-    const COLUMNS: &'static [Column] = &[
-        Column::NAME,
-        Column::string("Ready", "The aggregate readiness state of this pod for accepting traffic."),
-        Column::string("Status", "The aggregate status of the containers in this pod."),
-        Column::string(
-            "Restarts",
-            "The number of times the containers in this pod have been restarted and when the last \
-             container in this pod has restarted.",
-        ),
-        Column::AGE,
-        Column::string("IP", doc::POD_IP).wide(),
-        Column::string("Node", doc::POD_NODE_NAME).wide(),
-        Column::string("Nominated Node", doc::POD_NOMINATED_NODE_NAME).wide(),
-        Column::string("Readiness Gates", doc::POD_READINESS_GATES).wide(),
-    ];
+pub(super) const COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::string("Ready", "The aggregate readiness state of this pod for accepting traffic."),
+    Column::string("Status", "The aggregate status of the containers in this pod."),
+    Column::string(
+        "Restarts",
+        "The number of times the containers in this pod have been restarted and when the last \
+         container in this pod has restarted.",
+    ),
+    Column::AGE,
+    Column::string("IP", IP).wide(),
+    Column::string("Node", NODE_NAME).wide(),
+    Column::string("Nominated Node", NOMINATED_NODE_NAME).wide(),
+    Column::string("Readiness Gates", READINESS_GATES).wide(),
+];
 
-    fn cells(&self, now: Timestamp) -> Vec<Value> {
-        let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
-        let spec = self.spec.as_ref().unwrap_or(&no_spec);
-        let status = self.status.as_ref().unwrap_or(&no_status);
-        let summary = Summary::of(spec, status, self.metadata.deletion_timestamp.is_some());
-        let ip = status.pod_ips.iter().flatten().next().map_or("", |first| &first.ip);
-        vec![
-            name(self),
-            format!("{}/{}", summary.ready, summary.total).into(),
-            summary.reason.into(),
-            summary.restarts.shown(now).into(),
-            age(self, now),
-            or_none(ip).into(),
-            or_none(spec.node_name.as_deref().unwrap_or_default()).into(),
-            or_none(status.nominated_node_name.as_deref().unwrap_or_default()).into(),
-            readiness_gates(spec, status).into(),
-        ]
-    }
+pub(super) fn cells(pod: &Pod, now: Timestamp) -> Vec<Value> {
+    let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
+    let spec = pod.spec.as_ref().unwrap_or(&no_spec);
+    let status = pod.status.as_ref().unwrap_or(&no_status);
+    let summary = Summary::of(spec, status, pod.metadata.deletion_timestamp.is_some());
+    let ip = status.pod_ips.iter().flatten().next().map_or("", |first| &first.ip);
+    vec![
+        name(pod),
+        format!("{}/{}", summary.ready, summary.total).into(),
+        summary.reason.into(),
+        summary.restarts.shown(now).into(),
+        age(pod, now),
+        or_none(ip).into(),
+        or_none(spec.node_name.as_deref().unwrap_or_default()).into(),
+        or_none(status.nominated_node_name.as_deref().unwrap_or_default()).into(),
+        readiness_gates(spec, status).into(),
+    ]
+}
 
-    fn condition(&self) -> Option<RowCondition> {
-        let (reason, message) = match self.status.as_ref()?.phase.as_deref()? {
-            "Succeeded" => ("Succeeded", "The pod has completed successfully."),
-            "Failed" => ("Failed", "The pod failed."),
-            _ => return None,
-        };
-        Some(RowCondition { type_: "Completed", status: "True", reason, message })
-    }
+/// Set on rows of pods that have run to completion.
+pub(super) fn condition(pod: &Pod) -> Option<RowCondition> {
+    let (reason, message) = match pod.status.as_ref()?.phase.as_deref()? {
+        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+        "Failed" => ("Failed", "The pod failed."),
+        _ => return None,
+    };
+    Some(RowCondition { type_: "Completed", status: "True", reason, message })
 }
 
 /// Restarts so far, and when the last one began to be needed.
@@ -224,3 +223,8 @@ fn readiness_gates(spec: &PodSpec, status: &PodStatus) -> String {
     let open = gates.iter().filter(|gate| condition_is_true(status, &gate.condition_type)).count();
     format!("{open}/{}", gates.len())
 }
+
+const IP: &str = "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated.";
+const NODE_NAME: &str = "NodeName indicates in which node this pod is scheduled. If empty, this pod is a candidate for scheduling by the scheduler defined in schedulerName. Once this field is set, the kubelet for this node becomes responsible for the lifecycle of this pod. This field should not be used to express a desire for the pod to be scheduled on a specific node. https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#nodename";
+const NOMINATED_NODE_NAME: &str = "nominatedNodeName is set only when this pod preempts other pods on the node, but it cannot be scheduled right away as preemption victims receive their graceful termination periods. This field does not guarantee that the pod will be scheduled on this node. Scheduler may decide to place the pod elsewhere if other nodes become available sooner. Scheduler may also decide to give the resources on this node to a higher priority pod that is created after preemption. As a result, this field may be different than PodSpec.nodeName when the pod is scheduled.";
+const READINESS_GATES: &str = "If specified, all readiness gates will be evaluated for pod readiness. A pod is ready when all its containers are ready AND all conditions specified in the readiness gates have status equal to \"True\" More info: https://git.k8s.io/enhancements/keps/sig-network/580-pod-readiness-gates";

@@ -1,184 +1,90 @@
 //! One watch per kind and process, with a cache that all controllers of the process share.
 //!
-//! An [`Informer`] turns kube's watch stream into [`Change`]s that carry the object before and
+//! An [`Informer`] watches a kind that this program knows by its type ([`Watched`]), or, for
+//! [`crate::inventory`], the metadata of one that it learns of at run time. It turns kube's watch stream into [`Change`]s that carry the object before and
 //! after, also across a relist, where kube's own reflector only replaces everything. Handlers run
 //! in the informer's task, after the cache holds the change; they put keys into queues and must not
 //! wait. Data flows: API server → watcher → cache → handlers.
 
+pub(crate) mod cache;
+pub(crate) mod index;
+pub(crate) mod metadata;
+mod trim;
+mod watched;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, StreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::cache::{Cache, Index, IndexBy};
+pub(crate) use self::watched::Watched;
 use crate::key::ObjectKey;
 
 /// What happened to one object. At least one side is there. An object that was deleted and made
 /// again under its name arrives as two changes, so both sides always have one uid.
 #[derive(Debug)]
-pub struct Change<K> {
+pub(crate) struct Change<K> {
     /// The object before, unless it is new.
-    pub old: Option<Arc<K>>,
+    pub(crate) old: Option<Arc<K>>,
     /// The object now, unless it is gone.
-    pub new: Option<Arc<K>>,
+    pub(crate) new: Option<Arc<K>>,
 }
 
 impl<K> Change<K> {
     /// The newest state known.
-    pub fn latest(&self) -> &Arc<K> {
+    pub(crate) fn latest(&self) -> &Arc<K> {
         self.new.as_ref().or(self.old.as_ref()).expect("a change has at least one side")
     }
 
     /// Whether the object is gone.
-    pub fn is_delete(&self) -> bool {
+    pub(crate) fn is_delete(&self) -> bool {
         self.new.is_none()
-    }
-}
-
-/// A shared view of all objects of a kind, as of some recent moment.
-#[derive(Debug)]
-pub struct Cache<K>(Arc<Shared<K>>);
-
-#[derive(Debug)]
-struct Shared<K> {
-    objects: RwLock<BTreeMap<ObjectKey, Arc<K>>>,
-    synced: watch::Sender<bool>,
-}
-
-impl<K> Clone for Cache<K> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<K> Default for Cache<K> {
-    fn default() -> Self {
-        Self(Arc::new(Shared { objects: RwLock::default(), synced: watch::Sender::new(false) }))
-    }
-}
-
-impl<K: Resource> Cache<K> {
-    /// One object.
-    pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
-        self.read().get(key).cloned()
-    }
-
-    /// Every object, in key order.
-    pub fn all(&self) -> Vec<Arc<K>> {
-        self.read().values().cloned().collect()
-    }
-
-    /// The objects of one namespace, in name order.
-    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
-        let from = ObjectKey::new(namespace, "");
-        let objects = self.read();
-        let range = objects.range(from..).take_while(|(key, _)| key.namespace == namespace);
-        range.map(|(_, object)| object.clone()).collect()
-    }
-
-    /// How many objects one namespace has.
-    pub fn count_in(&self, namespace: &str) -> usize {
-        let from = ObjectKey::new(namespace, "");
-        self.read().range(from..).take_while(|(key, _)| key.namespace == namespace).count()
-    }
-
-    /// Waits until the first list has arrived.
-    pub async fn synced(&self) {
-        let mut synced = self.0.synced.subscribe();
-        // The sender lives as long as `self`, so that waiting cannot fail.
-        let _ = synced.wait_for(|synced| *synced).await;
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<ObjectKey, Arc<K>>> {
-        self.0.objects.read().expect("no code panics while it holds the cache")
-    }
-
-    /// Puts an object where only a watch would, for tests of what reads the cache.
-    #[cfg(test)]
-    pub fn insert(&self, object: K) {
-        let key = ObjectKey::of(&object);
-        self.0.objects.write().expect("not poisoned").insert(key, Arc::new(object));
-    }
-
-    fn replace(&self, key: ObjectKey, object: Option<Arc<K>>) -> Vec<Change<K>> {
-        let mut objects = self.0.objects.write().expect("no code panics while it holds the cache");
-        let old = match &object {
-            Some(object) => objects.insert(key, object.clone()),
-            None => objects.remove(&key),
-        };
-        changes(old, object)
-    }
-
-    fn replace_all(&self, listed: BTreeMap<ObjectKey, Arc<K>>) -> Vec<Change<K>> {
-        let mut objects = self.0.objects.write().expect("no code panics while it holds the cache");
-        let mut old = std::mem::replace(&mut *objects, listed.clone());
-        drop(objects);
-        let mut all = Vec::new();
-        for (key, new) in listed {
-            let old = old.remove(&key);
-            let version = |object: &Arc<K>| object.meta().resource_version.clone();
-            if old.as_ref().map(version) != Some(version(&new)) {
-                all.extend(changes(old, Some(new)));
-            }
-        }
-        all.extend(old.into_values().flat_map(|gone| changes(Some(gone), None)));
-        self.0.synced.send_replace(true);
-        all
-    }
-}
-
-/// A change of identity under one name is a deletion and a creation.
-fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<K>> {
-    match (old, new) {
-        (None, None) => Vec::new(),
-        (Some(old), Some(new)) if old.meta().uid != new.meta().uid => {
-            vec![Change { old: Some(old), new: None }, Change { old: None, new: Some(new) }]
-        }
-        (old, new) => vec![Change { old, new }],
     }
 }
 
 type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 /// A watch that is not running yet: register handlers, then [`Informer::run`] it.
-pub struct Informer<K> {
+pub(crate) struct Informer<K> {
     cache: Cache<K>,
     handlers: Vec<Handler<K>>,
     trim: fn(&mut K),
-}
-
-impl<K: Resource> Default for Informer<K> {
-    fn default() -> Self {
-        Self::trimming(without_field_owners)
-    }
+    changes: Arc<AtomicU64>,
 }
 
 impl<K> Informer<K> {
-    /// An informer that cuts out of each object what nobody here reads, before it is kept.
-    pub fn trimming(trim: fn(&mut K)) -> Self {
-        Self { cache: Cache::default(), handlers: Vec::new(), trim }
+    /// An informer that cuts out of each object what no controller reads, before it is kept.
+    pub(crate) fn trimming(trim: fn(&mut K)) -> Self {
+        Self { cache: Cache::default(), handlers: Vec::new(), trim, changes: Arc::default() }
+    }
+
+    /// The view that this informer keeps.
+    pub(crate) fn cache(&self) -> Cache<K> {
+        self.cache.clone()
+    }
+
+    /// Counts the changes seen since the start.
+    pub(crate) fn changes(&self) -> Arc<AtomicU64> {
+        self.changes.clone()
+    }
+
+    /// Calls `handler` for every change, in order. It must not block.
+    pub(crate) fn on_change(&mut self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
+        self.handlers.push(Box::new(handler));
     }
 }
 
 impl<K: Resource + Debug + 'static> Informer<K> {
-    /// The view that this informer keeps.
-    pub fn cache(&self) -> Cache<K> {
-        self.cache.clone()
-    }
-
-    /// Calls `handler` for every change, in order. It must not block.
-    pub fn on_change(&mut self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
-        self.handlers.push(Box::new(handler));
-    }
-
     /// Watches `api` until `shutdown`; errors are logged and retried with back-off.
-    pub async fn run(self, api: Api<K>, config: watcher::Config, shutdown: CancellationToken)
+    pub(crate) async fn run(self, api: Api<K>, config: watcher::Config, shutdown: CancellationToken)
     where
         K: Clone + DeserializeOwned + Send + Sync,
         K::DynamicType: Clone,
@@ -219,17 +125,12 @@ impl<K: Resource + Debug + 'static> Informer<K> {
                     continue;
                 }
             };
+            self.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
             for change in &changes {
                 self.handlers.iter().for_each(|handler| handler(change));
             }
         }
     }
-}
-
-/// No controller reads them and they are often half of an object. An update that leaves them out
-/// keeps the ones that the server has.
-fn without_field_owners<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
 }
 
 fn log(kind: &str, error: &watcher::Error) {
@@ -267,10 +168,10 @@ mod tests {
         object
     }
 
-    /// Runs events through an informer; answers what its handler saw as `name old→new`.
+    /// Runs events through an informer; returns what its handler saw as `name old→new`.
     async fn seen(events: Vec<watcher::Event<ConfigMap>>) -> (Vec<String>, Cache<ConfigMap>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let mut informer = Informer::default();
+        let mut informer = Informer::<ConfigMap>::trimming(|_| {});
         let log = seen.clone();
         informer.on_change(move |change: &Change<ConfigMap>| {
             let side = |side: &Option<Arc<ConfigMap>>| {

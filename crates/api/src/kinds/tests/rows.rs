@@ -1,14 +1,14 @@
 //! Rows with exact expectations, from objects written as their manifests.
 
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::*;
+use crate::kinds::{ALL, Kind};
+use crate::table::Column;
 
 const NOW: &str = "2026-01-01T01:00:00Z";
 
 /// The row of an object made five minutes before [`NOW`] and named `x`.
-fn row<T: Printed + DeserializeOwned>(mut object: Value) -> Vec<Value> {
+fn row<T: Kind>(mut object: Value) -> Vec<Value> {
     if object["metadata"].is_null() {
         object["metadata"] = json!({});
     }
@@ -16,8 +16,13 @@ fn row<T: Printed + DeserializeOwned>(mut object: Value) -> Vec<Value> {
     object["metadata"]["creationTimestamp"] = "2026-01-01T00:55:00Z".into();
     let object: T = serde_json::from_value(object).expect("a manifest of the kind");
     let cells = object.cells(NOW.parse().expect("a time"));
-    assert_eq!(cells.len(), T::COLUMNS.len(), "one cell per column");
+    assert_eq!(cells.len(), T::INFO.columns.len(), "one cell per column");
     cells
+}
+
+fn columns(plural: &str, group: &str) -> &'static [Column] {
+    let found = ALL.iter().find(|info| (info.plural, info.group) == (plural, group));
+    found.expect("a served resource").columns
 }
 
 fn headers(columns: &[Column], priority: i32) -> Vec<&'static str> {
@@ -250,7 +255,7 @@ fn readiness_gates_show_how_many_are_open() {
 fn a_finished_pod_marks_its_row_completed() {
     let condition = |phase: &str| {
         let pod: Pod = serde_json::from_value(json!({ "status": { "phase": phase } })).unwrap();
-        pod.condition().map(|condition| serde_json::to_value(condition).unwrap())
+        pod.row_condition().map(|condition| serde_json::to_value(condition).unwrap())
     };
     assert_eq!(condition("Running"), None);
     assert_eq!(
@@ -263,7 +268,7 @@ fn a_finished_pod_marks_its_row_completed() {
 
 #[test]
 fn a_secret_shows_how_many_keys_it_has_and_no_more() {
-    let row = row::<coffer_api::secret::Secret>(json!({
+    let row = row::<crate::secret::Secret>(json!({
         "type": "Opaque", "data": { "username": "dmFsdWUtMQ==", "password": "dmFsdWUtMg==" },
     }));
     assert_eq!(row, [json!("x"), json!("Opaque"), json!(2), json!("5m")]);

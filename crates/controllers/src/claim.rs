@@ -1,0 +1,305 @@
+//! Which objects a controller object owns, adopts or releases: one rule for the pods of ReplicaSets
+//! and for the ReplicaSets of Deployments, and the indices that find the candidates.
+
+use std::collections::BTreeMap;
+
+use coffer_api::selector::LabelSelector;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::ReplicationController;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client, Resource};
+
+use crate::error::Error;
+use crate::informer::{IndexBy, Watched};
+use crate::key::ObjectKey;
+use crate::owner::{controller_of, is_controlled_by};
+
+type Labels = BTreeMap<String, String>;
+/// A namespace, and a label with its value there; without one all of the namespace.
+type Place = (String, Option<(String, String)>);
+
+/// A kind whose objects own others that fit their selector.
+pub(crate) trait Claimer: Watched + Resource<Scope = NamespaceResourceScope> {
+    /// Which objects it claims.
+    ///
+    /// # Errors
+    /// The selector is malformed.
+    fn selector(&self) -> Result<LabelSelector, Error>;
+
+    /// The labels that the selector asks for by value; it may have other conditions too.
+    fn match_labels(&self) -> Option<&Labels>;
+}
+
+impl Claimer for ReplicaSet {
+    fn selector(&self) -> Result<LabelSelector, Error> {
+        structured(self.spec.as_ref().map(|spec| &spec.selector))
+    }
+
+    fn match_labels(&self) -> Option<&Labels> {
+        self.spec.as_ref()?.selector.match_labels.as_ref()
+    }
+}
+
+impl Claimer for Deployment {
+    fn selector(&self) -> Result<LabelSelector, Error> {
+        structured(self.spec.as_ref().map(|spec| &spec.selector))
+    }
+
+    fn match_labels(&self) -> Option<&Labels> {
+        self.spec.as_ref()?.selector.match_labels.as_ref()
+    }
+}
+
+impl Claimer for ReplicationController {
+    fn selector(&self) -> Result<LabelSelector, Error> {
+        let none = Labels::new();
+        LabelSelector::of_map(self.match_labels().unwrap_or(&none))
+            .map_err(|error| Error::Object(error.to_string()))
+    }
+
+    fn match_labels(&self) -> Option<&Labels> {
+        self.spec.as_ref()?.selector.as_ref()
+    }
+}
+
+type Structured = k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+fn structured(selector: Option<&Structured>) -> Result<LabelSelector, Error> {
+    let none = Structured::default();
+    LabelSelector::of_structured(selector.unwrap_or(&none))
+        .map_err(|error| Error::Object(error.to_string()))
+}
+
+/// Objects that may be claimed: by the uid of the object that controls them, or, while none does, by
+/// namespace and label. A controller object finds its own and those that it might adopt, and no others.
+pub(crate) struct Claimable;
+
+/// A key of [`Claimable`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ClaimKey {
+    /// Controlled by the object with this uid.
+    ControlledBy(String),
+    /// Not controlled by any.
+    Orphan(Place),
+}
+
+impl<K: Resource + 'static> IndexBy<K> for Claimable {
+    type Key = ClaimKey;
+
+    fn keys(object: &K, each: &mut dyn FnMut(ClaimKey)) {
+        let meta = object.meta();
+        match controller_of(meta) {
+            Some(owner) => each(ClaimKey::ControlledBy(owner.uid.clone())),
+            None => places(meta).for_each(|place| each(ClaimKey::Orphan(place))),
+        }
+    }
+}
+
+impl ClaimKey {
+    /// The keys of all that an object controls or might adopt. An orphan is looked for by one label
+    /// that the selector asks for; all orphans of the namespace are looked at only where the selector
+    /// asks for no label's value.
+    pub(crate) fn of<K: Claimer>(claimer: &K) -> [Self; 2] {
+        let uid = claimer.meta().uid.clone().unwrap_or_default();
+        [Self::ControlledBy(uid), Self::Orphan(place(claimer))]
+    }
+}
+
+/// Controller objects by one label that their selectors ask for: finds those that might adopt an
+/// orphan.
+pub(crate) struct BySelector;
+
+impl<K: Claimer> IndexBy<K> for BySelector {
+    type Key = Place;
+
+    fn keys(claimer: &K, each: &mut dyn FnMut(Place)) {
+        each(place(claimer));
+    }
+}
+
+/// Where an object is found: by each of its labels, and without.
+pub(crate) fn places(meta: &ObjectMeta) -> impl Iterator<Item = Place> {
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    let labels = meta.labels.iter().flatten();
+    let labels = labels.map(|(label, value)| Some((label.clone(), value.clone())));
+    labels.chain([None]).map(move |label| (namespace.clone(), label))
+}
+
+/// Where what a selector selects is found. Of several labels the last: `pod-template-hash`, where
+/// there is one, tells more than `app`.
+fn place<K: Claimer>(claimer: &K) -> Place {
+    let label = claimer.match_labels().and_then(|labels| labels.last_key_value());
+    let label = label.map(|(label, value)| (label.clone(), value.clone()));
+    (claimer.meta().namespace.clone().unwrap_or_default(), label)
+}
+
+/// Whether the object still exists and is not being deleted, read from the API: before it adopts
+/// anything, because the cache may be behind.
+pub(crate) async fn is_alive<K: Claimer>(client: &Client, object: &K) -> Result<bool, Error> {
+    let key = ObjectKey::of(object);
+    let api = Api::<K>::namespaced(client.clone(), &key.namespace);
+    let fresh = api.get_metadata_opt(&key.name).await.map_err(Error::api("get the owner"))?;
+    Ok(fresh.is_some_and(|fresh| {
+        fresh.metadata.uid == object.meta().uid && fresh.metadata.deletion_timestamp.is_none()
+    }))
+}
+
+/// How one object stands to a controller object that might own it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It is owned already.
+    Keep,
+    /// No object controls it and it fits the selector.
+    Adopt,
+    /// It is owned but does not fit the selector any more.
+    Release,
+    /// It belongs to another object, or to none and does not fit.
+    Ignore,
+}
+
+/// Decides ownership. `owner` is the controller's metadata; one that is being deleted takes and
+/// releases nothing, so that the garbage collector finds things as they are.
+pub(crate) fn claim(owner: &ObjectMeta, selector: &LabelSelector, object: &ObjectMeta) -> Claim {
+    let uid = owner.uid.as_deref().unwrap_or_default();
+    let going = owner.deletion_timestamp.is_some();
+    let fits = selects(selector, object);
+    match controller_of(object) {
+        Some(_) if !is_controlled_by(object, uid) => Claim::Ignore,
+        Some(_) if fits => Claim::Keep,
+        Some(_) if going => Claim::Ignore,
+        Some(_) => Claim::Release,
+        None if going || !fits || object.deletion_timestamp.is_some() => Claim::Ignore,
+        None => Claim::Adopt,
+    }
+}
+
+/// Whether an object's labels are selected. An empty selector selects nothing here: no kind that
+/// owns others allows it, and what had adopted everything could not be told apart again.
+pub(crate) fn selects(selector: &LabelSelector, object: &ObjectMeta) -> bool {
+    let none = Default::default();
+    !selector.is_empty() && selector.matches(object.labels.as_ref().unwrap_or(&none))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::informer::Cache;
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:01:00Z".parse().expect("a time")
+    }
+
+    #[test]
+    fn an_object_is_kept_adopted_released_or_ignored_by_owner_and_selector() {
+        let selector = LabelSelector::parse("app=web").expect("a selector");
+        let object = |labels: Value, owner: Option<&str>, going: bool| -> ObjectMeta {
+            let owners: Vec<Value> = owner
+                .iter()
+                .map(|uid| {
+                    json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x",
+                                   "uid": uid, "controller": true })
+                })
+                .collect();
+            let deleted = going.then_some("2026-01-01T00:00:00Z");
+            serde_json::from_value(json!({ "labels": labels, "ownerReferences": owners,
+                                           "deletionTimestamp": deleted }))
+            .expect("metadata")
+        };
+        let (fits, strays) = (json!({ "app": "web", "x": "y" }), json!({ "app": "db" }));
+        let ours = ObjectMeta { uid: Some("me".into()), ..ObjectMeta::default() };
+        let mut leaving = ours.clone();
+        leaving.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+        for (owner, labels, owned_by, going, expected) in [
+            (&ours, &fits, Some("me"), false, Claim::Keep),
+            (&ours, &fits, Some("other"), false, Claim::Ignore),
+            (&ours, &fits, None, false, Claim::Adopt),
+            (&ours, &fits, None, true, Claim::Ignore),
+            (&ours, &strays, Some("me"), false, Claim::Release),
+            (&ours, &strays, None, false, Claim::Ignore),
+            (&leaving, &fits, None, false, Claim::Ignore),
+            (&leaving, &strays, Some("me"), false, Claim::Ignore),
+            (&leaving, &fits, Some("me"), false, Claim::Keep),
+        ] {
+            let object = object(labels.clone(), owned_by, going);
+            assert_eq!(
+                claim(owner, &selector, &object),
+                expected,
+                "{labels} owned by {owned_by:?}"
+            );
+        }
+        let everything = LabelSelector::parse("").expect("a selector");
+        let orphan = object(fits, None, false);
+        assert_eq!(
+            claim(&ours, &everything, &orphan),
+            Claim::Ignore,
+            "an empty selector selects nothing"
+        );
+    }
+
+    /// A namespace with ten thousand pods of others: a reconcile of one set sees its own pods and
+    /// the orphans with its label.
+    #[test]
+    fn a_claimer_finds_its_own_and_the_orphans_that_it_might_adopt_and_visits_no_others() {
+        let pods = Cache::<Pod>::default();
+        let index = pods.index::<Claimable>();
+        let pod = |name: &str, label: &str, owner: Option<&str>| -> Pod {
+            let owners: Vec<Value> = owner
+                .iter()
+                .map(|uid| {
+                    json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": uid, "uid": uid,
+                            "controller": true })
+                })
+                .collect();
+            serde_json::from_value(json!({ "metadata": { "namespace": "ns", "name": name,
+                "uid": name, "labels": { "app": label }, "ownerReferences": owners } }))
+            .expect("a pod")
+        };
+        for at in 0..5_000 {
+            pods.insert(pod(&format!("owned-{at}"), "web", Some("other")));
+            pods.insert(pod(&format!("orphan-{at}"), "db", None));
+        }
+        pods.insert(pod("mine", "web", Some("me")));
+        pods.insert(pod("stray", "web", None));
+        let set: ReplicaSet = serde_json::from_value(json!({
+            "metadata": { "namespace": "ns", "name": "rs", "uid": "me" },
+            "spec": { "selector": { "matchLabels": { "app": "web" } } } }))
+        .expect("a set");
+        let before = pods.visited();
+        let found = index.get_all(&ClaimKey::of(&set));
+        let names: Vec<_> = found.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
+        assert_eq!(names, ["mine", "stray"]);
+        assert_eq!(pods.visited() - before, 2);
+    }
+
+    #[test]
+    fn an_orphan_is_offered_to_those_whose_selectors_ask_for_one_of_its_labels() {
+        let sets = Cache::<ReplicaSet>::default();
+        let index = sets.index::<BySelector>();
+        let set = |name: &str, selector: Value| -> ReplicaSet {
+            serde_json::from_value(json!({
+                "metadata": { "namespace": "ns", "name": name, "uid": name },
+                "spec": { "selector": selector } }))
+            .expect("a set")
+        };
+        sets.insert(set("web", json!({ "matchLabels": { "app": "web" } })));
+        sets.insert(set("db", json!({ "matchLabels": { "app": "db" } })));
+        sets.insert(set(
+            "any",
+            json!({ "matchExpressions": [
+            { "key": "app", "operator": "Exists" }] }),
+        ));
+        let orphan: ObjectMeta = serde_json::from_value(json!({
+            "namespace": "ns", "labels": { "app": "web", "x": "y" } }))
+        .expect("metadata");
+        let places: Vec<_> = places(&orphan).collect();
+        let names: Vec<_> =
+            index.get_all(&places).iter().filter_map(|set| set.metadata.name.clone()).collect();
+        assert_eq!(names, ["web", "any"]);
+    }
+}

@@ -1,0 +1,204 @@
+//! What a controller is, and what it gets to work with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::{Client, Resource};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::events::Recorder;
+use crate::informer::{Cache, Change, Index, IndexBy, Watched};
+use crate::inventory::{Inventory, Kind, MetaChange};
+use crate::key::ObjectKey;
+use crate::manager::Manager;
+use crate::queue::{Queue, WorkQueue};
+
+/// A program that brings what is there in line with what users asked for, one key at a time.
+///
+/// The framework does the rest: it fills the caches before the first key, runs [`Self::WORKERS`] at a
+/// time but one key never twice at once, retries a key that failed with back-off, and ends at shutdown
+/// between two keys.
+pub(crate) trait Controller: Send + Sync + Sized + 'static {
+    /// Upstream's name; logs have it.
+    const NAME: &'static str;
+    /// How many keys are reconciled at once. Each worker has one request under way at a time unless the
+    /// controller says otherwise: this is what bounds its load on the API server.
+    const WORKERS: usize;
+    /// Where its keys come from, and what they are: [`Queue`]`<`[`ObjectKey`]`>` for nearly all, which
+    /// reconcile one object by its name.
+    type Queue: WorkQueue;
+
+    /// Says which changes make which keys ready. The handlers run in the informers' tasks and must
+    /// neither wait nor look at more than the change is about.
+    fn watches(watches: &mut Watches<'_, Self>);
+
+    /// Brings one key in order: reads the caches, decides in a pure function, applies the decision. Must
+    /// read as if nothing was known of earlier calls, and may be called when there is nothing to do.
+    fn reconcile(
+        &self,
+        key: &<Self::Queue as WorkQueue>::Key,
+    ) -> impl Future<Output = Result<Next, Error>> + Send;
+}
+
+/// When a key that was reconciled without an error is to be looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// When something changes.
+    Change,
+    /// When something changes, and after this time at the latest.
+    After(Duration),
+}
+
+impl Next {
+    /// After the shorter one of two waits, if there is any.
+    pub(crate) fn after(wait: Option<Duration>) -> Self {
+        wait.map_or(Self::Change, Self::After)
+    }
+}
+
+/// Hands a controller what it works with, and remembers which caches it has to wait for.
+pub(crate) struct Setup<'a, C: Controller> {
+    manager: &'a mut Manager,
+    queue: C::Queue,
+    synced: Vec<BoxFuture<'static, ()>>,
+}
+
+impl<'a, C: Controller> Setup<'a, C> {
+    /// The API client.
+    pub(crate) fn client(&self) -> Client {
+        self.manager.client()
+    }
+
+    /// A recorder of events that come from `component`.
+    pub(crate) fn recorder(&self, component: &'static str) -> Recorder {
+        self.manager.recorder(component)
+    }
+
+    /// The queue of this controller, for keys that become ready by its own doing.
+    pub(crate) fn queue(&self) -> C::Queue {
+        self.queue.clone()
+    }
+
+    /// All objects of a kind.
+    pub(crate) fn cache<K: Watched>(&mut self) -> Cache<K> {
+        let cache = self.manager.informer::<K>().cache();
+        let waits = cache.clone();
+        self.synced.push(async move { waits.synced().await }.boxed());
+        cache
+    }
+
+    /// All objects of a kind, found by one of their properties.
+    pub(crate) fn index<K: Watched, I: IndexBy<K>>(&mut self) -> Index<K, I> {
+        self.cache::<K>().index()
+    }
+
+    /// The metadata of all objects of all kinds.
+    pub(crate) fn inventory(&mut self) -> Inventory {
+        let inventory = self.manager.inventory().inventory();
+        let waits = inventory.clone();
+        self.synced.push(async move { waits.synced().await }.boxed());
+        inventory
+    }
+}
+
+/// Registers what a controller watches.
+pub(crate) struct Watches<'a, C: Controller> {
+    setup: Setup<'a, C>,
+    controller: Arc<C>,
+}
+
+impl<C: Controller> Watches<'_, C> {
+    /// Calls `handler` for every change of an object of a kind.
+    pub(crate) fn on<K: Watched>(
+        &mut self,
+        handler: impl Fn(&C, &Change<K>) + Send + Sync + 'static,
+    ) {
+        self.setup.cache::<K>();
+        let controller = self.controller.clone();
+        let informer = self.setup.manager.informer::<K>();
+        informer.on_change(move |change| handler(&controller, change));
+    }
+
+    /// Calls `handler` for every change of the metadata of any object.
+    pub(crate) fn on_any(
+        &mut self,
+        handler: impl Fn(&C, &Arc<Kind>, &MetaChange<'_>) + Send + Sync + 'static,
+    ) {
+        self.setup.inventory();
+        let controller = self.controller.clone();
+        let inventory = self.setup.manager.inventory();
+        inventory.on_change(move |kind, change| handler(&controller, kind, change));
+    }
+}
+
+impl<C: Controller<Queue = Queue<ObjectKey>>> Watches<'_, C> {
+    /// Makes an object's own name ready whenever it changes.
+    pub(crate) fn own<K: Watched>(&mut self) {
+        self.own_if::<K>(|_| true);
+    }
+
+    /// Makes an object's own name ready whenever a change of it is of interest.
+    pub(crate) fn own_if<K: Watched>(
+        &mut self,
+        is_of_interest: impl Fn(&Change<K>) -> bool + Send + Sync + 'static,
+    ) {
+        let queue = self.setup.queue();
+        self.on::<K>(move |_, change| {
+            if is_of_interest(change) {
+                queue.add(ObjectKey::of(&**change.latest()));
+            }
+        });
+    }
+}
+
+/// Adds a controller to a manager. `build` makes it from what [`Setup`] gives.
+pub(crate) fn add<C: Controller>(
+    manager: &mut Manager,
+    build: impl FnOnce(&mut Setup<'_, C>) -> C,
+) {
+    let mut setup = Setup { manager, queue: C::Queue::default(), synced: Vec::new() };
+    let controller = Arc::new(build(&mut setup));
+    let mut watches = Watches { setup, controller: controller.clone() };
+    C::watches(&mut watches);
+    let Setup { manager, queue, synced } = watches.setup;
+    manager.add_worker::<C>(move |shutdown| {
+        async move {
+            let ready = futures::future::join_all(synced);
+            if shutdown.run_until_cancelled(ready).await.is_none() {
+                return;
+            }
+            let mut workers = JoinSet::new();
+            for _ in 0..C::WORKERS {
+                let (controller, queue) = (controller.clone(), queue.clone());
+                let shutdown = shutdown.clone();
+                workers.spawn(async move { work(&*controller, &queue, &shutdown).await });
+            }
+            workers.join_all().await;
+        }
+        .boxed()
+    });
+}
+
+/// Reconciles one key after the other until `shutdown`.
+async fn work<C: Controller>(controller: &C, queue: &C::Queue, shutdown: &CancellationToken) {
+    while let Some(key) = shutdown.run_until_cancelled(queue.next()).await {
+        let outcome = controller.reconcile(&key).await;
+        if let Err(error) = &outcome {
+            if error.is_routine() {
+                tracing::debug!(controller = C::NAME, %key, %error, "will retry");
+            } else {
+                tracing::warn!(controller = C::NAME, %key, %error, "will retry");
+            }
+        }
+        queue.done(key, outcome.as_ref().copied());
+    }
+}
+
+/// The name of an object's namespace, as a key of what is reconciled by namespace.
+pub(crate) fn namespace_key<K: Resource>(object: &K) -> ObjectKey {
+    ObjectKey::new("", object.meta().namespace.clone().unwrap_or_default())
+}

@@ -1,0 +1,402 @@
+//! A view of all objects of one kind that the controllers of a process share, and its indices.
+//!
+//! An index answers "which pods are on this node" without looking at any other pod. Objects and all
+//! indices change together under one lock, so that a reader of several keys of one index never misses
+//! an object that moves from one of them to another.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use kube::Resource;
+use tokio::sync::watch;
+
+use super::Change;
+use crate::key::ObjectKey;
+
+/// A shared view of all objects of a kind, as of some recent moment.
+pub(crate) struct Cache<K>(Arc<Shared<K>>);
+
+struct Shared<K> {
+    store: RwLock<Store<K>>,
+    synced: watch::Sender<bool>,
+    /// Objects that were handed out: what reading this cache has cost so far.
+    visited: AtomicU64,
+}
+
+struct Store<K> {
+    objects: BTreeMap<Arc<ObjectKey>, Arc<K>>,
+    /// How many objects each namespace has.
+    per_namespace: HashMap<String, usize>,
+    indices: Vec<(TypeId, Box<dyn Maintained<K>>)>,
+}
+
+impl<K> Clone for Cache<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K> Default for Cache<K> {
+    fn default() -> Self {
+        let store =
+            Store { objects: BTreeMap::new(), per_namespace: HashMap::new(), indices: Vec::new() };
+        Self(Arc::new(Shared {
+            store: RwLock::new(store),
+            synced: watch::Sender::new(false),
+            visited: AtomicU64::new(0),
+        }))
+    }
+}
+
+impl<K> fmt::Debug for Cache<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cache({} objects)", self.len())
+    }
+}
+
+/// By what an index finds objects. The type names the index: all that ask for it share one.
+pub(crate) trait IndexBy<K>: 'static {
+    /// What is looked up.
+    type Key: Clone + Eq + Hash + Send + Sync + 'static;
+
+    /// Calls `each` with every key that finds the object. Must depend on the object alone.
+    fn keys(object: &K, each: &mut dyn FnMut(Self::Key));
+}
+
+type Bucket<K> = BTreeMap<Arc<ObjectKey>, Arc<K>>;
+
+struct Buckets<K, I: IndexBy<K>>(HashMap<I::Key, Bucket<K>>);
+
+/// An index whose key has been forgotten.
+trait Maintained<K>: Send + Sync {
+    fn as_any(&self) -> &dyn Any;
+    fn put(&mut self, key: &Arc<ObjectKey>, object: &Arc<K>);
+    fn take(&mut self, key: &Arc<ObjectKey>, object: &K);
+    fn replace(&mut self, key: &Arc<ObjectKey>, old: &K, new: &Arc<K>);
+}
+
+impl<K: Send + Sync + 'static, I: IndexBy<K>> Maintained<K> for Buckets<K, I> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn put(&mut self, key: &Arc<ObjectKey>, object: &Arc<K>) {
+        I::keys(object, &mut |by| {
+            self.0.entry(by).or_default().insert(key.clone(), object.clone());
+        });
+    }
+
+    fn take(&mut self, key: &Arc<ObjectKey>, object: &K) {
+        I::keys(object, &mut |by| {
+            if let Some(bucket) = self.0.get_mut(&by) {
+                bucket.remove(key);
+                if bucket.is_empty() {
+                    self.0.remove(&by);
+                }
+            }
+        });
+    }
+
+    fn replace(&mut self, key: &Arc<ObjectKey>, old: &K, new: &Arc<K>) {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        I::keys(old, &mut |by| before.push(by));
+        I::keys(new, &mut |by| after.push(by));
+        if before != after {
+            self.take(key, old);
+        }
+        self.put(key, new);
+    }
+}
+
+/// Finds objects of a cache by one of their properties.
+pub(crate) struct Index<K, I> {
+    cache: Cache<K>,
+    at: usize,
+    by: PhantomData<fn() -> I>,
+}
+
+impl<K, I> Clone for Index<K, I> {
+    fn clone(&self) -> Self {
+        Self { cache: self.cache.clone(), at: self.at, by: PhantomData }
+    }
+}
+
+impl<K: Send + Sync + 'static, I: IndexBy<K>> Index<K, I> {
+    /// The objects with a key, in the order of their names.
+    pub(crate) fn get(&self, key: &I::Key) -> Vec<Arc<K>> {
+        self.get_all(std::slice::from_ref(key))
+    }
+
+    /// The objects with any of some keys, as of one moment. One with several of them comes once for
+    /// each.
+    pub(crate) fn get_all<'k>(&self, keys: impl IntoIterator<Item = &'k I::Key>) -> Vec<Arc<K>> {
+        let found = self.read(|buckets| {
+            let buckets = keys.into_iter().filter_map(|key| buckets.0.get(key));
+            buckets.flat_map(BTreeMap::values).cloned().collect()
+        });
+        self.cache.visit(found)
+    }
+
+    /// How many keys find an object.
+    #[cfg(test)]
+    fn key_count(&self) -> usize {
+        self.read(|buckets| buckets.0.len())
+    }
+
+    /// How many objects have a key.
+    pub(crate) fn count(&self, key: &I::Key) -> usize {
+        self.read(|buckets| buckets.0.get(key).map_or(0, BTreeMap::len))
+    }
+
+    fn read<R>(&self, with: impl FnOnce(&Buckets<K, I>) -> R) -> R {
+        let store = self.cache.read();
+        let buckets = store.indices[self.at].1.as_any().downcast_ref();
+        with(buckets.expect("its position was found by its type"))
+    }
+}
+
+impl<K> Cache<K> {
+    /// The objects of one namespace, in name order.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let from = ObjectKey::new(namespace, "");
+        let store = self.read();
+        let range = store.objects.range::<ObjectKey, _>((Bound::Included(&from), Bound::Unbounded));
+        let range = range.take_while(|(key, _)| key.namespace == namespace);
+        let found = range.map(|(_, object)| object.clone()).collect();
+        drop(store);
+        self.visit(found)
+    }
+
+    /// One object.
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
+        let found = self.read().objects.get(key).cloned();
+        self.0.visited.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Whether there is an object of that name.
+    pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
+        self.read().objects.contains_key(key)
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.read().objects.len()
+    }
+
+    /// How many objects one namespace has.
+    pub(crate) fn count_in(&self, namespace: &str) -> usize {
+        self.read().per_namespace.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// How many objects have been handed out since the start.
+    pub(crate) fn visited(&self) -> u64 {
+        self.0.visited.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the first list has arrived.
+    pub(crate) async fn synced(&self) {
+        let mut synced = self.0.synced.subscribe();
+        // The sender lives as long as `self`, so that waiting cannot fail.
+        let _ = synced.wait_for(|synced| *synced).await;
+    }
+
+    fn visit(&self, found: Vec<Arc<K>>) -> Vec<Arc<K>> {
+        self.0.visited.fetch_add(found.len() as u64, Ordering::Relaxed);
+        found
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Store<K>> {
+        self.0.store.read().expect("no code panics while it holds the cache")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Store<K>> {
+        self.0.store.write().expect("no code panics while it holds the cache")
+    }
+}
+
+impl<K: Send + Sync + 'static> Cache<K> {
+    /// The index of this kind; built from what the cache holds if nobody has asked for it yet.
+    pub(crate) fn index<I: IndexBy<K>>(&self) -> Index<K, I> {
+        let mut store = self.write();
+        let known = store.indices.iter().position(|(type_, _)| *type_ == TypeId::of::<I>());
+        let at = known.unwrap_or_else(|| {
+            let mut buckets = Buckets::<K, I>(HashMap::new());
+            for (key, object) in &store.objects {
+                buckets.put(key, object);
+            }
+            store.indices.push((TypeId::of::<I>(), Box::new(buckets)));
+            store.indices.len() - 1
+        });
+        drop(store);
+        Index { cache: self.clone(), at, by: PhantomData }
+    }
+}
+
+impl<K: Resource> Cache<K> {
+    /// Puts an object where only a watch would, for tests of what reads the cache.
+    #[cfg(test)]
+    pub(crate) fn insert(&self, object: K) -> Vec<Change<K>> {
+        self.replace(ObjectKey::of(&object), Some(Arc::new(object)))
+    }
+
+    /// Takes in one object, or that it is no longer there.
+    pub(super) fn replace(&self, key: ObjectKey, object: Option<Arc<K>>) -> Vec<Change<K>> {
+        let old = match &object {
+            Some(object) => self.write().put(Arc::new(key), object.clone()),
+            None => self.write().take(&key),
+        };
+        changes(old, object)
+    }
+
+    /// Takes in a complete list. What has not changed stays the object that it was.
+    pub(super) fn replace_all(&self, listed: BTreeMap<ObjectKey, Arc<K>>) -> Vec<Change<K>> {
+        let mut all = Vec::new();
+        let mut store = self.write();
+        let gone: Vec<_> =
+            store.objects.keys().filter(|key| !listed.contains_key(&***key)).cloned().collect();
+        for (key, new) in listed {
+            let version = |object: &Arc<K>| {
+                let meta = object.meta();
+                (meta.uid.clone(), meta.resource_version.clone())
+            };
+            if store.objects.get(&key).map(version) != Some(version(&new)) {
+                let old = store.put(Arc::new(key), new.clone());
+                all.extend(changes(old, Some(new)));
+            }
+        }
+        for key in gone {
+            all.extend(changes(store.take(&key), None));
+        }
+        drop(store);
+        self.0.synced.send_replace(true);
+        all
+    }
+}
+
+impl<K> Store<K> {
+    fn put(&mut self, key: Arc<ObjectKey>, object: Arc<K>) -> Option<Arc<K>> {
+        let old = self.objects.insert(key.clone(), object.clone());
+        if old.is_none() {
+            match self.per_namespace.get_mut(&key.namespace) {
+                Some(count) => *count += 1,
+                None => drop(self.per_namespace.insert(key.namespace.clone(), 1)),
+            }
+        }
+        for (_, index) in &mut self.indices {
+            match &old {
+                Some(old) => index.replace(&key, old, &object),
+                None => index.put(&key, &object),
+            }
+        }
+        old
+    }
+
+    fn take(&mut self, key: &ObjectKey) -> Option<Arc<K>> {
+        let (key, old) = self.objects.remove_entry(key)?;
+        if let Some(count) = self.per_namespace.get_mut(&key.namespace) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_namespace.remove(&key.namespace);
+            }
+        }
+        for (_, index) in &mut self.indices {
+            index.take(&key, &old);
+        }
+        Some(old)
+    }
+}
+
+/// A change of identity under one name is a deletion and a creation.
+fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<K>> {
+    match (old, new) {
+        (None, None) => Vec::new(),
+        (Some(old), Some(new)) if old.meta().uid != new.meta().uid => {
+            vec![Change { old: Some(old), new: None }, Change { old: None, new: Some(new) }]
+        }
+        (old, new) => vec![Change { old, new }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    use super::*;
+
+    struct ByNode;
+
+    impl IndexBy<Pod> for ByNode {
+        type Key = String;
+
+        fn keys(pod: &Pod, each: &mut dyn FnMut(String)) {
+            pod.spec.iter().filter_map(|spec| spec.node_name.clone()).for_each(each);
+        }
+    }
+
+    fn pod(name: &str, node: Option<&str>, version: &str) -> Pod {
+        let meta =
+            json!({ "namespace": "ns", "name": name, "uid": name, "resourceVersion": version });
+        serde_json::from_value(json!({ "metadata": meta,
+            "spec": { "nodeName": node, "containers": [] } }))
+        .expect("a pod")
+    }
+
+    fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
+        pods.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect()
+    }
+
+    #[test]
+    fn an_index_follows_every_change_of_its_objects() {
+        let cache = Cache::<Pod>::default();
+        cache.insert(pod("before", Some("a"), "1"));
+        let by_node = cache.index::<ByNode>();
+        let on = |node: &str| by_node.get(&node.to_owned());
+        assert_eq!(names(&on("a")), ["before"], "what is there already is found");
+        cache.insert(pod("x", None, "2"));
+        assert_eq!(on("a").len(), 1);
+        cache.insert(pod("x", Some("a"), "3"));
+        assert_eq!(names(&on("a")), ["before", "x"]);
+        cache.insert(pod("x", Some("b"), "4"));
+        assert_eq!(names(&on("a")), ["before"]);
+        assert_eq!(names(&on("b")), ["x"]);
+        cache.replace(ObjectKey::new("ns", "before"), None);
+        assert_eq!(by_node.key_count(), 1, "an empty bucket is dropped");
+        let listed = [pod("x", Some("c"), "5"), pod("y", Some("c"), "6")];
+        cache.replace_all(
+            listed.into_iter().map(|pod| (ObjectKey::of(&pod), Arc::new(pod))).collect(),
+        );
+        assert_eq!(names(&on("c")), ["x", "y"]);
+        assert_eq!(by_node.count(&"c".to_owned()), 2);
+        assert_eq!((cache.count_in("ns"), cache.count_in("n"), cache.len()), (2, 0, 2));
+        cache.replace(ObjectKey::new("ns", "x"), None);
+        cache.replace(ObjectKey::new("ns", "y"), None);
+        assert_eq!((cache.count_in("ns"), by_node.key_count()), (0, 0));
+    }
+
+    #[test]
+    fn two_that_ask_for_an_index_share_it() {
+        let cache = Cache::<Pod>::default();
+        let (one, other) = (cache.index::<ByNode>(), cache.index::<ByNode>());
+        assert_eq!(one.at, other.at);
+    }
+
+    #[test]
+    fn a_look_up_visits_only_what_it_finds() {
+        let cache = Cache::<Pod>::default();
+        let by_node = cache.index::<ByNode>();
+        for at in 0..1000 {
+            cache.insert(pod(&format!("p{at}"), Some(&format!("n{}", at % 100)), "1"));
+        }
+        let before = cache.visited();
+        assert_eq!(by_node.get(&"n7".to_owned()).len(), 10);
+        assert_eq!(cache.visited() - before, 10);
+    }
+}

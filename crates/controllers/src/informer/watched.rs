@@ -1,0 +1,51 @@
+//! What is watched of each kind that controllers know by its type, and what is kept of it.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, Pod, ReplicationController, ResourceQuota, ServiceAccount,
+};
+use kube::Resource;
+use serde::de::DeserializeOwned;
+
+use super::trim;
+
+/// A kind that one informer of the process watches for all its controllers.
+pub(crate) trait Watched:
+    Resource<DynamicType = (), Scope: 'static>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// The field selector of the watch, where only some objects are of interest.
+    const FIELDS: Option<&'static str> = None;
+
+    /// Cuts out what no controller reads, before the object is kept. An update by patch that leaves
+    /// these fields out keeps the ones that the server has.
+    fn trim(&mut self) {
+        self.meta_mut().managed_fields = None;
+    }
+}
+
+impl Watched for Namespace {}
+impl Watched for Node {
+    fn trim(&mut self) {
+        trim::node(self);
+    }
+}
+impl Watched for Pod {
+    fn trim(&mut self) {
+        trim::pod(self);
+    }
+}
+impl Watched for ReplicaSet {}
+impl Watched for ReplicationController {}
+impl Watched for Deployment {}
+impl Watched for ResourceQuota {}
+impl Watched for ServiceAccount {}
+impl Watched for CertificateSigningRequest {}

@@ -1,0 +1,152 @@
+//! Which controllers there are: the one list that `coffer controller-manager` and `coffer up` run, and
+//! the scheduler.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
+use kube::Client;
+
+use crate::accounts::default_account::DefaultAccounts;
+use crate::accounts::root_ca::RootCaPublisher;
+use crate::accounts::tokens::Tokens;
+use crate::certificates::sign::Signer;
+use crate::certificates::{Approver, Signing};
+use crate::controller::add;
+use crate::deployment::Deployments;
+use crate::garbage::GarbageCollector;
+use crate::manager::Manager;
+use crate::namespace::Namespaces;
+use crate::node_lifecycle::NodeLifecycle;
+use crate::pod_gc::PodGc;
+use crate::quota::Quotas;
+use crate::replication::Replication;
+use crate::scheduler::Scheduler;
+
+/// What the controllers cannot learn from the API.
+#[derive(Debug)]
+pub struct Options {
+    /// The CA certificate of the API server, PEM: what pods check it with. Without it neither
+    /// `kube-root-ca.crt` nor the `ca.crt` of token Secrets is written.
+    pub root_ca_pem: Option<Vec<u8>>,
+    /// What certificates are signed with. Without it requests are approved, and signed by others.
+    pub signer: Option<Signer>,
+    /// How long a node may be silent before it counts as unreachable; upstream's
+    /// `--node-monitor-grace-period`.
+    pub node_monitor_grace_period: Duration,
+    /// How long a node may be missing before its pods are removed.
+    pub missing_node_grace_period: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            root_ca_pem: None,
+            signer: None,
+            node_monitor_grace_period: Duration::from_secs(40),
+            missing_node_grace_period: Duration::from_secs(40),
+        }
+    }
+}
+
+impl Options {
+    /// The CA that this process itself checks the API server with.
+    pub fn of_config(config: &kube::Config) -> Self {
+        let pem = |der: &Vec<u8>| {
+            let text = STANDARD.encode(der).into_bytes();
+            let lines = text.chunks(64).flat_map(|line| line.iter().copied().chain([b'\n']));
+            let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
+            pem.extend(lines);
+            pem.extend(b"-----END CERTIFICATE-----\n");
+            pem
+        };
+        let certificates = config.root_cert.as_deref().unwrap_or_default();
+        let all: Vec<u8> = certificates.iter().flat_map(pem).collect();
+        Self { root_ca_pem: (!all.is_empty()).then_some(all), ..Self::default() }
+    }
+}
+
+/// Every controller but the scheduler, to [run](Manager::run).
+#[must_use]
+pub fn controller_manager(client: Client, options: Options) -> Manager {
+    let mut manager = Manager::new(client);
+    let all = &mut manager;
+    add(all, Namespaces::new);
+    add(all, Replication::<ReplicaSet>::new);
+    add(all, Replication::<ReplicationController>::new);
+    add(all, Deployments::new);
+    add(all, GarbageCollector::new);
+    add(all, DefaultAccounts::new);
+    let root_ca_pem = options.root_ca_pem.clone();
+    add(all, |setup| Tokens::new(setup, root_ca_pem));
+    if let Some(pem) = &options.root_ca_pem {
+        add(all, |setup| RootCaPublisher::new(setup, pem));
+    }
+    add(all, |setup| NodeLifecycle::new(setup, options.node_monitor_grace_period));
+    add(all, |setup| PodGc::new(setup, options.missing_node_grace_period));
+    add(all, Quotas::new);
+    add(all, Approver::new);
+    if let Some(signer) = options.signer {
+        add(all, |setup| Signing::new(setup, signer));
+    }
+    manager
+}
+
+/// The scheduler, to [run](Manager::run).
+#[must_use]
+pub fn scheduler(client: Client) -> Manager {
+    let mut manager = Manager::new(client);
+    add(&mut manager, Scheduler::new);
+    manager
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use crate::certificates::sign::tests::authority;
+    use crate::testing::unreachable_client;
+
+    /// Every `impl Controller for …` below a directory, as the name of its type.
+    fn written(directory: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(directory).expect("the sources are there") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                written(&path, found);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("UTF-8");
+            let heads = text.lines().filter(|line| line.starts_with("impl"));
+            let types = heads.filter_map(|line| line.split_once(" Controller for "));
+            found.extend(types.map(|(_, type_)| {
+                type_.split(['<', ' ']).next().expect("a split has a first part").to_owned()
+            }));
+        }
+    }
+
+    /// A controller that is written and not in the list would never run, and no test of its own
+    /// would notice.
+    #[tokio::test]
+    async fn every_controller_that_is_written_is_in_the_list() {
+        let options = Options {
+            root_ca_pem: Some(Vec::new()),
+            signer: Some(authority()),
+            ..Options::default()
+        };
+        let manager = controller_manager(unreachable_client(), options);
+        let scheduler = scheduler(unreachable_client());
+        let listed = manager.controllers().iter().chain(scheduler.controllers());
+        let listed: BTreeSet<String> = listed
+            .map(|path| path.split('<').next().expect("a split has a first part"))
+            .map(|path| path.rsplit("::").next().expect("a split has a last part").to_owned())
+            .collect();
+        let mut expected = BTreeSet::new();
+        written(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut expected);
+        assert!(expected.len() > 10, "{expected:?}");
+        assert_eq!(listed, expected);
+    }
+}
