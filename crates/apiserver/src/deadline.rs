@@ -35,7 +35,7 @@ pub(crate) fn exceeded() -> Failure {
     failure
 }
 
-/// Reads `1m30s`, `1.5h`, `300ms`. A negative one is over at once, and so is none at all.
+/// Reads `1m30s`, `1.5h`, `300ms`. A negative one is over at once, and so is 0.
 fn parse(text: &str) -> Result<Duration, String> {
     let invalid = || format!("invalid duration {text:?}");
     let negative = text.starts_with('-');

@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use coffer_store::{Revision, Value};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 
 use super::inbox::{self, Inbox, Queue};
@@ -201,12 +202,12 @@ impl Shard {
         Ok(Described { entry, facts })
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        self.state.read().expect("no panic happens under this lock")
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state.write().expect("no panic happens under this lock")
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write()
     }
 
     /// One object, as the cache has it now.
@@ -268,8 +269,8 @@ impl Shard {
         }
     }
 
-    fn observers(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<dyn Observer>>> {
-        self.observers.read().expect("no panic happens under this lock")
+    fn observers(&self) -> RwLockReadGuard<'_, Vec<Arc<dyn Observer>>> {
+        self.observers.read()
     }
 
     /// Adds an observer and shows it the present state.
@@ -284,7 +285,7 @@ impl Shard {
             }
             let seen = objects.iter().zip(&facts);
             observer.reset(&mut seen.map(|(object, facts)| (&**object, facts.as_ref())));
-            self.observers.write().expect("no panic happens under this lock").push(observer);
+            self.observers.write().push(observer);
             return;
         }
     }

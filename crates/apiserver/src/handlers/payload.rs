@@ -1,7 +1,6 @@
-//! What answers to writes show of secrets: to a caller who may not `get` a secret, its metadata only.
+//! What responses to writes show of secrets: to a caller who may not `get` a secret, its metadata only.
 //!
-//! A write answers with the whole object, also where it changed nothing (`dryRun`, an empty patch),
-//! so that the right to write would be one to read. Annotations are payload too, since client-side
+//! A write returns the whole object, also where it changed nothing (`dryRun`, an empty patch), so that the right to write would be one to read. Annotations are payload too, since client-side
 //! apply copies the object into one; field managers name the payload's keys. A JSON patch that looks
 //! at the payload, or copies it to where it is shown, takes the right to read as well.
 
@@ -27,7 +26,7 @@ const SECRETS: &str = "secrets";
 const PAYLOAD: [&str; 3] = ["/data", "/stringData", "/metadata/annotations"];
 
 impl Handlers {
-    /// The object of this name in an answer to a write, as the caller may see it.
+    /// The object of this name in the response to a write, as the caller may see it.
     ///
     /// # Errors
     /// 500 for a stored object that cannot be read.
@@ -46,7 +45,7 @@ impl Handlers {
         Ok(encoded::erasing(object.encode()))
     }
 
-    /// The list that a deletion of a collection answers with.
+    /// The list that a deletion of a collection returns.
     ///
     /// # Errors
     /// As for one object.

@@ -81,7 +81,7 @@ impl DeleteOptions {
 
 /// What a deletion came to.
 pub(crate) enum Deleted {
-    /// Gone. The object as it was, for kinds that answer with it.
+    /// Removed. The object as it was, for kinds that return it.
     Gone { last: Bytes, uid: String, return_object: bool },
     /// Marked: it goes when its grace period or its finalizers end.
     Going(Bytes),
@@ -151,7 +151,7 @@ impl Registry {
     /// it knows neither a grace period nor finalizers.
     ///
     /// # Errors
-    /// 409 where it was written since, or is gone.
+    /// 409 where it was written since, or is no longer there.
     pub(crate) async fn persist_expiry(
         &self,
         admitted: Admitted<'_, Deletion>,

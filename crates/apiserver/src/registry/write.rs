@@ -189,7 +189,7 @@ impl Registry {
         if ends || dry_run {
             return Ok(stamped(resource, &encoded, current.revision));
         }
-        // A write that changes nothing is answered without one, as upstream does.
+        // A write that changes nothing is not persisted, as upstream has it.
         if is_stamped(resource.head(), &encoded, current.revision, &current.bytes) {
             return Ok(current.bytes.clone());
         }

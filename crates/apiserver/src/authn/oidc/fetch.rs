@@ -26,7 +26,7 @@ const BYTES_MAX: usize = 1 << 20;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("{0:?} is no https URL")]
+    #[error("{0:?} is not an https URL")]
     Url(String),
     #[error("{url}: {cause}")]
     Exchange { url: String, cause: String },

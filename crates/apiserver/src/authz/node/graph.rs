@@ -5,9 +5,10 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::RwLock;
 
 use crate::authz::references::{self, ReferenceKind};
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
@@ -58,7 +59,7 @@ impl Graph {
         name: &str,
     ) -> bool {
         let vertex = Vertex { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-        let state = self.0.read().expect("no panic happens under this lock");
+        let state = self.0.read();
         state.needed.get(&vertex).is_some_and(|nodes| nodes.contains_key(node))
     }
 }
@@ -77,7 +78,7 @@ impl Observer for PodFollower {
     }
 
     fn reset(&self, objects: &mut dyn Iterator<Item = (&CachedObject, Option<&Facts>)>) {
-        let mut state = self.0.0.write().expect("no panic happens under this lock");
+        let mut state = self.0.0.write();
         *state = State::default();
         for (object, facts) in objects {
             state.add(object, facts);
@@ -85,7 +86,7 @@ impl Observer for PodFollower {
     }
 
     fn changed(&self, event: &CacheEvent, facts: Option<&Facts>) {
-        let mut state = self.0.0.write().expect("no panic happens under this lock");
+        let mut state = self.0.0.write();
         if let Some(old) = &event.old {
             state.remove(&old.key);
         }
@@ -208,7 +209,7 @@ mod tests {
         assert!(graph.related("a", SECRET, "n", "s"));
         follower.told(&event(Some(&second), None));
         assert!(!graph.related("a", SECRET, "n", "s"));
-        assert!(graph.0.read().unwrap().needed.is_empty());
+        assert!(graph.0.read().needed.is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(crate) mod rule;
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use coffer_api::status::GroupResource;
 use k8s_openapi::api::rbac::v1::{
@@ -21,6 +21,7 @@ use k8s_openapi::api::rbac::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::de::DeserializeOwned;
 
 use self::index::Index;
@@ -99,11 +100,11 @@ pub(crate) struct Roles(RwLock<State>);
 
 impl Roles {
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().expect("no panic happens under this lock")
+        self.0.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().expect("no panic happens under this lock")
+        self.0.write()
     }
 
     /// Whether some rule that this caller has allows what is asked; else why it was hard to tell.

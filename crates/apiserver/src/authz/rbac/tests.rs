@@ -136,7 +136,7 @@ fn view_reads_all_but_secrets_edit_reads_them_and_admin_binds_too() {
 }
 
 #[test]
-fn an_account_of_another_namespace_is_somebody_else() {
+fn an_account_of_another_namespace_is_another_user() {
     let local = serde_json::json!({"kind": "ServiceAccount", "name": "app"});
     let roles = roles(&[bound("n", "edit", local)]);
     assert!(may(&roles, &user("system:serviceaccount:n:app", &[]), "get", "secrets", "n"));
@@ -170,7 +170,7 @@ fn nodes_get_nothing_from_roles_and_controllers_what_they_need() {
 }
 
 #[test]
-fn a_binding_to_a_role_that_is_gone_says_so() {
+fn a_binding_to_a_deleted_role_is_an_error_in_the_denial() {
     let subject = serde_json::json!({"kind": "User", "name": "vera", "apiGroup": GROUP});
     let roles = roles(&[bound("n", "gone", subject)]);
     let target =
