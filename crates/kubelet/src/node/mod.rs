@@ -94,7 +94,7 @@ impl NodeAgent {
         let view = self.view(&readiness, pressure, &version);
         let posting = self.post(&view, &posted.conditions);
         let Ok(outcome) = tokio::time::timeout(LOOK_PERIOD, posting).await else {
-            tracing::debug!("node status not posted: no answer");
+            tracing::debug!("node status update timed out");
             return false;
         };
         match outcome {
@@ -106,12 +106,12 @@ impl NodeAgent {
                 is_ready
             }
             Err(kube::Error::Api(status)) if status.code == 404 => {
-                // Somebody deleted the node while it lives.
+                // A client deleted the node while it runs.
                 self.registered().await;
                 false
             }
             Err(error) => {
-                tracing::debug!(cause = root_cause(&error), "node status not posted");
+                tracing::debug!(cause = root_cause(&error), "node status update failed");
                 false
             }
         }
@@ -192,9 +192,12 @@ impl NodeAgent {
             match tokio::time::timeout(LOOK_PERIOD, self.register(&nodes)).await {
                 Ok(Ok(node)) => return node.metadata.uid.unwrap_or_default(),
                 Ok(Err(error)) => {
-                    tracing::debug!(cause = root_cause(&error), "node not registered yet");
+                    tracing::debug!(
+                        cause = root_cause(&error),
+                        "node registration failed, retrying"
+                    );
                 }
-                Err(_) => tracing::debug!("node not registered yet: no answer"),
+                Err(_) => tracing::debug!("node registration timed out, retrying"),
             }
             backoff.wait().await;
         }

@@ -126,7 +126,7 @@ fn calls_that_hang_while_the_runtime_crashes_are_made_again_once() {
 }
 
 #[test]
-fn an_error_of_one_call_does_not_make_the_node_unready() {
+fn a_call_that_is_answered_unavailable_is_not_an_outage() {
     on_node(async |node| {
         node.cri.fail(
             Call::RunPodSandbox,
@@ -134,6 +134,10 @@ fn an_error_of_one_call_does_not_make_the_node_unready() {
             Status::unavailable("the network plugin is starting"),
         );
         node.create("p", json!({})).await;
+        let event = node.event("p", "FailedCreatePodSandBox: ").await;
+        let expected = "FailedCreatePodSandBox: Failed to create pod sandbox: rpc error: code = \
+                        Unavailable desc = the network plugin is starting";
+        assert_eq!(event, expected);
         node.running("p").await;
         node.ready(true).await;
     });
