@@ -4,11 +4,14 @@
 //! The first byte of most inputs chooses a kind; the rest is what a client sends.
 
 pub mod pods;
+pub mod redact;
 
 use coffer_api::apply::{self, Writer};
 use coffer_api::kinds::{self, Kind};
 use coffer_api::patch::{self, PatchKind};
-use coffer_api::schema::{self, Schema, strict};
+use coffer_api::schema::read::{self, Budget, Unknown};
+use coffer_api::schema::strict::{self, Findings};
+use coffer_api::schema::{self, Schema};
 use coffer_api::{Document, go};
 use serde_json::{Value, json};
 
@@ -27,7 +30,11 @@ pub fn body(first: u8, text: &[u8], mut document: Document) {
         document.value_mut()["kind"] = kind.into();
     }
     // The text need not be JSON, but if it is, it was read before.
-    let _ = strict::check_json(text, schema);
+    let (mut budget, mut findings) = (Budget::of_body(text.len()), Findings::default());
+    let schemas = (Some(schema), Some(schema));
+    let _ = read::read_json_strict(text, schemas, Unknown::Drop, &mut budget, &mut findings)
+        .map(Document::new);
+    drop(findings.into_errors());
     strict::unknown_fields(document.value(), schema);
     object(&document, None);
 }

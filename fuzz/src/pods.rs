@@ -11,6 +11,7 @@ use coffer_api::field::ErrorList;
 use coffer_api::kinds::{Kind, Pod};
 use coffer_api::patch::{self, PatchKind};
 use coffer_api::schema::read::{self, Budget, Unknown};
+use coffer_api::schema::strict::Findings;
 use coffer_api::schema::{self, strict};
 use coffer_api::status::Failure;
 use coffer_api::{Document, demand, protobuf, yaml};
@@ -41,21 +42,26 @@ pub enum Outcome {
     Created,
 }
 
-/// A body as a document within its budget, as `apiserver/src/body.rs` reads it.
-fn parse(media: Media, body: &[u8]) -> Option<Document> {
+/// A body as a document within its budget, as `apiserver/src/body.rs` reads it, and what a strict reader
+/// finds in it.
+fn parse(media: Media, body: &[u8]) -> Option<(Document, Vec<String>)> {
     let schema = schema::of("v1", "Pod");
-    let mut budget = Budget::of_body(body.len());
+    let (mut budget, mut findings) = (Budget::of_body(body.len()), Findings::default());
+    let (schemas, unknown) = ((schema, schema), Unknown::Drop);
     let document = match media {
-        Media::Json => read::read_json(body, schema, Unknown::Drop, &mut budget)
+        Media::Json => read::read_json_strict(body, schemas, unknown, &mut budget, &mut findings)
             .map(Document::new)
             .map_err(drop),
-        Media::Yaml => yaml::read_last_wins(body, schema, Unknown::Drop, &mut budget).map_err(drop),
+        Media::Yaml => {
+            yaml::read_last_wins_strict(body, schemas, unknown, &mut budget, &mut findings)
+                .map_err(drop)
+        }
         Media::Protobuf => protobuf::decode_within(body, &mut budget).map_err(drop),
     };
     let document = document.ok().filter(|_| !budget.is_exceeded())?;
     let fits = media != Media::Protobuf
         || read::weigh(document.value(), schema, &mut Budget::of_body(body.len()));
-    fits.then_some(document)
+    fits.then(|| (document, findings.into_errors()))
 }
 
 /// Decodes, defaults, tracks, admits, validates and encodes a pod, and reads it as the cache does.
@@ -134,21 +140,13 @@ fn finish(pod: &Pod, errors: ErrorList) -> Result<Vec<u8>, Outcome> {
 
 /// The typed pod, with its defaults, after all that there is to warn about is known.
 fn decode(media: Media, body: &[u8]) -> Option<Pod> {
-    let mut document = parse(media, body)?;
+    let (mut document, warnings) = parse(media, body)?;
     if !document.value().is_object() {
         return None;
     }
     document.value_mut()["apiVersion"] = "v1".into();
     document.value_mut()["kind"] = "Pod".into();
     let pod = settled(&mut document)?;
-    let schema = schema::of("v1", "Pod").expect("it is served");
-    let warnings = match media {
-        Media::Json => strict::check_json(body, schema)
-            .unwrap_or_else(|_| strict::unknown_fields(document.value(), schema)),
-        Media::Yaml => yaml::strict_errors(body, Some(schema))
-            .unwrap_or_else(|_| strict::unknown_fields(document.value(), schema)),
-        Media::Protobuf => Vec::new(),
-    };
     drop(strict::message(&warnings));
     Some(pod)
 }

@@ -3,6 +3,8 @@
 
 use zeroize::Zeroizing;
 
+use crate::redact;
+
 /// Text as Go's `%q` writes it.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -130,7 +132,7 @@ fn sextet(byte: u8) -> Option<u8> {
 /// What is wrong with JSON, without any of it: Go's words where it ends too soon, a place where Go
 /// would quote a character.
 pub fn json_error(error: &serde_json::Error) -> String {
-    if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() }
+    if error.is_eof() { "unexpected end of JSON input".to_owned() } else { redact::json(error) }
 }
 
 #[cfg(test)]

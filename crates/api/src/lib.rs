@@ -23,6 +23,7 @@ pub mod protobuf;
 pub mod quantity;
 pub mod quota;
 pub mod reason;
+pub mod redact;
 pub mod schema;
 pub mod secret;
 pub mod selector;

@@ -112,6 +112,70 @@ pub struct Secret {
     pub type_: Option<String>,
 }
 
+impl Secret {
+    /// What `data` and annotations take as JSON, in bytes, escapes not counted.
+    pub fn payload_json_len(&self) -> usize {
+        // Quotes, colon and comma.
+        const AROUND: usize = 6;
+        let data = self.data.iter().map(|(key, value)| (key, value.len().div_ceil(3) * 4));
+        let annotations = self.metadata.annotations.iter().flatten();
+        let annotations = annotations.map(|(key, value)| (key, value.len()));
+        data.chain(annotations).map(|(key, length)| key.len() + length + AROUND).sum()
+    }
+
+    /// The secret without its payload, to find out what differs from `than`: in place of each value of
+    /// the payload stands nothing where `than` has the same one or none at all, and something where it
+    /// has another. Annotations are payload, too.
+    pub fn outline(&self, than: Option<&Self>) -> Self {
+        let differs = |here: bool| if here { vec![0] } else { Vec::new() };
+        let data = self.data.iter().map(|(key, value)| {
+            let other = than.and_then(|than| than.data.get(key));
+            let mark = SecretBytes::new(differs(other.is_some_and(|other| other != value)));
+            (key.clone(), mark)
+        });
+        let string_data = self.string_data.iter().map(|(key, value)| {
+            let other = than.and_then(|than| than.string_data.get(key));
+            let mark = differs(other.is_some_and(|other| other != value));
+            (key.clone(), SecretString(mark.into_iter().map(char::from).collect()))
+        });
+        let meta = &self.metadata;
+        let annotations = meta.annotations.as_ref().map(|all| {
+            let than = than.and_then(|than| than.metadata.annotations.as_ref());
+            let outline = all.iter().map(|(key, value)| {
+                let other = than.and_then(|than| than.get(key));
+                let mark = if other.is_some_and(|other| other != value) { "!" } else { "" };
+                (key.clone(), mark.to_owned())
+            });
+            outline.collect()
+        });
+        // Field by field, so that one which is added is thought of here.
+        let metadata = ObjectMeta {
+            annotations,
+            creation_timestamp: meta.creation_timestamp.clone(),
+            deletion_grace_period_seconds: meta.deletion_grace_period_seconds,
+            deletion_timestamp: meta.deletion_timestamp.clone(),
+            finalizers: meta.finalizers.clone(),
+            generate_name: meta.generate_name.clone(),
+            generation: meta.generation,
+            labels: meta.labels.clone(),
+            managed_fields: meta.managed_fields.clone(),
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            owner_references: meta.owner_references.clone(),
+            resource_version: meta.resource_version.clone(),
+            self_link: meta.self_link.clone(),
+            uid: meta.uid.clone(),
+        };
+        Self {
+            metadata,
+            immutable: self.immutable,
+            data: data.collect(),
+            string_data: string_data.collect(),
+            type_: self.type_.clone(),
+        }
+    }
+}
+
 /// `apiVersion` and `kind` come first, as in every `k8s_openapi` type.
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

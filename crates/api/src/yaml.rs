@@ -6,8 +6,9 @@
 use serde_json::Value;
 
 use crate::document::Document;
+use crate::schema::Schema;
 use crate::schema::read::{self, Budget, Unknown};
-use crate::schema::{Schema, strict};
+use crate::schema::strict::Findings;
 
 /// A manifest that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,33 +58,35 @@ pub fn read_last_wins(
     unknown: Unknown,
     budget: &mut Budget,
 ) -> Result<Document, YamlError> {
-    let reading = |deserializer: serde_saphyr::Deserializer<'_, '_>| {
-        read::read(deserializer, schema, unknown, budget)
-    };
+    read_by(bytes, |deserializer| read::read(deserializer, schema, unknown, budget))
+}
+
+/// As [`read_last_wins`], and tells what a strict reader finds: see [`read::read_strict`].
+///
+/// # Errors
+/// As [`read_last_wins`].
+pub fn read_last_wins_strict(
+    bytes: &[u8],
+    schemas: (Option<Schema>, Option<Schema>),
+    unknown: Unknown,
+    budget: &mut Budget,
+    findings: &mut Findings,
+) -> Result<Document, YamlError> {
+    read_by(bytes, |deserializer| {
+        read::read_strict(deserializer, schemas, unknown, budget, findings)
+    })
+}
+
+fn read_by(
+    bytes: &[u8],
+    reading: impl FnOnce(serde_saphyr::Deserializer<'_, '_>) -> Result<Value, serde_saphyr::Error>,
+) -> Result<Document, YamlError> {
     serde_saphyr::with_deserializer_from_str_with_options(
         text(bytes)?,
         passing_on(bytes.len()),
         reading,
     )
     .map(Document::new)
-    .map_err(|error| located(&error))
-}
-
-/// The fields of a document that its schema does not know or that it has twice; without a schema,
-/// the keys that stand twice.
-///
-/// # Errors
-/// [`YamlError`].
-pub fn strict_errors(bytes: &[u8], schema: Option<Schema>) -> Result<Vec<String>, YamlError> {
-    let check = |deserializer: serde_saphyr::Deserializer<'_, '_>| match schema {
-        Some(schema) => strict::check(deserializer, schema),
-        None => strict::duplicates(deserializer),
-    };
-    serde_saphyr::with_deserializer_from_str_with_options(
-        text(bytes)?,
-        passing_on(bytes.len()),
-        check,
-    )
     .map_err(|error| located(&error))
 }
 
@@ -203,13 +206,17 @@ mod tests {
             (&document.value()["data"]["a"], &document.value()["type"]),
             (&"eQ==".into(), &"b".into())
         );
+        let found = |against| {
+            let (mut budget, mut findings) = (Budget::of_body(text.len()), Findings::default());
+            let schemas = (schema::of("v1", "Secret"), against);
+            read_last_wins_strict(text, schemas, Unknown::Keep, &mut budget, &mut findings)
+                .expect("it is YAML");
+            findings.into_errors()
+        };
         assert_eq!(
-            strict_errors(text, schema::of("v1", "Secret")).expect("it is YAML"),
+            found(schema::of("v1", "Secret")),
             ["duplicate field \"data.a\"", "unknown field \"typo\"", "duplicate field \"type\""]
         );
-        assert_eq!(
-            strict_errors(text, None).expect("it is YAML"),
-            ["duplicate field \"data.a\"", "duplicate field \"type\""]
-        );
+        assert_eq!(found(None), ["duplicate field \"data.a\"", "duplicate field \"type\""]);
     }
 }

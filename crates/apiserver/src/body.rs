@@ -3,12 +3,13 @@
 use coffer_api::reason::Reason;
 use coffer_api::schema::Schema;
 use coffer_api::schema::read::{self, Budget, Unknown};
+use coffer_api::schema::strict::Findings;
 use coffer_api::status::Failure;
 use coffer_api::{Document, yaml};
 use http::HeaderMap;
 use zeroize::Zeroizing;
 
-use crate::lanes::Room;
+use crate::rooms::Room;
 
 /// Largest body accepted, in bytes: upstream's limit.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -153,21 +154,66 @@ pub(crate) fn parse(
     media: MediaType,
     schema: Option<Schema>,
 ) -> Result<Document, ParseError> {
+    parse_by(bytes, media, schema, None)
+}
+
+/// As [`parse`], with what a strict reader finds on the way, in the order of the text: members that
+/// stand twice, and those that the schema does not know. Of an apply patch only the first: it is refused
+/// for the others. A message of protobuf has neither.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_strict(
+    bytes: &[u8],
+    media: MediaType,
+    schema: Option<Schema>,
+) -> Result<(Document, Vec<String>), ParseError> {
+    let mut findings = Findings::default();
+    let document = parse_by(bytes, media, schema, Some(&mut findings))?;
+    Ok((document, findings.into_errors()))
+}
+
+fn parse_by(
+    bytes: &[u8],
+    media: MediaType,
+    schema: Option<Schema>,
+    findings: Option<&mut Findings>,
+) -> Result<Document, ParseError> {
     let mut budget = match media {
         MediaType::ApplyYaml => Budget::of_apply(bytes.len()),
         _ => Budget::of_body(bytes.len()),
     };
     let parsed = match media {
-        MediaType::Yaml => yaml::read_last_wins(bytes, schema, Unknown::Drop, &mut budget)
-            .map_err(|error| error.to_string()),
-        MediaType::ApplyYaml => yaml::read_last_wins(bytes, schema, Unknown::Keep, &mut budget)
-            .map_err(|error| error.to_string()),
         // What kubectl's create verbs and client-go's typed clients send.
         MediaType::Protobuf => coffer_api::protobuf::decode_within(bytes, &mut budget)
             .map_err(|error| error.to_string()),
-        _ => read::read_json(bytes, schema, Unknown::Drop, &mut budget)
-            .map(Document::new)
-            .map_err(|error| format!("json parse error: {}", coffer_api::go::json_error(&error))),
+        MediaType::Yaml | MediaType::ApplyYaml => {
+            let (unknown, against) = match media {
+                MediaType::Yaml => (Unknown::Drop, schema),
+                _ => (Unknown::Keep, None),
+            };
+            let read = match findings {
+                None => yaml::read_last_wins(bytes, schema, unknown, &mut budget),
+                Some(findings) => {
+                    let schemas = (schema, against);
+                    yaml::read_last_wins_strict(bytes, schemas, unknown, &mut budget, findings)
+                }
+            };
+            read.map_err(|error| error.to_string())
+        }
+        _ => {
+            let unknown = Unknown::Drop;
+            let read = match findings {
+                None => read::read_json(bytes, schema, unknown, &mut budget),
+                Some(findings) => {
+                    let schemas = (schema, schema);
+                    read::read_json_strict(bytes, schemas, unknown, &mut budget, findings)
+                }
+            };
+            read.map(Document::new).map_err(|error| {
+                format!("json parse error: {}", coffer_api::go::json_error(&error))
+            })
+        }
     };
     if budget.is_exceeded() {
         return Err(ParseError::TooMuch);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 
-use crate::request::{RequestInfo, Verb};
+use crate::request::RequestInfo;
 
 /// Longest time of a request, whatever its client says.
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);
@@ -16,14 +16,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 /// # Errors
 /// 400 for a `timeout` that is no duration as Go writes them.
 pub(crate) fn of(info: &RequestInfo) -> Result<Option<Duration>, Failure> {
-    let long = match &info.resource {
-        None => true,
-        Some((Verb::Watch, _)) => true,
-        Some((_, path)) => {
-            matches!(&*path.subresource, "exec" | "attach" | "portforward" | "log")
-        }
-    };
-    if long {
+    if info.resource.is_none() || info.is_long_running() {
         return Ok(None);
     }
     let asked = info.query.get("timeout").map(parse).transpose().map_err(|why| {

@@ -1,10 +1,10 @@
 //! From a request body to a typed, defaulted object of the resource's kind.
 
+use coffer_api::Document;
 use coffer_api::field::{Error, Path};
 use coffer_api::patch::PatchKind;
 use coffer_api::schema::{self, strict};
 use coffer_api::status::Failure;
-use coffer_api::{Document, yaml};
 use http::HeaderMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::Value;
@@ -33,11 +33,13 @@ pub(crate) fn object(
     let media = MediaType::of_object(headers)?;
     let bytes = body::take(payload)?;
     let (kind, version) = (resource.info.kind, resource.info.api_version());
-    let mut document = parse(&bytes, media, kind, &version)?;
+    let (mut document, found) = parse(&bytes, media, (kind, &version), validation)?;
+    // A payload is in no more places than it has to be: what is made is made of the tree alone.
+    drop(bytes);
     expect_kind(&mut document, kind, &version)?;
     let object =
         defaulted(resource, &mut document).map_err(|error| not_its_kind(resource, &error))?;
-    let warnings = strict_errors(&bytes, media, &document, kind, &version, validation)?;
+    let warnings = judged(found, kind, &version, validation)?;
     Ok(Decoded { object, warnings })
 }
 
@@ -52,8 +54,10 @@ pub(crate) fn value_warnings(
     (kind, version): (&str, &str),
     validation: FieldValidation,
 ) -> Result<Vec<String>, Failure> {
-    let Ok(document) = parse(bytes, media, kind, version) else { return Ok(Vec::new()) };
-    strict_errors(bytes, media, &document, kind, version, validation)
+    let Ok((_, found)) = parse(bytes, media, (kind, version), validation) else {
+        return Ok(Vec::new());
+    };
+    judged(found, kind, version, validation)
 }
 
 /// A typed value of a kind that is not stored: Scale, Binding, reviews.
@@ -66,7 +70,7 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(
     kind: &str,
     version: &str,
 ) -> Result<T, Failure> {
-    let mut document = parse(bytes, media, kind, version)?;
+    let (mut document, _) = parse(bytes, media, (kind, version), FieldValidation::Ignore)?;
     expect_kind(&mut document, kind, version)?;
     crate::object::typed(&document).map_err(|error| cannot_handle(kind, version, kind, &error))
 }
@@ -105,7 +109,13 @@ fn not_its_kind(resource: &Resource, error: &DecodeError) -> Failure {
     cannot_handle(kind, resource.info.version, kind, error)
 }
 
-fn parse(bytes: &[u8], media: MediaType, kind: &str, version: &str) -> Result<Document, Failure> {
+/// A body as a tree, and what a strict reader finds in it: read once.
+fn parse(
+    bytes: &[u8],
+    media: MediaType,
+    (kind, version): (&str, &str),
+    validation: FieldValidation,
+) -> Result<(Document, Vec<String>), Failure> {
     // Upstream goes on with the first bytes of the body, which may be anything.
     let shown = if bytes.is_empty() { " (<empty>)" } else { "" };
     let unrecognized = |why: &str| {
@@ -114,12 +124,16 @@ fn parse(bytes: &[u8], media: MediaType, kind: &str, version: &str) -> Result<Do
         ))
     };
     let schema = schema::of(version, kind);
-    let document =
-        body::parse(bytes, media, schema).map_err(|error| error.or(|why| unrecognized(&why)))?;
+    let read = if validation == FieldValidation::Ignore || schema.is_none() {
+        body::parse(bytes, media, schema).map(|document| (document, Vec::new()))
+    } else {
+        body::parse_strict(bytes, media, schema)
+    };
+    let (document, found) = read.map_err(|error| error.or(|why| unrecognized(&why)))?;
     if !document.value().is_object() {
         return Err(unrecognized("json parse error: the body is not an object"));
     }
-    Ok(document)
+    Ok((document, found))
 }
 
 /// 400 for a body that names its kind and is none of it. The version is shown without its group, as
@@ -191,32 +205,16 @@ fn no_conversion(found_version: &str, found_kind: &str, kind: &str, version: &st
 }
 
 /// Unknown and duplicate fields: refused when strict, else texts to warn with.
-fn strict_errors(
-    bytes: &[u8],
-    media: MediaType,
-    document: &Document,
+fn judged(
+    found: Vec<String>,
     kind: &str,
     version: &str,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Failure> {
-    let Some(schema) = schema::of(version, kind) else {
-        return Err(Failure::internal(format!("no schema is registered for {version} {kind}")));
-    };
-    if validation == FieldValidation::Ignore {
-        return Ok(Vec::new());
+    if validation == FieldValidation::Strict && !found.is_empty() {
+        return Err(cannot_handle(kind, version, kind, &strict::message(&found)));
     }
-    let errors = match media {
-        MediaType::Json => strict::check_json(bytes, schema)
-            .unwrap_or_else(|_| strict::unknown_fields(document.value(), schema)),
-        MediaType::Yaml => yaml::strict_errors(bytes, Some(schema))
-            .unwrap_or_else(|_| strict::unknown_fields(document.value(), schema)),
-        // A message has each field once, and none that its kind has not.
-        _ => Vec::new(),
-    };
-    if validation == FieldValidation::Strict && !errors.is_empty() {
-        return Err(cannot_handle(kind, version, kind, &strict::message(&errors)));
-    }
-    Ok(errors)
+    Ok(found)
 }
 
 /// The document of an apply patch, and what to warn about: what it says twice. Fields that its kind
@@ -230,10 +228,15 @@ pub(crate) fn apply_patch(
     validation: FieldValidation,
 ) -> Result<(Document, Vec<String>), Failure> {
     let (kind, version) = (resource.info.kind, resource.info.api_version());
-    let mut document = body::parse(bytes, MediaType::ApplyYaml, schema::of(&version, kind))
-        .map_err(|error| {
-            error.or(|why| Failure::bad_request(format!("error decoding YAML: {why}")))
-        })?;
+    let schema = schema::of(&version, kind);
+    let read = if validation == FieldValidation::Ignore {
+        body::parse(bytes, MediaType::ApplyYaml, schema).map(|document| (document, Vec::new()))
+    } else {
+        body::parse_strict(bytes, MediaType::ApplyYaml, schema)
+    };
+    let (mut document, warnings) = read.map_err(|error| {
+        error.or(|why| Failure::bad_request(format!("error decoding YAML: {why}")))
+    })?;
     if !document.value().is_object() {
         return Err(Failure::bad_request("error decoding YAML: the body is not an object"));
     }
@@ -248,11 +251,6 @@ pub(crate) fn apply_patch(
         return Err(Failure::bad_request("Object 'Kind' is missing in the apply patch"));
     }
     expect_kind(&mut document, kind, &version)?;
-    let warnings = match validation {
-        FieldValidation::Ignore => Vec::new(),
-        // What could be read before can be read again.
-        _ => yaml::strict_errors(bytes, None).unwrap_or_default(),
-    };
     if validation == FieldValidation::Strict && !warnings.is_empty() {
         let why = warnings.join(", ");
         return Err(Failure::bad_request(format!("error strict decoding YAML: {why}")));

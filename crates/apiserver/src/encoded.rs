@@ -1,6 +1,6 @@
 //! Objects as bytes: what the store keeps, and what clients get.
 //!
-//! An object is encoded once, at its write, without its resourceVersion, which is not known until
+//! An object is encoded once ([`encode`]), at its write, without its resourceVersion, which is not known until
 //! the store answers. Every encoding starts with the same head for its kind, so the version is put
 //! in at a fixed place by copying, never by parsing:
 //!
@@ -10,7 +10,6 @@
 //!                                                "name":"mysecret",…       tail
 //! ```
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -61,59 +60,11 @@ fn stamp_text(revision: Revision) -> String {
     format!("\"resourceVersion\":\"{revision}\",")
 }
 
-/// Moves `metadata` to the front of a typed object's JSON, behind apiVersion and kind: the types
-/// encode their fields by alphabet, and [`stamp`] wants one place for all kinds.
-pub(crate) fn metadata_first(json: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
-    let is_metadata = |member: &Range<usize>| json[member.clone()].starts_with(b"\"metadata\":");
-    // So it is for most kinds, secrets among them: the rest of the object need not be looked at.
-    if members(&json).nth(2).as_ref().is_some_and(is_metadata) {
-        return json;
-    }
-    let members: Vec<_> = members(&json).collect();
-    let Some(place) = members.iter().position(is_metadata) else { return json };
-    let mut out = Zeroizing::new(Vec::with_capacity(json.len()));
-    out.push(b'{');
-    let order = (0..2).chain([place]).chain((2..members.len()).filter(|at| *at != place));
-    for (nth, at) in order.enumerate() {
-        if nth > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&json[members[at].clone()]);
-    }
-    out.push(b'}');
-    out
-}
-
-/// The byte ranges of a compact JSON object's members, `"key":value` each, found one by one.
-fn members(json: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
-    let end = json.len() - 1;
-    let mut start = 1;
-    std::iter::from_fn(move || {
-        if start > end {
-            return None;
-        }
-        let member = start..member_end(&json[..end], start);
-        start = member.end + 1;
-        Some(member)
-    })
-}
-
-/// Where the member that begins at `start` ends: at a comma outside of it, or with the object.
-fn member_end(json: &[u8], start: usize) -> usize {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for (at, byte) in json.iter().enumerate().skip(start) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth -= 1,
-            b',' if depth == 0 => return at,
-            _ => {}
-        }
-    }
-    json.len()
+/// Whether stamped bytes are those of what is to be stored: a write that changes nothing.
+pub(crate) fn is_stamped(head: &Head, stored: &[u8], revision: Revision, stamped: &[u8]) -> bool {
+    let (head, stamp) = (head.0.as_bytes(), stamp_text(revision));
+    let tail = stamped.strip_prefix(head).and_then(|rest| rest.strip_prefix(stamp.as_bytes()));
+    tail.is_some_and(|tail| stored.strip_prefix(head) == Some(tail))
 }
 
 /// Shared bytes that are erased when the last holder drops them.
@@ -134,27 +85,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_moves_in_front_of_fields_that_sort_before_it() {
-        let json = br#"{"apiVersion":"v1","kind":"ConfigMap","data":{"a,":"\"},{"},"metadata":{"name":"x"},"z":[1,{}]}"#;
-        let moved = metadata_first(Zeroizing::new(json.to_vec()));
-        let wanted = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a,":"\"},{"},"z":[1,{}]}"#;
-        assert_eq!(moved.as_slice(), wanted);
-    }
-
-    #[test]
-    fn an_object_whose_metadata_is_in_front_or_missing_stays_as_it_is() {
-        for json in [
-            r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"x"},"data":{"a":"b"}}"#,
-            r#"{"apiVersion":"v1","kind":"Secret","metadata":{}}"#,
-            r#"{"apiVersion":"v1","kind":"Secret"}"#,
-            r#"{"apiVersion":"v1"}"#,
-        ] {
-            let same = metadata_first(Zeroizing::new(json.as_bytes().to_vec()));
-            assert_eq!(same.as_slice(), json.as_bytes());
-        }
-    }
-
-    #[test]
     fn a_stamp_goes_to_the_front_of_metadata_and_can_be_replaced() {
         let head = Head::new("v1", "Secret");
         let stored = br#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"data":{}}"#;
@@ -169,5 +99,22 @@ mod tests {
         assert_eq!(open, b"{");
         assert!(rest.starts_with(br#""metadata":{"resourceVersion":"1000""#));
         assert!(stamp(&Head::new("v1", "Pod"), stored, 1).is_none());
+    }
+
+    #[test]
+    fn bytes_are_the_same_if_only_the_stamp_differs() {
+        let head = Head::new("v1", "Secret");
+        let stored = |data| {
+            format!(
+                r#"{{"apiVersion":"v1","kind":"Secret","metadata":{{"name":"a"}},"data":{data}}}"#
+            )
+        };
+        let (one, other) = (stored(1), stored(2));
+        let stamped = stamp(&head, one.as_bytes(), 9).unwrap();
+        assert!(is_stamped(&head, one.as_bytes(), 9, &stamped));
+        assert!(!is_stamped(&head, one.as_bytes(), 8, &stamped));
+        assert!(!is_stamped(&head, other.as_bytes(), 9, &stamped));
+        assert!(!is_stamped(&head, b"", 9, b""));
+        assert!(!is_stamped(&Head::new("v1", "Pod"), one.as_bytes(), 9, &stamped));
     }
 }

@@ -1,5 +1,5 @@
 //! The last step of an answer: indented for people, compressed where it is long, and its request's
-//! place held until the last byte is sent.
+//! slot held until the last byte is sent.
 //!
 //! Bodies pass through in pieces as they are made, so that a long list is never whole here either.
 
@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
-use crate::limits::Place;
+use crate::limits::Slot;
 use crate::request::Query;
 use crate::respond::{Answer, Body};
 
@@ -192,11 +192,11 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
         .any(|coding| coding.trim() == "gzip")
 }
 
-/// The answer, which keeps its request's place until its last byte is sent.
-pub(crate) fn holding(answer: Answer, place: Option<Place>) -> Answer {
-    match place {
+/// The answer, which keeps its request's slot until its last byte is sent.
+pub(crate) fn holding(answer: Answer, slot: Option<Slot>) -> Answer {
+    match slot {
         None => answer,
-        Some(place) => answer.map(|body| Holding::new(body, place).boxed_unsync()),
+        Some(slot) => answer.map(|body| Holding::new(body, slot).boxed_unsync()),
     }
 }
 

@@ -6,6 +6,9 @@ use coffer_store::StoreError;
 
 use crate::cache::CacheError;
 
+/// When a refused client should come back, in seconds.
+const RETRY_AFTER_S: i32 = 1;
+
 /// A read that the cache could not serve.
 pub(crate) fn unavailable(error: CacheError) -> Failure {
     match error {
@@ -39,4 +42,9 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
 /// 503 for work that the server does not begin any more.
 pub(crate) fn shutting_down() -> Failure {
     Failure::plain(Reason::ServiceUnavailable, "the server is shutting down")
+}
+
+/// 429 with Retry-After.
+pub(crate) fn too_many_requests() -> Failure {
+    Failure::too_many_requests("Too many requests, please try again later.", RETRY_AFTER_S)
 }

@@ -17,12 +17,21 @@ use tokio::net::TcpStream;
 
 use crate::certificates::Certificates;
 use crate::respond::{self, Answer};
+use crate::tasks::Group;
+use crate::tunnels::{TunnelPermit, Tunnels};
 
 /// How long a kubelet may take to accept a connection.
 const DIAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// How long a kubelet may take until it responds: upstream's `--runtime-request-timeout`, for which its
+/// own runtime may take.
+const RESPONSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// How kubelets are reached.
-pub(crate) struct Kubelets(pub(crate) Certificates);
+pub(crate) struct Kubelets {
+    certificates: Certificates,
+    tasks: Group,
+}
 
 /// Where a pod's kubelet listens.
 pub(crate) struct Endpoint {
@@ -32,17 +41,17 @@ pub(crate) struct Endpoint {
 }
 
 impl Kubelets {
+    /// Kubelets that trust the certificate for them. `tasks` is where connections to them belong.
+    pub(crate) fn new(certificates: Certificates, tasks: Group) -> Self {
+        Self { certificates, tasks }
+    }
+
     async fn dial(
         &self,
         endpoint: &Endpoint,
-    ) -> Result<
-        hyper::client::conn::http1::SendRequest<
-            http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, std::convert::Infallible>,
-        >,
-        Failure,
-    > {
+    ) -> Result<hyper::client::conn::http1::SendRequest<Outward>, Failure> {
         let Endpoint { node, address, port } = endpoint;
-        let config = self.0.kubelets().ok_or_else(|| {
+        let config = self.certificates.kubelets().ok_or_else(|| {
             Failure::internal("this server has no client certificate for kubelets")
         })?;
         let failed = |error: &dyn std::fmt::Display| {
@@ -67,23 +76,36 @@ impl Kubelets {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failed(&error))?;
-        // Ends by itself with the exchange: either side closing closes the other.
-        tokio::spawn(connection.with_upgrades());
+        // Ends by itself with the request and its response: either side closing closes the other.
+        self.tasks.spawn(async move {
+            let _ = connection.with_upgrades().await;
+        });
         Ok(sender)
+    }
+
+    /// Sends a request. Returns what comes of it.
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        request: Request<Outward>,
+    ) -> Result<Response<hyper::body::Incoming>, Failure> {
+        let mut sender = self.dial(endpoint).await?;
+        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, sender.send_request(request)).await;
+        let answer = answer.map_err(|_| backend(endpoint, &"i/o timeout"))?;
+        answer.map_err(|error| backend(endpoint, &error))
     }
 
     /// A plain GET whose body is passed on as it comes.
     pub(crate) async fn stream(
         &self,
+        (tunnels, permit): (&Tunnels, TunnelPermit),
         endpoint: &Endpoint,
         target: &str,
     ) -> Result<Answer, Failure> {
-        let mut sender = self.dial(endpoint).await?;
         let request = build(Method::GET, target, endpoint, &HeaderMap::new())?;
-        let answer =
-            sender.send_request(request).await.map_err(|error| backend(endpoint, &error))?;
+        let answer = self.send(endpoint, request).await?;
         if answer.status().is_success() {
-            let body = answer.into_body().map_err(std::io::Error::other).boxed_unsync();
+            let body = tunnels.pass_on(permit, answer.into_body());
             let mut answer = respond::typed(StatusCode::OK, "text/plain", body);
             // A user pages through it.
             answer.extensions_mut().insert(MayPause);
@@ -95,6 +117,7 @@ impl Kubelets {
     /// An upgrade: both connections become one pipe.
     pub(crate) async fn upgrade(
         &self,
+        (tunnels, permit): (&Tunnels, TunnelPermit),
         endpoint: &Endpoint,
         target: &str,
         mut request: Request<Incoming>,
@@ -102,20 +125,17 @@ impl Kubelets {
         if !request.headers().contains_key(UPGRADE) {
             return Err(Failure::bad_request("Upgrade request required"));
         }
-        let mut sender = self.dial(endpoint).await?;
         let outward = build(request.method().clone(), target, endpoint, request.headers())?;
-        let answer =
-            sender.send_request(outward).await.map_err(|error| backend(endpoint, &error))?;
+        let answer = self.send(endpoint, outward).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(answer).await);
         }
         let headers = answer.headers().clone();
         let client = hyper::upgrade::on(&mut request);
         let kubelet = hyper::upgrade::on(answer);
-        tokio::spawn(async move {
-            let (Ok(client), Ok(kubelet)) = (client.await, kubelet.await) else { return };
-            let (mut client, mut kubelet) = (TokioIo::new(client), TokioIo::new(kubelet));
-            let _ = tokio::io::copy_bidirectional(&mut client, &mut kubelet).await;
+        tunnels.pipe(permit, async move {
+            let (client, kubelet) = (client.await.ok()?, kubelet.await.ok()?);
+            Some((TokioIo::new(client), TokioIo::new(kubelet)))
         });
         let mut switched = Response::new(respond::full(bytes::Bytes::new()));
         *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -124,7 +144,7 @@ impl Kubelets {
     }
 }
 
-fn backend(endpoint: &Endpoint, error: &hyper::Error) -> Failure {
+fn backend(endpoint: &Endpoint, error: &dyn std::fmt::Display) -> Failure {
     Failure::internal(format!("error dialing backend: node {}: {error}", endpoint.node))
 }
 

@@ -7,53 +7,33 @@
 //! any queue, and a large body sent to a lease's path is heavy all the same. A node's write of its own
 //! status is light up to a bound of its own, for it grows with the node's images.
 //!
-//! Bodies are bounded before they are read: by what one user, and all, may have in memory, and by how
-//! long a client may take to send one. So are answers that are made for one client, until they are sent,
-//! apart from bodies: neither waits for the other. Answers that are the cache's own bytes take nothing,
-//! but those with a large collection keep that as it was, and have places of which each user has a few.
+//! Bodies are bounded before they are read: by the [`Rooms`] of their user, and by how long a client may
+//! take to send one.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_net::Incoming;
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::body::{BODY_BYTES_MAX, Payload};
 use crate::deadline::LONGEST;
+use crate::failure::too_many_requests;
 use crate::identity::Identity;
 use crate::request::{ResourcePath, Verb};
+use crate::rooms::Rooms;
 use crate::turns::{self, Turns};
 
-/// Bytes of an answer that are longer than this are not copied into a frame with others.
-pub(crate) const COPY_BYTES_MAX: usize = 8 * 1024;
 /// Work on more bytes than this is heavy.
 pub(crate) const HEAVY_BYTES: usize = 64 * 1024;
 /// What a node may write of its own status and stay light.
 const NODE_STATUS_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of large bodies that one user may have in memory, from the first byte until its request is
-/// answered.
-const USER_BODIES_KIB_MAX: usize = 12 * 1024;
-/// The same of all users.
-const BODIES_KIB_MAX: usize = 64 * 1024;
-/// Bytes of large answers that are made for one user, until they are sent.
-const USER_ANSWERS_KIB_MAX: usize = 12 * 1024;
-/// The same of all users.
-const ANSWERS_KIB_MAX: usize = 64 * 1024;
-/// Answers to one user, at a time, that begin with the state of a large collection: lists, and watches
-/// until they have told it.
-const USER_STATES_MAX: u32 = 20;
-/// Places that a state of the past takes, which only this answer has in memory.
-const PAST_PLACES: u32 = 10;
-/// How long a large body waits for room, and such an answer for its place.
-const ROOM_WAIT: Duration = Duration::from_secs(10);
 /// How long a client has to send a body, however fast it sends.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 /// After this time a body must have come at the least rate, and go on to.
@@ -64,49 +44,12 @@ const RATE_MIN: u64 = 32 * 1024;
 const WORKER_STACK_BYTES: usize = 8 << 20;
 /// How long a thread for heavy work waits for more of it.
 const IDLE_WORKER_MAX: Duration = Duration::from_secs(2);
-/// Users remembered; those without bodies are forgotten beyond this.
-const USERS_REMEMBERED: usize = 1024;
 
 /// The ways, and what is on them.
 pub(crate) struct Lanes {
     turns: Arc<Turns>,
     workers: Workers,
-    bodies: Arc<Semaphore>,
-    answers: Arc<Semaphore>,
-    users: Mutex<HashMap<String, User>>,
-    room_wait: Duration,
-}
-
-/// What one user has.
-#[derive(Clone)]
-struct User {
-    bodies: Arc<Semaphore>,
-    answers: Arc<Semaphore>,
-    states: Arc<Semaphore>,
-}
-
-/// Room for a body or an answer, given back when dropped.
-pub(crate) struct Room {
-    _user: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
-}
-
-/// Places of an answer that begins with the state of a large collection, given back when dropped.
-pub(crate) type Place = OwnedSemaphorePermit;
-
-/// Bytes that hold room until the last of them is sent; short ones need none.
-pub(crate) fn holding(bytes: Bytes, room: Option<Room>) -> Bytes {
-    let Some(room) = room.filter(|_| bytes.len() > COPY_BYTES_MAX) else { return bytes };
-
-    struct Held(Bytes, #[expect(dead_code, reason = "held, not read")] Room);
-
-    impl AsRef<[u8]> for Held {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-
-    Bytes::from_owner(Held(bytes, room))
+    pub(crate) rooms: Arc<Rooms>,
 }
 
 /// The threads that do heavy work: as many as there are turns. Each keeps for a while what its work has
@@ -154,10 +97,7 @@ impl Lanes {
         Self {
             turns: Turns::of_workers(workers),
             workers: Workers::new(workers),
-            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
-            answers: Arc::new(Semaphore::new(ANSWERS_KIB_MAX)),
-            users: Mutex::default(),
-            room_wait: ROOM_WAIT,
+            rooms: Arc::default(),
         }
     }
 
@@ -175,7 +115,7 @@ impl Lanes {
         if bytes <= HEAVY_BYTES {
             return work.await;
         }
-        let turn = self.turns.take(user).await.map_err(|_| too_many())?;
+        let turn = self.turns.take(user).await.map_err(|_| too_many_requests())?;
         let runtime = tokio::runtime::Handle::current();
         let done = self.workers.spawn(move || {
             let _turn = turn;
@@ -220,7 +160,7 @@ impl Lanes {
         let mut capacity = if exact { announced } else { HEAVY_BYTES };
         let mut room = None;
         if capacity > HEAVY_BYTES {
-            room = Some(self.room(user, capacity).await?);
+            room = Some(self.rooms.for_body(user, capacity).await.map_err(Broken::Other)?);
         }
         // Room for all of it at once: a vector that grows leaves copies of the payload behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(if exact { announced } else { 4096 }));
@@ -245,7 +185,7 @@ impl Lanes {
             }
             if length > capacity {
                 capacity = BODY_BYTES_MAX;
-                room = Some(self.room(user, capacity).await?);
+                room = Some(self.rooms.for_body(user, capacity).await.map_err(Broken::Other)?);
             }
             while data.has_remaining() {
                 let chunk = data.chunk();
@@ -256,94 +196,6 @@ impl Lanes {
         }
         Ok(Payload::read(bytes, room))
     }
-
-    /// Room for a large body.
-    async fn room(&self, user: &str, bytes: usize) -> Result<Room, Broken> {
-        let room = rooms(self.user(user).bodies, self.bodies.clone(), bytes);
-        let room = tokio::time::timeout(self.room_wait, room).await;
-        room.map_err(|_| Broken::Other(too_many()))
-    }
-
-    /// Room for what is kept of a request for as long as it lives, as for a body.
-    ///
-    /// # Errors
-    /// 429.
-    pub(crate) async fn room_for(&self, user: &str, bytes: usize) -> Result<Room, Failure> {
-        self.room(user, bytes).await.map_err(|_| too_many())
-    }
-
-    /// Room for bytes that are made for one client. What would take more than a user has waits until
-    /// the user has nothing else.
-    ///
-    /// # Errors
-    /// 429.
-    pub(crate) async fn answer_room(&self, user: &str, bytes: usize) -> Result<Room, Failure> {
-        let room = tokio::time::timeout(self.room_wait, self.next_answer_room(user, bytes)).await;
-        room.map_err(|_| too_many())
-    }
-
-    /// As [`Lanes::answer_room`], for an answer that has begun: it is sent as there is room, or its
-    /// client gives up.
-    pub(crate) async fn next_answer_room(&self, user: &str, bytes: usize) -> Room {
-        let most = USER_ANSWERS_KIB_MAX * 1024;
-        rooms(self.user(user).answers, self.answers.clone(), bytes.min(most)).await
-    }
-
-    /// As [`Lanes::answer_room`], now or not.
-    pub(crate) fn free_answer_room(&self, user: &str, bytes: usize) -> Option<Room> {
-        let kib = kib(bytes);
-        let own = self.user(user).answers.try_acquire_many_owned(kib).ok()?;
-        let all = self.answers.clone().try_acquire_many_owned(kib).ok()?;
-        Some(Room { _user: own, _all: all })
-    }
-
-    /// A place for an answer that begins with the state of a large collection, of the present or of
-    /// the past.
-    ///
-    /// # Errors
-    /// 429.
-    pub(crate) async fn place(&self, user: &str, is_past: bool) -> Result<Place, Failure> {
-        let places = if is_past { PAST_PLACES } else { 1 };
-        let place = self.user(user).states.acquire_many_owned(places);
-        match tokio::time::timeout(self.room_wait, place).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(too_many()),
-        }
-    }
-
-    fn user(&self, user: &str) -> User {
-        let mut users = self.users.lock().expect("no panic happens under this lock");
-        if let Some(known) = users.get(user) {
-            return known.clone();
-        }
-        if users.len() >= USERS_REMEMBERED {
-            // Whoever holds or awaits something has another handle.
-            users.retain(|_, user| {
-                [&user.bodies, &user.answers, &user.states]
-                    .into_iter()
-                    .any(|shared| Arc::strong_count(shared) > 1)
-            });
-        }
-        let new = User {
-            bodies: Arc::new(Semaphore::new(USER_BODIES_KIB_MAX)),
-            answers: Arc::new(Semaphore::new(USER_ANSWERS_KIB_MAX)),
-            states: Arc::new(Semaphore::new(USER_STATES_MAX as usize)),
-        };
-        users.insert(user.to_owned(), new.clone());
-        new
-    }
-}
-
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
-}
-
-/// Room of a user's, then of all.
-async fn rooms(own: Arc<Semaphore>, all: Arc<Semaphore>, bytes: usize) -> Room {
-    const OPEN: &str = "it is never closed";
-    let user = own.acquire_many_owned(kib(bytes)).await.expect(OPEN);
-    let all = all.acquire_many_owned(kib(bytes)).await.expect(OPEN);
-    Room { _user: user, _all: all }
 }
 
 /// Why a body was not read to its end.
@@ -378,11 +230,6 @@ pub(crate) fn is_own_status(
         && bytes <= NODE_STATUS_BYTES_MAX
 }
 
-/// 429 with Retry-After.
-pub(crate) fn too_many() -> Failure {
-    Failure::too_many_requests("Too many requests, please try again later.", 1)
-}
-
 /// 408: the body came too slowly.
 fn too_slow() -> Failure {
     Failure::with_code(408, Reason::Timeout, "the request body was sent too slowly")
@@ -396,7 +243,7 @@ mod tests {
     async fn light_work_goes_past_heavy_work_that_holds_every_worker() {
         let lanes = Lanes::with_workers(2);
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let held = Arc::new(Mutex::new(held));
+        let held = Arc::new(parking_lot::Mutex::new(held));
         let lanes = Arc::new(lanes);
         let mut heavy = Vec::new();
         for user in ["a", "b", "c"] {
@@ -405,7 +252,7 @@ mod tests {
                 lanes
                     .run(user, HEAVY_BYTES + 1, async move {
                         // Not a wait that yields: the processor is taken.
-                        held.lock().unwrap().recv().unwrap();
+                        held.lock().recv().unwrap();
                         Ok(())
                     })
                     .await
@@ -421,19 +268,6 @@ mod tests {
         for one in heavy {
             one.await.unwrap().unwrap();
         }
-    }
-
-    #[tokio::test]
-    async fn bodies_of_one_user_do_not_take_the_room_of_another() {
-        let lanes = Lanes { room_wait: Duration::from_millis(1), ..Lanes::with_workers(2) };
-        let mut held = Vec::new();
-        while let Ok(room) = lanes.room("flood", BODY_BYTES_MAX).await {
-            held.push(room);
-        }
-        assert_eq!(held.len(), USER_BODIES_KIB_MAX * 1024 / BODY_BYTES_MAX);
-        assert!(lanes.room("calm", BODY_BYTES_MAX).await.is_ok());
-        held.pop();
-        assert!(lanes.room("flood", BODY_BYTES_MAX).await.is_ok());
     }
 
     #[test]

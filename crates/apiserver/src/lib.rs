@@ -21,6 +21,7 @@ mod core;
 mod deadline;
 mod decode;
 mod discovery;
+mod encode;
 mod encoded;
 mod encoding;
 mod failure;
@@ -42,16 +43,20 @@ mod registry;
 mod request;
 mod respond;
 mod reviews;
+mod rooms;
 mod scale;
 mod serve;
+mod tasks;
 mod tls;
 pub mod tokens;
+mod tunnels;
 mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use coffer_api::status::Failure;
+use coffer_net::descriptors;
 use coffer_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -70,11 +75,14 @@ use crate::cache::Cache;
 use crate::core::Core;
 use crate::handlers::Handlers;
 use crate::kubelets::Kubelets;
+use crate::limits::Limits;
 use crate::listen::Listeners;
 use crate::object::Resources;
 use crate::registry::Registry;
 use crate::serve::Service;
+use crate::tasks::Tasks;
 use crate::tokens::Authority;
+use crate::tunnels::Tunnels;
 
 /// What a server is built from.
 pub struct Config {
@@ -135,7 +143,7 @@ pub struct Server {
     certificates: Certificates,
     cache: Arc<Cache>,
     handlers: Arc<Handlers>,
-    shutdown: CancellationToken,
+    tasks: Tasks,
 }
 
 impl Server {
@@ -168,6 +176,7 @@ impl Server {
             .map_err(|error| BuildError::Load(error.to_string()))?;
         resources.attach(&cache);
         let cache = Arc::new(cache);
+        let tasks = Tasks::default();
         let (authorizer, permit) = Authorizer::new(&resources, cache.clone());
         let authorizer = Arc::new(authorizer);
         let admission = Admission::new(
@@ -181,18 +190,21 @@ impl Server {
             cache.clone(),
             authorizer.clone(),
             tokens,
+            tasks.background.clone(),
         );
         let registry = Registry::new(config.store, cache.clone(), resources);
-        let shutdown = CancellationToken::new();
+        let serving = tasks.serving.clone();
+        let outgoing = descriptors::outgoing_now(usize::MAX);
         let handlers = Arc::new(Handlers {
             core: Core::new(registry, admission, authorizer, permit),
             authenticator,
             token_life_max_s: access.service_account_max_token_expiration_s,
             lanes: Default::default(),
-            kubelets: Kubelets(certificates.clone()),
-            shutdown: shutdown.clone(),
+            kubelets: Kubelets::new(certificates.clone(), serving.clone()),
+            tunnels: Tunnels::new(outgoing, serving.clone()),
+            shutdown: serving.stop().clone(),
         });
-        Ok(Self { listeners, certificates, cache, handlers, shutdown })
+        Ok(Self { listeners, certificates, cache, handlers, tasks })
     }
 
     /// Listens for the clients of a network, too, at this machine's address on it, which need not
@@ -223,42 +235,41 @@ impl Server {
         self.listeners.local_addr()
     }
 
-    /// Serves until `shutdown` is cancelled and requests under way have ended.
+    /// Serves until `shutdown` is cancelled and requests under way have ended. Nothing of the server is
+    /// left then, also where it could not start.
     ///
     /// # Errors
-    /// [`BuildError::Namespace`] where the store refuses the first writes.
+    /// [`BuildError::Namespace`] and [`BuildError::Roles`] where the store refuses the first writes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BuildError> {
-        let Self { listeners, certificates, cache, handlers, shutdown: own } = self;
-        let follower = tokio::spawn({
-            let (cache, stop) = (cache.clone(), own.clone());
+        let Self { listeners, certificates, cache, handlers, tasks } = self;
+        tasks.cache.spawn_to_end({
+            let (cache, stop) = (cache.clone(), tasks.cache.stop().clone());
             async move { cache.follow(stop).await }
         });
-        core::namespaces::create(&handlers.core)
-            .await
-            .map_err(|(name, failure)| BuildError::Namespace { name, failure })?;
-        core::roles::reconcile(&handlers.core).await.map_err(BuildError::Roles)?;
-        let aggregator = tokio::spawn({
-            let (handlers, stop) = (handlers.clone(), own.clone());
-            async move { core::aggregate::follow(&handlers.core, &stop).await }
-        });
-        let sweeper = tokio::spawn({
-            let handlers = handlers.clone();
-            async move { core::expire::expire_events(&handlers.core).await }
-        });
-        let stalled = tokio::spawn(async move { cache.end_late_watchers().await });
-        let service =
-            Arc::new(Service { handlers, limits: Default::default(), shutdown: own.clone() });
-        let serving = serve::run(listeners, certificates, service);
-        tokio::pin!(serving);
-        tokio::select! {
-            () = shutdown.cancelled() => own.cancel(),
-            () = &mut serving => {}
+        tasks.cache.spawn(async move { cache.end_late_watchers().await });
+        let prepared = prepare(&handlers.core).await;
+        if prepared.is_ok() {
+            tasks.background.spawn_to_end({
+                let (handlers, stop) = (handlers.clone(), tasks.background.stop().clone());
+                async move { core::aggregate::follow(&handlers.core, &stop).await }
+            });
+            tasks.background.spawn({
+                let handlers = handlers.clone();
+                async move { core::expire::expire_events(&handlers.core).await }
+            });
+            let limits = Limits::default();
+            let service = Service { handlers, limits, tasks: tasks.serving.clone() };
+            let serving = serve::run(listeners, certificates, Arc::new(service));
+            shutdown.run_until_cancelled(serving).await;
         }
-        // Returns at once where it has ended: only then was `own` cancelled elsewhere.
-        serving.await;
-        sweeper.abort();
-        stalled.abort();
-        let _ = tokio::join!(follower, aggregator);
-        Ok(())
+        tasks.end().await;
+        prepared
     }
+}
+
+/// Makes what every cluster has, before the first request.
+async fn prepare(core: &Core) -> Result<(), BuildError> {
+    let created = core::namespaces::create(core).await;
+    created.map_err(|(name, failure)| BuildError::Namespace { name, failure })?;
+    core::roles::reconcile(core).await.map_err(BuildError::Roles)
 }

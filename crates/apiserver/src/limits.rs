@@ -7,12 +7,14 @@
 //! clients, so that clients who fill these cannot make a node look dead.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_api::status::Failure;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::failure::too_many_requests;
 use crate::identity::{Identity, MASTERS};
 use crate::request::{RequestInfo, Verb};
 
@@ -34,12 +36,10 @@ const CLIENT_VITAL_INFLIGHT_MAX: usize = 20;
 const CLIENT_WATCHES_MAX: usize = 1000;
 /// How long a request waits for a place.
 const WAIT: Duration = Duration::from_secs(10);
-/// When a refused client should come back, in seconds.
-const RETRY_AFTER_S: i32 = 1;
 /// Clients remembered; idle ones are forgotten beyond this.
 const CLIENTS_REMEMBERED: usize = 1024;
 
-/// Places for requests.
+/// Slots for requests.
 pub(crate) struct Limits {
     all: Arc<Semaphore>,
     vital: Arc<Semaphore>,
@@ -58,9 +58,9 @@ struct Client {
     watches: Arc<Semaphore>,
 }
 
-/// A place, given back when dropped: with the last byte of the answer.
-pub(crate) struct Place {
-    _places: [Option<OwnedSemaphorePermit>; 3],
+/// A slot, given back when dropped: with the last byte of the answer.
+pub(crate) struct Slot {
+    _slots: [Option<OwnedSemaphorePermit>; 3],
 }
 
 impl Default for Limits {
@@ -76,7 +76,7 @@ impl Limits {
         Self { all, vital, clients: Mutex::default(), wait }
     }
 
-    /// A place for a request; `None` for one that does not count.
+    /// A slot for a request; `None` for one that does not count.
     ///
     /// # Errors
     /// 429 with Retry-After.
@@ -84,7 +84,7 @@ impl Limits {
         &self,
         identity: &Identity,
         info: &RequestInfo,
-    ) -> Result<Option<Place>, Failure> {
+    ) -> Result<Option<Slot>, Failure> {
         if info.resource.as_ref().is_some_and(|(verb, _)| *verb == Verb::Watch) {
             return self.watch(identity);
         }
@@ -92,7 +92,7 @@ impl Limits {
             return Ok(None);
         }
         let client = self.client(&identity.user);
-        let present = client.present.try_acquire_owned().map_err(|_| too_many())?;
+        let present = client.present.try_acquire_owned().map_err(|_| too_many_requests())?;
         let (own, all) = if is_vital(identity, info) {
             (client.vital, self.vital.clone())
         } else {
@@ -101,30 +101,31 @@ impl Limits {
         if let (Ok(first), Ok(running)) =
             (client.first.try_acquire_owned(), own.clone().try_acquire_owned())
         {
-            return Ok(Some(Place { _places: [present, running, first].map(Some) }));
+            return Ok(Some(Slot { _slots: [present, running, first].map(Some) }));
         }
         let wait = async {
             let running = own.acquire_owned().await;
             (running, all.acquire_owned().await)
         };
-        let (running, all) = tokio::time::timeout(self.wait, wait).await.map_err(|_| too_many())?;
+        let (running, all) =
+            tokio::time::timeout(self.wait, wait).await.map_err(|_| too_many_requests())?;
         let never = "the semaphores are never closed";
         let places = [present, running.expect(never), all.expect(never)];
-        Ok(Some(Place { _places: places.map(Some) }))
+        Ok(Some(Slot { _slots: places.map(Some) }))
     }
 
-    /// A place for a watch, or 429 at once.
-    fn watch(&self, identity: &Identity) -> Result<Option<Place>, Failure> {
+    /// A slot for a watch, or 429 at once.
+    fn watch(&self, identity: &Identity) -> Result<Option<Slot>, Failure> {
         if identity.in_group(MASTERS) {
             return Ok(None);
         }
         let watches = self.client(&identity.user).watches;
-        let place = watches.try_acquire_owned().map_err(|_| too_many())?;
-        Ok(Some(Place { _places: [Some(place), None, None] }))
+        let place = watches.try_acquire_owned().map_err(|_| too_many_requests())?;
+        Ok(Some(Slot { _slots: [Some(place), None, None] }))
     }
 
     fn client(&self, user: &str) -> Client {
-        let mut clients = self.clients.lock().expect("no panic happens under this lock");
+        let mut clients = self.clients.lock();
         if clients.len() >= CLIENTS_REMEMBERED && !clients.contains_key(user) {
             clients.retain(|_, client| {
                 Arc::strong_count(&client.present) + Arc::strong_count(&client.watches) > 2
@@ -145,13 +146,7 @@ impl Limits {
 }
 
 fn counts(info: &RequestInfo) -> bool {
-    match &info.resource {
-        None => false,
-        Some((Verb::Watch, _)) => false,
-        Some((_, path)) => {
-            !matches!(path.subresource.as_str(), "exec" | "attach" | "portforward" | "log")
-        }
-    }
+    info.resource.is_some() && !info.is_long_running()
 }
 
 /// Whether nodes count as dead, or leaders as gone, if this request is not answered.
@@ -164,10 +159,6 @@ fn is_vital(identity: &Identity, info: &RequestInfo) -> bool {
         ("", "nodes", "" | "status") => one && identity.node() == Some(&*path.name),
         _ => false,
     }
-}
-
-fn too_many() -> Failure {
-    Failure::too_many_requests("Too many requests, please try again later.", RETRY_AFTER_S)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use coffer_api::Document;
 use coffer_api::apply;
-use coffer_api::kinds::KindInfo;
+use coffer_api::kinds::{KindInfo, Secret};
 use coffer_api::schema;
 use coffer_api::status::Failure;
 
@@ -69,8 +69,8 @@ impl Writer {
         grant::keep(object, old);
         let Ok(rules) = self.rules() else { return Ok(()) };
         let managed = {
-            let old = old.map(Object::document);
-            let new = object.document();
+            let new = outline(object, old);
+            let old = old.map(|old| outline(old, None));
             apply::managed_fields(old.as_ref().map(Document::value), new.value(), &rules)
         };
         if managed.encoded_len() > apply::MANAGED_BYTES_MAX {
@@ -78,5 +78,17 @@ impl Writer {
         }
         object.meta_mut().managed_fields = managed.entries();
         Ok(())
+    }
+}
+
+/// The untyped form, as far as it says who wrote what: which fields there are, and which differ from
+/// another object's. Of a secret that takes none of its payload.
+fn outline(object: &dyn Object, than: Option<&dyn Object>) -> Document {
+    match object.as_any().downcast_ref::<Secret>() {
+        Some(own) => {
+            let than = than.and_then(|than| than.as_any().downcast_ref::<Secret>());
+            Document::encode(&own.outline(than)).expect("API types have string keys only")
+        }
+        None => object.document(),
     }
 }

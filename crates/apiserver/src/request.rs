@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::num::IntErrorKind;
 
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use http::Method;
 
 /// What the caller wants done, in RBAC's words.
@@ -93,6 +94,16 @@ impl RequestInfo {
             _ => Cow::Owned(method.as_str().to_ascii_lowercase()),
         };
         Ok(Self { path, method, resource, query })
+    }
+}
+
+impl RequestInfo {
+    /// Whether the request lasts as long as its client wants: a watch or a tunnel.
+    pub(crate) fn is_long_running(&self) -> bool {
+        self.resource.as_ref().is_some_and(|(verb, path)| {
+            let sub = SubresourceName::parse(&path.subresource);
+            *verb == Verb::Watch || sub.is_some_and(SubresourceName::is_long_running)
+        })
     }
 }
 

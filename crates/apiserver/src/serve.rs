@@ -2,15 +2,12 @@
 //! authn → authz → (admission → registry → store) → encode.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use coffer_api::status::Failure;
 use coffer_net::{Bounds, Connected, Connection, Fault, Gate, Incoming, Settings, descriptors};
 use http::{HeaderMap, Request, StatusCode};
 use rustls_pki_types::CertificateDer;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::authn;
 use crate::certificates::Certificates;
@@ -20,10 +17,9 @@ use crate::limits::Limits;
 use crate::listen::Listeners;
 use crate::request::{RequestInfo, Verb};
 use crate::respond::{self, Accept, Answer, Syntax};
+use crate::tasks::Group;
 use crate::{deadline, discovery, encoding, health, tokens};
 
-/// How long requests under way may take to end once the server stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections served at a time, where the limit of open files leaves room for as many.
 const CONNECTIONS_MAX: usize = 16 * 1024;
 
@@ -31,31 +27,21 @@ const CONNECTIONS_MAX: usize = 16 * 1024;
 pub(crate) struct Service {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) limits: Limits,
-    pub(crate) shutdown: CancellationToken,
+    pub(crate) tasks: Group,
 }
 
-/// Accepts connections until told to stop, then lets those under way end.
+/// Accepts connections for as long as it is polled.
 pub(crate) async fn run(listeners: Listeners, certificates: Certificates, service: Arc<Service>) {
     let places = Bounds::sharing(descriptors::connections_now(CONNECTIONS_MAX));
     let gate = Gate::new("the API server", places);
-    let connections = TaskTracker::new();
     loop {
-        let accepted = tokio::select! {
-            () = service.shutdown.cancelled() => break,
-            accepted = listeners.accept() => accepted,
-        };
-        let Some(connection) = gate.admit(accepted).await else { continue };
-        let (tls, service) = (certificates.acceptor(), service.clone());
-        connections.spawn(async move {
-            if let Err(error) = serve(connection, tls, service).await {
+        let Some(connection) = gate.admit(listeners.accept().await).await else { continue };
+        let (tls, own) = (certificates.acceptor(), service.clone());
+        service.tasks.spawn_to_end(async move {
+            if let Err(error) = serve(connection, tls, own).await {
                 tracing::debug!(%error, "connection ended");
             }
         });
-    }
-    drop(listeners);
-    connections.close();
-    if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
-        tracing::warn!("requests still under way were cut off");
     }
 }
 
@@ -64,7 +50,7 @@ async fn serve(
     tls: TlsAcceptor,
     service: Arc<Service>,
 ) -> Result<(), Fault> {
-    let shutdown = service.shutdown.clone();
+    let shutdown = service.tasks.stop().clone();
     let answers = |certificate: Option<&CertificateDer<'static>>| {
         // Verified once, at the handshake; every request of the connection is this caller's unless
         // it brings a token.
@@ -124,7 +110,7 @@ impl Service {
         let identity = authn::impersonate(&core.authorizer, identity, headers).await?;
         let info = info?;
         let time = deadline::of(&info)?;
-        let place = self.limits.enter(&identity, &info).await?;
+        let slot = self.limits.enter(&identity, &info).await?;
         let permit = core.authorizer.check(identity, &info).await?;
         if info.resource.is_some() {
             // On the heap from here: it is large, and would be copied from hand to hand.
@@ -135,7 +121,7 @@ impl Service {
                     .unwrap_or_else(|_| Err(deadline::exceeded()))?,
                 None => handled.await?,
             };
-            return Ok(encoding::holding(answer, place));
+            return Ok(encoding::holding(answer, slot));
         }
         self.meta(&info, request.headers()).await
     }
@@ -151,7 +137,7 @@ impl Service {
         }
         let path = info.path.trim_end_matches('/');
         let registry = &self.handlers.core.registry;
-        if let Some(answer) = health::answer(path, &info.query, registry, &self.shutdown).await {
+        if let Some(answer) = health::answer(path, &info.query, registry, self.tasks.stop()).await {
             return Ok(answer);
         }
         let ok = StatusCode::OK;

@@ -116,7 +116,8 @@ async fn a_secret_is_copied_a_known_number_of_times_on_its_way_to_the_store() {
     for round in 0..2 {
         let name = format!("s{round}");
         let path = format!("{SECRETS}/{name}");
-        let read = client.taken(Method::POST, SECRETS, "text/plain", &secret(&name, &data(1))).await;
+        let read =
+            client.taken(Method::POST, SECRETS, "text/plain", &secret(&name, &data(1))).await;
         let post = client.taken(Method::POST, SECRETS, JSON, &secret(&name, &data(1))).await;
         let get = client.taken(Method::GET, &path, JSON, &Value::Null).await;
         let put = client.taken(Method::PUT, &path, JSON, &secret(&name, &data(2))).await;
@@ -179,7 +180,8 @@ fn found(complement: &[u8]) -> usize {
             while let Some(next) = bytes[from..].iter().position(|byte| *byte == !complement[0]) {
                 let here = from + next;
                 let rest = bytes.get(here..here + complement.len());
-                let same = rest.is_some_and(|rest| rest.iter().zip(complement).all(|(a, b)| *a == !b));
+                let same =
+                    rest.is_some_and(|rest| rest.iter().zip(complement).all(|(a, b)| *a == !b));
                 found += usize::from(same && !own.contains(&(at + here)));
                 from = here + 1;
             }

@@ -3,7 +3,9 @@
 
 use coffer_api::kinds::{Kind as _, Secret};
 use coffer_api::patch::{self, PatchKind};
-use coffer_api::schema::{self, strict};
+use coffer_api::schema;
+use coffer_api::schema::read::{self, Budget, Unknown};
+use coffer_api::schema::strict::Findings;
 use coffer_api::{Document, document};
 use divan::{Bencher, black_box};
 
@@ -38,10 +40,17 @@ fn parse_to_document(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench]
-fn check_fields_strictly(bencher: Bencher<'_, '_>) {
+fn parse_strictly(bencher: Bencher<'_, '_>) {
     let json = secret_json();
-    let schema = schema::of("v1", "Secret").expect("a schema");
-    bencher.bench(|| strict::check_json(black_box(&json), schema).expect("JSON"));
+    let schema = schema::of("v1", "Secret");
+    bencher.bench(|| {
+        let (mut budget, mut findings) = (Budget::of_body(json.len()), Findings::default());
+        let schemas = (schema, schema);
+        let text = black_box(&json);
+        read::read_json_strict(text, schemas, Unknown::Drop, &mut budget, &mut findings)
+            .map(Document::new)
+            .expect("JSON")
+    });
 }
 
 #[divan::bench]

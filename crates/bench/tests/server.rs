@@ -1,13 +1,10 @@
 //! The program against a real server: scenarios run, measure something, and leave nothing.
 
-#[path = "../../apiserver/tests/support/mod.rs"]
-mod support;
-
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use coffer_testkit::apiserver::TestServer;
 use serde_json::Value;
-use support::TestServer;
 
 async fn bench(arguments: Vec<String>) -> Output {
     let run = move || {
@@ -94,6 +91,10 @@ async fn scenarios_measure_a_server_and_leave_nothing_behind() {
     assert_eq!(row(&churn, 0, "node: register")["count"], 3);
     assert_eq!(row(&churn, 1, "pod created → seen running")["count"], 9);
     assert_eq!(row(&churn, 2, "pod deleted → seen gone")["count"], 6);
+
+    let fill = report(&server, "quota-fill --pods 12 --sample 3").await;
+    let counts = [0, 1, 2].map(|phase| row(&fill, phase, "create pod")["count"].clone());
+    assert_eq!(counts, [3, 6, 3]);
 
     assert_eq!(left_over(&server).await, Vec::<String>::new());
     server.stop().await;
@@ -189,6 +190,11 @@ async fn what_cannot_work_is_said_in_one_line() {
         ("--seconds 601 flood", "a flood is bounded by --seconds, of which there are 600 at most"),
         ("--count 7 flood", "a flood is bounded by --seconds"),
         ("flood --rss-max-mb 1", "give --server-pid PID"),
+        (
+            "churn --nodes 1 --deployments 2 --replicas 100 --coffer x",
+            "200 pods and 25 more during the update need 3 nodes of 110 pods each: give --nodes 3",
+        ),
+        ("churn --deployments 1 --coffer /nowhere/at/all", "cannot start /nowhere/at/all"),
         ("disk --dir /nowhere/at/all", "cannot make a file in /nowhere/at/all"),
         ("etcd --endpoint http://127.0.0.1:1", "no etcd answers at http://127.0.0.1:1"),
     ] {
@@ -202,7 +208,17 @@ async fn what_cannot_work_is_said_in_one_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_says_what_would_be_done_and_needs_no_server() {
-    for scenario in ["create", "watch", "churn", "flood", "pod-start", "disk", "cold-start -- x"] {
+    for scenario in [
+        "create",
+        "watch",
+        "churn",
+        "churn --deployments 3",
+        "quota-fill",
+        "flood",
+        "pod-start",
+        "disk",
+        "cold-start -- x",
+    ] {
         let output = bench(words(&format!("--dry-run {scenario}"))).await;
         assert!(output.status.success(), "{scenario}");
         assert!(!output.stdout.is_empty(), "{scenario}");

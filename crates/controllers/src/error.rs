@@ -2,6 +2,7 @@
 //! are logged. None quotes the body of an object: answers that do not decode are reduced to where.
 
 use coffer_api::reason::{CAUSE_NAMESPACE_TERMINATING, Reason};
+use coffer_api::redact;
 
 /// What went wrong while talking to the API.
 #[derive(Debug, thiserror::Error)]
@@ -74,20 +75,16 @@ pub fn message(error: &kube::Error) -> String {
     }
 }
 
-/// An error as it may be logged: serde's messages quote what they could not read, which may be
-/// part of an object, so only the place is kept.
+/// An error as it may be logged: what serde quotes of an answer that does not decode is left out.
 pub fn shown(error: &kube::Error) -> impl std::fmt::Display + '_ {
     struct Shown<'a>(&'a kube::Error);
     impl std::fmt::Display for Shown<'_> {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             match self.0 {
                 kube::Error::Api(status) => write!(f, "{} ({})", status.message, status.code),
-                kube::Error::SerdeError(error) => write!(
-                    f,
-                    "the answer does not decode, at line {} column {}",
-                    error.line(),
-                    error.column()
-                ),
+                kube::Error::SerdeError(error) => {
+                    write!(f, "the answer does not decode: {}", redact::json(error))
+                }
                 other => write!(f, "{other}"),
             }
         }

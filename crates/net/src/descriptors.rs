@@ -44,6 +44,18 @@ pub fn connections_now(wanted: usize) -> usize {
     connections(getrlimit(Resource::Nofile).current, wanted)
 }
 
+/// How many connections that a process opens for its clients it may hold beside theirs, at most `wanted`:
+/// half of what [`connections`] leaves.
+pub fn outgoing(limit: Option<u64>, wanted: usize) -> usize {
+    let Some(all) = limit.and_then(|limit| usize::try_from(limit).ok()) else { return wanted };
+    (all.saturating_sub(connections(limit, usize::MAX)) / HALF).clamp(1, wanted)
+}
+
+/// The same for this process as it is now.
+pub fn outgoing_now(wanted: usize) -> usize {
+    outgoing(getrlimit(Resource::Nofile).current, wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +66,12 @@ mod tests {
             [0, 8, 256, 1024, 20_000, 1 << 20].map(|limit| connections(Some(limit), 16_384));
         assert_eq!(found, [1, 4, 128, 768, 15_000, 16_384]);
         assert_eq!(connections(None, 16_384), 16_384);
+    }
+
+    #[test]
+    fn outgoing_connections_leave_descriptors_to_files() {
+        let found = [0, 8, 256, 1024, 20_000, 1 << 20].map(|limit| outgoing(Some(limit), 2048));
+        assert_eq!(found, [1, 2, 64, 128, 2048, 2048]);
+        assert_eq!(outgoing(None, 2048), 2048);
     }
 }

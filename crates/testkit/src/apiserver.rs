@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use coffer_apiserver::tokens::{ServiceAccountKeys, TokenKeys, generate_signing_key};
 use coffer_apiserver::{AccessConfig, Config, KeyPair, Server};
@@ -30,6 +30,7 @@ pub struct TestServer {
     shutdown: CancellationToken,
     task: Option<JoinHandle<()>>,
     store: Option<Embedded>,
+    held: Weak<dyn Store>,
 }
 
 impl TestServer {
@@ -61,33 +62,31 @@ impl TestServer {
     async fn start_over(
         dir: TempDir,
         access: AccessConfig,
-        store: Embedded,
+        embedded: Embedded,
         served: Arc<dyn Store>,
     ) -> Self {
-        let mut ca = CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.distinguished_name = named("test-ca", &[]);
-        let ca_key = rcgen::KeyPair::generate().unwrap();
-        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-        let issuer = Issuer::new(ca, ca_key);
-        let mut serving =
-            CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
-        serving.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let config = Config {
-            bind: "127.0.0.1:0".parse().unwrap(),
-            serving: signed(&issuer, serving),
-            client_ca_pem: ca_pem.clone().into(),
-            kubelet_client: None,
-            store: served,
-            access,
-        };
+        let held = Arc::downgrade(&served);
+        let (config, issuer, ca_pem) = config(served, access);
         let server = Server::build(config).await.unwrap();
         let (address, token_keys) = (server.local_addr().unwrap(), server.token_keys());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let task = tokio::spawn(async move { server.run(stop).await.unwrap() });
-        let (task, store) = (Some(task), Some(store));
-        Self { address, ca_pem, token_keys, issuer, dir, shutdown, task, store }
+        let (task, store) = (Some(task), Some(embedded));
+        Self { address, ca_pem, token_keys, issuer, dir, shutdown, task, store, held }
+    }
+
+    /// Tells it to stop, and does not wait.
+    pub fn begin_to_stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Waits until it has stopped. Returns whether anything of it is left: every task of a server
+    /// holds the store.
+    pub async fn has_left_something(&mut self) -> bool {
+        self.shutdown.cancel();
+        self.task.take().unwrap().await.unwrap();
+        self.held.upgrade().is_some()
     }
 
     /// Stops, and returns the directory for a second start.
@@ -108,10 +107,7 @@ impl TestServer {
 
     /// A serving certificate for loopback, such as a kubelet has.
     pub fn serving_certificate(&self) -> KeyPair {
-        let names = vec!["localhost".into(), "127.0.0.1".into()];
-        let mut params = CertificateParams::new(names).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        signed(&self.issuer, params)
+        signed(&self.issuer, serving())
     }
 
     /// A kubeconfig file for a user in groups.
@@ -241,6 +237,37 @@ pub fn access() -> AccessConfig {
         service_account_keys: Some(ServiceAccountKeys { signing_pem, accepted_pem: Vec::new() }),
         ..Default::default()
     }
+}
+
+/// What a server is built from, with a CA of its own that signs everything.
+pub fn config(
+    store: Arc<dyn Store>,
+    access: AccessConfig,
+) -> (Config, Issuer<'static, rcgen::KeyPair>, String) {
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.distinguished_name = named("test-ca", &[]);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let mut kubelets = CertificateParams::new(Vec::new()).unwrap();
+    kubelets.distinguished_name = named("kube-apiserver-kubelet-client", &["system:masters"]);
+    kubelets.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let config = Config {
+        bind: "127.0.0.1:0".parse().unwrap(),
+        serving: signed(&issuer, serving()),
+        client_ca_pem: ca_pem.clone().into(),
+        kubelet_client: Some((signed(&issuer, kubelets), ca_pem.clone().into())),
+        store,
+        access,
+    };
+    (config, issuer, ca_pem)
+}
+
+fn serving() -> CertificateParams {
+    let mut serving = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+    serving.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    serving
 }
 
 fn named(user: &str, groups: &[&str]) -> DistinguishedName {

@@ -15,6 +15,7 @@ use serde::de::{
 };
 use serde_json::{Map, Value};
 
+use super::strict::{Checker, Findings};
 use super::{Schema, Shape};
 use crate::document::erase;
 
@@ -95,7 +96,23 @@ pub fn read<'de, D: Deserializer<'de>>(
     unknown: Unknown,
     budget: &mut Budget,
 ) -> Result<Value, D::Error> {
-    Reading { place: Place::of(schema), unknown, budget }.deserialize(deserializer)
+    Reading { place: Place::of(schema), unknown, budget, strict: None }.deserialize(deserializer)
+}
+
+/// As [`read`], and tells what a strict reader finds: what stands twice, and what the schema `against`
+/// does not know (`None`: all is known).
+///
+/// # Errors
+/// As [`read`].
+pub fn read_strict<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    (schema, against): (Option<Schema>, Option<Schema>),
+    unknown: Unknown,
+    budget: &mut Budget,
+    findings: &mut Findings,
+) -> Result<Value, D::Error> {
+    let strict = Some(findings.root(against));
+    Reading { place: Place::of(schema), unknown, budget, strict }.deserialize(deserializer)
 }
 
 /// As [`read`], from JSON.
@@ -110,6 +127,23 @@ pub fn read_json(
 ) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = read(&mut deserializer, schema, unknown, budget)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// As [`read_strict`], from JSON.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_json_strict(
+    text: &[u8],
+    schemas: (Option<Schema>, Option<Schema>),
+    unknown: Unknown,
+    budget: &mut Budget,
+    findings: &mut Findings,
+) -> Result<Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = read_strict(&mut deserializer, schemas, unknown, budget, findings)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -202,16 +236,18 @@ fn item_bytes(schema: Schema) -> usize {
     }
 }
 
-struct Reading<'b> {
+struct Reading<'a, 'b> {
     place: Place,
     unknown: Unknown,
     budget: &'b mut Budget,
+    /// Looks at what is read, where somebody wants to know.
+    strict: Option<Checker<'a, 'b>>,
 }
 
 /// Never shown: the budget says it.
 const EXCEEDED: &str = "more than the budget";
 
-impl<'de> DeserializeSeed<'de> for Reading<'_> {
+impl<'de> DeserializeSeed<'de> for Reading<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -219,7 +255,7 @@ impl<'de> DeserializeSeed<'de> for Reading<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reading<'_> {
+impl<'de> Visitor<'de> for Reading<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -227,13 +263,18 @@ impl<'de> Visitor<'de> for Reading<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let Self { place, unknown, budget } = self;
+        let Self { place, unknown, budget, mut strict } = self;
         let mut members = Map::new();
         if !place.takes_objects() {
-            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            match strict {
+                Some(checker) => checker.visit_map(map)?,
+                None => while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {},
+            }
             return Ok(Value::Object(members));
         }
         while let Some(name) = map.next_key::<String>()? {
+            let again = || members.contains_key(&name);
+            let ahead = strict.as_mut().and_then(|checker| checker.member(&name, again()));
             let (place, bytes) = match (place.member(&name), unknown) {
                 (Some(member), _) => member,
                 (None, Unknown::Keep) => (Place::Anything, VALUE_BYTES),
@@ -245,7 +286,10 @@ impl<'de> Visitor<'de> for Reading<'_> {
             if !budget.take(bytes) || members.is_empty() && !budget.take_object() {
                 return Err(A::Error::custom(EXCEEDED));
             }
-            let value = map.next_value_seed(Reading { place, unknown, budget: &mut *budget })?;
+            let inner =
+                strict.as_mut().zip(ahead.as_ref()).map(|(checker, ahead)| checker.at(ahead));
+            let reading = Reading { place, unknown, budget: &mut *budget, strict: inner };
+            let value = map.next_value_seed(reading)?;
             // Of a member that stands twice the last counts.
             if let Some(mut old) = members.insert(name, value) {
                 erase(&mut old);
@@ -255,16 +299,22 @@ impl<'de> Visitor<'de> for Reading<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let Self { place, unknown, budget } = self;
+        let Self { place, unknown, budget, mut strict } = self;
         let mut items = Vec::new();
         if !place.takes_lists() {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
+            match strict {
+                Some(checker) => checker.visit_seq(list)?,
+                None => while list.next_element::<IgnoredAny>()?.is_some() {},
+            }
             return Ok(Value::Array(items));
         }
         let (place, bytes) = place.item();
-        while let Some(item) =
-            list.next_element_seed(Reading { place, unknown, budget: &mut *budget })?
-        {
+        loop {
+            let ahead = strict.as_ref().map(|checker| checker.item(items.len()));
+            let inner =
+                strict.as_mut().zip(ahead.as_ref()).map(|(checker, ahead)| checker.at(ahead));
+            let reading = Reading { place, unknown, budget: &mut *budget, strict: inner };
+            let Some(item) = list.next_element_seed(reading)? else { break };
             if !budget.take(bytes) {
                 return Err(A::Error::custom(EXCEEDED));
             }

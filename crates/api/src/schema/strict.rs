@@ -22,41 +22,21 @@ pub fn unknown_fields(document: &Value, schema: Schema) -> Vec<String> {
     found.errors
 }
 
-/// What [`unknown_fields`] finds, and `duplicate field "metadata.name"`, in the order of the text.
-///
-/// # Errors
-/// Text that is no JSON, as serde says it. The caller has usually decoded it before.
-pub fn check_json(text: &[u8], schema: Schema) -> Result<Vec<String>, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let found = check(&mut deserializer, schema)?;
-    deserializer.end()?;
-    Ok(found)
-}
+/// What a strict reader finds in a text while it makes a tree of it.
+#[derive(Default)]
+pub struct Findings(Found);
 
-/// As [`check_json`], for any self-describing format whose deserializer passes duplicates on.
-///
-/// # Errors
-/// What the deserializer cannot read.
-pub fn check<'de, D: Deserializer<'de>>(
-    deserializer: D,
-    schema: Schema,
-) -> Result<Vec<String>, D::Error> {
-    let mut found = Found::default();
-    let place = Place { within: Within::Schema(schema), path: None };
-    Checker { place, found: &mut found }.deserialize(deserializer)?;
-    Ok(found.errors)
-}
+impl Findings {
+    /// `unknown field "spec.foo"` and `duplicate field "metadata.name"`, in the order of the text.
+    pub fn into_errors(self) -> Vec<String> {
+        self.0.errors
+    }
 
-/// `duplicate field "data.a"` for each member that stands twice, wherever it is, in any
-/// self-describing format whose deserializer passes duplicates on.
-///
-/// # Errors
-/// What the deserializer cannot read.
-pub fn duplicates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let mut found = Found::default();
-    let place = Place { within: Within::Anything, path: None };
-    Checker { place, found: &mut found }.deserialize(deserializer)?;
-    Ok(found.errors)
+    /// The beginning of a text of this schema; `None`: of any members, each once.
+    pub(super) fn root(&mut self, schema: Option<Schema>) -> Checker<'_, '_> {
+        let within = schema.map_or(Within::Anything, Within::Schema);
+        Checker { place: Place { within, path: None }, found: &mut self.0 }
+    }
 }
 
 /// What Go's strict decoder says of the text of a patch, before it is applied: members given twice
@@ -216,9 +196,51 @@ fn walk(value: &Value, place: Place<'_>, found: &mut Found) {
     }
 }
 
-struct Checker<'a, 'f> {
+/// Looks at one value. [`super::read`] takes it along; alone it reads a text and keeps nothing.
+pub(super) struct Checker<'a, 'f> {
     place: Place<'a>,
     found: &'f mut Found,
+}
+
+/// The step into a value: kept where it is read, so that the path needs no memory.
+pub(super) struct Ahead<'a> {
+    step: Step<'a>,
+    within: Within,
+}
+
+impl<'a> Checker<'a, '_> {
+    /// Looks at a member's name; whether the object has it already is known to the reader. `None`:
+    /// nothing in the member is looked at.
+    pub(super) fn member<'s>(&mut self, name: &'s str, again: bool) -> Option<Ahead<'s>>
+    where
+        'a: 's,
+    {
+        let member = self.place.member(name);
+        if again && !matches!(member, Member::Unknown) {
+            self.found.report("duplicate", self.place, name);
+        }
+        match member {
+            Member::Known(within) => {
+                Some(Ahead { step: Step::new(self.place.path, At::Field(name)), within })
+            }
+            Member::Unknown => {
+                self.found.report("unknown", self.place, name);
+                None
+            }
+            Member::Free => None,
+        }
+    }
+
+    /// The step to a list's item.
+    pub(super) fn item(&self, index: usize) -> Ahead<'a> {
+        Ahead { step: Step::new(self.place.path, At::Index(index)), within: self.place.item() }
+    }
+
+    /// The look at what a step leads to.
+    pub(super) fn at<'s>(&'s mut self, ahead: &'s Ahead<'s>) -> Checker<'s, 's> {
+        let place = Place { within: ahead.within, path: Some(&ahead.step) };
+        Checker { place, found: self.found }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Checker<'_, '_> {
@@ -236,40 +258,22 @@ impl<'de> Visitor<'de> for Checker<'_, '_> {
         f.write_str("a value")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { place, found } = self;
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let mut names = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
-            let member = place.member(&name);
-            if !matches!(member, Member::Unknown) && names.contains(&name) {
-                found.report("duplicate", place, &name);
-            }
-            match member {
-                Member::Known(within) => {
-                    let step = Step::new(place.path, At::Field(&name));
-                    let place = Place { within, path: Some(&step) };
-                    map.next_value_seed(Checker { place, found })?;
-                }
-                Member::Unknown => {
-                    found.report("unknown", place, &name);
-                    map.next_value::<IgnoredAny>()?;
-                }
-                Member::Free => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+            match self.member(&name, names.contains(&name)) {
+                Some(ahead) => map.next_value_seed(self.at(&ahead))?,
+                None => drop(map.next_value::<IgnoredAny>()?),
             }
             names.insert(name);
         }
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Self { place, found } = self;
-        let within = place.item();
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
         for index in 0.. {
-            let step = Step::new(place.path, At::Index(index));
-            let place = Place { within, path: Some(&step) };
-            if items.next_element_seed(Checker { place, found })?.is_none() {
+            let ahead = self.item(index);
+            if items.next_element_seed(self.at(&ahead))?.is_none() {
                 break;
             }
         }
@@ -309,6 +313,19 @@ impl<'de> Visitor<'de> for Checker<'_, '_> {
 mod tests {
     use super::*;
     use crate::schema;
+
+    /// What a walk over the text finds that keeps nothing: what reading it must find.
+    fn check_json(text: &[u8], schema: Schema) -> Result<Vec<String>, serde_json::Error> {
+        walked(text, Some(schema))
+    }
+
+    fn walked(text: &[u8], against: Option<Schema>) -> Result<Vec<String>, serde_json::Error> {
+        let mut findings = Findings::default();
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
+        findings.root(against).deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(findings.into_errors())
+    }
 
     fn pod() -> Schema {
         schema::of("v1", "Pod").expect("Pod is served")
@@ -373,6 +390,73 @@ mod tests {
             ]
         );
         assert!(check_patch(b"{", false).is_err());
+    }
+
+    /// What a reader that makes a tree finds on its way is what the walk over the text alone finds.
+    fn found_while_reading(text: &str, against: Option<Schema>) {
+        use super::super::read::{self, Budget, Unknown};
+
+        let walked = walked(text.as_bytes(), against);
+        for unknown in [Unknown::Drop, Unknown::Keep] {
+            let mut findings = Findings::default();
+            let (mut strict, mut plain) = (Budget::of_body(1 << 20), Budget::of_body(1 << 20));
+            let bytes = text.as_bytes();
+            let schemas = (Some(pod()), against);
+            let tree = read::read_json_strict(bytes, schemas, unknown, &mut strict, &mut findings);
+            let same = read::read_json(bytes, Some(pod()), unknown, &mut plain);
+            assert_eq!(tree.ok(), same.ok(), "{text}");
+            if let Ok(walked) = &walked {
+                assert_eq!(findings.into_errors(), *walked, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_is_checked_while_it_is_read_with_the_same_errors_in_the_same_order() {
+        let text = r#"{"kind":"Pod","metadata":{"name":"a","name":"b","x":{"y":1,"y":2},"labels":{"x":"1","x":"2"},
+            "managedFields":[{"fieldsV1":{"f:a":{"q":1,"q":2},"f:a":1},"fieldsV1":[{"z":1,"z":{"w":1,"w":1}}]}]},
+            "spec":{"foo":{"deep":1},"nodeName":{"a":1,"a":{"b":1,"b":2}},"hostNetwork":[{"c":1,"c":2}],
+            "nodeSelector":[{"d":1,"d":2}],"containers":{"e":1,"e":2},
+            "volumes":[[{"f":1,"f":2}],{"name":"c","bar":1,"secret":{"items":[{"key":"A","Value":"x"}]}}]},
+            "kind":"Pod","spec":{"foo":2}}"#;
+        found_while_reading(text, Some(pod()));
+        found_while_reading(text, None);
+    }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// JSON of a pod's words, with members that stand twice.
+        fn text() -> impl Strategy<Value = String> {
+            let leaf = prop_oneof![
+                Just("1".to_owned()),
+                Just("null".to_owned()),
+                Just("\"x\"".to_owned()),
+                Just("{}".to_owned())
+            ];
+            leaf.prop_recursive(6, 48, 5, |inner| {
+                let name =
+                    "(kind|metadata|labels|spec|containers|env|name|fieldsV1|managedFields|a|b)";
+                let member =
+                    (name, inner.clone()).prop_map(|(name, value)| format!("\"{name}\":{value}"));
+                prop_oneof![
+                    3 => prop::collection::vec(member, 0..5)
+                        .prop_map(|members| format!("{{{}}}", members.join(","))),
+                    1 => prop::collection::vec(inner, 0..4)
+                        .prop_map(|items| format!("[{}]", items.join(","))),
+                ]
+            })
+        }
+
+        proptest! {
+            #[test]
+            fn a_reader_finds_what_the_walk_finds(text in text()) {
+                found_while_reading(&text, Some(pod()));
+                found_while_reading(&text, None);
+            }
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ use self::quota::Quotas;
 use crate::authz::{Authorizer, Permit};
 use crate::cache::Cache;
 use crate::object::{Object, Resource, Resources};
+use crate::tasks::Group;
 use crate::tokens::Authority;
 
 /// Whether creating a pod that references a secret requires permission on that secret.
@@ -78,15 +79,16 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// A chain that judges by what the cache has.
+    /// A chain that judges by what the cache has. `tasks`: where writes go whose callers are gone.
     pub(crate) fn new(
         config: AdmissionConfig,
         resources: Arc<Resources>,
         cache: Arc<Cache>,
         authorizer: Arc<Authorizer>,
         tokens: Arc<Authority>,
+        tasks: Group,
     ) -> Self {
-        let quotas = Quotas::new(resources.clone(), cache);
+        let quotas = Quotas::new(resources.clone(), cache, tasks);
         Self { config, resources, authorizer, tokens, quotas }
     }
 

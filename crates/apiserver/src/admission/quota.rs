@@ -19,6 +19,7 @@ use crate::authz::Permit;
 use crate::cache::{Cache, CachedObject, Scope};
 use crate::failure::unavailable;
 use crate::object::{Object, Resource, Resources};
+use crate::tasks::Group;
 
 /// Namespaces with quotas whose pods are remembered; those in which nobody waits are forgotten beyond
 /// this.
@@ -30,12 +31,16 @@ const PIECE_BYTES: usize = 256 * 1024;
 pub(crate) struct Quotas {
     resources: Arc<Resources>,
     cache: Arc<Cache>,
+    tasks: Group,
     turns: std::sync::Mutex<HashMap<String, Arc<Mutex<Counted>>>>,
 }
 
 /// The turn of one new object. While it is held no other object is counted and made in the namespace.
 /// Only [`Quotas::admit`] makes one, so that nothing is written that was not counted.
-pub(crate) struct QuotaTurn(Option<OwnedMutexGuard<Counted>>);
+pub(crate) struct QuotaTurn {
+    held: Option<OwnedMutexGuard<Counted>>,
+    tasks: Group,
+}
 
 impl QuotaTurn {
     /// Does a write, and to its end also where its caller goes away in between: the next in turn must
@@ -44,9 +49,10 @@ impl QuotaTurn {
         &mut self,
         write: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        let Some(held) = self.0.take() else { return Some(write.await) };
-        let (done, held) = tokio::spawn(async move { (write.await, held) }).await.ok()?;
-        self.0 = Some(held);
+        let Some(held) = self.held.take() else { return Some(write.await) };
+        let write = self.tasks.spawn_to_end(async move { (write.await, held) });
+        let (done, held) = write.await.ok()??;
+        self.held = Some(held);
         Some(done)
     }
 }
@@ -87,8 +93,8 @@ const UNCOUNTED: &[&str] = &["events"];
 
 impl Quotas {
     /// Quotas as the cache has them.
-    pub(super) fn new(resources: Arc<Resources>, cache: Arc<Cache>) -> Self {
-        Self { resources, cache, turns: Default::default() }
+    pub(super) fn new(resources: Arc<Resources>, cache: Arc<Cache>, tasks: Group) -> Self {
+        Self { resources, cache, tasks, turns: Default::default() }
     }
 
     /// Waits for a new object's turn, and looks whether the quotas of its namespace have room for it.
@@ -108,7 +114,7 @@ impl Quotas {
             || permit.is_internal();
         let quotas = self.resources.core("resourcequotas");
         if uncounted || count(quotas, namespace) == 0 {
-            return Ok(QuotaTurn(None));
+            return Ok(QuotaTurn { held: None, tasks: self.tasks.clone() });
         }
         let mut turn = self.turn(namespace).await;
         // What the one before made.
@@ -136,7 +142,7 @@ impl Quotas {
             let used = quota::used(spec, added.keys(), &pods, |_| Some(count(resource, namespace)));
             quota::check(name, spec, &used, &added).map_err(forbidden)?;
         }
-        Ok(QuotaTurn(Some(turn)))
+        Ok(QuotaTurn { held: Some(turn), tasks: self.tasks.clone() })
     }
 
     async fn turn(&self, namespace: &str) -> OwnedMutexGuard<Counted> {

@@ -24,13 +24,16 @@ use crate::authz::{Permit, rbac};
 use crate::body::Payload;
 use crate::call::Call;
 use crate::core::Core;
+use crate::failure::too_many_requests;
 use crate::identity::MASTERS;
 use crate::kubelets::Kubelets;
-use crate::lanes::{self, Lanes, Room};
+use crate::lanes::{self, Lanes};
 use crate::present::Include;
 use crate::registry::ListQuery;
 use crate::request::{RequestInfo, ResourcePath, Verb};
 use crate::respond::{self, Accept, Answer, Form, Syntax};
+use crate::rooms::Room;
+use crate::tunnels::Tunnels;
 use crate::{discovery, reviews};
 
 /// What all handlers work with.
@@ -41,6 +44,7 @@ pub(crate) struct Handlers {
     pub(crate) token_life_max_s: Option<i64>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) kubelets: Kubelets,
+    pub(crate) tunnels: Tunnels,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
 }
 
@@ -105,11 +109,11 @@ impl Handlers {
             }
             // Before the state is taken, and any turn: what waits holds nothing.
             let query = ListQuery::parse(&call.query, &call.resource)?;
-            let place = self.place_for_list(&call, &query).await?;
+            let slot = self.slot_for_list(&call, &query).await?;
             let work = move |call, body| async move {
                 match verb {
-                    Verb::List => handlers.list(&call, &query, place).await,
-                    _ => handlers.post_delete_collection(&call, &query, body, place).await,
+                    Verb::List => handlers.list(&call, &query, slot).await,
+                    _ => handlers.post_delete_collection(&call, &query, body, slot).await,
                 }
             };
             return self.laned(verb, call, body, work).await;
@@ -153,7 +157,7 @@ impl Handlers {
             && !matches!(include, Ok(Include::Object));
         let answer = if is_summary { 0 } else { answer_bytes(verb, &call, weight) };
         let room = match answer > lanes::HEAVY_BYTES {
-            true => Some(self.lanes.answer_room(&user, answer).await?),
+            true => Some(self.lanes.rooms.for_answer(&user, answer).await?),
             false => None,
         };
         let bytes = weight.saturating_add(self.rights(verb, &call));
@@ -170,8 +174,8 @@ impl Handlers {
         if bytes <= lanes::HEAVY_BYTES {
             return Ok(answer);
         }
-        let room = room.or_else(|| self.lanes.free_answer_room(user, bytes));
-        let room = room.ok_or_else(lanes::too_many)?;
+        let room = room.or_else(|| self.lanes.rooms.free_for_answer(user, bytes));
+        let room = room.ok_or_else(too_many_requests)?;
         Ok(answer.map(|body| Holding::new(body, room).boxed_unsync()))
     }
 

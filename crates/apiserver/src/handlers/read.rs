@@ -9,11 +9,12 @@ use http_body_util::{BodyExt, StreamBody};
 use super::Handlers;
 use crate::cache::Scope;
 use crate::call::Call;
-use crate::lanes::Place;
+
 use crate::options::revision;
 use crate::present::{self, Include, ListChunks};
 use crate::registry::{ListQuery, Listed, Registry};
 use crate::respond::{self, Answer, Syntax};
+use crate::rooms::StateSlot;
 
 impl Handlers {
     pub(super) async fn get(&self, call: &Call) -> Result<Answer, Failure> {
@@ -33,52 +34,52 @@ impl Handlers {
         Ok(respond::json(StatusCode::OK, call.accept.syntax, bytes))
     }
 
-    /// Lists a collection. `place`: of [`Handlers::place_for`].
+    /// Lists a collection. `slot`: of [`Handlers::slot_for`].
     pub(super) async fn list(
         &self,
         call: &Call,
         query: &ListQuery,
-        place: Option<Place>,
+        slot: Option<StateSlot>,
     ) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
         let list = self.core.registry.list(&call.resource, &call.path.namespace, query).await?;
-        self.listed(call, list, include, place)
+        self.listed(call, list, include, slot)
     }
 
-    /// A place for an answer with the state of what is in a scope, where that is large.
+    /// A slot for an answer with the state of what is in a scope, where that is large.
     ///
     /// # Errors
     /// 429.
-    pub(super) async fn place_for(
+    pub(super) async fn slot_for(
         &self,
         call: &Call,
         scope: &Scope,
-    ) -> Result<Option<Place>, Failure> {
+    ) -> Result<Option<StateSlot>, Failure> {
         let prefix = call.resource.collection(&call.path.namespace);
         if matches!(scope, Scope::Key(_)) || !call.resource.shard().is_large(&prefix) {
             return Ok(None);
         }
-        self.lanes.place(&call.permit.identity().user, false).await.map(Some)
+        self.lanes.rooms.for_state(&call.permit.identity().user, false).await.map(Some)
     }
 
-    /// A place for a list, where it needs one.
+    /// A slot for a list, where it needs one.
     ///
     /// # Errors
     /// 429.
-    pub(super) async fn place_for_list(
+    pub(super) async fn slot_for_list(
         &self,
         call: &Call,
         query: &ListQuery,
-    ) -> Result<Option<Place>, Failure> {
+    ) -> Result<Option<StateSlot>, Failure> {
         if Registry::reads_the_past(&call.resource, query) {
-            return self.lanes.place(&call.permit.identity().user, true).await.map(Some);
+            return self.lanes.rooms.for_state(&call.permit.identity().user, true).await.map(Some);
         }
         let scope = query.selection.scope(&call.resource, &call.path.namespace);
-        self.place_for(call, &scope).await
+        self.slot_for(call, &scope).await
     }
 
     /// A list in the form the client asked for, made chunk by chunk while it is sent; it gives its
-    /// place back when that is done.
+    /// slot back when that is done.
     ///
     /// # Errors
     /// 500 for an object that cannot be read.
@@ -87,25 +88,25 @@ impl Handlers {
         call: &Call,
         list: Listed,
         include: Include,
-        place: Option<Place>,
+        slot: Option<StateSlot>,
     ) -> Result<Answer, Failure> {
         let mut chunks = ListChunks::new(call.resource.clone(), list, call.accept.form, include);
         let (lanes, user) = (self.lanes.clone(), call.permit.identity().user.clone());
         if call.accept.syntax == Syntax::Yaml {
-            let body = chunks.into_yaml(lanes, user, place);
+            let body = chunks.into_yaml(lanes, user, slot);
             return Ok(respond::typed(StatusCode::OK, "application/yaml", body));
         }
         // A short list is one body with a length.
         if let Some(whole) = chunks.whole()? {
             return Ok(respond::json(StatusCode::OK, Syntax::Json, whole));
         }
-        let chunks = stream::unfold((chunks, lanes, user, place), |state| async move {
-            let (mut chunks, lanes, user, place) = state;
+        let chunks = stream::unfold((chunks, lanes, user, slot), |state| async move {
+            let (mut chunks, lanes, user, slot) = state;
             // Others get their turn between two.
             tokio::task::yield_now().await;
-            let chunk = chunks.next_within(&lanes, &user).await?;
+            let chunk = chunks.next_within(&lanes.rooms, &user).await?;
             let frame = chunk.map(Frame::data).map_err(std::io::Error::other);
-            Some((frame, (chunks, lanes, user, place)))
+            Some((frame, (chunks, lanes, user, slot)))
         });
         let body = StreamBody::new(chunks).boxed_unsync();
         Ok(respond::typed(StatusCode::OK, "application/json", body))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::subresource::SubresourceName;
 use coffer_net::Incoming;
 use http::{Request, StatusCode};
 use k8s_openapi::api::autoscaling::v1::Scale;
@@ -39,45 +40,54 @@ impl Handlers {
         let Some(sub) = resource.info.subresource(&path.subresource) else {
             return Err(Failure::no_such_path());
         };
-        if matches!(sub.name, "exec" | "attach" | "portforward" | "log") {
-            return match (sub.name, verb) {
-                ("log", Verb::Get)
-                | ("exec" | "attach" | "portforward", Verb::Get | Verb::Create) => {
-                    self.tunnel(&resource, &path, &query, request).await
-                }
+        let name = SubresourceName::parse(sub.name).ok_or_else(Failure::no_such_path)?;
+        if name.is_long_running() {
+            return match (name, verb) {
+                (SubresourceName::Log, Verb::Get)
+                | (
+                    SubresourceName::Exec | SubresourceName::Attach | SubresourceName::PortForward,
+                    Verb::Get | Verb::Create,
+                ) => self.tunnel(&permit, &resource, &path, &query, request).await,
                 _ => Err(Failure::method_not_allowed()),
             };
         }
         let accept = Accept::of(request.headers())?;
         let (parts, body) = request.into_parts();
         let call = Call { permit, resource, path, query, headers: parts.headers, accept };
-        let (handlers, name) = (self.clone(), sub.name);
+        let handlers = self.clone();
         self.laned(verb, call, body, move |call, body| async move {
             handlers.below(name, verb, &call, body).await
         })
         .await
     }
 
-    /// Answers a request below an object that is no tunnel.
+    /// A request below an object that is no tunnel.
     async fn below(
         &self,
-        sub: &str,
+        sub: SubresourceName,
         verb: Verb,
         call: &Call,
         body: Payload,
     ) -> Result<Answer, Failure> {
+        use SubresourceName as Sub;
+
         match (sub, verb) {
-            ("scale", Verb::Get | Verb::Update | Verb::Patch) => self.scale(verb, call, body).await,
-            ("binding", Verb::Create) => self.post_binding(call, body).await,
-            ("token", Verb::Create) => self.post_token(call, body).await,
-            ("finalize", Verb::Update) => self.post_update(call, body).await,
-            ("approval", Verb::Get) => self.get(call).await,
-            ("approval", Verb::Update) => self.post_update(call, body).await,
-            ("approval", Verb::Patch) => self.post_patch(call, body).await,
-            ("eviction", Verb::Create) => self.post_eviction(call, body).await,
-            ("status" | "ephemeralcontainers", Verb::Get) => self.get(call).await,
-            ("status" | "ephemeralcontainers", Verb::Update) => self.post_update(call, body).await,
-            ("status" | "ephemeralcontainers", Verb::Patch) => self.post_patch(call, body).await,
+            (Sub::Scale, Verb::Get | Verb::Update | Verb::Patch) => {
+                self.scale(verb, call, body).await
+            }
+            (Sub::Binding, Verb::Create) => self.post_binding(call, body).await,
+            (Sub::Token, Verb::Create) => self.post_token(call, body).await,
+            (Sub::Eviction, Verb::Create) => self.post_eviction(call, body).await,
+            (Sub::Finalize, Verb::Update) => self.post_update(call, body).await,
+            (Sub::Approval | Sub::Status | Sub::EphemeralContainers, Verb::Get) => {
+                self.get(call).await
+            }
+            (Sub::Approval | Sub::Status | Sub::EphemeralContainers, Verb::Update) => {
+                self.post_update(call, body).await
+            }
+            (Sub::Approval | Sub::Status | Sub::EphemeralContainers, Verb::Patch) => {
+                self.post_patch(call, body).await
+            }
             _ => Err(Failure::method_not_allowed()),
         }
     }

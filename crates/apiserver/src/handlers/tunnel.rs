@@ -8,6 +8,7 @@ use http::Request;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::Handlers;
+use crate::authz::Permit;
 use crate::kubelets::Endpoint;
 use crate::object::Resource;
 use crate::request::{Query, ResourcePath};
@@ -17,6 +18,7 @@ impl Handlers {
     /// Sends a request on to the kubelet of a pod.
     pub(super) async fn tunnel(
         &self,
+        permit: &Permit,
         resource: &Resource,
         path: &ResourcePath,
         query: &Query,
@@ -39,10 +41,12 @@ impl Handlers {
         };
         let target = kubelet_path(path, &container, query, request.uri().query());
         let endpoint = self.endpoint(&node)?;
+        // Only now, so that what is refused anyway takes no place.
+        let place = (&self.tunnels, self.tunnels.enter(&permit.identity().user)?);
         if path.subresource == "log" {
-            self.kubelets.stream(&endpoint, &target).await
+            self.kubelets.stream(place, &endpoint, &target).await
         } else {
-            self.kubelets.upgrade(&endpoint, &target, request).await
+            self.kubelets.upgrade(place, &endpoint, &target, request).await
         }
     }
 

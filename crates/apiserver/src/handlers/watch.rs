@@ -18,12 +18,13 @@ use super::Handlers;
 use crate::authz::AccessRecheck;
 use crate::cache::{CacheEvent, CachedObject, Initial, NoEvent, Start, Subscription};
 use crate::call::Call;
-use crate::lanes::{COPY_BYTES_MAX, Room, holding};
+
 use crate::options::StateOptions;
 use crate::present::{self, Include};
 use crate::registry::Selection;
 use crate::request::Query;
 use crate::respond::{self, Answer, Form, Syntax};
+use crate::rooms::{COPY_BYTES_MAX, Room, holding};
 
 /// Time between bookmarks on a quiet watch.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -81,15 +82,15 @@ impl Handlers {
         let selectors = ["labelSelector", "fieldSelector"].map(|name| call.query.get(name));
         let selectors: usize = selectors.into_iter().flatten().map(str::len).sum();
         let selection_room = if selectors > LARGE_SELECTOR {
-            Some(self.lanes.room_for(user, selectors * SELECTOR_MEMORY).await?)
+            Some(self.lanes.rooms.for_body(user, selectors * SELECTOR_MEMORY).await?)
         } else {
             None
         };
         let start = self.start(&options).await?;
         let scope = selection.scope(&call.resource, &call.path.namespace);
         // Before the state is taken: what waits holds nothing.
-        let place = match start {
-            Start::Now => self.place_for(&call, &scope).await?,
+        let slot = match start {
+            Start::Now => self.slot_for(&call, &scope).await?,
             Start::After(_) => None,
         };
         // Everything up to here is in the shard before its state is taken.
@@ -102,7 +103,7 @@ impl Handlers {
             Ok(subscription) => subscription,
             Err(too_old) => return Ok(expired(&call, too_old.oldest)),
         };
-        subscription.inbox.hold(place);
+        subscription.inbox.hold(slot);
         subscription.revision = subscription.revision.max(reached).max(after);
         let now = Instant::now();
         let bookmarks = call.query.flag("allowWatchBookmarks");
@@ -306,7 +307,7 @@ impl Watch {
             return Ok(None);
         }
         let user = &self.call.permit.identity().user;
-        let room = self.handlers.lanes.answer_room(user, bytes).await;
+        let room = self.handlers.lanes.rooms.for_answer(user, bytes).await;
         self.ended |= room.is_err();
         room.map(Some)
     }

@@ -15,12 +15,13 @@ use crate::authz::Decision;
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::body::{MediaType, Payload};
 use crate::call::Call;
-use crate::lanes::Place;
+
 use crate::object::{Object, Resource};
 use crate::options::{WriteOptions, dry_run};
 use crate::present::{self, Include};
 use crate::registry::{Change, DeleteOptions, Deleted, ListQuery, Written};
 use crate::respond::{self, Answer};
+use crate::rooms::StateSlot;
 use crate::{body, decode, managed};
 
 impl Handlers {
@@ -170,7 +171,7 @@ impl Handlers {
         call: &Call,
         query: &ListQuery,
         body: Payload,
-        place: Option<Place>,
+        slot: Option<StateSlot>,
     ) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
         let options = delete_options(call, body)?;
@@ -184,7 +185,7 @@ impl Handlers {
                 _ => {}
             }
         }
-        self.listed(call, self.shown_list(call, list)?, include, place)
+        self.listed(call, self.shown_list(call, list)?, include, slot)
     }
 }
 

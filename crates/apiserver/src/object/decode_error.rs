@@ -2,7 +2,7 @@
 
 use coffer_api::schema::Schema;
 use coffer_api::schema::fit::Step;
-use coffer_api::{Document, schema};
+use coffer_api::{Document, redact, schema};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -18,7 +18,7 @@ pub(crate) struct DecodeError {
 impl DecodeError {
     /// What stands in the store does not fit its type.
     pub(super) fn of_stored(error: &serde_json::Error) -> Self {
-        Self { path: "object".to_owned(), reason: harmless(error) }
+        Self { path: "object".to_owned(), reason: redact::json(error) }
     }
 }
 
@@ -35,8 +35,12 @@ pub(crate) fn typed_as<T: DeserializeOwned>(
     document: &Document,
     schema: Option<Schema>,
 ) -> Result<T, DecodeError> {
+    // Most fit: only what does not is read again, to find out where.
+    if let Ok(object) = T::deserialize(document.value()) {
+        return Ok(object);
+    }
     serde_path_to_error::deserialize(document.value()).map_err(|error| {
-        let (root, path) = (document.value(), error.path().to_string());
+        let (root, path) = (document.value(), redact::path(error.path()));
         if let Some((steps, schema)) = steps(error.path()).zip(schema) {
             // What Go says of a value of the wrong type names the place itself.
             if let Some(reason) = schema::fit::misfit(root, schema, steps.iter().copied()) {
@@ -46,7 +50,7 @@ pub(crate) fn typed_as<T: DeserializeOwned>(
                 return DecodeError { path, reason: corrupt.to_string() };
             }
         }
-        DecodeError { path, reason: harmless(error.inner()) }
+        DecodeError { path, reason: redact::json(error.inner()) }
     })
 }
 
@@ -58,19 +62,4 @@ fn steps(path: &serde_path_to_error::Path) -> Option<Vec<Step<'_>>> {
             _ => None,
         })
         .collect()
-}
-
-/// A serde message without the value it quotes: what was found may be a password in the wrong place.
-pub(crate) fn harmless(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let tells_a_value = ["invalid type: ", "invalid value: ", "unknown variant "]
-        .iter()
-        .any(|it| text.starts_with(it));
-    match text.find(['"', '`']) {
-        Some(quote) if tells_a_value => {
-            let expected = text.rfind(", expected").map(|at| &text[at..]).unwrap_or_default();
-            format!("{}{expected}", text[..quote].trim_end())
-        }
-        _ => text,
-    }
 }

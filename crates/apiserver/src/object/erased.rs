@@ -9,7 +9,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::encoded::metadata_first;
 use crate::printers::{Printed, RowCondition};
 
 /// A typed object of some served kind.
@@ -85,8 +84,7 @@ impl<K: Kind + Printed> Object for K {
     }
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let json = serde_json::to_vec(self).expect("API types have string keys only");
-        metadata_first(Zeroizing::new(json))
+        crate::encode::encode(self)
     }
 
     fn as_any(&self) -> &dyn Any {

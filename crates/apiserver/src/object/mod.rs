@@ -13,7 +13,7 @@ mod resources;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode_error::{DecodeError, harmless, typed, typed_as};
+pub(crate) use decode_error::{DecodeError, typed, typed_as};
 pub(crate) use erased::Object;
 pub(crate) use resource::Resource;
 pub(crate) use resources::Resources;

@@ -3,6 +3,8 @@
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod connections;
+#[path = "../support/kubelet.rs"]
+mod kubelet;
 mod pod_security;
 mod runtime_class;
 #[path = "../support/mod.rs"]
@@ -17,4 +19,5 @@ mod rights;
 mod secret_use;
 mod side_entrances;
 mod sizes;
+mod tunnels;
 mod watches;

@@ -2,4 +2,4 @@
 
 #![allow(unused_imports)]
 
-pub(crate) use coffer_testkit::apiserver::{TestServer, access};
+pub(crate) use coffer_testkit::apiserver::{TestServer, access, config};

@@ -26,9 +26,10 @@ const CONTROLLER_PATIENCE: Duration = Duration::from_secs(2);
 const PODS_PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 /// What else is emptied before the namespace goes; there are few of each.
-const COLLECTIONS: [&str; 7] = [
+const COLLECTIONS: [&str; 8] = [
     "/api/v1/namespaces/{}/configmaps",
     "/api/v1/namespaces/{}/events",
+    "/api/v1/namespaces/{}/resourcequotas",
     "/api/v1/namespaces/{}/serviceaccounts",
     "/apis/apps/v1/namespaces/{}/deployments",
     "/apis/apps/v1/namespaces/{}/replicasets",

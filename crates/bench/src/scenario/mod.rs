@@ -12,6 +12,7 @@ mod get;
 mod list;
 mod mixed;
 mod node;
+mod quota_fill;
 mod update;
 mod watch;
 
@@ -45,6 +46,8 @@ pub(crate) enum Scenario {
     Mixed(mixed::Mixed),
     /// Pods come and go on simulated nodes: kubelets in all but containers.
     Churn(churn::Churn),
+    /// Fill a namespace that has a quota with pods: what does the last cost beside the first?
+    QuotaFill(quota_fill::QuotaFill),
     /// Flood a server on loopback as one ordinary user, and measure what the others notice.
     Flood(flood::Flood),
     /// Start a server again and again: how long until it is ready?
@@ -78,6 +81,7 @@ impl Scenario {
             Self::WatchObjects(_) => "watch-objects",
             Self::Mixed(_) => "mixed",
             Self::Churn(_) => "churn",
+            Self::QuotaFill(_) => "quota-fill",
             Self::Flood(_) => "flood",
             Self::ColdStart(_) => "cold-start",
             Self::FirstPod(_) => "first-pod",
@@ -101,6 +105,7 @@ impl Scenario {
             Self::WatchObjects(watch) => watch.plan(options),
             Self::Mixed(mixed) => mixed.plan(options),
             Self::Churn(churn) => churn.plan(options),
+            Self::QuotaFill(fill) => fill.plan(options),
             Self::Flood(flood) => flood.plan(options),
             Self::ColdStart(start) => start.plan(options),
             Self::FirstPod(pod) => pod.plan(options),
@@ -197,6 +202,7 @@ async fn measure(
         Scenario::WatchObjects(watch) => watch.measure(context, target, workspace).await,
         Scenario::Mixed(mixed) => mixed.measure(context, target, workspace).await,
         Scenario::Churn(churn) => churn.measure(context, target, workspace).await,
+        Scenario::QuotaFill(fill) => fill.measure(context, target, workspace).await,
         Scenario::FirstPod(pod) => pod.measure(context, target, workspace).await,
         Scenario::PodStart(pods) => pods.measure(context, target, workspace).await,
         Scenario::SecretAppears(pods) => pods.measure(context, target, workspace).await,

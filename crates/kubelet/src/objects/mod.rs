@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use coffer_api::redact;
 use coffer_api::secret::Secret;
 use http::{Request, header};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -24,7 +25,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::read::root_cause;
-use self::read::{OBJECT_BYTES_MAX, STATUS_BYTES_MAX, describe, read_body, refusal};
+use self::read::{OBJECT_BYTES_MAX, STATUS_BYTES_MAX, read_body, refusal};
 pub(crate) use self::token::ServiceAccountRef;
 use self::watch::{ObjectWatch, WATCH_S};
 pub(crate) use self::watch::{Seen, Subscription};
@@ -229,7 +230,7 @@ impl Objects {
                 let bytes = read_body(body, OBJECT_BYTES_MAX).await.map_err(unreachable)?;
                 return serde_json::from_slice(&bytes).map_err(|error| FetchError::Malformed {
                     key: key.clone(),
-                    cause: describe(&error),
+                    cause: redact::json(&error),
                 });
             }
             let bytes = read_body(body, STATUS_BYTES_MAX).await.unwrap_or_default();

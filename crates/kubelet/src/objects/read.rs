@@ -1,6 +1,7 @@
 //! Reading what the API server answers: into buffers that are erased, with errors that say where
 //! something is wrong and not what is there.
 
+use coffer_api::redact;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use kube::client::Body;
@@ -59,23 +60,17 @@ pub(super) fn refusal(key: &ObjectKey, code: StatusCode, body: &[u8]) -> FetchEr
     FetchError::Refused { key: key.clone(), message }
 }
 
-/// Where and why parsing failed, without what was parsed: serde quotes its input for some errors.
-pub(super) fn describe(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Data => "a field has the wrong form",
-        serde_json::error::Category::Eof => "it ends too early",
-        _ => "it is not JSON",
-    };
-    format!("{what} (line {}, column {})", error.line(), error.column())
-}
-
-/// The innermost cause, which for a failed connection is the one that a person can act on.
-pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+/// The innermost cause, which for a failed connection is the one that a person can act on. A decoder's
+/// loses what it quotes.
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    match cause.downcast_ref() {
+        Some(decoder) => redact::json(decoder),
+        None => cause.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +96,9 @@ mod tests {
     fn a_parse_error_does_not_quote_the_secret() {
         let body = br#"{"metadata":{"name":"s"},"data":{"k":"hunter2!"},"immutable":"canary"}"#;
         let error = serde_json::from_slice::<Secret>(body).expect_err("not base64");
-        let text = describe(&error);
+        let text = redact::json(&error);
+        assert!(!text.contains("hunter2") && !text.contains("canary"), "{text}");
+        let text = root_cause(&kube::Error::SerdeError(error));
         assert!(!text.contains("hunter2") && !text.contains("canary"), "{text}");
     }
 }

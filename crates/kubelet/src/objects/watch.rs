@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::redact;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::read::{OBJECT_BYTES_MAX, describe, root_cause};
+use super::read::{OBJECT_BYTES_MAX, root_cause};
 use super::{ObjectKey, Version};
 use crate::backoff::{self, Backoff};
 
@@ -156,7 +157,7 @@ fn publish(line: &[u8], versions: &watch::Sender<Seen>) -> Result<(), String> {
         uid: String,
         resource_version: String,
     }
-    let line: Line = serde_json::from_slice(line).map_err(|error| describe(&error))?;
+    let line: Line = serde_json::from_slice(line).map_err(|error| redact::json(&error))?;
     let Metadata { uid, resource_version } = line.object.metadata;
     match line.r#type.as_str() {
         "ADDED" | "MODIFIED" => {

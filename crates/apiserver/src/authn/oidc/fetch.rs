@@ -55,7 +55,7 @@ impl Fetcher {
         let bytes = answered
             .map_err(|_| failed("no answer in time".to_owned()))?
             .map_err(|error| failed(error.to_string()))?;
-        serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))
+        serde_json::from_slice(&bytes).map_err(|error| failed(coffer_api::redact::json(&error)))
     }
 
     async fn exchange(&self, uri: &Uri) -> Result<Bytes, Fault> {

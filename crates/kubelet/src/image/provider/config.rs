@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coffer_api::field::{self, ErrorList};
+use coffer_api::redact;
 use serde::Deserialize;
 
 use super::super::location::Location;
@@ -178,7 +179,8 @@ fn read_file(path: &Path) -> Result<Vec<ProviderConfig>, ProviderConfigError> {
     let bytes = std::fs::read(path)
         .map_err(|cause| ProviderConfigError::Access { path: path.to_owned(), cause })?;
     let document = coffer_api::yaml::parse(&bytes).map_err(|error| malformed(error.to_string()))?;
-    let file: ConfigFile = document.decode().map_err(|error| malformed(harmless(&error)))?;
+    let file: ConfigFile = serde_path_to_error::deserialize(document.value())
+        .map_err(|error| malformed(redact::json_at(&error)))?;
     if file.kind != "CredentialProviderConfig" {
         return Err(malformed(format!("failed to decode {:?} (wrong Kind)", file.kind)));
     }
@@ -187,16 +189,6 @@ fn read_file(path: &Path) -> Result<Vec<ProviderConfig>, ProviderConfigError> {
         return Err(malformed(format!("{text}: {}", file.api_version)));
     }
     Ok(file.providers)
-}
-
-/// What serde says of fields; what it says of values quotes them.
-fn harmless(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let of_fields = ["unknown field ", "missing field ", "duplicate field "];
-    if of_fields.iter().any(|start| text.starts_with(start)) {
-        return text;
-    }
-    "a field has the wrong type".to_owned()
 }
 
 fn validate(providers: &[ProviderConfig]) -> ErrorList {
@@ -362,8 +354,13 @@ providers:
         let cases = [
             ("kind: CredentialProviderConfig", "kind: Pod", "(wrong Kind)"),
             ("kubelet.config.k8s.io/v1\n", "v1\n", "unexpected apiVersion: v1"),
-            ("args:", "arguments:", "unknown field `arguments`"),
-            ("value: canary", "value: [canary]", "a field has the wrong type"),
+            ("args:", "arguments:", "unknown field (at providers[0].arguments)"),
+            ("kind: CredentialProviderConfig\n", "", "missing field `kind`"),
+            (
+                "value: canary",
+                "value: [canary]",
+                "invalid type: sequence, expected a string (at providers[0].env[0].value)",
+            ),
             ("name: ecr", "name: a/b", "Invalid value: \"a/b\": provider name cannot contain '/'"),
             ("name: ecr", "name: ..", "provider name cannot be '..'"),
             ("  defaultCacheDuration: 12h\n", "", "providers.defaultCacheDuration: Required value"),
