@@ -53,7 +53,7 @@ use crate::event::{EventSink, Reason};
 use crate::objects::Objects;
 use crate::pod::{self, PodId};
 use crate::redact::Redactor;
-use crate::runtime::{Image, Runtime, RuntimeError};
+use crate::runtime::{Image, Runtime};
 
 /// How many pulls run at the same time on one node.
 const PULLS_MAX: usize = 5;

@@ -11,8 +11,8 @@ use super::credential::{Credential, Source};
 use super::name::ImageName;
 use super::records::{Grant, PullRecords, PullServiceAccount};
 use super::redact::redact;
-use super::{Runtime, RuntimeError};
-use crate::runtime::Image;
+
+use crate::runtime::{Image, Runtime, RuntimeError};
 
 /// What runtimes begin such errors with; `k8s.io/cri-api/pkg/errors`.
 const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";

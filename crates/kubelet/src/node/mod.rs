@@ -151,16 +151,11 @@ impl NodeAgent {
     async fn readiness(&self) -> (Readiness, String) {
         let version = match self.runtime.version().await {
             Ok(version) => format!("{}://{}", version.name, version.version),
-            Err(_) => {
-                return (
-                    Readiness::NotReady("container runtime is down".to_owned()),
-                    String::new(),
-                );
-            }
+            Err(error) => return (not_answering(&error), String::new()),
         };
-        let conditions: Result<_, RuntimeError> = self.runtime.conditions().await;
-        let Ok(conditions) = conditions else {
-            return (Readiness::NotReady("container runtime is down".to_owned()), version);
+        let conditions = match self.runtime.conditions().await {
+            Ok(conditions) => conditions,
+            Err(error) => return (not_answering(&error), version),
         };
         let mut problems = Vec::new();
         for (name, what) in [
@@ -240,4 +235,17 @@ impl NodeAgent {
         nodes.patch_status(&self.name, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
         Ok(conditions)
     }
+}
+
+/// Why the node is not ready where the runtime does not say how it is. It is down only where it cannot be
+/// reached.
+fn not_answering(error: &RuntimeError) -> Readiness {
+    let cause = match error.is_outage() {
+        true => "container runtime is down".to_owned(),
+        false => {
+            let error = error.told(&Redactor::without_values());
+            format!("container runtime status check failed: {error}")
+        }
+    };
+    Readiness::NotReady(cause)
 }

@@ -34,6 +34,7 @@ use self::format::PullIntent;
 pub(super) use self::format::{Grant, PullSecret, PullServiceAccount, PulledRecord};
 use self::hash::Hasher;
 use super::credential::{Coordinates, Credential};
+use super::name::ImageName;
 use crate::runtime::Present;
 
 /// The directory of records.
@@ -151,9 +152,8 @@ impl PullRecords {
             else {
                 continue;
             };
-            let repository = super::ImageName::parse(&intent.image)
-                .map(|name| name.repository())
-                .unwrap_or_default();
+            let repository =
+                ImageName::parse(&intent.image).map(|name| name.repository()).unwrap_or_default();
             self.add(&image.id, &repository, None)?;
             remove(&path)?;
         }
