@@ -1,8 +1,8 @@
 //! Events: what people read in `kubectl describe`.
 //!
-//! Whoever has something to say puts it into a bounded queue and goes on. One task writes: the
-//! first time as a new Event, a repeat as a higher `count` on the same one. An object that has
-//! too much to say is cut off, as in upstream's spam filter. While the API server cannot be
+//! A part that has an event puts it into a bounded queue and goes on. One task writes: the
+//! first time as a new Event, a repeat as a higher `count` on the same one. Events over
+//! an object's rate limit are dropped, as in upstream's spam filter. While the API server cannot be
 //! reached events wait, and the newest are dropped when the queue is full.
 
 use std::collections::{HashMap, VecDeque};
@@ -237,10 +237,14 @@ impl EventWriter {
                 Ok(()) => return,
                 Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
                     // The namespace is going away, say: repeating it does not help.
-                    tracing::debug!(code = status.code, reason = status.reason, "event refused");
+                    tracing::debug!(
+                        code = status.code,
+                        reason = status.reason,
+                        "event rejected by the API server"
+                    );
                     return;
                 }
-                Err(error) => tracing::debug!(cause = root_cause(&error), "event not written"),
+                Err(error) => tracing::debug!(cause = root_cause(&error), "cannot write an event"),
             }
             backoff.wait().await;
         }
@@ -354,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_with_too_much_to_say_is_cut_off_and_may_go_on_later() {
+    fn events_over_the_rate_limit_are_dropped_then_resume() {
         let start = Instant::now();
         let mut bucket = Bucket::new(start);
         let taken = (0..100).filter(|_| bucket.take(start)).count();

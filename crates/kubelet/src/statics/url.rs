@@ -65,17 +65,17 @@ impl Source {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
         let stream = stream.map_err(|error| error.to_string())?;
         match &self.tls {
-            None => self.exchange(stream).await,
+            None => self.fetch_from(stream).await,
             Some(tls) => {
                 let name =
                     ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
                 let stream = tls.connect(name, stream).await.map_err(|error| error.to_string())?;
-                self.exchange(stream).await
+                self.fetch_from(stream).await
             }
         }
     }
 
-    async fn exchange<S>(&self, stream: S) -> Result<Bytes, String>
+    async fn fetch_from<S>(&self, stream: S) -> Result<Bytes, String>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -89,7 +89,7 @@ impl Source {
             .header(header::CONNECTION, "close")
             .body(Empty::<Bytes>::new())
             .map_err(|error| error.to_string())?;
-        let exchange = async {
+        let fetch = async {
             let answer = sender.send_request(request).await.map_err(failed)?;
             if !answer.status().is_success() {
                 return Err(format!("the server answered {}", answer.status()));
@@ -98,7 +98,7 @@ impl Source {
             Ok(body.map_err(|error| error.to_string())?.to_bytes())
         };
         tokio::select! {
-            result = exchange => result,
+            result = fetch => result,
             Err(error) = connection => Err(error.to_string()),
         }
     }
