@@ -32,7 +32,7 @@ impl Setup {
         let cache = Cache::load(store.clone(), resources.sources()).await;
         let cache = Arc::new(cache.expect("an empty store"));
         resources.attach(&cache);
-        let quotas = Arc::new(Quotas::new(resources.clone(), cache.clone()));
+        let quotas = Arc::new(Quotas::new(resources.clone(), cache.clone(), Default::default()));
         let shutdown = CancellationToken::new();
         tokio::spawn({
             let (cache, shutdown) = (cache.clone(), shutdown.clone());
