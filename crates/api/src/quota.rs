@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_exceeded_is_told_and_nothing_else() {
+    fn only_exceeded_resources_are_reported() {
         let quota =
             spec(json!({ "hard": { "pods": "3", "requests.cpu": "1", "limits.cpu": "9" } }));
         let amounts = |pairs: [(&str, &str); 3]| -> Amounts {

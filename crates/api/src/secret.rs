@@ -179,6 +179,16 @@ impl Secret {
 /// `apiVersion` and `kind` come first, as in every `k8s_openapi` type.
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize_with(serializer, &self.data)
+    }
+}
+
+impl Secret {
+    fn serialize_with<S: Serializer>(
+        &self,
+        serializer: S,
+        data: &impl Serialize,
+    ) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_struct("Secret", 7)?;
         object.serialize_field("apiVersion", "v1")?;
         object.serialize_field("kind", "Secret")?;
@@ -187,7 +197,7 @@ impl Serialize for Secret {
             object.serialize_field("immutable", &immutable)?;
         }
         if !self.data.is_empty() {
-            object.serialize_field("data", &self.data)?;
+            object.serialize_field("data", data)?;
         }
         if !self.string_data.is_empty() {
             object.serialize_field("stringData", &self.string_data)?;
@@ -198,6 +208,49 @@ impl Serialize for Secret {
         object.end()
     }
 }
+
+/// A secret that is written piece by piece, so that no value is anywhere in base64 but in what is
+/// written. For writers of text: others would have to put the pieces together.
+pub struct InPieces<'a>(pub &'a Secret);
+
+impl Serialize for InPieces<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Data<'a>(&'a BTreeMap<String, SecretBytes>);
+        struct Text<'a>(&'a [u8]);
+
+        impl Serialize for Data<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map(self.0.iter().map(|(key, value)| (key, Text(&value.0))))
+            }
+        }
+
+        impl Serialize for Text<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl std::fmt::Display for Text<'_> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let mut text = Zeroizing::new([0; PIECE_BYTES / 3 * 4]);
+                for piece in self.0.chunks(PIECE_BYTES) {
+                    let length = STANDARD
+                        .encode_slice(piece, text.as_mut_slice())
+                        .map_err(|_| std::fmt::Error)?;
+                    f.write_str(
+                        std::str::from_utf8(&text[..length]).map_err(|_| std::fmt::Error)?,
+                    )?;
+                }
+                Ok(())
+            }
+        }
+
+        self.0.serialize_with(serializer, &Data(&self.0.data))
+    }
+}
+
+/// Bytes that are written at a time: whole groups of three, so that the pieces make one text.
+const PIECE_BYTES: usize = 384;
 
 fn map_or_null<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer: D,

@@ -118,7 +118,7 @@ pub(crate) fn take(payload: Payload) -> Result<Received, Failure> {
     Ok(Received { bytes: payload.read?, _room: payload.room })
 }
 
-/// Why a body is no document.
+/// Why a body is not a document.
 #[derive(Debug)]
 pub(crate) enum ParseError {
     /// The parser's own complaint, without any of the body's text.

@@ -1,14 +1,15 @@
-//! The certificates that a running server shows, exchanged under it: connections made from then on
+//! The certificates that a running server presents, replaced while it runs: connections made from then on
 //! see the new ones, those that are open go on.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 
 use crate::tls::{self, KeyPair, TlsError};
 
 /// The certificate shown to kubelets, and the CA theirs must be signed by, PEM.
 type KubeletClient = (KeyPair, Vec<u8>);
 
-/// Exchanges the certificates of a running server.
+/// Replaces the certificates of a running server.
 #[derive(Clone)]
 pub struct Certificates(Arc<Inner>);
 
@@ -55,12 +56,12 @@ impl Certificates {
         kubelets: Option<&KubeletClient>,
     ) -> Result<(), TlsError> {
         let state = State::new(serving, &self.0.client_ca_pem, kubelets)?;
-        *self.0.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.0.state.write() = state;
         Ok(())
     }
 
     fn current(&self) -> State {
-        self.0.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.state.read().clone()
     }
 
     /// How connections are accepted now.

@@ -36,7 +36,7 @@ pub(crate) fn exceeded() -> Failure {
     failure
 }
 
-/// A negative one is over at once, and so is none at all.
+/// A negative one is over at once, and so is 0.
 fn parse(text: &str) -> Result<Duration, DurationError> {
     duration::parse(text).map(|asked| asked.try_into().unwrap_or_default())
 }

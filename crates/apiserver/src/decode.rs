@@ -79,7 +79,7 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(
 /// its own kind of them once.
 ///
 /// # Errors
-/// 400 for another kind, and for options that are none.
+/// 400 for another kind, and for invalid options.
 pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOptions, Failure> {
     let schema = schema::of("v1", "DeleteOptions");
     let document =
@@ -136,7 +136,7 @@ fn parse(
     Ok((document, found))
 }
 
-/// 400 for a body that names its kind and is none of it. The version is shown without its group, as
+/// 400 for a body that names its kind and is not one of it. The version is shown without its group, as
 /// upstream shows it.
 pub(crate) fn cannot_handle(
     found_kind: &str,
@@ -221,7 +221,7 @@ fn judged(
 /// does not have are refused by the apply itself.
 ///
 /// # Errors
-/// 400 for what is no object of the resource's kind, and for a strict request that says a thing twice.
+/// 400 for what is not an object of the resource's kind, and for a strict request that says a thing twice.
 pub(crate) fn apply_patch(
     resource: &Resource,
     bytes: &[u8],

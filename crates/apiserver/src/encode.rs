@@ -8,6 +8,7 @@
 use std::io::Write;
 
 use coffer_api::kinds::{Kind, Secret};
+use coffer_api::secret::InPieces;
 use serde::Serialize;
 use serde::ser::{Error as _, Impossible, SerializeMap, SerializeStruct, Serializer};
 use zeroize::Zeroizing;
@@ -17,17 +18,17 @@ const FIRST_BYTES: usize = 1024;
 
 /// Encodes an object.
 pub(crate) fn encode<K: Kind>(object: &K) -> Zeroizing<Vec<u8>> {
-    let payload = object_payload(object);
+    // The buffer is made for the payload at once.
+    let payload = secret(object).map_or(0, Secret::payload_json_len);
     let mut out = Erasing(Zeroizing::new(Vec::with_capacity(FIRST_BYTES + payload)));
     serde_json::to_writer(&mut out, &MetadataFirst(object))
         .expect("API types are structs with string keys only");
     out.0
 }
 
-/// What a secret's payload takes, in bytes: the buffer for it is made at once.
-fn object_payload<K: Kind>(object: &K) -> usize {
+fn secret<K: Kind>(object: &K) -> Option<&Secret> {
     let object: &dyn std::any::Any = object;
-    object.downcast_ref::<Secret>().map_or(0, Secret::payload_json_len)
+    object.downcast_ref()
 }
 
 /// A buffer that grows without leaving copies behind.
@@ -63,7 +64,10 @@ impl<K: Kind> Serialize for MetadataFirst<'_, K> {
         object.serialize_entry("apiVersion", K::API_VERSION)?;
         object.serialize_entry("kind", K::KIND)?;
         object.serialize_entry("metadata", self.0.metadata())?;
-        self.0.serialize(Rest(&mut object))?;
+        match secret(self.0) {
+            Some(secret) => InPieces(secret).serialize(Rest(&mut object))?,
+            None => self.0.serialize(Rest(&mut object))?,
+        }
         object.end()
     }
 }
@@ -213,11 +217,13 @@ mod tests {
     /// The room that is made for a secret is enough for what is in it.
     #[test]
     fn a_secret_fills_the_room_that_is_made_for_it() {
-        for length in [0, 1, 2, 3, 4000, 100_000] {
+        for length in [0, 1, 2, 3, 383, 384, 385, 768, 4000, 100_000] {
             let bytes = coffer_api::secret::SecretBytes::new(vec![7; length]);
             let secret = Secret { data: [("key".to_owned(), bytes)].into(), ..Default::default() };
             let payload = secret.payload_json_len();
             let encoded = encode(&secret);
+            let same: Secret = serde_json::from_slice(&encoded).unwrap();
+            assert_eq!(same.data, secret.data);
             assert_eq!(encoded.capacity(), FIRST_BYTES + payload, "{length}");
             assert!(encoded.len() < payload + 200 && payload < length * 4 / 3 + 20);
         }

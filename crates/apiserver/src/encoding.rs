@@ -10,13 +10,13 @@ use coffer_net::Holding;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, USER_AGENT, VARY};
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use crate::limits::Slot;
 use crate::request::Query;
-use crate::respond::{Answer, Body};
+use crate::respond::{Accepted, Answer, Body};
 
 /// Bytes that are indented at a time, and compressed: others get their turn at the processor between.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -24,16 +24,13 @@ const PIECE_BYTES: usize = 32 * 1024;
 const GZIP_BYTES_MIN: usize = 128 * 1024;
 
 /// Whether the client is a person: asks with `pretty`, or comes with a tool that people type.
-pub(crate) fn wants_indent(uri: &Uri, headers: &HeaderMap) -> bool {
-    let query = Query::parse(uri.query().unwrap_or_default());
+pub(crate) fn wants_indent(query: &Query, accepted: &Accepted, headers: &HeaderMap) -> bool {
     if let Some(asked) = query.get("pretty") {
         return matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True");
     }
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let agent = text(USER_AGENT).unwrap_or_default();
-    let accepted = text(http::header::ACCEPT).unwrap_or_default();
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool))
-        || accepted.split([',', ';']).any(|part| part.trim() == "pretty=1")
+        || accepted.is_pretty()
 }
 
 /// Indents a JSON answer.
@@ -234,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_long_answers_are_compressed_and_only_for_who_takes_it() {
+    async fn only_long_responses_are_compressed_and_only_for_clients_that_accept_it() {
         let answer = |bytes: usize| Answer::new(crate::respond::full(vec![b'a'; bytes]));
         let mut headers = HeaderMap::new();
         for (accepted, bytes, gzip) in [

@@ -1,6 +1,6 @@
 //! `/healthz`, `/livez` and `/readyz`: one word for machines, and with `?verbose` each check by name.
 //!
-//! Whoever asks may be anybody, so that a failed check says that it failed and never why.
+//! Any client may ask, so that a failed check says that it failed and never why.
 
 use std::fmt::Write as _;
 
@@ -14,11 +14,11 @@ use crate::respond::{self, Answer};
 /// What is looked at, named as upstream names it: programs exclude checks by these names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Check {
-    /// The server answers at all.
+    /// The server responds at all.
     Ping,
     /// Something can be logged; nothing that logs can block here.
     Log,
-    /// The store answers.
+    /// The store can be read.
     Store,
     /// The watch cache has what the store has.
     CacheSync,
@@ -58,7 +58,7 @@ fn checks(root: &str) -> Option<&'static [Check]> {
     }
 }
 
-/// The answer at a health path; `None` where it is none.
+/// The response at a health path; `None` at another one.
 pub(crate) async fn answer(
     path: &str,
     query: &Query,

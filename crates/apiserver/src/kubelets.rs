@@ -162,7 +162,8 @@ fn build(
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     let host = format!("{}:{}", endpoint.address, endpoint.port);
-    let host = host.parse().map_err(|_| Failure::internal("the node's address is no host name"))?;
+    let host =
+        host.parse().map_err(|_| Failure::internal("the node's address is not a host name"))?;
     request.headers_mut().insert(HOST, host);
     for (name, value) in from {
         let passes = *name == CONNECTION

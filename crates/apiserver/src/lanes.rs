@@ -2,8 +2,8 @@
 //! the processor for long, on a few threads of its own.
 //!
 //! What is heavy is judged by bytes: of the body and of the stored object that the work is about.
-//! Heavy work waits for a turn ([`Turns`]), user by user, so that one who floods waits behind
-//! himself. Light work never waits for heavy work: a lease, a node's status, a health check goes past
+//! Heavy work waits for a worker ([`FairQueue`]), user by user, so that one who floods waits behind their
+//! own work. Light work never waits for heavy work: a lease, a node's status, a health check goes past
 //! any queue, and a large body sent to a lease's path is heavy all the same. A node's write of its own
 //! status is light up to a bound of its own, for it grows with the node's images.
 //!
@@ -25,10 +25,10 @@ use zeroize::Zeroizing;
 use crate::body::{BODY_BYTES_MAX, Payload};
 use crate::deadline::LONGEST;
 use crate::failure::too_many_requests;
+use crate::fair_queue::{self, FairQueue};
 use crate::identity::Identity;
 use crate::request::{ResourcePath, Verb};
 use crate::rooms::Rooms;
-use crate::turns::{self, Turns};
 
 /// Work on more bytes than this is heavy.
 pub(crate) const HEAVY_BYTES: usize = 64 * 1024;
@@ -47,20 +47,20 @@ const IDLE_WORKER_MAX: Duration = Duration::from_secs(2);
 
 /// The ways, and what is on them.
 pub(crate) struct Lanes {
-    turns: Arc<Turns>,
+    queue: Arc<FairQueue>,
     workers: Workers,
     pub(crate) rooms: Arc<Rooms>,
 }
 
-/// The threads that do heavy work: as many as there are turns. Each keeps for a while what its work has
-/// freed, so that many threads for few turns would take many times the memory. What the work itself hands
+/// The threads that do heavy work: as many as the queue has workers. Each keeps for a while what its work has
+/// freed, so that more threads would take many times the memory. What the work itself hands
 /// on, to the store for one, runs where it always does.
 struct Workers(Option<tokio::runtime::Runtime>);
 
 impl Workers {
     fn new(threads: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(turns::workers(threads))
+            .max_blocking_threads(fair_queue::workers(threads))
             .thread_keep_alive(IDLE_WORKER_MAX)
             .thread_stack_size(WORKER_STACK_BYTES)
             .thread_name("coffer-heavy")
@@ -95,14 +95,14 @@ impl Default for Lanes {
 impl Lanes {
     fn with_workers(workers: usize) -> Self {
         Self {
-            turns: Turns::of_workers(workers),
+            queue: FairQueue::with_workers(workers),
             workers: Workers::new(workers),
             rooms: Arc::default(),
         }
     }
 
-    /// Does the work of a user on so many bytes: here, or where heavy work is done, once its turn
-    /// has come.
+    /// Does the work of a user on so many bytes: here, or where heavy work is done, once it has
+    /// a worker.
     ///
     /// # Errors
     /// The work's own, and 429 where too much waits already.
@@ -115,10 +115,10 @@ impl Lanes {
         if bytes <= HEAVY_BYTES {
             return work.await;
         }
-        let turn = self.turns.take(user).await.map_err(|_| too_many_requests())?;
+        let worker = self.queue.acquire(user).await.map_err(|_| too_many_requests())?;
         let runtime = tokio::runtime::Handle::current();
         let done = self.workers.spawn(move || {
-            let _turn = turn;
+            let _worker = worker;
             // The caller may go meanwhile; what has begun is ended here, in its own time.
             runtime.block_on(async { tokio::time::timeout(LONGEST, work).await })
         });
@@ -130,7 +130,7 @@ impl Lanes {
         }
     }
 
-    /// Reads a request's body. What is wrong with it is told to who asks for its bytes.
+    /// Reads a request's body. What is wrong with it is returned with its bytes.
     pub(crate) async fn receive(&self, user: &str, mut body: Incoming) -> Payload {
         if body.is_end_stream() {
             return Payload::empty();

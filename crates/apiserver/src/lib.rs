@@ -25,6 +25,7 @@ mod encode;
 mod encoded;
 mod encoding;
 mod failure;
+mod fair_queue;
 mod handlers;
 mod health;
 mod identity;
@@ -49,7 +50,6 @@ mod tasks;
 mod tls;
 pub mod tokens;
 mod tunnels;
-mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

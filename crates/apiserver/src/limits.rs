@@ -1,9 +1,10 @@
 //! Fairness: how many requests one client, and all together, may have under way.
 //!
 //! A request over the limit waits a bounded time in a bounded queue, then gets 429. Watches, exec
-//! and the other tunnels are long by nature and do not count; watches have a limit of their own.
+//! and the other tunnels are long by nature and do not count: watches have a limit of their own here,
+//! tunnels in `tunnels.rs`.
 //!
-//! What the cluster lives by, leases and nodes' status, has places of its own beside those of all
+//! What the cluster lives by, leases and nodes' status, has slots of its own besides those of all
 //! clients, so that clients who fill these cannot make a node look dead.
 
 use std::collections::HashMap;
@@ -149,7 +150,7 @@ fn counts(info: &RequestInfo) -> bool {
     info.resource.is_some() && !info.is_long_running()
 }
 
-/// Whether nodes count as dead, or leaders as gone, if this request is not answered.
+/// Whether nodes count as dead, or leaders as lost, if this request is not served.
 fn is_vital(identity: &Identity, info: &RequestInfo) -> bool {
     let Some((verb, path)) = &info.resource else { return false };
     let one = !path.name.is_empty() || *verb == Verb::Create;
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     fn get(uri: &str) -> RequestInfo {
-        RequestInfo::parse(&http::Method::GET, &uri.parse().unwrap()).unwrap()
+        RequestInfo::of_uri(&http::Method::GET, uri).unwrap()
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Where the server listens: at its address and, if it is told to, at a further one for the clients
+//! Where the server listens: at its address and, if configured, at a further one for the clients
 //! of one network.
 //!
 //! The further address is for pods. It belongs to a bridge that need not exist yet, so the socket is
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 pub struct ClientNetwork {
     /// This machine's address on it.
     pub address: Ipv4Addr,
-    /// How many bits of an address tell the network.
+    /// How many bits of an address are the network's.
     pub prefix_bits: u8,
 }
 

@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::object::Object;
 use crate::options::WriteOptions;
 
-/// Who writes, through which door.
+/// Who writes, through which endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
     manager: String,
@@ -84,9 +84,9 @@ impl Writer {
 /// The untyped form, as far as it says who wrote what: which fields there are, and which differ from
 /// another object's. Of a secret that takes none of its payload.
 fn outline(object: &dyn Object, than: Option<&dyn Object>) -> Document {
-    match object.as_any().downcast_ref::<Secret>() {
+    match object.of_kind::<Secret>() {
         Some(own) => {
-            let than = than.and_then(|than| than.as_any().downcast_ref::<Secret>());
+            let than = than.and_then(|than| than.of_kind::<Secret>());
             Document::encode(&own.outline(than)).expect("API types have string keys only")
         }
         None => object.document(),

@@ -41,7 +41,7 @@ pub(crate) fn answer(path: &str, query: &Query, headers: &HeaderMap) -> Result<A
     }
 }
 
-/// What an address with the right hash answers never changes: clients may keep it for a year.
+/// The response at a path with the right hash never changes: clients may keep it for a year.
 fn lasts(answer: &mut Answer) {
     let next_year = Timestamp::now().to_zoned(TimeZone::UTC).saturating_add(1.year());
     let expires = next_year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();

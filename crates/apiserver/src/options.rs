@@ -184,7 +184,7 @@ impl StateOptions {
     /// The version as a number; 0 means any.
     ///
     /// # Errors
-    /// 400 for what is none.
+    /// 400 for an invalid one.
     pub(crate) fn revision(&self) -> Result<Option<Revision>, Failure> {
         revision(self.version.as_deref())
     }
@@ -193,7 +193,7 @@ impl StateOptions {
 /// A `resourceVersion` as a number.
 ///
 /// # Errors
-/// 400 for what is none.
+/// 400 for an invalid one.
 pub(crate) fn revision(text: Option<&str>) -> Result<Option<Revision>, Failure> {
     let Some(text) = text else { return Ok(None) };
     text.parse().map(Some).map_err(|error: std::num::ParseIntError| {

@@ -11,6 +11,8 @@ use coffer_api::status::Failure;
 use coffer_api::subresource::SubresourceName;
 use http::Method;
 
+use crate::respond::Accepted;
+
 /// What the caller wants done, in RBAC's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -69,18 +71,24 @@ pub(crate) struct RequestInfo {
     pub(crate) resource: Option<(Verb, ResourcePath)>,
     /// The query parameters.
     pub(crate) query: Query,
+    /// What the client accepts.
+    pub(crate) accepted: Accepted,
 }
 
 impl RequestInfo {
-    /// Parses method and URI.
+    /// Parses method and URI, of which the query is read already.
     ///
     /// # Errors
     /// 405 for a method that means nothing on a resource; 400 for a path that is not UTF-8.
-    pub(crate) fn parse(method: &Method, uri: &http::Uri) -> Result<Self, Failure> {
+    pub(crate) fn parse(
+        method: &Method,
+        uri: &http::Uri,
+        query: Query,
+        accepted: Accepted,
+    ) -> Result<Self, Failure> {
         let path = percent_encoding::percent_decode_str(uri.path())
             .decode_utf8()
             .map_err(|_| Failure::bad_request("the request path is not valid UTF-8"))?;
-        let query = Query::parse(uri.query().unwrap_or_default());
         let resource = match resource_path(uri.path()) {
             Some((resource, true)) if *method == Method::GET => Some((Verb::Watch, resource)),
             Some((_, true)) => return Err(Failure::method_not_allowed()),
@@ -93,11 +101,19 @@ impl RequestInfo {
             Method::HEAD => Cow::Borrowed("head"),
             _ => Cow::Owned(method.as_str().to_ascii_lowercase()),
         };
-        Ok(Self { path, method, resource, query })
+        Ok(Self { path, method, resource, query, accepted })
     }
 }
 
 impl RequestInfo {
+    /// Of a request with a URI and no headers.
+    #[cfg(test)]
+    pub(crate) fn of_uri(method: &Method, uri: &str) -> Result<Self, Failure> {
+        let uri: http::Uri = uri.parse().expect("tests write URIs");
+        let query = Query::parse(uri.query().unwrap_or_default());
+        Self::parse(method, &uri, query, Accepted::default())
+    }
+
     /// Whether the request lasts as long as its client wants: a watch or a tunnel.
     pub(crate) fn is_long_running(&self) -> bool {
         self.resource.as_ref().is_some_and(|(verb, path)| {
@@ -177,7 +193,7 @@ fn resource_path(path: &str) -> Option<(ResourcePath, bool)> {
     (!target.resource.is_empty()).then_some((target, watched))
 }
 
-/// Query parameters, decoded, in order.
+/// Query parameters, decoded; the values of each in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query(HashMap<String, Vec<String>>);
 
@@ -194,6 +210,12 @@ impl Query {
     /// The first value of a parameter; an empty one counts as absent, as upstream has it.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.first().map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Every parameter with each of its values, in no order of names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.0.iter();
+        all.flat_map(|(name, values)| values.iter().map(move |value| (&**name, &**value)))
     }
 
     /// All values of a parameter.
@@ -239,7 +261,7 @@ mod tests {
     use super::*;
 
     fn parsed(method: Method, uri: &str) -> (Verb, ResourcePath) {
-        RequestInfo::parse(&method, &uri.parse().unwrap()).unwrap().resource.unwrap()
+        RequestInfo::of_uri(&method, uri).unwrap().resource.unwrap()
     }
 
     #[test]
@@ -277,7 +299,7 @@ mod tests {
         assert_eq!((&*path.namespace, &*path.resource, &*path.name), ("n", "secrets", "a"));
         let (verb, path) = parsed(Method::GET, "/apis/apps/v1/watch/deployments");
         assert_eq!((verb, &*path.resource), (Verb::Watch, "deployments"));
-        let put = RequestInfo::parse(&Method::PUT, &"/api/v1/watch/pods".parse().unwrap());
+        let put = RequestInfo::of_uri(&Method::PUT, "/api/v1/watch/pods");
         assert_eq!(put.unwrap_err().code, 405);
     }
 
@@ -316,7 +338,7 @@ mod tests {
             "/healthz",
             "//api/v1/pods",
         ] {
-            let info = RequestInfo::parse(&Method::GET, &uri.parse().unwrap()).unwrap();
+            let info = RequestInfo::of_uri(&Method::GET, uri).unwrap();
             assert!(info.resource.is_none(), "{uri}");
         }
     }

@@ -1,4 +1,4 @@
-//! Answers: what the client accepts, and bytes in that form.
+//! Responses: what the client accepts, and bytes in that form.
 //!
 //! JSON goes out as the cache holds it. YAML, Table and PartialObjectMetadata are made from it on
 //! the way out; large lists leave in chunks so that no second copy of the list is ever whole.
@@ -73,39 +73,71 @@ pub(crate) struct Accept {
     pub(crate) syntax: Syntax,
 }
 
-impl Accept {
-    /// The alternative of the Accept header that the client likes best and that is served; JSON
-    /// where there is none.
+/// What a request accepts: its Accept header, read once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accepted {
+    any: Option<Accept>,
+    plain: Option<Accept>,
+    /// One of its alternatives asks for JSON that people read.
+    pretty: bool,
+}
+
+impl Default for Accepted {
+    /// Of a request without the header.
+    fn default() -> Self {
+        let json = Some(Accept { form: Form::Object, syntax: Syntax::Json });
+        Self { any: json, plain: json, pretty: false }
+    }
+}
+
+impl Accepted {
+    /// Reads the header.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let values = || headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        if values().all(|value| value.trim().is_empty()) {
+            return Self::default();
+        }
+        let texts = values().flat_map(|value| value.split(',')).map(str::trim);
+        let mut found: Vec<_> = texts
+            .filter_map(|text| Some((quality_rank(text), Accept::alternative(text)?)))
+            .collect();
+        // Of several that the client likes as much, the first.
+        found.sort_by_key(|(rank, _)| *rank);
+        let mut served = found.into_iter().map(|(_, accept)| accept);
+        let any = served.clone().next();
+        let plain = served.find(|accept| accept.form == Form::Object);
+        let pretty = values().flat_map(|value| value.split([',', ';']));
+        Self { any, plain, pretty: pretty.map(str::trim).any(|part| part == "pretty=1") }
+    }
+
+    /// The alternative that the client likes best and that is served; JSON where it names none.
     ///
     /// # Errors
     /// 406 with what is served.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Failure> {
-        Self::best(headers, |_| true)
+    pub(crate) fn any(&self) -> Result<Accept, Failure> {
+        self.any.ok_or_else(|| not_acceptable("application/json, application/yaml"))
     }
 
-    /// As [`Accept::of`], for what has no other form than its own: reviews and their like.
+    /// As [`Accepted::any`], for what has no other form than its own: reviews and their like.
     ///
     /// # Errors
-    /// 406, also for who takes nothing but a Table.
-    pub(crate) fn of_plain(headers: &HeaderMap) -> Result<Self, Failure> {
-        Self::best(headers, |found| found.form == Form::Object)
+    /// 406, also for a client that takes nothing but a Table.
+    pub(crate) fn plain(&self) -> Result<Accept, Failure> {
+        self.plain.ok_or_else(|| not_acceptable("application/json, application/yaml"))
     }
 
-    fn best(headers: &HeaderMap, served: impl Fn(&Self) -> bool) -> Result<Self, Failure> {
-        let values = || headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        if values().all(|value| value.trim().is_empty()) {
-            return Ok(Self { form: Form::Object, syntax: Syntax::Json });
-        }
-        let alternatives = values().flat_map(|value| value.split(',')).map(str::trim);
-        alternatives
-            .filter_map(|text| Some((disfavour(text), Self::alternative(text)?)))
-            .filter(|(_, found)| served(found))
-            // Of several that the client likes as much, the first.
-            .min_by_key(|(disfavour, _)| *disfavour)
-            .map(|(_, found)| found)
-            .ok_or_else(|| not_acceptable("application/json, application/yaml"))
+    /// The syntax of what is sent in any case, such as a failure.
+    pub(crate) fn syntax(&self) -> Syntax {
+        self.any.map_or(Syntax::Json, |accept| accept.syntax)
     }
 
+    /// Whether the client asks for JSON that people read.
+    pub(crate) fn is_pretty(&self) -> bool {
+        self.pretty
+    }
+}
+
+impl Accept {
     fn alternative(text: &str) -> Option<Self> {
         let mut parts = text.split(';').map(str::trim);
         let syntax = match parts.next()? {
@@ -142,7 +174,7 @@ impl Accept {
 
 /// Sorts alternatives: greater weight first, then what names a type before what takes any. In
 /// thousandths, as the grammar of weights has it.
-fn disfavour(alternative: &str) -> (u16, bool, bool) {
+fn quality_rank(alternative: &str) -> (u16, bool, bool) {
     let mut parts = alternative.split(';').map(str::trim);
     let media = parts.next().unwrap_or_default();
     let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
@@ -284,7 +316,7 @@ mod tests {
 
     #[test]
     fn warnings_fit_into_headers_whatever_they_quote() {
-        let told = |warnings: &[String]| -> Vec<String> {
+        let sent = |warnings: &[String]| -> Vec<String> {
             let mut answer = value(StatusCode::OK, Syntax::Json, &serde_json::json!({}));
             warn(&mut answer, warnings);
             let all = answer.headers().get_all(http::header::WARNING).iter();
@@ -292,11 +324,11 @@ mod tests {
         };
         let texts =
             ["a \"b\" \\ \u{e9}".to_owned(), "c\r\nd: e".to_owned(), "c\r\nd: e".to_owned()];
-        assert_eq!(told(&texts), ["299 - \"a \\\"b\\\" \\\\ \u{e9}\"", "299 - \"c  d: e\""]);
+        assert_eq!(sent(&texts), ["299 - \"a \\\"b\\\" \\\\ \u{e9}\"", "299 - \"c  d: e\""]);
         let short = "s".repeat(WARNINGS_CHARS_MAX - 1);
-        assert_eq!(told(&["x".to_owned(), short.clone()])[1].len(), short.len() + 8);
+        assert_eq!(sent(&["x".to_owned(), short.clone()])[1].len(), short.len() + 8);
         let long: Vec<_> = (0..100).map(|at| format!("{at:03}{}", "\u{e9}".repeat(9999))).collect();
-        let cut = told(&long);
+        let cut = sent(&long);
         assert_eq!(cut.len(), WARNINGS_CHARS_MAX / LONG_WARNING_CHARS_MAX);
         assert!(cut.iter().all(|text| text.chars().count() == LONG_WARNING_CHARS_MAX + 8));
     }
@@ -304,7 +336,7 @@ mod tests {
     fn accept(text: &'static str) -> Option<Accept> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(text));
-        Accept::of(&headers).ok()
+        Accepted::of(&headers).any().ok()
     }
 
     #[test]

@@ -28,7 +28,7 @@ const USER_ANSWERS_KIB_MAX: usize = 12 * 1024;
 /// The same of all users.
 const ANSWERS_KIB_MAX: usize = 64 * 1024;
 /// Answers to one user, at a time, that begin with the state of a large collection: lists, and watches
-/// until they have told it.
+/// until they have sent it.
 const USER_STATES_MAX: u32 = 20;
 /// Slots that a state of the past takes, which only this answer has in memory.
 const PAST_SLOTS: u32 = 10;
@@ -96,7 +96,7 @@ impl Rooms {
     /// Room for a large body, or for what is kept of a request for as long as it lives.
     ///
     /// # Errors
-    /// 429 where there is none in time.
+    /// 429 where it does not get it in time.
     pub(crate) async fn for_body(&self, user: &str, bytes: usize) -> Result<Room, Failure> {
         let room = rooms(self.user(user).bodies, self.bodies.clone(), bytes);
         tokio::time::timeout(self.wait, room).await.map_err(|_| too_many_requests())

@@ -15,8 +15,8 @@ use crate::handlers::Handlers;
 use crate::identity::{ANONYMOUS, Identity};
 use crate::limits::Limits;
 use crate::listen::Listeners;
-use crate::request::{RequestInfo, Verb};
-use crate::respond::{self, Accept, Answer, Syntax};
+use crate::request::{Query, RequestInfo, Verb};
+use crate::respond::{self, Accepted, Answer, Syntax};
 use crate::tasks::Group;
 use crate::{deadline, discovery, encoding, health, tokens};
 
@@ -51,7 +51,7 @@ async fn serve(
     service: Arc<Service>,
 ) -> Result<(), Fault> {
     let shutdown = service.tasks.stop().clone();
-    let answers = |certificate: Option<&CertificateDer<'static>>| {
+    let service_of = |certificate: Option<&CertificateDer<'static>>| {
         // Verified once, at the handshake; every request of the connection is this caller's unless
         // it brings a token.
         let caller = certificate.map(|leaf| Identity::from_certificate(leaf).map(Arc::new));
@@ -60,7 +60,7 @@ async fn serve(
             async move { service.answer(caller, request).await }
         }
     };
-    connection.serve(tls, &Settings::default(), answers, shutdown).await
+    connection.serve(tls, &Settings::default(), service_of, shutdown).await
 }
 
 impl Service {
@@ -70,16 +70,17 @@ impl Service {
         request: Request<Incoming>,
     ) -> Answer {
         let head = request.method() == http::Method::HEAD;
-        let syntax = Accept::of(request.headers()).map_or(Syntax::Json, |accept| accept.syntax);
+        let accepted = Accepted::of(request.headers());
+        let query = Query::parse(request.uri().query().unwrap_or_default());
         let takes_gzip = encoding::takes_gzip(request.headers());
-        let info = RequestInfo::parse(request.method(), request.uri());
-        let indents = encoding::wants_indent(request.uri(), request.headers());
+        let indents = encoding::wants_indent(&query, &accepted, request.headers());
+        let info = RequestInfo::parse(request.method(), request.uri(), query, accepted);
         // A watch is never indented nor compressed: its lines must leave as they come.
         let verb = info.as_ref().ok().and_then(|info| Some(info.resource.as_ref()?.0));
         let openapi = request.uri().path().starts_with("/openapi/");
         let mut answer = match self.handle(caller, info, request).await {
             Ok(answer) => answer,
-            Err(failure) => respond::failure(&failure, syntax),
+            Err(failure) => respond::failure(&failure, accepted.syntax()),
         };
         if verb != Some(Verb::Watch) && !openapi && indents {
             answer = encoding::indented(answer);
@@ -154,10 +155,7 @@ impl Service {
                 crate::openapi_routes::answer(path, &info.query, headers)
             }
             _ => match discovery::document(self.resources(), path) {
-                Some(document) => {
-                    let syntax = Accept::of(headers).map_or(Syntax::Json, |it| it.syntax);
-                    Ok(respond::value(ok, syntax, &document?))
-                }
+                Some(document) => Ok(respond::value(ok, info.accepted.syntax(), &document?)),
                 None => no_page(),
             },
         }

@@ -64,7 +64,7 @@ impl Group {
 pub(crate) struct Tasks {
     /// Connections and tunnels.
     pub(crate) serving: Group,
-    /// What the server does by itself, and writes whose callers are gone.
+    /// What the server does by itself, and writes whose callers no longer wait.
     pub(crate) background: Group,
     /// What keeps the cache.
     pub(crate) cache: Group,
@@ -94,7 +94,9 @@ impl Drop for Tasks {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -112,11 +114,11 @@ mod tests {
             group.spawn_to_end(async move {
                 stop.cancelled().await;
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
-                ended.lock().unwrap().push(name);
+                ended.lock().push(name);
             });
         }
         tasks.end().await;
-        assert_eq!(*ended.lock().unwrap(), ["serving", "background", "cache"]);
+        assert_eq!(*ended.lock(), ["serving", "background", "cache"]);
     }
 
     #[tokio::test(start_paused = true)]

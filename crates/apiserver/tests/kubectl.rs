@@ -133,7 +133,7 @@ async fn server_side_apply_names_the_owner_of_what_it_will_not_take() {
     let forced =
         ["apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-"];
     ok(&server, &forced, &other).await;
-    // What `other` no longer wants and nobody else owns goes away; `username` has two owners.
+    // What `other` no longer wants and no one else owns goes away; `username` has two owners.
     let less = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: mysecret\n";
     ok(&server, &theirs, less).await;
     let path = "go-template={{range $key, $value := .data}}{{$key}} {{end}}";

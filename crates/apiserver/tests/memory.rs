@@ -421,7 +421,7 @@ fn nested_map() -> String {
 
 /// An answer that was made for its client alone was held for as long as that did not read it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_are_not_read_do_not_hold_copies() {
+async fn responses_that_are_not_read_hold_no_copies() {
     let _alone = ALONE.lock().await;
     let mut client = with_large_maps(3).await;
     let made = client.send((Method::POST, MAPS, JSON), &nested_map().into()).await;

@@ -1,4 +1,4 @@
-//! What is refused, and in which words: a table of requests through the door, each with the
+//! What is refused, and in which words: a table of requests through the endpoint, each with the
 //! Status it must get. The words are upstream's; clients match on them.
 
 mod support;
@@ -82,7 +82,7 @@ fn cases() -> Vec<Case> {
             ),
         ),
         post(
-            "a kind nobody knows",
+            "an unknown kind",
             r#"{"apiVersion":"v1","kind":"Sekret","metadata":{"name":"a"}}"#,
             (
                 400,
@@ -223,13 +223,13 @@ fn cases() -> Vec<Case> {
             ..post("", "", (400, "BadRequest", "field label not supported: data.password"))
         },
         Case {
-            name: "a continue token of somebody else's",
+            name: "a continue token of another server",
             method: Method::GET,
             path: "/api/v1/secrets?continue=nonsense",
             ..post("", "", (400, "BadRequest", "invalid continue token: continue key is not valid"))
         },
         Case {
-            name: "a resourceVersion that is no number",
+            name: "a resourceVersion that is not a number",
             method: Method::GET,
             path: "/api/v1/secrets?resourceVersion=newest",
             ..post(
@@ -257,7 +257,7 @@ fn cases() -> Vec<Case> {
             )
         },
         Case {
-            name: "a resource nobody serves",
+            name: "a resource that is not served",
             method: Method::GET,
             path: "/api/v1/namespaces/default/gizmos",
             ..post("", "", (404, "NotFound", "the server could not find the requested resource"))

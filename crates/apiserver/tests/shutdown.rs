@@ -60,7 +60,7 @@ async fn half_a_post(cluster: &Cluster, name: &str) -> (Stream, &'static str) {
 
 /// The reader of the store was stopped first: the second write must see what the first has written.
 #[tokio::test]
-async fn requests_under_way_are_answered_from_a_cache_that_still_follows() {
+async fn requests_under_way_at_shutdown_read_a_cache_that_still_follows() {
     let cluster = Cluster::start().await;
     let mut posts = Vec::new();
     for name in ["first", "second", "third"] {

@@ -84,7 +84,7 @@ async fn a_kubelet_that_fails_again_and_again_does_not_end_the_server() {
         let is_serving = is_serving(&coffer).await;
         attacks.attempt(&format!("it ends by {signal:?}"), is_serving, coffer.log());
     }
-    says(&coffer, "the kubelet ended; starting it again ended=\"signal: 6 (SIGABRT)").await;
+    says(&coffer, "the kubelet ended; restarting it ended=\"signal: 6 (SIGABRT)").await;
     let alive = kubelet(&coffer, &before).await;
     let score = |pid| read(pid, "oom_score_adj").trim().parse::<i32>().unwrap();
     let (server, own) = (score(coffer.pid().unwrap()), score(getpid()));
@@ -100,7 +100,7 @@ async fn a_kubelet_that_fails_again_and_again_does_not_end_the_server() {
     let root: OwnedFd = std::fs::File::open(coffer.data_dir().join("kubelet")).unwrap().into();
     flock(&root, FlockOperation::LockExclusive).unwrap();
     coffer.begin().unwrap();
-    says(&coffer, "the kubelet ended; starting it again ended=\"exit status: 1\"").await;
+    says(&coffer, "the kubelet ended; restarting it ended=\"exit status: 1\"").await;
     let kubectl = coffer.kubectl();
     let deletes = eventually("an answer", async || {
         let made = kubectl.run(&["create", "configmap", "x"]).await.ok()?;

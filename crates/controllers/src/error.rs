@@ -1,5 +1,5 @@
 //! Why a reconciliation did not finish. All of them are retried; what differs is how loudly they
-//! are logged. None quotes the body of an object: answers that do not decode are reduced to where.
+//! are logged. None quotes the body of an object: of responses that do not decode they say the place only.
 
 use coffer_api::reason::{CAUSE_NAMESPACE_TERMINATING, Reason};
 
@@ -117,7 +117,7 @@ mod tests {
 
     /// A secret that is not base64 must not reach a log through serde's "invalid value" message.
     #[test]
-    fn an_answer_that_does_not_decode_is_not_quoted() {
+    fn a_response_that_does_not_decode_is_not_quoted() {
         let source = serde_json::from_str::<u32>("\"hunter2\"").unwrap_err();
         let error = Error::api("list secrets")(kube::Error::SerdeError(source));
         assert!(!error.to_string().contains("hunter2"), "{error}");

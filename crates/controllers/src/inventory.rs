@@ -39,7 +39,7 @@ const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct MetaChange<'a> {
     /// The metadata before, unless the object is new.
     pub(crate) old: Option<&'a ObjectMeta>,
-    /// The metadata now, unless the object is gone.
+    /// The metadata now, unless the object was deleted.
     pub(crate) new: Option<&'a ObjectMeta>,
 }
 

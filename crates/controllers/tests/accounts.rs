@@ -41,8 +41,8 @@ async fn holder(cluster: &Cluster, secret: &Secret) -> Result<String, kube::Erro
         .header("content-type", "application/json")
         .body(review.to_string().into_bytes())
         .unwrap();
-    let answer: Value = client.request(request).await?;
-    Ok(answer["status"]["userInfo"]["username"].as_str().unwrap_or_default().to_owned())
+    let review: Value = client.request(request).await?;
+    Ok(review["status"]["userInfo"]["username"].as_str().unwrap_or_default().to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +87,7 @@ async fn a_deleted_token_secret_is_replaced_and_its_token_ends() {
     cluster.stop().await;
 }
 
-/// Secrets go with their account, one that somebody made by hand too; `default` comes back as
+/// Secrets go with their account, one that a user made by hand too; `default` comes back as
 /// another account with another token.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tokens_of_an_account_end_with_it() {

@@ -70,7 +70,7 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     maps_of.0.stop().await;
 }
 
-/// Somebody's finalizer holds an object: the namespace waits, says why, and goes when it is let go.
+/// A user's finalizer holds an object: the namespace waits, says why, and goes when it is removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_waits_for_the_finalizers_of_its_content_and_says_so() {
     let maps_of = ConfigMaps(Cluster::start().await);

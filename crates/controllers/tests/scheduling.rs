@@ -1,4 +1,4 @@
-//! The scheduler against a real API server: pods find nodes, or are told why not.
+//! The scheduler against a real API server: pods are bound to nodes, or say why not.
 
 mod cluster;
 

@@ -36,8 +36,8 @@ async fn images(cluster: &Cluster) -> Vec<String> {
 
 async fn rolled_out(cluster: &Cluster) {
     let arguments = ["rollout", "status", "deployment/web", "--timeout=30s"];
-    let told = cluster.kubectl(&arguments, "").await;
-    assert!(told.contains("successfully rolled out"), "{told}");
+    let output = cluster.kubectl(&arguments, "").await;
+    assert!(output.contains("successfully rolled out"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +68,7 @@ async fn a_deployment_rolls_out_back_and_remembers() {
     cluster.stop().await;
 }
 
-/// The controller writes statuses from what it read a moment ago; what somebody wrote meanwhile
+/// The controller writes statuses from what it read a moment ago; what another client wrote meanwhile
 /// must not go back to that.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_write_during_a_rollout_stays() {
@@ -133,7 +133,7 @@ async fn a_deleted_deployment_takes_its_pods_along() {
     cluster.stop().await;
 }
 
-/// A pod that somebody deletes is replaced; one that fits and nobody owns is taken in.
+/// A pod that a user deletes is replaced; one that fits and has no owner is adopted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replication_controller_replaces_and_adopts() {
     let cluster = cluster().await;

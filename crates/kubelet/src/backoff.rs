@@ -11,8 +11,12 @@ pub(crate) const IMAGE_PULL: Limits = seconds(10, 300);
 /// Volumes that could not be set up; upstream's `durationBeforeRetry` of the volume manager.
 pub(crate) const VOLUME: Limits =
     Limits::spread(Duration::from_millis(500), Duration::from_secs(122));
-/// Calls to the container runtime that failed (sandbox and container creation, listing).
+/// Calls to the container runtime that failed (sandbox and container creation).
 pub(crate) const RUNTIME: Limits = seconds(1, 30);
+/// A container runtime that cannot be reached.
+pub(crate) const OUTAGE: Limits = seconds(1, 30);
+/// A step of a pod's work that failed for the pod's own reasons, such as a volume in use.
+pub(crate) const SYNC: Limits = seconds(1, 30);
 /// Requests to the API server that failed. Spread: all kubelets lose it at the same time.
 pub(crate) const API: Limits = Limits::spread(Duration::from_millis(200), Duration::from_secs(10));
 /// The lock on the root directory, held by a kubelet that is going away.

@@ -9,7 +9,7 @@ use tokio::net::unix::pipe::Receiver;
 /// Changes of a directory's files, including that one takes the place of another.
 ///
 /// An inotify descriptor is read as a pipe is; what the events say does not matter, since
-/// whoever is woken looks for himself.
+/// the caller looks itself.
 pub(crate) struct Changes(Receiver);
 
 impl Changes {

@@ -1,10 +1,9 @@
-//! What a kubelet is told when it is made.
+//! Settings of a kubelet.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 use crate::image::ImagesConfig;
-use crate::statics::StaticPodsConfig;
 
 /// The port of upstream's kubelet.
 pub const SERVER_PORT_DEFAULT: u16 = 10250;
@@ -29,7 +28,7 @@ pub struct Config {
     pub node_ip: Option<IpAddr>,
     /// How many pods the node takes.
     pub max_pods: u32,
-    /// Labels of the node beside the usual ones.
+    /// Labels of the node in addition to the usual ones.
     pub node_labels: Vec<(String, String)>,
     /// Name servers for pods with `dnsPolicy: ClusterFirst`; without any, pods get the host's.
     pub cluster_dns: Vec<IpAddr>,
@@ -45,9 +44,18 @@ pub struct Config {
     /// the environment variables and arguments that come from Secrets. `None` for a runtime that does
     /// not, and so is told the values.
     pub secret_placeholders: Option<SecretPlaceholders>,
-    /// What no `hostPath` reaches of pods whose writers may not, beside what this kubelet knows
+    /// What no `hostPath` reaches of pods whose writers may not, in addition to what this kubelet knows
     /// itself (its root directory, the runtime's socket) and what every node has.
     pub protected_paths: Vec<PathBuf>,
+}
+
+/// Where static pods come from.
+#[derive(Clone, Debug, Default)]
+pub struct StaticPodsConfig {
+    /// A directory with manifests, or one manifest (`--pod-manifest-path`).
+    pub manifest_path: Option<PathBuf>,
+    /// Where manifests are fetched from (`--manifest-url`).
+    pub manifest_url: Option<String>,
 }
 
 /// Which handlers of the runtime put values in the place of placeholders. Containers of another would
@@ -102,7 +110,7 @@ pub struct ServiceAddress {
 /// Settings of the kubelet's own HTTPS server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Where to listen; port 0 takes a free one, which the Node object then tells.
+    /// Where to listen; port 0 takes a free one, which the Node object then shows.
     pub address: SocketAddr,
     /// PEM file with the serving certificate and what signed it.
     pub tls_cert_file: PathBuf,

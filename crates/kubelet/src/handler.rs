@@ -102,7 +102,7 @@ pub(crate) async fn run(
             match subject.runtime.exec_sync(subject.container_id, command, limit).await {
                 Ok(outcome) if outcome.exit_code == 0 => Ok(()),
                 Ok(outcome) => Err(Failure::Foreign(outcome.output)),
-                Err(error) if error.words().is_some_and(|words| words.contains("timeout")) => {
+                Err(RuntimeError::TimedOut(_)) => {
                     Err(format!("command timed out: {}", timed_out("the command")).into())
                 }
                 Err(error) => Err(Failure::Runtime(error)),
@@ -159,9 +159,9 @@ async fn http_get(subject: Subject<'_>, get: &HTTPGetAction) -> Result<(), Failu
         let connector = TlsConnector::from(dangerous::any_server());
         let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
         let stream = connector.connect(name, stream).await.map_err(foreign)?;
-        exchange(stream, request).await
+        converse(stream, request).await
     } else {
-        exchange(stream, request).await
+        converse(stream, request).await
     }
 }
 
@@ -191,7 +191,7 @@ fn foreign(error: impl std::fmt::Display) -> Failure {
     Failure::Foreign(error.to_string().into())
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Failure>
+async fn converse<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -205,7 +205,7 @@ where
             Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()).into())
         }
     };
-    http1::exchange(stream, request, read).await.map_err(foreign)?
+    http1::send(stream, request, read).await.map_err(foreign)?
 }
 
 /// A probe says whether something answers, not whether it is who it says it is: upstream's
@@ -219,9 +219,9 @@ mod dangerous {
     use super::Arc;
 
     #[derive(Debug)]
-    struct Anybody(Arc<CryptoProvider>);
+    struct NoAuth(Arc<CryptoProvider>);
 
-    impl ServerCertVerifier for Anybody {
+    impl ServerCertVerifier for NoAuth {
         fn verify_server_cert(
             &self,
             _: &CertificateDer<'_>,
@@ -264,7 +264,7 @@ mod dangerous {
                 .with_safe_default_protocol_versions()
                 .expect("ring supports the default versions")
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+                .with_custom_certificate_verifier(Arc::new(NoAuth(provider)))
                 .with_no_client_auth();
             Arc::new(config)
         });
@@ -324,7 +324,7 @@ mod tests {
             Subject { runtime: &runtime, container_id: "", spec: &spec, pod_ip: Some("127.0.0.1") };
         let tcp = TCPSocketAction { host: None, port: IntOrString::Int(1) };
         let result = run(subject, Action::TcpSocket(&tcp), Duration::from_secs(5)).await;
-        let told = result.expect_err("nobody listens").told(&Redactor::without_values());
+        let told = result.expect_err("nothing listens").told(&Redactor::without_values());
         assert!(told.starts_with("dial tcp 127.0.0.1:1: "), "{told}");
     }
 }

@@ -12,6 +12,9 @@
 //! `kube::Client`. A secret's bytes go from the API server's answer into a tmpfs and are erased
 //! from memory; they are in no log, error or event. What runs keeps running when this process
 //! ends, and is found again by labels when it starts.
+//!
+//! What may wait for a disk, a mount or a process runs on a thread that may block. Small files in a pod's
+//! own tmpfs are memory, and are read and written in place.
 
 mod backoff;
 mod changes;
@@ -24,6 +27,7 @@ mod handler;
 mod image;
 mod log_rotation;
 mod logs;
+mod mount;
 mod node;
 mod objects;
 mod pod;
@@ -56,7 +60,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::config::{
     Config, KubernetesService, MAX_PODS_DEFAULT, SERVER_PORT_DEFAULT, SecretPlaceholders,
-    ServerConfig, ServiceAddress,
+    ServerConfig, ServiceAddress, StaticPodsConfig,
 };
 pub use self::env::{OciRuntime, OciRuntimeError};
 pub use self::image::{
@@ -66,7 +70,7 @@ pub use self::image::{
 pub use self::node::KUBELET_VERSION;
 pub use self::redact::known_words;
 pub use self::server::{ServerError, TlsError};
-pub use self::statics::{ManifestUrlError, StaticPodsConfig};
+pub use self::statics::ManifestUrlError;
 
 use self::downward::NodeFacts;
 use self::event::EventWriter;
@@ -274,13 +278,13 @@ impl Kubelet {
         drop(workers);
         drop(shared);
         if tokio::time::timeout(DRAIN_TIMEOUT, writing).await.is_err() {
-            tracing::debug!("events that could not be written are dropped");
+            tracing::debug!("dropping events that could not be written");
         }
         drop(lock);
     }
 }
 
-/// What a kubelet is told of that would make whoever reaches it the node, or the runtime.
+/// Files of the configuration with which a process could act as the node, or as the runtime.
 fn protected_paths(config: &Config, socket: &Path) -> Vec<PathBuf> {
     let mut all = config.protected_paths.clone();
     all.extend([config.root_dir.clone(), socket.to_owned()]);

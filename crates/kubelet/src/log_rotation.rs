@@ -1,9 +1,9 @@
-//! Keeps container logs from filling the disk: a log over its limit is put aside, the runtime is
-//! told to begin a new one, and of what was put aside the oldest go.
+//! Keeps container logs from filling the disk: a log over its limit is rotated, the runtime reopens it,
+//! and the oldest rotated files are removed.
 //!
 //! ```text
 //! <logs>/<pod>/<container>/0.log                    being written
-//! <logs>/<pod>/<container>/0.log.20260102-030405    put aside
+//! <logs>/<pod>/<container>/0.log.20260102-030405    rotated
 //! ```
 
 use std::fs;
@@ -25,7 +25,7 @@ const CHECK_PERIOD: Duration = Duration::from_secs(10);
 /// Why a log was not rotated.
 #[derive(Debug, thiserror::Error)]
 enum RotationError {
-    #[error("the log cannot be put aside: {0}")]
+    #[error("cannot rename the log: {0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
     Runtime(#[from] RuntimeError),
@@ -50,7 +50,7 @@ pub(crate) async fn run(runtime: Runtime, layout: Layout) {
         let found = tokio::task::spawn_blocking(move || overgrown(&logs, LOG_BYTES_MAX)).await;
         for log in found.unwrap_or_default() {
             if let Err(error) = rotate(&runtime, &log).await {
-                tracing::warn!(log = %log.path.display(), %error, "log not rotated");
+                tracing::warn!(log = %log.path.display(), %error, "cannot rotate a log");
             }
         }
     }
@@ -103,7 +103,7 @@ fn aside(log: &Path, now: Timestamp) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Leaves room for one more beside the log that is written.
+/// Leaves room for the log that is being written and one more.
 fn remove_oldest(log: &Path) -> io::Result<()> {
     let Some(directory) = log.parent() else { return Ok(()) };
     let prefix = format!("{}.", log.file_name().unwrap_or_default().to_string_lossy());
@@ -131,7 +131,7 @@ mod tests {
         fs::create_dir_all(&container).expect("made");
         fs::write(container.join("0.log"), b"small").expect("written");
         fs::write(container.join("1.log"), b"too large").expect("written");
-        fs::write(container.join("1.log.20260102-030405"), b"put aside").expect("written");
+        fs::write(container.join("1.log.20260102-030405"), b"rotated").expect("written");
         let found = overgrown(logs.path(), 5);
         let expected = Overgrown {
             path: container.join("1.log"),

@@ -194,7 +194,7 @@ pub(crate) fn init_containers(spec: &PodSpec) -> &[Container] {
     spec.init_containers.as_deref().unwrap_or_default()
 }
 
-/// Init containers with `restartPolicy: Always`, which keep running beside the main ones.
+/// Init containers with `restartPolicy: Always`, which keep running with the main ones.
 pub(crate) fn is_sidecar(init: &Container) -> bool {
     init.restart_policy.as_deref() == Some("Always")
 }

@@ -60,7 +60,7 @@ pub(crate) struct Probing<'a> {
     pub(crate) container_id: &'a str,
     pub(crate) spec: &'a Container,
     pub(crate) pod_ip: Option<&'a str>,
-    /// Told when something was found out.
+    /// Notified of each result.
     pub(crate) poke: &'a Arc<Notify>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 
+use coffer_api::well_known::annotation;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -13,7 +14,6 @@ use tokio::sync::watch;
 use crate::backoff::{self, Backoff};
 use crate::objects::root_cause;
 use crate::pod::{self, PodId};
-use crate::statics::MIRROR_ANNOTATION;
 use crate::status::mirror;
 use crate::worker::{self, Workers};
 
@@ -40,7 +40,7 @@ pub(crate) async fn run(workers: Arc<Workers>, mut statics_ready: watch::Receive
                     source.take(event).await;
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(cause = root_cause(&error), "the watch of pods was interrupted");
+                    tracing::debug!(cause = root_cause(&error), "pod watch interrupted");
                     backoff.wait().await;
                 }
             },
@@ -135,7 +135,7 @@ impl Source {
 
 /// Whether a pod is the shadow of a static pod, which runs already.
 fn is_mirror(pod: &Pod) -> bool {
-    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR_ANNOTATION))
+    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(annotation::MIRROR))
 }
 
 fn names(pod: &Pod) -> (&str, &str) {
@@ -147,7 +147,7 @@ fn names(pod: &Pod) -> (&str, &str) {
 async fn tend_mirror(workers: &Arc<Workers>, mirror: &Pod) {
     let (namespace, name) = names(mirror);
     if !pod::is_terminating(mirror) && workers.find(namespace, name, None).is_some() {
-        // Somebody else may have said that it is not ready: then what we know is said again.
+        // Another writer may have said that it is not ready: then what we know is written again.
         if says_unready(mirror) {
             workers.recheck_mirror(namespace, name);
         }
@@ -181,7 +181,7 @@ async fn judge_orphans(workers: &Arc<Workers>, listed: &HashSet<String>) {
         match shared.runtime.pods().await {
             Ok(running) => break running,
             Err(error) => {
-                tracing::warn!(%error, "cannot look for orphaned pods yet");
+                tracing::warn!(%error, "cannot list pods to find orphans, retrying");
                 backoff.wait().await;
             }
         }
@@ -190,7 +190,7 @@ async fn judge_orphans(workers: &Arc<Workers>, listed: &HashSet<String>) {
         running.into_values().filter(|id| !listed.contains(id.uid())).collect();
     let mut known: HashSet<&str> = listed.iter().map(String::as_str).collect();
     known.extend(orphans.iter().map(PodId::uid));
-    match worker::directories(&shared.layout) {
+    match worker::directories(&shared.layout).await {
         Ok(directories) => {
             for (uid, _) in directories.iter().filter(|(uid, _)| !known.contains(uid.as_str())) {
                 // Its name is nowhere written; the uid leads to all that is left of it.
@@ -199,7 +199,7 @@ async fn judge_orphans(workers: &Arc<Workers>, listed: &HashSet<String>) {
                 }
             }
         }
-        Err(error) => tracing::warn!(%error, "cannot look for orphaned volumes"),
+        Err(error) => tracing::warn!(%error, "cannot list pod directories to find orphans"),
     }
     orphans.into_iter().for_each(|id| workers.orphan(id));
 }

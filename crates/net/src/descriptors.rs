@@ -44,7 +44,7 @@ pub fn connections_now(wanted: usize) -> usize {
     connections(getrlimit(Resource::Nofile).current, wanted)
 }
 
-/// How many connections that a process opens for its clients it may hold beside theirs, at most `wanted`:
+/// How many connections that a process opens for its clients it may hold in addition to theirs, at most `wanted`:
 /// half of what [`connections`] leaves.
 pub fn outgoing(limit: Option<u64>, wanted: usize) -> usize {
     let Some(all) = limit.and_then(|limit| usize::try_from(limit).ok()) else { return wanted };

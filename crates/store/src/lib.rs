@@ -7,6 +7,7 @@
 pub mod embedded;
 pub mod sealed;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -25,18 +26,35 @@ struct Content {
     /// If the bytes were sealed by this process: for which key, and from which value. A watcher that gets the
     /// same value of a write then need not decrypt it.
     sealed_from: Option<(Box<str>, Value)>,
+    note: Option<Note>,
 }
+
+/// What a writer knows of a value beyond its bytes, for a watcher in the same process, so that it need
+/// not read them again. Nothing of it is stored: a watcher finds it with a value that it is handed right
+/// after the write, and has to do without it otherwise. It is dropped with the value.
+pub type Note = Arc<dyn Any + Send + Sync>;
 
 impl Value {
     /// Takes ownership of the bytes; no copy is made.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Content { bytes: Zeroizing::new(bytes), sealed_from: None }))
+        Self(Arc::new(Content { bytes: Zeroizing::new(bytes), sealed_from: None, note: None }))
+    }
+
+    /// As [`Value::new`], with a note for watchers in this process.
+    pub fn noted(bytes: Vec<u8>, note: Note) -> Self {
+        let bytes = Zeroizing::new(bytes);
+        Self(Arc::new(Content { bytes, sealed_from: None, note: Some(note) }))
+    }
+
+    /// The writer's note, if this is the very value that it wrote.
+    pub fn note(&self) -> Option<&Note> {
+        self.0.note.as_ref()
     }
 
     /// Bytes that were just sealed for a key, and the value that they were sealed from.
     pub(crate) fn sealed(bytes: Vec<u8>, key: &str, from: Value) -> Self {
         let sealed_from = Some((key.into(), from));
-        Self(Arc::new(Content { bytes: Zeroizing::new(bytes), sealed_from }))
+        Self(Arc::new(Content { bytes: Zeroizing::new(bytes), sealed_from, note: None }))
     }
 
     /// The value that these bytes were sealed from, if this process did it for this key.
@@ -103,18 +121,11 @@ pub struct Page {
 pub enum Change {
     /// The key did not exist before.
     Created(Value),
-    /// The key existed and has a new value.
-    Updated {
-        /// The value after the write.
-        value: Value,
-        /// The value before the write.
-        previous: Value,
-    },
+    /// The key existed and has a new value. The value before the write is not read for this: a watcher that
+    /// needs it has kept it.
+    Updated(Value),
     /// The key was removed.
-    Deleted {
-        /// The value before the write.
-        previous: Value,
-    },
+    Deleted,
 }
 
 /// One write, as a watcher sees it.

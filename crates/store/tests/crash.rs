@@ -151,7 +151,7 @@ async fn check_history(store: &Embedded, acked: &HashMap<Revision, &Acked>, newe
         let Some((_, key, n)) = acked.get(&revision) else { continue };
         assert_eq!(event.key, *key);
         match (&event.change, n) {
-            (Change::Created(value) | Change::Updated { value, .. }, Some(n)) => {
+            (Change::Created(value) | Change::Updated(value), Some(n)) => {
                 assert_eq!(value.as_bytes(), content(key, *n));
             }
             (Change::Deleted { .. }, None) => {}
@@ -201,7 +201,7 @@ async fn a_torn_log_opens_as_a_state_that_was() {
             let mut watch = store.watch("", 0).await.expect("watch");
             for (event, (key, n)) in take(&mut watch, newest).await.iter().zip(&contents) {
                 assert_eq!(event.key, *key);
-                let (Change::Created(value) | Change::Updated { value, .. }) = &event.change else {
+                let (Change::Created(value) | Change::Updated(value)) = &event.change else {
                     panic!("nothing was deleted");
                 };
                 assert_eq!(value.as_bytes(), content(key, *n));

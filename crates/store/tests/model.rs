@@ -41,14 +41,13 @@ impl Model {
         (after..self.newest())
             .filter_map(|before| {
                 let (key, value) = &self.writes[before as usize];
-                let previous =
-                    self.at(before).get(key.as_str()).map(|(_, v)| Value::new(v.to_vec()));
+                let existed = self.at(before).contains_key(key.as_str());
                 let value = value.clone().map(Value::new);
-                let change = match (value, previous) {
-                    (Some(value), None) => Change::Created(value),
-                    (Some(value), Some(previous)) => Change::Updated { value, previous },
-                    (None, Some(previous)) => Change::Deleted { previous },
-                    (None, None) => unreachable!("the model deletes what exists"),
+                let change = match (value, existed) {
+                    (Some(value), false) => Change::Created(value),
+                    (Some(value), true) => Change::Updated(value),
+                    (None, true) => Change::Deleted,
+                    (None, false) => unreachable!("the model deletes what exists"),
                 };
                 let event = Event { revision: before + 1, key: key.clone(), change };
                 key.starts_with(prefix).then_some(event)

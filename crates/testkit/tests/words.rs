@@ -33,7 +33,8 @@ const ALLOW: &str = "allow, admit, accept";
 const CONFLICT: &str = "conflicts with, blocks";
 const CREATED: &str = "recreate, create again, renew, restart";
 const INVALID: &str = "is not a …, is invalid";
-const MORE: &[&str] = &["longer", "more", "one", "one's", "less", "greater", "larger", "fewer"];
+const MORE: &[&str] =
+    &["longer", "more", "worse", "one", "one's", "less", "greater", "larger", "fewer"];
 
 const TABLE: &[Entry] = &[
     entry("exchange", RENEW),
@@ -91,12 +92,13 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("docs/secrets-user-guide.md", "", "the specification, as it was given"),
     ("crates/testkit/src/images.rs", "nobody", "the user `nobody` of /etc/passwd"),
     ("crates/api/src/reason.rs", "gone", "the reason Gone, HTTP 410"),
-    ("crates/bench/", "gone", "the last state of a pod in tables: created, running, deleted, gone"),
+    ("crates/bench", "gone", "the last state of a pod in tables: created, running, deleted, gone"),
     ("docs/performance.md", "gone", "the same"),
 ];
 
 /// Crates and documents whose texts are not adapted yet.
-const EXEMPT: &[&str] = &[];
+const EXEMPT: &[&str] =
+    &["crates/api/", "crates/apiserver/", "crates/controllers/", "crates/kubelet/"];
 
 /// A piece of text, with the line that it begins at. Line breaks in it count.
 struct Piece {

@@ -50,7 +50,7 @@ pub async fn connect_tls(
 ///
 /// # Errors
 /// When no response comes, or the connection breaks before `read` is done.
-pub async fn exchange<S, B, T>(
+pub async fn send<S, B, T>(
     stream: S,
     request: Request<B>,
     read: impl AsyncFnOnce(Response<Incoming>) -> T,
@@ -102,7 +102,7 @@ mod tests {
     async fn ask(answer: &str) -> Result<Result<(StatusCode, Bytes), hyper::Error>, hyper::Error> {
         let (client, server) = duplex(1024);
         let request = Request::get("/").header("host", "h").body(Empty::<Bytes>::new()).unwrap();
-        let asked = exchange(client, request, async |response| {
+        let asked = send(client, request, async |response| {
             let status = response.status();
             response.into_body().collect().await.map(|body| (status, body.to_bytes()))
         });

@@ -77,8 +77,13 @@ pub trait Kind:
         Vec::new()
     }
 
-    /// `Warning` headers of an update that succeeds.
-    fn update_warnings(&self) -> Vec<String> {
+    /// `Warning` headers of an update that succeeds. What was there before and stays is not warned of
+    /// again where generations tell.
+    fn update_warnings(&self, old: &Self) -> Vec<String> {
+        let generation = |object: &Self| object.metadata().generation;
+        if Self::INFO.tracks_generation && generation(self) == generation(old) {
+            return Vec::new();
+        }
         self.warnings()
     }
 

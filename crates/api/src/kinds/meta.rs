@@ -115,7 +115,7 @@ fn validate_owners(owners: &[OwnerReference], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut controller: Option<String> = None;
     for owner in owners {
-        // What has more than one slash is no group and version, and is taken as having none.
+        // What has more than one slash is not a group and version, and is taken as having none.
         let version = match owner.api_version.split_once('/') {
             Some((_, version)) if version.contains('/') => "",
             Some((_, version)) => version,
@@ -153,7 +153,7 @@ fn validate_owners(owners: &[OwnerReference], path: &Path) -> ErrorList {
     errors
 }
 
-/// `Invalid value: {json}: detail`, as upstream prints values that are no scalars. Never for
+/// `Invalid value: {json}: detail`, as upstream prints values that are not scalars. Never for
 /// values that may hold payload.
 pub fn invalid_json<T: serde::Serialize>(path: &Path, value: &T, detail: &str) -> Error {
     Error {

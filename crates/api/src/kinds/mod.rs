@@ -24,6 +24,7 @@ pub mod namespace;
 mod node;
 mod optional;
 pub mod pod;
+mod pod_template;
 pub mod rbac;
 mod resource_quota;
 pub mod roles;
@@ -63,6 +64,7 @@ kinds! {
     namespace { Namespace }
     node { Node }
     pod { Pod }
+    pod_template { PodTemplate }
     workloads::replication_controller { ReplicationController }
     resource_quota { ResourceQuota }
     secret { Secret }

@@ -1,4 +1,4 @@
-//! Values that are no scalars, as upstream prints them inside an error: the JSON of its Go types,
+//! Values that are not scalars, as upstream prints them inside an error: the JSON of its Go types,
 //! in their order of fields. Types of core/v1 are printed in their internal form, whose fields
 //! have no JSON names of their own.
 

@@ -16,7 +16,7 @@ pub(super) fn with(object: &Value, place: &str, value: Value) -> Value {
         return changed;
     }
     let mut steps: Vec<String> = place.split('.').map(|step| step.replace('~', ".")).collect();
-    let last = steps.pop().expect("split answers at least one step");
+    let last = steps.pop().expect("split returns at least one step");
     let mut at = &mut changed;
     for step in steps {
         at = enter(at, &step);

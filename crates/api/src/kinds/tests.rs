@@ -55,7 +55,7 @@ fn an_empty_object_has_all_its_field_labels_and_does_not_panic() {
             object.validate_update(&old, sub);
         }
         object.warnings();
-        object.update_warnings();
+        object.update_warnings(&old);
         let labels: Vec<_> = object.fields().iter().map(|(label, _)| *label).collect();
         for label in K::INFO.field_labels {
             assert_eq!(labels.iter().filter(|it| *it == label).count(), 1, "{label}");

@@ -101,7 +101,7 @@ fn settle_member(member: &mut Value, schema: Schema, bytes: bool) {
 }
 
 /// What Go's decoder says of the value at the end of a path that does not fit its field: which field
-/// of which struct, and what it ought to be. `None` where the value fits: what is wrong with it is no
+/// of which struct, and what it ought to be. `None` where the value fits: what is wrong with it is not a
 /// matter of types.
 pub fn misfit<'a>(
     root: &Value,

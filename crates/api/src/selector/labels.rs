@@ -8,7 +8,7 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Structured;
 
-use super::{SelectorError, parse};
+use super::SelectorError;
 use crate::field::{Error, Path};
 use crate::names;
 
@@ -140,14 +140,10 @@ pub(super) fn check_key(key: &str, path: &Path) -> Option<Error> {
 }
 
 impl LabelSelector {
-    /// Reads the query parameter's syntax.
-    ///
-    /// # Errors
-    /// With upstream's text, which says what was found and what was expected.
-    pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let mut requirements = parse::requirements(text)?;
+    /// Of all these requirements, kept in the order of their keys.
+    pub(super) fn of(mut requirements: Vec<Requirement>) -> Self {
         requirements.sort_by(|left, right| left.key.cmp(&right.key));
-        Ok(Self(requirements))
+        Self(requirements)
     }
 
     /// Exactly these labels: an old-style selector of a ReplicationController.
@@ -184,8 +180,7 @@ impl LabelSelector {
             let values = expression.values.clone().unwrap_or_default();
             requirements.push(Requirement::new(&expression.key, operator, values)?);
         }
-        requirements.sort_by(|left, right| left.key.cmp(&right.key));
-        Ok(Self(requirements))
+        Ok(Self::of(requirements))
     }
 
     /// Whether an object with these labels is selected.

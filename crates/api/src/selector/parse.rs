@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::SelectorError;
-use super::labels::{Operator, Requirement, check_key};
+use super::labels::{LabelSelector, Operator, Requirement, check_key};
 use crate::field::Path;
 
 /// A word or symbol of the query syntax.
@@ -42,9 +42,14 @@ impl fmt::Display for Token {
     }
 }
 
-/// The requirements of a whole text, in its order.
-pub(super) fn requirements(text: &str) -> Result<Vec<Requirement>, SelectorError> {
-    Parser::new(text).parse()
+impl LabelSelector {
+    /// Reads the query parameter's syntax.
+    ///
+    /// # Errors
+    /// With upstream's text, which says what was found and what was expected.
+    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+        Parser::new(text).parse().map(Self::of)
+    }
 }
 
 struct Parser {

@@ -43,7 +43,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// One test at a time.
 fn turn() -> MutexGuard<'static, ()> {
-    // Schemas are made once and kept: they are no body's.
+    // Schemas are created once and kept: they do not count for any body.
     schema::of("v1", "Pod").expect("it is served");
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

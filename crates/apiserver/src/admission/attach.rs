@@ -25,7 +25,7 @@ use crate::object::Resources;
 pub(crate) const MOUNT_PATH: &str = "coffer.dev/mount-path";
 /// `false` on an account or a pod: nothing is attached.
 pub(crate) const ATTACH: &str = "coffer.dev/attach-secrets";
-/// Where secrets are mounted for which nobody says where.
+/// Where secrets are mounted that name no place.
 const DEFAULT_DIRECTORY: &str = "/var/run/secrets/coffer.dev";
 const FILE_MODE: i32 = 0o644;
 /// Volume names are DNS labels.
@@ -38,11 +38,11 @@ struct Listed {
     mount_path: Option<String>,
 }
 
-/// Adds an account's secrets to a new pod, as far as `limit` has them; answers what there is to warn
+/// Adds an account's secrets to a new pod, as far as `limit` has them. Returns what there is to warn
 /// about.
 ///
 /// # Errors
-/// An annotation that makes no sense, to be told as forbidden.
+/// An annotation that is not valid, for a 403.
 pub(super) fn attach(
     resources: &Resources,
     account: &ServiceAccount,
@@ -93,9 +93,9 @@ pub(super) fn all_of(account: &ServiceAccount) -> BTreeSet<String> {
 /// What the pods of a template get from their account.
 #[derive(Default)]
 pub(super) struct OfAccount {
-    /// What they get as things are: all but what is not attached because somebody says so.
+    /// What they get as things are: all but what an annotation says is not attached.
     pub(super) wanted: BTreeSet<String>,
-    /// What they would get as soon as nobody says so. Those that are not there (yet) are in both.
+    /// What they would get without that annotation. Those that are not there (yet) are in both.
     pub(super) all: BTreeSet<String>,
 }
 

@@ -1,7 +1,7 @@
-//! Certificate requests: who asks, who may approve and sign, and what nobody gets.
+//! Certificate requests: who asks, who may approve and sign, and what no client gets.
 //!
 //! A request's asker is the caller, whatever the body says. Approving and signing are rights on a
-//! signer (`approve`, `sign` on `signers`), beside the right to write the subresource.
+//! signer (`approve`, `sign` on `signers`), besides the right to write the subresource.
 
 use std::borrow::Cow;
 
@@ -87,8 +87,8 @@ pub(super) fn update(
         conditions.filter(|it| kinds.contains(&it.type_.as_str())).cloned().collect::<Vec<_>>()
     };
     let changed = |kinds: &[&str]| of(&new_status, kinds) != of(&old_status, kinds);
-    // Through which door a change came in is the kind's to judge; both rights are asked by what
-    // changed, so that no door is a way around one.
+    // By which subresource a change may be written is the kind's to judge; both rights are asked by
+    // what changed, so that no subresource is a way around one.
     let wanted = [
         ("approve", changed(&[APPROVED, DENIED])),
         ("sign", new_status.certificate != old_status.certificate || changed(&[FAILED])),

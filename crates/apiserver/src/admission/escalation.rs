@@ -1,4 +1,4 @@
-//! Nobody gives rights that they do not have: RBAC's escalation checks.
+//! A user cannot give rights that they do not have: RBAC's escalation checks.
 //!
 //! A role may hold what its writer may do (or the writer has `escalate` on it); a binding may give
 //! a role whose rules its writer has (or the writer has `bind` on that role).
@@ -51,7 +51,7 @@ pub(super) fn check(
         let before = old.and_then(|old| old.of_kind());
         return unless_only_gc_fields(binding, before, || writer.binding(&binding.role_ref));
     }
-    // A kind of this group that nobody has thought of here.
+    // A kind of this group that is not known here.
     Err(writer.no("no escalation check is known for this kind"))
 }
 

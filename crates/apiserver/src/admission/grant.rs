@@ -1,8 +1,8 @@
 //! What the last writer of a pod template was allowed, as the server records it on the object.
 //!
-//! A controller makes pods long after somebody wrote the template, and what an account lists may
+//! A controller makes pods long after a user wrote the template, and what an account lists may
 //! have changed since. So the object carries what was admitted with its template, in annotations of
-//! its own metadata (not of the template's: they start no rollout). Nobody else sets them: on every
+//! its own metadata (not of the template's: they start no rollout). No other writer sets them: on every
 //! write what came in is replaced by what is stored ([`keep`]), before field owners are recorded, so
 //! that no field manager owns them and no apply conflicts over them.
 

@@ -33,7 +33,7 @@ fn has_any(pod: &Pod) -> bool {
     pod.spec.iter().flat_map(host_paths::of).next().is_some()
 }
 
-/// Judges the host paths that a writer gives to what runs; answers whether they may reach what is
+/// Judges the host paths that a writer gives to what runs. Returns whether they may reach what is
 /// protected.
 ///
 /// # Errors

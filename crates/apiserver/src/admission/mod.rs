@@ -12,6 +12,7 @@ mod escalation;
 pub(crate) mod grant;
 mod host_paths;
 mod mountable;
+mod named;
 mod namespace_lifecycle;
 mod node_restriction;
 pub(crate) mod node_token;
@@ -32,6 +33,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use self::admitted::{Admitted, Deletion, New, Update};
 use self::grant::Secrets;
+use self::named::shown_name;
 use self::quota::Quotas;
 use crate::authz::{Authorizer, Permit};
 use crate::cache::Cache;
@@ -49,13 +51,6 @@ pub enum SecretUseCheck {
     /// `use` or `get` on each secret, or the write is refused.
     #[default]
     Enforce,
-}
-
-/// What a new object is called in a refusal: its name is not made yet if the server makes it.
-fn shown_name(object: &dyn Object) -> String {
-    let meta = object.meta();
-    let name = meta.name.as_ref().filter(|name| !name.is_empty());
-    name.or(meta.generate_name.as_ref()).cloned().unwrap_or_default()
 }
 
 /// What an operator decides about admission.
@@ -79,7 +74,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// A chain that judges by what the cache has. `tasks`: where writes go whose callers are gone.
+    /// A chain that judges by what the cache has. `tasks`: where writes go whose callers no longer wait.
     pub(crate) fn new(
         config: AdmissionConfig,
         resources: Arc<Resources>,

@@ -49,7 +49,7 @@ impl Limit<'_> {
         own.filter_map(|reference| reference.name.as_deref()).any(|name| name == secret)
     }
 
-    fn no(&self, what: &str, secret: &str) -> String {
+    fn refusal(&self, what: &str, secret: &str) -> String {
         format!(
             "{what} secret.secretName=\"{secret}\" is not allowed because service account {} does not reference that secret",
             self.name()
@@ -63,7 +63,7 @@ impl Limit<'_> {
             let parts = parts.filter_map(|source| source.secret.as_ref());
             let named = whole.into_iter().chain(parts.map(|secret| secret.name.as_str()));
             if let Some(secret) = named.into_iter().find(|secret| !self.holds(secret)) {
-                return Err(self.no("volume with", secret));
+                return Err(self.refusal("volume with", secret));
             }
         }
         Ok(())
@@ -82,13 +82,13 @@ impl Limit<'_> {
             if let Some(secret) = secret.filter(|secret| !self.holds(&secret.name)) {
                 let name = &variable.name;
                 let what = format!("{kind} {container} with envVar {name} referencing");
-                return Err(self.no(&what, &secret.name));
+                return Err(self.refusal(&what, &secret.name));
             }
         }
         let mut sources = env_from.into_iter().flatten().filter_map(|it| it.secret_ref.as_ref());
         if let Some(secret) = sources.find(|secret| !self.holds(&secret.name)) {
             let what = format!("{kind} {container} with envFrom referencing");
-            return Err(self.no(&what, &secret.name));
+            return Err(self.refusal(&what, &secret.name));
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ pub(super) struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    pub(super) fn no<T>(&self, why: impl AsRef<str>) -> Result<T, Failure> {
+    pub(super) fn refusal<T>(&self, why: impl AsRef<str>) -> Result<T, Failure> {
         Err(Failure::forbidden(self.resource.group_resource(), self.name, why.as_ref()))
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn create(
     match (resource.info.group, resource.info.plural) {
         ("", "pods") => match object.pod() {
             Some(pod) => create_pod(resources, node, &subject, pod),
-            None => subject.no("unexpected type"),
+            None => subject.refusal("unexpected type"),
         },
         ("", "nodes") => {
             own_node(node, &subject)?;
@@ -74,8 +74,9 @@ pub(super) fn create(
             if labels.is_empty() {
                 return Ok(());
             }
-            subject
-                .no(format!("node {node:?} is not allowed to set the following labels: {labels}"))
+            subject.refusal(format!(
+                "node {node:?} is not allowed to set the following labels: {labels}"
+            ))
         }
         ("coordination.k8s.io", "leases") => own_lease(node, &subject, object.meta()),
         _ => Ok(()),
@@ -119,8 +120,9 @@ pub(super) fn delete(
             if node_of(&pod) == node {
                 return Ok(());
             }
-            subject
-                .no(format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
+            subject.refusal(format!(
+                "node {node:?} can only delete pods with spec.nodeName set to itself"
+            ))
         }
         ("", "nodes") => own_node(node, &subject),
         _ => Ok(()),
@@ -152,13 +154,14 @@ fn create_pod(
 ) -> Result<(), Failure> {
     let annotations = pod.metadata.annotations.as_ref();
     if !annotations.is_some_and(|all| all.contains_key(MIRROR)) {
-        return subject.no(format!(
+        return subject.refusal(format!(
             "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
         ));
     }
     if node_of(pod) != node {
-        return subject
-            .no(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+        return subject.refusal(format!(
+            "node {node:?} can only create pods with spec.nodeName set to itself"
+        ));
     }
     mirror_owner(resources, node, subject, pod)?;
     let Some(spec) = &pod.spec else { return Ok(()) };
@@ -168,13 +171,13 @@ fn create_pod(
             ReferenceKind::Secret => "secrets",
             ReferenceKind::ConfigMap => "configmaps",
         };
-        return subject.no(format!("node {node:?} can not create pods that reference {what}"));
+        return subject.refusal(format!("node {node:?} can not create pods that reference {what}"));
     }
     let claims = |volume: &k8s_openapi::api::core::v1::Volume| {
         volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
     };
     if spec.volumes.iter().flatten().any(claims) {
-        return subject.no(format!(
+        return subject.refusal(format!(
             "node {node:?} can not create pods that reference persistentvolumeclaims"
         ));
     }
@@ -192,12 +195,12 @@ fn mirror_owner(
     let owner = match pod.metadata.owner_references.as_deref().unwrap_or_default() {
         [only] => only,
         [] => {
-            return subject.no(format!(
+            return subject.refusal(format!(
                 "node {node:?} can only create pods with an owner reference {itself}"
             ));
         }
         _ => {
-            return subject.no(format!(
+            return subject.refusal(format!(
                 "node {node:?} can only create pods with a single owner reference {itself}"
             ));
         }
@@ -205,17 +208,19 @@ fn mirror_owner(
     if (owner.api_version.as_str(), owner.kind.as_str(), owner.name.as_str())
         != ("v1", "Node", node)
     {
-        return subject
-            .no(format!("node {node:?} can only create pods with an owner reference {itself}"));
+        return subject.refusal(format!(
+            "node {node:?} can only create pods with an owner reference {itself}"
+        ));
     }
     if owner.controller != Some(true) {
-        return subject.no(format!(
+        return subject.refusal(format!(
             "node {node:?} can only create pods with a controller owner reference {itself}"
         ));
     }
     if owner.block_owner_deletion == Some(true) {
-        return subject
-            .no(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
+        return subject.refusal(format!(
+            "node {node:?} must not set blockOwnerDeletion on an owner reference"
+        ));
     }
     let Some(nodes) = resources.find("", "v1", "nodes") else {
         return Err(Failure::not_found(GroupResource { group: "", resource: "nodes" }, node));
@@ -223,7 +228,8 @@ fn mirror_owner(
     let found: Node = cached(nodes, "", node)?;
     let uid = found.metadata.uid.unwrap_or_default();
     if owner.uid != uid {
-        return subject.no(format!("node {node} UID mismatch: expected {} got {uid}", owner.uid));
+        return subject
+            .refusal(format!("node {node} UID mismatch: expected {} got {uid}", owner.uid));
     }
     Ok(())
 }
@@ -235,13 +241,13 @@ fn pod_status(
     old: &dyn Object,
 ) -> Result<(), Failure> {
     if old.pod().map(node_of) != Some(node) {
-        return subject.no(format!(
+        return subject.refusal(format!(
             "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
         ));
     }
     let labels = |meta: &ObjectMeta| meta.labels.clone().unwrap_or_default();
     if labels(object.meta()) != labels(old.meta()) {
-        return subject.no(format!("node {node:?} cannot update labels through pod status"));
+        return subject.refusal(format!("node {node:?} cannot update labels through pod status"));
     }
     Ok(())
 }
@@ -250,7 +256,7 @@ fn own_node(node: &str, subject: &Subject<'_>) -> Result<(), Failure> {
     if subject.name == node {
         return Ok(());
     }
-    subject.no(format!("node {node:?} is not allowed to modify node {:?}", subject.name))
+    subject.refusal(format!("node {node:?} is not allowed to modify node {:?}", subject.name))
 }
 
 fn update_node(
@@ -265,32 +271,34 @@ fn update_node(
     let (new_spec, old_spec) = (spec(object), spec(old));
     let source = &new_spec.config_source;
     if source.is_some() && !equal(source, &old_spec.config_source) {
-        return subject.no(format!(
+        return subject.refusal(format!(
             "node {node:?} is not allowed to update configSource to a new non-nil configSource"
         ));
     }
     let taints =
         |spec: &k8s_openapi::api::core::v1::NodeSpec| spec.taints.clone().unwrap_or_default();
     if taints(&new_spec) != taints(&old_spec) {
-        return subject.no(format!("node {node:?} is not allowed to modify taints"));
+        return subject.refusal(format!("node {node:?} is not allowed to modify taints"));
     }
     let labels = forbidden_labels(object.meta().labels.as_ref(), old.meta().labels.as_ref());
     if !labels.is_empty() {
-        return subject.no(format!("is not allowed to modify labels: {labels}"));
+        return subject.refusal(format!("is not allowed to modify labels: {labels}"));
     }
     let owners = |meta: &ObjectMeta| meta.owner_references.clone().unwrap_or_default();
     if owners(object.meta()) != owners(old.meta()) {
-        return subject.no(format!("node {node:?} is not allowed to modify ownerReferences"));
+        return subject.refusal(format!("node {node:?} is not allowed to modify ownerReferences"));
     }
     Ok(())
 }
 
 fn own_lease(node: &str, subject: &Subject<'_>, meta: &ObjectMeta) -> Result<(), Failure> {
     if meta.namespace.as_deref() != Some(LEASES) {
-        return subject.no(format!("can only access leases in the {LEASES:?} system namespace"));
+        return subject
+            .refusal(format!("can only access leases in the {LEASES:?} system namespace"));
     }
     if subject.name != node {
-        return subject.no("can only access node lease with the same name as the requesting node");
+        return subject
+            .refusal("can only access node lease with the same name as the requesting node");
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub(crate) fn check(
     let audience = match request.spec.audiences.as_slice() {
         [] => "",
         [only] => only,
-        _ => return subject.no("node may only request 0 or 1 audiences"),
+        _ => return subject.refusal("node may only request 0 or 1 audiences"),
     };
     if let Some(life_s) = projected_life_s(&pod, audience) {
         return Ok(Some(life_s));
@@ -64,7 +64,7 @@ pub(crate) fn check(
         return Ok(Some(LIFE_S));
     }
     let user = &identity.user;
-    subject.no(format!(
+    subject.refusal(format!(
         "audience {audience:?} not found in pod spec volume, {user} is not authorized to request tokens for this audience"
     ))
 }
@@ -81,20 +81,21 @@ fn bound_pod(
     let (version, kind) = (reference.api_version.as_deref(), reference.kind.as_deref());
     let name = reference.name.unwrap_or_default();
     if (version, kind) != (Some("v1"), Some("Pod")) || name.is_empty() {
-        return subject.no("node requested token not bound to a pod");
+        return subject.refusal("node requested token not bound to a pod");
     }
     let uid = reference.uid.unwrap_or_default();
     if uid.is_empty() {
-        return subject.no("node requested token with a pod binding without a uid");
+        return subject.refusal("node requested token with a pod binding without a uid");
     }
     let pod: Pod = cached(resources.core("pods"), namespace, &name)?;
     if pod.metadata.uid.as_deref() != Some(&uid) {
-        return subject.no(format!(
+        return subject.refusal(format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
         ));
     }
     if node_of(&pod) != node {
-        return subject.no("node requested token bound to a pod scheduled on a different node");
+        return subject
+            .refusal("node requested token bound to a pod scheduled on a different node");
     }
     Ok(pod)
 }

@@ -1,7 +1,7 @@
 //! The object that controls another one, as it is stored: what a Deployment grants its ReplicaSets
 //! and those their pods.
 //!
-//! An owner reference is a claim of whoever writes it. It counts where the object that it names is
+//! An owner reference is a claim of its writer. It counts where the object that it names is
 //! there, is the one that is meant (its uid), and its template is what the dependent is made from.
 
 use coffer_api::kinds::equal;
@@ -34,7 +34,7 @@ pub(super) fn is_controller(identity: &Identity) -> bool {
 pub(super) struct Owner {
     /// `ReplicaSet "web-1"`.
     pub(super) shown: String,
-    /// What its template's writer was allowed. Where nobody recorded that, what the template names.
+    /// What its template's writer was allowed. Where that was not recorded, what the template names.
     pub(super) secrets: Secrets,
     /// The same for host paths.
     pub(super) host_paths: bool,

@@ -1,8 +1,8 @@
 //! PodSecurity: a pod may ask of its node what its namespace allows, as the namespace's labels
 //! `pod-security.kubernetes.io/*` say, or `--pod-security-default` where there is no enforce label.
 //!
-//! Pods are refused; of templates, whose pods would be, the client is told. A namespace's labels
-//! must make sense, and whoever tightens them is told which pods are against them. The checks
+//! Pods are refused; for templates, whose pods would be, the client gets a warning. A namespace's labels
+//! must be valid, and a client that tightens them is warned of the pods that violate them. The checks
 //! themselves are pure: [`coffer_api::pod_security`]. Who may update a namespace sets its level, as
 //! upstream.
 
@@ -15,7 +15,8 @@ use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Admission, shown_name};
+use super::Admission;
+use super::named::shown_name;
 use crate::authz::Permit;
 use crate::cache::Scope;
 use crate::object::{Object, Resource};
@@ -25,7 +26,7 @@ const EXISTING_PODS_MAX: usize = 3000;
 /// How long that may take.
 const EXISTING_PODS_TIME: Duration = Duration::from_secs(1);
 
-/// Judges a new object; answers warnings.
+/// Judges a new object. Returns warnings.
 ///
 /// # Errors
 /// 403 for a pod that its namespace does not allow, 422 for a namespace with labels that say nothing.
@@ -44,7 +45,7 @@ pub(super) fn create(
     }
 }
 
-/// Judges a successor of an object; answers warnings.
+/// Judges a successor of an object. Returns warnings.
 ///
 /// # Errors
 /// As [`create`].
@@ -137,21 +138,21 @@ fn judge_pod(
         let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, details(&found));
         return Err(Failure::forbidden(resource.group_resource(), &shown_name(object), &why));
     }
-    Ok(told(&policy, resource, namespace, &pod.metadata, spec))
+    Ok(warnings_of(&policy, resource, namespace, &pod.metadata, spec))
 }
 
 fn judge_template(admission: &Admission, resource: &Resource, object: &dyn Object) -> Vec<String> {
     let Some(template) = object.pod_template() else { return Vec::new() };
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
-    // A template runs nothing: without a namespace, which is refused elsewhere, nothing is told.
+    // A template runs nothing: without a namespace, which is refused elsewhere, there is nothing to warn of.
     let Some(policy) = policy_in(admission, namespace) else { return Vec::new() };
     let (meta, spec) = (ObjectMeta::default(), PodSpec::default());
     let meta = template.metadata.as_ref().unwrap_or(&meta);
-    told(&policy, resource, namespace, meta, template.spec.as_ref().unwrap_or(&spec))
+    warnings_of(&policy, resource, namespace, meta, template.spec.as_ref().unwrap_or(&spec))
 }
 
 /// The warning for a client, if there is reason for one.
-fn told(
+fn warnings_of(
     policy: &Policy,
     resource: &Resource,
     namespace: &str,
@@ -199,7 +200,7 @@ fn is_significant(new: &Pod, old: &Pod) -> bool {
 }
 
 /// Warnings about the pods of a namespace that violate what it enforces from now on, those with the
-/// same violations told once. Of the pods of one controller one is looked at before all others.
+/// same violations named once. Of the pods of one controller one is looked at before all others.
 fn existing(admission: &Admission, namespace: &str, policy: &Policy) -> Vec<String> {
     let deadline = Instant::now() + EXISTING_PODS_TIME;
     let pods = admission.resources.core("pods");
@@ -264,15 +265,15 @@ impl Tally {
     }
 
     fn warnings(self, namespace: &str, policy: &Policy) -> Vec<String> {
-        let told = self.0.into_iter().map(|(reasons, (name, count))| match count {
+        let lines = self.0.into_iter().map(|(reasons, (name, count))| match count {
             1 => format!("{name}: {reasons}"),
             2 => format!("{name} (and 1 other pod): {reasons}"),
             _ => format!("{name} (and {} other pods): {reasons}", count - 1),
         });
-        let mut told: Vec<_> = told.collect();
-        told.sort();
-        if !told.is_empty() {
-            told.insert(
+        let mut lines: Vec<_> = lines.collect();
+        lines.sort();
+        if !lines.is_empty() {
+            lines.insert(
                 0,
                 format!(
                     "existing pods in namespace \"{namespace}\" violate the new PodSecurity enforce level \"{}\"",
@@ -280,6 +281,6 @@ impl Tally {
                 ),
             );
         }
-        told
+        lines
     }
 }

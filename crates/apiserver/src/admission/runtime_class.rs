@@ -13,7 +13,7 @@ use crate::object::Resources;
 /// A new pod, changed to what its class says.
 ///
 /// # Errors
-/// Why the pod is refused, to be told as forbidden.
+/// Why the pod is refused, for a 403.
 pub(super) fn admit(resources: &Resources, pod: &mut Pod) -> Result<(), String> {
     let Some(spec) = &mut pod.spec else { return Ok(()) };
     let class = match spec.runtime_class_name.as_deref() {
@@ -36,7 +36,7 @@ fn find(resources: &Resources, name: &str) -> Option<RuntimeClass> {
     serde_json::from_slice(&found.bytes).ok()
 }
 
-/// A pod's overhead is its class's: whoever states another one, or states one without a class that
+/// A pod's overhead is its class's: a pod that states another one, or states one without a class that
 /// has any, is refused.
 fn set_overhead(spec: &mut PodSpec, class: Option<&RuntimeClass>) -> Result<(), String> {
     let Some(overhead) = class.and_then(|class| class.overhead.as_ref()) else {

@@ -1,10 +1,10 @@
 //! Use is a right: who makes a pod that uses a secret must be allowed to use that secret.
 //!
-//! In Kubernetes whoever may create pods in a namespace may read all its secrets, by running a pod
+//! In Kubernetes a user who may create pods in a namespace may read all its secrets, by running a pod
 //! that shows them; the guide names it as a risk. Here a pod, a pod template or an account that
-//! refers to a secret takes the right `use` or `get` on it, also of whoever changes what runs with
-//! the secret: an image exchanged in somebody else's pod could show it as well. Scaling what
-//! somebody else set up takes no right to its secrets.
+//! refers to a secret takes the right `use` or `get` on it, also of a user who changes what runs
+//! with the secret: another image in another user's pod could show it as well. Scaling what another user
+//! set up takes no right to its secrets.
 //!
 //! A template's pods are made later, by a controller, and what their account lists may have changed
 //! by then. What the template's writer was allowed is recorded ([`super::grant`]), and a
@@ -30,14 +30,14 @@ pub(super) struct Write<'a> {
     pub(super) admission: &'a Admission,
     pub(super) permit: &'a Permit,
     pub(super) resource: &'a Resource,
-    /// The name that refusals tell.
+    /// The name in refusals.
     pub(super) name: String,
     /// The namespace it is written to.
     pub(super) namespace: String,
 }
 
 /// What the last writer of the template that a pod is made from was allowed: no more is attached to
-/// it. `None` for a pod that is nobody's, and where nothing is refused.
+/// it. `None` for a pod without a controller, and where nothing is refused.
 pub(super) fn limit(
     admission: &Admission,
     permit: &Permit,
@@ -54,7 +54,7 @@ pub(super) fn limit(
 }
 
 impl Write<'_> {
-    /// Judges a new object, records the grant of one that has a template; answers warnings where
+    /// Judges a new object, records the grant of one that has a template. Returns warnings where
     /// they are all that is wanted.
     ///
     /// # Errors
@@ -221,7 +221,7 @@ impl Write<'_> {
         Judged { granted: Some(Secrets::Named(may)), denied }
     }
 
-    /// Judges an account. It is the list that counts: what is on it already is somebody else's
+    /// Judges an account. It is the list that counts: what is on it already is another user's
     /// word, unless it is mounted elsewhere from now on.
     fn account(
         &self,
@@ -265,7 +265,7 @@ impl Write<'_> {
         }
         let (user, namespace) = (&self.permit.identity().user, &self.namespace);
         self.warn_or_refuse(format!(
-            "User {user:?} cannot change the annotation {MOUNT_PATH}: it decides what pods see beside other secrets, and takes the verb \"use\" or \"get\" on all secrets in the namespace {namespace:?}"
+            "User {user:?} cannot change the annotation {MOUNT_PATH}: it decides what pods see next to other secrets, and takes the verb \"use\" or \"get\" on all secrets in the namespace {namespace:?}"
         ))
     }
 

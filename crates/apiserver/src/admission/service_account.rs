@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{
 use super::grant::Secrets;
 use super::mountable;
 use crate::authz::node::graph::MIRROR;
-use crate::authz::references::{self, Place, ReferenceKind};
+use crate::authz::references::{self, ReferenceKind, Usage};
 use crate::cache::{Initial, Scope, Start};
 use crate::object::{Object, Resource, Resources};
 
@@ -36,7 +36,7 @@ const ROOT_CA: &str = "kube-root-ca.crt";
 const FILE_MODE: i32 = 0o644;
 
 /// Waits, for a bounded time, until the default account of a new pod's namespace is there. A
-/// controller makes it a moment after the namespace; nobody should have to know that.
+/// controller makes it a moment after the namespace; clients should not have to know that.
 pub(crate) async fn await_default_account(
     resources: &Resources,
     resource: &Resource,
@@ -64,10 +64,10 @@ pub(crate) async fn await_default_account(
 }
 
 /// A new pod, changed to what its account says; of the account's pull secrets it gets those that
-/// `limit` has. Answers the account.
+/// `limit` has. Returns the account.
 ///
 /// # Errors
-/// Why the pod is refused, to be told as forbidden.
+/// Why the pod is refused, for a 403.
 pub(super) fn admit(
     resources: &Resources,
     pod: &mut Pod,
@@ -122,8 +122,8 @@ fn is_mirror(pod: &Pod) -> bool {
 fn mirror(pod: &Pod) -> Result<(), String> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     for found in references::of(spec) {
-        match (found.kind, found.place) {
-            (ReferenceKind::ServiceAccount, Place::Token) => {
+        match (found.kind, found.usage) {
+            (ReferenceKind::ServiceAccount, Usage::Token) => {
                 return Err(
                     "a mirror pod may not use service account token volume projections".to_owned()
                 );

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 const PROTOCOL_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// The token of a request. Another scheme than Bearer is nobody's credential here, as upstream.
+/// The token of a request. Another scheme than Bearer is not a credential here, as upstream.
 ///
 /// # Errors
 /// 401 for a token that is no text.

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_wrong_in_any_way_names_nobody() {
+    fn a_token_with_any_defect_names_no_user() {
         let token = "abcdef.0123456789abcdef";
         assert_eq!(owner_of(&secret(|_| {}), "abcdef.0123456789abcdee"), None);
         for malformed in ["abcdef", "abcde.0123456789abcdef", "ABCDEF.0123456789abcdef", ""] {

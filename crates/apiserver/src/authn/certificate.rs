@@ -12,7 +12,7 @@ impl Identity {
     /// The caller a verified client certificate names.
     ///
     /// # Errors
-    /// 401 where the certificate has no common name: it proves a key but names nobody.
+    /// 401 where the certificate has no common name: it proves a key but names no user.
     pub(crate) fn from_certificate(der: &[u8]) -> Result<Self, Failure> {
         let (_, certificate) =
             X509Certificate::from_der(der).map_err(|_| Failure::unauthorized())?;

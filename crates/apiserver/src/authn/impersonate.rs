@@ -1,4 +1,4 @@
-//! Impersonation: a request that asks to be judged as somebody else's, and who may ask so.
+//! Impersonation: a request that asks to be judged as another user's, and who may ask so.
 //!
 //! Every piece of the other identity is a right of its own, verb `impersonate`: the user (or the
 //! service account), each group, the uid, each extra value.

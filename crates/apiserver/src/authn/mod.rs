@@ -1,7 +1,7 @@
 //! Who is asking. A connection's client certificate or a request's bearer token becomes an
 //! [`Identity`]; without either the caller is `system:anonymous`.
 //!
-//! A certificate is looked at once, at the handshake; a token with every request, against what the
+//! A certificate is checked once, at the handshake; a token with every request, against what the
 //! cache has. A request with a token that names no user is refused, not taken for anonymous.
 
 mod bearer;
@@ -30,13 +30,13 @@ pub(crate) struct Authenticator {
     pub(crate) tokens: Arc<Authority>,
     token_file: TokenFile,
     oidc: Option<Oidc>,
-    /// Whether requests without credentials are let in as `system:anonymous`.
+    /// Whether requests without credentials are admitted as `system:anonymous`.
     anonymous: bool,
 }
 
 impl Authenticator {
     /// One that takes certificates, `tokens` of this cluster's own, those of a file and those of an
-    /// OpenID Connect issuer. `anonymous`: whether a request without any is let in.
+    /// OpenID Connect issuer. `anonymous`: whether a request without any is admitted.
     ///
     /// # Errors
     /// [`OidcError`] for an issuer that cannot be trusted as configured.
@@ -96,7 +96,7 @@ impl Authenticator {
                 // An ID token's audience is the client that it was issued to, not this server.
                 return Ok(Verified { identity, audiences: self.tokens.audiences.clone() });
             }
-            // A bootstrap token is no token of any other kind.
+            // A bootstrap token is not a token of any other kind.
             (Err(TokenError::Gone { .. } | TokenError::Malformed), _) => {}
             _ => return first,
         }

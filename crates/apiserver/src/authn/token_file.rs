@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_told_by_number_only() {
+    fn a_bad_line_is_reported_by_number_only() {
         let error = TokenFile::parse("t0ken-a,alice,1\ns3cret,bob").unwrap_err();
         assert_eq!(error, TokenFileError::Columns(2));
         assert!(!error.to_string().contains("s3cret"));

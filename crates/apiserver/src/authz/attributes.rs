@@ -1,4 +1,4 @@
-//! What an authorizer is asked: one verb on one target, by whoever asks.
+//! What an authorizer is asked: one verb on one target, by some caller.
 //!
 //! A request becomes attributes here and nowhere else, so that a SubjectAccessReview and the
 //! request that it predicts are judged by the same words.
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn target(uri: &str) -> (String, ResourceTarget<'static>) {
-        let info = RequestInfo::parse(&http::Method::GET, &uri.parse().unwrap()).unwrap();
+        let info = RequestInfo::of_uri(&http::Method::GET, uri).unwrap();
         let info: &'static RequestInfo = Box::leak(Box::new(info));
         let Attributes { verb, target } = Attributes::of(info);
         match target {
@@ -157,7 +157,7 @@ mod tests {
     fn denials_read_as_upstreams() {
         let mallory = Identity { user: "mallory".into(), ..Identity::anonymous() };
         let ask = |uri: &str| {
-            let info = RequestInfo::parse(&http::Method::GET, &uri.parse().unwrap()).unwrap();
+            let info = RequestInfo::of_uri(&http::Method::GET, uri).unwrap();
             Attributes::of(&info).denial(&mallory, "").message
         };
         assert_eq!(

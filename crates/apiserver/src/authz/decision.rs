@@ -1,4 +1,4 @@
-//! What an authorizer says of a request, and how several reasons are told at once.
+//! What an authorizer says of a request, and how several reasons become one text.
 
 use std::collections::HashSet;
 

@@ -1,8 +1,8 @@
-//! Who may do what. [`Authorizer::check`] takes an [`Identity`] and yields a [`Permit`]; whatever
+//! Who may do what. [`Authorizer::check`] takes an [`Identity`] and yields a [`Permit`]; what
 //! handles a request starts from the permit and cannot be reached without one.
 //!
 //! The chain is upstream's: `system:masters`, then the Node authorizer, then RBAC; the first that
-//! allows decides, and where none does, the reasons of all are told.
+//! allows decides, and where none does, the denial has the reasons of all.
 
 pub(crate) mod attributes;
 mod authorizer;

@@ -36,7 +36,7 @@ impl AccessRecheck {
         Self { asked: Attributes::resource("watch", target), judged_at: None }
     }
 
-    /// Whether the right still holds. Judged anew when roles or bindings have changed, and for
+    /// Whether the right still holds. Judged again when roles or bindings have changed, and for
     /// nodes, whose rights come and go with pods, every time.
     pub(crate) fn holds(&mut self, authorizer: &Authorizer, permit: &Permit) -> bool {
         let identity = permit.identity();

@@ -15,7 +15,7 @@ pub(crate) enum ReferenceKind {
 
 /// Where in the spec a reference is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
+pub(crate) enum Usage {
     ImagePull,
     Volume,
     Environment,
@@ -29,21 +29,21 @@ pub(crate) enum Place {
 pub(crate) struct Reference<'a> {
     pub(crate) kind: ReferenceKind,
     pub(crate) name: &'a str,
-    pub(crate) place: Place,
+    pub(crate) usage: Usage,
 }
 
 /// Every reference a spec makes, in the order of its fields; the same object may come up again.
 pub(crate) fn of(spec: &PodSpec) -> Vec<Reference<'_>> {
     let mut all = Vec::new();
-    let mut put = |kind, name, place| {
+    let mut put = |kind, name, usage| {
         if let Some(name) = Some(name).filter(|name: &&str| !name.is_empty()) {
-            all.push(Reference { kind, name, place });
+            all.push(Reference { kind, name, usage });
         }
     };
     let account = spec.service_account_name.as_deref().or(spec.service_account.as_deref());
-    put(ReferenceKind::ServiceAccount, account.unwrap_or_default(), Place::Account);
+    put(ReferenceKind::ServiceAccount, account.unwrap_or_default(), Usage::Account);
     for reference in spec.image_pull_secrets.iter().flatten() {
-        put(ReferenceKind::Secret, &reference.name, Place::ImagePull);
+        put(ReferenceKind::Secret, &reference.name, Usage::ImagePull);
     }
     for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
         environment(container, &mut put);
@@ -57,29 +57,29 @@ pub(crate) fn of(spec: &PodSpec) -> Vec<Reference<'_>> {
     all
 }
 
-fn environment<'a>(container: &'a Container, put: &mut impl FnMut(ReferenceKind, &'a str, Place)) {
+fn environment<'a>(container: &'a Container, put: &mut impl FnMut(ReferenceKind, &'a str, Usage)) {
     variables(container.env.as_deref(), container.env_from.as_deref(), put);
 }
 
 fn variables<'a>(
     env: Option<&'a [EnvVar]>,
     env_from: Option<&'a [EnvFromSource]>,
-    put: &mut impl FnMut(ReferenceKind, &'a str, Place),
+    put: &mut impl FnMut(ReferenceKind, &'a str, Usage),
 ) {
     for source in env_from.into_iter().flatten() {
         if let Some(secret) = &source.secret_ref {
-            put(ReferenceKind::Secret, &secret.name, Place::Environment);
+            put(ReferenceKind::Secret, &secret.name, Usage::Environment);
         }
         if let Some(config) = &source.config_map_ref {
-            put(ReferenceKind::ConfigMap, &config.name, Place::Environment);
+            put(ReferenceKind::ConfigMap, &config.name, Usage::Environment);
         }
     }
     for source in env.into_iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
         if let Some(secret) = &source.secret_key_ref {
-            put(ReferenceKind::Secret, &secret.name, Place::Environment);
+            put(ReferenceKind::Secret, &secret.name, Usage::Environment);
         }
         if let Some(config) = &source.config_map_key_ref {
-            put(ReferenceKind::ConfigMap, &config.name, Place::Environment);
+            put(ReferenceKind::ConfigMap, &config.name, Usage::Environment);
         }
     }
 }
@@ -87,32 +87,32 @@ fn variables<'a>(
 fn volume<'a>(
     volume: &'a Volume,
     account: &'a str,
-    put: &mut impl FnMut(ReferenceKind, &'a str, Place),
+    put: &mut impl FnMut(ReferenceKind, &'a str, Usage),
 ) {
     if let Some(secret) = &volume.secret {
         put(
             ReferenceKind::Secret,
             secret.secret_name.as_deref().unwrap_or_default(),
-            Place::Volume,
+            Usage::Volume,
         );
     }
     if let Some(config) = &volume.config_map {
-        put(ReferenceKind::ConfigMap, &config.name, Place::Volume);
+        put(ReferenceKind::ConfigMap, &config.name, Usage::Volume);
     }
     let projected = volume.projected.as_ref().and_then(|projected| projected.sources.as_ref());
     for source in projected.into_iter().flatten() {
         if let Some(secret) = &source.secret {
-            put(ReferenceKind::Secret, &secret.name, Place::Volume);
+            put(ReferenceKind::Secret, &secret.name, Usage::Volume);
         }
         if let Some(config) = &source.config_map {
-            put(ReferenceKind::ConfigMap, &config.name, Place::Volume);
+            put(ReferenceKind::ConfigMap, &config.name, Usage::Volume);
         }
         if source.service_account_token.is_some() {
-            put(ReferenceKind::ServiceAccount, account, Place::Token);
+            put(ReferenceKind::ServiceAccount, account, Usage::Token);
         }
     }
     for secret in driver_secrets(volume) {
-        put(ReferenceKind::Secret, secret, Place::Volume);
+        put(ReferenceKind::Secret, secret, Usage::Volume);
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
             ["pull", "init", "from", "debug", "volume", "projected", "csi", "azure"]
         );
         let token =
-            Reference { kind: ReferenceKind::ServiceAccount, name: "app", place: Place::Token };
+            Reference { kind: ReferenceKind::ServiceAccount, name: "app", usage: Usage::Token };
         assert!(of(&spec).contains(&token));
     }
 }

@@ -7,10 +7,11 @@
 //! again. One whose client takes nothing at all ends with its answer, which `coffer-net` breaks off.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_store::Revision;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
@@ -81,7 +82,7 @@ pub(super) fn queue(
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().expect("no panic happens under this lock")
+        self.pending.lock()
     }
 
     /// Queues an event; whether the watcher goes on.

@@ -6,9 +6,11 @@
 //! see what and does not encode for a client; it holds what the registry wrote.
 
 mod inbox;
+mod note;
 mod objects;
 mod shard;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use inbox::{Initial, NoEvent, time_for_state};
+pub(crate) use note::{Described, Entry, Facts, Note};
 pub(crate) use shard::{Observer, Scope, Shard, Start, Subscription};
 
 /// How long a read waits for the cache to reach the store before it gives up (503).
@@ -49,6 +52,11 @@ pub(crate) struct CacheEvent {
 }
 
 impl CachedObject {
+    fn of(key: &str, revision: Revision, bytes: Bytes, entry: Entry) -> Self {
+        let Entry { namespace, name, labels, fields } = entry;
+        Self { key: key.into(), revision, bytes, namespace, name, labels, fields }
+    }
+
     /// The value of a selectable field beyond name and namespace, if the kind has it.
     pub(crate) fn field(&self, field: &str) -> Option<&String> {
         self.fields.iter().find(|(name, _)| *name == field).map(|(_, value)| value)
@@ -67,13 +75,16 @@ impl CacheEvent {
     }
 }
 
-/// Reads what a stored value says about itself.
+/// Reads what a stored value says about itself. Errors are one line without any of the value's bytes.
 pub(crate) trait Index: Send + Sync {
-    /// The object with its labels and selectable fields.
-    ///
-    /// # Errors
-    /// One line without any of the value's bytes.
-    fn index(&self, key: &str, value: &[u8], revision: Revision) -> Result<CachedObject, String>;
+    /// The bytes that are served: with the resourceVersion.
+    fn stamp(&self, value: &[u8], revision: Revision) -> Result<Bytes, String>;
+
+    /// What the object is found by. No more of the value is decoded than that takes.
+    fn entry(&self, value: &[u8]) -> Result<Entry, String>;
+
+    /// The same of a value that is decoded as a whole, with a look at the typed object.
+    fn whole(&self, value: &[u8], look: &mut dyn FnMut(&dyn Any)) -> Result<Entry, String>;
 }
 
 /// What one kind brings to the cache.
@@ -120,8 +131,7 @@ impl Cache {
             let page = self.store.list(shard.prefix(), options).await?;
             let mut objects = Vec::with_capacity(page.items.len());
             for item in page.items {
-                let object = shard.index(&item.key, item.value.as_bytes(), item.revision)?;
-                objects.push(Arc::new(object));
+                objects.push(shard.take_in(&item.key, &item.value, item.revision)?);
             }
             shard.reset(objects, revision);
         }
@@ -178,13 +188,12 @@ impl Cache {
     fn apply(&self, event: Event) -> Result<Revision, CacheError> {
         if let Some(shard) = self.shard(&event.key) {
             let value: Option<Value> = match event.change {
-                Change::Created(value) | Change::Updated { value, .. } => Some(value),
-                Change::Deleted { .. } => None,
+                Change::Created(value) | Change::Updated(value) => Some(value),
+                Change::Deleted => None,
             };
-            let new = value
-                .map(|value| shard.index(&event.key, value.as_bytes(), event.revision))
-                .transpose()?;
-            shard.apply(&event.key, event.revision, new.map(Arc::new));
+            let new =
+                value.map(|value| shard.take_in(&event.key, &value, event.revision)).transpose()?;
+            shard.apply(&event.key, event.revision, new);
         }
         Ok(event.revision)
     }

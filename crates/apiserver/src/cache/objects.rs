@@ -25,7 +25,7 @@ impl Objects {
         self.hashed.get(key).map(|ByKey(object)| object)
     }
 
-    /// Adds an object, or puts it in the place of the one with its key, which is given back.
+    /// Adds an object, or replaces the one with its key, which is returned.
     pub(super) fn insert(&mut self, object: Arc<CachedObject>) -> Option<Arc<CachedObject>> {
         self.hashed.replace(ByKey(object.clone()));
         self.bytes += object.bytes.len();

@@ -1,12 +1,15 @@
 //! One kind's objects, its recent events, and who watches them.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
-use coffer_store::Revision;
+use coffer_store::{Revision, Value};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 
 use super::inbox::{self, Inbox, Queue};
+use super::note::{Described, Facts, Note};
 use super::objects::Objects;
 use super::{CacheError, CacheEvent, CachedObject, Index, ShardSource};
 
@@ -87,13 +90,29 @@ pub(crate) struct Subscription {
 /// Told of every change under the lock that makes it visible, before any watcher is: what is
 /// derived from objects is never behind what somebody has seen. Must not call back into the shard.
 pub(crate) trait Observer: Send + Sync {
+    /// Whether it makes facts: only then are values decoded for it.
+    fn makes_facts(&self) -> bool {
+        false
+    }
+    /// What is to be kept of a typed object, whose encoding has so many bytes; `None`: nothing. Made
+    /// before the lock is taken, by the writer where that is this process: reads do not wait for it.
+    fn facts(&self, _object: &dyn Any, _bytes: usize) -> Option<Facts> {
+        None
+    }
     /// The whole state, at the beginning and after a reload.
-    fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>);
-    /// One write.
-    fn changed(&self, event: &CacheEvent);
+    fn reset(&self, objects: &mut dyn Iterator<Item = (&CachedObject, Option<&Facts>)>);
+    /// One write, with the facts of the object after it.
+    fn changed(&self, event: &CacheEvent, facts: Option<&Facts>);
     /// The same write, once the lock is released and before its revision counts as applied: for what
     /// takes longer than readers should wait, and is to be as fresh as a read that settles.
     fn applied(&self, _event: &CacheEvent) {}
+}
+
+/// An object on its way into the cache.
+pub(super) struct New {
+    pub(super) object: Arc<CachedObject>,
+    /// What each observer made of it.
+    facts: Vec<Option<Facts>>,
 }
 
 #[derive(Default)]
@@ -126,24 +145,69 @@ impl Shard {
         &self.prefix
     }
 
-    /// Makes an object of stored bytes: of an event, or of a page of the past.
+    /// Makes an object of stored bytes: of a page of the past, or of what the store has now.
     pub(crate) fn index(
         &self,
         key: &str,
         value: &[u8],
         revision: Revision,
     ) -> Result<CachedObject, CacheError> {
-        self.index
-            .index(key, value, revision)
-            .map_err(|reason| CacheError::Decode { key: key.to_owned(), reason })
+        let index = || {
+            let entry = self.index.entry(value)?;
+            Ok(CachedObject::of(key, revision, self.index.stamp(value, revision)?, entry))
+        };
+        index().map_err(|reason| CacheError::Decode { key: key.to_owned(), reason })
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        self.state.read().expect("no panic happens under this lock")
+    /// What each observer wants to keep of a typed object: for its writer to note.
+    pub(crate) fn facts(&self, object: &dyn Any, bytes: usize) -> Vec<Option<Facts>> {
+        self.observers().iter().map(|observer| observer.facts(object, bytes)).collect()
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state.write().expect("no panic happens under this lock")
+    /// Makes an object of a stored value, by its writer's note where there is one.
+    pub(super) fn take_in(
+        &self,
+        key: &str,
+        value: &Value,
+        revision: Revision,
+    ) -> Result<New, CacheError> {
+        let decode_error = |reason| CacheError::Decode { key: key.to_owned(), reason };
+        let note = value.note().and_then(|note| note.downcast_ref::<Note>());
+        let stamp = || self.index.stamp(value.as_bytes(), revision);
+        let bytes = note.map_or_else(stamp, |note| note.stamped(revision, stamp));
+        let bytes = bytes.map_err(decode_error)?;
+        // An observer that came meanwhile is not in the note.
+        let all = |described: &Described| described.facts.len() == self.observers().len();
+        let described = match note.and_then(Note::take).filter(all) {
+            Some(described) => described,
+            None => self.describe(value.as_bytes()).map_err(decode_error)?,
+        };
+        let Described { entry, facts } = described;
+        Ok(New { object: Arc::new(CachedObject::of(key, revision, bytes, entry)), facts })
+    }
+
+    /// What a value says of itself, decoded as a whole only where somebody observes the kind.
+    fn describe(&self, value: &[u8]) -> Result<Described, String> {
+        let (count, reads) = {
+            let observers = self.observers();
+            (observers.len(), observers.iter().any(|observer| observer.makes_facts()))
+        };
+        if !reads {
+            let facts = (0..count).map(|_| None).collect();
+            return Ok(Described { entry: self.index.entry(value)?, facts });
+        }
+        let mut facts = Vec::new();
+        let entry =
+            self.index.whole(value, &mut |object| facts = self.facts(object, value.len()))?;
+        Ok(Described { entry, facts })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write()
     }
 
     /// One object, as the cache has it now.
@@ -195,26 +259,49 @@ impl Shard {
         Some(items)
     }
 
-    pub(super) fn reset(&self, objects: Vec<Arc<CachedObject>>, revision: Revision) {
-        let objects = objects.into_iter().collect();
+    pub(super) fn reset(&self, all: Vec<New>, revision: Revision) {
+        let objects = all.iter().map(|new| new.object.clone()).collect();
         let mut state = self.write();
         state.end_watchers();
         *state = State { objects, floor: revision, newest: revision, ..Default::default() };
-        for observer in self.observers().iter() {
-            observer.reset(&mut state.objects.values());
+        for (at, observer) in self.observers().iter().enumerate() {
+            observer.reset(&mut all.iter().map(|new| new.seen_by(at)));
         }
     }
 
-    fn observers(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<dyn Observer>>> {
-        self.observers.read().expect("no panic happens under this lock")
+    fn observers(&self) -> RwLockReadGuard<'_, Vec<Arc<dyn Observer>>> {
+        self.observers.read()
     }
 
     /// Adds an observer and shows it the present state.
     pub(crate) fn observe(&self, observer: Arc<dyn Observer>) {
-        // The state's lock first, as everywhere: no change falls between the two.
-        let state = self.write();
-        observer.reset(&mut state.objects.values());
-        self.observers.write().expect("no panic happens under this lock").push(observer);
+        loop {
+            let (objects, newest) = self.list(&self.prefix, &Scope::All);
+            let facts: Vec<_> = objects.iter().map(|it| self.facts_for(&*observer, it)).collect();
+            // The state's lock first, as everywhere: no change falls between the two.
+            let state = self.write();
+            if state.newest != newest {
+                continue;
+            }
+            let seen = objects.iter().zip(&facts);
+            observer.reset(&mut seen.map(|(object, facts)| (&**object, facts.as_ref())));
+            self.observers.write().push(observer);
+            return;
+        }
+    }
+
+    /// What a new observer makes of an object that is there.
+    fn facts_for(&self, observer: &dyn Observer, object: &CachedObject) -> Option<Facts> {
+        let mut facts = None;
+        if !observer.makes_facts() {
+            return facts;
+        }
+        let mut look = |typed: &dyn Any| facts = observer.facts(typed, object.bytes.len());
+        if let Err(error) = self.index.whole(&object.bytes, &mut look) {
+            // What was stored was typed once; of what cannot be read nothing follows.
+            tracing::error!(key = &*object.key, %error, "cannot be read");
+        }
+        facts
     }
 
     pub(super) fn end_watchers(&self) {
@@ -256,7 +343,9 @@ impl Shard {
     }
 
     /// Takes one write: `new` is the object after it, `None` when it is gone.
-    pub(super) fn apply(&self, key: &str, revision: Revision, new: Option<Arc<CachedObject>>) {
+    pub(super) fn apply(&self, key: &str, revision: Revision, new: Option<New>) {
+        let (new, facts) = new.map(|new| (new.object, new.facts)).unzip();
+        let facts = facts.unwrap_or_default();
         let mut state = self.write();
         let old = match &new {
             Some(object) => state.objects.insert(object.clone()),
@@ -267,8 +356,8 @@ impl Shard {
             return;
         }
         let event = Arc::new(CacheEvent { revision, old, new });
-        for observer in self.observers().iter() {
-            observer.changed(&event);
+        for (at, observer) in self.observers().iter().enumerate() {
+            observer.changed(&event, facts.get(at).and_then(Option::as_ref));
         }
         state.remember(event.clone());
         state.dispatch(&event);
@@ -301,6 +390,13 @@ impl Shard {
         let (queue, inbox) = inbox::queue(initial, backlog);
         state.watchers.entry(scope).or_default().push(queue);
         Ok(Subscription { inbox, revision: state.newest })
+    }
+}
+
+impl New {
+    /// The object and what the observer at this place made of it.
+    fn seen_by(&self, at: usize) -> (&CachedObject, Option<&Facts>) {
+        (&self.object, self.facts.get(at).and_then(Option::as_ref))
     }
 }
 
@@ -353,28 +449,37 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use bytes::Bytes;
 
+    use super::super::Entry;
     use super::super::inbox::{Initial, NoEvent, QUEUE_EVENTS_MAX};
     use super::*;
 
     struct Plain;
 
     impl Index for Plain {
-        fn index(&self, key: &str, value: &[u8], revision: u64) -> Result<CachedObject, String> {
-            let mut parts = key.rsplit('/');
-            let name = parts.next().unwrap_or_default().to_owned();
-            let namespace = parts.next().unwrap_or_default().to_owned();
-            Ok(CachedObject {
-                key: key.into(),
-                revision,
-                bytes: value.to_vec().into(),
-                namespace,
-                name,
-                labels: BTreeMap::new(),
-                fields: Vec::new(),
-            })
+        fn stamp(&self, value: &[u8], _: Revision) -> Result<Bytes, String> {
+            Ok(value.to_vec().into())
         }
+
+        fn entry(&self, _: &[u8]) -> Result<Entry, String> {
+            Ok(Entry::default())
+        }
+
+        /// The typed object is the text.
+        fn whole(&self, value: &[u8], look: &mut dyn FnMut(&dyn Any)) -> Result<Entry, String> {
+            look(&String::from_utf8(value.to_vec()).unwrap());
+            self.entry(value)
+        }
+    }
+
+    /// An object of the key's namespace and name.
+    fn named(key: &str, revision: Revision, bytes: Bytes) -> New {
+        let mut parts = key.rsplit('/').map(str::to_owned);
+        let name = parts.next().unwrap_or_default();
+        let entry = Entry { name, namespace: parts.next().unwrap_or_default(), ..Entry::default() };
+        let object = Arc::new(CachedObject::of(key, revision, bytes, entry));
+        New { object, facts: Vec::new() }
     }
 
     fn shard() -> Shard {
@@ -394,8 +499,7 @@ mod tests {
     }
 
     fn put(shard: &Shard, key: &str, revision: u64) {
-        let object = shard.index(key, b"{}", revision).unwrap();
-        shard.apply(key, revision, Some(Arc::new(object)));
+        shard.apply(key, revision, Some(named(key, revision, Bytes::from_static(b"{}"))));
     }
 
     #[test]
@@ -427,8 +531,8 @@ mod tests {
         assert_eq!(list(), [("a".to_owned(), 2)]);
         assert_eq!(get("/registry/secrets/n/b"), None);
 
-        let object = shard.index("/registry/secrets/n/c", b"{}", 5).unwrap();
-        shard.reset(vec![Arc::new(object)], 5);
+        let object = named("/registry/secrets/n/c", 5, Bytes::from_static(b"{}"));
+        shard.reset(vec![object], 5);
         assert_eq!(list(), [("c".to_owned(), 5)]);
         assert_eq!(get("/registry/secrets/n/a"), None);
     }
@@ -439,9 +543,10 @@ mod tests {
         let scope = |node: &str| Scope::Field("spec.nodeName", node.to_owned());
         let bind = |name: &str, revision, node: &str| {
             let key = format!("/registry/pods/n/{name}");
-            let mut object = shard.index(&key, b"{}", revision).unwrap();
+            let mut new = named(&key, revision, Bytes::from_static(b"{}"));
+            let object = Arc::get_mut(&mut new.object).unwrap();
             object.fields.push(("spec.nodeName", node.to_owned()));
-            shard.apply(&key, revision, Some(Arc::new(object)));
+            shard.apply(&key, revision, Some(new));
         };
         let [unbound, here, there] =
             ["", "here", "there"].map(|node| shard.subscribe(scope(node), Start::Now).unwrap());

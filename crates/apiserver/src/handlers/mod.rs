@@ -1,4 +1,4 @@
-//! From a permitted request to an answer: one function per verb, special subresources apart.
+//! From a permitted request to a response: one function per verb, special subresources apart.
 
 mod eviction;
 mod patch;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use coffer_api::status::Failure;
 use coffer_net::{Holding, Incoming};
-use http::{HeaderMap, Request};
+use http::Request;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
@@ -31,7 +31,7 @@ use crate::lanes::{self, Lanes};
 use crate::present::Include;
 use crate::registry::ListQuery;
 use crate::request::{RequestInfo, ResourcePath, Verb};
-use crate::respond::{self, Accept, Answer, Form, Syntax};
+use crate::respond::{self, Accepted, Answer, Form, Syntax};
 use crate::reviews;
 use crate::rooms::Room;
 use crate::tunnels::Tunnels;
@@ -73,12 +73,12 @@ impl Handlers {
         let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
         let found = self.core.resources().find(&path.group, &path.version, &path.resource);
         let Some(resource) = found.cloned() else {
-            return self.not_served(verb, &path, request.headers());
+            return self.not_served(verb, &path, info.accepted);
         };
         // A namespaced object is named with its namespace; only lists and watches span them.
         let spans = resource.info.namespaced && path.namespace.is_empty();
         // `/namespaces/x` is the namespace itself; any other cluster-scoped resource below a
-        // namespace is none, or a right in the namespace would reach the whole cluster.
+        // namespace is not served, or a right in the namespace would reach the whole cluster.
         let own = resource.info.plural == "namespaces" && path.namespace == path.name;
         if !resource.info.namespaced && !path.namespace.is_empty() && !own {
             return Err(Failure::no_such_path());
@@ -91,9 +91,11 @@ impl Handlers {
             });
         }
         if !path.subresource.is_empty() {
-            return self.subresource(verb, permit, resource, path, info.query, request).await;
+            return self
+                .subresource(verb, permit, resource, path, (info.query, info.accepted), request)
+                .await;
         }
-        let accept = Accept::of(request.headers())?;
+        let accept = info.accepted.any()?;
         let (parts, body) = request.into_parts();
         let call =
             Call { permit, resource, path, query: info.query, headers: parts.headers, accept };
@@ -188,13 +190,13 @@ impl Handlers {
     }
 
     /// The response for a resource that is not served. Asked for a kind it does not know, kubectl
-    /// lists the custom resource definitions before it says so: there are none, and to say that
-    /// lets it name the kind instead of a failed request.
+    /// lists the custom resource definitions before it says so: an empty list lets it name the kind
+    /// instead of a failed request.
     fn not_served(
         &self,
         verb: Verb,
         path: &ResourcePath,
-        headers: &HeaderMap,
+        accepted: Accepted,
     ) -> Result<Answer, Failure> {
         let definitions = ("apiextensions.k8s.io", "v1", "customresourcedefinitions");
         let asked = (path.group.as_str(), path.version.as_str(), path.resource.as_str());
@@ -206,7 +208,7 @@ impl Handlers {
             "metadata": { "resourceVersion": self.core.registry.revision().to_string() },
             "items": [],
         });
-        Ok(respond::value(http::StatusCode::OK, Accept::of(headers)?.syntax, &list))
+        Ok(respond::value(http::StatusCode::OK, accepted.any()?.syntax, &list))
     }
 }
 

@@ -60,15 +60,15 @@ impl Handlers {
         let mut warnings = Vec::new();
         let target = (call.path.namespace.as_str(), call.path.name.as_str());
         let change = |old: &dyn crate::object::Object| {
-            let current = spoken(resource, old)?;
+            let current = client_form(resource, old)?;
             let mut patched = patch::apply(kind, current, &patch, schema)
                 .map_err(|error| Failure::from(&error))?;
             let from = (kind, &*patch);
-            let (mut object, told) =
+            let (mut object, found) =
                 decode::patched(resource, from, &mut patched, options.field_validation)?;
             // A tree is several times the object, and more of them are made below.
             drop(patched);
-            warnings = told;
+            warnings = found;
             take_namespace(&mut *object, call)?;
             check_name(&*object, call)?;
             let expected = expected_revision(resource, &*object)?;
@@ -104,7 +104,7 @@ impl Handlers {
         grant::disown(patch.value_mut());
         let writer = managed::applier(call, options);
         let change = |old: &dyn crate::object::Object| {
-            let live = spoken(resource, old)?;
+            let live = client_form(resource, old)?;
             let mut applied = apply::apply(Some(&live), &patch, &writer.rules()?, options.force)
                 .map_err(|error| Failure::from(&error))?;
             drop(live);
@@ -154,8 +154,11 @@ impl Handlers {
     }
 }
 
-/// A stored object in the form that the resource's clients speak.
-fn spoken(resource: &Resource, object: &dyn crate::object::Object) -> Result<Document, Failure> {
+/// A stored object in the form that the resource's clients use.
+fn client_form(
+    resource: &Resource,
+    object: &dyn crate::object::Object,
+) -> Result<Document, Failure> {
     if resource.is_stored_form() {
         return Ok(object.document());
     }

@@ -1,7 +1,6 @@
-//! What answers to writes show of secrets: to a caller who may not `get` a secret, its metadata only.
+//! What responses to writes show of secrets: to a caller who may not `get` a secret, its metadata only.
 //!
-//! A write answers with the whole object, also where it changed nothing (`dryRun`, an empty patch),
-//! so that the right to write would be one to read. Annotations are payload too, since client-side
+//! A write returns the whole object, also where it changed nothing (`dryRun`, an empty patch), so that the right to write would be one to read. Annotations are payload too, since client-side
 //! apply copies the object into one; field managers name the payload's keys. A JSON patch that looks
 //! at the payload, or copies it to where it is shown, takes the right to read as well.
 
@@ -27,19 +26,15 @@ const SECRETS: &str = "secrets";
 const PAYLOAD: [&str; 3] = ["/data", "/stringData", "/metadata/annotations"];
 
 impl Handlers {
-    /// An answer to a write, as its caller may see it.
+    /// The object of this name in the response to a write, as the caller may see it.
     ///
     /// # Errors
     /// 500 for a stored object that cannot be read.
-    pub(super) fn shown(&self, call: &Call, bytes: Bytes) -> Result<Bytes, Failure> {
-        if !is_secret(call) {
+    pub(super) fn shown(&self, call: &Call, name: &str, bytes: Bytes) -> Result<Bytes, Failure> {
+        if !is_secret(call) || self.may_get(call, &call.path.namespace, name) {
             return Ok(bytes);
         }
         let mut object = call.resource.parse(&bytes)?;
-        let name = object.meta().name.as_deref().unwrap_or_default();
-        if self.may_get(call, &call.path.namespace, name) {
-            return Ok(bytes);
-        }
         let meta = object.meta_mut();
         (meta.annotations, meta.managed_fields) = (None, None);
         let Some(secret) = object.of_kind_mut::<Secret>() else {
@@ -50,7 +45,7 @@ impl Handlers {
         Ok(encoded::erasing(object.encode()))
     }
 
-    /// The list that a deletion of a collection answers with.
+    /// The list that a deletion of a collection returns.
     ///
     /// # Errors
     /// As for one object.
@@ -65,7 +60,7 @@ impl Handlers {
             *item = Arc::new(CachedObject {
                 key: item.key.clone(),
                 revision: item.revision,
-                bytes: self.shown(call, item.bytes.clone())?,
+                bytes: self.shown(call, &item.name, item.bytes.clone())?,
                 namespace: item.namespace.clone(),
                 name: item.name.clone(),
                 labels: item.labels.clone(),

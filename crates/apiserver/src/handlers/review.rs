@@ -9,7 +9,7 @@ use crate::body::{self, MediaType, Payload};
 use crate::decode;
 use crate::options::WriteOptions;
 use crate::request::{RequestInfo, Verb};
-use crate::respond::{self, Accept, Answer};
+use crate::respond::{self, Answer};
 use crate::reviews::{Question, Review, access, identity, rules};
 
 impl Handlers {
@@ -33,8 +33,8 @@ impl Handlers {
         if *verb != Verb::Create || !whole {
             return Err(Failure::method_not_allowed());
         }
-        let accept = Accept::of_plain(headers)?;
-        // Nothing is kept anyway: a dry run is answered as any other.
+        let accept = info.accepted.plain()?;
+        // Nothing is kept anyway: a dry run is no different.
         let options = WriteOptions::parse(&info.query, "CreateOptions")?;
         let media = MediaType::of_object(headers)?;
         let bytes = body::take(payload)?;

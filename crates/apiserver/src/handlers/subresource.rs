@@ -18,7 +18,7 @@ use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
 use crate::request::{Query, ResourcePath, Verb};
-use crate::respond::{self, Accept, Answer};
+use crate::respond::{self, Accepted, Answer};
 use crate::{body, decode, managed};
 
 /// What is read and written at `scale`.
@@ -34,7 +34,7 @@ impl Handlers {
         permit: Permit,
         resource: Arc<Resource>,
         path: ResourcePath,
-        query: Query,
+        (query, accepted): (Query, Accepted),
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
         let Some(sub) = resource.info.subresource(&path.subresource) else {
@@ -51,7 +51,7 @@ impl Handlers {
                 _ => Err(Failure::method_not_allowed()),
             };
         }
-        let accept = Accept::of(request.headers())?;
+        let accept = accepted.any()?;
         let (parts, body) = request.into_parts();
         let call = Call { permit, resource, path, query, headers: parts.headers, accept };
         let handlers = self.clone();

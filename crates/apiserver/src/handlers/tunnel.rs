@@ -39,7 +39,7 @@ impl Handlers {
             "portforward" => String::new(),
             _ => container(pod, query.get("container"))?,
         };
-        let target = kubelet_path(path, &container, query, request.uri().query());
+        let target = kubelet_path(path, &container, query);
         let endpoint = self.endpoint(&node)?;
         // Only now, so that what is refused anyway takes no place.
         let place = (&self.tunnels, self.tunnels.enter(&permit.identity().user)?);
@@ -108,15 +108,13 @@ fn container(pod: &Pod, named: Option<&str>) -> Result<String, Failure> {
 }
 
 /// The kubelet's path for a subresource; stream options get the kubelet's names.
-fn kubelet_path(path: &ResourcePath, container: &str, query: &Query, raw: Option<&str>) -> String {
+fn kubelet_path(path: &ResourcePath, container: &str, query: &Query) -> String {
     let (namespace, pod) = (&path.namespace, &path.name);
     let mut out = form_urlencoded::Serializer::new(String::new());
     let verb = match path.subresource.as_str() {
         "log" => {
-            for (name, value) in form_urlencoded::parse(raw.unwrap_or_default().as_bytes()) {
-                if name != "container" {
-                    out.append_pair(&name, &value);
-                }
+            for (name, value) in query.iter().filter(|(name, _)| *name != "container") {
+                out.append_pair(name, value);
             }
             "containerLogs"
         }
@@ -159,7 +157,7 @@ mod tests {
             ..Default::default()
         };
         let query = Query::parse("command=ls&command=/a%20b&stdin=true&stdout=true&tty=false");
-        let target = kubelet_path(&path, "c", &query, None);
+        let target = kubelet_path(&path, "c", &query);
         assert_eq!(target, "/exec/n/p/c?input=1&output=1&command=ls&command=%2Fa+b");
     }
 }

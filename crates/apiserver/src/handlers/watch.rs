@@ -301,7 +301,7 @@ impl Watch {
     }
 
     /// Room for a copy of an object for this watcher alone, where that is large: thousands of watches
-    /// that do not read would hold one each. Ends the watch where there is none in time.
+    /// that do not read would hold one each. Ends the watch where it does not get any in time.
     async fn room_to_copy(&mut self, bytes: usize) -> Result<Option<Room>, Failure> {
         if bytes <= FRAME_BYTES {
             return Ok(None);
@@ -312,7 +312,7 @@ impl Watch {
         room.map(Some)
     }
 
-    /// Says how far the watcher is, if it asked to be told.
+    /// Sends a bookmark, if the watcher asked for them.
     async fn put_bookmark(&mut self, initial_end: bool) {
         if !self.bookmarks {
             return;
@@ -325,7 +325,7 @@ impl Watch {
                 match self.subscription.inbox.try_next() {
                     Ok(event) => self.put_event(&event).await,
                     Err(NoEvent::Empty) => break,
-                    // It was dropped for being slow: what it missed must not be said to be past.
+                    // It was dropped for being slow: a bookmark must not skip what it missed.
                     Err(NoEvent::Ended) => self.ended = true,
                 }
                 if self.ended {

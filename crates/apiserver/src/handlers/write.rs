@@ -75,8 +75,8 @@ impl Handlers {
         self.written(call, written)
     }
 
-    /// Whether the caller of a PUT or an apply that found nothing may create what is not there: the
-    /// request was let in as an update.
+    /// Whether the caller of a PUT or an apply that found nothing may create the object: the request
+    /// was authorized as an update.
     pub(super) async fn may_create(&self, call: &Call) -> Result<(), Failure> {
         let path = &call.path;
         let asked = Attributes::resource(
@@ -113,7 +113,7 @@ impl Handlers {
             .registry
             .persist_update(resource, target, call.sub(), options.dry_run, |old| {
                 same_uid(resource, &call.path.name, uid.as_deref(), old)?;
-                // It is not held beside what becomes of it; another try makes it anew.
+                // It is not kept while its successor is made; another try decodes it again.
                 let mut object = match object.take() {
                     Some(object) => object,
                     None => resource.parse(&encoded)?,
@@ -128,11 +128,11 @@ impl Handlers {
             .await
     }
 
-    /// The answer to a write.
+    /// The response to a write.
     pub(super) fn written(&self, call: &Call, written: Written) -> Result<Answer, Failure> {
         let include = Include::parse(&call.query)?;
         let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-        let bytes = self.shown(call, written.bytes)?;
+        let bytes = self.shown(call, &written.name, written.bytes)?;
         let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
         let mut answer = respond::json(status, call.accept.syntax, bytes);
         respond::warn(&mut answer, &written.warnings);
@@ -146,7 +146,7 @@ impl Handlers {
             self.core.admission.admit_delete(&call.permit, &call.resource, namespace, name)?;
         let deleted = self.core.registry.persist_delete(admitted, &options).await?;
         let (bytes, status) = match deleted {
-            // Upstream tells this apart for who asked in the old words only.
+            // Upstream makes this difference for clients of the old parameter only.
             Deleted::Going(bytes) if options.orphan_dependents == Some(false) => {
                 (bytes, StatusCode::ACCEPTED)
             }
@@ -161,7 +161,7 @@ impl Handlers {
             }
         };
         let include = Include::parse(&call.query)?;
-        let bytes = self.shown(call, bytes)?;
+        let bytes = self.shown(call, name, bytes)?;
         let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
         Ok(respond::json(status, call.accept.syntax, bytes))
     }

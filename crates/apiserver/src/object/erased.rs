@@ -22,7 +22,7 @@ pub(crate) trait Object: Send + Sync {
     fn validate_update(&self, old: &dyn Object, sub: Option<&str>) -> ErrorList;
     fn fields(&self) -> Vec<(&'static str, String)>;
     fn warnings(&self) -> Vec<String>;
-    fn update_warnings(&self) -> Vec<String>;
+    fn update_warnings(&self, old: &dyn Object) -> Vec<String>;
     fn pod_template(&self) -> Option<&PodTemplateSpec>;
     fn scale(&self) -> Option<Scale>;
     fn replicas_mut(&mut self) -> Option<&mut Option<i32>>;
@@ -95,8 +95,8 @@ impl<K: Kind> Object for K {
         Kind::warnings(self)
     }
 
-    fn update_warnings(&self) -> Vec<String> {
-        Kind::update_warnings(self)
+    fn update_warnings(&self, old: &dyn Object) -> Vec<String> {
+        Kind::update_warnings(self, old.of_kind().expect(SAME_KIND))
     }
 
     fn pod_template(&self) -> Option<&PodTemplateSpec> {

@@ -10,10 +10,12 @@ mod events_view;
 mod index;
 mod resource;
 mod resources;
+mod shallow;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use decode_error::{DecodeError, typed, typed_as};
 pub(crate) use erased::Object;
+pub(crate) use index::entry;
 pub(crate) use resource::Resource;
 pub(crate) use resources::Resources;

@@ -25,6 +25,7 @@ pub(crate) struct Resource {
     pub(super) prefix: String,
     pub(super) decode: Decode,
     pub(super) parse: Parse,
+    pub(super) shallow: Parse,
     pub(super) outward: Option<Outward>,
     pub(super) shard: OnceLock<Arc<Shard>>,
 }
@@ -42,6 +43,7 @@ impl Resource {
             prefix: format!("/registry/{}/", info.plural),
             decode: decode::<K>,
             parse: parse::<K>,
+            shallow: shallow::<K>,
             outward: None,
             shard: OnceLock::new(),
         }
@@ -143,6 +145,12 @@ fn decode<K: Kind>(document: &Document) -> Result<Box<dyn Object>, DecodeError> 
 
 fn parse<K: Kind>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
     serde_json::from_slice::<K>(bytes)
+        .map(|object| Box::new(object) as Box<dyn Object>)
+        .map_err(|error| DecodeError::of_stored(&error))
+}
+
+fn shallow<K: Kind>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {
+    super::shallow::decode::<K>(bytes)
         .map(|object| Box::new(object) as Box<dyn Object>)
         .map_err(|error| DecodeError::of_stored(&error))
 }

@@ -32,7 +32,11 @@ impl Resources {
             .filter(|resource| resource.is_stored_form())
             .map(|resource| ShardSource {
                 prefix: resource.prefix.clone(),
-                index: Arc::new(TypedIndex { head: resource.head.clone(), parse: resource.parse }),
+                index: Arc::new(TypedIndex {
+                    head: resource.head.clone(),
+                    shallow: resource.shallow,
+                    parse: resource.parse,
+                }),
             })
             .collect()
     }

@@ -52,7 +52,7 @@ fn every_kind_that_is_read_from_a_body_has_a_schema() {
         .iter()
         .map(|review| (format!("{}/{}", review.group, crate::reviews::VERSION), review.kind));
     for (version, kind) in kinds.chain(subresources).chain(reviews) {
-        // What a GET of a pod's log or a tunnel returns is no object.
+        // What a GET of a pod's log or a tunnel returns is not an object.
         if kind.ends_with("Options") && kind != "DeleteOptions" {
             continue;
         }

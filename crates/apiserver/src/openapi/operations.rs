@@ -1,4 +1,4 @@
-//! Paths of version 2: every door of every served kind, with the parameters it takes.
+//! Paths of version 2: every endpoint of every served kind, with the parameters it takes.
 //!
 //! kubectl looks here for more than documentation: a `patch` operation that lists `dryRun` and
 //! `fieldValidation` tells it that the server does both, and `x-kubernetes-group-version-kind` at
@@ -32,7 +32,7 @@ pub(super) fn paths(info: &KindInfo, names: &impl Names) -> Vec<(String, Value)>
         return Vec::new();
     };
     let KindInfo { group, version, kind, namespaced, .. } = *info;
-    let door = Door { group, version, kind, namespaced, object };
+    let door = Endpoint { group, version, kind, namespaced, object };
     let collection = collection(group, version, info.plural, namespaced);
     let item = format!("{collection}/{{name}}");
     let mut paths = vec![(collection, door.collection(&list)), (item.clone(), door.item())];
@@ -48,11 +48,11 @@ pub(super) fn paths(info: &KindInfo, names: &impl Names) -> Vec<(String, Value)>
     paths
 }
 
-/// The one path of a review: created, answered, and kept nowhere.
+/// The one path of a review: created, evaluated, and not stored.
 pub(super) fn review(review: &Review, names: &impl Names) -> Option<(String, Value)> {
     let Review { group, kind, namespaced, .. } = *review;
     let object = names.definition(group, VERSION, kind)?;
-    let door = Door { group, version: VERSION, kind, namespaced, object };
+    let door = Endpoint { group, version: VERSION, kind, namespaced, object };
     let item = json!({ "post": door.create(), "parameters": door.path_parameters(false) });
     Some((collection(group, VERSION, review.plural, namespaced), item))
 }
@@ -80,7 +80,7 @@ pub(super) fn discovery(definition: &str, id: &str, description: &str) -> Value 
 }
 
 /// A kind at its paths.
-struct Door {
+struct Endpoint {
     group: &'static str,
     version: &'static str,
     kind: &'static str,
@@ -106,7 +106,7 @@ const DELETE: Verb = Verb { action: "delete", id: "delete", description: "delete
 const DELETE_ALL: Verb =
     Verb { action: "deletecollection", id: "delete", description: "delete collection of" };
 
-impl Door {
+impl Endpoint {
     fn collection(&self, list: &str) -> Value {
         let parameters = self.path_parameters(false);
         let mut delete_all = list_parameters();

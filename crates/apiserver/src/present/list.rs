@@ -170,7 +170,7 @@ impl ListChunks {
         Some(chunk.map(|chunk| rooms::holding(chunk, room)))
     }
 
-    /// Ends the list where its client has had its time: it keeps alive what may be gone since.
+    /// Ends the list where its client has had its time: it keeps in memory what may be deleted since.
     pub(super) fn late(&mut self) -> Option<Failure> {
         if self.closed || Instant::now() < self.due {
             return None;

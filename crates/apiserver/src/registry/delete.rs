@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use coffer_api::kinds::Dependents;
 use coffer_api::status::{Failure, GroupResource};
-use coffer_store::{Revision, StoreError, Value};
+use coffer_store::{Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
 use super::write::modified;
-use super::{Registry, stamped};
+use super::{Encoded, Registry};
 use crate::admission::admitted::{Admitted, Deletion};
 use crate::clock::now;
 use crate::failure::store_failure;
@@ -81,7 +81,7 @@ impl DeleteOptions {
 
 /// What a deletion came to.
 pub(crate) enum Deleted {
-    /// Gone. The object as it was, for kinds that answer with it.
+    /// Removed. The object as it was, for kinds that return it.
     Gone { last: Bytes, uid: String, return_object: bool },
     /// Marked: it goes when its grace period or its finalizers end.
     Going(Bytes),
@@ -128,13 +128,14 @@ impl Registry {
                     })
                 }
                 Step::Mark(object) => {
-                    let value = Value::new(std::mem::take(&mut *object.encode()));
+                    let encoded = Encoded::new(resource, &*object, object.encode());
+                    let value = encoded.value.clone();
                     let revision = if options.dry_run {
                         Ok(current.revision)
                     } else {
-                        self.store.update(&current.key, value.clone(), current.revision).await
+                        self.store.update(&current.key, value, current.revision).await
                     };
-                    revision.map(|at| Deleted::Going(stamped(resource, value.as_bytes(), at)))
+                    revision.map(|at| Deleted::Going(encoded.stamped(at)))
                 }
             };
             match done {
@@ -150,7 +151,7 @@ impl Registry {
     /// it knows neither a grace period nor finalizers.
     ///
     /// # Errors
-    /// 409 where it was written since, or is gone.
+    /// 409 where it was written since, or is no longer there.
     pub(crate) async fn persist_expiry(
         &self,
         admitted: Admitted<'_, Deletion>,

@@ -7,19 +7,21 @@ mod delete;
 mod list;
 mod write;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_api::status::Failure;
-use coffer_store::{Revision, Store, StoreError};
+use coffer_store::{Revision, Store, StoreError, Value};
+use zeroize::Zeroizing;
 
 pub(crate) use delete::{DeleteOptions, Deleted, preconditions};
 pub(crate) use list::{ListQuery, Listed, Selection};
 pub(crate) use write::{Change, Written};
 
-use crate::cache::{Cache, CacheError, CachedObject};
+use crate::cache::{Cache, CacheError, CachedObject, Described, Note};
 use crate::failure::{store_failure, unavailable};
-use crate::object::{Resource, Resources};
+use crate::object::{self, Object, Resource, Resources};
 
 /// Largest object that is written, in bytes, encoded and with its managedFields: what etcd takes of one
 /// request.
@@ -110,6 +112,30 @@ impl Registry {
         };
         let object = resource.shard().index(key, found.value.as_bytes(), found.revision);
         object.map(|object| Some(Arc::new(object))).map_err(unavailable)
+    }
+}
+
+/// An object on its way into the store: the value, which the cache need not decode.
+struct Encoded<'a> {
+    resource: &'a Resource,
+    value: Value,
+    note: Arc<Note>,
+}
+
+impl<'a> Encoded<'a> {
+    /// The value of an object that is not changed any more.
+    fn new(resource: &'a Resource, object: &dyn Object, mut encoded: Zeroizing<Vec<u8>>) -> Self {
+        let facts = resource.shard().facts(object.as_any(), encoded.len());
+        let note = Arc::new(Note::new(Described { entry: object::entry(object), facts }));
+        let value = Value::noted(std::mem::take(&mut *encoded), note.clone());
+        Self { resource, value, note }
+    }
+
+    /// The bytes that are served, which the cache has, too.
+    fn stamped(&self, revision: Revision) -> Bytes {
+        let stamp = || Ok::<_, Infallible>(stamped(self.resource, self.value.as_bytes(), revision));
+        let Ok(bytes) = self.note.stamped(revision, stamp);
+        bytes
     }
 }
 

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use coffer_api::field::{Error, Path};
 use coffer_api::names;
 use coffer_api::status::Failure;
-use coffer_store::{Revision, StoreError, Value};
+use coffer_store::{Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::{Registry, check_size, stamped};
+use super::{Encoded, Registry, check_size, stamped};
 use crate::admission::admitted::{Admitted, New, QuotaTurn, Update};
 use crate::cache::CachedObject;
 use crate::clock::now;
+use crate::encoded::is_stamped;
 use crate::failure::store_failure;
 use crate::object::{Object, Resource};
 
@@ -25,6 +26,8 @@ const UPDATE_TRIES: usize = 32;
 pub(crate) struct Written {
     /// The object as it is now, stored form.
     pub(crate) bytes: Bytes,
+    /// Its name, which the server may have made.
+    pub(crate) name: String,
     /// Whether it is new.
     pub(crate) created: bool,
     /// For `Warning` headers.
@@ -69,7 +72,7 @@ impl Registry {
             match written {
                 Ok(bytes) => {
                     warnings.extend(object.warnings());
-                    return Ok(Written { bytes, created: true, warnings });
+                    return Ok(Written { bytes, name, created: true, warnings });
                 }
                 Err(StoreError::Exists { .. }) if tries > 0 => {
                     object.meta_mut().name = None;
@@ -109,7 +112,7 @@ impl Registry {
         dry_run: bool,
         turn: &mut QuotaTurn,
     ) -> Result<Bytes, StoreError> {
-        let mut encoded = object.encode();
+        let encoded = object.encode();
         check_size(key, encoded.len(), 0)?;
         if dry_run {
             return match self.store.get(key).await? {
@@ -117,12 +120,12 @@ impl Registry {
                 None => Ok(crate::encoded::erasing(encoded)),
             };
         }
-        let value = Value::new(std::mem::take(&mut *encoded));
-        let (store, own_key, copy) = (self.store.clone(), key.to_owned(), value.clone());
-        let put = async move { store.create(&own_key, copy).await };
+        let encoded = Encoded::new(resource, object, encoded);
+        let (store, own_key, value) = (self.store.clone(), key.to_owned(), encoded.value.clone());
+        let put = async move { store.create(&own_key, value).await };
         let ended = || StoreError::Closed("the server is shutting down".to_owned());
         let revision = turn.hold_across(put).await.ok_or_else(ended)??;
-        Ok(stamped(resource, value.as_bytes(), revision))
+        Ok(encoded.stamped(revision))
     }
 
     /// Replaces an object by what `change` makes of it, trying again when another writer was
@@ -154,10 +157,13 @@ impl Registry {
             object.prepare_for_update(&*old, sub);
             invalid(resource, &*object, resource.validate_update(&*object, &*old, sub))?;
             object.meta_mut().resource_version = None;
-            warnings.extend(object.update_warnings());
+            warnings.extend(object.update_warnings(&*old));
             let ends = is_released(&*object);
             match self.put_update(resource, &current, &*object, ends, dry_run).await {
-                Ok(bytes) => return Ok(Written { bytes, created: false, warnings }),
+                Ok(bytes) => {
+                    let name = name.to_owned();
+                    return Ok(Written { bytes, name, created: false, warnings });
+                }
                 Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(store_failure(error)),
             }
@@ -173,22 +179,24 @@ impl Registry {
         ends: bool,
         dry_run: bool,
     ) -> Result<Bytes, StoreError> {
-        let mut encoded = object.encode();
+        let encoded = object.encode();
         if !ends {
             check_size(&current.key, encoded.len(), current.bytes.len())?;
         }
-        let same = stamped(resource, &encoded, current.revision);
         if ends && !dry_run {
             self.store.delete(&current.key, current.revision).await?;
-            return Ok(same);
         }
-        // A write that changes nothing is answered without one, as upstream does.
-        if dry_run || same == current.bytes {
-            return Ok(same);
+        if ends || dry_run {
+            return Ok(stamped(resource, &encoded, current.revision));
         }
-        let value = Value::new(std::mem::take(&mut *encoded));
-        let revision = self.store.update(&current.key, value.clone(), current.revision).await?;
-        Ok(stamped(resource, value.as_bytes(), revision))
+        // A write that changes nothing is not persisted, as upstream has it.
+        if is_stamped(resource.head(), &encoded, current.revision, &current.bytes) {
+            return Ok(current.bytes.clone());
+        }
+        let encoded = Encoded::new(resource, object, encoded);
+        let value = encoded.value.clone();
+        let revision = self.store.update(&current.key, value, current.revision).await?;
+        Ok(encoded.stamped(revision))
     }
 }
 

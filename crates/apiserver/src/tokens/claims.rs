@@ -19,7 +19,7 @@ use crate::identity::{CREDENTIAL_ID, Identity};
 /// The issuer of tokens that live in Secrets.
 pub(crate) const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 
-/// An object named so that a later one of the same name is told apart.
+/// An object by name and UID: a later one of the same name is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bound {
     pub(crate) name: String,
@@ -28,7 +28,7 @@ pub(crate) struct Bound {
     pub(crate) uid: String,
 }
 
-/// What a token's life hangs on, beside its account.
+/// What a token is bound to besides its account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Binding {
     /// With the node the pod runs on, where that is known.

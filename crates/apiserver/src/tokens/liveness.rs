@@ -1,4 +1,4 @@
-//! Whether what a token hangs on is still there, and still the same.
+//! Whether what a token is bound to is still there, and still the same.
 
 use coffer_api::kinds::Secret;
 use coffer_api::kinds::secret::{SERVICE_ACCOUNT_NAME, SERVICE_ACCOUNT_TOKEN};
@@ -69,7 +69,7 @@ pub(super) fn check_bound(
     if let Some(secret) = &bound.secret {
         check(resources, ("secret", "secrets"), namespace, secret, now)?;
     }
-    // Beside a pod the node is information: the pod's life decides.
+    // With a pod the node is information only: the pod decides.
     match &bound.node {
         Some(node) if bound.pod.is_none() => check(resources, ("node", "nodes"), "", node, now),
         _ => Ok(()),

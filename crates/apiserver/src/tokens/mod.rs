@@ -12,8 +12,9 @@ pub(crate) mod request;
 mod well_known;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 pub use keyring::{KeyError, ServiceAccountKeys, generate_signing_key};
@@ -32,7 +33,7 @@ pub(crate) const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.
 /// Longest token looked at, in bytes.
 pub(crate) const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// Why a token names nobody. Told to logs at debug level only; the client learns `Unauthorized`.
+/// Why a token is not accepted. Logged at debug level only; the client gets `Unauthorized`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenError {
     #[error("not a token of this issuer")]
@@ -47,9 +48,9 @@ pub(crate) enum TokenError {
     Audience,
     #[error("claim {0} is missing or not what it should be")]
     Claim(String),
-    #[error("the issuer's keys are not to be had")]
+    #[error("cannot fetch the issuer's signing keys")]
     Issuer,
-    #[error("{what} {name} is gone or another one")]
+    #[error("{what} {name} no longer exists or was recreated (UID mismatch)")]
     Gone { what: &'static str, name: String },
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct Verified {
     pub(crate) audiences: Vec<String>,
 }
 
-/// Exchanges the keys of a running server.
+/// Rotates the keys of a running server.
 #[derive(Clone)]
 pub struct TokenKeys(Arc<RwLock<Arc<Keyring>>>);
 
@@ -70,12 +71,12 @@ impl TokenKeys {
     /// [`KeyError`]; the keys in use stay then.
     pub fn replace(&self, keys: &ServiceAccountKeys) -> Result<(), KeyError> {
         let ring = Arc::new(Keyring::new(keys)?);
-        *self.0.write().expect("no panic happens under this lock") = ring;
+        *self.0.write() = ring;
         Ok(())
     }
 
     fn current(&self) -> Arc<Keyring> {
-        self.0.read().expect("no panic happens under this lock").clone()
+        self.0.read().clone()
     }
 }
 
@@ -109,7 +110,7 @@ impl Authority {
         Ok(Self { keys, issuer, audiences, jwks_uri })
     }
 
-    /// The handle to exchange keys with.
+    /// The handle to rotate keys with.
     pub(crate) fn keys(&self) -> TokenKeys {
         self.keys.clone()
     }
@@ -147,7 +148,7 @@ impl Authority {
             return Err(TokenError::Malformed);
         }
         let parts = jwt::Parts::of(token)?;
-        // The claims are looked at before the signature only to tell whose business the token is.
+        // The claims are looked at before the signature only to see which issuer the token is of.
         let issuer = parts.issuer()?;
         if issuer == LEGACY_ISSUER {
             self.keys.current().verify(&parts)?;

@@ -1,4 +1,4 @@
-//! Keys and claims; what a token hangs on is proven through the door.
+//! Keys and claims; what a token hangs on is proven through the endpoint.
 
 use super::claims::{Binding, Bound};
 use super::*;
@@ -79,7 +79,7 @@ fn a_changed_byte_another_key_or_another_algorithm_is_refused() {
     use base64::Engine as _;
     let none = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
     assert_eq!(ring.verify(&parts_of(&format!("{none}.{claims}."))), Err(TokenError::Signature));
-    // Somebody else's key.
+    // Someone else's key.
     let stranger = Keyring::new(&keys()).unwrap();
     assert_eq!(stranger.verify(&parts_of(&token)), Err(TokenError::Signature));
     for malformed in ["", "a", "a.b", "a.b.c", "..", "é.é.é"] {

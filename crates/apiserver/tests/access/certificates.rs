@@ -100,7 +100,7 @@ async fn a_request_is_its_askers_and_takes_rights_to_approve_and_to_sign() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_asks_for_an_administrators_certificate() {
+async fn requests_for_an_administrators_certificate_are_refused() {
     let cluster = Cluster::start().await;
     let signer = "kubernetes.io/kube-apiserver-client";
     let reply =

@@ -155,7 +155,7 @@ async fn a_role_with_the_label_becomes_part_of_view() {
 
 /// What an administrator takes away stays away; what is missing comes back; what was added stays.
 #[tokio::test(flavor = "multi_thread")]
-async fn default_roles_are_mended_at_the_next_start() {
+async fn default_roles_are_reconciled_at_the_next_start() {
     let cluster = Cluster::start().await;
     let roles = format!("/apis/{RBAC}/v1/clusterroles");
     let rules = json!({ "rules": [{ "apiGroups": ["x"], "resources": ["y"], "verbs": ["z"] }] });

@@ -1,4 +1,4 @@
-//! Who may do what, through the door: real HTTPS, real certificates and tokens.
+//! Who may do what, through the endpoint: real HTTPS, real certificates and tokens.
 
 #[path = "../support/cluster.rs"]
 mod cluster;

@@ -112,7 +112,7 @@ async fn callers(cluster: &Cluster) -> Vec<Caller> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_caller_gets_the_answer_in_the_book() {
+async fn every_caller_gets_the_response_of_the_matrix() {
     let cluster = Cluster::start().await;
     let callers = callers(&cluster).await;
     let mut table = format!("{:<92}", "");

@@ -164,7 +164,7 @@ async fn a_new_key_is_fetched_when_a_token_names_it_and_the_old_one_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issuer_that_is_down_refuses_nobody_once_it_is_back_and_its_known_keys_stay_good() {
+async fn tokens_are_accepted_after_an_outage_of_the_issuer_and_known_keys_during_it() {
     let stage = Stage::start(|_| {}).await;
     stage.issuer.set_down(true);
     assert_eq!(stage.whoami(&stage.token(json!({}))).await.0, 401);

@@ -147,7 +147,7 @@ async fn a_token_secret_is_filled_in_and_is_good_while_it_is_there() {
 
 /// Who may make secrets and not read them would read an account's token in the answer.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_who_may_not_read_a_token_secret_is_not_shown_its_token() {
+async fn a_writer_who_may_not_read_a_token_secret_does_not_get_its_token() {
     let cluster = Cluster::start().await;
     let role = json!({
         "metadata": { "name": "publisher" },
@@ -225,7 +225,7 @@ fn deployment(template: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_use_a_secret_makes_no_pod_that_does() {
+async fn a_user_without_use_on_a_secret_creates_no_pod_with_it() {
     let cluster = Cluster::start().await;
     let dave = dave(&cluster).await;
     let account = json!({ "metadata": { "name": "listed" }, "secrets": [{ "name": "other" }] });

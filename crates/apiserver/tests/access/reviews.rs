@@ -39,7 +39,7 @@ async fn a_review_predicts_what_the_request_gets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kubectl_asks_who_am_i_what_may_i_and_for_a_token() {
+async fn kubectl_whoami_can_i_and_create_token_work() {
     let cluster = Cluster::start().await;
     let run = |arguments: &'static [&'static str]| cluster.server.kubectl(arguments, "");
     let text = |output: &std::process::Output| {
@@ -65,7 +65,7 @@ async fn kubectl_asks_who_am_i_what_may_i_and_for_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_who_may_impersonate_is_somebody_else() {
+async fn only_users_who_may_impersonate_become_another_user() {
     let cluster = Cluster::start().await;
     let path = "/api/v1/namespaces/a/secrets/db";
     let as_alice = [("impersonate-user", "alice")];

@@ -1,4 +1,4 @@
-//! Somebody has node A's key. What they try against node B, one by one, and what comes of it.
+//! Someone has node A's key. What they try against node B, one by one, and what comes of it.
 
 use serde_json::{Value, json};
 
@@ -221,7 +221,7 @@ async fn a_stolen_nodes_key_opens_nothing_of_another_node() {
     );
 }
 
-/// A node learns of its pod and reads its secrets in the same instant; when the pod is gone it may
+/// A node learns of its pod and reads its secrets in the same instant; when the pod no longer exists it may
 /// not read them any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_reads_secrets_from_binding_to_deletion_and_not_an_instant_longer() {
@@ -244,7 +244,7 @@ async fn a_node_reads_secrets_from_binding_to_deletion_and_not_an_instant_longer
 }
 
 /// A watch that was opened while a pod needed the secret ends when none does any more, before the
-/// next state of the secret is told; a user's ends with the binding that gave it.
+/// next state of the secret is delivered; a user's ends with the binding that gave it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_ends_with_the_right_to_it() {
     let cluster = Cluster::start().await;

@@ -27,7 +27,7 @@ fn claims(token: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bound_token_is_its_account_until_what_it_is_bound_to_is_gone() {
+async fn a_bound_token_is_valid_until_what_it_is_bound_to_is_deleted() {
     let cluster = Cluster::start().await;
     let bound = |kind: &str, name: &str| json!({ "boundObjectRef": { "apiVersion": "v1", "kind": kind, "name": name } });
     let to_pod = cluster.token("a", "app", bound("Pod", "pa")).await;
@@ -192,7 +192,7 @@ async fn a_token_of_a_pod_names_a_node_that_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_for_another_audience_does_not_open_this_door() {
+async fn a_token_for_another_audience_is_refused() {
     let cluster = Cluster::start().await;
     let token = cluster.token("a", "app", json!({ "audiences": ["vault"] })).await;
     assert_eq!(whoami(&cluster, &token).await.0, 401);
@@ -240,7 +240,7 @@ async fn a_static_token_and_a_bootstrap_token_name_their_owners() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_names_nobody_is_refused_and_not_taken_for_anonymous() {
+async fn a_token_without_an_owner_is_refused_and_not_anonymous() {
     let cluster = Cluster::start().await;
     for junk in ["junk", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", ""] {
         let caller = Caller::new("junk", cluster.server.bearer(None));

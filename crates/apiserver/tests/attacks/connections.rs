@@ -151,7 +151,7 @@ fn bad_labels(count: usize) -> String {
 
 /// Answers that stayed in memory until their client read them.
 #[tokio::test]
-async fn clients_that_do_not_read_their_answers_are_closed() {
+async fn clients_that_do_not_read_their_responses_are_closed() {
     let mut attacks = Attacks::group("Responses that are not read");
     let server = TestServer::start().await;
     let admin = Caller::new("admin", server.admin().await);

@@ -254,7 +254,7 @@ async fn finalizers_and_owners_are_no_matter_of_rights_and_own_rights_can_be_giv
 
 /// Every piece of another identity is a right of its own, and to one name.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_becomes_more_than_the_identity_that_was_given_to_them() {
+async fn impersonation_gives_no_more_than_was_granted() {
     let cluster = Cluster::start().await;
     let given = json!({
         "metadata": { "name": "becomes" },

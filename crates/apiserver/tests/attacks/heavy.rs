@@ -65,7 +65,7 @@ const FLOOD: usize = 40;
 /// While a flood of heavy requests is on its way, nothing that the cluster lives by waits for it; and
 /// each of the flood is answered, if only with 429.
 #[tokio::test(flavor = "multi_thread")]
-async fn health_leases_and_other_users_are_answered_while_a_flood_waits() {
+async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
     let cluster = Cluster::start().await;
     let node = cluster.node("node-a").await;
     let lease = json!({

@@ -1,4 +1,4 @@
-//! Somebody has a node's key. Which tokens of service accounts they get with it.
+//! Someone has a node's key. Which tokens of service accounts they get with it.
 
 use base64::Engine as _;
 use coffer_testkit::Attacks;
@@ -8,7 +8,7 @@ use crate::cluster::{Caller, Cluster, RBAC, bind};
 
 const PODS: &str = "/api/v1/namespaces/a/pods";
 
-/// A pod with a token for an audience beside what every pod gets, or with none at all.
+/// A pod with a token for an audience in addition to what every pod gets, or with none at all.
 fn pod(name: &str, audience: Option<&str>) -> Value {
     let token = |audience| {
         json!({

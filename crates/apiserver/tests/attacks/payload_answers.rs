@@ -42,7 +42,7 @@ fn shows(reply: &crate::cluster::Reply) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_write_shows_a_secret_to_who_may_not_get_it() {
+async fn no_write_returns_a_secret_to_a_caller_without_get() {
     let mut attacks = Attacks::group("a secret's payload in the answer to a write");
     let cluster = Cluster::start().await;
     let wanda = wanda(&cluster).await;
@@ -180,7 +180,7 @@ async fn no_write_shows_a_secret_to_who_may_not_get_it() {
 
 /// Who may read sees what was written, and one secret's reader not the others.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_get_a_secret_sees_it_in_the_answer() {
+async fn a_caller_with_get_sees_the_secret_in_the_response() {
     let cluster = Cluster::start().await;
     let wanda = wanda(&cluster).await;
     for name in ["s", "t"] {

@@ -335,7 +335,7 @@ async fn no_way_to_write_goes_around_the_standard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_level_is_set_by_who_may_update_the_namespace_and_nobody_else() {
+async fn only_users_who_may_update_the_namespace_set_its_level() {
     let cluster = Cluster::start().await;
     let admin = &cluster.admin;
     let app = cluster.account("a/app", "a", "app").await;
@@ -417,7 +417,7 @@ async fn kube_system_is_privileged_by_a_label_that_an_operator_may_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn templates_are_told_of_and_namespaces_which_pods_they_have() {
+async fn templates_and_tightened_namespaces_return_warnings() {
     let cluster = Cluster::start().await;
     let admin = &cluster.admin;
     let selector = json!({ "matchLabels": { "a": "b" } });

@@ -68,7 +68,7 @@ async fn answered(
 
 /// Ann is the namespace's administrator: she writes its roles and bindings, and can give what she has.
 #[tokio::test(flavor = "multi_thread")]
-async fn rights_that_take_time_to_judge_hold_nobody_up() {
+async fn slow_rights_checks_do_not_delay_other_users() {
     let cluster = Cluster::start().await;
     let (admin, ann) = (&cluster.admin, cluster.user("ann", "ann", &[]).await);
     let mut attacks = Attacks::group("rights that take time");

@@ -41,7 +41,7 @@ async fn a_pod_names_a_class_that_exists_or_is_not_made() {
     let message = |name: &str, class: &str| {
         format!("pods \"{name}\" is forbidden: pod rejected: RuntimeClass \"{class}\" not found")
     };
-    // A handler is no class, whoever asks, and however.
+    // A handler is not a class, for any user and any kind of write.
     for (at, name) in ["runc", "runsc", "crun", "kata", "x.y"].into_iter().enumerate() {
         let reply = admin.ask("POST", PODS, Some(&pod(&format!("h{at}"), name))).await;
         let refused = reply.code == 403 && reply.message() == message(&format!("h{at}"), name);
@@ -88,7 +88,7 @@ async fn a_pod_names_a_class_that_exists_or_is_not_made() {
     attacks.attempt("PATCH of a class's handler", reply.code == 422, &reply);
     let app = cluster.account("a/app", "a", "app").await;
     let reply = app.ask("POST", CLASSES, Some(&class("mine", "runc"))).await;
-    attacks.attempt("a class made by somebody with edit", reply.code == 403, &reply);
+    attacks.attempt("a class made by a user with edit", reply.code == 403, &reply);
     let node = cluster.node("node-a").await;
     let reply = node.ask("POST", CLASSES, Some(&class("mine", "runc"))).await;
     attacks.attempt("a class made by a node", reply.code == 403, &reply);

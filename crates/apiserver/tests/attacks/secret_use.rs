@@ -35,12 +35,23 @@ const REPLICATION_CONTROLLER: Kind = Kind {
     kind: "ReplicationController",
     path: "/api/v1/namespaces/a/replicationcontrollers",
 };
+/// No controller makes pods from it, but what reads one does.
+const POD_TEMPLATE: Kind =
+    Kind { api_version: "v1", kind: "PodTemplate", path: "/api/v1/namespaces/a/podtemplates" };
 const KINDS: [Kind; 3] = [DEPLOYMENT, REPLICA_SET, REPLICATION_CONTROLLER];
+const KINDS_WITH_TEMPLATE: [Kind; 4] =
+    [DEPLOYMENT, REPLICA_SET, REPLICATION_CONTROLLER, POD_TEMPLATE];
 
 impl Kind {
     fn object(self, name: &str, template: &Value) -> Value {
         let mut template = template.clone();
         template["metadata"]["labels"] = json!({ "app": name });
+        if self.kind == "PodTemplate" {
+            return json!({
+                "apiVersion": self.api_version, "kind": self.kind,
+                "metadata": { "name": name }, "template": template,
+            });
+        }
         let labels = json!({ "app": name });
         let selector = match self.kind {
             "ReplicationController" => labels,
@@ -100,6 +111,7 @@ impl World {
                     "replicationcontrollers/scale",
                     "replicationcontrollers/status",
                     "serviceaccounts",
+                    "podtemplates",
                 ])
             ),
             rule(
@@ -225,28 +237,34 @@ const FORMS: [Form; 5] = [Form::Put, Form::Json, Form::Merge, Form::Strategic, F
 impl Form {
     /// Makes the template of an object that of `wanted`.
     async fn write(self, caller: &Caller, at: &str, wanted: &Value) -> (u16, Value) {
-        let merge = json!({ "spec": { "template": wanted["spec"]["template"] } });
+        let place = if wanted["spec"].is_null() { "/template" } else { "/spec/template" };
+        let template = wanted.pointer(place).expect("all these kinds have one").clone();
+        let patch = |template: Value| match place {
+            "/template" => json!({ "template": template }),
+            _ => json!({ "spec": { "template": template } }),
+        };
         let (method, path, body, media) = match self {
             Self::Put => ("PUT", at.to_owned(), wanted.clone(), "application/json"),
             Self::Json => {
-                let op = json!([{ "op": "replace", "path": "/spec/template", "value": wanted["spec"]["template"] }]);
+                let op = json!([{ "op": "replace", "path": place, "value": template }]);
                 ("PATCH", at.to_owned(), op, "application/json-patch+json")
             }
             Self::Merge => {
-                let mut patch = merge;
+                let mut template = template;
                 // What is not said stays in a merge.
                 for key in [ATTACH, "kubernetes.io/config.mirror"] {
-                    let annotations = &mut patch["spec"]["template"]["metadata"]["annotations"];
+                    let annotations = &mut template["metadata"]["annotations"];
                     if annotations.get(key).is_none() {
                         annotations[key] = Value::Null;
                     }
                 }
-                ("PATCH", at.to_owned(), patch, "application/merge-patch+json")
+                ("PATCH", at.to_owned(), patch(template), "application/merge-patch+json")
             }
             Self::Strategic => {
-                let mut patch = merge;
-                patch["spec"]["template"]["$patch"] = "replace".into();
-                ("PATCH", at.to_owned(), patch, "application/strategic-merge-patch+json")
+                let mut template = template;
+                template["$patch"] = "replace".into();
+                let media = "application/strategic-merge-patch+json";
+                ("PATCH", at.to_owned(), patch(template), media)
             }
             Self::Apply => {
                 let path = format!("{at}?fieldManager=mallory&force=true");
@@ -320,7 +338,7 @@ async fn a_template_with_a_secret_by_every_write() {
         ("hands it to a device", "old", cdi),
     ];
     let mut count = 0;
-    for kind in KINDS {
+    for kind in KINDS_WITH_TEMPLATE {
         for (what, over, wanted) in &wanted {
             for form in FORMS {
                 count += 1;
@@ -714,7 +732,7 @@ async fn what_takes_no_right_and_what_a_right_gives() {
     let admin = world.admin();
     for kind in KINDS {
         let name = format!("legit-{}", kind.kind.to_lowercase());
-        // Written before the account is there, by somebody who may use everything: order does not matter.
+        // Written before the account is there, by someone who may use everything: order does not matter.
         admin.make(kind.path, kind.object(&name, &template(&name))).await;
         assert_eq!(world.get(&kind.at(&name)).await["metadata"]["annotations"][GRANTED], "*");
         world.account(&name, &["db"]).await;
@@ -734,7 +752,7 @@ async fn what_takes_no_right_and_what_a_right_gives() {
         }
         assert!(world.gets(kind, &name).await, "{name} after a restart");
     }
-    // Whoever may use one secret has that one recorded.
+    // For a user who may use one secret, that one is recorded.
     let rules = json!([{ "apiGroups": [""], "resources": ["secrets"], "verbs": ["use"], "resourceNames": ["db"] }]);
     world.role("use-db", "mallory", rules).await;
     world.account("two", &["db"]).await;

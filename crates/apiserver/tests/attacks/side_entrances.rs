@@ -34,7 +34,7 @@ async fn mallory(cluster: &Cluster) -> Caller {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_beside_an_object_change_nothing_that_decides_what_pods_get() {
+async fn subresources_change_nothing_that_decides_what_pods_get() {
     let cluster = Cluster::start().await;
     let mallory = mallory(&cluster).await;
     let mut attacks = Attacks::group("what pods get, through other endpoints and annotations");

@@ -37,7 +37,7 @@ fn pod(name: &str, bytes: usize) -> Value {
     })
 }
 
-/// kube-apiserver's words for it: what etcd says, without a reason, and nobody's fault but its own.
+/// kube-apiserver's words for it: what etcd says, without a reason, and no one's fault but its own.
 fn is_too_large((code, status): &(u16, Value)) -> bool {
     *code == 500
         && *status
@@ -146,7 +146,7 @@ async fn an_object_of_just_the_size_is_stored() {
     assert!(is_too_large(&(code, status)), "{}", made["metadata"]);
 }
 
-/// An earlier release took more: such objects must not be in the way for ever.
+/// An earlier release took more: such objects must not stay forever.
 #[tokio::test(flavor = "multi_thread")]
 async fn larger_objects_from_before_are_read_shrunk_and_deleted() {
     let server = TestServer::start().await;

@@ -152,7 +152,7 @@ async fn a_controller_keeps_what_it_owns_and_cleans_up_after_it() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(patience, gone).await.expect("both are gone");
+    tokio::time::timeout(patience, gone).await.expect("both are deleted");
     running.abort();
     server.stop().await;
 }

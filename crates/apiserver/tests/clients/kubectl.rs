@@ -105,7 +105,7 @@ fn asking() -> Vec<Step> {
         says("get --raw /readyz", "ok"),
         says("get --raw /api/v1/namespaces/default", "\"phase\":\"Active\""),
         says("auth can-i delete secrets", "yes"),
-        fails("auth can-i get secrets --as nobody", "no"),
+        fails("auth can-i get secrets --as stranger", "no"),
         new(says("auth whoami", "system:masters")),
         says("explain secret.data", "Data contains the secret data."),
         says("explain pods.spec.containers --recursive", "imagePullPolicy"),

@@ -18,7 +18,7 @@ async fn accepting(door: &Door, path: &str, accept: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_client_gets_the_form_it_likes_best_or_is_told_what_there_is() {
+async fn the_client_gets_the_form_it_prefers_or_406() {
     let door = Door::open().await;
     door.post(MAPS, &map("a", json!({ "k": "v" }))).await.ok();
     let one = format!("{MAPS}/a");
@@ -106,7 +106,7 @@ async fn tables_and_metadata_come_in_both_versions_that_clients_know() {
 
 /// Every verb that answers with an object answers in the form asked for.
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_answer_in_the_form_that_is_asked_for_too() {
+async fn writes_return_the_form_that_is_asked_for_too() {
     let door = Door::open().await;
     let one = format!("{MAPS}/a");
     let accept = ("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
@@ -179,7 +179,7 @@ async fn people_get_indented_json_and_programs_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_answers_are_compressed_and_say_so() {
+async fn long_responses_are_compressed_and_say_so() {
     let door = Door::open().await;
     let big = "x".repeat(200 * 1024);
     door.post(MAPS, &map("a", json!({ "k": big }))).await.ok();
@@ -210,7 +210,7 @@ async fn long_answers_are_compressed_and_say_so() {
 
 /// Small answers have a length, so that the simplest client knows where they end.
 #[tokio::test(flavor = "multi_thread")]
-async fn small_answers_have_a_length() {
+async fn small_responses_have_a_length() {
     let door = Door::open().await;
     for path in ["/api/v1/namespaces/default", "/api/v1/namespaces", "/api", "/version"] {
         let answer = door.get(path).await;
@@ -220,7 +220,7 @@ async fn small_answers_have_a_length() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_are_json_or_yaml_and_anything_else_is_told_apart() {
+async fn bodies_are_json_or_yaml_and_others_get_415() {
     let door = Door::open().await;
     let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yam}\ndata: {a: b,}\n";
     for media in ["application/yaml", "application/yaml; charset=utf-8"] {
@@ -286,7 +286,7 @@ async fn methods_that_mean_nothing_are_405_and_paths_that_are_none_404() {
 
 /// What nobody knows is ignored, as upstream ignores it; what is known is read as Go reads it.
 #[tokio::test(flavor = "multi_thread")]
-async fn parameters_nobody_knows_are_ignored_and_known_ones_are_checked() {
+async fn unknown_parameters_are_ignored_and_known_ones_are_checked() {
     let door = Door::open().await;
     assert_eq!(door.get(&format!("{MAPS}?gizmo=1&timeout=30s&foo=bar")).await.status, 200);
     for (query, message) in [
@@ -382,7 +382,7 @@ async fn connections_are_kept_and_http_2_is_spoken() {
 
 /// kubectl keeps discovery on disk and asks whether it is still so.
 #[tokio::test(flavor = "multi_thread")]
-async fn aggregated_discovery_has_a_tag_that_answers_unchanged() {
+async fn aggregated_discovery_has_an_etag_that_returns_304() {
     let door = Door::open().await;
     for version in ["v2", "v2beta1"] {
         let accept = format!(

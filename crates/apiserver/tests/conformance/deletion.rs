@@ -20,7 +20,7 @@ async fn delete_with(door: &Door, path: &str, options: &Value) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_gone_is_answered_as_a_status_or_as_the_object_it_was() {
+async fn a_deletion_returns_a_status_or_the_object_by_kind() {
     let door = Door::open().await;
     let uid = door.post(MAPS, &map("a", &[])).await.ok()["metadata"]["uid"].clone();
     let deleted = door.delete(&format!("{MAPS}/a")).await.ok();

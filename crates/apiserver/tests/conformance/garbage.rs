@@ -70,7 +70,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     .prop_map(tame)
 }
 
-/// Fields that are no payload are shown in refusals, as they must be: no canary goes there.
+/// Fields that are not payload are shown in refusals, as they must be: no canary goes there.
 fn tame(mut value: Value) -> Value {
     match &mut value {
         Value::Object(fields) => {
@@ -136,7 +136,7 @@ async fn bodies_of_any_shape_are_refused_or_taken() {
     door.close().await;
 }
 
-/// Bodies somebody thought of.
+/// Bodies someone thought of.
 fn crafted() -> Vec<Vec<u8>> {
     let deep =
         |open: &str, close: &str| format!("{}1{}", open.repeat(100_000), close.repeat(100_000));

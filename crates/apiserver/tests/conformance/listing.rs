@@ -123,7 +123,7 @@ async fn each_combination_of_list_parameters_means_what_the_table_says() {
     door.close().await;
 }
 
-/// A version that is not there yet: the client is told to come back, in the words client-go knows.
+/// A version that is not there yet: the client gets a retry hint, in the words client-go knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_of_the_future_is_waited_for_and_then_timed_out() {
     let door = Door::open().await;

@@ -51,7 +51,7 @@ async fn stuck(
 
 /// One client floods; what is too much of it is told to come back, and another is served meanwhile.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_floods_is_told_to_come_back_and_another_is_served() {
+async fn a_client_that_floods_gets_429_and_another_is_served() {
     let door = Door::open().await;
     let flooder = door.server.client("flooder", &["system:masters"]).await;
     let (answered, mut answers) = mpsc::unbounded_channel();

@@ -1,4 +1,4 @@
-//! What Kubernetes documents, through the door: each module is one theme, most of them tables.
+//! What Kubernetes documents, through the endpoint: each module is one theme, most of them tables.
 //!
 //! The words and codes are upstream's; where ours differ on purpose, the test says why.
 

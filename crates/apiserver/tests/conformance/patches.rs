@@ -97,7 +97,7 @@ async fn a_patch_does_not_make_one_kind_of_another() {
 
 /// Each request is small enough; what they add up to is not.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_grows_beyond_what_the_store_takes_is_told_so() {
+async fn an_object_that_grows_beyond_the_stores_limit_is_refused() {
     let door = Door::open().await;
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
     let container = |name: &str| json!({ "name": name, "image": "redis", "env": [{ "name": "A", "value": "x".repeat(700_000) }] });

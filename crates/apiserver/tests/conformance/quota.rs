@@ -24,7 +24,7 @@ fn pod(name: &str, resources: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_objects_are_made_than_a_quota_allows_however_many_try_at_once() {
+async fn no_more_objects_are_made_than_a_quota_allows_however_many_try_concurrently() {
     let door = Door::open().await;
     door.post(QUOTAS, &quota("few", json!({ "secrets": "3", "count/configmaps": "1" }))).await.ok();
     let racers: Vec<Value> = (0..30).map(|number| secret(&format!("s{number}"))).collect();
@@ -40,7 +40,7 @@ async fn no_more_objects_are_made_than_a_quota_allows_however_many_try_at_once()
         let name = secret["metadata"]["name"].as_str().unwrap();
         assert_eq!(answer.refusal(), (403, "Forbidden".to_owned(), words(name)));
     }
-    // Neither an apply nor a rehearsal gets around it, and a name to come is told by its beginning.
+    // Neither an apply nor a rehearsal gets around it, and a generated name is reported by its prefix.
     let applied = format!("{SECRETS}/late?fieldManager=me");
     assert_eq!(door.apply(&applied, &secret("late")).await.refusal().2, words("late"));
     let dry = door.post(&format!("{SECRETS}?dryRun=All"), &secret("dry")).await;
@@ -51,7 +51,7 @@ async fn no_more_objects_are_made_than_a_quota_allows_however_many_try_at_once()
 
     let first = answers.iter().position(|answer| answer.status == 201).unwrap();
     assert_eq!(door.delete(&format!("{SECRETS}/s{first}")).await.status, 200);
-    assert_eq!(door.post(SECRETS, &secret("next")).await.status, 201, "room at once");
+    assert_eq!(door.post(SECRETS, &secret("next")).await.status, 201, "there is room immediately");
     let elsewhere = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "x" } });
     let other = "/api/v1/namespaces/kube-public/secrets";
     assert_eq!(door.post(other, &elsewhere).await.status, 201);

@@ -186,7 +186,7 @@ async fn of_thirty_two_writers_each_change_is_counted_once() {
 
 /// Every verb dry: the answer is what would be, the store stays as it is.
 #[tokio::test(flavor = "multi_thread")]
-async fn dry_runs_answer_and_write_nothing() {
+async fn dry_runs_return_the_object_and_write_nothing() {
     let door = Door::open().await;
     let mut held = map("held");
     held["metadata"]["finalizers"] = json!(["example.com/held"]);
@@ -461,7 +461,7 @@ async fn owners_that_are_named_twice_are_named_once_with_a_warning() {
 /// The right to change is not the right to make: what a PUT or an apply does not find it may make
 /// only for who may create.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_patch_but_not_create_creates_nothing() {
+async fn a_user_with_patch_but_without_create_creates_nothing() {
     let door = Door::open().await;
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "patcher" },
@@ -577,7 +577,7 @@ async fn nulls_in_maps_and_lists_are_empty_values() {
 
 /// What people meet most: a number where text belongs. The words are Go's.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_of_the_wrong_type_is_told_with_its_field() {
+async fn a_value_of_the_wrong_type_is_reported_with_its_field() {
     let door = Door::open().await;
     let pods = "/api/v1/namespaces/default/pods";
     let container = |more: Value| {

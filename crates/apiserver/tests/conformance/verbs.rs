@@ -76,6 +76,7 @@ fn table() -> Vec<Row> {
             wide(row(core, "nodes", "Node", json!({}))),
             json!({ "nodeInfo": { "kubeletVersion": "v1" } }),
         ),
+        row(core, "podtemplates", "PodTemplate", json!({ "template": template() })),
         with_status(
             row(core, "pods", "Pod", json!({ "spec": template()["spec"] })),
             json!({ "phase": "Running" }),
@@ -242,7 +243,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// Notes a verb that answered as it should.
+    /// Records a verb that returned what it should.
     fn note(&mut self, verb: &'static str, what: &str, answer: &Answer, code: u16) -> bool {
         self.done.insert(verb);
         let good = answer.status.as_u16() == code;
@@ -269,7 +270,7 @@ impl Life<'_> {
         self.note("delete", "delete", &deleted, 200);
         if self.row.plural == "namespaces" {
             let refused = door.delete(&collection).await;
-            assert_eq!(refused.status, 405, "nobody deletes namespaces by the dozen");
+            assert_eq!(refused.status, 405, "a collection of namespaces cannot be deleted");
             return;
         }
         let gone = door.get(&path).await;
@@ -381,7 +382,7 @@ impl Life<'_> {
             return;
         };
         let before = self.door.get(path).await.ok();
-        // Through the object's own door the status is not written.
+        // Through the object's own endpoint the status is not written.
         let ignored = self.door.merge(path, &json!({ "status": status })).await.ok();
         assert_eq!(ignored["status"], before["status"], "{path}");
         let sub = format!("{path}/status");
@@ -406,7 +407,7 @@ impl Life<'_> {
     }
 }
 
-/// Paths below objects: what each answers where there is nothing to talk to. 404 and 405 would say
+/// Paths below objects: what each returns where there is nothing to talk to. 404 and 405 would say
 /// that discovery promised too much.
 /// Upstream's `AllowCreateOnUpdate`: components that write leases, events and roles need not know
 /// whether they are there.
@@ -445,7 +446,7 @@ async fn a_put_of_what_is_not_there_makes_it_for_some_kinds_and_is_404_for_other
         let made = made.json();
         assert_ne!(made["metadata"]["uid"], "earlier", "{which}");
         assert_eq!(door.get(&path).await.ok()["metadata"], made["metadata"], "{which}");
-        // Events have two doors, and are the same behind both.
+        // Events have two endpoints, and are the same behind both.
         door.delete(&path).await.ok();
     }
     door.close().await;

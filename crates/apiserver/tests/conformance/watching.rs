@@ -55,7 +55,7 @@ async fn each_combination_of_watch_parameters_begins_where_the_table_says() {
             ),
             &["ADDED a", "ADDED b", "BOOKMARK end", "BOOKMARK"],
         ),
-        // Without bookmarks nobody is told where the beginning ends.
+        // Without bookmarks the end of the initial state is not marked.
         (format!("sendInitialEvents=true&{list}"), &["ADDED a", "ADDED b"]),
         (format!("sendInitialEvents=false&{list}"), &[]),
         (format!("sendInitialEvents=false&{list}&resourceVersion=0"), &[]),

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{self, TestServer};
 
-/// Somebody who asks, and how they are called in tables.
+/// Someone who asks, and how they are called in tables.
 pub(crate) struct Caller {
     pub(crate) name: &'static str,
     client: kube::Client,

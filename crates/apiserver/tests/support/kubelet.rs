@@ -27,6 +27,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 pub(crate) struct Kubelet {
     open: Arc<AtomicUsize>,
+    silent: Arc<AtomicUsize>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -47,16 +48,19 @@ impl Kubelet {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let open = Arc::new(AtomicUsize::new(0));
-        let counted = open.clone();
+        let silent = Arc::new(AtomicUsize::new(0));
+        let (counted, asked) = (open.clone(), silent.clone());
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, open) = (acceptor.clone(), Open::new(counted.clone()));
+                let (acceptor, asked) = (acceptor.clone(), asked.clone());
+                let open = Open::new(counted.clone());
                 connections.spawn(async move {
                     let open = Arc::new(open);
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |request| respond(request, open.clone()));
+                    let service =
+                        service_fn(move |request| respond(request, open.clone(), asked.clone()));
                     let connection = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service);
                     let _ = connection.with_upgrades().await;
@@ -70,7 +74,12 @@ impl Kubelet {
         let path = format!("/api/v1/nodes/{node}/status");
         let reply = admin.ask("PATCH", &path, Some(&status)).await;
         assert_eq!(reply.code, 200, "{}", reply.message());
-        Self { open, _task: AbortOnDropHandle::new(task) }
+        Self { open, silent, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// How many requests it has that it does not respond to.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.silent.load(Ordering::SeqCst)
     }
 
     /// How many connections of the API server it has.
@@ -98,9 +107,11 @@ impl Drop for Open {
 async fn respond(
     mut request: Request<hyper::body::Incoming>,
     open: Arc<Open>,
+    silent: Arc<AtomicUsize>,
 ) -> Result<Response<Body>, Infallible> {
     let uri = request.uri().to_string();
     if uri.contains("command=silent") {
+        silent.fetch_add(1, Ordering::SeqCst);
         std::future::pending::<()>().await;
     }
     if uri.starts_with("/containerLogs/") {

@@ -1,4 +1,4 @@
-//! One line on a terminal that says how far a phase is; nothing where standard error is no terminal.
+//! One line on a terminal that says how far a phase is; nothing where standard error is not a terminal.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Everything at once, in the proportions of a busy cluster: mostly reads, some writes, some watches.
+//! All operations concurrently, in the proportions of a busy cluster: mostly reads, some writes, some watches.
 //!
 //! Creates and deletes keep in balance, so that over a long time memory should not grow.
 

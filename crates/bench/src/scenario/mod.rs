@@ -32,7 +32,7 @@ use crate::transport::target::Target;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// Create secrets, by several numbers of clients at once.
+    /// Create secrets, by several numbers of clients at the same time.
     Create(create::Create),
     /// Get one secret of many.
     Get(get::Get),

@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::transport::client::{APPLICATION_JSON, Client};
 use crate::transport::target::Target;
 
-/// How long a pod may take to run, and to be gone.
+/// How long a pod may take to run, and to be removed.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long to wait for the kubelet to say that a secret is missing.
 const COMPLAINT_PATIENCE: Duration = Duration::from_secs(5);
@@ -102,7 +102,7 @@ impl<'a> Pods<'a> {
         self.board.until(name, "running", PATIENCE, |seen| seen.running).await
     }
 
-    /// Deletes a pod and waits until it is gone; returns how long that took.
+    /// Deletes a pod and waits until it no longer exists; returns how long that took.
     async fn end(&mut self, name: &str) -> Result<Duration> {
         let path = format!("{}/{name}", self.workspace.path("pods"));
         let at = Instant::now();

@@ -1,6 +1,6 @@
 //! Watch fan-out: how long from a write's request to its event at each watcher.
 //!
-//! Time begins when the write is sent, so that a server gains nothing by answering late. The client
+//! Time begins when the write is sent, so that a server gains nothing by responding late. The client
 //! decrypts every event, too: its share is in the figures and is the same for every server.
 
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_in_turn_are_told_apart_by_watcher_and_round() {
+    fn alternating_writes_are_distinguished_by_watcher_and_round() {
         let fanout = Fanout::new(5, 2, true);
         assert_eq!(fanout.write_of(1, 0), 1);
         assert_eq!(fanout.write_of(0, 2), 4);

@@ -80,7 +80,7 @@ impl CallError {
         }
     }
 
-    /// Whether the server answered with this status.
+    /// Whether the server returned this status.
     pub(crate) fn is(&self, status: StatusCode) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == status)
     }
@@ -248,7 +248,7 @@ impl Client {
         };
         let unusable = |error: http::Error| CallError::Connection {
             url: self.target.url.clone(),
-            reason: format!("{path} is no path: {error}"),
+            reason: format!("{path} is not a path: {error}"),
         };
         request.body(Full::new(bytes)).map_err(unusable)
     }

@@ -50,11 +50,11 @@ pub(crate) async fn serve(_: &EchoServer) -> Result<()> {
     out.flush()?;
     tokio::select! {
         accepted = accept(listener, acceptor) => accepted,
-        _ = parent_gone() => Ok(()),
+        _ = parent_ended() => Ok(()),
     }
 }
 
-async fn parent_gone() {
+async fn parent_ended() {
     let mut nothing = [0; 64];
     while tokio::io::stdin().read(&mut nothing).await.is_ok_and(|bytes| bytes > 0) {}
 }

@@ -1,4 +1,4 @@
-//! Events: what people read in `kubectl describe`.
+//! Events: what components say about objects, as `kubectl describe` shows it.
 //!
 //! A part that has something to report puts it into a bounded queue and goes on: that never waits and
 //! never fails. One task writes ([`Writer::run`]): the first time as a new Event, a repeat as a higher
@@ -46,7 +46,7 @@ const CLUSTER_EVENTS_NAMESPACE: &str = coffer_api::well_known::namespace::DEFAUL
 pub enum EventType {
     /// All is as it should be.
     Normal,
-    /// A person may have to look.
+    /// A user may have to act.
     Warning,
 }
 
@@ -184,13 +184,13 @@ impl Writer {
                 // The namespace is being deleted, say: repeating it does not help.
                 Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) => {
                     let (code, refused) = (status.code, &status.reason);
-                    tracing::debug!(code, refused, "event refused by the API server");
+                    tracing::debug!(code, refused, "event rejected by the API server");
                     return;
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(error = %error::shown(&error), "event not written");
+                    tracing::debug!(error = %error::shown(&error), "cannot write an event");
                 }
-                Err(_) => tracing::debug!("event not written: no response in time"),
+                Err(_) => tracing::debug!("cannot write an event: no response in time"),
             }
             backoff.wait().await;
         }

@@ -120,7 +120,7 @@ async fn a_host_path_into_the_data_directory_takes_a_right() {
     until_event(&kubectl, "sub", "Warning Failed ", 1).await;
     assert!(!data.join("made").exists() && !data.join("new").exists());
 
-    // What is nobody's but theirs works, and stays when the pod goes.
+    // What is no one's but theirs works, and stays when the pod goes.
     create(&kubectl, "mallory", &pod("own", &spec(&own, "Directory", ""))).await;
     create(&kubectl, "mallory", &pod("file", &spec(&own, "", "file"))).await;
     for name in ["own", "file"] {

@@ -1,4 +1,4 @@
-//! Which requests are approved without people: a node's client certificate, its first one and the
+//! Which requests are approved automatically: a node's client certificate, its first one and the
 //! ones after it. Pure.
 
 use coffer_api::names::dns1123_subdomain;
@@ -12,7 +12,7 @@ pub const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 /// A request of a known sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recognised {
-    /// What the asker must be allowed to create, below `certificatesigningrequests`.
+    /// What the requester must be allowed to create, below `certificatesigningrequests`.
     pub(crate) subresource: &'static str,
     /// What the approval says.
     pub(crate) message: &'static str,

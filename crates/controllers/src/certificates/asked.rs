@@ -1,4 +1,4 @@
-//! What a request's PEM asks for.
+//! What a request's PEM contains.
 
 use std::collections::HashSet;
 
@@ -34,7 +34,7 @@ pub(super) struct Names {
 }
 
 impl Asked {
-    /// Reads the request; `None` where it is none.
+    /// Reads the request; `None` where it is not a certificate request.
     pub(super) fn of(request: &CertificateSigningRequest) -> Option<Self> {
         let (_, pem) = x509_parser::pem::parse_x509_pem(&request.spec.request.0).ok()?;
         let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
@@ -143,7 +143,7 @@ mod tests {
     const NAME: u8 = 3;
     const ORGANIZATION: u8 = 10;
 
-    /// The first name is the asker's own, the last is what would be signed.
+    /// The first name is the requester's own, the last is what would be signed.
     #[test]
     fn a_subject_with_two_names_is_nobodys() {
         let one = request(&[(ORGANIZATION, NODES), (NAME, "system:node:a")]);

@@ -1,8 +1,9 @@
-//! Who is a node already, when somebody asks to become it. Pure.
+//! Whether a node's name is in use already, when a client requests a certificate for it. Pure.
 //!
-//! A certificate cannot be taken back: whoever holds one is the node until it ends. So a name that a
+//! A certificate cannot be taken back: the client that holds one is the node until it expires. So a name that a
 //! Node object has, that a node's pods or lease still have, or that a certificate was given out for, is
-//! not given to another key without a person's word. The node itself, which asks as who it is, gets its next certificate always.
+//! not given to another key unless an administrator approves it. The node itself, which requests it under its
+//! own name, always gets its next certificate.
 
 use coffer_api::kinds::certificate_signing_request::{APPROVED, DENIED, FAILED};
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use super::approve::KUBELET_CLIENT;
 use super::asked::Asked;
 use super::{has, issued};
 
-/// The node that a request is about to make its asker, unless the asker is it.
+/// The node that a request would make its requester, unless the requester is that node.
 pub(super) fn becoming(request: &CertificateSigningRequest) -> Option<String> {
     let asked = Asked::of(request)?;
     let itself = request.spec.username.as_deref() == Some(&asked.common_name);
@@ -125,7 +126,7 @@ mod tests {
         }
 
         let mut earlier = asking("earlier", "a", "system:bootstrap:x");
-        assert_eq!(held(&[&earlier], now), None, "nobody has approved it");
+        assert_eq!(held(&[&earlier], now), None, "it has not been approved");
         add_condition(&mut earlier, APPROVED, "AutoApproved", String::new());
         let why = held(&[&ours, &earlier], now).unwrap();
         assert!(why.contains("request \"earlier\" was approved"), "{why}");

@@ -235,7 +235,7 @@ impl Approver {
         Ok(lease.map(|_| Trace::Lease))
     }
 
-    /// Whether the asker may have such a certificate, in the API server's judgement.
+    /// Whether the requester may have such a certificate: a SubjectAccessReview.
     async fn allowed(
         &self,
         request: &CertificateSigningRequest,
@@ -260,11 +260,11 @@ impl Approver {
             ..SubjectAccessReview::default()
         };
         let api = Api::<SubjectAccessReview>::all(self.client.clone());
-        let answer = api
+        let review = api
             .create(&PostParams::default(), &review)
             .await
-            .map_err(Error::api("review who asks for a certificate"))?;
-        Ok(answer.status.is_some_and(|status| status.allowed))
+            .map_err(Error::api("review the requester of a certificate"))?;
+        Ok(review.status.is_some_and(|status| status.allowed))
     }
 
     async fn approve(

@@ -1,7 +1,7 @@
 //! Signing with the cluster's authorities, each signer by its own rules, which are upstream's.
 //!
 //! What clients show and what kubelets serve with are signed by two authorities, so that no request
-//! for a client's certificate, whatever it asks for and whoever approves it, makes a server. A
+//! for a client's certificate, whatever it contains and however it was approved, makes a server. A
 //! certificate says what was judged and nothing else that a request may hold.
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -31,7 +31,7 @@ const NO_NODE: &str = "subject common name does not begin with system:node:";
 /// Why there is no certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SigningError {
-    /// The request does not fit its signer; told to whoever asked.
+    /// The request does not fit its signer; the requester reads why.
     #[error("{0}")]
     Refused(String),
     /// The authority cannot sign now.
@@ -283,7 +283,7 @@ pub(crate) mod tests {
     #[test]
     fn a_certificate_says_what_was_asked_and_no_more() {
         let mut asked = subject("system:node:a", &["system:nodes"]);
-        // Nobody becomes an authority by asking.
+        // No request makes its requester an authority.
         asked.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         asked.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let mut request = request(asked, KUBELET_CLIENT, &["digital signature", "client auth"]);

@@ -24,7 +24,7 @@ pub(crate) enum Action {
     Create(Box<ReplicaSet>),
     /// Write a ReplicaSet back, with its size before and after if that changes.
     Update(Box<ReplicaSet>, Option<(i32, i32)>),
-    /// Forget a ReplicaSet that nobody will go back to.
+    /// Delete a ReplicaSet that is beyond the history to keep.
     Delete(Box<ReplicaSet>),
     /// Note the revision on the Deployment.
     Annotate(String),

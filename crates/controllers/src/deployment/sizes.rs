@@ -22,7 +22,7 @@ pub(crate) fn new_size(deployment: &Deployment, new: i32, all: i32) -> i32 {
 }
 
 /// How far the old ReplicaSets may shrink now: first pods that do not work anyway, then as many
-/// that do as can be spared. `old` is sorted by age; answers new sizes in its order.
+/// that do as can be spared. `old` is sorted by age; returns new sizes in its order.
 pub(crate) fn old_sizes(
     deployment: &Deployment,
     new: &ReplicaSet,

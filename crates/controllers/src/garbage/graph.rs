@@ -115,7 +115,7 @@ impl Graph {
         look
     }
 
-    /// Forgets an object that is gone; returns which uids to look at.
+    /// Forgets an object that was deleted; returns which uids to look at.
     pub(crate) fn remove(&mut self, uid: &str) -> Vec<String> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
         let mut look = self.dependents(uid);

@@ -1,7 +1,7 @@
 //! The garbage collector: deletes objects whose owners are gone, in the order that the deletion of
 //! the owner asked for.
 //!
-//! Background: the owner is gone, the dependents follow. Foreground: the owner stays, marked, until
+//! Background: the owner goes first, the dependents follow. Foreground: the owner stays, marked, until
 //! every dependent that blocks it has gone. Orphan: the dependents are disowned, then the owner
 //! goes. The [`graph::Graph`] says what to look at; what is found there is read again from the API
 //! before anything is deleted, because no watch proves that an owner does not exist.
@@ -52,6 +52,9 @@ impl Controller for GarbageCollector {
     async fn reconcile(&self, uid: &String) -> Result<Next, Error> {
         let node = self.graph().node(uid).cloned();
         let Some(node) = node else { return Ok(Next::Change) };
+        if node.deletion == Deletion::None && self.has_all_owners(&node) {
+            return Ok(Next::Change);
+        }
         let Some(meta) = self.fresh(&node, uid).await? else { return Ok(Next::Change) };
         match Deletion::of(&meta) {
             Deletion::None => self.collect(uid, &node, &meta).await?,
@@ -105,17 +108,28 @@ impl GarbageCollector {
         }
     }
 
+    /// Whether all owners are known to be there, as nearly always: then nothing has to be read, because
+    /// the object is looked at again when one of them goes.
+    fn has_all_owners(&self, node: &Node) -> bool {
+        let mut owners = node.owners.iter();
+        owners.all(|reference| self.known_owner(node, reference) == Some(Owner::Solid))
+    }
+
+    /// What became of an owner that the watches have shown.
+    fn known_owner(&self, node: &Node, reference: &OwnerReference) -> Option<Owner> {
+        let graph = self.graph();
+        let owner = graph.node(&reference.uid)?;
+        let is_meant = owner.kind.resource.kind == reference.kind
+            && (owner.key.namespace.is_empty() || owner.key.namespace == node.key.namespace);
+        is_meant.then(|| standing(owner.deletion))
+    }
+
     /// What became of an owner, from the graph if it is there, else from the API.
     async fn owner(&self, node: &Node, reference: &OwnerReference) -> Result<Owner, Error> {
-        let namespace = node.key.namespace.as_str();
-        let here = |owner: &Node| {
-            owner.kind.resource.kind == reference.kind
-                && (owner.key.namespace.is_empty() || owner.key.namespace == namespace)
-        };
-        let known = self.graph().node(&reference.uid).filter(|owner| here(owner)).cloned();
-        if let Some(owner) = known {
-            return Ok(standing(owner.deletion));
+        if let Some(known) = self.known_owner(node, reference) {
+            return Ok(known);
         }
+        let namespace = node.key.namespace.as_str();
         let absent = (reference.uid.clone(), namespace.to_owned());
         if self.absent().contains(&absent) {
             return Ok(Owner::Absent);
@@ -251,5 +265,59 @@ fn standing(deletion: Deletion) -> Owner {
     match deletion {
         Deletion::Foreground => Owner::Waiting,
         _ => Owner::Solid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::api::ApiResource;
+
+    use super::*;
+    use crate::testing::Api as Server;
+
+    fn kind(name: &str, plural: &str) -> Arc<Kind> {
+        let resource = ApiResource {
+            group: String::new(),
+            version: "v1".into(),
+            api_version: "v1".into(),
+            kind: name.into(),
+            plural: plural.into(),
+        };
+        Arc::new(Kind { resource, namespaced: true })
+    }
+
+    fn meta(name: &str, owner: Option<&str>) -> ObjectMeta {
+        let owners = owner.map(|owner| {
+            json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": owner }])
+        });
+        serde_json::from_value(json!({ "namespace": "ns", "name": name, "uid": name,
+                                       "ownerReferences": owners }))
+        .expect("metadata")
+    }
+
+    /// Every pod that a ReplicaSet makes is new with an owner: were each read again, making a pod would
+    /// cost one more request.
+    #[tokio::test]
+    async fn an_object_whose_owners_are_known_costs_no_request_and_one_without_is_read_again() {
+        let server = Server::answering(|_| None);
+        let collector = GarbageCollector {
+            client: server.client(),
+            inventory: crate::inventory::Watcher::default().inventory(),
+            queue: Queue::default(),
+            graph: Mutex::default(),
+            absent: Mutex::default(),
+        };
+        let maps = kind("ConfigMap", "configmaps");
+        let see = |meta: &ObjectMeta| {
+            collector.changed(&maps, &MetaChange { old: None, new: Some(meta) });
+        };
+        see(&meta("owned", Some("owner")));
+        see(&meta("owner", None));
+        collector.reconcile(&"owned".to_owned()).await.expect("reconciled");
+        assert_eq!(server.lines(), Vec::<String>::new());
+
+        see(&meta("lost", Some("gone")));
+        collector.reconcile(&"lost".to_owned()).await.expect("reconciled");
+        assert_eq!(server.lines(), ["GET /api/v1/namespaces/ns/configmaps/lost"]);
     }
 }

@@ -1,6 +1,6 @@
 //! A view of all objects of one kind that the controllers of a process share, and its indices.
 //!
-//! An index answers "which pods are on this node" without looking at any other pod. Objects and all
+//! An index finds the pods of a node without looking at any other pod. Objects and all
 //! indices change together under one lock, so that a reader of several keys of one index never misses
 //! an object that moves from one of them to another.
 
@@ -222,7 +222,7 @@ impl<K> Cache<K> {
 }
 
 impl<K: Send + Sync + 'static> Cache<K> {
-    /// The index of this kind; built from what the cache holds if nobody has asked for it yet.
+    /// The index of this kind; built from what the cache holds at its first use.
     pub(crate) fn index<I: IndexBy<K>>(&self) -> Index<K, I> {
         let mut store = self.write();
         let known = store.indices.iter().position(|(type_, _)| *type_ == TypeId::of::<I>());

@@ -34,7 +34,7 @@ use crate::key::ObjectKey;
 pub(crate) struct Change<K> {
     /// The object before, unless it is new.
     pub(crate) old: Option<Arc<K>>,
-    /// The object now, unless it is gone.
+    /// The object now, unless it was deleted.
     pub(crate) new: Option<Arc<K>>,
 }
 
@@ -44,7 +44,7 @@ impl<K> Change<K> {
         self.new.as_ref().or(self.old.as_ref()).expect("a change has at least one side")
     }
 
-    /// Whether the object is gone.
+    /// Whether the object was deleted.
     pub(crate) fn is_delete(&self) -> bool {
         self.new.is_none()
     }

@@ -5,16 +5,19 @@
 
 use k8s_openapi::api::core::v1::{Container, Node, Pod};
 
-/// The annotation of client-side apply, which is a copy of the object.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+use crate::pod::DELETION_COST;
+
+/// The conditions that controllers read.
+const CONDITIONS: [&str; 2] = ["Ready", "PodScheduled"];
 
 /// Keeps what identifies, places, counts and judges a pod.
 pub(super) fn pod(pod: &mut Pod) {
     let meta = &mut pod.metadata;
     (meta.managed_fields, meta.generate_name, meta.self_link) = (None, None, None);
     if let Some(annotations) = &mut meta.annotations {
-        annotations.remove(LAST_APPLIED);
+        annotations.retain(|annotation, _| annotation == DELETION_COST);
     }
+    meta.annotations = meta.annotations.take().filter(|annotations| !annotations.is_empty());
     if let Some(spec) = &mut pod.spec {
         spec.volumes = None;
         spec.ephemeral_containers = None;
@@ -29,11 +32,22 @@ pub(super) fn pod(pod: &mut Pod) {
     if let Some(status) = &mut pod.status {
         (status.init_container_statuses, status.ephemeral_container_statuses) = (None, None);
         (status.pod_ips, status.host_ips, status.message) = (None, None, None);
-        for status in status.container_statuses.iter_mut().flatten() {
-            (status.state, status.last_state, status.container_id) = (None, None, None);
-            (status.image, status.image_id) = (String::new(), String::new());
-            (status.volume_mounts, status.user, status.resources) = (None, None, None);
+        (status.pod_ip, status.host_ip, status.resize) = (None, None, None);
+        if let Some(conditions) = &mut status.conditions {
+            conditions.retain(|condition| CONDITIONS.contains(&condition.type_.as_str()));
+            conditions.shrink_to_fit();
         }
+        // What is read of them is how often the containers restarted.
+        if let Some(statuses) = &mut status.container_statuses {
+            statuses.retain(|status| status.restart_count > 0);
+            for status in statuses {
+                (status.state, status.last_state, status.container_id) = (None, None, None);
+                (status.image, status.image_id) = (String::new(), String::new());
+                (status.volume_mounts, status.user, status.resources) = (None, None, None);
+            }
+        }
+        let statuses = status.container_statuses.take();
+        status.container_statuses = statuses.filter(|statuses| !statuses.is_empty());
     }
 }
 
@@ -69,7 +83,7 @@ mod tests {
     fn a_trimmed_pod_asks_for_what_it_asked_for_and_holds_no_values() {
         let whole: Pod = serde_json::from_value(json!({
             "metadata": { "name": "p", "labels": { "app": "web" },
-                "annotations": { LAST_APPLIED: "hunter2", "a": "b" }, "managedFields": [{}] },
+                "annotations": { "a": "hunter2", DELETION_COST: "7" }, "managedFields": [{}] },
             "spec": {
                 "nodeName": "n", "tolerations": [{ "operator": "Exists" }], "volumes": [{ "name": "v" }],
                 "containers": [{ "name": "c", "image": "i", "args": ["hunter2"],
@@ -78,7 +92,9 @@ mod tests {
                     "resources": { "requests": { "cpu": "1" } } }],
                 "initContainers": [{ "name": "s", "restartPolicy": "Always", "command": ["hunter2"],
                     "resources": { "requests": { "cpu": "2" } } }] },
-            "status": { "phase": "Running", "containerStatuses": [{ "name": "c", "ready": true,
+            "status": { "phase": "Running", "conditions": [
+                    { "type": "Ready", "status": "True" }, { "type": "Initialized", "status": "True" }],
+                "containerStatuses": [{ "name": "c", "ready": true,
                 "restartCount": 3, "image": "i", "imageID": "j",
                 "state": { "terminated": { "exitCode": 1, "message": "hunter2" } } }] },
         }))
@@ -91,6 +107,9 @@ mod tests {
         assert_eq!(cpu(&trimmed), cpu(&whole));
         assert_eq!(host_ports(&trimmed), host_ports(&whole));
         assert_eq!(crate::pod::restarts_max(&trimmed), 3);
+        assert!(crate::pod::is_ready(&trimmed));
+        let annotations = trimmed.metadata.annotations.as_ref().expect("one is left");
+        assert_eq!(annotations.len(), 1);
         assert_eq!(trimmed.metadata.labels, whole.metadata.labels);
         assert_eq!(
             trimmed.spec.and_then(|spec| spec.tolerations),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// The finalizer in `spec.finalizers` that this controller answers for.
+/// The finalizer in `spec.finalizers` that this controller removes.
 pub(crate) const FINALIZER: &str = "kubernetes";
 
 /// What one round of deleting found.

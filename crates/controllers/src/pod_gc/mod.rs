@@ -177,3 +177,48 @@ impl PodGc {
         self.missing.lock().expect("no code panics while it holds the map")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Api as Server;
+
+    #[tokio::test]
+    async fn a_node_that_is_missing_for_too_long_costs_the_pods_that_it_had() {
+        let server = Server::answering(|line| {
+            (!line.contains("/nodes/")).then(|| json!({ "metadata": { "name": "p" } }))
+        });
+        let pods = Cache::<Pod>::default();
+        let collector = PodGc {
+            client: server.client(),
+            patience: Duration::ZERO,
+            nodes: Cache::default(),
+            by_node: pods.index(),
+            ended: pods.index(),
+            queue: Queue::default(),
+            missing: Mutex::default(),
+            pods,
+        };
+        for at in 0..10_000 {
+            let (name, node) = (format!("p{at}"), format!("n{}", at % 5_000));
+            let pod = json!({ "metadata": { "namespace": "ns", "name": name, "uid": name },
+                              "spec": { "nodeName": node, "containers": [] },
+                              "status": { "phase": "Succeeded" } });
+            collector.pods.insert(serde_json::from_value(pod).expect("a pod"));
+        }
+        let before = collector.pods.visited();
+        let next = collector.reconcile(&Key::Node("n7".to_owned())).await.expect("reconciled");
+        assert_eq!(next, Next::Change);
+        assert_eq!(collector.pods.visited() - before, 2);
+        assert_eq!(
+            server.lines(),
+            [
+                "GET /api/v1/nodes/n7",
+                "DELETE /api/v1/namespaces/ns/pods/p5007",
+                "DELETE /api/v1/namespaces/ns/pods/p7",
+            ],
+        );
+        collector.reconcile(&Key::Ended).await.expect("reconciled");
+        assert_eq!(collector.pods.visited() - before, 2, "not too many have ended");
+    }
+}

@@ -126,3 +126,49 @@ impl Quotas {
         self.tallies.lock().expect("no code panics while it holds the tallies")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::Api as Server;
+
+    /// Ten thousand pods are counted once; after that a pod costs one addition.
+    #[tokio::test]
+    async fn a_reconcile_after_the_first_visits_no_pod() {
+        let server = Server::answering(|_| Some(json!({ "metadata": {} })));
+        let controller = Quotas {
+            client: server.client(),
+            quotas: Cache::default(),
+            pods: Cache::default(),
+            inventory: crate::inventory::Watcher::default().inventory(),
+            queue: Queue::default(),
+            tallies: Mutex::default(),
+        };
+        let pod = |name: &str| -> Pod {
+            serde_json::from_value(json!({ "metadata": { "namespace": "ns", "name": name },
+                                           "status": { "phase": "Running" } }))
+            .expect("a pod")
+        };
+        for at in 0..10_000 {
+            controller.pods.insert(pod(&format!("p{at}")));
+        }
+        let quota = json!({ "metadata": { "namespace": "ns", "name": "q" },
+                            "spec": { "hard": { "pods": "20000" } } });
+        controller.quotas.insert(serde_json::from_value(quota).expect("a quota"));
+        let key = ObjectKey::new("ns", "q");
+        controller.reconcile(&key).await.expect("reconciled");
+        let counted = |controller: &Quotas| {
+            controller.tallies()[&key].total().get("pods").map(|count| count.units())
+        };
+        assert_eq!(counted(&controller), Some(10_000));
+        let before = controller.pods.visited();
+        for change in controller.pods.insert(pod("new")) {
+            controller.pod_changed(&change);
+        }
+        controller.reconcile(&key).await.expect("reconciled");
+        assert_eq!(counted(&controller), Some(10_001));
+        assert_eq!(controller.pods.visited() - before, 0);
+    }
+}

@@ -34,7 +34,7 @@ impl Tally {
         &self.total
     }
 
-    /// Takes in a pod as it is now, or that it is gone; returns whether the sum has changed.
+    /// Takes in a pod as it is now, or that it was deleted; returns whether the sum has changed.
     pub(super) fn set(&mut self, name: &str, pod: Option<&Pod>) -> bool {
         let now = pod.map(|pod| added(&self.spec, "pods.", Some(pod))).unwrap_or_default();
         let before = self.pods.get(name);

@@ -61,7 +61,7 @@ impl Expectations {
         }
     }
 
-    /// The controller object is gone.
+    /// The controller object was deleted.
     pub(crate) fn forget(&self, key: &ObjectKey) {
         self.all().remove(key);
     }

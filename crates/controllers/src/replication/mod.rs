@@ -344,3 +344,123 @@ impl Failure {
         Self { shown: ReplicaFailure { reason, message }, error: Error::api(operation)(error) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::apps::v1::ReplicaSet;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::Api as Server;
+
+    fn pod(name: &str, owner: Option<&str>, ready: bool) -> Pod {
+        let owners: Vec<Value> = owner
+            .iter()
+            .map(|uid| {
+                json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": uid, "uid": uid,
+                        "controller": true })
+            })
+            .collect();
+        let status = if ready { "True" } else { "False" };
+        serde_json::from_value(json!({
+            "metadata": { "namespace": "ns", "name": name, "uid": name,
+                "labels": { "app": owner.unwrap_or("none") }, "ownerReferences": owners },
+            "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": status }] },
+        }))
+        .expect("a pod")
+    }
+
+    fn set(name: &str, replicas: u32) -> ReplicaSet {
+        serde_json::from_value(json!({
+            "metadata": { "namespace": "ns", "name": name, "uid": name, "resourceVersion": "1" },
+            "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": name } },
+                "template": { "metadata": { "labels": { "app": name } },
+                              "spec": { "containers": [] } } } }))
+        .expect("a set")
+    }
+
+    fn controller(server: &Server) -> (Replication<ReplicaSet>, Cache<Pod>) {
+        let (objects, pods) = (Cache::<ReplicaSet>::default(), Cache::<Pod>::default());
+        let (events, _) = crate::events::channel(server.client());
+        let controller = Replication {
+            client: server.client(),
+            siblings: objects.index(),
+            adopters: objects.index(),
+            objects,
+            pods: pods.index(),
+            recorder: events.recorder("test"),
+            queue: Queue::default(),
+            expectations: Expectations::default(),
+        };
+        (controller, pods)
+    }
+
+    /// A namespace with 20,000 pods of others: a set looks at its own three.
+    #[tokio::test]
+    async fn a_reconcile_visits_the_pods_of_its_set_and_no_others() {
+        let server = Server::answering(|line| {
+            let status = json!({ "metadata": {}, "spec": { "selector": {} } });
+            line.starts_with("PUT").then_some(status)
+        });
+        let (controller, pods) = controller(&server);
+        for at in 0..10_000 {
+            pods.insert(pod(&format!("other-{at}"), Some("other"), true));
+            pods.insert(pod(&format!("orphan-{at}"), None, true));
+        }
+        for at in 0..3 {
+            pods.insert(pod(&format!("mine-{at}"), Some("mine"), true));
+        }
+        controller.objects.insert(set("mine", 3));
+        let before = pods.visited();
+        controller.reconcile(&ObjectKey::new("ns", "mine")).await.expect("reconciled");
+        assert_eq!(pods.visited() - before, 3);
+        let line = "PUT /apis/apps/v1/namespaces/ns/replicasets/mine/status";
+        assert_eq!(server.lines(), [line]);
+    }
+
+    /// If the first creation is refused the rest are not sent, and what was not sent is not awaited.
+    #[tokio::test]
+    async fn creations_double_while_they_succeed_and_stop_at_the_first_refusal() {
+        let sent = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = sent.clone();
+        let server = Server::answering(move |line| {
+            if line.starts_with("PUT") {
+                return Some(json!({ "metadata": {}, "spec": { "selector": {} } }));
+            }
+            // Of 1, 2, 4 and 8 creations, one of the last fails.
+            let number = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            (number != 10).then(|| json!({ "metadata": { "name": format!("p{number}") } }))
+        });
+        let (controller, _) = controller(&server);
+        controller.objects.insert(set("mine", 100));
+        let key = ObjectKey::new("ns", "mine");
+        controller.reconcile(&key).await.expect_err("a creation was refused");
+        assert_eq!(sent.load(std::sync::atomic::Ordering::SeqCst), 15);
+        assert!(!controller.expectations.satisfied(&key), "fourteen are still to be seen");
+        for _ in 0..14 {
+            controller.expectations.creation_observed(&key);
+        }
+        assert!(controller.expectations.satisfied(&key));
+    }
+
+    /// A binding, an address, a restart: most changes of a pod change nothing for its owner.
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_counts_the_same_makes_no_key_ready() {
+        use crate::queue::WorkQueue as _;
+
+        let server = Server::answering(|_| None);
+        let (controller, _) = controller(&server);
+        controller.objects.insert(set("mine", 1));
+        let old = Arc::new(pod("p", Some("mine"), false));
+        let mut bound = Pod::clone(&old);
+        bound.spec = serde_json::from_value(json!({ "nodeName": "n", "containers": [] })).ok();
+        let bound = Arc::new(bound);
+        controller.pod_changed(&Change { old: Some(old), new: Some(bound.clone()) });
+        let idle =
+            tokio::time::timeout(std::time::Duration::from_secs(60), controller.queue.next());
+        assert!(idle.await.is_err());
+        let ready = Arc::new(pod("p", Some("mine"), true));
+        controller.pod_changed(&Change { old: Some(bound), new: Some(ready) });
+        assert_eq!(controller.queue.next().await, ObjectKey::new("ns", "mine"));
+    }
+}

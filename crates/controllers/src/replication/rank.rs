@@ -8,10 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::pod::{is_ready, node_name, phase, ready_since, restarts_max};
-
-/// An annotation by which a user says how much a pod would be missed.
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+use crate::pod::{DELETION_COST, is_ready, node_name, phase, ready_since, restarts_max};
 
 /// Sorts pods so that those to be deleted first come first. `related` are the pods that share the
 /// work, by which the nodes with most of them are found.

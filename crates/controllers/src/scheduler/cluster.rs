@@ -92,7 +92,7 @@ impl Cluster {
         news
     }
 
-    /// Forgets a node that is gone.
+    /// Forgets a node that was deleted.
     pub(crate) fn remove_node(&mut self, name: &str) {
         let Some(at) = self.at.get(name).copied() else { return };
         if self.nodes[at].node.is_some() {
@@ -107,7 +107,7 @@ impl Cluster {
         self.known
     }
 
-    /// Takes in a namespace's labels, or that it is gone; returns whether they changed.
+    /// Takes in a namespace's labels, or that it was deleted; returns whether they changed.
     pub(crate) fn set_namespace(
         &mut self,
         name: &str,
@@ -152,7 +152,7 @@ impl Cluster {
         }
     }
 
-    /// Forgets a pod that is gone.
+    /// Forgets a pod that was deleted.
     pub(crate) fn remove_pod(&mut self, uid: &str) -> Effect {
         if self.take_out(uid).is_some() { Effect::Freed } else { Effect::None }
     }

@@ -2,7 +2,7 @@
 //!
 //! A pod goes one way: watch → [`queue`] → [`plan()`] against the [`cluster::Cluster`] → assumed →
 //! `POST pods/NAME/binding`. One pod is planned at a time; bindings are posted meanwhile. A pod that
-//! fits nowhere is parked and told so (event and condition); a change of a node, or room that becomes
+//! fits nowhere is parked, with an event and a condition; a change of a node, or room that becomes
 //! free, wakes those that it may help.
 
 pub(crate) mod affinity;
@@ -55,8 +55,8 @@ struct State {
 
 impl Controller for Scheduler {
     const NAME: &'static str = NAME;
-    /// Bindings posted at once; the API server commits them together.
-    const WORKERS: usize = 16;
+    /// Bindings posted at once; the API server commits them together. Planning is one at a time.
+    const WORKERS: usize = 64;
     type Queue = SchedulingQueue;
 
     fn watches(watches: &mut Watches<'_, Self>) {

@@ -7,7 +7,7 @@
 //! bounded by the number of pods that wait.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ struct State {
     pods: HashMap<ObjectKey, Waiting>,
     /// Higher priority first, then the order of arrival.
     active: BTreeMap<Rank, ObjectKey>,
+    /// Unschedulable ones, and among them those that depend on where other pods are.
+    unschedulable: [HashSet<ObjectKey>; 2],
     /// Ends of back-offs, and of the time that unschedulable pods wait at most.
     later: Later<ObjectKey>,
     arrivals: u64,
@@ -72,6 +74,8 @@ enum Place {
     InFlight {
         /// Whether it changed meanwhile, so that it has to be tried again.
         again: bool,
+        /// Whether it needs no place any more.
+        removed: bool,
     },
 }
 
@@ -89,7 +93,10 @@ impl SchedulingQueue {
                 state.pods.insert(key.clone(), pod);
                 state.activate(key);
             }
-            Some((known, Place::InFlight { again })) => (*known, *again) = (priority, true),
+            Some((known, place @ Place::InFlight { .. })) => {
+                *known = priority;
+                *place = Place::InFlight { again: true, removed: false };
+            }
             Some((known, Place::BackingOff)) => *known = priority,
             Some((known, Place::Active)) if *known == priority => {}
             Some(_) => {
@@ -107,8 +114,18 @@ impl SchedulingQueue {
     /// Forgets a pod that needs no place any more.
     pub(super) fn remove(&self, key: &ObjectKey) {
         let mut state = self.state();
-        state.leave(key);
-        state.pods.remove(key);
+        match state.pods.get_mut(key) {
+            // Its worker hands it back; until then another pod of its name is not handed out.
+            Some(Waiting { place: place @ Place::InFlight { .. }, attempts, .. }) => {
+                *place = Place::InFlight { again: false, removed: true };
+                *attempts = 0;
+            }
+            Some(_) => {
+                state.leave(key);
+                state.pods.remove(key);
+            }
+            None => {}
+        }
     }
 
     /// A pod that was taken fits nowhere: it waits until [`SchedulingQueue::wake`] lets it try again.
@@ -116,30 +133,32 @@ impl SchedulingQueue {
         let mut state = self.state();
         let Some(pod) = state.pods.get_mut(key) else { return };
         pod.attempts = pod.attempts.saturating_add(1);
-        if let Place::InFlight { again: false } = pod.place {
+        if let Place::InFlight { again: false, removed: false } = pod.place {
             let since = Instant::now();
             pod.place = Place::Unschedulable { since, depends_on_others };
+            state.unschedulable[usize::from(depends_on_others)].insert(key.clone());
             state.later.insert(key.clone(), since + UNSCHEDULABLE_MAX);
         }
     }
 
     /// Something has changed: lets unschedulable pods try again, each once its back-off is over; all of
-    /// them, or only those that depend on where other pods are.
+    /// them, or only those that depend on where other pods are. Costs as much as it wakes.
     pub(super) fn wake(&self, all: bool) {
         let mut state = self.state();
-        let woken: Vec<(ObjectKey, Instant)> = state
-            .pods
-            .iter()
-            .filter_map(|(key, pod)| match pod.place {
-                Place::Unschedulable { since, depends_on_others } if all || depends_on_others => {
-                    Some((key.clone(), since + backoff(pod.attempts)))
-                }
-                _ => None,
-            })
-            .collect();
+        let [independent, dependent] = &mut state.unschedulable;
+        let mut woken = std::mem::take(dependent);
+        if all {
+            woken.extend(std::mem::take(independent));
+        }
+        if woken.is_empty() {
+            return;
+        }
         let now = Instant::now();
-        for (key, due) in woken {
-            state.leave(&key);
+        for key in woken {
+            let Some(pod) = state.pods.get(&key) else { continue };
+            let Place::Unschedulable { since, .. } = pod.place else { continue };
+            let due = since + backoff(pod.attempts);
+            state.later.remove(&key);
             if due <= now {
                 state.activate(&key);
             } else {
@@ -164,11 +183,12 @@ impl WorkQueue for SchedulingQueue {
                 let mut state = self.state();
                 let now = Instant::now();
                 while let Some(key) = state.later.pop(now) {
+                    state.leave(&key);
                     state.activate(&key);
                 }
                 if let Some((_, key)) = state.active.pop_first() {
                     if let Some(pod) = state.pods.get_mut(&key) {
-                        pod.place = Place::InFlight { again: false };
+                        pod.place = Place::InFlight { again: false, removed: false };
                     }
                     if !state.active.is_empty() || state.later.next_due().is_some() {
                         self.0.changed.notify_one();
@@ -194,14 +214,14 @@ impl WorkQueue for SchedulingQueue {
     fn done(&self, key: ObjectKey, outcome: Result<Next, &Error>) {
         let mut state = self.state();
         let Some(pod) = state.pods.get_mut(&key) else { return };
-        let again = match pod.place {
-            Place::InFlight { again } => again,
-            Place::Unschedulable { .. } if outcome.is_err() => false,
+        let (again, removed) = match pod.place {
+            Place::InFlight { again, removed } => (again, removed),
+            Place::Unschedulable { .. } if outcome.is_err() => (false, false),
             _ => return,
         };
         if again {
             state.activate(&key);
-        } else if outcome.is_err() {
+        } else if outcome.is_err() && !removed {
             pod.attempts = pod.attempts.saturating_add(1);
             let due = Instant::now() + backoff(pod.attempts);
             state.leave(&key);
@@ -220,7 +240,11 @@ impl State {
         let Some(pod) = self.pods.get(key) else { return };
         match pod.place {
             Place::Active => drop(self.active.remove(&pod.rank())),
-            Place::BackingOff | Place::Unschedulable { .. } => self.later.remove(key),
+            Place::BackingOff => self.later.remove(key),
+            Place::Unschedulable { depends_on_others, .. } => {
+                self.unschedulable[usize::from(depends_on_others)].remove(key);
+                self.later.remove(key);
+            }
             Place::InFlight { .. } => {}
         }
     }
@@ -346,6 +370,24 @@ mod tests {
         assert!(is_idle(&queue, Duration::from_secs(1)).await, "not twice at once");
         queue.park(&taken, false);
         queue.done(taken, Ok(Next::Change));
+        assert_eq!(next(&queue).await, "a");
+    }
+
+    /// A pod is replaced by another of its name while a worker still binds the first: the second must
+    /// neither be tried at the same time nor be forgotten with the first.
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_is_recreated_while_it_is_tried_waits_for_the_first() {
+        let queue = SchedulingQueue::default();
+        queue.add(&key("a"), 0);
+        let first = queue.next().await;
+        queue.remove(&first);
+        queue.add(&first, 0);
+        assert!(is_idle(&queue, Duration::from_secs(1)).await);
+        queue.done(first, Ok(Next::Change));
+        let second = queue.next().await;
+        queue.park(&second, false);
+        queue.done(second, Ok(Next::Change));
+        queue.wake(true);
         assert_eq!(next(&queue).await, "a");
     }
 

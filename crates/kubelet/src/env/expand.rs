@@ -36,7 +36,7 @@ pub(crate) fn expand<'a>(
     Ok(expanded)
 }
 
-/// Tells the pieces that the expanded text consists of, in their order, until told to stop.
+/// Tells the pieces that the expanded text consists of, in their order, until it is stopped.
 fn pieces<'a>(
     text: &str,
     lookup: &impl Fn(&str) -> Option<&'a str>,

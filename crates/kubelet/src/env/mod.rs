@@ -198,12 +198,12 @@ impl Environment {
         self.index.get(name).map(|at| &self.variables[*at].1)
     }
 
-    /// A text with its references to variables expanded, `beside` what else counts against the limit
+    /// A text with its references to variables expanded, with `other` bytes that also count against the limit
     /// (the NUL at its end always does).
     fn expand(
         &self,
         text: &str,
-        beside: usize,
+        other: usize,
         limit: usize,
         what: impl Fn() -> String,
     ) -> Result<Value, EnvError> {
@@ -213,7 +213,7 @@ impl Environment {
             is_secret.set(is_secret.get() || value.is_secret);
             Some(value.as_str())
         };
-        let text = expand(text, limit.saturating_sub(beside.saturating_add(1)), lookup)
+        let text = expand(text, limit.saturating_sub(other.saturating_add(1)), lookup)
             .map_err(|_| EnvError::TooLong { what: what(), max: limit })?;
         let text = Zeroizing::new(text);
         if text.contains('\0') {
@@ -286,7 +286,7 @@ fn count(used: usize, bytes: usize, what: impl Fn() -> String) -> Result<usize, 
 
 /// Where a container's environment comes from besides its own spec.
 #[derive(Clone, Copy)]
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct Context<'a> {
     pub(crate) facts: Facts<'a>,
     /// Variables that every container gets, such as where the API server is.
     pub(crate) services: &'a [(String, String)],
@@ -298,10 +298,10 @@ pub(crate) fn resolve(
     id: &PodId,
     container: &Container,
     sources: &Sources,
-    around: Surroundings<'_>,
+    context: Context<'_>,
 ) -> Result<Environment, EnvError> {
     let mut environment = Environment::default();
-    for (name, value) in around.services {
+    for (name, value) in context.services {
         environment.set(name, Value::plain(value))?;
     }
     from_objects(&mut environment, container, id, sources)?;
@@ -311,11 +311,11 @@ pub(crate) fn resolve(
                 let text = variable.value.as_deref().unwrap_or_default();
                 let name = &variable.name;
                 // `NAME=` stands before it.
-                let beside = name.len() + 1;
-                Some(environment.expand(text, beside, STRING_BYTES_MAX, || self::variable(name))?)
+                let other = name.len() + 1;
+                Some(environment.expand(text, other, STRING_BYTES_MAX, || self::variable(name))?)
             }
             Some(source) => {
-                from_source(pod, id, container, sources, around, &variable.name, source)?
+                from_source(pod, id, container, sources, context, &variable.name, source)?
             }
         };
         if let Some(value) = value {
@@ -377,7 +377,7 @@ fn from_source(
     id: &PodId,
     container: &Container,
     sources: &Sources,
-    around: Surroundings<'_>,
+    context: Context<'_>,
     variable: &str,
     source: &EnvVarSource,
 ) -> Result<Option<Value>, EnvError> {
@@ -410,14 +410,14 @@ fn from_source(
         };
     }
     let value = if let Some(field) = &source.field_ref {
-        downward::field(pod, &field.field_path, around.facts)
+        downward::field(pod, &field.field_path, context.facts)
             .ok_or_else(|| EnvError::Field(field.field_path.clone()))?
     } else if let Some(selector) = &source.resource_field_ref {
         let wanted = selector.container_name.as_deref().filter(|name| !name.is_empty());
         let of = wanted.map_or(Some(container), |name| {
             pod::all_containers(pod::spec(pod)).find(|container| container.name == name)
         });
-        of.and_then(|container| downward::resource(container, selector, around.facts))
+        of.and_then(|container| downward::resource(container, selector, context.facts))
             .ok_or_else(|| EnvError::Field(selector.resource.clone()))?
     } else {
         return Err(EnvError::Field("valueFrom".to_owned()));
@@ -482,8 +482,8 @@ mod tests {
         let ips = ["10.1.0.2".to_owned()];
         let services = [("KUBERNETES_SERVICE_HOST".to_owned(), "10.0.0.1".to_owned())];
         let facts = Facts { node, pod_ips: &ips };
-        let around = Surroundings { facts, services: &services };
-        resolve(&pod, &id, &pod::spec(&pod).containers[0], sources, around)
+        let context = Context { facts, services: &services };
+        resolve(&pod, &id, &pod::spec(&pod).containers[0], sources, context)
     }
 
     fn sources() -> Sources {

@@ -10,7 +10,7 @@
 //! {coffer-secret:<pod uid>/<name>}     <name>: 64 hex digits, `Snapshot::keep_value`
 //! ```
 //!
-//! A name cannot be guessed, and is good in its own pod only: nobody gets another pod's text. One that
+//! A name cannot be guessed, and is good in its own pod only: no pod gets another pod's text. One that
 //! stands for nothing fails the call.
 
 use std::ffi::{OsStr, OsString};
@@ -28,10 +28,10 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::Value as Json;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::mount::tmpfs;
 use crate::pod::{Layout, is_path_component};
 use crate::redact;
 use crate::snapshot::{Snapshot, is_value_name};
-use crate::volume::tmpfs;
 
 const LOG: &str = "--log";
 /// How far back the reason of a failure is looked for in the real runtime's log.
@@ -224,11 +224,11 @@ impl OciRuntime {
         Ok(file)
     }
 
-    /// A command's description may lie anywhere, so the filled one is a file without a name beside
+    /// A command's description may lie anywhere, so the filled one is a file without a name next to
     /// the kept values. `None` if there is nothing to fill in.
     fn filled_process(&self, path: &Path) -> Result<Option<File>, OciRuntimeError> {
         let mut process = read(path)?;
-        // The arguments are what somebody asked for by `exec`: nothing of ours is among them.
+        // The arguments are what a client asked for by `exec`: nothing of ours is among them.
         let pods = self.fill(process.value_mut(), false)?;
         let Some(uid) = pods.into_iter().next() else { return Ok(None) };
         let failed = |cause| OciRuntimeError::Kept { uid: uid.clone(), cause };
@@ -331,7 +331,7 @@ fn subcommand(arguments: &[OsString]) -> Option<&str> {
 }
 
 /// Says what went wrong where runc would say it, and where its callers look: in the file of `--log`,
-/// in JSON. There is nobody to tell that this failed, too.
+/// in JSON. If that fails, too, there is no other way to report it.
 fn log(arguments: &[OsString], error: &str) {
     let Ok(Some((_, path))) = option(arguments, LOG) else { return };
     let time = k8s_openapi::jiff::Timestamp::now().to_string();

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_auths_is_told_from_one_with_none() {
+    fn a_file_without_auths_differs_from_one_with_no_entries() {
         assert!(matches!(parse_config_json(b"{}"), Ok(None)));
         assert!(matches!(parse_config_json(b"null"), Ok(None)));
         assert!(parse_config_json(br#"{"auths":{}}"#).is_ok_and(|found| found.is_some()));

@@ -2,7 +2,7 @@
 //! after each further one, 5 minutes at most.
 //!
 //! A failure is remembered with the versions of the pull secrets that were used. Once one of them
-//! has changed, the failure says nothing about the next try, which then comes at once.
+//! has changed, the failure says nothing about the next try, which then comes immediately.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -75,7 +75,7 @@ impl Failures {
         self.known().remove(&(pod.to_owned(), image.to_owned()));
     }
 
-    /// Forgets what is known of a pod that is gone.
+    /// Forgets what is known of a pod that no longer exists.
     pub(super) fn forget_pod(&self, pod: &str) {
         self.known().retain(|(uid, _), _| uid != pod);
     }
@@ -107,7 +107,7 @@ mod tests {
         assert!(failures.check("p", "i", &seen("2"), now).is_none());
         failures.add("p", "i", seen("2"), "no".to_owned(), now);
         let left = failures.check("p", "i", &seen("2"), now).expect("has to wait").0;
-        assert_eq!(left, Duration::from_secs(10), "with a new secret the count begins anew");
+        assert_eq!(left, Duration::from_secs(10), "a new secret resets the count");
         failures.forget_pod("p");
         assert!(failures.check("p", "i", &seen("2"), now).is_none());
     }

@@ -29,7 +29,7 @@ struct Located {
 }
 
 impl Keyring {
-    /// Adds the entries of one file. One whose registry is no URL is passed over.
+    /// Adds the entries of one file. An entry whose registry is not a URL is ignored.
     pub(super) fn add(&mut self, entries: Vec<Entry>, source: &Source) {
         for (registry, username, password) in entries {
             let Some(location) = Location::parse(&registry) else { continue };

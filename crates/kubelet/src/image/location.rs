@@ -220,7 +220,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Keys come from whoever may write a secret; names from whoever may write a pod.
+        /// Keys come from who may write a secret; names from who may write a pod.
         #[test]
         fn no_text_makes_a_panic(key in "\\PC{0,20}", host in "[a-z*\\[\\]:.@/-]{0,20}") {
             for text in [&key, &host] {

@@ -44,7 +44,6 @@ use self::provider::{Asker, Providers};
 use self::pull::{PullError, Pulled};
 use self::pull_secrets::PullSecrets;
 pub(crate) use self::pull_secrets::Seen;
-pub(crate) use self::records::Present;
 use self::records::PullRecords;
 pub use self::verify::{AllowlistError, ImagePullCredentialsVerificationPolicy, UnknownPolicy};
 use self::verify::{Shown, Verdict, Verification};
@@ -54,12 +53,12 @@ use crate::event::{EventSink, Reason};
 use crate::objects::Objects;
 use crate::pod::{self, PodId};
 use crate::redact::Redactor;
-use crate::runtime::{Image, Runtime, RuntimeError};
+use crate::runtime::{Image, Runtime};
 
 /// How many pulls run at the same time on one node.
 const PULLS_MAX: usize = 5;
 
-/// Where credentials for images come from beside pods' secrets, and who is asked for them.
+/// Where credentials for images come from in addition to pods' secrets, and which pods must show them.
 #[derive(Clone, Debug, Default)]
 pub struct ImagesConfig {
     /// The file, or directory, that says which credential provider plugins there are.
@@ -98,12 +97,12 @@ pub enum ImagesError {
     /// The credential providers are not as they should be.
     #[error(transparent)]
     Providers(#[from] ProviderConfigError),
-    /// One of the two settings is of no use without the other.
+    /// One of the two settings needs the other.
     #[error(
         "--image-credential-provider-config and --image-credential-provider-bin-dir go together"
     )]
     HalfProvider,
-    /// The allow list has a pattern that is none.
+    /// The allow list has an invalid pattern.
     #[error("preloaded images verification allowlist: {0}")]
     Allowlist(#[from] AllowlistError),
     /// The pull records cannot be read or written.
@@ -263,7 +262,7 @@ impl Images {
         secrets: &PullSecrets,
     ) -> Result<Image, ImageError> {
         if policy == PullPolicy::Never {
-            // Also for one that is here: that somebody else has it is nobody's business.
+            // Also for one that is here: which images other pods use is not told.
             return Err(about.never_pulled());
         }
         let (pod, wanted, now) = (about.id.uid(), about.wanted, Instant::now());
@@ -352,7 +351,7 @@ impl Images {
             Verdict::GrantedAlso(grant) => {
                 let repository = name.repository();
                 if let Err(error) = self.records.add(&image.id, &repository, Some(grant)) {
-                    tracing::warn!(image = %name, %error, "pull secret not recorded");
+                    tracing::warn!(image = %name, %error, "cannot record the pull secret of an image");
                 }
                 true
             }

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_name_is_refused() {
+    fn an_invalid_image_name_is_refused() {
         for wrong in [
             "",
             "a b",

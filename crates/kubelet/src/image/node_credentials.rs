@@ -1,5 +1,5 @@
 //! The node's own credentials, which are for all its pods: a docker client's file, read where
-//! upstream's kubelet reads it, anew for each pull, so that a rotated password is the next one used.
+//! upstream's kubelet reads it, again for each pull, so that a rotated password is the next one used.
 //!
 //! The first file that has credentials counts. `config.json` is looked for in the kubelet's root
 //! directory, its working directory, `$HOME/.docker` and `/.docker`; then the old `.dockercfg` in
@@ -86,7 +86,7 @@ fn read_bytes(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
     if length > FILE_BYTES_MAX {
         return Err(std::io::Error::other("the file is too long"));
     }
-    // Sized at once: a growing buffer leaves copies behind.
+    // Sized immediately: a growing buffer leaves copies behind.
     let capacity = usize::try_from(length + 1).unwrap_or_default();
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_file_with_credentials_counts_and_is_read_anew() {
+    fn the_first_file_with_credentials_counts_and_is_read_again() {
         let root = tempfile::tempdir().expect("a directory");
         let home = tempfile::tempdir().expect("a directory");
         let credentials = NodeCredentials::new(root.path(), Some(home.path()));

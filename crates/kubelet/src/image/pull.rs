@@ -11,8 +11,8 @@ use super::credential::{Credential, Source};
 use super::name::ImageName;
 use super::records::{Grant, PullRecords, PullServiceAccount};
 use super::redact::redact;
-use super::{Runtime, RuntimeError};
-use crate::runtime::Image;
+
+use crate::runtime::{Image, Runtime, RuntimeError};
 
 /// What runtimes begin such errors with; `k8s.io/cri-api/pkg/errors`.
 const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
@@ -89,7 +89,7 @@ pub(super) async fn pull(
                 pulling.pulled(&image.id, &name.repository(), grant(records, credential));
                 return Ok(Pulled { image });
             }
-            // The runtime is gone, with or without the image: what it was about to say is unknown.
+            // With or without the image: what the runtime was about to say is unknown.
             Err(error @ RuntimeError::Unreachable(_)) => {
                 return Err(PullError::new(told(&error, credentials)));
             }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_code_is_not_worth_a_word() {
+    fn the_code_unknown_is_left_out_of_an_error() {
         let failed = |code| RuntimeError::Failed { code, message: "no".into() };
         assert_eq!(told(&failed(tonic::Code::Unknown), &[]), "no");
         let expected = "rpc error: code = PermissionDenied desc = no";

@@ -26,7 +26,7 @@ pub(crate) type Seen = BTreeMap<ObjectKey, Option<Version>>;
 pub(super) struct PullSecrets {
     pub(super) keyring: Keyring,
     pub(super) seen: Seen,
-    /// Names of those that are of no use.
+    /// Names of those that cannot be used.
     pub(super) unusable: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn fetch(objects: &Objects, pod: &PodId, spec: &PodSpec) -> Pul
                 found.take(name, &secret, pod);
             }
             Err(error) => {
-                tracing::info!(%pod, secret = name, %error, "pull secret not retrieved");
+                tracing::info!(%pod, secret = name, %error, "cannot fetch image pull secret");
                 found.seen.insert(key, None);
                 found.unusable.push(name.to_owned());
             }
@@ -61,7 +61,7 @@ impl PullSecrets {
         match entries(secret) {
             Ok(entries) => self.keyring.add(entries, &source(secret, pod)),
             Err(reason) => {
-                tracing::info!(%pod, secret = name, reason, "pull secret of no use");
+                tracing::info!(%pod, secret = name, reason, "ignoring unusable image pull secret");
                 self.unusable.push(name.to_owned());
             }
         }
@@ -122,7 +122,7 @@ mod tests {
             secret(CFG.0, CFG.1, b"canary"),
             Secret::default(),
         ] {
-            let reason = entries(&bad).expect_err("of no use");
+            let reason = entries(&bad).expect_err("unusable");
             assert!(!reason.contains("canary"), "{reason}");
         }
     }

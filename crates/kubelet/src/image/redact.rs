@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_secret_stays_as_it_is() {
+    fn text_without_secrets_is_unchanged() {
         for text in [
             "failed to pull and unpack image \"r.io/a:1\": failed to resolve reference \
              \"r.io/a:1\": unexpected status code [manifests 1]: 401 Unauthorized",

@@ -1,7 +1,7 @@
 //! Whether a pod may use an image that is here already. Pure.
 //!
 //! `imagePullPolicy: IfNotPresent` alone would let any pod of the node run a private image that
-//! somebody else's secret has pulled. So a pod has to have what the image was pulled with; one that
+//! another pod's secret has pulled. So a pod has to have what the image was pulled with; one that
 //! has not must pull for itself, which brings nothing new over the network if it may, and fails if
 //! it may not. This is upstream's `KubeletEnsureSecretPulledImages`.
 
@@ -55,7 +55,7 @@ impl FromStr for ImagePullCredentialsVerificationPolicy {
     }
 }
 
-/// A pattern of the allow list that is none. Upstream's words.
+/// An invalid pattern of the allow list. Upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AllowlistError {
     /// A space at an end.
@@ -188,7 +188,7 @@ fn compare(
             break;
         }
         let own = records.pull_secret(of, credential);
-        // The secret that pulled it, whatever is in it now: whoever may change it could pull.
+        // The secret that pulled it, whatever is in it now: who may change it could pull.
         let same_secret = |other: &super::records::PullSecret| {
             (&other.namespace, &other.name, &other.uid) == (&own.namespace, &own.name, &own.uid)
         };

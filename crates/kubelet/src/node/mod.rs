@@ -94,7 +94,7 @@ impl NodeAgent {
         let view = self.view(&readiness, pressure, &version);
         let posting = self.post(&view, &posted.conditions);
         let Ok(outcome) = tokio::time::timeout(LOOK_PERIOD, posting).await else {
-            tracing::debug!("node status not posted: no answer");
+            tracing::debug!("node status update timed out");
             return false;
         };
         match outcome {
@@ -106,12 +106,12 @@ impl NodeAgent {
                 is_ready
             }
             Err(kube::Error::Api(status)) if status.code == 404 => {
-                // Somebody deleted the node while it lives.
+                // A client deleted the node while it runs.
                 self.registered().await;
                 false
             }
             Err(error) => {
-                tracing::debug!(cause = root_cause(&error), "node status not posted");
+                tracing::debug!(cause = root_cause(&error), "node status update failed");
                 false
             }
         }
@@ -151,16 +151,11 @@ impl NodeAgent {
     async fn readiness(&self) -> (Readiness, String) {
         let version = match self.runtime.version().await {
             Ok(version) => format!("{}://{}", version.name, version.version),
-            Err(_) => {
-                return (
-                    Readiness::NotReady("container runtime is down".to_owned()),
-                    String::new(),
-                );
-            }
+            Err(error) => return (not_answering(&error), String::new()),
         };
-        let conditions: Result<_, RuntimeError> = self.runtime.conditions().await;
-        let Ok(conditions) = conditions else {
-            return (Readiness::NotReady("container runtime is down".to_owned()), version);
+        let conditions = match self.runtime.conditions().await {
+            Ok(conditions) => conditions,
+            Err(error) => return (not_answering(&error), version),
         };
         let mut problems = Vec::new();
         for (name, what) in [
@@ -192,9 +187,12 @@ impl NodeAgent {
             match tokio::time::timeout(LOOK_PERIOD, self.register(&nodes)).await {
                 Ok(Ok(node)) => return node.metadata.uid.unwrap_or_default(),
                 Ok(Err(error)) => {
-                    tracing::debug!(cause = root_cause(&error), "node not registered yet");
+                    tracing::debug!(
+                        cause = root_cause(&error),
+                        "node registration failed, retrying"
+                    );
                 }
-                Err(_) => tracing::debug!("node not registered yet: no answer"),
+                Err(_) => tracing::debug!("node registration timed out, retrying"),
             }
             backoff.wait().await;
         }
@@ -237,4 +235,17 @@ impl NodeAgent {
         nodes.patch_status(&self.name, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
         Ok(conditions)
     }
+}
+
+/// Why the node is not ready where the runtime does not say how it is. It is down only where it cannot be
+/// reached.
+fn not_answering(error: &RuntimeError) -> Readiness {
+    let cause = match error.is_outage() {
+        true => "container runtime is down".to_owned(),
+        false => {
+            let error = error.told(&Redactor::without_values());
+            format!("container runtime status check failed: {error}")
+        }
+    };
+    Readiness::NotReady(cause)
 }

@@ -1,10 +1,10 @@
 //! The Secrets and ConfigMaps that pods refer to, and the tokens of their service accounts:
-//! fetched one by one by name, watched one by one while somebody waits for them, never listed.
+//! fetched one by one by name, watched one by one while a pod waits for them, never listed.
 //!
 //! Bodies are read here and not through `kube::Api`, which logs a body that it cannot parse and
 //! leaves it in freed memory. The buffers here are erased, and errors name the object and the
 //! reason, never the content. A watch asks for metadata only: it tells *that* an object changed,
-//! and whoever needs it fetches it.
+//! and the pod that needs it fetches it.
 
 mod read;
 mod token;
@@ -187,7 +187,7 @@ impl FetchError {
     }
 }
 
-/// The door to referenced objects, shared by all pod workers.
+/// Fetches and watches referenced objects for all pod workers.
 pub(crate) struct Objects {
     client: kube::Client,
     watches: Mutex<HashMap<ObjectKey, Weak<ObjectWatch>>>,

@@ -30,7 +30,7 @@ pub(crate) enum Seen {
     Present(Version),
 }
 
-/// The watch of one object, for as long as somebody holds it.
+/// The watch of one object, for as long as it is held.
 pub(super) struct ObjectWatch {
     versions: watch::Receiver<Seen>,
     _task: AbortOnDropHandle<()>,

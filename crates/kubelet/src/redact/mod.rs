@@ -86,11 +86,6 @@ impl Foreign {
     pub(crate) fn map(self, make: impl FnOnce(&[u8]) -> Vec<u8>) -> Self {
         Self { bytes: make(&self.bytes), ..self }
     }
-
-    /// Whether it has these words, to choose what to do by it.
-    pub(crate) fn contains(&self, words: &str) -> bool {
-        self.bytes.windows(words.len().max(1)).any(|part| part == words.as_bytes())
-    }
 }
 
 /// Only how long it is.

@@ -92,7 +92,7 @@ fn a_foreign_text_is_not_printed_by_accident() {
 }
 
 #[test]
-fn what_is_no_value_stays_as_it_is() {
+fn text_without_values_is_unchanged() {
     let redactor = redactor(&[b"value-1-canary"]);
     for text in ["dial tcp 10.0.0.1:80: connect: connection refused", "äöü \u{1f512}", "", "x"] {
         assert_eq!(redactor.redact(&text.into()), text);

@@ -54,7 +54,7 @@ impl Redactor {
                 }
             }
         }
-        // After the volumes: what a volume is about to lose is here before it is gone there.
+        // After the volumes: what a volume is about to lose is here before it no longer exists there.
         self.add_snapshot(&snapshot)
     }
 

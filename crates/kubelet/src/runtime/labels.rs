@@ -13,7 +13,7 @@ pub(super) const POD_UID: &str = "io.kubernetes.pod.uid";
 pub(super) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// Which kubelet's it is: several nodes on one machine may share one runtime.
 pub(super) const NODE: &str = "coffer.dev/node";
-/// On a sandbox: the runtime of its containers puts values in the place of placeholders. A sandbox
+/// On a sandbox: the runtime of its containers replaces placeholders by values. A sandbox
 /// keeps the runtime that it was made with, whatever the runtime's configuration says later.
 const PLACEHOLDERS: &str = "coffer.dev/secret-placeholders";
 /// What 0.1 wrote for it.
@@ -52,7 +52,7 @@ pub(super) fn sandbox_labels(
     labels
 }
 
-/// Whether a sandbox was made by a runtime that puts values in the place of placeholders.
+/// Whether a sandbox was made by a runtime that replaces placeholders by values.
 pub(super) fn has_placeholders(labels: &HashMap<String, String>) -> bool {
     [PLACEHOLDERS, STAND_INS].iter().any(|label| labels.contains_key(*label))
 }

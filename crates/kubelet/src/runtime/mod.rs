@@ -14,6 +14,7 @@ mod resources;
 mod sandbox;
 mod security;
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,6 @@ use k8s_cri::v1::{self as cri};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use crate::image::Present;
 use crate::redact::{Foreign, Redactor};
 
 pub(crate) use self::container::{ContainerPlan, container_config};
@@ -48,27 +48,33 @@ const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60)
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why a call to the runtime failed. `Display` leaves the runtime's words out: [`Self::told`] has them.
+///
+/// It is about the runtime and nothing else; what fails on this machine has errors of its own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RuntimeError {
-    /// The socket is not there, or the call did not get through.
+    /// The socket is not there, or the connection broke: whether the call was done is not known.
     #[error("container runtime is down")]
     Unreachable(Foreign),
+    /// It took longer than it may, by the runtime's clock or by ours.
+    #[error("rpc error: code = DeadlineExceeded")]
+    TimedOut(Foreign),
     /// What the call was about does not exist.
     #[error("rpc error: code = NotFound")]
     NotFound(Foreign),
     /// The runtime refused or failed, in upstream's form of a gRPC error.
     #[error("rpc error: code = {code:?}")]
     Failed { code: Code, message: Foreign },
-    /// Something on this machine failed, not the runtime.
-    #[error("failed to {step}: {cause}")]
-    Local { step: &'static str, cause: String },
 }
 
 impl From<Status> for RuntimeError {
     fn from(status: Status) -> Self {
         let message = Foreign::from(status.message());
+        // What the runtime answers has no source: a status with one was made here, of a connection
+        // that broke or a time that ran out.
         match status.code() {
-            Code::Unavailable => Self::Unreachable(message),
+            Code::DeadlineExceeded => Self::TimedOut(message),
+            _ if has_source::<tonic::TimeoutExpired>(&status) => Self::TimedOut(message),
+            _ if status.source().is_some() => Self::Unreachable(message),
             Code::NotFound => Self::NotFound(message),
             code => Self::Failed { code, message },
         }
@@ -76,9 +82,9 @@ impl From<Status> for RuntimeError {
 }
 
 impl RuntimeError {
-    /// What failed on this machine.
-    pub(crate) fn local(step: &'static str, cause: &std::io::Error) -> Self {
-        Self::Local { step, cause: cause.to_string() }
+    /// Whether the runtime cannot be reached, whatever it is asked.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
     }
 
     /// Whether the other side does not know what it is asked, and never will.
@@ -86,24 +92,13 @@ impl RuntimeError {
         matches!(self, Self::Failed { code: Code::Unimplemented, .. })
     }
 
-    /// The runtime's own words; none where it said nothing.
-    pub(crate) fn words(&self) -> Option<&Foreign> {
-        match self {
-            Self::Unreachable(message) | Self::NotFound(message) | Self::Failed { message, .. } => {
-                Some(message)
-            }
-            Self::Local { .. } => None,
-        }
-    }
-
     /// The whole error as upstream prints it, with the runtime's words as `redact` gives them.
     pub(crate) fn told_by(&self, redact: impl FnOnce(&Foreign) -> String) -> String {
         match self {
             Self::Unreachable(words) => format!("{self}: {}", redact(words)),
-            Self::NotFound(words) | Self::Failed { message: words, .. } => {
+            Self::TimedOut(words) | Self::NotFound(words) | Self::Failed { message: words, .. } => {
                 format!("{self} desc = {}", redact(words))
             }
-            Self::Local { .. } => self.to_string(),
         }
     }
 
@@ -134,6 +129,13 @@ pub(crate) struct Image {
     /// Who runs in it where the pod does not say: a number, or a name.
     pub(crate) uid: Option<i64>,
     pub(crate) user_name: String,
+}
+
+/// An image that is on this machine, and what it is called.
+pub(crate) struct Present {
+    pub(crate) id: String,
+    /// Its tags and digests.
+    pub(crate) names: Vec<String>,
 }
 
 /// How a command in a container ended.
@@ -265,10 +267,9 @@ impl Runtime {
 
     /// Ends what still runs in containers and sandboxes that have ended as far as the runtime
     /// knows; see [`remains`].
-    pub(crate) async fn end_remains(&self, ids: Vec<String>) -> Result<(), RuntimeError> {
+    pub(crate) async fn end_remains(&self, ids: Vec<String>) -> std::io::Result<()> {
         let ended = tokio::task::spawn_blocking(move || remains::end(&ids)).await;
-        let ended = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        ended.map_err(|error| RuntimeError::local("end what is left of a container", &error))
+        ended.unwrap_or_else(|error| Err(std::io::Error::other(error)))
     }
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
@@ -349,6 +350,18 @@ impl Runtime {
     }
 }
 
+/// Whether an error is made of one of this type.
+fn has_source<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if error.is::<E>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 fn image_spec(name: &str) -> cri::ImageSpec {
     cri::ImageSpec { image: name.to_owned(), ..Default::default() }
 }
@@ -382,6 +395,22 @@ mod tests {
         assert_eq!(socket_path("/run/containerd/containerd.sock"), expected);
         assert_eq!(socket_path("tcp://127.0.0.1:1"), None);
         assert_eq!(socket_path("unix://relative"), None);
+    }
+
+    #[tokio::test]
+    async fn the_runtime_is_down_only_where_it_cannot_be_reached() {
+        let runtime = Runtime::new(Path::new("/nosuch"), "node");
+        let error = runtime.version().await.err().expect("no runtime");
+        assert!(error.is_outage(), "{error:?}");
+        // A plugin of the runtime may not be there yet; the runtime is, since it answers.
+        let answered = RuntimeError::from(Status::unavailable("network plugin not ready"));
+        assert!(!answered.is_outage());
+        let told = answered.told(&Redactor::without_values());
+        assert_eq!(told, "rpc error: code = Unavailable desc = network plugin not ready");
+        let late = RuntimeError::from(Status::from_error(Box::new(tonic::TimeoutExpired(()))));
+        assert!(matches!(late, RuntimeError::TimedOut(_)), "{late:?}");
+        let late = RuntimeError::from(Status::deadline_exceeded("timeout 1s exceeded"));
+        assert!(matches!(late, RuntimeError::TimedOut(_)), "{late:?}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) struct Sandbox {
     pub(crate) created_at_ns: i64,
     /// None on the host's network.
     pub(crate) ips: Vec<String>,
-    /// Its containers get values in the place of placeholders.
+    /// Its containers get values instead of placeholders.
     pub(crate) placeholders: bool,
     /// The runtime's handler that it was made with; empty for the usual one.
     pub(crate) handler: String,
@@ -81,8 +81,8 @@ impl Observed {
         self.containers.iter().filter(|container| container.state == ContainerState::Running)
     }
 
-    /// The containers that the runtime itself told of. The others are known from the pod's status,
-    /// and what that names is no reason to touch anything.
+    /// The containers that the runtime itself reported. The others are known from the pod's status,
+    /// and that alone must not lead to any action.
     pub(crate) fn held(&self) -> impl Iterator<Item = &Container> {
         self.containers.iter().filter(|container| !container.sandbox.is_empty())
     }
@@ -229,7 +229,7 @@ impl Runtime {
         Ok(sandbox)
     }
 
-    /// A container's status; `None` if it is gone.
+    /// A container's status; `None` if it no longer exists.
     pub(crate) async fn container(&self, id: &str) -> Result<Option<Container>, RuntimeError> {
         let ask = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
         match self.runtime.clone().container_status(call(ask)).await.map_err(RuntimeError::from) {

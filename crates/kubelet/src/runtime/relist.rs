@@ -25,7 +25,7 @@ pub(crate) enum RuntimeHealth {
     /// Not asked yet.
     Unknown,
     Answering,
-    Down(RuntimeError),
+    Failing(RuntimeError),
 }
 
 /// A sum over a pod's sandboxes and containers and their states. Nothing adds up to the same as no pod.
@@ -94,7 +94,7 @@ impl Relist {
                     self.runtime.seen.changed(&now).iter().for_each(|uid| changed(uid));
                     RuntimeHealth::Answering
                 }
-                Err(error) => RuntimeHealth::Down(error),
+                Err(error) => RuntimeHealth::Failing(error),
             };
             self.health.send_if_modified(|known| {
                 let differs = *known != health;

@@ -32,7 +32,7 @@ pub(super) fn end(containers: &[String]) -> io::Result<()> {
         if let Some(process) = open_if_in(pid, containers) {
             tracing::warn!(
                 pid = pid.as_raw_nonzero().get(),
-                "ending a container's process that its runtime has lost"
+                "killing a container process that the runtime has lost"
             );
             // One that ended by itself meanwhile is as good.
             let _ = pidfd_send_signal(&process, Signal::KILL);
@@ -66,7 +66,7 @@ fn is_in_any(cgroups: &str, containers: &[String]) -> bool {
     })
 }
 
-/// Waits until the process has ended. It may stay a zombie if nobody collects it: that has no
+/// Waits until the process has ended. It may stay a zombie if its parent does not wait for it: that has no
 /// memory and no mounts.
 fn wait(process: &OwnedFd, deadline: Instant) -> io::Result<()> {
     loop {
@@ -107,7 +107,7 @@ mod tests {
 
     /// The real thing needs cgroups of its own: what the fault suite makes.
     #[test]
-    fn who_is_in_no_container_of_ours_lives_on() {
+    fn a_process_outside_of_all_containers_is_not_killed() {
         let mut bystander = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         end(&[ID.to_owned()]).unwrap();
         assert!(bystander.try_wait().unwrap().is_none());

@@ -60,7 +60,7 @@ pub(super) fn sandbox_context(spec: &PodSpec) -> cri::LinuxSandboxSecurityContex
     }
 }
 
-/// A group needs a user beside it, says CRI.
+/// CRI wants a user with a group.
 fn group_with_user(context: Option<&PodSecurityContext>) -> Option<cri::Int64Value> {
     int(context.filter(|context| context.run_as_user.is_some())?.run_as_group)
 }

@@ -123,7 +123,7 @@ impl Sender {
         }
     }
 
-    /// Waits for more. `false` when there will be none, or nobody listens any more.
+    /// Waits for more. `false` when there will be none, or the client has gone.
     async fn wait(&self, source: &LogSource, changes: &mut Changes) -> io::Result<bool> {
         let mut ended = false;
         loop {
@@ -302,6 +302,6 @@ mod tests {
         std::fs::write(&path, b"2026-01-02T03:04:09Z stdout F five\n").expect("writable");
         assert_eq!(next().await, "five\n");
         drop(received);
-        following.await.expect("it ends when nobody listens");
+        following.await.expect("it ends when the client has gone");
     }
 }

@@ -1,4 +1,4 @@
-//! The kubelet's HTTPS server, for the API server and nobody else.
+//! The kubelet's HTTPS server, for the API server only.
 //!
 //! TLS lets in who has a certificate of the client CA; of those, only the API server is served.
 

@@ -57,7 +57,7 @@ pub(super) struct ExecOptions {
     pub(super) tty: bool,
 }
 
-/// Why a request is none of these.
+/// Why a request is not one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RouteError {
     NotFound,

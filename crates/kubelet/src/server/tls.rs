@@ -1,4 +1,4 @@
-//! Who may talk to the kubelet's server: whoever has a certificate of the client CA that names
+//! Who may talk to the kubelet's server: a client with a certificate of the client CA that names
 //! the API server.
 
 use std::io;
@@ -34,7 +34,7 @@ pub enum TlsError {
     /// The certificate and the key do not go together, say.
     #[error("serving certificate: {0}")]
     Config(#[from] rustls::Error),
-    /// The client CA cannot verify anybody.
+    /// The client CA file has no usable certificate.
     #[error("client CA: {0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
@@ -62,11 +62,11 @@ impl Certificate {
             match tls_config(&self.config) {
                 Ok(renewed) => {
                     (self.current, self.stamps) = (renewed, stamps);
-                    tracing::info!("the serving certificate is exchanged");
+                    tracing::info!("serving certificate renewed");
                 }
                 // Between the key's replacement and the certificate's they do not go together.
                 Err(error) => {
-                    tracing::warn!(%error, "the serving certificate is not exchanged yet")
+                    tracing::warn!(%error, "cannot load the renewed serving certificate, keeping the current one")
                 }
             }
         }

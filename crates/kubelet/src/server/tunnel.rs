@@ -25,7 +25,7 @@ pub(super) enum TunnelError {
     Http(#[from] hyper::Error),
 }
 
-/// Sends `request` on to `url` and answers as the streaming server does.
+/// Forwards `request` to `url` and returns the streaming server's response.
 pub(super) async fn open(
     url: &str,
     mut request: Request<Incoming>,

@@ -10,7 +10,7 @@ use crate::changes::Changes;
 
 /// Upstream's `fileCheckFrequency`.
 const CHECK_PERIOD: Duration = Duration::from_secs(20);
-/// A manifest larger than this is none.
+/// A larger manifest is refused.
 const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Lists what is at `path` until dropped.

@@ -2,31 +2,27 @@
 //! Pure.
 //!
 //! The guide: "Kubelet only supports use of secrets for Pods it gets from the API server." So a
-//! manifest that refers to a secret in any way is refused as a whole, by whichever door it came.
+//! manifest that refers to a secret in any way is refused as a whole, whichever source it came from.
 
 use std::collections::BTreeSet;
 
 use coffer_api::kinds::Kind as _;
+use coffer_api::well_known::annotation;
 use coffer_api::{Document, host_paths, yaml};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::pod;
 
-/// What marks a pod of the API as the shadow of a static one; its value is the static pod's hash.
-pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
-const HASH_ANNOTATION: &str = "kubernetes.io/config.hash";
-const SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
-
-/// The door that a manifest came by. Upstream's names for them.
+/// Where a manifest came from. Upstream's names for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Door {
+pub(crate) enum ManifestSource {
     File,
     Url,
     /// The kubelet's own server.
     Api,
 }
 
-impl Door {
+impl ManifestSource {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -66,7 +62,12 @@ impl Refused {
 }
 
 /// Reads one manifest that holds a Pod, or a PodList.
-pub(crate) fn read(bytes: &[u8], door: Door, place: &str, node: &str) -> Vec<Result<Pod, Refused>> {
+pub(crate) fn read(
+    bytes: &[u8],
+    source: ManifestSource,
+    place: &str,
+    node: &str,
+) -> Vec<Result<Pod, Refused>> {
     let document = match yaml::parse(bytes) {
         Ok(document) => document,
         Err(error) => return vec![Err(Refused::nameless(error.into()))],
@@ -77,14 +78,19 @@ pub(crate) fn read(bytes: &[u8], door: Door, place: &str, node: &str) -> Vec<Res
             .iter()
             .enumerate()
             .map(|(at, item)| {
-                pod_of(&Document::new(item.clone()), door, &format!("{place}#{at}"), node)
+                pod_of(&Document::new(item.clone()), source, &format!("{place}#{at}"), node)
             })
             .collect(),
-        _ => vec![pod_of(&document, door, place, node)],
+        _ => vec![pod_of(&document, source, place, node)],
     }
 }
 
-fn pod_of(document: &Document, door: Door, place: &str, node: &str) -> Result<Pod, Refused> {
+fn pod_of(
+    document: &Document,
+    source: ManifestSource,
+    place: &str,
+    node: &str,
+) -> Result<Pod, Refused> {
     let kind = document.value()["kind"].as_str().unwrap_or_default();
     if kind != "Pod" {
         return Err(Refused::nameless(ManifestError::Kind(kind.to_owned())));
@@ -92,8 +98,8 @@ fn pod_of(document: &Document, door: Door, place: &str, node: &str) -> Result<Po
     // Serde's error may quote the value that it did not like.
     let decoded = document.decode::<Pod>();
     let mut pod = decoded.map_err(|_| Refused::nameless(ManifestError::Form))?;
-    let uid = uid(document, door, place, node);
-    identify(&mut pod, &uid, door, node);
+    let uid = uid(document, source, place, node);
+    identify(&mut pod, &uid, source, node);
     let refuse = |pod: &Pod, error| Refused {
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         name: pod.metadata.name.clone().unwrap_or_default(),
@@ -114,9 +120,9 @@ fn pod_of(document: &Document, door: Door, place: &str, node: &str) -> Result<Po
 }
 
 /// The pod's uid: the same for the same manifest at the same place, and for no other.
-fn uid(document: &Document, door: Door, place: &str, node: &str) -> String {
+fn uid(document: &Document, source: ManifestSource, place: &str, node: &str) -> String {
     let text = document.value().to_string();
-    let parts = [node, door.as_str(), place, &text];
+    let parts = [node, source.as_str(), place, &text];
     // Two FNV-1a sums with different beginnings: 128 bits, as upstream's uids have. It has to
     // tell manifests apart that one administrator wrote, not to withstand an attack.
     let sum = |offset: u64| {
@@ -126,7 +132,7 @@ fn uid(document: &Document, door: Door, place: &str, node: &str) -> String {
     format!("{:016x}{:016x}", sum(0xcbf2_9ce4_8422_2325), sum(0x6c62_272e_07bb_0142))
 }
 
-fn identify(pod: &mut Pod, uid: &str, door: Door, node: &str) {
+fn identify(pod: &mut Pod, uid: &str, source: ManifestSource, node: &str) {
     let meta = &mut pod.metadata;
     meta.uid = Some(uid.to_owned());
     let name = meta.name.as_deref().unwrap_or_default();
@@ -134,9 +140,9 @@ fn identify(pod: &mut Pod, uid: &str, door: Door, node: &str) {
     let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
     meta.namespace = Some(namespace.unwrap_or("default").to_owned());
     let annotations = meta.annotations.get_or_insert_default();
-    annotations.insert(HASH_ANNOTATION.to_owned(), uid.to_owned());
-    annotations.insert(SOURCE_ANNOTATION.to_owned(), door.as_str().to_owned());
-    annotations.remove(MIRROR_ANNOTATION);
+    annotations.insert(annotation::CONFIG_HASH.to_owned(), uid.to_owned());
+    annotations.insert(annotation::CONFIG_SOURCE.to_owned(), source.as_str().to_owned());
+    annotations.remove(annotation::MIRROR);
     // A manifest is the machine's own. (Its mirror in the API has no mark: the server takes it off.)
     annotations.insert(host_paths::GRANTED.to_owned(), "true".to_owned());
     pod.status = None;
@@ -199,7 +205,7 @@ mod tests {
     use super::*;
 
     fn one(manifest: &str) -> Result<Pod, Refused> {
-        read(manifest.as_bytes(), Door::File, "/m/web.yaml", "node-1").remove(0)
+        read(manifest.as_bytes(), ManifestSource::File, "/m/web.yaml", "node-1").remove(0)
     }
 
     const WEB: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n\
@@ -256,7 +262,7 @@ mod tests {
     fn a_list_is_as_many_pods() {
         let list = "kind: PodList\nitems:\n- {kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}}\n\
             - {kind: Pod, metadata: {name: b}, spec: {containers: [{name: c, image: i}]}}\n";
-        let pods = read(list.as_bytes(), Door::Url, "http://x", "n");
+        let pods = read(list.as_bytes(), ManifestSource::Url, "http://x", "n");
         assert_eq!(pods.iter().filter(|pod| pod.is_ok()).count(), 2);
     }
 }

@@ -1,6 +1,6 @@
 //! Static pods: those that no API server gave, from a directory, a URL, or the kubelet's server.
 //!
-//! Each door says what it has as a whole list; this is the one place that compares the lists with
+//! Each source says what it has as a whole list; this is the one place that compares the lists with
 //! what runs. A manifest that changes is another pod: the old one ends before the new one, of the
 //! same name, begins. In the API each is shown by a mirror pod, which its reporter keeps.
 
@@ -9,47 +9,38 @@ mod manifest;
 mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use tokio::sync::{mpsc, watch};
 
 use self::manifest::Refused;
-pub(crate) use self::manifest::{Door, MIRROR_ANNOTATION, ManifestError};
+pub(crate) use self::manifest::{ManifestError, ManifestSource};
 pub use self::url::ManifestUrlError;
+use crate::config::StaticPodsConfig;
 use crate::event::{EventSink, Reason};
 use crate::worker::Workers;
 
 /// Lists that wait to be looked at.
 const UPDATES_MAX: usize = 16;
 
-/// Where static pods come from.
-#[derive(Clone, Debug, Default)]
-pub struct StaticPodsConfig {
-    /// A directory with manifests, or one manifest (`--pod-manifest-path`).
-    pub manifest_path: Option<PathBuf>,
-    /// Where manifests are fetched from (`--manifest-url`).
-    pub manifest_url: Option<String>,
-}
-
-/// What one door has now.
+/// What one source has now.
 struct Listing {
-    door: Door,
+    source: ManifestSource,
     pods: Vec<Pod>,
 }
 
 /// Static pods of this node.
 pub(crate) struct Statics {
     config: StaticPodsConfig,
-    source: Option<url::Source>,
+    url: Option<url::Source>,
     input: Input,
     listings: mpsc::Receiver<Listing>,
-    /// The doors that were read once. Before all were, nothing that runs is an orphan.
+    /// The sources that were read once. Before all were, nothing that runs is an orphan.
     ready: watch::Sender<bool>,
 }
 
-/// The kubelet's own server, as a door: pods by their names.
+/// The kubelet's own server, as a source: pods by their names.
 #[derive(Clone)]
 pub(crate) struct Input {
     pods: Arc<std::sync::Mutex<BTreeMap<(String, String), Pod>>>,
@@ -59,7 +50,7 @@ pub(crate) struct Input {
 impl Input {
     /// Runs the pod of a manifest from now on, in place of one of the same name.
     pub(crate) async fn put(&self, manifest: &[u8]) -> Result<Pod, ManifestError> {
-        let mut read = manifest::read(manifest, Door::Api, "", &self.intake.node);
+        let mut read = manifest::read(manifest, ManifestSource::Api, "", &self.intake.node);
         let pod = read.swap_remove(0).map_err(|refused| {
             self.intake.refuse("request", &refused);
             refused.error
@@ -69,7 +60,7 @@ impl Input {
         Ok(pod)
     }
 
-    /// Ends a pod that came by this door. `false` if none of that name did.
+    /// Ends a pod that came by this source. `false` if there is none of that name.
     pub(crate) async fn remove(&self, namespace: &str, name: &str) -> bool {
         let removed = self.pods().remove(&(namespace.to_owned(), name.to_owned())).is_some();
         if removed {
@@ -99,12 +90,12 @@ impl Statics {
         events: EventSink,
         config: StaticPodsConfig,
     ) -> Result<Self, ManifestUrlError> {
-        let source = config.manifest_url.as_deref().map(url::Source::open).transpose()?;
+        let url = config.manifest_url.as_deref().map(url::Source::open).transpose()?;
         let (sender, listings) = mpsc::channel(UPDATES_MAX);
-        let intake = Intake { door: Door::Api, node: node.to_owned(), events, sender };
+        let intake = Intake { source: ManifestSource::Api, node: node.to_owned(), events, sender };
         let input = Input { pods: Arc::default(), intake };
         let ready = watch::channel(false).0;
-        Ok(Self { config, source, input, listings, ready })
+        Ok(Self { config, url, input, listings, ready })
     }
 
     pub(crate) fn input(&self) -> Input {
@@ -115,18 +106,18 @@ impl Statics {
         self.ready.subscribe()
     }
 
-    /// Runs what the doors have, until dropped.
+    /// Runs what the sources have, until dropped.
     pub(crate) async fn run(mut self, workers: Arc<Workers>) {
-        let mut doors = BTreeSet::new();
+        let mut unread = BTreeSet::new();
         let reading = {
-            let intake = |door| Intake { door, ..self.input.intake.clone() };
+            let intake = |source| Intake { source, ..self.input.intake.clone() };
             let file = self.config.manifest_path.take().map(|path| {
-                doors.insert(Door::File);
-                file::run(path, intake(Door::File))
+                unread.insert(ManifestSource::File);
+                file::run(path, intake(ManifestSource::File))
             });
-            let url = self.source.take().map(|source| {
-                doors.insert(Door::Url);
-                url::run(source, intake(Door::Url))
+            let url = self.url.take().map(|source| {
+                unread.insert(ManifestSource::Url);
+                url::run(source, intake(ManifestSource::Url))
             });
             async move {
                 tokio::join!(maybe(file), maybe(url));
@@ -134,20 +125,20 @@ impl Statics {
         };
         tokio::select! {
             () = reading => {}
-            () = self.compare(workers, doors) => {}
+            () = self.compare(workers, unread) => {}
         }
     }
 
-    async fn compare(mut self, workers: Arc<Workers>, mut unread: BTreeSet<Door>) {
+    async fn compare(mut self, workers: Arc<Workers>, mut unread: BTreeSet<ManifestSource>) {
         let mut finished = workers.finished();
-        let mut listed: BTreeMap<Door, Vec<Pod>> = BTreeMap::new();
+        let mut listed: BTreeMap<ManifestSource, Vec<Pod>> = BTreeMap::new();
         self.ready.send_replace(unread.is_empty());
         loop {
             tokio::select! {
                 listing = self.listings.recv() => {
                     let Some(listing) = listing else { return };
-                    unread.remove(&listing.door);
-                    listed.insert(listing.door, listing.pods);
+                    unread.remove(&listing.source);
+                    listed.insert(listing.source, listing.pods);
                 }
                 changed = finished.changed() => {
                     if changed.is_err() {
@@ -170,7 +161,7 @@ async fn maybe(part: Option<impl Future<Output = ()>>) {
 }
 
 /// Ends what is listed no more, and begins what is new as soon as its name is free.
-fn reconcile(workers: &Arc<Workers>, listed: &BTreeMap<Door, Vec<Pod>>) {
+fn reconcile(workers: &Arc<Workers>, listed: &BTreeMap<ManifestSource, Vec<Pod>>) {
     let wanted: Vec<&Pod> = listed.values().flatten().collect();
     let uids: BTreeSet<&str> =
         wanted.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
@@ -187,10 +178,10 @@ fn reconcile(workers: &Arc<Workers>, listed: &BTreeMap<Door, Vec<Pod>>) {
     }
 }
 
-/// What a door puts its manifests into.
+/// What a source puts its manifests into.
 #[derive(Clone)]
 struct Intake {
-    door: Door,
+    source: ManifestSource,
     node: String,
     events: EventSink,
     sender: mpsc::Sender<Listing>,
@@ -199,7 +190,7 @@ struct Intake {
 impl Intake {
     /// The pods of one manifest; what is refused is said.
     fn pods(&self, bytes: &[u8], place: &str) -> Vec<Pod> {
-        let read = manifest::read(bytes, self.door, place, &self.node);
+        let read = manifest::read(bytes, self.source, place, &self.node);
         read.into_iter()
             .filter_map(|pod| pod.map_err(|refused| self.refuse(place, &refused)).ok())
             .collect()
@@ -207,7 +198,7 @@ impl Intake {
 
     fn refuse(&self, place: &str, refused: &Refused) {
         let error = &refused.error;
-        tracing::error!(manifest = place, source = self.door.as_str(), %error, "manifest refused");
+        tracing::error!(manifest = place, source = self.source.as_str(), %error, "manifest refused");
         if refused.name.is_empty() {
             return;
         }
@@ -222,13 +213,13 @@ impl Intake {
             "Error validating pod {}_{} from {}, ignoring: {error}",
             refused.name,
             refused.namespace,
-            self.door.as_str()
+            self.source.as_str()
         );
         self.events.object(object, Reason::FailedValidation, message);
     }
 
     async fn list(&self, pods: Vec<Pod>) {
         // The receiver lives as long as the kubelet runs.
-        let _ = self.sender.send(Listing { door: self.door, pods }).await;
+        let _ = self.sender.send(Listing { source: self.source, pods }).await;
     }
 }

@@ -65,16 +65,16 @@ impl Source {
         match &self.tls {
             None => {
                 let stream = http1::connect(&self.host, self.port).await.map_err(failed)?;
-                self.exchange(stream).await
+                self.fetch_from(stream).await
             }
             Some(tls) => {
                 let stream = http1::connect_tls(&self.host, self.port, tls.clone()).await;
-                self.exchange(stream.map_err(failed)?).await
+                self.fetch_from(stream.map_err(failed)?).await
             }
         }
     }
 
-    async fn exchange<S>(&self, stream: S) -> Result<Bytes, String>
+    async fn fetch_from<S>(&self, stream: S) -> Result<Bytes, String>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -92,7 +92,7 @@ impl Source {
             let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok(body.map_err(|error| error.to_string())?.to_bytes())
         };
-        http1::exchange(stream, request, read).await.map_err(|error| error.to_string())?
+        http1::send(stream, request, read).await.map_err(|error| error.to_string())?
     }
 }
 

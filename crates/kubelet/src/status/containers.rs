@@ -54,7 +54,7 @@ fn status(view: &View<'_>, spec: &Spec, init: bool) -> ContainerStatus {
     }
 }
 
-/// What the API server was told last about a container.
+/// What was last reported to the API server about a container.
 fn known_status<'a>(view: &View<'a>, name: &str, init: bool) -> Option<&'a ContainerStatus> {
     let known = view.known;
     let list = if init { &known.init_container_statuses } else { &known.container_statuses };

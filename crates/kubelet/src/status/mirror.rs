@@ -1,14 +1,14 @@
 //! The mirror pod: how a static pod is shown in the API.
 //!
 //! It is a copy of the static pod, marked by an annotation, which the kubelet makes again when
-//! somebody deletes it. Nobody runs it: its annotation says that it runs already.
+//! a client deletes it. No kubelet runs it: its annotation says that it runs already.
 
+use coffer_api::well_known::annotation;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 
 use crate::pod::PodId;
-use crate::statics::MIRROR_ANNOTATION;
 
 /// Makes sure that there is a mirror of exactly this static pod, and says which it is.
 ///
@@ -24,14 +24,18 @@ pub(super) async fn ensure(client: &kube::Client, fixed: &Pod) -> kube::Result<O
         made => return made.map(|made| PodId::of(&made)),
     }
     let found = pods.get(name).await?;
-    let marked = found.metadata.annotations.as_ref().and_then(|all| all.get(MIRROR_ANNOTATION));
+    let marked = found.metadata.annotations.as_ref().and_then(|all| all.get(annotation::MIRROR));
     let is_current = marked == fixed.metadata.uid.as_ref();
     if is_current && found.metadata.deletion_timestamp.is_none() {
         return Ok(PodId::of(&found));
     }
     if marked.is_none() {
-        // A pod that somebody made has the name. It is not ours to take away.
-        tracing::warn!(pod = name, namespace, "a pod of this name is in the way of a mirror pod");
+        // A client's pod has the name: the kubelet must not remove it.
+        tracing::warn!(
+            pod = name,
+            namespace,
+            "name conflict: a pod that is not a mirror pod exists"
+        );
         return Ok(None);
     }
     remove(&pods, &found).await?;
@@ -62,7 +66,7 @@ async fn mirror(client: &kube::Client, fixed: &Pod) -> kube::Result<Pod> {
     let hash = mirror.metadata.uid.take().unwrap_or_default();
     mirror.status = None;
     let annotations = mirror.metadata.annotations.get_or_insert_default();
-    annotations.insert(MIRROR_ANNOTATION.to_owned(), hash);
+    annotations.insert(annotation::MIRROR.to_owned(), hash);
     let node = mirror.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     // A node may make mirror pods only of itself, and says so by owning them.
     let owner = Api::<Node>::all(client.clone()).get(&node).await?;

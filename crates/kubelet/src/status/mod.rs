@@ -103,7 +103,7 @@ pub(crate) fn compute(view: &View<'_>) -> PodStatus {
     status
 }
 
-/// A pod's addresses; they stay in the status when the sandbox is gone.
+/// A pod's addresses; they stay in the status when the sandbox no longer exists.
 fn pod_ips(view: &View<'_>) -> (Option<String>, Option<Vec<PodIP>>) {
     let spec = pod::spec(view.pod);
     let ips: Vec<String> = match view.observed.sandboxes.first() {

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::pod::GRACE_PERIOD_DEFAULT_S;
 use crate::runtime::{Container, ContainerState, Observed};
 
-/// Upstream's words for a container that ran and that nobody saw end.
+/// Upstream's words for a container that ran and whose end was not seen.
 const LOST_REASON: &str = "ContainerStatusUnknown";
 const LOST_MESSAGE: &str = "The container could not be located when the pod was deleted.  The \
     container used to be Running";

@@ -194,7 +194,7 @@ async fn run(
             let report = reports.borrow_and_update().clone();
             let sending = send(&pods, &id, &mut sent, &report);
             let Ok(outcome) = tokio::time::timeout(REQUEST_TIMEOUT, sending).await else {
-                tracing::debug!(pod = %id, "status not reported yet: no answer");
+                tracing::debug!(pod = %id, "pod status update timed out, retrying");
                 continue;
             };
             match outcome {
@@ -206,7 +206,7 @@ async fn run(
                 Ok(Outcome::Gone) => return Outcome::Gone,
                 Err(error) => {
                     let cause = root_cause(&error);
-                    tracing::debug!(pod = %id, cause, "status not reported yet");
+                    tracing::debug!(pod = %id, cause, "pod status update failed, retrying");
                     backoff.wait().await;
                 }
             }
@@ -246,13 +246,13 @@ async fn run_mirrored(
                     pod = fixed.metadata.name,
                     namespace = fixed.metadata.namespace,
                     cause = status.message,
-                    "mirror pod refused: the static pod runs, and the API server does not show it"
+                    "mirror pod rejected: the static pod runs, but the API server does not show it"
                 );
             }
             Ok(Err(error)) => {
-                tracing::debug!(cause = root_cause(&error), "mirror pod not made yet");
+                tracing::debug!(cause = root_cause(&error), "mirror pod creation failed, retrying");
             }
-            Err(_) => tracing::debug!("mirror pod not made yet: no answer"),
+            Err(_) => tracing::debug!("mirror pod creation timed out, retrying"),
         }
         backoff.wait().await;
     }
@@ -290,7 +290,7 @@ async fn send(
             }
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Outcome::Gone),
             Err(kube::Error::Api(conflict)) if conflict.code == 409 => {
-                // Either the name is another pod's by now, or a writer was in the way.
+                // Either the name is another pod's by now, or another writer was first.
                 return match pods.get_metadata_opt(id.name()).await? {
                     Some(found) if found.metadata.uid.as_deref() == Some(id.uid()) => {
                         Err(kube::Error::Api(conflict))
@@ -300,7 +300,7 @@ async fn send(
             }
             // Said once and not again until it changes: the same patch would be refused again.
             Err(kube::Error::Api(refused)) if refused.code == 422 || refused.code == 400 => {
-                tracing::warn!(pod = %id, message = refused.message, "status refused");
+                tracing::warn!(pod = %id, message = refused.message, "pod status rejected by the API server");
                 sent.status = status;
             }
             Err(error) => return Err(error),

@@ -11,14 +11,13 @@ use zeroize::Zeroizing;
 
 use super::payload::{Payload, Selection};
 use super::spec::{self, FileSource, FilesVolume, VolumeKind};
-use super::tmpfs::Size;
 use super::{FILES_BYTES_MAX, Failed, VolumeError};
 use crate::downward::{self, Facts, NodeFacts};
 use crate::objects::{FetchError, ObjectKey, Objects, Referent, ServiceAccountRef, Version};
 use crate::pod::{self, PodId};
 use crate::snapshot::{self, Keep};
 
-/// What the kernel keeps of a file beside its pages.
+/// What the kernel keeps of a file in addition to its pages.
 const INODE_BYTES: u64 = 1024;
 
 /// An object that a failed set-up waits for: a version of it other than the one seen.
@@ -180,7 +179,7 @@ impl Gatherer<'_> {
         }
         let volume = GatheredVolume(fetched);
         // Missing keys are found now, before anything is made.
-        let size = Size::of(&volume.payload(files)?);
+        let size = volume.payload(files)?.size();
         // A file without a byte takes its inode.
         let bytes = size.bytes + size.inodes.unwrap_or_default() * INODE_BYTES;
         self.take(bytes)?;

@@ -12,9 +12,9 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
 use rustix::fs::{FileType, Gid};
 
 use super::VolumeError;
-use super::mountinfo;
-use super::tmpfs::{Detached, Options, Size};
 use super::writer::Ownership;
+use crate::mount::mountinfo;
+use crate::mount::tmpfs::{Detached, Options, Size};
 use crate::quantity;
 
 /// Everybody may write into an `emptyDir`.

@@ -8,13 +8,11 @@
 
 mod gather;
 pub(crate) mod host;
-pub(crate) mod mountinfo;
 mod payload;
 pub(crate) mod protected;
 mod refresh;
 pub(crate) mod spec;
 pub(crate) mod sub_path;
-pub(crate) mod tmpfs;
 mod token;
 mod writer;
 
@@ -33,12 +31,13 @@ use self::gather::{Gathered, GatheredVolume};
 use self::payload::PayloadError;
 pub(crate) use self::protected::Protected;
 use self::spec::VolumeKind;
-use self::tmpfs::{Detached, Options, Size};
 use self::writer::Ownership;
 use crate::downward::NodeFacts;
+use crate::mount::mountinfo;
+use crate::mount::tmpfs::{Detached, Options};
 use crate::objects::{FetchError, Objects, ServiceAccountRef};
 use crate::pod::{self, Layout, PodId};
-use crate::snapshot::{self, Room, Snapshot};
+use crate::snapshot::{Room, Snapshot};
 
 /// How many volumes a pod may have: each is a mount, and each look at the mounts reads all of them.
 const VOLUMES_MAX: usize = 1000;
@@ -117,7 +116,7 @@ impl Volumes {
     /// do not drop it.
     pub(crate) async fn set_up(&self, id: &PodId, pod: &Arc<Pod>) -> Result<(), Vec<Failed>> {
         let snapshot = Snapshot::of(&self.layout, id.uid());
-        let needs_snapshot = snapshot::is_needed(pod::spec(pod));
+        let needs_snapshot = spec::needs_snapshot(pod::spec(pod));
         if needs_snapshot && is_committed(&snapshot)? {
             return Ok(());
         }
@@ -267,7 +266,7 @@ fn mount_files(
     let failed = |step| move |cause: io::Error| VolumeError::Io { step, cause };
     let payload = volume.payload(files)?;
     make_parent(path).map_err(failed("make the mount point"))?;
-    let size = Size::of(&payload);
+    let size = payload.size();
     let options = Options { size, root_mode: VOLUME_ROOT_MODE, exec: false };
     let tmpfs = Detached::new(options).map_err(|error| failed("make the tmpfs")(error.into()))?;
     let fill = || {
@@ -298,5 +297,53 @@ fn remove_pod_directory(directory: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::os::fd::AsFd as _;
+
+    use super::payload::Payload;
+    use super::*;
+    use coffer_testkit::in_namespace;
+
+    fn big() -> Vec<u8> {
+        (0..1024 * 1024_u32).map(|at| at.to_le_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn a_volume_is_whole_when_it_appears_and_has_room_for_no_more() {
+        in_namespace(|| {
+            let bytes = big();
+            let mut payload = Payload::default();
+            payload.add("big", 0o644, Cow::Borrowed(&bytes)).expect("valid path");
+            payload.add("empty", 0o644, Cow::Borrowed(b"")).expect("valid path");
+            payload.add("deep/er/file", 0o600, Cow::Borrowed(b"x")).expect("valid path");
+            let directory = tempfile::tempdir().expect("a directory");
+            let size = payload.size();
+            let tmpfs =
+                Detached::new(Options { size, root_mode: 0o755, exec: false }).expect("made");
+            let root = tmpfs.root().expect("opened");
+            writer::write(root.as_fd(), &payload, Ownership::default()).expect("fits exactly");
+            drop(root);
+            assert!(!directory.path().join("big").exists(), "nothing is seen before it is whole");
+
+            tmpfs.attach(directory.path()).expect("attached");
+            let seen = std::fs::read(directory.path().join("big")).expect("readable");
+            let overfull = std::fs::write(directory.path().join("more"), big());
+            let mounts = mountinfo::read().expect("readable");
+            let mount = mounts.iter().find(|mount| mount.target == directory.path()).cloned();
+            mountinfo::unmount_below(directory.path()).expect("unmounted");
+
+            assert!(seen == bytes);
+            assert!(overfull.is_err());
+            let mount = mount.expect("listed");
+            assert_eq!(mount.fs_type, "tmpfs");
+            for option in ["nosuid", "nodev", "noexec"] {
+                assert!(mount.options.split(',').any(|found| found == option), "{option}");
+            }
+        });
     }
 }

@@ -9,6 +9,8 @@ use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::KeyToPath;
 
+use crate::mount::tmpfs::{PAGE_BYTES, Size};
+
 /// Mode of a file where neither the item nor the volume says.
 pub(crate) const FILE_MODE_DEFAULT: i32 = 0o644;
 
@@ -89,6 +91,28 @@ pub(crate) struct Selection<'s> {
 }
 
 impl<'a> Payload<'a> {
+    /// Room for exactly this in the writer's layout.
+    pub(crate) fn size(&self) -> Size {
+        let mut pages = 0;
+        let mut directories = std::collections::BTreeSet::new();
+        let mut links = std::collections::BTreeSet::new();
+        for (path, file) in &self.files {
+            pages += (file.bytes.len() as u64).div_ceil(PAGE_BYTES);
+            links.insert(path.first());
+            let mut parent = path.parent();
+            while let Some(directory) = parent {
+                directories.insert(directory);
+                parent = directory.rsplit_once('/').map(|(parent, _)| parent);
+            }
+        }
+        // Long link targets take a page each. The constants: the root, the version's directory,
+        // `..data` and the link that is renamed over it.
+        let long_links = links.iter().filter(|name| name.len() > 100).count() as u64;
+        let inodes = self.files.len() + directories.len() + links.len() + 4;
+        // Zero would mean "no limit".
+        Size { bytes: (pages + long_links).max(1) * PAGE_BYTES, inodes: Some(inodes as u64) }
+    }
+
     /// Adds an object's keys; a path that is taken is replaced, as in upstream's projected volumes.
     pub(crate) fn add_keys(
         &mut self,
@@ -131,7 +155,7 @@ impl<'a> Payload<'a> {
         Ok(())
     }
 
-    /// Refuses `a` beside `a/b`: one would hide the other.
+    /// Refuses `a` next to `a/b`: one would hide the other.
     pub(crate) fn check(&self) -> Result<(), PayloadError> {
         for path in self.files.keys() {
             let mut parent = path.parent();

@@ -20,7 +20,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::VolumeError;
-use super::mountinfo::{self, Mount};
+use crate::mount::mountinfo::{self, Mount};
 
 const OPEN: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 /// What the kubelet makes where a type says so; upstream's modes.
@@ -37,7 +37,7 @@ pub(crate) fn is_granted(pod: &Pod) -> bool {
 /// What is protected on this machine.
 #[derive(Debug)]
 pub(crate) struct Protected {
-    /// This kubelet's own, beside what every node has.
+    /// This kubelet's own, in addition to what every node has.
     own: Vec<PathBuf>,
 }
 
@@ -69,7 +69,7 @@ impl Protected {
         let failed = |cause: io::Error| VolumeError::Io { step: "open the host path", cause };
         let path = Path::new(&source.path);
         let kind = source.type_.as_deref().unwrap_or_default();
-        // As it is written, first: whether it is there is nobody's business.
+        // As it is written, first: whether it exists is not told.
         if host_paths::is_protected(path) {
             return Err(refused(source));
         }
@@ -250,7 +250,7 @@ fn follow(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat2(CWD, path, OPEN, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
 }
 
-/// Makes a directory that nobody has put a link in the place of.
+/// Makes a directory, and refuses a link in its place.
 fn make_directory(above: OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(DIRECTORY_MODE)) {

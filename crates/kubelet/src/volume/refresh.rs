@@ -15,8 +15,8 @@ use k8s_openapi::api::core::v1::Pod;
 use super::gather::{Gathered, GatheredVolume};
 use super::payload::Payload;
 use super::spec::{self, FileSource, FilesVolume, VolumeKind};
-use super::tmpfs::{self, Size};
 use super::{Failed, Ownership, VolumeError, ownership, token, whole_pod, writer};
+use crate::mount::tmpfs;
 use crate::pod::{self, Layout, PodId};
 use crate::snapshot::{Keep, Snapshot, Superseded};
 
@@ -69,7 +69,7 @@ fn rewrite(
     let failed = |cause: io::Error| VolumeError::Io { step: "update the volume", cause };
     let update = || -> io::Result<()> {
         keep_superseded(snapshot, path, files, &payload)?;
-        let size = Size::of(&payload);
+        let size = payload.size();
         tmpfs::resize(path, tmpfs::used(path)? + size)?;
         writer::write(File::open(path)?.as_fd(), &payload, owner)?;
         tmpfs::shrink(path, size);

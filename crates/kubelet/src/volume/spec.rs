@@ -209,9 +209,11 @@ pub(crate) fn volumes(spec: &PodSpec) -> impl Iterator<Item = (&str, VolumeKind<
     spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), VolumeKind::of(volume)))
 }
 
-/// Whether the pod has a volume whose content comes from the API.
-pub(crate) fn has_files(spec: &PodSpec) -> bool {
-    volumes(spec).any(|(_, kind)| matches!(kind, VolumeKind::Files(_)))
+/// Whether a pod has a snapshot, and with it the commit mark of its set-up: for volumes whose content
+/// comes from the API, and for an environment that comes from Secrets.
+pub(crate) fn needs_snapshot(spec: &PodSpec) -> bool {
+    let has_files = volumes(spec).any(|(_, kind)| matches!(kind, VolumeKind::Files(_)));
+    has_files || !snapshot::env_secrets(spec).is_empty()
 }
 
 /// Whether the pod is given values of Secrets, or tokens, by its volumes or its environment.

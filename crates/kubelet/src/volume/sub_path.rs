@@ -15,7 +15,7 @@ use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree,
 };
 
-use super::mountinfo;
+use crate::mount::mountinfo;
 
 /// Binds `volume/path` to `target`. A path that does not exist becomes a directory if the volume
 /// is writable.

@@ -21,8 +21,8 @@ use zeroize::Zeroizing;
 
 use super::payload::{FilePath, Payload};
 use super::spec::{self, FileSource, VolumeKind};
-use super::tmpfs::{self, Size};
 use super::writer::{self, Ownership};
+use crate::mount::tmpfs;
 use crate::pod::Layout;
 use crate::snapshot::{Snapshot, Superseded};
 
@@ -91,7 +91,7 @@ impl TokenFile<'_> {
             let bytes = if name == path.as_str() { token.as_bytes() } else { bytes.as_slice() };
             payload.add(name, *mode, Cow::Borrowed(bytes)).map_err(io::Error::other)?;
         }
-        let size = Size::of(&payload);
+        let size = payload.size();
         tmpfs::resize(&self.volume, tmpfs::used(&self.volume)? + size)?;
         writer::write(File::open(&self.volume)?.as_fd(), &payload, owner)?;
         tmpfs::shrink(&self.volume, size);
@@ -136,7 +136,7 @@ fn claims(token: &str) -> Option<Claims> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Whether a token says that it is good for nothing any more, whoever's clock is asked.
+/// Whether a token has expired by any clock.
 fn is_expired(token: &[u8], now: i64) -> bool {
     let claims = std::str::from_utf8(token).ok().and_then(claims);
     claims.is_some_and(|claims| claims.exp.saturating_add(CLOCKS_DIFFER_MAX_S) < now)
@@ -145,6 +145,8 @@ fn is_expired(token: &[u8], now: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mount::tmpfs::Size;
+    use coffer_testkit::in_namespace;
 
     fn token(iat: i64, exp: i64) -> String {
         let payload = serde_json::json!({"iat": iat, "exp": exp, "sub": "x"}).to_string();
@@ -182,42 +184,42 @@ mod tests {
 
     #[test]
     fn the_other_files_of_a_volume_stay_as_they_are() {
-        if !rustix::process::geteuid().is_root() {
-            return; // Mounting takes root.
-        }
-        let volume = tempfile::tempdir().expect("a directory");
-        let size = Size { bytes: 3 * 4096, inodes: Some(12) };
-        let options = tmpfs::Options { size, root_mode: 0o755, exec: false };
-        tmpfs::Detached::new(options).expect("made").attach(volume.path()).expect("mounted");
-        let old = token(1000, 2000);
-        written(volume.path(), &old);
-        let memory = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
-        let layout = Layout::new(memory.path());
-        fs::create_dir_all(layout.snapshot("u")).expect("made");
-        let snapshot = Snapshot::of(&layout, "u");
-        let file = TokenFile {
-            volume: volume.path().to_owned(),
-            path: "token",
-            audience: None,
-            expiration_s: 600,
-        };
-        let replaced = file.replace(&"n".repeat(9000), &snapshot, Ownership::default());
-        let mut kept = Vec::new();
-        snapshot.each_value(|value| kept.push(value.to_vec())).expect("readable");
-        // The next renewal forgets it, because it has expired.
-        let again = file.replace("m", &snapshot, Ownership::default());
-        let mut kept_then = Vec::new();
-        snapshot.each_value(|value| kept_then.push(value.to_vec())).expect("readable");
-        let last = file.replace(&"n".repeat(9000), &snapshot, Ownership::default());
-        let token = fs::read(volume.path().join("token"));
-        let ca = fs::read(volume.path().join("sub/ca.crt"));
-        let mode = fs::metadata(volume.path().join("sub/ca.crt")).map(|found| found.mode() & 0o777);
-        super::super::mountinfo::unmount_below(volume.path()).expect("unmounted");
-        replaced.and(again).and(last).expect("replaced");
-        assert_eq!(kept, [old.as_bytes()]);
-        assert_eq!(kept_then, ["n".repeat(9000).as_bytes()]);
-        assert_eq!(token.expect("a file").len(), 9000);
-        assert_eq!(ca.expect("a file"), b"\x00ca");
-        assert_eq!(mode.expect("a file"), 0o400);
+        in_namespace(|| {
+            let volume = tempfile::tempdir().expect("a directory");
+            let size = Size { bytes: 3 * 4096, inodes: Some(12) };
+            let options = tmpfs::Options { size, root_mode: 0o755, exec: false };
+            tmpfs::Detached::new(options).expect("made").attach(volume.path()).expect("mounted");
+            let old = token(1000, 2000);
+            written(volume.path(), &old);
+            let memory = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
+            let layout = Layout::new(memory.path());
+            fs::create_dir_all(layout.snapshot("u")).expect("made");
+            let snapshot = Snapshot::of(&layout, "u");
+            let file = TokenFile {
+                volume: volume.path().to_owned(),
+                path: "token",
+                audience: None,
+                expiration_s: 600,
+            };
+            let replaced = file.replace(&"n".repeat(9000), &snapshot, Ownership::default());
+            let mut kept = Vec::new();
+            snapshot.each_value(|value| kept.push(value.to_vec())).expect("readable");
+            // The next renewal forgets it, because it has expired.
+            let again = file.replace("m", &snapshot, Ownership::default());
+            let mut kept_then = Vec::new();
+            snapshot.each_value(|value| kept_then.push(value.to_vec())).expect("readable");
+            let last = file.replace(&"n".repeat(9000), &snapshot, Ownership::default());
+            let token = fs::read(volume.path().join("token"));
+            let ca = fs::read(volume.path().join("sub/ca.crt"));
+            let mode =
+                fs::metadata(volume.path().join("sub/ca.crt")).map(|found| found.mode() & 0o777);
+            crate::mount::mountinfo::unmount_below(volume.path()).expect("unmounted");
+            replaced.and(again).and(last).expect("replaced");
+            assert_eq!(kept, [old.as_bytes()]);
+            assert_eq!(kept_then, ["n".repeat(9000).as_bytes()]);
+            assert_eq!(token.expect("a file").len(), 9000);
+            assert_eq!(ca.expect("a file"), b"\x00ca");
+            assert_eq!(mode.expect("a file"), 0o400);
+        });
     }
 }

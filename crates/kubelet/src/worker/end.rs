@@ -6,16 +6,17 @@
 use std::time::Duration;
 
 use super::Desired;
+use super::error::WorkerError;
 use super::messages;
 use super::stop::{self, Stopping};
 use super::task::{Next, Worker, grace_period, pod_ip};
 use crate::event::Reason;
 use crate::probe::Probes;
-use crate::runtime::{Container, ContainerState, Observed, RuntimeError};
+use crate::runtime::{Container, ContainerState, Observed};
 
 impl Worker {
     /// One round for a pod that should not be.
-    pub(super) async fn end(&mut self, desired: &Desired) -> Result<Next, RuntimeError> {
+    pub(super) async fn end(&mut self, desired: &Desired) -> Result<Next, WorkerError> {
         let observed = self.observe().await?;
         let alive: Vec<&Container> = observed
             .containers
@@ -24,10 +25,10 @@ impl Worker {
                 matches!(container.state, ContainerState::Running | ContainerState::Unknown)
             })
             .collect();
-        // Who is about to end is not asked any more whether he is well.
-        self.probes.values_mut().for_each(Probes::rest);
+        // A container that is about to end is not probed any more.
+        self.containers.probes.values_mut().for_each(Probes::rest);
         if let Some(pod) = &desired.pod {
-            self.remember_messages(pod, &observed);
+            self.remember_messages(pod, &observed).await;
             // A pod that ends with the kubelet goes on with the next one: how its containers end
             // now counts only where they are not to be restarted.
             let is_ending = alive.is_empty() && !desired.is_leaving;
@@ -43,16 +44,16 @@ impl Worker {
         // The secrets go first of what is left: nothing runs that could still read them. That is
         // seen to here, because the runtime may have lost a process, and with its removal below
         // what could tell whose it is.
-        self.shared.runtime.end_remains(observed.ids()).await?;
+        self.end_remains(observed.ids()).await?;
         self.release().await?;
         self.remove(&observed).await?;
         if desired.is_leaving {
-            if let Some(reporter) = self.reporter.take() {
+            if let Some(reporter) = self.reporting.reporter.take() {
                 reporter.leave().await;
             }
-        } else if desired.is_gone && !self.is_static {
+        } else if desired.is_gone && !self.pod.is_static {
             // There is no object left to report about.
-            self.reporter = None;
+            self.reporting.reporter = None;
         }
         Ok(Next::Done)
     }
@@ -64,7 +65,7 @@ impl Worker {
         desired: &Desired,
         observed: &Observed,
         alive: &[&Container],
-    ) -> Result<(), RuntimeError> {
+    ) -> Result<(), WorkerError> {
         let ip = desired.pod.as_ref().and_then(|pod| pod_ip(&self.shared, pod, observed));
         let stops = alive.iter().map(|container| {
             let grace = match &desired.pod {
@@ -86,22 +87,23 @@ impl Worker {
         });
         let stops: Vec<_> = stops.collect();
         let all = futures::future::try_join_all(stops);
-        let mut desired = self.desired.clone();
+        let mut desired = self.pod.desired.clone();
         tokio::select! {
-            result = all => result.map(|_| ()),
+            result = all => Ok(result.map(|_| ())?),
             Ok(()) = desired.changed() => Ok(()),
         }
     }
 
-    async fn release(&mut self) -> Result<(), RuntimeError> {
+    async fn release(&mut self) -> Result<(), WorkerError> {
         self.shared.volumes.tear_down(&self.id).await.map_err(|error| {
-            let message = format!("error killing pod: failed to remove its volumes: {error}");
+            let error = WorkerError::Volumes(error);
+            let message = format!("error killing pod: {error}");
             self.shared.events.pod(&self.id, Reason::FailedKillPod, message);
-            RuntimeError::local("remove volumes", &error)
+            error
         })
     }
 
-    async fn remove(&mut self, observed: &Observed) -> Result<(), RuntimeError> {
+    async fn remove(&mut self, observed: &Observed) -> Result<(), WorkerError> {
         let runtime = &self.shared.runtime;
         for container in observed.held() {
             runtime.remove_container(&container.id).await?;
@@ -109,7 +111,7 @@ impl Worker {
         for sandbox in &observed.sandboxes {
             runtime.remove_sandbox(&sandbox.id).await?;
         }
-        messages::remove_logs(&self.shared.layout.logs(&self.id));
+        messages::remove_logs(&self.shared.layout.logs(&self.id)).await;
         Ok(())
     }
 }

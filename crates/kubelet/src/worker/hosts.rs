@@ -39,7 +39,7 @@ pub(super) fn write(
     }
     // Written in place: containers that run have this file mounted, not this name.
     fs::write(path, text + &aliases(spec))?;
-    // Whoever the container runs as; this process' umask may say otherwise.
+    // Any user the container runs as may read it, whatever this process' umask is.
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))?;
     Ok(true)
 }

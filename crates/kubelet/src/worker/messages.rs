@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
@@ -33,25 +34,37 @@ pub(super) fn reported(status: &PodStatus) -> BTreeMap<String, String> {
     messages.collect()
 }
 
-/// Reads the messages of containers that ended and were not read yet; forgets those that are
-/// gone.
-pub(super) fn collect(
+/// Reads the messages of containers that ended and were not read yet; forgets those of containers that
+/// are removed.
+pub(super) async fn collect(
     layout: &Layout,
     id: &PodId,
-    pod: &Pod,
+    pod: &Arc<Pod>,
     observed: &Observed,
     messages: &mut BTreeMap<String, String>,
 ) {
     messages.retain(|known, _| observed.containers.iter().any(|container| container.id == *known));
-    let ended = |container: &&Container| container.state == ContainerState::Exited;
-    let mut redactor = None;
-    for container in observed.containers.iter().filter(ended) {
-        if messages.contains_key(&container.id) {
-            continue;
-        }
-        let redactor = redactor.get_or_insert_with(|| Redactor::of_pod(layout, id, pod::spec(pod)));
-        let message = message(layout, id, pod, container, redactor);
-        messages.insert(container.id.clone(), message);
+    let is_new = |container: &&Container| {
+        container.state == ContainerState::Exited && !messages.contains_key(&container.id)
+    };
+    let ended: Vec<Container> = observed.containers.iter().filter(is_new).cloned().collect();
+    if ended.is_empty() {
+        return;
+    }
+    let (layout, id, pod) = (layout.clone(), id.clone(), pod.clone());
+    let read = move || {
+        let redactor = Redactor::of_pod(&layout, &id, pod::spec(&pod));
+        let read = |container: Container| {
+            let message = message(&layout, &id, &pod, &container, &redactor);
+            (container.id, message)
+        };
+        ended.into_iter().map(read).collect::<Vec<_>>()
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => messages.extend(read),
+        // A panic in it is this pod's worker's, which is begun anew.
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => {}
     }
 }
 
@@ -120,22 +133,22 @@ fn last_lines(log: &Path) -> Foreign {
 }
 
 /// Removes a dead container's log. What cannot be removed goes with the pod's directory.
-pub(super) fn remove_log(path: &str) {
+pub(super) async fn remove_log(path: &str) {
     if path.is_empty() {
         return;
     }
-    if let Err(error) = std::fs::remove_file(path)
+    if let Err(error) = tokio::fs::remove_file(path).await
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::debug!(path, %error, "log not removed");
+        tracing::debug!(path, %error, "cannot remove a log");
     }
 }
 
 /// Removes all logs of a pod.
-pub(super) fn remove_logs(directory: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(directory)
+pub(super) async fn remove_logs(directory: &Path) {
+    if let Err(error) = tokio::fs::remove_dir_all(directory).await
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(path = %directory.display(), %error, "logs not removed");
+        tracing::warn!(path = %directory.display(), %error, "cannot remove logs");
     }
 }

@@ -5,13 +5,16 @@
 //! is left on the machine, also when the API server has forgotten the pod already.
 
 mod end;
+mod error;
 mod hosts;
 mod messages;
 mod mounts;
+mod parts;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod report;
+mod sandbox;
 mod start;
 mod stop;
 mod task;
@@ -93,7 +96,7 @@ pub(crate) struct Desired {
     pub(crate) pod: Option<Arc<Pod>>,
     /// Its source has it no more.
     pub(crate) is_gone: bool,
-    /// The kubelet ends with its pods: nobody waits for the API server.
+    /// The kubelet ends with its pods and does not wait for the API server.
     pub(crate) is_leaving: bool,
 }
 
@@ -140,7 +143,7 @@ impl Workers {
         let Some(id) = PodId::of(&pod) else {
             tracing::warn!(
                 name = pod.metadata.name,
-                "ignored a pod whose identity is no file name"
+                "ignoring pod: its UID is not a valid file name"
             );
             return;
         };
@@ -193,7 +196,7 @@ impl Workers {
 
     /// A pod was found on this machine that the API server does not have.
     pub(crate) fn orphan(self: &Arc<Self>, id: PodId) {
-        tracing::info!(pod = %id, "ending a pod that the API server does not have");
+        tracing::info!(pod = %id, "stopping an orphaned pod");
         self.send(id, Desired { is_gone: true, ..Default::default() }, Origin::ApiServer);
     }
 
@@ -288,7 +291,7 @@ impl Workers {
         let limit = grace.saturating_add(END_MARGIN);
         tell(limit);
         if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
-            tracing::error!(left = self.tasks.len(), waited = ?limit, "pods do not end; left as they are");
+            tracing::error!(left = self.tasks.len(), waited = ?limit, "pods did not stop in time, leaving them");
         }
     }
 
@@ -313,21 +316,27 @@ async fn contained<F: Future<Output = ()>>(
 ) {
     let mut backoff = Backoff::new(backoff::PANIC);
     while AssertUnwindSafe(async { work().await }).catch_unwind().await.is_err() {
-        tracing::error!(pod = %id, "the work on a pod ended by a panic: a fault of this program");
+        tracing::error!(pod = %id, "pod worker panicked, restarting it: this is a bug");
         let message = "error syncing pod: the kubelet failed while it worked on the pod".to_owned();
         events.pod(id, Reason::FailedSync, message);
         backoff.wait().await;
     }
 }
 
-/// A pod that somebody asked for by name.
+/// A pod that was asked for by name.
 pub(crate) struct Found {
     pub(crate) id: PodId,
     pub(crate) pod: Arc<Pod>,
 }
 
 /// Pod directories of an earlier process, by uid.
-pub(crate) fn directories(layout: &Layout) -> std::io::Result<Vec<(String, PathBuf)>> {
+pub(crate) async fn directories(layout: &Layout) -> std::io::Result<Vec<(String, PathBuf)>> {
+    let layout = layout.clone();
+    let read = tokio::task::spawn_blocking(move || read_directories(&layout)).await;
+    read.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+fn read_directories(layout: &Layout) -> std::io::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(layout.pods()) {
         Ok(entries) => entries,

@@ -5,17 +5,19 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
 use super::{Shared, hosts};
 use crate::env::{EnvError, Environment};
+use crate::mount::mountinfo;
+use crate::mount::tmpfs::{Detached, Options, Size};
 use crate::pod::{self, PodId};
 use crate::runtime::host_name;
 use crate::volume::spec::VolumeKind;
-use crate::volume::tmpfs::{Detached, Options, Size};
-use crate::volume::{VolumeError, mountinfo, protected, spec, sub_path};
+use crate::volume::{VolumeError, protected, spec, sub_path};
 
 /// Room for the messages of one container in the tmpfs of a pod with Secrets: 4 KiB of one are read.
 const MESSAGES_BYTES: u64 = 64 * 1024;
@@ -40,16 +42,29 @@ pub(super) enum MountError {
     Path(#[from] EnvError),
 }
 
-/// All mounts of one container.
-pub(super) fn mounts(
-    shared: &Shared,
-    id: &PodId,
-    pod: &Pod,
-    container: &Container,
-    attempt: u32,
-    ips: &[String],
-    environment: &Environment,
-) -> Result<Vec<cri::Mount>, MountError> {
+/// What the mounts of one container are made from.
+pub(super) struct Mounting {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: PodId,
+    pub(super) pod: Arc<Pod>,
+    pub(super) container: Container,
+    /// Which start of the container it is.
+    pub(super) attempt: u32,
+    /// The pod's addresses.
+    pub(super) ips: Vec<String>,
+    pub(super) environment: Arc<Environment>,
+}
+
+impl Mounting {
+    /// All mounts of the container. Files are written and mounted on a thread that may block.
+    pub(super) async fn mounts(self) -> Result<Vec<cri::Mount>, MountError> {
+        let made = tokio::task::spawn_blocking(move || mounts(&self)).await;
+        made.unwrap_or_else(|error| Err(MountError::Files(io::Error::other(error))))
+    }
+}
+
+fn mounts(mounting: &Mounting) -> Result<Vec<cri::Mount>, MountError> {
+    let Mounting { shared, id, pod, container, attempt, ips, environment } = mounting;
     let volumes: HashMap<_, _> = spec::volumes(pod::spec(pod)).collect();
     let mut mounts = Vec::new();
     for (at, mount) in container.volume_mounts.iter().flatten().enumerate() {
@@ -80,7 +95,7 @@ pub(super) fn mounts(
             .map_err(MountError::Files)?;
     }
     let message_file =
-        make_message_file(&messages.join(&container.name), attempt).map_err(MountError::Files)?;
+        make_message_file(&messages.join(&container.name), *attempt).map_err(MountError::Files)?;
     mounts.push(bind(&message_file, message_path, false));
     Ok(mounts)
 }
@@ -108,7 +123,7 @@ fn volume_mount(
     if let VolumeKind::HostPath(host) = &kind
         && !protected::is_granted(pod)
     {
-        // What is judged is what is mounted: the runtime gets a place that nobody else changes.
+        // What is judged is what is mounted: the runtime gets a place that only root changes.
         let refused = |error| MountError::HostPath { volume: mount.name.clone(), error };
         let opened = shared.protected.open(host, true).map_err(refused)?;
         let mut opened = opened.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;

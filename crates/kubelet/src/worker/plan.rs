@@ -143,7 +143,7 @@ pub(crate) fn plan(
     start(&wanted, observed, &sandbox.id, progress, now)
 }
 
-/// Removes what nobody will ask about again.
+/// Removes what no client will ask about again.
 fn tidy(observed: &Observed) -> Vec<Action> {
     let mut actions = Vec::new();
     let mut dead: BTreeMap<&str, usize> = BTreeMap::new();

@@ -140,8 +140,8 @@ fn a_container_in_back_off_waits_and_the_plan_says_how_long() {
     progress.holds.insert("c".to_owned(), Hold { until, definition, waiting });
     let waits = plan(&simple("Always"), false, &observed, &progress, Instant::now());
     assert_eq!((waits.actions, waits.wake), (vec![], Some(until)));
-    let mended = spec(json!({"containers": [{"name": "c", "image": "another"}]}));
-    let starts = plan(&mended, false, &observed, &progress, Instant::now());
+    let fixed = spec(json!({"containers": [{"name": "c", "image": "another"}]}));
+    let starts = plan(&fixed, false, &observed, &progress, Instant::now());
     assert_eq!(starts.actions, [start("c", 1, "s0")]);
 }
 

@@ -1,5 +1,6 @@
 //! A pod's status, as its worker has it computed and passes it on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -29,14 +30,16 @@ fn is_for_this_os(pod: &Pod) -> bool {
 }
 
 impl Worker {
-    pub(super) fn remember_messages(&mut self, pod: &Pod, observed: &Observed) {
-        messages::collect(&self.shared.layout, &self.id, pod, observed, &mut self.messages);
+    /// Reads what containers left behind that ended.
+    pub(super) async fn remember_messages(&mut self, pod: &Arc<Pod>, observed: &Observed) {
+        let messages = &mut self.containers.messages;
+        messages::collect(&self.shared.layout, &self.id, pod, observed, messages).await;
     }
 
     /// How long the pod may still run, if that is limited and not over.
     pub(super) fn deadline(&self, pod: &Pod) -> Option<Duration> {
         let allowed = pod::spec(pod).active_deadline_seconds?;
-        let since = self.known.start_time.as_ref()?.0;
+        let since = self.reporting.known.start_time.as_ref()?.0;
         let until = since.as_second().saturating_add(allowed);
         let left = u64::try_from(until.saturating_sub(Timestamp::now().as_second())).unwrap_or(0);
         (left > 0).then(|| Duration::from_secs(left))
@@ -44,7 +47,7 @@ impl Worker {
 
     fn past_deadline(&self, pod: &Pod) -> bool {
         let is_limited = pod::spec(pod).active_deadline_seconds.is_some();
-        is_limited && self.known.start_time.is_some() && self.deadline(pod).is_none()
+        is_limited && self.reporting.known.start_time.is_some() && self.deadline(pod).is_none()
     }
 
     /// Why the pod does not run any more, or never did, whatever its containers do.
@@ -63,18 +66,18 @@ impl Worker {
             .iter()
             .map(|(name, hold)| (name.clone(), hold.waiting.clone()))
             .collect();
-        let secrets = self.usage.finding();
+        let secrets = self.volumes.usage.finding();
         let probed = |container: &Container| {
-            let probes = self.probes.get(&container.id)?;
+            let probes = self.containers.probes.get(&container.id)?;
             Some((container.name.clone(), probes.probed()))
         };
         let probes = observed.running().filter_map(probed).collect();
         let view = View {
             pod,
-            known: &self.known,
+            known: &self.reporting.known,
             observed,
             waiting: &waiting,
-            messages: &self.messages,
+            messages: &self.containers.messages,
             probes: &probes,
             failure: self.failure(pod),
             secrets: secrets.as_ref(),
@@ -84,14 +87,14 @@ impl Worker {
             now: Timestamp::now(),
         };
         let status = status::compute(&view);
-        if let Some(reporter) = &self.reporter {
+        if let Some(reporter) = &self.reporting.reporter {
             reporter.seen(pod);
             reporter.status(status.clone());
         }
-        self.known = status;
+        self.reporting.known = status;
         // An API client may have said so, for a pod that was evicted.
         let by_others = pod.status.as_ref().and_then(Phase::reported);
-        by_others.or(Phase::reported(&self.known)).unwrap_or(Phase::Running)
+        by_others.or(Phase::reported(&self.reporting.known)).unwrap_or(Phase::Running)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Starting one container: back-off, image, configuration, creation, start.
 //!
-//! Whatever hinders it becomes the container's waiting reason and an event, both upstream's, and
+//! Whatever prevents it becomes the container's waiting reason and an event, both upstream's, and
 //! a time at which it is tried again.
 
 use std::sync::Arc;
@@ -11,13 +11,14 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::mounts;
+use super::error::WorkerError;
+use super::mounts::Mounting;
 use super::stop::{self, Stopping};
 use super::task::{CONFIG_ERROR, Worker, field_path, grace_period};
 use crate::backoff::{self, Backoff};
 use crate::downward::Facts;
 use crate::duration::go_duration;
-use crate::env::{self, CommandLine, EnvError, Environment, Sources, Surroundings};
+use crate::env::{self, CommandLine, Context, EnvError, Environment, Sources};
 use crate::event::Reason;
 use crate::handler::{self, Action, Subject};
 use crate::pod;
@@ -37,14 +38,14 @@ const POST_START_TIMEOUT: Duration = Duration::from_secs(600);
 const RUN_ERROR: &str = "RunContainerError";
 
 /// Why a container was not started.
-struct Hindrance {
+struct StartError {
     reason: &'static str,
     message: String,
     retry_after: Duration,
 }
 
-/// What the runtime is told of a container's environment and command line.
-struct Words {
+/// A container's environment and command line, as the runtime gets them.
+struct Process {
     envs: Vec<cri::KeyValue>,
     command: Vec<String>,
     args: Vec<String>,
@@ -82,7 +83,7 @@ impl Worker {
             let message = format!("Back-off restarting failed container {name} in pod {}", self.id);
             let events = &self.shared.events;
             events.container(&self.id, &field, Reason::BackOffStartContainer, message);
-            let delays = self.crashes.get(name).map(Backoff::delay).unwrap_or_default();
+            let delays = self.containers.crashes.get(name).map(Backoff::delay).unwrap_or_default();
             let message = format!(
                 "back-off {} restarting failed container={name} pod={}",
                 go_duration(delays),
@@ -111,18 +112,18 @@ impl Worker {
         };
         match self.try_start(&start).await {
             Ok(()) => {
-                self.usage_is_old = true;
+                self.volumes.usage_is_old = true;
                 self.progress.holds.remove(name);
-                self.config_backoff.reset();
+                self.backoffs.config.reset();
                 self.count_start(observed, name);
             }
             Err(None) => {}
-            Err(Some(hindrance)) => {
-                if hindrance.reason == RUN_ERROR {
+            Err(Some(error)) => {
+                if error.reason == RUN_ERROR {
                     self.count_start(observed, name);
                 }
-                let waiting = Waiting { reason: hindrance.reason, message: hindrance.message };
-                self.hold(spec, hindrance.retry_after, waiting);
+                let waiting = Waiting { reason: error.reason, message: error.message };
+                self.hold(spec, error.retry_after, waiting);
             }
         }
     }
@@ -133,7 +134,7 @@ impl Worker {
         let latest = observed.latest(&spec.name).filter(|latest| {
             latest.state == ContainerState::Exited && latest.hash == container_hash(spec)
         })?;
-        let delay = self.crashes.get(&spec.name)?.delay();
+        let delay = self.containers.crashes.get(&spec.name)?.delay();
         let now = Timestamp::now().as_nanosecond();
         let since = u64::try_from(now - i128::from(latest.finished_at_ns)).unwrap_or(0);
         let left = delay.saturating_sub(Duration::from_nanos(since));
@@ -143,35 +144,38 @@ impl Worker {
     /// A restart was made: the next one comes later.
     fn count_start(&mut self, observed: &Observed, name: &str) {
         if observed.latest(name).is_some_and(|latest| latest.state == ContainerState::Exited) {
-            let crashes = self.crashes.entry(name.to_owned());
+            let crashes = self.containers.crashes.entry(name.to_owned());
             crashes.or_insert_with(|| Backoff::new(backoff::CRASH)).failed(Instant::now());
         }
     }
 
     /// `Err(None)` where the pod is to end meanwhile.
-    async fn try_start(&mut self, start: &Start<'_>) -> Result<(), Option<Hindrance>> {
+    async fn try_start(&mut self, start: &Start<'_>) -> Result<(), Option<StartError>> {
         let Some(image) = self.image(start).await.map_err(Some)? else { return Err(None) };
         check_non_root(pod::spec(start.pod), &self.id, start.spec, &image)
             .map_err(|error| Some(self.config_error(start, error.to_string())))?;
-        let environment = self.environment(start).await.map_err(Some)?;
-        let mounts = mounts::mounts(
-            &self.shared,
-            &self.id,
-            start.pod,
-            start.spec,
-            start.attempt,
-            start.ips,
-            &environment,
-        )
-        .map_err(|error| Some(self.config_error(start, error.to_string())))?;
+        let environment = Arc::new(self.environment(start).await.map_err(Some)?);
+        let mounting = Mounting {
+            shared: self.shared.clone(),
+            id: self.id.clone(),
+            pod: start.pod.clone(),
+            container: start.spec.clone(),
+            attempt: start.attempt,
+            ips: start.ips.to_vec(),
+            environment: environment.clone(),
+        };
+        let mounts = mounting
+            .mounts()
+            .await
+            .map_err(|error| Some(self.config_error(start, error.to_string())))?;
         self.create_and_start(start, &image, &environment, mounts).await.map_err(Some)
     }
 
     /// The container's image; `None` if the pod is to end before it is here.
-    async fn image(&mut self, start: &Start<'_>) -> Result<Option<Image>, Hindrance> {
+    async fn image(&mut self, start: &Start<'_>) -> Result<Option<Image>, StartError> {
         let shared = self.shared.clone();
         let ensure = shared.images.ensure(&self.id, start.pod, start.spec, &start.field);
-        let mut desired = self.desired.clone();
+        let mut desired = self.pod.desired.clone();
         let ending = desired.wait_for(|desired| {
             desired.is_gone || desired.pod.as_ref().is_some_and(|pod| pod::is_terminating(pod))
         });
@@ -181,9 +185,9 @@ impl Worker {
                 Err(error) => {
                     self.say_failed(start, error.reason);
                     for (secret, seen) in error.waits_for {
-                        self.await_object(&secret, seen);
+                        self.pod.awaited.add(&shared.objects, &secret, seen);
                     }
-                    Err(Hindrance {
+                    Err(StartError {
                         reason: error.reason,
                         message: error.message,
                         retry_after: error.retry_after,
@@ -194,16 +198,16 @@ impl Worker {
         }
     }
 
-    async fn environment(&mut self, start: &Start<'_>) -> Result<Environment, Hindrance> {
+    async fn environment(&mut self, start: &Start<'_>) -> Result<Environment, StartError> {
         let shared = self.shared.clone();
         let snapshot = Snapshot::of(&shared.layout, self.id.uid());
         let facts = Facts { node: shared.facts, pod_ips: start.ips };
-        let around = Surroundings { facts, services: shared.services.of(start.pod) };
+        let context = Context { facts, services: shared.services.of(start.pod) };
         let fetched =
             Sources::fetch(&shared.objects, &snapshot, &self.id, start.pod, start.spec).await;
         let (resolved, sources) = match fetched {
             Ok(sources) => {
-                (env::resolve(start.pod, &self.id, start.spec, &sources, around), sources)
+                (env::resolve(start.pod, &self.id, start.spec, &sources, context), sources)
             }
             Err(error) => (Err(error), Sources::default()),
         };
@@ -215,7 +219,7 @@ impl Worker {
             Err(error) => error,
         };
         if let Some(key) = error.waits_for() {
-            self.await_object(&key, sources.seen(&key));
+            self.pod.awaited.add(&shared.objects, &key, sources.seen(&key));
         }
         Err(self.config_error(start, error.to_string()))
     }
@@ -241,7 +245,7 @@ impl Worker {
         image: &Image,
         environment: &Environment,
         mounts: Vec<cri::Mount>,
-    ) -> Result<(), Hindrance> {
+    ) -> Result<(), StartError> {
         let shared = self.shared.clone();
         let name = &start.spec.name;
         let logs = shared.layout.logs(&self.id);
@@ -257,8 +261,8 @@ impl Worker {
         let line = environment.command_line(start.spec);
         let line = line.map_err(|error| self.config_error(start, error.to_string()))?;
         self.require_placeholders(start, environment, &line)?;
-        let words = self.words(start, environment, &line);
-        let words = words.map_err(|error| self.config_error(start, error.to_string()))?;
+        let process = self.process(start, environment, &line);
+        let process = process.map_err(|error| self.config_error(start, error.to_string()))?;
         let open = open_words(start.spec, &line, &mounts);
         let config = container_config(ContainerPlan {
             pod: start.pod,
@@ -267,14 +271,15 @@ impl Worker {
             container: start.spec,
             attempt: start.attempt,
             image,
-            envs: words.envs,
-            command: words.command,
-            args: words.args,
+            envs: process.envs,
+            command: process.command,
+            args: process.args,
             mounts,
             log_path: format!("{name}/{}.log", start.attempt),
             node_memory_bytes: shared.facts.memory_bytes,
         });
-        if let Err(error) = std::fs::create_dir_all(logs.join(name)) {
+        if let Err(error) = tokio::fs::create_dir_all(logs.join(name)).await {
+            let error = WorkerError::LogDirectory(error);
             return Err(self.failed(start, "CreateContainerError", error.to_string()));
         }
         let created = shared.runtime.create_container(start.sandbox, config, sandbox_config).await;
@@ -299,7 +304,7 @@ impl Worker {
         start: &Start<'_>,
         environment: &Environment,
         line: &CommandLine,
-    ) -> Result<(), Hindrance> {
+    ) -> Result<(), StartError> {
         let Some(placeholders) = &self.shared.placeholders else { return Ok(()) };
         let has_secrets = environment.has_secrets() || line.has_secrets();
         if start.placeholders || !has_secrets || placeholders.may_tell_values(start.handler) {
@@ -314,20 +319,20 @@ impl Worker {
         Err(self.config_error(start, message))
     }
 
-    /// The texts that the runtime is told.
-    fn words(
+    /// The texts that the runtime gets: of Secrets, placeholders, where its handler knows them.
+    fn process(
         &self,
         start: &Start<'_>,
         environment: &Environment,
         line: &CommandLine,
-    ) -> Result<Words, EnvError> {
+    ) -> Result<Process, EnvError> {
         let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
         let keep = start.placeholders.then_some((&snapshot, &self.id));
         let told = |value: &env::Value| value.for_runtime(keep).map_err(EnvError::Snapshot);
         let variables = environment.iter().map(|(key, value)| {
             told(value).map(|value| cri::KeyValue { key: key.to_owned(), value })
         });
-        Ok(Words {
+        Ok(Process {
             envs: variables.collect::<Result<_, _>>()?,
             command: line.command.iter().map(told).collect::<Result<_, _>>()?,
             args: line.args.iter().map(told).collect::<Result<_, _>>()?,
@@ -352,7 +357,7 @@ impl Worker {
     }
 
     /// Runs the container's `postStart` hook; a container whose hook fails is ended.
-    async fn post_start(&mut self, start: &Start<'_>, id: &str) -> Result<(), Hindrance> {
+    async fn post_start(&mut self, start: &Start<'_>, id: &str) -> Result<(), StartError> {
         let lifecycle = start.spec.lifecycle.as_ref();
         let hook = lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref());
         let Some(action) = hook.and_then(Action::of_hook) else { return Ok(()) };
@@ -380,20 +385,20 @@ impl Worker {
         };
         if let Err(error) = stop::stop(&shared, stopping).await {
             let error = error.told(&self.redactor(Some(start.pod)));
-            tracing::warn!(pod = %self.id, error, "container with a failed hook not stopped");
+            tracing::warn!(pod = %self.id, error, "cannot stop a container whose postStart hook failed");
         }
         Err(self.failed(start, "PostStartHookError", message))
     }
 
     /// A container whose configuration cannot be made, and the event that says so.
-    fn config_error(&mut self, start: &Start<'_>, message: String) -> Hindrance {
+    fn config_error(&mut self, start: &Start<'_>, message: String) -> StartError {
         self.failed(start, CONFIG_ERROR, message)
     }
 
-    fn failed(&mut self, start: &Start<'_>, reason: &'static str, message: String) -> Hindrance {
+    fn failed(&mut self, start: &Start<'_>, reason: &'static str, message: String) -> StartError {
         self.say_failed(start, &message);
-        let retry_after = self.config_backoff.failed(Instant::now());
-        Hindrance { reason, message, retry_after }
+        let retry_after = self.backoffs.config.failed(Instant::now());
+        StartError { reason, message, retry_after }
     }
 
     fn say_failed(&self, start: &Start<'_>, message: &str) {

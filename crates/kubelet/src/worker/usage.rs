@@ -6,12 +6,10 @@
 //! it says what was mounted and nothing else.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::pin::Pin;
 
 use crate::objects::{ObjectKey, Objects, Seen, Subscription, Version};
 use crate::pod::PodId;
-use crate::snapshot::Snapshot;
 use crate::status::SecretsFinding;
 
 /// Where the versions are written: a JSON object of secret names and resourceVersions, `null` for
@@ -31,11 +29,10 @@ impl Usage {
     /// Takes over what the snapshot records.
     pub(super) fn reload(
         &mut self,
-        snapshot: &Snapshot,
+        versions: BTreeMap<String, Option<Version>>,
         objects: &Objects,
         id: &PodId,
-    ) -> io::Result<()> {
-        let versions = snapshot.versions()?;
+    ) {
         self.0.retain(|name, _| versions.contains_key(name));
         for (name, version) in versions {
             match self.0.get_mut(&name) {
@@ -46,7 +43,6 @@ impl Usage {
                 }
             }
         }
-        Ok(())
     }
 
     pub(super) fn annotations(&self) -> BTreeMap<String, String> {

@@ -26,17 +26,17 @@ pub(super) fn follows_secrets(pod: &Pod) -> bool {
 
 impl Worker {
     pub(super) async fn set_up_volumes(&mut self, pod: &Arc<Pod>) {
-        self.awaited.clear();
+        self.pod.awaited.clear();
         match self.shared.volumes.set_up(&self.id, pod).await {
             Ok(()) => {
                 self.progress.volumes_ready = true;
-                self.usage_is_old = true;
+                self.volumes.usage_is_old = true;
                 self.progress.volumes_released = false;
-                self.volume_backoff.reset();
+                self.backoffs.volumes.reset();
                 self.progress.volumes_hold = None;
             }
             Err(failures) => {
-                let delay = self.volume_backoff.failed(Instant::now());
+                let delay = self.backoffs.volumes.failed(Instant::now());
                 // An API server that comes back is noticed by asking.
                 let unreachable = failures.iter().any(|failed| failed.error.is_unreachable());
                 let delay = if unreachable { delay.min(backoff::API.max) } else { delay };
@@ -44,7 +44,7 @@ impl Worker {
                 for failed in failures {
                     self.report_failed_volume(&failed);
                     for wanted in failed.waits_for {
-                        self.await_object(&wanted.key, wanted.seen);
+                        self.pod.awaited.add(&self.shared.objects, &wanted.key, wanted.seen);
                     }
                 }
             }
@@ -61,18 +61,23 @@ impl Worker {
     }
 
     /// Finds out which versions of its secrets the pod uses.
-    pub(super) fn note_usage(&mut self) {
-        if !std::mem::take(&mut self.usage_is_old) {
+    pub(super) async fn note_usage(&mut self) {
+        if !std::mem::take(&mut self.volumes.usage_is_old) {
             return;
         }
         let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
-        if !snapshot.is_committed().unwrap_or_default() {
-            return;
-        }
-        match self.usage.reload(&snapshot, &self.shared.objects, &self.id) {
-            Ok(()) => {
-                let annotations = self.usage.annotations();
-                if let Some(reporter) = self.reporter.as_ref().filter(|_| !annotations.is_empty()) {
+        let versions = move || match snapshot.is_committed() {
+            Ok(true) => snapshot.versions().map(Some),
+            _ => Ok(None),
+        };
+        let versions = tokio::task::spawn_blocking(versions).await;
+        match versions.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Ok(None) => {}
+            Ok(Some(versions)) => {
+                self.volumes.usage.reload(versions, &self.shared.objects, &self.id);
+                let annotations = self.volumes.usage.annotations();
+                let reporter = self.reporting.reporter.as_ref();
+                if let Some(reporter) = reporter.filter(|_| !annotations.is_empty()) {
                     reporter.annotations(annotations);
                 }
             }
@@ -83,22 +88,22 @@ impl Worker {
     /// Renews the tokens in the pod's volumes when it is time to.
     pub(super) async fn tend_tokens(&mut self, pod: &Pod) {
         let now = Instant::now();
-        if self.tokens_due.is_some_and(|due| due > now) {
+        if self.volumes.tokens_due.is_some_and(|due| due > now) {
             return;
         }
         let snapshot = Snapshot::of(&self.shared.layout, self.id.uid());
         if !snapshot.is_committed().unwrap_or_default() {
-            self.tokens_due = None;
+            self.volumes.tokens_due = None;
             return;
         }
-        self.tokens_due = match self.shared.volumes.renew_tokens(&self.id, pod).await {
+        self.volumes.tokens_due = match self.shared.volumes.renew_tokens(&self.id, pod).await {
             Ok(due) => {
-                self.tokens_backoff.reset();
+                self.backoffs.tokens.reset();
                 Some(now + due.unwrap_or(NO_TOKENS))
             }
             Err(error) => {
-                tracing::warn!(pod = %self.id, %error, "service account token not renewed");
-                Some(now + self.tokens_backoff.failed(now))
+                tracing::warn!(pod = %self.id, %error, "cannot renew service account token");
+                Some(now + self.backoffs.tokens.failed(now))
             }
         };
     }
@@ -106,22 +111,22 @@ impl Worker {
     /// Brings the volumes of a pod that asked for it up to the present versions of its secrets.
     pub(super) async fn follow_secrets(&mut self, pod: &Arc<Pod>) {
         let now = Instant::now();
-        if self.refresh_hold.is_some_and(|until| until > now) {
+        if self.volumes.refresh_hold.is_some_and(|until| until > now) {
             return;
         }
-        self.refresh_hold = None;
+        self.volumes.refresh_hold = None;
         let env = snapshot::env_secrets(pod::spec(pod));
-        let outdated = self.usage.outdated(|name| !env.contains_key(name));
+        let outdated = self.volumes.usage.outdated(|name| !env.contains_key(name));
         if outdated.is_empty() {
-            self.refresh_backoff.reset();
+            self.backoffs.refresh.reset();
             return;
         }
         if let Err(failures) = self.shared.volumes.refresh(&self.id, pod, outdated).await {
             failures.iter().for_each(|failed| self.report_failed_volume(failed));
         }
-        self.usage_is_old = true;
-        self.note_usage();
+        self.volumes.usage_is_old = true;
+        self.note_usage().await;
         // Also after a success: what was fetched may be newer than what the watch has told.
-        self.refresh_hold = Some(now + self.refresh_backoff.failed(now));
+        self.volumes.refresh_hold = Some(now + self.backoffs.refresh.failed(now));
     }
 }

@@ -16,7 +16,7 @@ use kube::client::Body;
 use serde_json::{Value as Json, json};
 
 use crate::downward::{Facts, NodeFacts};
-use crate::env::{self, CommandLine, Environment, Sources, Surroundings};
+use crate::env::{self, CommandLine, Context, Environment, Sources};
 use crate::objects::Objects;
 use crate::pod::{self, PodId};
 
@@ -50,9 +50,9 @@ fn started_with(
     let map = ConfigMap { data: Some(data.collect()), ..Default::default() };
     let keys: BTreeMap<_, _> = keys.collect();
     let sources = Sources::given([("s".to_owned(), keys)], [("m".to_owned(), map)]);
-    let around = Surroundings { facts: Facts { node: NODE, pod_ips: &[] }, services: &[] };
+    let context = Context { facts: Facts { node: NODE, pod_ips: &[] }, services: &[] };
     let container = &pod::spec(&pod).containers[0];
-    let environment = env::resolve(&pod, &id, container, &sources, around);
+    let environment = env::resolve(&pod, &id, container, &sources, context);
     let environment = environment.map_err(|error| error.to_string())?;
     let line = environment.command_line(container).map_err(|error| error.to_string())?;
     Ok((environment, line))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coffer_api::secret::{Secret, SecretBytes};
-use coffer_testkit::Attacks;
+use coffer_testkit::{Attacks, in_namespace};
 use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::json;
@@ -66,52 +66,54 @@ fn redactors(value: &str) -> [Redactor; 3] {
 }
 
 /// A program has read its secret before the volume followed it, and prints it afterwards.
-#[tokio::test]
-async fn what_a_live_volume_held_before_is_in_no_text() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Mounting takes root.
-    }
-    let version = Arc::new(AtomicUsize::new(1));
-    let objects = super::objects({
-        let version = version.clone();
-        move |path| {
-            let version = version.load(Ordering::SeqCst);
-            let value = STANDARD.encode(format!("canary-of-version-{version}"));
-            path.ends_with("/secrets/s").then(|| {
-                json!({ "apiVersion": "v1", "kind": "Secret",
+#[test]
+fn what_a_live_volume_held_before_is_in_no_text() {
+    in_namespace(|| {
+        let runtime = tokio::runtime::Runtime::new().expect("threads");
+        runtime.block_on(async {
+            let version = Arc::new(AtomicUsize::new(1));
+            let objects = super::objects({
+                let version = version.clone();
+                move |path| {
+                    let version = version.load(Ordering::SeqCst);
+                    let value = STANDARD.encode(format!("canary-of-version-{version}"));
+                    path.ends_with("/secrets/s").then(|| {
+                        json!({ "apiVersion": "v1", "kind": "Secret",
                     "metadata": { "name": "s", "namespace": "ns", "uid": "s",
                         "resourceVersion": version.to_string() },
                     "data": { "k": value } })
-            })
-        }
+                    })
+                }
+            });
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": { "name": "p", "namespace": "ns", "uid": "u" },
+                "spec": { "containers": [], "volumes": [
+                    { "name": "v", "secret": { "secretName": "s" } },
+                    { "name": "w", "projected": { "sources": [{ "secret": { "name": "s" } }] } }] },
+            }))
+            .expect("a pod");
+            let (pod, id) = (Arc::new(pod), PodId::new("ns", "p", "u").expect("an identity"));
+            let root = tempfile::tempdir().expect("a directory");
+            let layout = Layout::new(root.path());
+            let protected = Arc::new(Protected::new([]));
+            let volumes = Volumes::new(layout.clone(), objects, super::NODE, protected);
+            let told = |version: usize| {
+                let redactor = Redactor::of_pod(&layout, &id, crate::pod::spec(&pod));
+                redactor.redact(&format!("login as canary-of-version-{version}: no").into())
+            };
+            let mut seen = Vec::new();
+            let mut done = volumes.set_up(&id, &pod).await.is_ok();
+            seen.push(told(1));
+            for next in 2..5 {
+                version.store(next, Ordering::SeqCst);
+                done &= volumes.refresh(&id, &pod, vec!["s".to_owned()]).await.is_ok();
+                seen.extend((1..=next).map(told));
+            }
+            volumes.tear_down(&id).await.expect("unmounted");
+            assert!(done, "set up and refreshed");
+            assert!(seen.iter().all(|text| text == "login as <redacted>: no"), "{seen:?}");
+        });
     });
-    let pod: Pod = serde_json::from_value(json!({
-        "metadata": { "name": "p", "namespace": "ns", "uid": "u" },
-        "spec": { "containers": [], "volumes": [
-            { "name": "v", "secret": { "secretName": "s" } },
-            { "name": "w", "projected": { "sources": [{ "secret": { "name": "s" } }] } }] },
-    }))
-    .expect("a pod");
-    let (pod, id) = (Arc::new(pod), PodId::new("ns", "p", "u").expect("an identity"));
-    let root = tempfile::tempdir().expect("a directory");
-    let layout = Layout::new(root.path());
-    let protected = Arc::new(Protected::new([]));
-    let volumes = Volumes::new(layout.clone(), objects, super::NODE, protected);
-    let told = |version: usize| {
-        let redactor = Redactor::of_pod(&layout, &id, crate::pod::spec(&pod));
-        redactor.redact(&format!("login as canary-of-version-{version}: no").into())
-    };
-    let mut seen = Vec::new();
-    let mut done = volumes.set_up(&id, &pod).await.is_ok();
-    seen.push(told(1));
-    for next in 2..5 {
-        version.store(next, Ordering::SeqCst);
-        done &= volumes.refresh(&id, &pod, vec!["s".to_owned()]).await.is_ok();
-        seen.extend((1..=next).map(told));
-    }
-    volumes.tear_down(&id).await.expect("unmounted");
-    assert!(done, "set up and refreshed");
-    assert!(seen.iter().all(|text| text == "login as <redacted>: no"), "{seen:?}");
 }
 
 /// What would be read of a text that has a value in it, wherever it comes from.

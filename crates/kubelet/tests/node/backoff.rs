@@ -37,7 +37,7 @@ fn a_container_that_crashes_again_waits_and_is_restarted_after_its_back_off() {
     on_node(async |node| {
         node.create("p", json!({})).await;
         node.running("p").await;
-        // The first restart comes at once.
+        // The first restart comes immediately.
         node.cri.exit("p/c", Exit::code(1));
         node.until("p", "restarted", |pod| restarts(pod) == 1).await;
         node.running("p").await;

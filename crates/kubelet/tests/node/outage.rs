@@ -112,6 +112,19 @@ fn a_runtime_without_a_network_says_so_on_the_node() {
 }
 
 #[test]
+fn a_runtime_that_answers_with_an_error_is_not_called_down() {
+    on_node(async |node| {
+        node.cri.fail(Call::Status, u32::MAX, Status::internal("no metadata store"));
+        let message = node.ready(false).await;
+        let expected = "container runtime status check failed: rpc error: code = Internal desc = \
+                        no metadata store";
+        assert_eq!(message, expected);
+        node.cri.clear_script();
+        node.ready(true).await;
+    });
+}
+
+#[test]
 fn calls_that_hang_while_the_runtime_crashes_are_made_again_once() {
     on_node(async |node| {
         let mut hang = node.cri.hold(Call::StartContainer);
@@ -126,7 +139,7 @@ fn calls_that_hang_while_the_runtime_crashes_are_made_again_once() {
 }
 
 #[test]
-fn an_error_of_one_call_does_not_make_the_node_unready() {
+fn a_call_that_is_answered_unavailable_is_not_an_outage() {
     on_node(async |node| {
         node.cri.fail(
             Call::RunPodSandbox,
@@ -134,6 +147,10 @@ fn an_error_of_one_call_does_not_make_the_node_unready() {
             Status::unavailable("the network plugin is starting"),
         );
         node.create("p", json!({})).await;
+        let event = node.event("p", "FailedCreatePodSandBox: ").await;
+        let expected = "FailedCreatePodSandBox: Failed to create pod sandbox: rpc error: code = \
+                        Unavailable desc = the network plugin is starting";
+        assert_eq!(event, expected);
         node.running("p").await;
         node.ready(true).await;
     });

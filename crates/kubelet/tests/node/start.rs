@@ -222,3 +222,17 @@ fn an_image_that_is_changed_restarts_the_container_at_once() {
         assert_eq!(node.cri.count(Call::PullImage, "registry.test/app:2"), 1);
     });
 }
+
+#[test]
+fn a_container_that_fails_does_not_hinder_the_others_of_its_pod() {
+    on_node(async |node| {
+        let refused = Status::internal("no such device");
+        node.cri.fail_about(Call::CreateContainer, "p/c", 1, refused);
+        let container = |name: &str| json!({ "name": name, "image": "registry.test/app:1" });
+        node.create("p", json!({ "containers": [container("c"), container("d")] })).await;
+        node.waiting("p", "CreateContainerError").await;
+        node.running("p").await;
+        assert_eq!(node.cri.count(Call::CreateContainer, "p/c"), 2);
+        assert_eq!(node.cri.count(Call::CreateContainer, "p/d"), 1);
+    });
+}

@@ -181,3 +181,17 @@ fn a_kubelet_that_ends_its_pods_leaves_nothing_of_them_but_their_objects() {
         node.running("p").await;
     });
 }
+
+#[test]
+fn a_pod_that_is_deleted_while_its_container_starts_ends_it_after_the_start() {
+    on_node(async |node| {
+        node.cri.delay(Call::StartContainer, 1, Duration::from_secs(1));
+        node.create("p", json!({})).await;
+        node.runtime("the start", |cri| cri.count(Call::StartContainer, "p/c") == 1).await;
+        node.delete("p", 2).await;
+        node.gone("p").await;
+        assert_eq!(node.cri.count(Call::StopContainer, "p/c"), 1);
+        assert_eq!(node.cri.count(Call::CreateContainer, "p/c"), 1);
+        assert!(node.cri.containers("p").is_empty() && node.cri.sandboxes().is_empty());
+    });
+}

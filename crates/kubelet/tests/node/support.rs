@@ -171,12 +171,12 @@ impl Node {
         waiting(&pod).map(|(_, message)| message.to_owned()).unwrap_or_default()
     }
 
-    /// Waits until a pod's object is gone.
+    /// Waits until a pod's object no longer exists.
     pub(crate) async fn gone(&self, name: &str) {
         let gone = await_condition(self.api::<Pod>(), name, |pod: Option<&Pod>| pod.is_none());
         if tokio::time::timeout(PATIENCE, gone).await.is_err() {
             let (events, calls) = (self.events(name).await, self.cri.lines());
-            panic!("waited in vain: {name} is gone\n{events:#?}\n{calls:#?}");
+            panic!("timed out waiting: {name} is deleted\n{events:#?}\n{calls:#?}");
         }
     }
 

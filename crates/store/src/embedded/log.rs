@@ -69,9 +69,6 @@ pub(super) trait Sink: Send {
     /// Makes the whole batch durable, or none of it.
     fn commit(&mut self, batch: &Batch) -> Result<(), LogError>;
 
-    /// A value that this sink has committed.
-    fn value(&mut self, revision: Revision) -> Result<Value, LogError>;
-
     /// The length in bytes of a value that this sink has committed.
     fn value_len(&mut self, revision: Revision) -> Result<usize, LogError>;
 
@@ -119,10 +116,6 @@ impl Sink for LogWriter {
         }
         remove(&txn, &batch.superseded)?;
         Ok(txn.commit()?)
-    }
-
-    fn value(&mut self, revision: Revision) -> Result<Value, LogError> {
-        value(&self.connection, revision)
     }
 
     fn value_len(&mut self, revision: Revision) -> Result<usize, LogError> {
@@ -231,12 +224,11 @@ impl Entry {
     }
 
     /// The event of the write for watchers.
-    pub(super) fn event(&self, value: Option<Value>, previous: Option<Value>) -> Event {
-        let change = match (value, previous) {
+    pub(super) fn event(&self, value: Option<Value>) -> Event {
+        let change = match (value, self.previous) {
             (Some(value), None) => Change::Created(value),
-            (Some(value), Some(previous)) => Change::Updated { value, previous },
-            (None, Some(previous)) => Change::Deleted { previous },
-            (None, None) => unreachable!("a removal replaces something"),
+            (Some(value), Some(_)) => Change::Updated(value),
+            (None, _) => Change::Deleted,
         };
         Event { revision: self.revision, key: self.key.as_ref().to_owned(), change }
     }

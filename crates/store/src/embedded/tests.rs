@@ -54,10 +54,6 @@ impl Sink for Faulty {
         }
     }
 
-    fn value(&mut self, revision: Revision) -> Result<Value, LogError> {
-        self.log.value(revision)
-    }
-
     fn value_len(&mut self, revision: Revision) -> Result<usize, LogError> {
         self.log.value_len(revision)
     }

@@ -93,8 +93,7 @@ fn step(view: &View<'_>, prefix: &str, at: Revision, until: Revision) -> Result<
             continue;
         }
         let value = (entry.op != Op::Delete).then(|| read(view, entry.revision, &mut bytes));
-        let previous = entry.previous.map(|revision| read(view, revision, &mut bytes));
-        step.events.push(entry.event(value.transpose()?, previous.transpose()?));
+        step.events.push(entry.event(value.transpose()?));
         if bytes >= STEP_BYTES {
             step.upto = entry.revision;
             return Ok(step);

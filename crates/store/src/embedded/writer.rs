@@ -150,23 +150,23 @@ impl<S: Sink> Writer<S> {
     }
 
     /// The events for watchers. Created for every write, watched or not: a watcher that subscribes while the
-    /// batch is being committed must not miss it. Previous values come from the batch itself or from the log.
+    /// batch is being committed must not miss it. Counts what becomes history on the way.
     fn events(&mut self, batch: &Batch) -> Result<Vec<Event>, LogError> {
-        let written: HashMap<Revision, &Value> =
-            batch.entries.iter().filter_map(|(e, v)| Some((e.revision, v.as_ref()?))).collect();
+        let written: HashMap<Revision, usize> = batch
+            .entries
+            .iter()
+            .filter_map(|(e, v)| Some((e.revision, v.as_ref()?.as_bytes().len())))
+            .collect();
         let mut events = Vec::new();
         for (entry, value) in &batch.entries {
-            let previous = match entry.previous {
-                Some(revision) => Some(match written.get(&revision) {
-                    Some(value) => Value::clone(value),
-                    None => self.sink.value(revision)?,
-                }),
-                None => None,
-            };
-            if let Some(previous) = &previous {
-                self.history_bytes.add(entry.revision, previous.as_bytes().len());
+            if let Some(previous) = entry.previous {
+                let bytes = match written.get(&previous) {
+                    Some(bytes) => *bytes,
+                    None => self.sink.value_len(previous)?,
+                };
+                self.history_bytes.add(entry.revision, bytes);
             }
-            events.push(entry.event(value.clone(), previous));
+            events.push(entry.event(value.clone()));
         }
         Ok(events)
     }

@@ -119,13 +119,10 @@ impl Seal {
     }
 
     fn open_event(&self, event: Event) -> Result<Event, StoreError> {
-        let open = |value| self.open(&event.key, value);
         let change = match event.change {
-            Change::Created(value) => Change::Created(open(value)?),
-            Change::Updated { value, previous } => {
-                Change::Updated { value: open(value)?, previous: open(previous)? }
-            }
-            Change::Deleted { previous } => Change::Deleted { previous: open(previous)? },
+            Change::Created(value) => Change::Created(self.open(&event.key, value)?),
+            Change::Updated(value) => Change::Updated(self.open(&event.key, value)?),
+            Change::Deleted => Change::Deleted,
         };
         Ok(Event { change, ..event })
     }

@@ -84,7 +84,7 @@ fn the_phase_goes_with_the_deletion_timestamp() {
 }
 
 #[test]
-fn each_door_writes_its_own_part() {
+fn each_subresource_writes_its_own_part() {
     let old: Namespace = stored(&valid());
     let sent = json!({"metadata": {"name": "myns"}, "spec": {"finalizers": []}, "status": {"phase": "Terminating"}});
     let plain = updated(&old, &sent, None);

@@ -110,7 +110,7 @@ fn what_is_given_once_stays() {
 }
 
 #[test]
-fn a_kubelet_writes_the_status_at_creation_and_through_its_door() {
+fn a_kubelet_writes_the_status_at_creation_and_through_its_subresource() {
     let node: Node = created(&valid());
     let status = serde_json::to_value(&node.status).unwrap();
     assert_eq!(status["allocatable"], json!({"cpu": "2", "memory": "1Gi"}));

@@ -6,9 +6,11 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, ContainerResizePolicy, PodSpec, VolumeDevice, VolumeMount,
 };
 
-use super::defaults::as_container;
+use super::ephemeral::as_container;
+use super::image::validate_pull_policy;
 use super::resources::Owner;
-use super::volumes::{self, Known};
+use super::values::{descending_path, no_backsteps, one_of};
+use super::volumes::Known;
 use super::{environment, handlers, resources, security};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::complaints;
@@ -97,7 +99,7 @@ pub(super) fn validate_ephemeral(around: &Surroundings<'_>, path: &Path) -> Erro
     let mut names = others.clone();
     for (at, ephemeral) in list(&around.spec.ephemeral_containers).iter().enumerate() {
         let path = path.index(at);
-        let Some(container) = as_container(ephemeral) else { continue };
+        let container = as_container(ephemeral);
         errors.extend(validate_common(&container, around, &path));
         errors.extend(validate_image_for_pod(&container, &path));
         if !names.insert(&ephemeral.name) {
@@ -182,19 +184,6 @@ fn validate_common(container: &Container, around: &Surroundings<'_>, path: &Path
         errors.extend(security::validate(context, host_users, &path));
     }
     errors
-}
-
-/// A text that must be there and be one of a few.
-pub(super) fn one_of(value: &str, supported: &[&str], path: &Path) -> Option<Error> {
-    if value.is_empty() {
-        return Some(Error::required(path, ""));
-    }
-    let known = supported.contains(&value);
-    (!known).then(|| Error::not_supported(path, value, supported))
-}
-
-pub(super) fn validate_pull_policy(policy: &str, path: &Path) -> Option<Error> {
-    one_of(policy, &["Always", "IfNotPresent", "Never"], path)
 }
 
 /// Pods refuse blanks around an image's name; templates, for old times' sake, do not.
@@ -305,13 +294,13 @@ fn validate_sub_path(mount: &VolumeMount, of_image: bool, item: &Path, all: &Pat
             errors.push(Error::invalid(&item.child(name), value, detail));
         }
     }
-    errors.extend(volumes::descending_path(plain, &all.child("subPath")));
+    errors.extend(descending_path(plain, &all.child("subPath")));
     if !expression.is_empty() {
         if !plain.is_empty() {
             let detail = "subPathExpr and subPath are mutually exclusive";
             errors.push(Error::invalid(&item.child("subPathExpr"), expression, detail));
         }
-        errors.extend(volumes::descending_path(expression, &all.child("subPathExpr")));
+        errors.extend(descending_path(expression, &all.child("subPathExpr")));
     }
     errors
 }
@@ -382,7 +371,7 @@ fn validate_devices(container: &Container, volumes: &Known<'_>, path: &Path) -> 
         if device_paths.contains(device_path) {
             errors.push(Error::invalid(&path_path, device_path, "must be unique"));
         }
-        if volumes::no_backsteps(device_path, &path_path).is_some() {
+        if no_backsteps(device_path, &path_path).is_some() {
             let detail = "can not contain backsteps ('..')";
             errors.push(Error::invalid(&path_path, device_path, detail));
         } else {

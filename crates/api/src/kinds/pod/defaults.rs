@@ -1,13 +1,13 @@
 //! What a pod spec gets where the client said nothing: the v1 defaults, in pods and in templates.
 
 use k8s_openapi::api::core::v1::{
-    Container, DownwardAPIVolumeFile, EnvVar, EphemeralContainer, HTTPGetAction, LifecycleHandler,
-    PodSpec, Probe, Volume, VolumeProjection,
+    Container, DownwardAPIVolumeFile, EnvVar, HTTPGetAction, LifecycleHandler, PodSpec, Probe,
+    Volume, VolumeProjection,
 };
 
+use super::ephemeral::edit_as_container;
 use super::image::default_pull_policy;
 use super::{overhead, resources};
-use crate::Document;
 use crate::kinds::optional::{default_number, default_text, list_mut, text};
 
 /// File mode 0644 of the files that volumes make.
@@ -177,21 +177,5 @@ fn set_downward_file(file: &mut DownwardAPIVolumeFile) {
     }
     if let Some(resource) = &mut file.resource_field_ref {
         resources::default_divisor(&mut resource.divisor);
-    }
-}
-
-/// An ephemeral container is a container with a target; rules for the one hold for the other.
-pub(super) fn as_container(ephemeral: &EphemeralContainer) -> Option<Container> {
-    Document::encode(ephemeral).ok()?.decode().ok()
-}
-
-fn edit_as_container(ephemeral: &mut EphemeralContainer, edit: fn(&mut Container)) {
-    let Some(mut container) = as_container(ephemeral) else { return };
-    edit(&mut container);
-    let edited = Document::encode(&container).ok().and_then(|document| document.decode().ok());
-    if let Some(edited) = edited {
-        let target = ephemeral.target_container_name.take();
-        *ephemeral = edited;
-        ephemeral.target_container_name = target;
     }
 }

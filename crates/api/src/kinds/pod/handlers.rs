@@ -10,7 +10,7 @@ use crate::kinds::meta::complaints;
 use crate::kinds::optional::{list, text};
 use crate::names;
 
-/// Hooks and probes of a container that runs beside others (not of an ordinary init container).
+/// Hooks and probes of a container that runs next to others (not of an ordinary init container).
 pub(super) fn validate(container: &Container, grace_s: Option<i64>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if let Some(lifecycle) = &container.lifecycle {

@@ -1,10 +1,18 @@
 //! Image references, as far as the API has to understand them: which tag is meant, because the
 //! default pull policy depends on it.
 
+use super::values::one_of;
+use crate::field::{Error, Path};
+
 /// `Always` for the tag `latest`, written or meant; `IfNotPresent` for every other tag, for a
-/// digest, and for a text that is no reference at all (as upstream's parser error has it).
+/// digest, and for a text that is not a reference at all (as upstream's parser error has it).
 pub(super) fn default_pull_policy(image: &str) -> &'static str {
     if parse_tag(image) == Some("latest") { "Always" } else { "IfNotPresent" }
+}
+
+/// What a pull policy may be.
+pub(super) fn validate_pull_policy(policy: &str, path: &Path) -> Option<Error> {
+    one_of(policy, &["Always", "IfNotPresent", "Never"], path)
 }
 
 /// The tag, `latest` if neither tag nor digest is given; `None` for a malformed reference and for

@@ -22,6 +22,7 @@ use crate::table::RowCondition;
 mod containers;
 mod defaults;
 mod environment;
+mod ephemeral;
 mod handlers;
 mod image;
 mod merge;
@@ -34,6 +35,7 @@ mod security;
 mod spec;
 pub(super) mod template;
 mod update;
+mod values;
 mod volumes;
 mod warnings;
 
@@ -212,7 +214,7 @@ impl Kind for Pod {
     }
 
     /// A pod's spec hardly changes.
-    fn update_warnings(&self) -> Vec<String> {
+    fn update_warnings(&self, _old: &Self) -> Vec<String> {
         Vec::new()
     }
 

@@ -1,4 +1,4 @@
-//! What a pod costs beside its containers: in the pod, and in the class it is taken from.
+//! What a pod costs in addition to its containers: in the pod, and in the class it is taken from.
 
 use std::collections::BTreeSet;
 

@@ -120,7 +120,7 @@ impl Summary {
         summary
     }
 
-    /// Stops at the first init container that holds the others up. Answers also the restarts of
+    /// Stops at the first init container that holds the others up. Also returns the restarts of
     /// sidecars alone, which are what still counts once initialization is over.
     fn walk_init_containers(
         &mut self,

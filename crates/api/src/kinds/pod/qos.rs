@@ -38,7 +38,7 @@ fn stated(spec: &PodSpec) -> Vec<Option<&ResourceRequirements>> {
     }
 }
 
-/// Adds processors and memory to the sums; answers how many of the two are there.
+/// Adds processors and memory to the sums; returns how many of the two are there.
 fn add_up<'a>(sums: &mut Sums<'a>, amounts: Option<&'a Amounts>) -> usize {
     let mut found = 0;
     for (name, text) in amounts.into_iter().flatten() {

@@ -32,7 +32,7 @@ pub(super) fn canonicalize_both(requirements: &mut ResourceRequirements) {
     both.into_iter().flatten().for_each(canonicalize);
 }
 
-/// Whoever states a limit and no request means that the request is the limit.
+/// A caller that states a limit and no request means that the request is the limit.
 pub(super) fn requests_from_limits(requirements: &mut ResourceRequirements) {
     let Some(limits) = &requirements.limits else { return };
     let requests = requirements.requests.get_or_insert_default();

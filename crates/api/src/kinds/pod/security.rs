@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{
     AppArmorProfile, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
 };
 
-use super::volumes::descending_path;
+use super::values::descending_path;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::invalid_json;
 use crate::kinds::optional::list;

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::containers::{self, Surroundings, one_of};
+use super::containers::{self, Surroundings};
 use super::resources::{self, Owner};
+use super::values::one_of;
 use super::{MIRROR_ANNOTATION, Place, overhead, placement, security, volumes};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::{complaints, invalid_json, validate_labels};

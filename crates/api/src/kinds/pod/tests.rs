@@ -168,7 +168,7 @@ fn the_generation_counts_changes_of_the_spec() {
 }
 
 #[test]
-fn each_door_writes_its_own_part() {
+fn each_subresource_writes_its_own_part() {
     let mut old: Pod = stored(&guide());
     old.status.as_mut().unwrap().phase = Some("Running".to_owned());
     let sent = with(&guide(), "status", json!({"phase": "Failed"}));

@@ -1,4 +1,4 @@
-//! What may change in a pod that exists, through each of its doors.
+//! What may change in a pod that exists, through each of its endpoints.
 //!
 //! Upstream ends its refusal with a diff of the two specs. Ours does not: environment variables
 //! often hold secrets, and a diff would carry them into logs.

@@ -8,8 +8,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::Place;
 use super::environment::{VOLUME_FIELDS, validate_field, validate_resource_field};
-use super::{Place, containers};
+use super::image::validate_pull_policy;
+use super::values::{descending_path, no_backsteps};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::complaints;
 use crate::kinds::optional::{list, text};
@@ -48,42 +50,121 @@ pub(super) fn validate<'a>(
     (known, errors)
 }
 
+/// What a volume is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    EmptyDir,
+    HostPath,
+    GitRepo,
+    GcePersistentDisk,
+    AwsElasticBlockStore,
+    Secret,
+    Nfs,
+    Iscsi,
+    Glusterfs,
+    Flocker,
+    PersistentVolumeClaim,
+    Rbd,
+    Cinder,
+    CephFs,
+    Quobyte,
+    DownwardApi,
+    Fc,
+    FlexVolume,
+    ConfigMap,
+    AzureFile,
+    VsphereVolume,
+    PhotonPersistentDisk,
+    PortworxVolume,
+    AzureDisk,
+    StorageOs,
+    Projected,
+    ScaleIo,
+    Csi,
+    Ephemeral,
+    Image,
+}
+
+impl Source {
+    /// As the message about too many sources names it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::EmptyDir => "emptyDir",
+            Self::HostPath => "hostPath",
+            Self::GitRepo => "gitRepo",
+            Self::GcePersistentDisk => "gcePersistentDisk",
+            Self::AwsElasticBlockStore => "awsElasticBlockStore",
+            Self::Secret => "secret",
+            Self::Nfs => "nfs",
+            Self::Iscsi => "iscsi",
+            Self::Glusterfs => "glusterfs",
+            Self::Flocker => "flocker",
+            Self::PersistentVolumeClaim => "persistentVolumeClaim",
+            Self::Rbd => "rbd",
+            Self::Cinder => "cinder",
+            Self::CephFs => "cephFS",
+            Self::Quobyte => "quobyte",
+            // Spelt so by upstream.
+            Self::DownwardApi => "downwarAPI",
+            Self::Fc => "fc",
+            Self::FlexVolume => "flexVolume",
+            Self::ConfigMap => "configMap",
+            Self::AzureFile => "azureFile",
+            Self::VsphereVolume => "vsphereVolume",
+            Self::PhotonPersistentDisk => "photonPersistentDisk",
+            Self::PortworxVolume => "portworxVolume",
+            Self::AzureDisk => "azureDisk",
+            Self::StorageOs => "storageos",
+            Self::Projected => "projected",
+            Self::ScaleIo => "scaleIO",
+            Self::Csi => "csi",
+            Self::Ephemeral => "ephemeral",
+            Self::Image => "image",
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// The sources a volume names, in the order in which upstream looks for them.
-pub(super) fn sources_of(volume: &Volume) -> Vec<&'static str> {
+pub(super) fn sources_of(volume: &Volume) -> Vec<Source> {
     let all = [
-        ("emptyDir", volume.empty_dir.is_some()),
-        ("hostPath", volume.host_path.is_some()),
-        ("gitRepo", volume.git_repo.is_some()),
-        ("gcePersistentDisk", volume.gce_persistent_disk.is_some()),
-        ("awsElasticBlockStore", volume.aws_elastic_block_store.is_some()),
-        ("secret", volume.secret.is_some()),
-        ("nfs", volume.nfs.is_some()),
-        ("iscsi", volume.iscsi.is_some()),
-        ("glusterfs", volume.glusterfs.is_some()),
-        ("flocker", volume.flocker.is_some()),
-        ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
-        ("rbd", volume.rbd.is_some()),
-        ("cinder", volume.cinder.is_some()),
-        ("cephFS", volume.cephfs.is_some()),
-        ("quobyte", volume.quobyte.is_some()),
-        // Spelt so by upstream, in the message about too many sources.
-        ("downwarAPI", volume.downward_api.is_some()),
-        ("fc", volume.fc.is_some()),
-        ("flexVolume", volume.flex_volume.is_some()),
-        ("configMap", volume.config_map.is_some()),
-        ("azureFile", volume.azure_file.is_some()),
-        ("vsphereVolume", volume.vsphere_volume.is_some()),
-        ("photonPersistentDisk", volume.photon_persistent_disk.is_some()),
-        ("portworxVolume", volume.portworx_volume.is_some()),
-        ("azureDisk", volume.azure_disk.is_some()),
-        ("storageos", volume.storageos.is_some()),
-        ("projected", volume.projected.is_some()),
-        ("scaleIO", volume.scale_io.is_some()),
-        ("csi", volume.csi.is_some()),
-        ("ephemeral", volume.ephemeral.is_some()),
-        ("image", volume.image.is_some()),
+        (Source::EmptyDir, volume.empty_dir.is_some()),
+        (Source::HostPath, volume.host_path.is_some()),
+        (Source::GitRepo, volume.git_repo.is_some()),
+        (Source::GcePersistentDisk, volume.gce_persistent_disk.is_some()),
+        (Source::AwsElasticBlockStore, volume.aws_elastic_block_store.is_some()),
+        (Source::Secret, volume.secret.is_some()),
+        (Source::Nfs, volume.nfs.is_some()),
+        (Source::Iscsi, volume.iscsi.is_some()),
+        (Source::Glusterfs, volume.glusterfs.is_some()),
+        (Source::Flocker, volume.flocker.is_some()),
+        (Source::PersistentVolumeClaim, volume.persistent_volume_claim.is_some()),
+        (Source::Rbd, volume.rbd.is_some()),
+        (Source::Cinder, volume.cinder.is_some()),
+        (Source::CephFs, volume.cephfs.is_some()),
+        (Source::Quobyte, volume.quobyte.is_some()),
+        (Source::DownwardApi, volume.downward_api.is_some()),
+        (Source::Fc, volume.fc.is_some()),
+        (Source::FlexVolume, volume.flex_volume.is_some()),
+        (Source::ConfigMap, volume.config_map.is_some()),
+        (Source::AzureFile, volume.azure_file.is_some()),
+        (Source::VsphereVolume, volume.vsphere_volume.is_some()),
+        (Source::PhotonPersistentDisk, volume.photon_persistent_disk.is_some()),
+        (Source::PortworxVolume, volume.portworx_volume.is_some()),
+        (Source::AzureDisk, volume.azure_disk.is_some()),
+        (Source::StorageOs, volume.storageos.is_some()),
+        (Source::Projected, volume.projected.is_some()),
+        (Source::ScaleIo, volume.scale_io.is_some()),
+        (Source::Csi, volume.csi.is_some()),
+        (Source::Ephemeral, volume.ephemeral.is_some()),
+        (Source::Image, volume.image.is_some()),
     ];
-    all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    all.into_iter().filter(|(_, there)| *there).map(|(source, _)| source).collect()
 }
 
 fn validate_source(
@@ -96,61 +177,65 @@ fn validate_source(
     let Some((first, others)) = sources.split_first() else {
         return vec![Error::required(path, "must specify a volume type")];
     };
-    let mut errors = validate_one(volume, first, meta, place, path);
+    let mut errors = validate_one(volume, *first, meta, place, path);
     for other in others {
         let detail = "may not specify more than 1 volume type";
-        errors.push(Error::forbidden(&path.child(other), detail));
+        errors.push(Error::forbidden(&path.child(&other.to_string()), detail));
     }
     errors
 }
 
 fn validate_one(
     volume: &Volume,
-    source: &str,
+    source: Source,
     meta: Option<&ObjectMeta>,
     place: Place,
     path: &Path,
 ) -> ErrorList {
     match source {
-        "emptyDir" => validate_empty_dir(volume, path).into_iter().collect(),
-        "secret" => volume.secret.as_ref().map_or_else(ErrorList::new, |secret| {
+        Source::EmptyDir => validate_empty_dir(volume, path).into_iter().collect(),
+        Source::Secret => volume.secret.as_ref().map_or_else(ErrorList::new, |secret| {
             let path = path.child("secret");
             let mut errors = required("secretName", text(&secret.secret_name), &path);
             errors.extend(file_mode(secret.default_mode, &path.child("defaultMode")));
             errors.extend(validate_items(list(&secret.items), &path));
             errors
         }),
-        "configMap" => volume.config_map.as_ref().map_or_else(ErrorList::new, |map| {
+        Source::ConfigMap => volume.config_map.as_ref().map_or_else(ErrorList::new, |map| {
             let path = path.child("configMap");
             let mut errors = required("name", &map.name, &path);
             errors.extend(file_mode(map.default_mode, &path.child("defaultMode")));
             errors.extend(validate_items(list(&map.items), &path));
             errors
         }),
-        "projected" => volume
+        Source::Projected => volume
             .projected
             .as_ref()
             .map_or_else(ErrorList::new, |it| validate_projected(it, &path.child("projected"))),
-        "downwarAPI" => volume.downward_api.as_ref().map_or_else(ErrorList::new, |downward| {
-            let path = path.child("downwardAPI");
-            let mut errors: ErrorList =
-                file_mode(downward.default_mode, &path.child("defaultMode")).into_iter().collect();
-            for file in list(&downward.items) {
-                errors.extend(validate_downward_file(file, &path));
-            }
-            errors
-        }),
-        "hostPath" => volume
+        Source::DownwardApi => {
+            volume.downward_api.as_ref().map_or_else(ErrorList::new, |downward| {
+                let path = path.child("downwardAPI");
+                let mut errors: ErrorList =
+                    file_mode(downward.default_mode, &path.child("defaultMode"))
+                        .into_iter()
+                        .collect();
+                for file in list(&downward.items) {
+                    errors.extend(validate_downward_file(file, &path));
+                }
+                errors
+            })
+        }
+        Source::HostPath => volume
             .host_path
             .as_ref()
             .map_or_else(ErrorList::new, |it| validate_host_path(it, &path.child("hostPath"))),
-        "gitRepo" => volume.git_repo.as_ref().map_or_else(ErrorList::new, |git| {
+        Source::GitRepo => volume.git_repo.as_ref().map_or_else(ErrorList::new, |git| {
             let path = path.child("gitRepo");
             let mut errors = required("repository", &git.repository, &path);
             errors.extend(descending_path(text(&git.directory), &path.child("directory")));
             errors
         }),
-        "nfs" => volume.nfs.as_ref().map_or_else(ErrorList::new, |nfs| {
+        Source::Nfs => volume.nfs.as_ref().map_or_else(ErrorList::new, |nfs| {
             let path = path.child("nfs");
             let mut errors = required("server", &nfs.server, &path);
             errors.extend(required("path", &nfs.path, &path));
@@ -160,24 +245,42 @@ fn validate_one(
             }
             errors
         }),
-        "persistentVolumeClaim" => {
+        Source::PersistentVolumeClaim => {
             volume.persistent_volume_claim.as_ref().map_or_else(ErrorList::new, |claim| {
                 required("claimName", &claim.claim_name, &path.child("persistentVolumeClaim"))
             })
         }
-        "csi" => validate_csi(volume, &path.child("csi")),
-        "ephemeral" => validate_ephemeral(volume, meta, path),
-        "image" => volume.image.as_ref().map_or_else(ErrorList::new, |image| {
+        Source::Csi => validate_csi(volume, &path.child("csi")),
+        Source::Ephemeral => validate_ephemeral(volume, meta, path),
+        Source::Image => volume.image.as_ref().map_or_else(ErrorList::new, |image| {
             let path = path.child("image");
             let mut errors = match place {
                 Place::Pod => required("reference", text(&image.reference), &path),
                 Place::Template => ErrorList::new(),
             };
             let policy = text(&image.pull_policy);
-            errors.extend(containers::validate_pull_policy(policy, &path.child("pullPolicy")));
+            errors.extend(validate_pull_policy(policy, &path.child("pullPolicy")));
             errors
         }),
-        _ => ErrorList::new(),
+        // Nothing here mounts these.
+        Source::GcePersistentDisk
+        | Source::AwsElasticBlockStore
+        | Source::Iscsi
+        | Source::Glusterfs
+        | Source::Flocker
+        | Source::Rbd
+        | Source::Cinder
+        | Source::CephFs
+        | Source::Quobyte
+        | Source::Fc
+        | Source::FlexVolume
+        | Source::AzureFile
+        | Source::VsphereVolume
+        | Source::PhotonPersistentDisk
+        | Source::PortworxVolume
+        | Source::AzureDisk
+        | Source::StorageOs
+        | Source::ScaleIo => ErrorList::new(),
     }
 }
 
@@ -379,21 +482,6 @@ pub(super) fn validate_tokens_have_account(spec: &PodSpec, path: &Path) -> Error
         }
     }
     errors
-}
-
-/// A relative path that stays below where it starts.
-pub(super) fn descending_path(target: &str, path: &Path) -> ErrorList {
-    let mut errors = ErrorList::new();
-    if target.starts_with('/') {
-        errors.push(Error::invalid(path, target, "must be a relative path"));
-    }
-    errors.extend(no_backsteps(target, path));
-    errors
-}
-
-pub(super) fn no_backsteps(target: &str, path: &Path) -> Option<Error> {
-    let steps_back = target.split('/').any(|part| part == "..");
-    steps_back.then(|| Error::invalid(path, target, "must not contain '..'"))
 }
 
 /// A descending path that does not begin like the names volumes keep for themselves (`..data`).

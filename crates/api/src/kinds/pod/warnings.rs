@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
 use super::environment;
 use super::resources::Amounts;
+use super::volumes::{Source, sources_of};
 use crate::field::Path;
 use crate::kinds::optional::{list, text};
 use crate::quantity::Quantity;
@@ -48,24 +49,24 @@ fn deprecated_volumes(spec: &PodSpec, path: &Path) -> Vec<String> {
     for (at, volume) in list(&spec.volumes).iter().enumerate() {
         let path = path.child("volumes").index(at);
         let since = [
-            ("photonPersistentDisk", "v1.11, non-functional in v1.16+"),
-            ("gitRepo", "v1.11"),
-            ("scaleIO", "v1.16, non-functional in v1.22+"),
-            ("flocker", "v1.22, non-functional in v1.25+"),
-            ("storageos", "v1.22, non-functional in v1.25+"),
-            ("quobyte", "v1.22, non-functional in v1.25+"),
-            ("glusterfs", "v1.25, non-functional in v1.26+"),
-            ("cephFS", "v1.28, non-functional in v1.31+"),
-            ("rbd", "v1.28, non-functional in v1.31+"),
+            (Source::PhotonPersistentDisk, "v1.11, non-functional in v1.16+"),
+            (Source::GitRepo, "v1.11"),
+            (Source::ScaleIo, "v1.16, non-functional in v1.22+"),
+            (Source::Flocker, "v1.22, non-functional in v1.25+"),
+            (Source::StorageOs, "v1.22, non-functional in v1.25+"),
+            (Source::Quobyte, "v1.22, non-functional in v1.25+"),
+            (Source::Glusterfs, "v1.25, non-functional in v1.26+"),
+            (Source::CephFs, "v1.28, non-functional in v1.31+"),
+            (Source::Rbd, "v1.28, non-functional in v1.31+"),
         ];
-        let sources = super::volumes::sources_of(volume);
+        let sources = sources_of(volume);
         for (source, since) in since.iter().filter(|(source, _)| sources.contains(source)) {
-            let name = match *source {
-                "storageos" => "storageOS",
-                "cephFS" => "cephfs",
-                other => other,
+            let name = match source {
+                Source::StorageOs => "storageOS".to_owned(),
+                Source::CephFs => "cephfs".to_owned(),
+                other => other.to_string(),
             };
-            warnings.push(format!("{}: deprecated in {since}", path.child(name)));
+            warnings.push(format!("{}: deprecated in {since}", path.child(&name)));
         }
     }
     warnings

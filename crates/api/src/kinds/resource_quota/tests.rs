@@ -129,7 +129,7 @@ fn scopes_fit_what_is_counted() {
 }
 
 #[test]
-fn amounts_are_kept_in_canonical_form_and_each_door_writes_its_part() {
+fn amounts_are_kept_in_canonical_form_and_each_subresource_writes_its_part() {
     let quota: ResourceQuota = created(&valid());
     let hard = serde_json::to_value(&quota.spec.unwrap().hard).unwrap();
     assert_eq!(hard["requests.cpu"], json!("1"));

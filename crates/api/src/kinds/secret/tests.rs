@@ -181,7 +181,7 @@ fn an_immutable_secret_keeps_its_data_and_its_immutability() {
 }
 
 #[test]
-fn string_data_becomes_data_and_is_gone() {
+fn string_data_becomes_data_and_is_removed() {
     let object = with(&valid(), "stringData", json!({"key": "wins", "more": "text"}));
     let secret: Secret = created(&object);
     assert_eq!(secret.data["key"].expose(), b"wins");
@@ -211,7 +211,7 @@ fn no_message_shows_a_value() {
 }
 
 #[test]
-fn a_tls_pair_that_is_none_is_warned_of() {
+fn an_invalid_tls_pair_returns_a_warning() {
     let pem = |label: &str| format!("-----BEGIN {label}-----\nY2FuYXJ5\n-----END {label}-----\n");
     let warnings = |certificate: String, key: String| {
         let object = with(

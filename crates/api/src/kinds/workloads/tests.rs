@@ -318,6 +318,18 @@ fn generations_count_what_controllers_must_act_upon() {
 }
 
 #[test]
+fn an_update_that_leaves_the_spec_as_it_is_repeats_no_warning() {
+    let place = "spec.template.spec.imagePullSecrets";
+    let odd = with(&selected(), place, json!([{"name": ""}]));
+    let old: Deployment = stored(&odd);
+    let labelled = updated(&old, &with(&odd, "metadata.labels", json!({"a": "b"})), None);
+    assert_eq!(labelled.update_warnings(&old), [""; 0]);
+    let scaled = updated(&old, &with(&odd, "spec.replicas", json!(3)), None);
+    assert_eq!(scaled.update_warnings(&old), scaled.warnings());
+    assert_eq!(scaled.warnings().len(), 1);
+}
+
+#[test]
 fn warnings_of_a_template_say_where() {
     let place = "spec.template.spec.imagePullSecrets";
     let deployment: Deployment = created(&with(&selected(), place, json!([{"name": ""}])));

@@ -6,15 +6,16 @@
 //! before its revision counts as applied.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
 use coffer_api::quota::{PodUsage, Quota};
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::ResourceQuota;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
 use super::namespace::{KindId, Namespace};
-use crate::cache::{CacheEvent, CachedObject, Observer, Scope};
+use crate::cache::{CacheEvent, CachedObject, Facts, Observer, Scope};
 use crate::object::{Resource, Resources};
 
 /// Bytes of pods that are read before other tasks get their turn at the processor.
@@ -42,7 +43,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, Namespace> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -85,7 +86,7 @@ impl Ledger {
     }
 
     fn get(&self, namespace: &str) -> Option<Arc<Shared>> {
-        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let namespaces = self.namespaces.read();
         namespaces.get(namespace).cloned()
     }
 
@@ -93,13 +94,13 @@ impl Ledger {
         if let Some(shared) = self.get(namespace) {
             return shared;
         }
-        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        let mut namespaces = self.namespaces.write();
         namespaces.entry(namespace.to_owned()).or_default().clone()
     }
 
     /// Forgets a namespace of which there is nothing to know.
     fn forget_empty(&self, namespace: &str) {
-        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        let mut namespaces = self.namespaces.write();
         let empty = |shared: &Arc<Shared>| {
             // What another task has in its hands it may be about to fill.
             Arc::strong_count(shared) == 1 && shared.state().is_empty()
@@ -205,10 +206,10 @@ impl Follower {
 }
 
 impl Observer for Follower {
-    fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>) {
+    fn reset(&self, objects: &mut dyn Iterator<Item = (&CachedObject, Option<&Facts>)>) {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let mut quotas = Vec::new();
-        for object in objects {
+        for (object, _) in objects {
             *counts.entry(&object.namespace).or_default() += 1;
             if self.role == Role::Quotas {
                 quotas.push((object, Self::quota(object)));
@@ -216,7 +217,7 @@ impl Observer for Follower {
         }
         let known: Vec<String> = {
             let namespaces = self.ledger.namespaces.read();
-            namespaces.unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+            namespaces.keys().cloned().collect()
         };
         for namespace in &known {
             let Some(shared) = self.ledger.get(namespace) else { continue };
@@ -239,7 +240,7 @@ impl Observer for Follower {
         }
     }
 
-    fn changed(&self, _: &CacheEvent) {}
+    fn changed(&self, _: &CacheEvent, _: Option<&Facts>) {}
 
     fn applied(&self, event: &CacheEvent) {
         let (before, after) = (event.old.is_some(), event.new.is_some());
@@ -411,7 +412,8 @@ mod tests {
                 }
                 Step::Reload => {
                     for kind in [PODS, QUOTAS] {
-                        self.followers[kind].reset(&mut self.objects[kind].values());
+                        let mut all = self.objects[kind].values().map(|object| (&**object, None));
+                        self.followers[kind].reset(&mut all);
                     }
                     self.unread = None;
                 }

@@ -17,7 +17,7 @@ use coffer_store::{Revision, StoreError};
 
 use self::ledger::{Ledger, Shared, qualified};
 use self::namespace::{Outcome, Request};
-use super::shown_name;
+use super::named::shown_name;
 use crate::authz::Permit;
 use crate::cache::Cache;
 use crate::failure::unavailable;

@@ -37,7 +37,7 @@ fn pod_specs(schema: Schema, at: &str, found: &mut Vec<String>, depth: usize) {
     }
 }
 
-/// A kind that is served one day and that nobody thought of here would be a way around the check.
+/// A kind that is served one day and that no one thought of here would be a way around the check.
 #[test]
 fn every_served_kind_with_a_pod_in_it_is_judged() {
     let mut with_pods = Vec::new();
@@ -70,7 +70,10 @@ fn every_served_kind_with_a_pod_in_it_is_judged() {
         assert_eq!(secrets_of(&workload.pod), ["db".to_owned()].into(), "{}", info.kind);
         assert_eq!(workload.is_template, info.kind != "Pod");
     }
-    assert_eq!(with_pods, ["Pod", "ReplicationController", "Deployment", "ReplicaSet"]);
+    assert_eq!(
+        with_pods,
+        ["Pod", "PodTemplate", "ReplicationController", "Deployment", "ReplicaSet"]
+    );
 }
 
 /// Annotations and labels that the server or the kubelet name, and that decide nothing about what
@@ -116,7 +119,7 @@ const NAMED_OTHERWISE: [(&str, &str); 32] = [
 const NOT_NAMES: [&str; 4] =
     ["kubernetes.io~", "io.kubernetes.container.", "io.kubernetes.pod.", "io.kubernetes.sandbox"];
 
-/// Whoever makes a part read another annotation of a pod decides here whether it is judged.
+/// A new annotation of a pod that a part of Coffer reads must be classified here: judged or not.
 #[test]
 fn every_annotation_that_is_read_from_a_pod_is_judged_or_listed_with_a_reason() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -24,7 +24,7 @@ const BYTES_MAX: usize = 1 << 20;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("{0:?} is no https URL")]
+    #[error("{0:?} is not an https URL")]
     Url(String),
     #[error("{url}: {cause}")]
     Exchange { url: String, cause: String },
@@ -72,7 +72,7 @@ impl Fetcher {
             }
             Ok(Limited::new(answer.into_body(), BYTES_MAX).collect().await?.to_bytes())
         };
-        http1::exchange(stream, request, read).await?
+        http1::send(stream, request, read).await?
     }
 }
 

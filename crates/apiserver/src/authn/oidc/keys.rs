@@ -1,12 +1,13 @@
 //! The keys of an issuer: fetched when they are first needed, kept, and fetched again when a token
 //! names one that is not among them.
 //!
-//! Anybody can name keys that do not exist. So requests that wait for keys wait for the same ones,
+//! Any client can name keys that do not exist. So requests that wait for keys wait for the same ones,
 //! and the issuer is asked at most once in [`PAUSE`], whatever comes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
@@ -24,13 +25,13 @@ pub(super) struct IssuerKeys {
     fetcher: Fetcher,
     state: Mutex<State>,
     /// What the last answer held; read without waiting for one that is under way.
-    known: std::sync::RwLock<Arc<Vec<Key>>>,
+    known: RwLock<Arc<Vec<Key>>>,
 }
 
 #[derive(Default)]
 struct State {
     jwks_uri: Option<String>,
-    /// When the issuer was last begun to be asked, and whether it answered.
+    /// When the issuer was last asked, and whether it responded.
     asked: Option<(Instant, bool)>,
 }
 
@@ -67,7 +68,7 @@ impl IssuerKeys {
 
     /// By the keys that are known; `None` if none of them is the one that the token names.
     fn judge(&self, parts: &Parts<'_>, algorithm: Algorithm) -> Option<bool> {
-        let known = self.known.read().expect("no panic happens under this lock").clone();
+        let known = self.known.read().clone();
         let id = parts.header.kid.as_deref().filter(|id| !id.is_empty());
         let named: Vec<&Key> = known.iter().filter(|key| key.is_named(id)).collect();
         if named.iter().any(|key| key.verifies(parts, algorithm)) {
@@ -80,9 +81,9 @@ impl IssuerKeys {
     /// Returns once the issuer has been asked after `arrived`.
     async fn refresh(&self, arrived: Instant) -> Result<(), TokenError> {
         let mut state = self.state.lock().await;
-        if let Some((at, answered)) = state.asked {
+        if let Some((at, responded)) = state.asked {
             if at >= arrived {
-                return if answered { Ok(()) } else { Err(TokenError::Issuer) };
+                return if responded { Ok(()) } else { Err(TokenError::Issuer) };
             }
             sleep_until(at + PAUSE).await;
         }
@@ -91,11 +92,11 @@ impl IssuerKeys {
         state.asked = Some((at, fetched.is_ok()));
         match fetched {
             Ok(keys) => {
-                *self.known.write().expect("no panic happens under this lock") = Arc::new(keys);
+                *self.known.write() = Arc::new(keys);
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(issuer = self.issuer, %error, "the keys of the OIDC issuer are not to be had");
+                tracing::warn!(issuer = self.issuer, %error, "cannot fetch the OIDC issuer's signing keys");
                 Err(TokenError::Issuer)
             }
         }

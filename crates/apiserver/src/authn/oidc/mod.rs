@@ -34,7 +34,7 @@ pub struct OidcConfig {
     pub client_id: String,
     /// `--oidc-username-claim`
     pub username_claim: String,
-    /// `--oidc-username-prefix`; `-` is none. Where absent, `ISSUER#` for all claims but `email`.
+    /// `--oidc-username-prefix`; `-` for no prefix. Where absent, `ISSUER#` for all claims but `email`.
     pub username_prefix: Option<String>,
     /// `--oidc-groups-claim`
     pub groups_claim: Option<String>,
@@ -51,16 +51,16 @@ pub struct OidcConfig {
 /// An issuer that cannot be trusted as configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OidcError {
-    /// Not a URL, or one by which anybody on the way could give keys.
+    /// Not a URL, or one by which anyone on the network path could supply keys.
     #[error("'oidc-issuer-url' ({0:?}) has invalid scheme, require 'https'")]
     Scheme(String),
-    /// A token for nobody in particular is for anybody.
+    /// A token without an audience would be accepted from any client.
     #[error("oidc-issuer-url and oidc-client-id must be specified together")]
     NoClient,
     /// The issuer of this cluster's own tokens.
     #[error("the issuer {0:?} is the cluster's own")]
     Own(String),
-    /// An algorithm that is none, or none that can be verified here.
+    /// An algorithm that is not known or cannot be verified here.
     #[error("oidc: unsupported signing alg: {0:?}")]
     Algorithm(String),
     /// The authorities cannot be used.

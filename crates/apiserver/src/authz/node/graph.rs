@@ -3,13 +3,15 @@
 //! Kept current by the cache under the lock that makes a pod visible: a kubelet that learns of its
 //! pod may read the pod's secrets in the same instant, and no longer once the pod is gone.
 
+use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::RwLock;
 
 use crate::authz::references::{self, ReferenceKind};
-use crate::cache::{CacheEvent, CachedObject, Observer};
+use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
 
 /// Marks a pod that only mirrors what a node runs by itself.
 pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -38,7 +40,7 @@ struct Bound {
 #[derive(Default)]
 struct State {
     /// By the pod's key in the cache.
-    pods: HashMap<Arc<str>, Bound>,
+    pods: HashMap<Arc<str>, Arc<Bound>>,
     /// For each object the nodes it is needed on, and by how many pods.
     needed: HashMap<Vertex, HashMap<String, usize>>,
 }
@@ -57,7 +59,7 @@ impl Graph {
         name: &str,
     ) -> bool {
         let vertex = Vertex { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-        let state = self.0.read().expect("no panic happens under this lock");
+        let state = self.0.read();
         state.needed.get(&vertex).is_some_and(|nodes| nodes.contains_key(node))
     }
 }
@@ -66,38 +68,40 @@ impl Graph {
 pub(crate) struct PodFollower(pub(crate) Arc<Graph>);
 
 impl Observer for PodFollower {
-    fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>) {
-        let mut state = self.0.0.write().expect("no panic happens under this lock");
+    fn makes_facts(&self) -> bool {
+        true
+    }
+
+    fn facts(&self, object: &dyn Any, _: usize) -> Option<Facts> {
+        let bound = bound(object.downcast_ref::<Pod>()?)?;
+        Some(Arc::new(bound))
+    }
+
+    fn reset(&self, objects: &mut dyn Iterator<Item = (&CachedObject, Option<&Facts>)>) {
+        let mut state = self.0.0.write();
         *state = State::default();
-        for object in objects {
-            state.add(object);
+        for (object, facts) in objects {
+            state.add(object, facts);
         }
     }
 
-    fn changed(&self, event: &CacheEvent) {
-        let mut state = self.0.0.write().expect("no panic happens under this lock");
+    fn changed(&self, event: &CacheEvent, facts: Option<&Facts>) {
+        let mut state = self.0.0.write();
         if let Some(old) = &event.old {
             state.remove(&old.key);
         }
         if let Some(new) = &event.new {
-            state.add(new);
+            state.add(new, facts);
         }
     }
 }
 
 impl State {
-    fn add(&mut self, object: &CachedObject) {
-        let unbound = |(name, value): &(&str, String)| *name == "spec.nodeName" && value.is_empty();
-        // Most pods that are not bound need no decoding.
-        if object.fields.iter().any(unbound) {
-            return;
-        }
-        let Ok(pod) = serde_json::from_slice::<Pod>(&object.bytes) else {
-            // What was stored was typed once; a pod that cannot be read gives no rights.
-            tracing::error!(key = &*object.key, "not a pod");
+    /// Adds a pod's edges. One that is not bound has none; one that cannot be read gives no rights.
+    fn add(&mut self, object: &CachedObject, facts: Option<&Facts>) {
+        let Some(bound) = facts.and_then(|facts| facts.clone().downcast::<Bound>().ok()) else {
             return;
         };
-        let Some(bound) = bound(object, &pod) else { return };
         for vertex in &bound.refers_to {
             let nodes = self.needed.entry(vertex.clone()).or_default();
             *nodes.entry(bound.node.clone()).or_default() += 1;
@@ -124,15 +128,16 @@ impl State {
 
 /// The edges of one pod: itself, and what it refers to. A mirror pod is its node's own word and
 /// gives it nothing.
-fn bound(object: &CachedObject, pod: &Pod) -> Option<Bound> {
+fn bound(pod: &Pod) -> Option<Bound> {
     let spec = pod.spec.as_ref()?;
     let node = spec.node_name.clone().filter(|node| !node.is_empty())?;
     let vertex = |kind, name: &str| Vertex {
         kind,
-        namespace: object.namespace.clone(),
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         name: name.to_owned(),
     };
-    let mut refers_to = vec![vertex(VertexKind::Pod, &object.name)];
+    let own_name = pod.metadata.name.as_deref().unwrap_or_default();
+    let mut refers_to = vec![vertex(VertexKind::Pod, own_name)];
     let annotations = pod.metadata.annotations.as_ref();
     if !annotations.is_some_and(|all| all.contains_key(MIRROR)) {
         let found = references::of(spec).into_iter();
@@ -170,6 +175,19 @@ mod tests {
         })
     }
 
+    impl PodFollower {
+        /// The facts as the cache has them made.
+        fn read(&self, object: &CachedObject) -> Option<Facts> {
+            let pod: Pod = serde_json::from_slice(&object.bytes).unwrap();
+            self.facts(&pod, object.bytes.len())
+        }
+
+        fn told(&self, event: &CacheEvent) {
+            let facts = event.new.as_ref().and_then(|new| self.read(new));
+            self.changed(event, facts.as_ref());
+        }
+    }
+
     fn event(old: Option<&Arc<CachedObject>>, new: Option<&Arc<CachedObject>>) -> CacheEvent {
         CacheEvent { revision: 2, old: old.cloned(), new: new.cloned() }
     }
@@ -181,17 +199,17 @@ mod tests {
         let graph = Arc::new(Graph::default());
         let follower = PodFollower(graph.clone());
         let (first, second) = (pod("p", "a", "s", false), pod("q", "a", "s", false));
-        follower.changed(&event(None, Some(&first)));
-        follower.changed(&event(None, Some(&second)));
+        follower.told(&event(None, Some(&first)));
+        follower.told(&event(None, Some(&second)));
         assert!(graph.related("a", SECRET, "n", "s"));
         assert!(!graph.related("b", SECRET, "n", "s"));
         assert!(!graph.related("a", SECRET, "other", "s"));
         assert!(graph.related("a", VertexKind::Pod, "n", "p"));
-        follower.changed(&event(Some(&first), None));
+        follower.told(&event(Some(&first), None));
         assert!(graph.related("a", SECRET, "n", "s"));
-        follower.changed(&event(Some(&second), None));
+        follower.told(&event(Some(&second), None));
         assert!(!graph.related("a", SECRET, "n", "s"));
-        assert!(graph.0.read().unwrap().needed.is_empty());
+        assert!(graph.0.read().needed.is_empty());
     }
 
     #[test]
@@ -199,16 +217,17 @@ mod tests {
         let graph = Arc::new(Graph::default());
         let follower = PodFollower(graph.clone());
         let (waiting, bound) = (pod("p", "", "s", false), pod("p", "a", "s", false));
-        follower.reset(&mut [waiting.clone()].iter());
+        let facts = follower.read(&waiting);
+        follower.reset(&mut [(&*waiting, facts.as_ref())].into_iter());
         assert!(!graph.related("", SECRET, "n", "s"));
-        follower.changed(&event(Some(&waiting), Some(&bound)));
+        follower.told(&event(Some(&waiting), Some(&bound)));
         assert!(graph.related("a", SECRET, "n", "s"));
     }
 
     #[test]
     fn a_mirror_pod_gives_its_node_itself_only() {
         let graph = Arc::new(Graph::default());
-        PodFollower(graph.clone()).changed(&event(None, Some(&pod("p", "a", "s", true))));
+        PodFollower(graph.clone()).told(&event(None, Some(&pod("p", "a", "s", true))));
         assert!(graph.related("a", VertexKind::Pod, "n", "p"));
         assert!(!graph.related("a", SECRET, "n", "s"));
     }

@@ -1,7 +1,7 @@
 //! The Node authorizer: what a kubelet's credential may do.
 //!
 //! A node reads the secrets and config maps of pods that run on it and of no others, its own Node
-//! and Lease, and its own pods. Whoever steals a node's key gets what that node runs and no more.
+//! and Lease, and its own pods. A stolen node key gives what that node runs and no more.
 //! What a node may write into the objects it may write is admission's to say.
 
 pub(crate) mod graph;
@@ -31,7 +31,7 @@ impl NodeAuthorizer {
         Self { graph, rules: policy::node_rules() }
     }
 
-    /// Decides for a node; has no opinion on anybody else.
+    /// Decides for a node; has no opinion on other callers.
     pub(crate) fn decide(&self, identity: &Identity, asked: &Attributes<'_>) -> Decision {
         let Some(node) = identity.node() else { return Decision::no_opinion() };
         if node.is_empty() {

@@ -133,7 +133,7 @@ fn certificates() -> Vec<PolicyRule> {
         signers("approve", &[kubelet, serving]),
         signers("sign", &["kubernetes.io/legacy-unknown", serving, client, kubelet]),
         rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
-        // Whether somebody is the node already that a request would make its asker.
+        // Whether someone is the node already that a request would make its asker.
         rule(&["get"], &[""], &["nodes"]),
         rule(&["list"], &[""], &["pods"]),
         rule(&["get"], &["coordination.k8s.io"], &["leases"]),

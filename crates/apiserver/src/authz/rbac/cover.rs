@@ -10,7 +10,7 @@ use super::rule::{ALL, list};
 /// Pieces that one role may be taken apart into. A rule that would make more is not: who does not
 /// have everything does not have it.
 const PIECES_MAX: usize = 200_000;
-/// Lines of missing pieces that are told.
+/// Lines of missing pieces in a message.
 const LINES_MAX: usize = 20_000;
 
 /// The parts of `wanted` that no rule of `own` covers, in the smallest pieces.
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_covered_is_not_missing_and_the_rest_is_told_as_upstream_tells_it() {
+    fn uncovered_rules_are_missing_and_worded_as_upstream() {
         let own = [
             rule(&["get", "list"], &[""], &["pods", "*/scale"]),
             rule(&["*"], &["apps"], &["*"]),

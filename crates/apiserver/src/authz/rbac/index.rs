@@ -40,7 +40,7 @@ struct Wide {
     names: Vec<u32>,
 }
 
-/// Verbs on paths that are no resources.
+/// Verbs on paths that are not resources.
 #[derive(Debug, Default)]
 struct Paths {
     exact: HashMap<Box<str>, Verbs>,

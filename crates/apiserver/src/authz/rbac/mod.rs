@@ -11,18 +11,22 @@ pub(crate) mod policy;
 pub(crate) mod reconcile;
 pub(crate) mod rule;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use coffer_api::status::GroupResource;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::de::DeserializeOwned;
 
 use self::index::Index;
 use super::attributes::{Attributes, Target};
-use crate::cache::{CacheEvent, CachedObject, Observer};
+use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
 use crate::identity::Identity;
 
 /// The API group of roles and bindings.
@@ -74,7 +78,7 @@ enum Who {
 /// The bindings of a namespace, or those without one.
 #[derive(Default)]
 struct Bindings {
-    by_name: HashMap<String, Binding>,
+    by_name: HashMap<String, Arc<Binding>>,
     /// What each subject is given, with how many subjects of bindings give it: a role counts once,
     /// however often it is bound.
     given: HashMap<Who, BTreeMap<Arc<Reference>, usize>>,
@@ -96,11 +100,11 @@ pub(crate) struct Roles(RwLock<State>);
 
 impl Roles {
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().expect("no panic happens under this lock")
+        self.0.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().expect("no panic happens under this lock")
+        self.0.write()
     }
 
     /// Whether some rule that this caller has allows what is asked; else why it was hard to tell.
@@ -214,10 +218,10 @@ impl State {
 
 impl Who {
     /// Whom a subject of a binding means; nobody, where it cannot mean anybody.
-    fn of(subject: Subject, namespace: &str) -> Option<Self> {
+    fn of(subject: &Subject, namespace: &str) -> Option<Self> {
         match subject.kind.as_str() {
-            "User" => Some(Self::User(subject.name)),
-            "Group" => Some(Self::Group(subject.name)),
+            "User" => Some(Self::User(subject.name.clone())),
+            "Group" => Some(Self::Group(subject.name.clone())),
             "ServiceAccount" => {
                 // A binding in a namespace may leave out its own.
                 let own = subject.namespace.as_deref().filter(|own| !own.is_empty());
@@ -266,7 +270,15 @@ pub(crate) struct Follower {
 }
 
 impl Observer for Follower {
-    fn reset(&self, objects: &mut dyn Iterator<Item = &Arc<CachedObject>>) {
+    fn makes_facts(&self) -> bool {
+        true
+    }
+
+    fn facts(&self, object: &dyn Any, bytes: usize) -> Option<Facts> {
+        self.kind.facts(object, bytes)
+    }
+
+    fn reset(&self, objects: &mut dyn Iterator<Item = (&CachedObject, Option<&Facts>)>) {
         let mut state = self.roles.write();
         let ours = |namespace: &str| namespace.is_empty() == self.kind.is_cluster_wide();
         if self.kind.is_role() {
@@ -275,19 +287,56 @@ impl Observer for Follower {
             state.bindings.retain(|namespace, _| !ours(namespace));
         }
         state.generation += 1;
-        for object in objects {
-            state.put(Change::of(self.kind, object, true));
+        for (object, facts) in objects {
+            state.put(Change::of(self.kind, object, facts));
         }
     }
 
-    fn changed(&self, event: &CacheEvent) {
-        // Read before the lock: others decide meanwhile.
-        let change = Change::of(self.kind, event.subject(), event.new.is_some());
-        self.roles.write().put(change);
+    fn changed(&self, event: &CacheEvent, facts: Option<&Facts>) {
+        let facts = facts.filter(|_| event.new.is_some());
+        self.roles.write().put(Change::of(self.kind, event.subject(), facts));
     }
 }
 
-/// What an object of one of the four kinds is now, if it is there.
+impl RbacKind {
+    /// What an object of this kind says: [`Rules`], or a [`Binding`]. Of another kind nothing follows.
+    fn facts(self, object: &dyn Any, bytes: usize) -> Option<Facts> {
+        Some(match self {
+            Self::Role => Rules::of(&object.downcast_ref::<Role>()?.rules, bytes),
+            Self::ClusterRole => Rules::of(&object.downcast_ref::<ClusterRole>()?.rules, bytes),
+            Self::RoleBinding => {
+                let it = object.downcast_ref::<RoleBinding>()?;
+                Binding::of(&it.metadata, &it.role_ref, &it.subjects)
+            }
+            Self::ClusterRoleBinding => {
+                let it = object.downcast_ref::<ClusterRoleBinding>()?;
+                Binding::of(&it.metadata, &it.role_ref, &it.subjects)
+            }
+        })
+    }
+}
+
+impl Rules {
+    fn of(rules: &Option<Vec<PolicyRule>>, bytes: usize) -> Facts {
+        let rules = rules.clone().unwrap_or_default();
+        let index = Index::of(&rules);
+        Arc::new(Self { rules, index, bytes })
+    }
+}
+
+impl Binding {
+    fn of(meta: &ObjectMeta, role: &RoleRef, subjects: &Option<Vec<Subject>>) -> Facts {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let subjects = subjects.iter().flatten();
+        Arc::new(Self {
+            role: Arc::new(Reference { kind: role.kind.clone(), name: role.name.clone() }),
+            subjects: subjects.filter_map(|it| Who::of(it, namespace)).collect(),
+        })
+    }
+}
+
+/// What an object of one of the four kinds is now, if it is there. One that cannot be read gives no
+/// rights.
 struct Change<'a> {
     object: &'a CachedObject,
     what: What,
@@ -295,15 +344,15 @@ struct Change<'a> {
 
 enum What {
     Role(Option<Arc<Rules>>),
-    Binding(Option<Binding>),
+    Binding(Option<Arc<Binding>>),
 }
 
 impl<'a> Change<'a> {
-    fn of(kind: RbacKind, object: &'a CachedObject, there: bool) -> Self {
+    fn of(kind: RbacKind, object: &'a CachedObject, facts: Option<&Facts>) -> Self {
         let what = if kind.is_role() {
-            What::Role(there.then(|| rules(kind, object)).flatten().map(Arc::new))
+            What::Role(facts.and_then(|facts| facts.clone().downcast().ok()))
         } else {
-            What::Binding(there.then(|| binding(kind, object)).flatten())
+            What::Binding(facts.and_then(|facts| facts.clone().downcast().ok()))
         };
         Self { object, what }
     }
@@ -340,7 +389,7 @@ impl State {
 }
 
 impl Bindings {
-    fn insert(&mut self, name: String, binding: Binding) {
+    fn insert(&mut self, name: String, binding: Arc<Binding>) {
         for who in &binding.subjects {
             let given = self.given.entry(who.clone()).or_default();
             *given.entry(binding.role.clone()).or_default() += 1;
@@ -363,31 +412,6 @@ impl Bindings {
             }
         }
     }
-}
-
-fn rules(kind: RbacKind, object: &CachedObject) -> Option<Rules> {
-    let rules = match kind {
-        RbacKind::ClusterRole => parse::<ClusterRole>(object)?.rules,
-        _ => parse::<Role>(object)?.rules,
-    };
-    let rules = rules.unwrap_or_default();
-    let index = Index::of(&rules);
-    Some(Rules { rules, index, bytes: object.bytes.len() })
-}
-
-fn binding(kind: RbacKind, object: &CachedObject) -> Option<Binding> {
-    let (role, subjects) = if kind == RbacKind::ClusterRoleBinding {
-        let found = parse::<ClusterRoleBinding>(object)?;
-        (found.role_ref, found.subjects)
-    } else {
-        let found = parse::<RoleBinding>(object)?;
-        (found.role_ref, found.subjects)
-    };
-    let subjects = subjects.into_iter().flatten();
-    Some(Binding {
-        role: Arc::new(Reference { kind: role.kind, name: role.name }),
-        subjects: subjects.filter_map(|it| Who::of(it, &object.namespace)).collect(),
-    })
 }
 
 /// What was stored was typed once; a role that cannot be read gives no rights.

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_allows_what_it_names_and_nothing_beside_it() {
+    fn a_rule_allows_only_what_it_names() {
         let read_pods = rule(&["get", "list"], "", &["pods"], &[]);
         let scale_all = rule(&["*"], "", &["*/scale"], &[]);
         let one_secret = rule(&["get"], "", &["secrets"], &["a"]);

@@ -15,20 +15,36 @@ fn roles(more: &[(RbacKind, CachedObject)]) -> Roles {
     aggregate::fill_in(&mut cluster_roles);
     let mut state = roles.write();
     for role in &cluster_roles {
-        state.put(Change::of(RbacKind::ClusterRole, &object("", role), true));
+        put(&mut state, RbacKind::ClusterRole, &object("", role));
     }
     for binding in &policy::cluster_role_bindings() {
-        state.put(Change::of(RbacKind::ClusterRoleBinding, &object("", binding), true));
+        put(&mut state, RbacKind::ClusterRoleBinding, &object("", binding));
     }
     for (kind, object) in more {
-        state.put(Change::of(*kind, object, true));
+        put(&mut state, *kind, object);
     }
     drop(state);
     roles
 }
 
+/// Takes in an object as the cache reads it.
+fn put(state: &mut State, kind: RbacKind, object: &CachedObject) {
+    fn typed<T: DeserializeOwned + 'static>(object: &CachedObject) -> Box<dyn Any> {
+        Box::new(serde_json::from_slice::<T>(&object.bytes).unwrap())
+    }
+    let typed = match kind {
+        RbacKind::Role => typed::<Role>(object),
+        RbacKind::ClusterRole => typed::<ClusterRole>(object),
+        RbacKind::RoleBinding => typed::<RoleBinding>(object),
+        RbacKind::ClusterRoleBinding => typed::<ClusterRoleBinding>(object),
+    };
+    let facts = kind.facts(&*typed, object.bytes.len());
+    state.put(Change::of(kind, object, facts.as_ref()));
+}
+
 fn object<T: Serialize>(namespace: &str, value: &T) -> CachedObject {
-    let value = serde_json::to_value(value).unwrap();
+    let mut value = serde_json::to_value(value).unwrap();
+    value["metadata"]["namespace"] = namespace.into();
     CachedObject {
         key: "".into(),
         revision: 1,
@@ -120,7 +136,7 @@ fn view_reads_all_but_secrets_edit_reads_them_and_admin_binds_too() {
 }
 
 #[test]
-fn an_account_of_another_namespace_is_somebody_else() {
+fn an_account_of_another_namespace_is_another_user() {
     let local = serde_json::json!({"kind": "ServiceAccount", "name": "app"});
     let roles = roles(&[bound("n", "edit", local)]);
     assert!(may(&roles, &user("system:serviceaccount:n:app", &[]), "get", "secrets", "n"));
@@ -154,7 +170,7 @@ fn nodes_get_nothing_from_roles_and_controllers_what_they_need() {
 }
 
 #[test]
-fn a_binding_to_a_role_that_is_gone_says_so() {
+fn a_binding_to_a_deleted_role_is_an_error_in_the_denial() {
     let subject = serde_json::json!({"kind": "User", "name": "vera", "apiGroup": GROUP});
     let roles = roles(&[bound("n", "gone", subject)]);
     let target =
@@ -169,8 +185,8 @@ fn what_is_taken_out_gives_no_rights_any_more() {
     let subject = serde_json::json!({"kind": "User", "name": "vera", "apiGroup": GROUP});
     let (kind, binding) = bound("n", "view", subject);
     let roles = roles(&[]);
-    roles.write().put(Change::of(kind, &binding, true));
+    put(&mut roles.write(), kind, &binding);
     assert!(may(&roles, &user("vera", &[]), "list", "pods", "n"));
-    roles.write().put(Change::of(kind, &binding, false));
+    roles.write().put(Change::of(kind, &binding, None));
     assert!(!may(&roles, &user("vera", &[]), "list", "pods", "n"));
 }

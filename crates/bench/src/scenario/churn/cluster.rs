@@ -118,7 +118,7 @@ impl Cluster {
         self.tally.lock().expect("nothing panics while it holds the tally").clone()
     }
 
-    /// Begins to count anew; returns what has been counted.
+    /// Begins to count again; returns what has been counted.
     pub(super) fn next_tally(&self) -> Arc<Tally> {
         let mut tally = self.tally.lock().expect("nothing panics while it holds the tally");
         std::mem::replace(&mut tally, Arc::new(Tally::new(ROWS)))
@@ -182,7 +182,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Deletes a pod and waits until it is seen to be gone.
+    /// Deletes a pod and waits until it is seen to be removed.
     pub(super) async fn delete_pod(&self, client: &mut Client, number: u64) -> Result<(), Failed> {
         let (name, tally) = (Self::pod_name(number), self.tally());
         let gone = self.gone.expect(&name);

@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
     }
 
     /// Reports what a phase came to, also where it was cut short.
-    fn end(&self, context: &mut Context, running: Running, steps: &[(&str, fn(&Counts) -> Step)]) {
+    fn end(&self, context: &mut Context, running: Running, steps: Steps<'_>) {
         let Running { name, tally, metering, start } = running;
         let metered = metering.stop();
         let (took, counts) = (metered.took, self.seen.subscribe().borrow().clone());
@@ -326,6 +326,9 @@ struct Running {
     metering: crate::measure::meter::Metering,
     start: Instant,
 }
+
+/// What a phase reports the rate of, by name.
+type Steps<'a> = &'a [(&'a str, fn(&Counts) -> Step)];
 
 /// What is waited for.
 struct Goal<'a> {

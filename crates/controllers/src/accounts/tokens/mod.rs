@@ -2,7 +2,7 @@
 //!
 //! The controller makes the Secret, and writes to one that is not filled in what it knows; the API
 //! server, which holds the signing key, adds a token to every such write that has none. Secrets of this
-//! type that people make are filled the same way. It watches only metadata of Secrets of this type, and
+//! type that users make are filled the same way. It watches only metadata of Secrets of this type, and
 //! no token passes through it.
 
 pub(crate) mod plan;

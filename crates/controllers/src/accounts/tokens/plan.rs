@@ -11,7 +11,7 @@ pub(crate) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// The Secret belongs to an account that is gone: name, uid.
+    /// The Secret belongs to an account that no longer exists: name, uid.
     Delete(String, String),
     /// The Secret has no token yet, or is not known to have one.
     Fill(String),
@@ -50,7 +50,7 @@ pub(crate) fn plan(
     let exists = |name: &str| ours.iter().any(|secret| secret.name.as_deref() == Some(name));
     let references = account.secrets.as_deref().unwrap_or_default();
     let name = |reference: &ObjectReference| reference.name.clone().unwrap_or_default();
-    // People list other Secrets there too, and those may not exist yet; only the names that this
+    // Users list other Secrets there too, and those may not exist yet; only the names that this
     // controller made up are known to be stale when their Secret is gone.
     let prefix = format!("{account_name}-token-");
     let stale = |reference: &&ObjectReference| {

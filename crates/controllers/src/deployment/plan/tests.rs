@@ -13,7 +13,7 @@ struct World {
     deployment: Deployment,
     sets: Vec<ReplicaSet>,
     /// What was scaled, as events would tell it.
-    told: Vec<String>,
+    log: Vec<String>,
     /// Pods of a new ReplicaSet never work.
     broken: Option<String>,
     made: u32,
@@ -36,7 +36,7 @@ impl World {
         Self {
             deployment: serde_json::from_value(deployment).expect("a deployment"),
             sets: Vec::new(),
-            told: Vec::new(),
+            log: Vec::new(),
             broken: None,
             made: 0,
         }
@@ -58,7 +58,7 @@ impl World {
         spec.containers[0].image.clone().unwrap_or_default()
     }
 
-    /// One step of the controller, then one of the ReplicaSets. Answers whether anything happened.
+    /// One step of the controller, then one of the ReplicaSets. Returns whether anything happened.
     fn step(&mut self, busy: &HashSet<String>) -> bool {
         let plan = plan(&self.deployment, self.sets.clone(), busy, now());
         let acted = !plan.actions.is_empty();
@@ -82,10 +82,10 @@ impl World {
     fn settle(&mut self) -> Vec<String> {
         for _ in 0..50 {
             if !self.step(&HashSet::new()) {
-                return std::mem::take(&mut self.told);
+                return std::mem::take(&mut self.log);
             }
         }
-        panic!("it never settles: {:?}", self.told);
+        panic!("it never settles: {:?}", self.log);
     }
 
     fn apply(&mut self, action: Action) {
@@ -97,12 +97,12 @@ impl World {
                 set.metadata.creation_timestamp =
                     serde_json::from_value(json!(format!("2026-01-01T00:00:{:02}Z", self.made)))
                         .ok();
-                self.told.push(format!("{} 0→{}", Self::image(&set), size(&set)));
+                self.log.push(format!("{} 0→{}", Self::image(&set), size(&set)));
                 self.sets.push(*set);
             }
             Action::Update(set, scaled) => {
                 if let Some((from, to)) = scaled {
-                    self.told.push(format!("{} {from}→{to}", Self::image(&set)));
+                    self.log.push(format!("{} {from}→{to}", Self::image(&set)));
                 }
                 let at = self.sets.iter().position(|one| one.metadata.uid == set.metadata.uid);
                 self.sets[at.expect("it exists")] = *set;
@@ -218,7 +218,7 @@ fn recreate_ends_all_old_pods_before_the_first_new_one() {
     let busy: HashSet<String> = ["rs1".to_owned()].into();
     world.step(&busy);
     world.step(&busy);
-    assert_eq!(std::mem::take(&mut world.told), ["v1 3→0"], "old pods are still ending");
+    assert_eq!(std::mem::take(&mut world.log), ["v1 3→0"], "old pods are still ending");
     assert_eq!(world.settle(), ["v2 0→3"]);
 }
 

@@ -225,7 +225,7 @@ fn in_a_large_cluster_some_nodes_that_fit_are_enough() {
     };
     assert!(first < second, "{first} {second}");
     assert_eq!([5_000, 20_000, 99, 250].map(fitting_max), [500, 1_000, 100, 120]);
-    // One that fits nowhere is told of all of them.
+    // For one that fits nowhere all of them are counted.
     let refusal = refusal(&pod("p", asks("64")), &cluster);
     assert!(refusal.starts_with("0/1000 nodes are available: 1000 Insufficient cpu."), "{refusal}");
 }

@@ -12,7 +12,7 @@ use super::duplicate;
 
 /// Answers kept for one plugin; beyond it those that end soonest go first.
 const ANSWERS_MAX: usize = 1000;
-/// A year is as good as for ever, and an instant beyond the clock's end is none.
+/// A year is as good as for ever, and an instant beyond the clock's end is not representable.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// For what an answer is good.

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use self::cache::{Account, Cache, Key, Scope};
 pub use self::config::ProviderConfigError;
 use self::config::TokenAttributes;
-use self::plugin::{CacheKeyType, Plugin, Question};
+use self::plugin::{CacheKeyType, Plugin, PluginError, Question};
 use super::credential::{Coordinates, Source};
 use super::docker_config::Entry;
 use super::keyring::Keyring;
@@ -106,7 +106,7 @@ impl Providers {
                 Err(error) => tracing::warn!(
                     plugin = provider.plugin.config.name,
                     image = image.repository(),
-                    error,
+                    %error,
                     "no credentials from the credential provider plugin"
                 ),
             }
@@ -129,6 +129,15 @@ impl Providers {
     }
 }
 
+/// Why a plugin gave no credentials.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("{0}")]
+    ServiceAccount(#[from] FetchError),
+    #[error("{0}")]
+    Plugin(#[from] PluginError),
+}
+
 impl Provider {
     fn covers(&self, repository: &str) -> bool {
         self.locations.iter().any(|location| location.covers(repository))
@@ -139,7 +148,7 @@ impl Provider {
         &self,
         asker: &Asker<'_>,
         image: &ImageName,
-    ) -> Result<Option<(Vec<Entry>, Source)>, String> {
+    ) -> Result<Option<(Vec<Entry>, Source)>, AskError> {
         let repository = image.repository();
         if !self.covers(&repository) {
             return Ok(None);
@@ -150,7 +159,7 @@ impl Provider {
                 Ok(Some(identity)) => Some(identity),
                 Ok(None) if attributes.requires_service_account() => return Ok(None),
                 Ok(None) => None,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error.into()),
             },
             None => None,
         };
@@ -165,7 +174,7 @@ impl Provider {
         &self,
         image: &ImageName,
         identity: Option<Identity>,
-    ) -> Result<Vec<Entry>, String> {
+    ) -> Result<Vec<Entry>, AskError> {
         let repository = image.repository();
         let attributes = self.plugin.config.token_attributes.as_ref();
         // A token is new for each pull, so what is good for one token only is not kept at all.
@@ -186,7 +195,7 @@ impl Provider {
                 .as_ref()
                 .map_or(&none, |account| &account.annotations),
         };
-        let answer = self.plugin.run(&question).await.map_err(|error| error.to_string())?;
+        let answer = self.plugin.run(&question).await?;
         let kept = answer.cache_duration.unwrap_or(self.plugin.config.default_cache_duration());
         if caches && !kept.is_zero() {
             let [image, registry, global] = keys;
@@ -296,7 +305,8 @@ providers:
 
         async fn ask(&self, image: &str) -> Result<Vec<(String, String)>, String> {
             let image = ImageName::parse(image).expect("valid");
-            let entries = self.provider.ask(&image, None).await?;
+            let entries =
+                self.provider.ask(&image, None).await.map_err(|error| error.to_string())?;
             let shown = |entry: &Entry| (entry.0.clone(), entry.2.expose().to_owned());
             Ok(entries.iter().map(shown).collect())
         }

@@ -117,14 +117,14 @@ impl Plugin {
             service_account_annotations: question.service_account_annotations,
         };
         let request = Zeroizing::new(serde_json::to_vec(&request).map_err(std::io::Error::other)?);
-        let run = self.exchange(&request);
+        let run = self.converse(&request);
         let response =
             tokio::time::timeout(RUN_TIMEOUT, run).await.map_err(|_| PluginError::Timeout)??;
         parse(&response, &self.config.api_version)
     }
 
     /// Writes the request and reads the response to its end. Dropping it kills the plugin.
-    async fn exchange(&self, request: &[u8]) -> Result<Zeroizing<Vec<u8>>, PluginError> {
+    async fn converse(&self, request: &[u8]) -> Result<Zeroizing<Vec<u8>>, PluginError> {
         let mut command = Command::new(&self.program);
         command.args(&self.config.args);
         command.envs(self.config.env.iter().map(|variable| (&variable.name, &variable.value)));
@@ -174,7 +174,7 @@ fn parse(bytes: &[u8], api_version: &str) -> Result<Answer, PluginError> {
     if raw.kind != "CredentialProviderResponse" {
         return Err(PluginError::Malformed);
     }
-    // A duration in the past is none.
+    // A negative duration is zero.
     let duration = |text: String| {
         let parsed = go::duration::parse(&text).map_err(|_| PluginError::Malformed)?;
         Ok::<_, PluginError>(parsed.try_into().unwrap_or_default())

@@ -42,7 +42,7 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     write_bytes(path, &serde_json::to_vec(value)?)
 }
 
-/// Writes beside the place and moves it there, synced: it is whole or absent, also after a crash.
+/// Writes under another name and renames, synced: it is whole or absent, also after a crash.
 pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_added_extension("tmp");
     let mut options = fs::OpenOptions::new();

@@ -17,7 +17,7 @@ use super::super::credential::Credential;
 use super::disk::write_bytes;
 
 const SALT_LEN: usize = 32;
-/// Some ten milliseconds, and only where an image is here that somebody's credential has pulled.
+/// Some ten milliseconds, and only where an image is here that a credential has pulled.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(20_000).expect("it is not zero");
 /// Hashes remembered; beyond it all are made anew.
 const HASHES_MAX: usize = 1024;

@@ -9,7 +9,7 @@
 //!
 //! Names and JSON are upstream's. A record names secrets by namespace, name and uid, and has a hash
 //! of each credential; never a credential. Upstream's hash is a plain SHA-256, from which a weak
-//! password can be guessed by whoever finds the disk; this one is salted and slow (PBKDF2), so a
+//! password can be guessed by anyone who has the disk; this one is salted and slow (PBKDF2), so a
 //! record that upstream wrote leads to one verification more, and nothing worse.
 //!
 //! The intent is written before the pull begins and removed after the record is written, both
@@ -34,6 +34,8 @@ use self::format::PullIntent;
 pub(super) use self::format::{Grant, PullSecret, PullServiceAccount, PulledRecord};
 use self::hash::Hasher;
 use super::credential::{Coordinates, Credential};
+use super::name::ImageName;
+use crate::runtime::Present;
 
 /// The directory of records.
 pub(super) struct PullRecords {
@@ -150,9 +152,8 @@ impl PullRecords {
             else {
                 continue;
             };
-            let repository = super::ImageName::parse(&intent.image)
-                .map(|name| name.repository())
-                .unwrap_or_default();
+            let repository =
+                ImageName::parse(&intent.image).map(|name| name.repository()).unwrap_or_default();
             self.add(&image.id, &repository, None)?;
             remove(&path)?;
         }
@@ -176,13 +177,7 @@ impl PullRecords {
     }
 }
 
-/// An image that the runtime has, with all its names.
-pub(crate) struct Present {
-    pub(crate) id: String,
-    pub(crate) names: Vec<String>,
-}
-
-/// A pull that has begun. Dropped without a word of how it ended, as when nobody waits for it any
+/// A pull that has begun. Dropped without a word of how it ended, as when no pod waits for it any
 /// more, it leaves its intent behind.
 pub(super) struct Pulling<'a> {
     records: &'a PullRecords,

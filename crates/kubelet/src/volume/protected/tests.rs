@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use coffer_testkit::Attacks;
+use coffer_testkit::{Attacks, in_namespace};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use tempfile::TempDir;
 
@@ -205,47 +205,45 @@ fn other_paths_are_what_they_always_were() {
 /// The same directory may be seen in two places, and what is mounted below a path comes along.
 #[test]
 fn a_second_mount_of_what_is_protected_is_protected() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Mounting takes root.
-    }
-    let machine = Machine::new();
-    let (data, elsewhere) = (machine.at("lib/data"), machine.at("elsewhere"));
-    fs::create_dir_all(elsewhere.join("mounted")).expect("made");
-    rustix::mount::mount_bind(&data, elsewhere.join("mounted")).expect("mounted");
-    let found: Vec<bool> =
-        ["elsewhere", "elsewhere/mounted", "elsewhere/mounted/pki", "elsewhere/beside"]
-            .iter()
-            .map(|path| machine.open(&machine.at(path), "DirectoryOrCreate").is_ok())
-            .collect();
-    let made = machine.open(&machine.at("elsewhere/mounted/made"), "DirectoryOrCreate").is_ok();
-    mountinfo::unmount_below(&elsewhere).expect("unmounted");
-    assert_eq!((found, made), (vec![false, false, false, true], false));
-    assert!(!data.join("made").exists());
+    in_namespace(|| {
+        let machine = Machine::new();
+        let (data, elsewhere) = (machine.at("lib/data"), machine.at("elsewhere"));
+        fs::create_dir_all(elsewhere.join("mounted")).expect("made");
+        rustix::mount::mount_bind(&data, elsewhere.join("mounted")).expect("mounted");
+        let found: Vec<bool> =
+            ["elsewhere", "elsewhere/mounted", "elsewhere/mounted/pki", "elsewhere/beside"]
+                .iter()
+                .map(|path| machine.open(&machine.at(path), "DirectoryOrCreate").is_ok())
+                .collect();
+        let made = machine.open(&machine.at("elsewhere/mounted/made"), "DirectoryOrCreate").is_ok();
+        mountinfo::unmount_below(&elsewhere).expect("unmounted");
+        assert_eq!((found, made), (vec![false, false, false, true], false));
+        assert!(!data.join("made").exists());
+    });
 }
 
 /// What the runtime is given is a mount of the kubelet's own. Taking it away takes nothing of the host's.
 #[test]
 fn a_mount_of_a_host_path_goes_without_what_is_mounted_below_the_original() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Mounting takes root.
-    }
-    let machine = Machine::new();
-    let (own, pods) = (machine.at("shared/own"), machine.at("pods"));
-    fs::create_dir_all(own.join("below")).expect("made");
-    // As systemd makes all mounts: what happens to one happens to its copies.
-    rustix::mount::mount_bind(&own, &own).expect("mounted");
-    rustix::mount::mount_change(&own, MountPropagationFlags::SHARED).expect("shared");
-    rustix::mount::mount_bind(machine.at("lib/other"), own.join("below")).expect("mounted");
-    fs::write(machine.at("lib/other/deep"), "x").expect("written");
-    let target = pods.join("0");
-    for _ in 0..2 {
-        let opened = machine.open(&own, "Directory").expect("theirs").expect("there");
-        sub_path::replace(opened.as_fd(), &target).expect("mounted");
-    }
-    let seen = (target.join("file").exists(), target.join("below/deep").exists());
-    mountinfo::unmount_below(&pods).expect("unmounted");
-    let (gone, kept) = (!target.join("file").exists(), own.join("below/deep").exists());
-    rustix::mount::unmount(own.join("below"), UnmountFlags::empty()).expect("unmounted");
-    rustix::mount::unmount(&own, UnmountFlags::empty()).expect("unmounted");
-    assert_eq!((seen, gone, kept), ((true, true), true, true));
+    in_namespace(|| {
+        let machine = Machine::new();
+        let (own, pods) = (machine.at("shared/own"), machine.at("pods"));
+        fs::create_dir_all(own.join("below")).expect("made");
+        // As systemd makes all mounts: what happens to one happens to its copies.
+        rustix::mount::mount_bind(&own, &own).expect("mounted");
+        rustix::mount::mount_change(&own, MountPropagationFlags::SHARED).expect("shared");
+        rustix::mount::mount_bind(machine.at("lib/other"), own.join("below")).expect("mounted");
+        fs::write(machine.at("lib/other/deep"), "x").expect("written");
+        let target = pods.join("0");
+        for _ in 0..2 {
+            let opened = machine.open(&own, "Directory").expect("theirs").expect("there");
+            sub_path::replace(opened.as_fd(), &target).expect("mounted");
+        }
+        let seen = (target.join("file").exists(), target.join("below/deep").exists());
+        mountinfo::unmount_below(&pods).expect("unmounted");
+        let (gone, kept) = (!target.join("file").exists(), own.join("below/deep").exists());
+        rustix::mount::unmount(own.join("below"), UnmountFlags::empty()).expect("unmounted");
+        rustix::mount::unmount(&own, UnmountFlags::empty()).expect("unmounted");
+        assert_eq!((seen, gone, kept), ((true, true), true, true));
+    });
 }

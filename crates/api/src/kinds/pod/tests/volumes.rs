@@ -27,7 +27,7 @@ fn a_secret_volume_names_its_secret_and_its_files() {
                 Value::Null,
                 &["spec.volumes[0].secret.secretName: Required value", unmounted],
             ),
-            // The name of the secret is looked at by nobody before the kubelet.
+            // The name of the secret is looked at by no one before the kubelet.
             ("spec.volumes.0.secret.secretName", json!("No Such Name"), &[]),
             ("spec.volumes.0.secret.defaultMode", json!(0o777), &[]),
             (

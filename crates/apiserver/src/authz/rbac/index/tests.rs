@@ -138,7 +138,7 @@ proptest! {
     }
 }
 
-/// Lists whose product nobody could go through: the work is that of reading them.
+/// Lists whose product no one could go through: the work is that of reading them.
 #[test]
 fn long_lists_are_not_multiplied() {
     let many = |word: &str| (0..20_000).map(|n| format!("{word}{n}")).collect::<Vec<_>>();
@@ -153,7 +153,7 @@ fn long_lists_are_not_multiplied() {
     assert!(index.pieces.is_empty());
     assert!(index.covers("v7", "g19999", "r0", None) && !index.covers("v7", "g20000", "r0", None));
     assert!(index.covers_path("v0", "/u1") && !index.covers_path("v", "/u1"));
-    // Not taken apart, it is given by who has everything and by nobody else.
+    // Not taken apart, it is given by who has everything and by no one else.
     assert_eq!(cover::missing([], std::slice::from_ref(&wide)), std::slice::from_ref(&wide));
     let all = || Some(vec!["*".to_owned()]);
     let everything = PolicyRule {

@@ -1,28 +1,28 @@
-//! Turns at a bounded number of workers, dealt out fairly: a queue for each user, one job of each in
-//! turn.
+//! A bounded number of workers, shared fairly: a queue for each user, one job of each after the other.
 //!
-//! A job that waits is its caller's future: when the caller is gone or its time is over, the job is
-//! never begun, and its place in the queue is passed over.
+//! A job that waits is its caller's future: when the caller drops it or its time is over, the job never
+//! begins, and the queue goes on to the next.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-/// Jobs of one user that wait for a turn.
+/// Jobs of one user that wait for a worker.
 const USER_WAITING_MAX: usize = 32;
-/// Jobs of all users that wait for a turn.
+/// Jobs of all users that wait for a worker.
 const WAITING_MAX: usize = 512;
 
 /// There are too many jobs of this user, or of all, before this one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueueFull;
 
-/// The workers' turns.
-pub(crate) struct Turns {
+/// The workers, and who waits for one.
+pub(crate) struct FairQueue {
     state: Mutex<State>,
     workers: usize,
-    /// Turns that one user may have at a time: one worker is left for the others.
+    /// FairQueue that one user may have at a time: one worker is left for the others.
     user_workers: usize,
 }
 
@@ -38,12 +38,12 @@ struct State {
 #[derive(Default)]
 struct User {
     running: usize,
-    waiting: VecDeque<oneshot::Sender<Turn>>,
+    waiting: VecDeque<oneshot::Sender<Worker>>,
 }
 
-/// A turn, given back when dropped.
-pub(crate) struct Turn {
-    turns: Option<Arc<Turns>>,
+/// The right to one worker, given back when dropped.
+pub(crate) struct Worker {
+    queue: Option<Arc<FairQueue>>,
     user: String,
 }
 
@@ -53,22 +53,22 @@ pub(crate) fn workers(wanted: usize) -> usize {
     wanted.max(2)
 }
 
-impl Turns {
-    /// Turns at so many workers, as [`workers`] has them.
-    pub(crate) fn of_workers(count: usize) -> Arc<Self> {
+impl FairQueue {
+    /// FairQueue at so many workers, as [`workers`] has them.
+    pub(crate) fn with_workers(count: usize) -> Arc<Self> {
         let workers = workers(count);
         Arc::new(Self { state: Mutex::default(), workers, user_workers: workers - 1 })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic happens under this lock")
+        self.state.lock()
     }
 
-    /// Waits for a turn.
+    /// Waits for a worker.
     ///
     /// # Errors
     /// [`QueueFull`], at once.
-    pub(crate) async fn take(self: &Arc<Self>, user: &str) -> Result<Turn, QueueFull> {
+    pub(crate) async fn acquire(self: &Arc<Self>, user: &str) -> Result<Worker, QueueFull> {
         let waits = {
             let mut state = self.lock();
             let State { running, waiting, users, ring } = &mut *state;
@@ -80,7 +80,7 @@ impl Turns {
             {
                 *running += 1;
                 own.running += 1;
-                return Ok(Turn { turns: Some(self.clone()), user: user.to_owned() });
+                return Ok(Worker { queue: Some(self.clone()), user: user.to_owned() });
             }
             if own.waiting.len() >= USER_WAITING_MAX || *waiting >= WAITING_MAX {
                 state.forget_if_idle(user);
@@ -94,7 +94,7 @@ impl Turns {
             }
             waits
         };
-        // The sender is dropped only by a queue that has seen that nobody waits here.
+        // The sender is dropped only by a queue that has seen that this job no longer waits.
         waits.await.map_err(|_| QueueFull)
     }
 
@@ -114,14 +114,14 @@ impl Turns {
                 continue;
             };
             state.waiting -= 1;
-            match job.send(Turn { turns: Some(self.clone()), user: name.clone() }) {
+            match job.send(Worker { queue: Some(self.clone()), user: name.clone() }) {
                 Ok(()) => {
                     user.running += 1;
                     state.running += 1;
                     passed_over = 0;
                 }
-                // Whoever waited has gone; the turn was never had.
-                Err(mut turn) => turn.turns = None,
+                // The job no longer waits; it never had the worker.
+                Err(mut worker) => worker.queue = None,
             }
             if user.waiting.is_empty() {
                 state.forget_if_idle(&name);
@@ -147,16 +147,16 @@ impl State {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Worker {
     fn drop(&mut self) {
-        let Some(turns) = self.turns.take() else { return };
-        let mut state = turns.lock();
+        let Some(queue) = self.queue.take() else { return };
+        let mut state = queue.lock();
         state.running -= 1;
         if let Some(user) = state.users.get_mut(&self.user) {
             user.running -= 1;
         }
         state.forget_if_idle(&self.user);
-        turns.deal(&mut state);
+        queue.deal(&mut state);
     }
 }
 
@@ -168,67 +168,67 @@ mod tests {
 
     #[tokio::test]
     async fn one_user_leaves_a_worker_to_the_others_and_each_gets_its_turn() {
-        let turns = Turns::of_workers(2);
-        let held = turns.take("flood").await.unwrap();
-        let mut flood: Vec<_> = (0..3).map(|_| Box::pin(turns.take("flood"))).collect();
+        let queue = FairQueue::with_workers(2);
+        let held = queue.acquire("flood").await.unwrap();
+        let mut flood: Vec<_> = (0..3).map(|_| Box::pin(queue.acquire("flood"))).collect();
         for waits in &mut flood {
             assert!(waits.as_mut().now_or_never().is_none(), "one worker is for others");
         }
-        let other = turns.take("calm").await.unwrap();
-        let mut late = Box::pin(turns.take("late"));
+        let other = queue.acquire("calm").await.unwrap();
+        let mut late = Box::pin(queue.acquire("late"));
         assert!(late.as_mut().now_or_never().is_none());
         // The flood's next job is first in line, the other user's comes before its second.
         drop(held);
         let second = flood.remove(0).await.unwrap();
         drop(second);
         let late = late.await.unwrap();
-        assert_eq!(turns.load(), (2, 2));
+        assert_eq!(queue.load(), (2, 2));
         drop((other, late));
         drop(flood.remove(0).await.unwrap());
         drop(flood.remove(0).await.unwrap());
-        assert_eq!(turns.load(), (0, 0));
-        assert!(turns.lock().users.is_empty());
+        assert_eq!(queue.load(), (0, 0));
+        assert!(queue.lock().users.is_empty());
     }
 
     #[tokio::test]
-    async fn a_job_whose_caller_is_gone_is_never_begun() {
-        let turns = Turns::of_workers(2);
-        let held = turns.take("a").await.unwrap();
-        let mut gone = Box::pin(turns.take("a"));
+    async fn a_job_whose_caller_dropped_it_never_begins() {
+        let queue = FairQueue::with_workers(2);
+        let held = queue.acquire("a").await.unwrap();
+        let mut gone = Box::pin(queue.acquire("a"));
         assert!(gone.as_mut().now_or_never().is_none());
-        let mut next = Box::pin(turns.take("a"));
+        let mut next = Box::pin(queue.acquire("a"));
         assert!(next.as_mut().now_or_never().is_none());
         drop(gone);
         drop(held);
-        assert_eq!(turns.load(), (1, 0));
+        assert_eq!(queue.load(), (1, 0));
         drop(next.await.unwrap());
-        assert_eq!(turns.load(), (0, 0));
+        assert_eq!(queue.load(), (0, 0));
     }
 
     #[tokio::test]
     async fn a_turn_that_comes_when_its_caller_goes_is_passed_on() {
-        let turns = Turns::of_workers(2);
-        let held = turns.take("a").await.unwrap();
-        let mut gone = Box::pin(turns.take("a"));
+        let queue = FairQueue::with_workers(2);
+        let held = queue.acquire("a").await.unwrap();
+        let mut gone = Box::pin(queue.acquire("a"));
         assert!(gone.as_mut().now_or_never().is_none());
         drop(held);
-        assert_eq!(turns.load(), (1, 0));
+        assert_eq!(queue.load(), (1, 0));
         drop(gone);
-        assert_eq!(turns.load(), (0, 0));
+        assert_eq!(queue.load(), (0, 0));
     }
 
     #[tokio::test]
     async fn more_jobs_of_a_user_than_may_wait_are_refused_and_another_users_is_not() {
-        let turns = Turns::of_workers(2);
-        let _held = turns.take("flood").await.unwrap();
+        let queue = FairQueue::with_workers(2);
+        let _held = queue.acquire("flood").await.unwrap();
         let mut waiting: Vec<_> =
-            (0..USER_WAITING_MAX).map(|_| Box::pin(turns.take("flood"))).collect();
+            (0..USER_WAITING_MAX).map(|_| Box::pin(queue.acquire("flood"))).collect();
         for waits in &mut waiting {
             assert!(waits.as_mut().now_or_never().is_none());
         }
-        assert_eq!(turns.take("flood").await.err(), Some(QueueFull));
-        assert!(turns.take("calm").await.is_ok());
+        assert_eq!(queue.acquire("flood").await.err(), Some(QueueFull));
+        assert!(queue.acquire("calm").await.is_ok());
         waiting.pop();
-        assert!(Box::pin(turns.take("flood")).now_or_never().is_none(), "a place is free again");
+        assert!(Box::pin(queue.acquire("flood")).now_or_never().is_none(), "a place is free again");
     }
 }

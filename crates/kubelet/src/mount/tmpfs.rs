@@ -1,4 +1,4 @@
-//! A tmpfs that nobody sees before it is filled.
+//! A tmpfs that is not visible before it is filled.
 //!
 //! It is made detached with the kernel's mount API, filled through its descriptor, and attached
 //! with one `move_mount`. So a mount found at a volume's path is complete by construction, also
@@ -12,10 +12,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::{self, Errno};
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags};
 
-use super::payload::Payload;
-
 /// tmpfs accounts in pages of this size.
-const PAGE_BYTES: u64 = 4096;
+pub(crate) const PAGE_BYTES: u64 = 4096;
 
 /// What a file of so many bytes takes.
 pub(crate) fn in_pages(bytes: u64) -> u64 {
@@ -28,30 +26,6 @@ pub(crate) struct Size {
     pub(crate) bytes: u64,
     /// Files, directories and links; `None` leaves the kernel's default.
     pub(crate) inodes: Option<u64>,
-}
-
-impl Size {
-    /// Room for exactly this payload in the writer's layout.
-    pub(crate) fn of(payload: &Payload<'_>) -> Self {
-        let mut pages = 0;
-        let mut directories = std::collections::BTreeSet::new();
-        let mut links = std::collections::BTreeSet::new();
-        for (path, file) in &payload.files {
-            pages += (file.bytes.len() as u64).div_ceil(PAGE_BYTES);
-            links.insert(path.first());
-            let mut parent = path.parent();
-            while let Some(directory) = parent {
-                directories.insert(directory);
-                parent = directory.rsplit_once('/').map(|(parent, _)| parent);
-            }
-        }
-        // Long link targets take a page each. The constants: the root, the version's directory,
-        // `..data` and the link that is renamed over it.
-        let long_links = links.iter().filter(|name| name.len() > 100).count() as u64;
-        let inodes = payload.files.len() + directories.len() + links.len() + 4;
-        // Zero would mean "no limit".
-        Self { bytes: (pages + long_links).max(1) * PAGE_BYTES, inodes: Some(inodes as u64) }
-    }
 }
 
 impl std::ops::Add for Size {
@@ -114,7 +88,7 @@ pub(crate) fn resize(target: &Path, size: Size) -> io::Result<()> {
 }
 
 /// Takes back room that is not needed any more. That what is left open of an old version (by a
-/// `subPath` mount, say) still needs some is no error.
+/// `subPath` mount, say) still needs some is not an error.
 pub(crate) fn shrink(target: &Path, size: Size) {
     if let Err(error) = resize(target, size) {
         tracing::debug!(volume = %target.display(), %error, "volume keeps its larger size");
@@ -156,52 +130,5 @@ fn forbid_swap(fs: BorrowedFd<'_>) -> io::Result<()> {
             Ok(())
         }
         result => result,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use super::*;
-    use crate::volume::mountinfo;
-    use crate::volume::writer::{self, Ownership};
-
-    fn big() -> Vec<u8> {
-        (0..1024 * 1024_u32).map(|at| at.to_le_bytes()[0]).collect()
-    }
-
-    #[test]
-    fn a_volume_is_whole_when_it_appears_and_has_room_for_no_more() {
-        if !rustix::process::geteuid().is_root() {
-            return; // Mounting takes root.
-        }
-        let bytes = big();
-        let mut payload = Payload::default();
-        payload.add("big", 0o644, Cow::Borrowed(&bytes)).expect("valid path");
-        payload.add("empty", 0o644, Cow::Borrowed(b"")).expect("valid path");
-        payload.add("deep/er/file", 0o600, Cow::Borrowed(b"x")).expect("valid path");
-        let directory = tempfile::tempdir().expect("a directory");
-        let size = Size::of(&payload);
-        let tmpfs = Detached::new(Options { size, root_mode: 0o755, exec: false }).expect("made");
-        let root = tmpfs.root().expect("opened");
-        writer::write(root.as_fd(), &payload, Ownership::default()).expect("fits exactly");
-        drop(root);
-        assert!(!directory.path().join("big").exists(), "nothing is seen before it is whole");
-
-        tmpfs.attach(directory.path()).expect("attached");
-        let seen = std::fs::read(directory.path().join("big")).expect("readable");
-        let overfull = std::fs::write(directory.path().join("more"), big());
-        let mounts = mountinfo::read().expect("readable");
-        let mount = mounts.iter().find(|mount| mount.target == directory.path()).cloned();
-        mountinfo::unmount_below(directory.path()).expect("unmounted");
-
-        assert!(seen == bytes);
-        assert!(overfull.is_err());
-        let mount = mount.expect("listed");
-        assert_eq!(mount.fs_type, "tmpfs");
-        for option in ["nosuid", "nodev", "noexec"] {
-            assert!(mount.options.split(',').any(|found| found == option), "{option}");
-        }
     }
 }
