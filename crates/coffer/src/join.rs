@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use coffer_api::condition::{Condition as _, ConditionType};
+use coffer_api::well_known;
 use coffer_controllers::{KUBELET_CLIENT, Signer, SigningAuthority};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -171,12 +173,12 @@ fn validity(config: &Config) -> Option<(OffsetDateTime, OffsetDateTime)> {
 
 /// Requests a node's certificate with the credentials in `config`, and writes the node's kubeconfig.
 async fn renew(config: &Config, kubeconfig: &Path, node: &str) -> Result<()> {
-    let user = format!("system:node:{node}");
+    let user = well_known::user::of_node(node);
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, user.as_str());
-    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(DnType::OrganizationName, well_known::group::NODES);
     let pem = params.serialize_request(&key)?.pem()?;
     let request = CertificateSigningRequest {
         metadata: ObjectMeta {
@@ -239,8 +241,9 @@ type Status = k8s_openapi::api::certificates::v1::CertificateSigningRequestStatu
 fn is_decided(request: Option<&CertificateSigningRequest>) -> bool {
     let Some(status) = request.and_then(|request| request.status.as_ref()) else { return false };
     let issued = status.certificate.as_ref().is_some_and(|certificate| !certificate.0.is_empty());
-    let ended = |kind: &str| matches!(kind, "Denied" | "Failed");
-    issued || status.conditions.iter().flatten().any(|condition| ended(&condition.type_))
+    let ended = [ConditionType::Denied, ConditionType::Failed];
+    let mut conditions = status.conditions.iter().flatten();
+    issued || conditions.any(|condition| ended.iter().any(|ended| condition.is(*ended)))
 }
 
 fn reason(status: &Status) -> String {

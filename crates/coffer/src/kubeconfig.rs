@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::pki::Credential;
 
-/// What is written beside the values, in bytes, with room to spare.
+/// What is written around the values, in bytes, with room to spare.
 const FRAME_BYTES: usize = 1024;
 
 /// What a user proves its name with.
@@ -73,7 +73,7 @@ pub(crate) fn render(
 fn scalar(text: &str) -> Zeroizing<String> {
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic());
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._/@".contains(c);
-    // A colon is a text's own unless a blank follows; these words are no texts.
+    // A colon is a text's own unless a blank follows; these words mean something else.
     let fits = starts && text.chars().all(|c| plain(c) || c == ':') && !text.ends_with(':');
     let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     if fits && !word.contains(&&*text.to_ascii_lowercase()) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use coffer_api::condition::{Condition as _, ConditionType};
+
 pub(crate) use coffer_api::kinds::pod::is_terminal;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
@@ -58,5 +60,5 @@ pub(crate) fn restarts_max(pod: &Pod) -> i32 {
 
 fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
     let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    conditions.find(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions.find(|condition| condition.is(ConditionType::Ready) && condition.holds())
 }

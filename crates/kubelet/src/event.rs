@@ -137,7 +137,7 @@ impl EventWriter {
         self.0.next_recorded()
     }
 
-    /// Runs until the last sink is gone and everything is written.
+    /// Runs until the last sink is dropped and everything is written.
     pub(crate) async fn run(self) {
         self.0.run(CancellationToken::new()).await;
     }

@@ -80,11 +80,11 @@ impl From<&str> for Failure {
 }
 
 impl Failure {
-    pub(crate) fn told(&self, redactor: &Redactor) -> String {
+    pub(crate) fn redacted(&self, redactor: &Redactor) -> String {
         match self {
             Self::Own(text) => text.clone(),
             Self::Foreign(text) => redactor.redact_head(text, OUTPUT_BYTES_MAX),
-            Self::Runtime(error) => error.told(redactor),
+            Self::Runtime(error) => error.redacted(redactor),
         }
     }
 }
@@ -208,7 +208,7 @@ where
     http1::send(stream, request, read).await.map_err(foreign)?
 }
 
-/// A probe says whether something answers, not whether it is who it says it is: upstream's
+/// A probe says whether something responds, not whether it is who it says it is: upstream's
 /// HTTPS probes verify nothing, and manifests rely on it.
 mod dangerous {
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -285,7 +285,7 @@ mod tests {
             let (mut stream, _) = listener.accept().await.expect("a client");
             let mut request = [0; 1024];
             let length = stream.read(&mut request).await.expect("a request");
-            stream.write_all(answer).await.expect("answered");
+            stream.write_all(answer).await.expect("written");
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
         let spec: Container = serde_json::from_value(serde_json::json!({
@@ -324,7 +324,7 @@ mod tests {
             Subject { runtime: &runtime, container_id: "", spec: &spec, pod_ip: Some("127.0.0.1") };
         let tcp = TCPSocketAction { host: None, port: IntOrString::Int(1) };
         let result = run(subject, Action::TcpSocket(&tcp), Duration::from_secs(5)).await;
-        let told = result.expect_err("nothing listens").told(&Redactor::without_values());
-        assert!(told.starts_with("dial tcp 127.0.0.1:1: "), "{told}");
+        let shown = result.expect_err("nothing listens").redacted(&Redactor::without_values());
+        assert!(shown.starts_with("dial tcp 127.0.0.1:1: "), "{shown}");
     }
 }

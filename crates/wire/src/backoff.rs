@@ -61,7 +61,7 @@ impl Backoff {
 
     /// Records one more failure at `now` and returns how long to wait after it.
     ///
-    /// A failure that comes more than twice the maximum after the one before starts anew.
+    /// A failure that comes more than twice the maximum after the one before starts again.
     pub fn failed(&mut self, now: Instant) -> Duration {
         let quiet = self.last.is_none_or(|last| now.duration_since(last) > self.limits.max * 2);
         self.wait = if quiet {
@@ -97,7 +97,7 @@ mod tests {
     const EXACT: Limits = Limits::exact(Duration::from_secs(10), Duration::from_secs(300));
 
     #[test]
-    fn waits_double_up_to_the_limit_and_start_anew_after_a_quiet_time() {
+    fn waits_double_up_to_the_limit_and_start_again_after_a_quiet_time() {
         let mut backoff = Backoff::new(EXACT);
         let mut now = Instant::now();
         let waits: Vec<u64> = (0..7)

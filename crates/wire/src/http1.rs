@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A TCP connection that sends what it has at once.
+/// A TCP connection that sends what it has immediately.
 ///
 /// # Errors
 /// When the host has no address or none accepts.
@@ -31,7 +31,7 @@ pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 /// A TLS connection to a server that proves to be `host`.
 ///
 /// # Errors
-/// As [`connect`], and when the host is no name that a certificate can have, or the server does not
+/// As [`connect`], and when the host is not a name that a certificate can have, or the server does not
 /// prove to be it.
 pub async fn connect_tls(
     host: &str,

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_of_the_table_is_left_out() {
+    fn an_invalid_line_of_the_table_is_left_out() {
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"36 35 98:0 /mnt1 /mnt rw"), None);
         assert_eq!(parse(br"x 35 98:0 / / rw - tmpfs src rw"), None);

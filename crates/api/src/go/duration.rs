@@ -18,7 +18,7 @@ const UNITS: [(&str, u64); 8] = [
 /// One more than the longest duration, in nanoseconds.
 const LIMIT: u64 = 1 << 63;
 
-/// A text that is no duration, in Go's words.
+/// A text that is not a duration, in Go's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// Not a number with a unit, or too large.
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused_in_gos_words() {
+    fn an_invalid_duration_is_refused_in_gos_words() {
         for (text, why) in [
             ("", "time: invalid duration \"\""),
             ("soon", "time: invalid duration \"soon\""),

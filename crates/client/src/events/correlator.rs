@@ -15,11 +15,11 @@ use super::{EventType, Occurrence};
 const REMEMBERED_MAX: usize = 4096;
 /// Messages with the same object, type and reason that are events of their own.
 const SIMILAR_MAX: usize = 10;
-/// How long after the last of them such messages are counted anew.
+/// How long after the last of them such messages are counted again.
 const SIMILAR_INTERVAL: Duration = Duration::from_secs(600);
 /// Begins the message of an event that stands for similar ones.
 const COMBINED: &str = "(combined from similar events): ";
-/// The spam filter: so many at once for each object, and then one per interval.
+/// The spam filter: as many in a burst for each object, and then one per interval.
 const BURST: f64 = 25.0;
 const REFILL_INTERVAL: Duration = Duration::from_secs(300);
 

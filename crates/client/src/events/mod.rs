@@ -156,7 +156,7 @@ impl Writer {
         self.queue.try_recv().ok().map(|put| (put.reason, put.message))
     }
 
-    /// Writes until all recorders are gone, or until `shutdown` and a short time to drain.
+    /// Writes until all recorders are dropped, or until `shutdown` and a short time to drain.
     pub async fn run(mut self, shutdown: CancellationToken) {
         while let Some(received) = shutdown.run_until_cancelled(self.queue.recv()).await {
             let Some(occurrence) = received else { return };

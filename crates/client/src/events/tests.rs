@@ -11,7 +11,7 @@ use super::*;
 /// What a server was asked: method, path and body.
 type Asked = Arc<Mutex<Vec<(String, String, Value)>>>;
 
-/// A client of a server that answers with these codes, one after the other, and 200 after that.
+/// A client of a server that responds with these codes, one after the other, and 200 after that.
 fn client(codes: &[u16]) -> (Client, Asked) {
     let asked = Asked::default();
     let codes = Arc::new(Mutex::new(codes.iter().copied().collect::<VecDeque<_>>()));
@@ -26,7 +26,7 @@ fn client(codes: &[u16]) -> (Client, Asked) {
             record.lock().unwrap().push((parts.method.to_string(), path, body.clone()));
             let code = codes.lock().unwrap().pop_front().unwrap_or(200);
             let answer = if code == 200 {
-                json!({ "apiVersion": "v1", "kind": "Event", "metadata": { "name": "answered" },
+                json!({ "apiVersion": "v1", "kind": "Event", "metadata": { "name": "written" },
                     "involvedObject": {} })
             } else {
                 json!({ "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code,

@@ -33,7 +33,7 @@ use crate::pod::{is_ready, is_terminal, node_name};
 use crate::queue::Queue;
 
 /// Where the leases of nodes live.
-const LEASES: &str = "kube-node-lease";
+const LEASES: &str = coffer_api::well_known::namespace::NODE_LEASE;
 
 /// Taints nodes, and evicts the pods that do not tolerate it.
 pub(crate) struct NodeLifecycle {

@@ -16,7 +16,7 @@ pub(crate) fn unmount_below(directory: &Path) -> io::Result<()> {
     }
     for mount in below() {
         match rustix::mount::unmount(&mount.target, UnmountFlags::NOFOLLOW) {
-            // Gone already: nothing is mounted there, or the path is gone.
+            // Done already: nothing is mounted there, or the path no longer exists.
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
             Err(error) => {
                 let path = mount.target.display();

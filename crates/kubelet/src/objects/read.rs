@@ -1,4 +1,4 @@
-//! Reading what the API server answers: into buffers that are erased, with errors that say where
+//! Reading what the API server returns: into buffers that are erased, with errors that say where
 //! something is wrong and not what is there.
 
 pub(crate) use coffer_client::error::root_cause;
@@ -18,7 +18,7 @@ pub(super) const STATUS_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) async fn read_body(mut body: Body, max: usize) -> Result<Zeroizing<Vec<u8>>, String> {
     let hint = http_body::Body::size_hint(&body);
-    // Sized at once where the length is known: a growing buffer leaves copies behind.
+    // Sized in one step where the length is known: a growing buffer leaves copies behind.
     let expected = usize::try_from(hint.lower()).unwrap_or(max).min(max);
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected));
     while let Some(frame) = body.frame().await {
@@ -53,7 +53,7 @@ pub(super) fn refusal(key: &ObjectKey, code: StatusCode, body: &[u8]) -> FetchEr
     }
     let status: Status = serde_json::from_slice(body).unwrap_or_default();
     let message = if status.message.is_empty() {
-        format!("failed to get {key}: the API server answered {code}")
+        format!("failed to get {key}: the API server returned {code}")
     } else {
         status.message
     };

@@ -25,7 +25,7 @@ const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Why a manifest URL cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestUrlError {
-    /// It is no `http://` or `https://` URL with a host.
+    /// It is not an `http://` or `https://` URL with a host.
     #[error("manifest URL is not an http or https URL")]
     NotHttp,
     /// TLS cannot be set up.
@@ -87,7 +87,7 @@ impl Source {
             .map_err(|error| error.to_string())?;
         let read = async |answer: Response<Incoming>| {
             if !answer.status().is_success() {
-                return Err(format!("the server answered {}", answer.status()));
+                return Err(format!("the server returned {}", answer.status()));
             }
             let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok(body.map_err(|error| error.to_string())?.to_bytes())

@@ -101,7 +101,7 @@ impl std::fmt::Debug for EnvVar {
     }
 }
 
-/// What the plugin is told of the pod's service account.
+/// What the plugin gets of the pod's service account.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TokenAttributes {
@@ -122,7 +122,7 @@ impl TokenAttributes {
         self.require_service_account == Some(true)
     }
 
-    /// Whether answers are good for each pod's own token only.
+    /// Whether responses are good for each pod's own token only.
     pub(super) fn caches_by_token(&self) -> bool {
         self.cache_type == "Token"
     }
@@ -248,7 +248,7 @@ fn validate_images(patterns: &[String], path: &field::Path, errors: &mut ErrorLi
     }
 }
 
-/// None for what is no duration, and for a negative one.
+/// None for what is not a duration, and for a negative one.
 fn positive_duration(text: &str) -> Option<Duration> {
     go::duration::parse(text).ok()?.try_into().ok()
 }

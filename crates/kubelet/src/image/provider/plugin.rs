@@ -93,7 +93,7 @@ pub(super) enum CacheKeyType {
     Global,
 }
 
-/// What a plugin answered.
+/// What a plugin responded.
 pub(super) struct Answer {
     pub(super) cache_key_type: CacheKeyType,
     /// `None` where the plugin leaves it to the configuration.
