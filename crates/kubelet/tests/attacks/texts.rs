@@ -97,7 +97,7 @@ fn what_a_live_volume_held_before_is_in_no_text() {
             let layout = Layout::new(root.path());
             let protected = Arc::new(Protected::new([]));
             let volumes = Volumes::new(layout.clone(), objects, super::NODE, protected);
-            let told = |version: usize| {
+            let shown = |version: usize| {
                 let redactor = Redactor::of_pod(&layout, &id, crate::pod::spec(&pod));
                 redactor.redact(&format!("login as canary-of-version-{version}: no").into())
             };
@@ -107,7 +107,7 @@ fn what_a_live_volume_held_before_is_in_no_text() {
             for next in 2..5 {
                 version.store(next, Ordering::SeqCst);
                 done &= volumes.refresh(&id, &pod, vec!["s".to_owned()]).await.is_ok();
-                seen.extend((1..=next).map(told));
+                seen.extend((1..=next).map(shown));
             }
             volumes.tear_down(&id).await.expect("unmounted");
             assert!(done, "set up and refreshed");
