@@ -262,11 +262,8 @@ impl<K: Resource> Cache<K> {
         let gone: Vec<_> =
             store.objects.keys().filter(|key| !listed.contains_key(&***key)).cloned().collect();
         for (key, new) in listed {
-            let version = |object: &Arc<K>| {
-                let meta = object.meta();
-                (meta.uid.clone(), meta.resource_version.clone())
-            };
-            if store.objects.get(&key).map(version) != Some(version(&new)) {
+            let known = store.objects.get(&key).is_some_and(|old| is_same_version(&**old, &*new));
+            if !known {
                 let old = store.put(Arc::new(key), new.clone());
                 all.extend(changes(old, Some(new)));
             }
@@ -311,6 +308,11 @@ impl<K> Store<K> {
         }
         Some(old)
     }
+}
+
+fn is_same_version<K: Resource>(one: &K, other: &K) -> bool {
+    let (one, other) = (one.meta(), other.meta());
+    one.uid == other.uid && one.resource_version == other.resource_version
 }
 
 /// A change of identity under one name is a deletion and a creation.
