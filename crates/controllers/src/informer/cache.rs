@@ -328,10 +328,10 @@ fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     use super::*;
+    use crate::pod::Pod;
 
     struct ByNode;
 
@@ -339,7 +339,7 @@ mod tests {
         type Key = String;
 
         fn keys(pod: &Pod, each: &mut dyn FnMut(String)) {
-            pod.spec.iter().filter_map(|spec| spec.node_name.clone()).for_each(each);
+            pod.node_name.iter().cloned().for_each(each);
         }
     }
 

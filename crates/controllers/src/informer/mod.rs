@@ -65,7 +65,7 @@ type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 pub(crate) struct Informer<K> {
     cache: Cache<K>,
     handlers: Vec<Handler<K>>,
-    trim: fn(&mut K),
+    trim: Box<dyn FnMut(&mut K) + Send>,
     /// How often all objects are listed, where they are not watched.
     listed_every: Option<Duration>,
     changes: Arc<AtomicU64>,
@@ -73,11 +73,11 @@ pub(crate) struct Informer<K> {
 
 impl<K> Informer<K> {
     /// An informer that cuts out of each object what no controller reads, before it is kept.
-    pub(crate) fn trimming(trim: fn(&mut K)) -> Self {
+    pub(crate) fn trimming(trim: impl FnMut(&mut K) + Send + 'static) -> Self {
         Self {
             cache: Cache::default(),
             handlers: Vec::new(),
-            trim,
+            trim: Box::new(trim),
             listed_every: None,
             changes: Arc::default(),
         }
@@ -114,8 +114,12 @@ impl<K> Informer<K> {
 impl<K: Resource + Debug + 'static> Informer<K> {
     /// Watches `api`, or lists it again and again, until `shutdown`; errors are logged and retried, those
     /// of a watch with back-off, those of a list at its next turn.
-    pub(crate) async fn run(self, api: Api<K>, config: watcher::Config, shutdown: CancellationToken)
-    where
+    pub(crate) async fn run(
+        mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        shutdown: CancellationToken,
+    ) where
         K: Clone + DeserializeOwned + Send + Sync,
         K::DynamicType: Clone,
     {
@@ -132,7 +136,7 @@ impl<K: Resource + Debug + 'static> Informer<K> {
     }
 
     /// Lists, as fresh as the server's cache is, every `period`.
-    async fn repeat(&self, api: &Api<K>, kind: &str, period: Duration)
+    async fn repeat(&mut self, api: &Api<K>, kind: &str, period: Duration)
     where
         K: Clone + DeserializeOwned,
     {
@@ -146,7 +150,8 @@ impl<K: Resource + Debug + 'static> Informer<K> {
                         (self.trim)(&mut object);
                         (ObjectKey::of(&object), Arc::new(object))
                     });
-                    self.handle(&self.cache.replace_all(objects.collect()));
+                    let objects = objects.collect();
+                    self.handle(&self.cache.replace_all(objects));
                 }
                 Err(error) => {
                     let error = crate::error::shown(&error);
@@ -157,7 +162,7 @@ impl<K: Resource + Debug + 'static> Informer<K> {
     }
 
     async fn follow(
-        self,
+        mut self,
         events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
         kind: &str,
         shutdown: CancellationToken,

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
@@ -34,7 +34,7 @@ use crate::events::{EventType, Recorder, now};
 use crate::informer::index::ByNode;
 use crate::informer::{Cache, Change, Index};
 use crate::key::ObjectKey;
-use crate::pod::{is_ready, is_terminal, node_name};
+use crate::pod::{Pod, is_ready, is_terminal, node_name};
 use crate::queue::Queue;
 
 /// How often nodes' leases are listed: upstream's `--node-monitor-period`.
