@@ -74,7 +74,7 @@ impl Kubelet {
     ) -> Result<()> {
         let selector = format!("fieldSelector=spec.nodeName%3D{}", self.name);
         let list: List<PodSeen> = {
-            // All nodes do this at once at the start.
+            // All nodes do this at the same time at the start.
             let _place = self.cluster.place().await;
             self.client.get(&format!("/api/v1/pods?{selector}")).await?
         };
