@@ -5,6 +5,8 @@ use zeroize::Zeroizing;
 
 use crate::redact;
 
+pub mod duration;
+
 /// Text as Go's `%q` writes it.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

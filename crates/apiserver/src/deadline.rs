@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use coffer_api::go::duration::{self, DurationError};
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 
@@ -20,7 +21,7 @@ pub(crate) fn of(info: &RequestInfo) -> Result<Option<Duration>, Failure> {
         return Ok(None);
     }
     let asked = info.query.get("timeout").map(parse).transpose().map_err(|why| {
-        Failure::bad_request(format!("invalid timeout specified in the request URL - time: {why}"))
+        Failure::bad_request(format!("invalid timeout specified in the request URL - {why}"))
     })?;
     // No time at all means that the client leaves it to the server.
     Ok(Some(asked.filter(|asked| !asked.is_zero()).unwrap_or(LONGEST).min(LONGEST)))
@@ -35,40 +36,9 @@ pub(crate) fn exceeded() -> Failure {
     failure
 }
 
-/// Reads `1m30s`, `1.5h`, `300ms`. A negative one is over at once, and so is 0.
-fn parse(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("invalid duration {text:?}");
-    let negative = text.starts_with('-');
-    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if rest == "0" {
-        return Ok(Duration::ZERO);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut seconds = 0.0_f64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let number: f64 = rest[..digits].parse().map_err(|_| invalid())?;
-        rest = &rest[digits..];
-        let letters = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..letters] {
-            "" => return Err(format!("missing unit in duration {text:?}")),
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            other => return Err(format!("unknown unit {other:?} in duration {text:?}")),
-        };
-        seconds += number * unit;
-        rest = &rest[letters..];
-    }
-    if negative {
-        return Ok(Duration::ZERO);
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
+/// A negative one is over at once, and so is 0.
+fn parse(text: &str) -> Result<Duration, DurationError> {
+    duration::parse(text).map(|asked| asked.try_into().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -87,14 +57,6 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for (text, why) in [
-            ("soon", "invalid duration \"soon\""),
-            ("30", "missing unit in duration \"30\""),
-            ("30x", "unknown unit \"x\" in duration \"30x\""),
-            ("-", "invalid duration \"-\""),
-            ("1.2.3s", "invalid duration \"1.2.3s\""),
-        ] {
-            assert_eq!(parse(text), Err(why.to_owned()));
-        }
+        assert_eq!(parse("30").unwrap_err().to_string(), "time: missing unit in duration \"30\"");
     }
 }

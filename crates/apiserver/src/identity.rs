@@ -22,17 +22,17 @@ pub(crate) const AUTHENTICATED: &str = "system:authenticated";
 /// Callers without a credential are in this one.
 pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The name of a caller without a credential.
-pub(crate) const ANONYMOUS: &str = "system:anonymous";
+pub(crate) const ANONYMOUS: &str = coffer_api::well_known::user::ANONYMOUS;
 /// Its members may do everything; no other rule is looked at.
-pub(crate) const MASTERS: &str = "system:masters";
+pub(crate) const MASTERS: &str = coffer_api::well_known::group::MASTERS;
 /// In `extra`: which credential was used, for audit; the hash of the certificate.
 pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 /// The group of all nodes.
-const NODES: &str = "system:nodes";
-const NODE_PREFIX: &str = "system:node:";
+const NODES: &str = coffer_api::well_known::group::NODES;
+const NODE_PREFIX: &str = coffer_api::well_known::user::NODE_PREFIX;
 /// What the user name of every service account begins with.
-pub(crate) const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
+pub(crate) const ACCOUNT_PREFIX: &str = coffer_api::well_known::user::SERVICE_ACCOUNT_PREFIX;
 
 impl Identity {
     /// A caller without a credential.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rand::RngExt as _;
+use coffer_wire::backoff::{Backoff, Limits};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal,
     set_parent_process_death_signal,
@@ -25,10 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 /// This program's own executable, whatever file is at its path now.
 const PROGRAM: &str = "/proc/self/exe";
-/// The delay before a child is restarted for the first time; doubled each further time.
-const DELAY_MIN: Duration = Duration::from_millis(500);
-/// The maximum delay between restarts. A child that has run longer than this is considered healthy.
-const DELAY_MAX: Duration = Duration::from_secs(30);
+/// Restarts of a child that ends again and again. All machines lose what it needs at the same time.
+const RESTART: Limits = Limits::spread(Duration::from_millis(500), Duration::from_secs(30));
 /// Maximum length of a line from a child, in bytes.
 const LINE_BYTES_MAX: u64 = 4096;
 /// The beginning of the line in which a child announces how many seconds it needs to stop.
@@ -58,9 +56,8 @@ pub(crate) struct State {
 impl Child {
     /// Keeps it running until `stop`, then stops it. `states` receives whether it runs.
     pub(crate) async fn run(self, states: watch::Sender<State>, stop: CancellationToken) {
-        let mut delay = Duration::ZERO;
+        let mut backoff = Backoff::new(RESTART);
         loop {
-            let started = Instant::now();
             let ended = match Process::spawn(&self.arguments, states.clone()).await {
                 Ok(mut process) => match stop.run_until_cancelled(process.exited()).await {
                     Some(ended) => ended,
@@ -69,19 +66,13 @@ impl Child {
                 Err(error) => format!("cannot start: {error}"),
             };
             states.send_modify(|state| state.ended = Some(ended.clone()));
-            delay = next_delay(delay, started.elapsed());
-            let retry_in = delay.mul_f64(rand::rng().random_range(0.8..1.2));
+            let retry_in = backoff.failed(Instant::now());
             tracing::error!(ended, ?retry_in, "{} ended; restarting it", self.name);
             if stop.run_until_cancelled(sleep(retry_in)).await.is_none() {
                 return;
             }
         }
     }
-}
-
-/// How long to wait before a restart, without jitter.
-fn next_delay(last: Duration, ran: Duration) -> Duration {
-    if ran > DELAY_MAX { DELAY_MIN } else { (last * 2).clamp(DELAY_MIN, DELAY_MAX) }
 }
 
 /// A child process that runs or has ended.
@@ -203,19 +194,6 @@ pub(crate) fn end_with(parent: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn delays_double_up_to_the_limit_and_are_reset_after_a_long_run() {
-        let short = Duration::from_secs(1);
-        let mut delay = Duration::ZERO;
-        let delays = (0..8).map(|_| {
-            delay = next_delay(delay, short);
-            delay.as_millis()
-        });
-        let delays: Vec<u128> = delays.collect();
-        assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
-        assert_eq!(next_delay(DELAY_MAX, DELAY_MAX * 2), DELAY_MIN);
-    }
 
     async fn shell(script: &str) -> (Process, watch::Receiver<State>) {
         let (states, state) = watch::channel(State::default());

@@ -2,12 +2,13 @@
 //! this way.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use parking_lot::RwLock;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -61,7 +62,7 @@ pub(crate) async fn following(kubeconfig: &Path) -> Result<Client> {
 
 impl Follower {
     async fn client(&self) -> Client {
-        let known = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.current.read().clone();
         if known.checked.elapsed() < CHECK_PERIOD || !self.takes_check(known.checked) {
             return known.client;
         }
@@ -77,13 +78,13 @@ impl Follower {
             known.client
         });
         let current = Current { client: client.clone(), modified, checked: Instant::now() };
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        *self.current.write() = current;
         client
     }
 
     /// Whether this request is the one that checks the file; concurrent ones use the known client.
     fn takes_check(&self, seen: Instant) -> bool {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write();
         let is_due = current.checked == seen;
         if is_due {
             current.checked = Instant::now();

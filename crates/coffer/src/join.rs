@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use coffer_api::condition::{Condition as _, ConditionType};
+use coffer_api::well_known;
 use coffer_controllers::{KUBELET_CLIENT, Signer, SigningAuthority};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -26,6 +28,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::kubeconfig::Login;
 use crate::pki::{self, Credential};
 use crate::{client, files, kubeconfig};
 
@@ -170,12 +173,12 @@ fn validity(config: &Config) -> Option<(OffsetDateTime, OffsetDateTime)> {
 
 /// Requests a node's certificate with the credentials in `config`, and writes the node's kubeconfig.
 async fn renew(config: &Config, kubeconfig: &Path, node: &str) -> Result<()> {
-    let user = format!("system:node:{node}");
+    let user = well_known::user::of_node(node);
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, user.as_str());
-    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(DnType::OrganizationName, well_known::group::NODES);
     let pem = params.serialize_request(&key)?.pem()?;
     let request = CertificateSigningRequest {
         metadata: ObjectMeta {
@@ -206,8 +209,8 @@ async fn renew(config: &Config, kubeconfig: &Path, node: &str) -> Result<()> {
     let (cert_path, key_path) = (kubeconfig.to_owned(), kubeconfig.to_owned());
     let credential = Credential { cert_pem, key_pem, cert_path, key_path };
     let server = config.cluster_url.to_string();
-    let text =
-        kubeconfig::render(&user, server.trim_end_matches('/'), &ca_pem(config)?, &credential);
+    let login = Login::Certificate(&credential);
+    let text = kubeconfig::render(&user, server.trim_end_matches('/'), &ca_pem(config)?, &login);
     let path = kubeconfig.to_owned();
     let write = spawn_blocking(move || {
         // It often is in the kubelet's root directory, which the kubelet creates later.
@@ -238,8 +241,9 @@ type Status = k8s_openapi::api::certificates::v1::CertificateSigningRequestStatu
 fn is_decided(request: Option<&CertificateSigningRequest>) -> bool {
     let Some(status) = request.and_then(|request| request.status.as_ref()) else { return false };
     let issued = status.certificate.as_ref().is_some_and(|certificate| !certificate.0.is_empty());
-    let ended = |kind: &str| matches!(kind, "Denied" | "Failed");
-    issued || status.conditions.iter().flatten().any(|condition| ended(&condition.type_))
+    let ended = [ConditionType::Denied, ConditionType::Failed];
+    let mut conditions = status.conditions.iter().flatten();
+    issued || conditions.any(|condition| ended.iter().any(|ended| condition.is(*ended)))
 }
 
 fn reason(status: &Status) -> String {
@@ -280,15 +284,8 @@ pub(crate) async fn bootstrap(options: BootstrapOptions) -> Result<()> {
     let server = config.cluster_url.to_string();
     #[expect(clippy::print_stdout, reason = "what the verb is for")]
     {
-        println!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: bootstrap\n\
-             clusters:\n- name: coffer\n  cluster:\n    server: {}\n    certificate-authority-data: {}\n\
-             users:\n- name: bootstrap\n  user:\n    token: {}\n\
-             contexts:\n- name: bootstrap\n  context:\n    cluster: coffer\n    user: bootstrap",
-            server.trim_end_matches('/'),
-            STANDARD.encode(ca_pem(&config)?),
-            token.as_str(),
-        );
+        let (server, login) = (server.trim_end_matches('/'), Login::Token(&token));
+        print!("{}", *kubeconfig::render("bootstrap", server, &ca_pem(&config)?, &login));
     }
     Ok(())
 }

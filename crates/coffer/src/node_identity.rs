@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 /// The group of all nodes.
-const NODES: &str = "system:nodes";
+const NODES: &str = coffer_api::well_known::group::NODES;
 /// How long to wait before a failed request is retried.
 const RETRY: Duration = Duration::from_secs(10);
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::data_dir::DataDir;
+use crate::kubeconfig::Login;
 use crate::pki::{Credential, Pki};
 use crate::{files, kubeconfig};
 
@@ -98,7 +99,8 @@ impl ClusterCredentials {
     pub(crate) fn write_kubeconfigs(&self, pki: &Pki, url: &str) -> Result<()> {
         for (part, path) in &self.kubeconfigs {
             let credential = self.credential(pki, part)?;
-            let text = kubeconfig::render(part, url, pki.ca_pem(), &credential);
+            let text =
+                kubeconfig::render(part, url, pki.ca_pem(), &Login::Certificate(&credential));
             if std::fs::read(path)
                 .is_ok_and(|bytes| Zeroizing::new(bytes).as_slice() == text.as_bytes())
             {

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, anyhow};
+use coffer_api::condition::{self, ConditionType};
 use coffer_containerd::{Containerd, Inherited, LogFilter, OciRuntime, Settings, mounts};
 use coffer_kubelet::KubernetesService;
 use k8s_openapi::api::core::v1::Node;
@@ -272,10 +273,7 @@ async fn until_ready(client: Client, node: &str, kubelet: watch::Receiver<State>
 
 fn node_is_ready(node: Option<&Node>) -> bool {
     let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_deref());
-    conditions
-        .unwrap_or_default()
-        .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    condition::is_true(conditions.unwrap_or_default(), ConditionType::Ready)
 }
 
 fn announcement(url: &str, node: &str, kubeconfig: &Path) -> String {

@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_wire::backoff::{Backoff, Limits};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -40,8 +41,8 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 const END_MARGIN: Duration = Duration::from_secs(30);
 /// How often a starting containerd is polled: it does not notify when its socket is ready.
 const POLL: Duration = Duration::from_millis(20);
-/// The maximum delay before a daemon that dies again and again is restarted.
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
+/// Restarts of a daemon that ends again and again.
+const RESTART: Limits = Limits::exact(Duration::from_millis(20), Duration::from_secs(30));
 /// A log longer than this is truncated at the next start.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// The namespace that containerd's CRI service keeps its images in.
@@ -156,20 +157,18 @@ impl Containerd {
 
     /// Keeps the daemon running until `shutdown`, restarting it when it dies. Pods keep running meanwhile.
     pub async fn run(&mut self, shutdown: &CancellationToken) {
-        let mut delay = POLL;
+        let mut backoff = Backoff::new(RESTART);
         while shutdown.run_until_cancelled(self.process.exited()).await.is_some() {
+            let delay = backoff.failed(Instant::now());
             tracing::warn!(retry_in = ?delay, "containerd ended; restarting it");
             if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {
                 return;
             }
-            let started = Instant::now();
             match shutdown.run_until_cancelled(self.restart()).await {
                 Some(Err(error)) => tracing::error!(%error, "containerd failed to start"),
                 Some(Ok(())) => {}
                 None => return,
             }
-            let ran_long = started.elapsed() > RESTART_DELAY_MAX;
-            delay = if ran_long { POLL } else { (delay * 2).min(RESTART_DELAY_MAX) };
         }
     }
 

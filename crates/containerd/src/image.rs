@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -25,8 +26,7 @@ pub struct Blob {
 
 impl Blob {
     fn new(bytes: Vec<u8>) -> Self {
-        let hex: String =
-            digest(&SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = HEXLOWER.encode(digest(&SHA256, &bytes).as_ref());
         Self { digest: format!("sha256:{hex}"), bytes }
     }
 

@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
+
 use crate::error::Error;
 
 /// `sun_path` holds 108 bytes, the last of which is a NUL.
@@ -116,7 +118,7 @@ impl Layout {
 /// share a tag.
 fn tag(data_dir: &Path) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, data_dir.as_os_str().as_bytes());
-    digest.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&digest.as_ref()[..6])
 }
 
 /// Creates a directory that only root may enter, or sets that mode on an existing one.

@@ -1,9 +1,10 @@
 //! The mounts below a directory, and their removal.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use coffer_wire::mountinfo::{self, Mount};
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::error::Error;
@@ -13,15 +14,9 @@ use crate::error::Error;
 /// # Errors
 /// When the kernel's table cannot be read.
 pub fn below(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let table = std::fs::read("/proc/self/mountinfo")
-        .map_err(Error::file("read", "/proc/self/mountinfo"))?;
-    let mut found: Vec<_> = table
-        .split(|byte| *byte == b'\n')
-        .filter_map(mount_point)
-        .filter(|point| point.starts_with(directory))
-        .collect();
-    found.reverse();
-    Ok(found)
+    let table = mountinfo::read().map_err(Error::file("read", "/proc/self/mountinfo"))?;
+    let targets = table.into_iter().rev().map(|mount| mount.target);
+    Ok(targets.filter(|target| target.starts_with(directory)).collect())
 }
 
 /// Unmounts everything at or below `directory`, busy or not.
@@ -43,61 +38,27 @@ pub fn unmount_below(directory: &Path) -> Result<(), Error> {
 /// containerd knows of it.
 pub(crate) fn root_is_below(pid: &str, directory: &Path) -> bool {
     let root = |pid: &str| {
-        let table = std::fs::read(format!("/proc/{pid}/mountinfo")).ok()?;
-        let mut lines = table.split(|byte| *byte == b'\n');
-        Some(lines.find(|line| mount_point(line).is_some_and(|it| it == Path::new("/")))?.to_vec())
+        let table = mountinfo::read_of(pid).ok()?;
+        table.into_iter().find(|mount| mount.target == Path::new("/"))
     };
-    let Some(line) = root(pid) else { return false };
+    let Some(mount) = root(pid) else { return false };
     // A process with the same root as this one is not in a container, wherever that root is.
-    let is_own = root("self").is_some_and(|own| same_directory(&own, &line));
-    !is_own && names(&line, directory)
+    let is_own = root("self").is_some_and(|own| same_directory(&own, &mount));
+    !is_own && names(&mount, directory)
 }
 
 /// Whether two mounts are of the same directory of the same file system.
-fn same_directory(one: &[u8], other: &[u8]) -> bool {
-    let id =
-        |line: &[u8]| [2, 3].map(|at| line.split(|byte| *byte == b' ').nth(at).map(<[u8]>::to_vec));
-    id(one) == id(other)
+fn same_directory(one: &Mount, other: &Mount) -> bool {
+    (&one.device, &one.root) == (&other.device, &other.root)
 }
 
-/// Whether a line of mountinfo names a path below `directory`: as the directory that is mounted,
-/// or among an overlay's.
-fn names(line: &[u8], directory: &Path) -> bool {
-    let mut prefix = directory.as_os_str().as_bytes().to_vec();
-    prefix.push(b'/');
-    let line = unescape(line);
-    let starts = line.windows(prefix.len()).enumerate().filter(|(_, window)| *window == prefix);
-    starts.into_iter().any(|(at, _)| at > 0 && b" =:".contains(&line[at - 1]))
-}
-
-/// The fifth field of a line of mountinfo, with its octal escapes resolved.
-fn mount_point(line: &[u8]) -> Option<PathBuf> {
-    let field = line.split(|byte| *byte == b' ').nth(4)?;
-    Some(PathBuf::from(OsString::from_vec(unescape(field))))
-        .filter(|path| path.as_os_str().as_bytes() != b"")
-}
-
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, after)) = rest.split_first() {
-        let escape = (first == b'\\')
-            .then(|| after.get(..3))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match escape {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    bytes
+/// Whether a mount shows a path below `directory`: as the directory that is mounted, or among an
+/// overlay's.
+fn names(mount: &Mount, directory: &Path) -> bool {
+    let is_below = |path: &Path| path != directory && path.starts_with(directory);
+    let options = mount.super_options.as_bytes();
+    let mut parts = options.split(|byte| b",=:".contains(byte)).map(OsStr::from_bytes);
+    is_below(&mount.root) || parts.any(|part| is_below(Path::new(part)))
 }
 
 #[cfg(test)]
@@ -105,23 +66,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_point_with_a_space_is_read_back_as_it_is() {
-        let line = br"36 35 98:0 /mnt1 /tmp/with\040space\134 rw - tmpfs tmpfs rw";
-        assert_eq!(mount_point(line), Some(PathBuf::from(r"/tmp/with space\")));
-        assert_eq!(mount_point(b""), None);
-    }
-
-    #[test]
     fn a_container_is_known_by_what_its_root_is_made_of() {
-        let overlay = br"609 570 0:62 / / rw - overlay overlay rw,lowerdir=/l/a:/l/b,upperdir=/my\040data/root/snapshots/4/fs,workdir=/w";
-        let native = b"609 570 254:0 /data/root/snapshots/4 / rw - ext4 /dev/vda rw";
-        assert!(names(overlay, Path::new("/my data/root")));
-        assert!(names(overlay, Path::new("/l")));
-        assert!(!names(overlay, Path::new("/data/root")));
-        assert!(!names(overlay, Path::new("/my data/roo")));
-        assert!(names(native, Path::new("/data/root")));
-        assert!(!names(native, Path::new("/root")));
-        assert!(same_directory(native, native) && !same_directory(native, overlay));
+        let parse = |line: &[u8]| mountinfo::parse(line).expect("a mount");
+        let overlay = parse(br"609 570 0:62 / / rw - overlay overlay rw,lowerdir=/l/a:/l/b,upperdir=/my\040data/root/snapshots/4/fs,workdir=/w");
+        let native = parse(b"609 570 254:0 /data/root/snapshots/4 / rw - ext4 /dev/vda rw");
+        assert!(names(&overlay, Path::new("/my data/root")));
+        assert!(names(&overlay, Path::new("/l")));
+        assert!(!names(&overlay, Path::new("/data/root")));
+        assert!(!names(&overlay, Path::new("/my data/roo")));
+        assert!(names(&native, Path::new("/data/root")));
+        assert!(!names(&native, Path::new("/root")));
+        assert!(same_directory(&native, &native) && !same_directory(&native, &overlay));
         assert!(!root_is_below("self", Path::new("/")));
     }
 

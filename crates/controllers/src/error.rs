@@ -2,7 +2,8 @@
 //! are logged. None quotes the body of an object: of responses that do not decode they say the place only.
 
 use coffer_api::reason::{CAUSE_NAMESPACE_TERMINATING, Reason};
-use coffer_api::redact;
+
+pub(crate) use coffer_client::error::shown;
 
 /// What went wrong while talking to the API.
 #[derive(Debug, thiserror::Error)]
@@ -108,23 +109,6 @@ pub(crate) fn message(error: &kube::Error) -> String {
         kube::Error::Api(status) => status.message.clone(),
         other => shown(other).to_string(),
     }
-}
-
-/// An error as it may be logged: what serde quotes of a response that does not decode is left out.
-pub(crate) fn shown(error: &kube::Error) -> impl std::fmt::Display + '_ {
-    struct Shown<'a>(&'a kube::Error);
-    impl std::fmt::Display for Shown<'_> {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            match self.0 {
-                kube::Error::Api(status) => write!(f, "{} ({})", status.message, status.code),
-                kube::Error::SerdeError(error) => {
-                    write!(f, "the response does not decode: {}", redact::json(error))
-                }
-                other => write!(f, "{other}"),
-            }
-        }
-    }
-    Shown(error)
 }
 
 #[cfg(test)]

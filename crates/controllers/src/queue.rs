@@ -9,19 +9,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Display;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_wire::backoff::Limits;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::controller::Next;
 use crate::error::Error;
 
-/// The wait before the first retry of a key; doubles with each further failure.
-pub(crate) const BACKOFF_INITIAL: Duration = Duration::from_millis(5);
-/// The longest wait between two tries.
-pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Waits before a key is retried, spread so that keys that failed together do not come back together.
+const RETRY: Limits = Limits::spread(Duration::from_millis(5), Duration::from_secs(60));
 
 /// Where a controller takes its keys from. All handles of one share its keys.
 pub(crate) trait WorkQueue: Clone + Default + Send + Sync + 'static {
@@ -144,12 +144,11 @@ impl<T: Clone + Eq + Hash> Queue<T> {
         }
     }
 
-    /// Makes a key ready after a wait that doubles with each failure in a row, half of it at random,
-    /// so that keys that failed together do not come back together.
+    /// Makes a key ready after a wait that doubles with each failure in a row.
     fn retry(&self, key: T) {
         let mut state = self.state();
         let failures = state.failures.entry(key.clone()).or_default();
-        let delay = backoff(*failures, BACKOFF_INITIAL, BACKOFF_MAX);
+        let delay = RETRY.spread_out(RETRY.after(*failures));
         *failures = failures.saturating_add(1);
         drop(state);
         self.add_after(key, delay);
@@ -161,7 +160,7 @@ impl<T: Clone + Eq + Hash> Queue<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.0.state.lock().expect("no code panics while it holds the queue")
+        self.0.state.lock()
     }
 }
 
@@ -233,12 +232,6 @@ impl<T: Clone + Eq + Hash> State<T> {
     }
 }
 
-/// The wait after so many failures in a row: doubles up to `max`; between half of it and all of it.
-pub(crate) fn backoff(failures: u32, initial: Duration, max: Duration) -> Duration {
-    let full = initial.saturating_mul(1 << failures.min(20)).min(max);
-    full.mul_f64(rand::random_range(0.5..=1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,23 +270,23 @@ mod tests {
             let start = Instant::now();
             queue.retry("a");
             let key = queue.next().await;
-            queue.0.state.lock().unwrap().working.remove(key);
+            queue.0.state.lock().working.remove(key);
             waits.push(start.elapsed());
         }
         // The clock of tokio counts milliseconds.
         let within = |wait: Duration, full: Duration| {
-            full / 2 <= wait && wait <= full + Duration::from_millis(1)
+            full <= wait && wait <= full.mul_f64(1.0 + RETRY.jitter) + Duration::from_millis(1)
         };
-        assert!(within(waits[0], BACKOFF_INITIAL), "{waits:?}");
-        assert!(within(waits[3], BACKOFF_INITIAL * 8), "{waits:?}");
-        assert!(within(waits[29], BACKOFF_MAX), "{waits:?}");
+        assert!(within(waits[0], RETRY.initial), "{waits:?}");
+        assert!(within(waits[3], RETRY.initial * 8), "{waits:?}");
+        assert!(within(waits[29], RETRY.max), "{waits:?}");
         let longest: std::collections::BTreeSet<_> = waits[20..].iter().collect();
         assert!(longest.len() > 1, "keys that fail together come back at different times");
         queue.forget(&"a");
         let start = Instant::now();
         queue.retry("a");
         queue.next().await;
-        assert!(within(start.elapsed(), BACKOFF_INITIAL));
+        assert!(within(start.elapsed(), RETRY.initial));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use coffer_wire::pem;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 use kube::Client;
@@ -54,16 +53,9 @@ impl Default for Options {
 impl Options {
     /// The CA that this process itself checks the API server with.
     pub fn of_config(config: &kube::Config) -> Self {
-        let pem = |der: &Vec<u8>| {
-            let text = STANDARD.encode(der).into_bytes();
-            let lines = text.chunks(64).flat_map(|line| line.iter().copied().chain([b'\n']));
-            let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
-            pem.extend(lines);
-            pem.extend(b"-----END CERTIFICATE-----\n");
-            pem
-        };
         let certificates = config.root_cert.as_deref().unwrap_or_default();
-        let all: Vec<u8> = certificates.iter().flat_map(pem).collect();
+        let all: Vec<u8> =
+            certificates.iter().flat_map(|der| pem::encode("CERTIFICATE", der).to_vec()).collect();
         Self { root_ca_pem: (!all.is_empty()).then_some(all), ..Self::default() }
     }
 }

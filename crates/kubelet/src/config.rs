@@ -40,9 +40,9 @@ pub struct Config {
     pub static_pods: StaticPodsConfig,
     /// Credentials for images, and who is asked for them.
     pub images: ImagesConfig,
-    /// The runtime runs containers by [`OciRuntime`](crate::OciRuntime): it is told placeholders for
+    /// The runtime runs containers by [`OciRuntime`](crate::OciRuntime): it gets placeholders for
     /// the environment variables and arguments that come from Secrets. `None` for a runtime that does
-    /// not, and so is told the values.
+    /// not, and so gets the values.
     pub secret_placeholders: Option<SecretPlaceholders>,
     /// What no `hostPath` reaches of pods whose writers may not, in addition to what this kubelet knows
     /// itself (its root directory, the runtime's socket) and what every node has.
@@ -58,13 +58,13 @@ pub struct StaticPodsConfig {
     pub manifest_url: Option<String>,
 }
 
-/// Which handlers of the runtime put values in the place of placeholders. Containers of another would
+/// Which handlers of the runtime put values where placeholders are. Containers of another would
 /// see the placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretPlaceholders {
     /// Names of handlers, as RuntimeClasses have them; the empty one is for pods without a class.
     pub handlers: Vec<String>,
-    /// Containers of other handlers are told the values, which the runtime then writes to its disk.
+    /// Containers of other handlers get the values, which the runtime then writes to its disk.
     /// Without it they do not start.
     pub dangerous_values_for_others: bool,
 }
@@ -81,14 +81,14 @@ impl SecretPlaceholders {
         self.handlers.iter().any(|known| known == handler)
     }
 
-    /// Whether containers of this handler may be told values.
+    /// Whether containers of this handler may get values.
     pub(crate) fn may_tell_values(&self, handler: &str) -> bool {
         // One with placeholders is asked about for a sandbox from before them.
         self.are_for(handler) || self.dangerous_values_for_others
     }
 }
 
-/// Where containers find the API server. Pods on the host's network are told apart because they
+/// Where containers find the API server. Pods on the host's network are distinguished because they
 /// reach what only the machine itself does, and may be started before the pods' network is there.
 #[derive(Clone, Debug, Default)]
 pub struct KubernetesService {

@@ -1,37 +1,11 @@
-//! Events: what people read in `kubectl describe`.
-//!
-//! A part that has an event puts it into a bounded queue and goes on. One task writes: the
-//! first time as a new Event, a repeat as a higher `count` on the same one. Events over
-//! an object's rate limit are dropped, as in upstream's spam filter. While the API server cannot be
-//! reached events wait, and the newest are dropped when the queue is full.
+//! Events of a kubelet: which there are, and what they are about. They are written by
+//! [`coffer_client::events`].
 
-use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use coffer_client::events::{self, EventType, Recorder, Writer};
+use k8s_openapi::api::core::v1::ObjectReference;
+use tokio_util::sync::CancellationToken;
 
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-
-use crate::backoff::{self, Backoff};
-use crate::objects::root_cause;
 use crate::pod::PodId;
-
-/// Occurrences that wait to be written.
-const QUEUE_LEN_MAX: usize = 1000;
-/// Events whose repeats are counted; beyond it the oldest gets a new Event when it repeats.
-const KNOWN_MAX: usize = 1024;
-/// How often one event is tried before it is dropped; upstream's number.
-const TRIES_MAX: usize = 12;
-/// How long the API server may take for an answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The spam filter: this many at once, and then one per interval, for each object.
-const BURST: f64 = 25.0;
-const REFILL_INTERVAL: Duration = Duration::from_secs(300);
-/// Messages beyond this are cut: the API refuses them.
-const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Why an event is written; upstream's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,7 +66,7 @@ impl Reason {
         }
     }
 
-    fn event_type(self) -> &'static str {
+    fn event_type(self) -> EventType {
         match self {
             Self::PullingImage
             | Self::PulledImage
@@ -103,23 +77,15 @@ impl Reason {
             | Self::SandboxChanged
             | Self::StartingKubelet
             | Self::NodeReady
-            | Self::NodeNotReady => "Normal",
-            _ => "Warning",
+            | Self::NodeNotReady => EventType::Normal,
+            _ => EventType::Warning,
         }
     }
 }
 
-/// Something that happened once.
-struct Occurrence {
-    object: ObjectReference,
-    reason: Reason,
-    message: String,
-    at: Timestamp,
-}
-
-/// Where occurrences are put. Cheap to clone.
+/// Where events are put. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct EventSink(mpsc::Sender<Occurrence>);
+pub(crate) struct EventSink(Recorder);
 
 impl EventSink {
     /// Something about a pod.
@@ -150,206 +116,30 @@ impl EventSink {
         self.put(object, reason, message);
     }
 
-    fn put(&self, object: ObjectReference, reason: Reason, mut message: String) {
-        if message.len() > MESSAGE_BYTES_MAX {
-            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX - 3));
-            message.push_str("...");
-        }
-        let occurrence = Occurrence { object, reason, message, at: Timestamp::now() };
-        if self.0.try_send(occurrence).is_err() {
-            tracing::debug!(reason = reason.as_str(), "event dropped: the queue is full");
-        }
+    fn put(&self, object: ObjectReference, reason: Reason, message: String) {
+        self.0.record_about(object, reason.event_type(), reason.as_str(), message);
     }
 }
 
-/// What makes two occurrences the same event.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct EventKey {
-    object: String,
-    reason: Reason,
-    message: String,
-}
-
-struct Known {
-    name: String,
-    count: i32,
-}
-
 /// Writes what is put into the sink.
-pub(crate) struct EventWriter {
-    queue: mpsc::Receiver<Occurrence>,
-    client: kube::Client,
-    host: String,
-    known: HashMap<EventKey, Known>,
-    order: VecDeque<EventKey>,
-    buckets: HashMap<String, Bucket>,
-}
+pub(crate) struct EventWriter(Writer);
 
 /// A sink and the writer behind it.
 pub(crate) fn channel(client: kube::Client, host: &str) -> (EventSink, EventWriter) {
-    let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
-    let writer = EventWriter {
-        queue,
-        client,
-        host: host.to_owned(),
-        known: HashMap::new(),
-        order: VecDeque::new(),
-        buckets: HashMap::new(),
-    };
-    (EventSink(sender), writer)
+    let (sink, writer) = events::channel(client, Some(host));
+    (EventSink(sink.recorder("kubelet")), EventWriter(writer))
 }
 
 impl EventWriter {
     /// What was put and not written yet.
     #[cfg(test)]
-    pub(crate) fn next_put(&mut self) -> Option<(Reason, String)> {
-        self.queue.try_recv().ok().map(|put| (put.reason, put.message))
+    pub(crate) fn next_put(&mut self) -> Option<(&'static str, String)> {
+        self.0.next_recorded()
     }
 
-    /// Runs until the last sink is gone and everything is written.
-    pub(crate) async fn run(mut self) {
-        while let Some(occurrence) = self.queue.recv().await {
-            let object = object_key(&occurrence.object);
-            if self.takes(&object) {
-                self.deliver(object, occurrence).await;
-            }
-        }
-    }
-
-    fn takes(&mut self, object: &str) -> bool {
-        let now = Instant::now();
-        if self.buckets.len() >= KNOWN_MAX {
-            self.buckets.retain(|_, bucket| !bucket.is_full(now));
-        }
-        self.buckets.entry(object.to_owned()).or_insert_with(|| Bucket::new(now)).take(now)
-    }
-
-    async fn deliver(&mut self, object: String, occurrence: Occurrence) {
-        let key =
-            EventKey { object, reason: occurrence.reason, message: occurrence.message.clone() };
-        let mut backoff = Backoff::new(backoff::API);
-        for _ in 0..TRIES_MAX {
-            let writing = self.write(&key, &occurrence);
-            let Ok(written) = tokio::time::timeout(REQUEST_TIMEOUT, writing).await else {
-                continue;
-            };
-            match written {
-                Ok(()) => return,
-                Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
-                    // The namespace is going away, say: repeating it does not help.
-                    tracing::debug!(
-                        code = status.code,
-                        reason = status.reason,
-                        "event rejected by the API server"
-                    );
-                    return;
-                }
-                Err(error) => tracing::debug!(cause = root_cause(&error), "cannot write an event"),
-            }
-            backoff.wait().await;
-        }
-    }
-
-    async fn write(&mut self, key: &EventKey, occurrence: &Occurrence) -> kube::Result<()> {
-        let namespace = occurrence.object.namespace.as_deref().unwrap_or("default");
-        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        if let Some(known) = self.known.get_mut(key) {
-            let patch = serde_json::json!({
-                "count": known.count + 1,
-                "lastTimestamp": Time(occurrence.at),
-            });
-            let patched =
-                events.patch(&known.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-            match patched {
-                Ok(_) => {
-                    known.count += 1;
-                    return Ok(());
-                }
-                // It has reached the end of its time to live.
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let event = self.event(occurrence, namespace);
-        let name = event.metadata.name.clone().unwrap_or_default();
-        events.create(&PostParams::default(), &event).await?;
-        self.remember(key.clone(), Known { name, count: 1 });
-        Ok(())
-    }
-
-    fn event(&self, occurrence: &Occurrence, namespace: &str) -> Event {
-        let object = occurrence.object.name.as_deref().unwrap_or_default();
-        let name = format!("{object}.{:x}", occurrence.at.as_nanosecond());
-        let component = "kubelet".to_owned();
-        Event {
-            metadata: ObjectMeta {
-                name: Some(name),
-                namespace: Some(namespace.to_owned()),
-                ..Default::default()
-            },
-            involved_object: occurrence.object.clone(),
-            reason: Some(occurrence.reason.as_str().to_owned()),
-            message: Some(occurrence.message.clone()),
-            type_: Some(occurrence.reason.event_type().to_owned()),
-            first_timestamp: Some(Time(occurrence.at)),
-            last_timestamp: Some(Time(occurrence.at)),
-            count: Some(1),
-            source: Some(EventSource {
-                component: Some(component.clone()),
-                host: Some(self.host.clone()),
-            }),
-            reporting_component: Some(component),
-            reporting_instance: Some(self.host.clone()),
-            ..Default::default()
-        }
-    }
-
-    fn remember(&mut self, key: EventKey, known: Known) {
-        if self.known.insert(key.clone(), known).is_none() {
-            self.order.push_back(key);
-        }
-        while self.order.len() > KNOWN_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
-        }
-    }
-}
-
-fn object_key(object: &ObjectReference) -> String {
-    let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    format!("{}/{}", part(&object.uid), part(&object.field_path))
-}
-
-/// A token bucket.
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
-}
-
-impl Bucket {
-    fn new(now: Instant) -> Self {
-        Self { tokens: BURST, filled: now }
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let passed = now.duration_since(self.filled).as_secs_f64() / REFILL_INTERVAL.as_secs_f64();
-        self.tokens = (self.tokens + passed).min(BURST);
-        self.filled = now;
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        self.refill(now);
-        let takes = self.tokens >= 1.0;
-        if takes {
-            self.tokens -= 1.0;
-        }
-        takes
-    }
-
-    fn is_full(&mut self, now: Instant) -> bool {
-        self.refill(now);
-        self.tokens >= BURST
+    /// Runs until the last sink is dropped and everything is written.
+    pub(crate) async fn run(self) {
+        self.0.run(CancellationToken::new()).await;
     }
 }
 
@@ -357,23 +147,37 @@ impl Bucket {
 mod tests {
     use super::*;
 
+    /// Clients and people look for these words.
     #[test]
-    fn events_over_the_rate_limit_are_dropped_then_resume() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(start);
-        let taken = (0..100).filter(|_| bucket.take(start)).count();
-        assert_eq!(taken, 25);
-        assert!(!bucket.take(start + REFILL_INTERVAL / 2));
-        assert!(bucket.take(start + REFILL_INTERVAL * 2));
-    }
-
-    #[tokio::test]
-    async fn a_message_is_cut_to_what_the_api_takes_at_a_character() {
-        let (sender, mut queue) = mpsc::channel(1);
-        let id = PodId::new("ns", "p", "u").expect("valid");
-        EventSink(sender).pod(&id, Reason::FailedMountVolume, "ä".repeat(1000));
-        let occurrence = queue.recv().await.expect("one was put");
-        assert!(occurrence.message.len() <= MESSAGE_BYTES_MAX);
-        assert!(occurrence.message.ends_with("ä..."));
+    fn each_reason_has_upstreams_text_and_type() {
+        for (reason, text, type_) in [
+            (Reason::PullingImage, "Pulling", "Normal"),
+            (Reason::PulledImage, "Pulled", "Normal"),
+            (Reason::FailedToPullImage, "Failed", "Warning"),
+            (Reason::FailedToInspectImage, "InspectFailed", "Warning"),
+            (Reason::ErrImageNeverPull, "ErrImageNeverPull", "Warning"),
+            (Reason::BackOffPullImage, "BackOff", "Normal"),
+            (Reason::FailedToRetrieveImagePullSecret, "FailedToRetrieveImagePullSecret", "Warning"),
+            (Reason::CreatedContainer, "Created", "Normal"),
+            (Reason::StartedContainer, "Started", "Normal"),
+            (Reason::FailedToCreateContainer, "Failed", "Warning"),
+            (Reason::KillingContainer, "Killing", "Normal"),
+            (Reason::BackOffStartContainer, "BackOff", "Warning"),
+            (Reason::FailedCreatePodSandBox, "FailedCreatePodSandBox", "Warning"),
+            (Reason::SandboxChanged, "SandboxChanged", "Normal"),
+            (Reason::FailedMountVolume, "FailedMount", "Warning"),
+            (Reason::FailedKillPod, "FailedKillPod", "Warning"),
+            (Reason::FailedSync, "FailedSync", "Warning"),
+            (Reason::Unhealthy, "Unhealthy", "Warning"),
+            (Reason::FailedValidation, "FailedValidation", "Warning"),
+            (Reason::FailedPostStartHook, "FailedPostStartHook", "Warning"),
+            (Reason::FailedPreStopHook, "FailedPreStopHook", "Warning"),
+            (Reason::InvalidEnvironmentVariableNames, "InvalidEnvironmentVariableNames", "Warning"),
+            (Reason::StartingKubelet, "Starting", "Normal"),
+            (Reason::NodeReady, "NodeReady", "Normal"),
+            (Reason::NodeNotReady, "NodeNotReady", "Normal"),
+        ] {
+            assert_eq!((reason.as_str(), reason.event_type().as_str()), (text, type_));
+        }
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Uri, header};
+use coffer_wire::http1;
+use http::{HeaderName, HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::{
     Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, SleepAction, TCPSocketAction,
 };
@@ -79,11 +80,11 @@ impl From<&str> for Failure {
 }
 
 impl Failure {
-    pub(crate) fn told(&self, redactor: &Redactor) -> String {
+    pub(crate) fn redacted(&self, redactor: &Redactor) -> String {
         match self {
             Self::Own(text) => text.clone(),
             Self::Foreign(text) => redactor.redact_head(text, OUTPUT_BYTES_MAX),
-            Self::Runtime(error) => error.told(redactor),
+            Self::Runtime(error) => error.redacted(redactor),
         }
     }
 }
@@ -194,11 +195,7 @@ async fn converse<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Fa
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let failed = |error: hyper::Error| foreign(error);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let converse = async {
-        let answer = sender.send_request(request).await.map_err(failed)?;
+    let read = async |answer: Response<Incoming>| {
         let status = answer.status();
         // Read, so that a server that checks is not cut off in the middle.
         let _ = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
@@ -208,13 +205,10 @@ where
             Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()).into())
         }
     };
-    tokio::select! {
-        result = converse => result,
-        Err(error) = connection => Err(foreign(error)),
-    }
+    http1::send(stream, request, read).await.map_err(foreign)?
 }
 
-/// A probe says whether something answers, not whether it is who it says it is: upstream's
+/// A probe says whether something responds, not whether it is who it says it is: upstream's
 /// HTTPS probes verify nothing, and manifests rely on it.
 mod dangerous {
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -291,7 +285,7 @@ mod tests {
             let (mut stream, _) = listener.accept().await.expect("a client");
             let mut request = [0; 1024];
             let length = stream.read(&mut request).await.expect("a request");
-            stream.write_all(answer).await.expect("answered");
+            stream.write_all(answer).await.expect("written");
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
         let spec: Container = serde_json::from_value(serde_json::json!({
@@ -330,7 +324,7 @@ mod tests {
             Subject { runtime: &runtime, container_id: "", spec: &spec, pod_ip: Some("127.0.0.1") };
         let tcp = TCPSocketAction { host: None, port: IntOrString::Int(1) };
         let result = run(subject, Action::TcpSocket(&tcp), Duration::from_secs(5)).await;
-        let told = result.expect_err("nothing listens").told(&Redactor::without_values());
-        assert!(told.starts_with("dial tcp 127.0.0.1:1: "), "{told}");
+        let shown = result.expect_err("nothing listens").redacted(&Redactor::without_values());
+        assert!(shown.starts_with("dial tcp 127.0.0.1:1: "), "{shown}");
     }
 }

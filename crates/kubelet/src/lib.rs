@@ -24,7 +24,6 @@ mod duration;
 mod env;
 mod event;
 mod handler;
-mod hex;
 mod image;
 mod log_rotation;
 mod logs;
@@ -92,7 +91,7 @@ const RUNTIME_START_TIMEOUT: Duration = Duration::from_secs(30);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long what is still being written gets at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Where pods' files are is no one's business but root's.
+/// Only root has business with pods' files.
 const ROOT_MODE: u32 = 0o750;
 
 /// Why a kubelet cannot be made. Each is one clear line.
@@ -275,7 +274,7 @@ impl Kubelet {
             workers.end_all(ending).await;
         }
         workers.stop().await;
-        // With the last who could say something gone, the writer ends by itself.
+        // With the last sink dropped, the writer ends by itself.
         drop(workers);
         drop(shared);
         if tokio::time::timeout(DRAIN_TIMEOUT, writing).await.is_err() {
@@ -293,7 +292,7 @@ fn protected_paths(config: &Config, socket: &Path) -> Vec<PathBuf> {
     all.extend(config.static_pods.manifest_path.clone());
     all.extend(config.images.credential_provider_config.clone());
     all.extend(config.images.credential_provider_bin_dir.clone());
-    // The kubelet may be told paths from where it was started.
+    // The kubelet may be given paths relative to where it was started.
     all.iter_mut().for_each(|path| {
         if let Ok(absolute) = std::path::absolute(&*path) {
             *path = absolute;
@@ -304,7 +303,7 @@ fn protected_paths(config: &Config, socket: &Path) -> Vec<PathBuf> {
 
 /// Makes the root directory and takes it for this process.
 ///
-/// A kubelet that was killed a moment ago may not be gone yet, so its lock is waited for shortly.
+/// A kubelet that was killed a moment ago may not have ended yet, so its lock is waited for shortly.
 async fn open_root(path: &Path) -> Result<std::fs::File, BuildError> {
     let failed = |cause| BuildError::RootDir { path: path.to_owned(), cause };
     std::fs::DirBuilder::new().recursive(true).mode(ROOT_MODE).create(path).map_err(failed)?;
@@ -325,12 +324,12 @@ async fn open_root(path: &Path) -> Result<std::fs::File, BuildError> {
     }
 }
 
-/// Waits until the runtime answers; it may be on its way up.
+/// Waits until the runtime responds; it may be on its way up.
 async fn wait_for(runtime: &Runtime, endpoint: &str) -> Result<RuntimeVersion, BuildError> {
     let deadline = Instant::now() + RUNTIME_START_TIMEOUT;
     let failed = |error: &RuntimeError| BuildError::Runtime {
         endpoint: endpoint.to_owned(),
-        cause: error.told(&Redactor::without_values()),
+        cause: error.redacted(&Redactor::without_values()),
     };
     let mut backoff = backoff::Backoff::new(backoff::API);
     loop {

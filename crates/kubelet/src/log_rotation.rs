@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_was_put_aside_the_oldest_go() {
+    fn of_rotated_files_the_oldest_are_removed() {
         let directory = tempfile::tempdir().expect("a directory");
         let log = directory.path().join("0.log");
         for second in 0..6 {

@@ -204,7 +204,7 @@ pub(crate) fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container>
     init_containers(spec).iter().chain(&spec.containers)
 }
 
-/// Whether the API server wants this pod gone.
+/// Whether the API server wants this pod removed.
 pub(crate) fn is_terminating(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }

@@ -3,10 +3,11 @@
 //! One task per probe of a running container; it ends with the container. What they find is kept
 //! in one place per container, from which the pod's worker reads it when it is poked.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -107,12 +108,12 @@ impl Probes {
     }
 
     pub(crate) fn probed(&self) -> Probed {
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner).probed
+        self.findings.lock().probed
     }
 
     /// Which probe found the container dead: `liveness` or `startup`.
     pub(crate) fn dead(&self) -> Option<&'static str> {
-        let dead = self.findings.lock().unwrap_or_else(PoisonError::into_inner).dead?;
+        let dead = self.findings.lock().dead?;
         Some(if dead == Kind::Startup { "startup" } else { "liveness" })
     }
 
@@ -171,7 +172,7 @@ impl Prober {
             let outcome = self.ask(limit).await;
             if let Err(why) = &outcome {
                 let redactor = Redactor::of_pod(&self.layout, &self.pod, pod::spec(&self.manifest));
-                let why = why.told(&redactor);
+                let why = why.redacted(&redactor);
                 let message = format!("{} probe failed: {why}", self.kind.as_str());
                 self.events.container(&self.pod, &self.field, Reason::Unhealthy, message);
             }
@@ -198,7 +199,7 @@ impl Prober {
     /// Writes down what was found; `true` when there is nothing more to find.
     fn conclude(&self, verdict: bool) -> bool {
         let is_last = {
-            let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut findings = self.findings.lock();
             match (self.kind, verdict) {
                 (Kind::Startup, true) => findings.probed.started = true,
                 (Kind::Startup | Kind::Liveness, false) => findings.dead = Some(self.kind),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 
+use coffer_api::condition::{self, Condition as _, ConditionStatus, ConditionType};
 use coffer_api::well_known::annotation;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -100,7 +101,7 @@ impl Source {
             }
             Event::InitDone => {
                 for uid in self.workers.uids().iter().filter(|uid| !self.listed.contains(*uid)) {
-                    self.workers.gone(uid);
+                    self.workers.removed(uid);
                 }
                 self.is_listed = true;
                 self.judge().await;
@@ -112,7 +113,7 @@ impl Source {
             }
             Event::Delete(pod) => {
                 if let Some(uid) = &pod.metadata.uid {
-                    self.workers.gone(uid);
+                    self.workers.removed(uid);
                 }
             }
         }
@@ -143,7 +144,7 @@ fn names(pod: &Pod) -> (&str, &str) {
     (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-/// Takes away the mirror of a static pod that is no more; has one that is being deleted made anew.
+/// Removes the mirror of a static pod that no longer exists; has one that is being deleted recreated.
 async fn tend_mirror(workers: &Arc<Workers>, mirror: &Pod) {
     let (namespace, name) = names(mirror);
     if !pod::is_terminating(mirror) && workers.find(namespace, name, None).is_some() {
@@ -164,7 +165,8 @@ async fn tend_mirror(workers: &Arc<Workers>, mirror: &Pod) {
 
 fn says_unready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|found| found.type_ == "Ready" && found.status == "False")
+    condition::find(conditions, ConditionType::Ready)
+        .is_some_and(|ready| ready.state() == ConditionStatus::False)
 }
 
 /// Drops what no part of the kubelet reads.

@@ -1,8 +1,10 @@
 //! The responses of a connection that are being sent, as the connection's timer sees them.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// A response in progress.
 pub(crate) trait Outgoing: Send + Sync {
@@ -21,7 +23,7 @@ pub(crate) struct Responses(Mutex<VecDeque<Weak<dyn Outgoing>>>);
 
 impl Responses {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Weak<dyn Outgoing>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(crate) fn add(&self, response: Weak<dyn Outgoing>) {

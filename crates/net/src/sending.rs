@@ -7,13 +7,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::holding::Holding;
@@ -73,11 +74,11 @@ impl Flow {
 
 impl<B> Shared<B> {
     fn flow(&self) -> MutexGuard<'_, Flow> {
-        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+        self.flow.lock()
     }
 
     fn content(&self) -> MutexGuard<'_, Option<Content<B>>> {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+        self.content.lock()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Counts events that may be very frequent, and logs one warning a minute with their numbers.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::peer::Peer;
@@ -45,7 +45,7 @@ impl Tally {
 
     /// Counts; the first event is logged immediately.
     pub(crate) fn count(&self, event: Event<'_>) {
-        let Ok(mut counts) = self.counts.lock() else { return };
+        let mut counts = self.counts.lock();
         match event {
             Event::Displaced(peer) => {
                 counts.displaced += 1;
@@ -65,7 +65,7 @@ impl Tally {
 
     /// Logs the counts, if it is time.
     pub(crate) fn flush(&self) {
-        let Ok(mut counts) = self.counts.lock() else { return };
+        let mut counts = self.counts.lock();
         if counts.displaced + counts.refused + counts.not_accepted > 0 {
             self.log(&mut counts);
         }

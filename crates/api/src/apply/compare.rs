@@ -169,7 +169,7 @@ type Item<'a> = (Element, &'a Value);
 
 /// Items in the order of their steps; those of one step in the list's.
 fn by_element(items: &[Value], schema: Schema, list: ListType) -> Vec<Item<'_>> {
-    // An item without a key is no one's.
+    // An item without a key has no owner.
     let found = |item| Some((element(item, schema, list).ok()?, item));
     let mut found: Vec<Item<'_>> = items.iter().filter_map(found).collect();
     found.sort_by(|(one, _), (other, _)| one.cmp(other));

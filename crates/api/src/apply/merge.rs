@@ -47,7 +47,7 @@ fn merge_members(
     merged
 }
 
-/// Items that both have stand in the wanted order, items that only the live list has keep their
+/// Items that both have are in the wanted order, items that only the live list has keep their
 /// place before the next of those, and new ones come where they are wanted.
 fn merge_items(live: &[Value], wanted: &[Value], schema: Schema, list: ListType) -> Vec<Value> {
     let elements = |items: &[Value]| -> Vec<Option<Element>> {

@@ -1,4 +1,4 @@
-//! Fields that are no one's: what the server sets itself, and what an endpoint does not write.
+//! Fields that have no owner: what the server sets itself, and what an endpoint does not write.
 
 use std::sync::LazyLock;
 

@@ -82,7 +82,7 @@ fn the_creator_of_a_secret_owns_its_keys_and_nothing_the_server_sets() {
     );
 }
 
-/// A struct that Go holds by value is no one's where it always was, and its maker's in an item that
+/// A struct that Go holds by value has no owner where it always was, and its maker's in an item that
 /// was not there before.
 #[test]
 fn the_resources_of_a_new_container_are_its_makers_if_there_are_none() {

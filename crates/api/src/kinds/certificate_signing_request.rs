@@ -1,6 +1,6 @@
-//! CertificateSigningRequest: asking for a certificate, and the three doors to the answer. The
+//! CertificateSigningRequest: asking for a certificate, and the three endpoints that write one. The
 //! object is its asker's, `approval` its approver's, `status` its signer's; none writes through
-//! another's door. Who asks is the server's to fill in, and no client's.
+//! another's endpoint. Who asks is the server's to fill in, and no client's.
 
 use std::collections::HashSet;
 
@@ -375,11 +375,11 @@ mod tests {
     }
 
     #[test]
-    fn each_door_writes_its_own_part_only() {
+    fn each_endpoint_writes_its_own_part_only() {
         let approved = json!({ "conditions": [condition("Approved")] });
         let certificate = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
         let signed = json!({ "conditions": [condition("Approved")], "certificate": certificate });
-        // The object's own door writes no status.
+        // The object's own endpoint writes no status.
         let (status, errors) = updated(None, Value::Null, approved.clone());
         assert_eq!((status, errors.len()), (Value::Null, 0));
         // The approver approves, and sets no certificate.

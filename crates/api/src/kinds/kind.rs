@@ -108,18 +108,18 @@ pub trait Kind:
     }
 
     /// How many seconds an object that is deleted is given to end by itself, `asked` by the client or
-    /// by default; `None` for kinds that end at once.
+    /// by default; `None` for kinds that end immediately.
     fn grace_seconds(&self, asked: Option<i64>) -> Option<i64> {
         let _ = asked;
         None
     }
 
-    /// Whether a deletion waits for something that is no finalizer of the metadata.
+    /// Whether a deletion waits for something that is not a finalizer of the metadata.
     fn holds_deletion(&self) -> bool {
         false
     }
 
-    /// What is written, beside the time, on a deleted object that something holds.
+    /// What is written, in addition to the time, on a deleted object that something holds.
     fn mark_deleted(&mut self) {
         self.metadata_mut().deletion_grace_period_seconds = Some(0);
     }

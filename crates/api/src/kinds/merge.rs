@@ -35,7 +35,7 @@ pub enum ListType {
     Atomic,
     /// Scalars, each once.
     Set,
-    /// Objects told apart by these fields.
+    /// Objects distinguished by these fields.
     Map(&'static [&'static str]),
 }
 
@@ -51,7 +51,7 @@ pub struct Rules {
     pub atomic_structs: &'static [&'static str],
     /// Maps with one owner.
     pub atomic_maps: &'static [Field],
-    /// Unions that are no list items: fields that a client-side apply leaves out go away.
+    /// Unions that are not list items: fields that a client-side apply leaves out go away.
     pub retain_keys: &'static [Field],
     /// Key fields that a list's item may leave out, and what they are then.
     pub key_defaults: &'static [(&'static str, &'static str, &'static str)],
@@ -73,7 +73,7 @@ impl Rules {
     };
 }
 
-/// Objects told apart by `keys` under server-side apply and by `merge_key` in strategic merge.
+/// Objects distinguished by `keys` under server-side apply and by `merge_key` in strategic merge.
 pub const fn keyed(keys: &'static [&'static str], merge_key: &'static str) -> ListRule {
     ListRule {
         apply: ListType::Map(keys),
@@ -98,11 +98,11 @@ const ATOMIC: ListRule = ListRule::ATOMIC;
 pub const SET: ListRule = ListRule { apply: ListType::Set, ..ATOMIC };
 /// The same, and a strategic merge adds to it.
 pub const MERGED_SET: ListRule = ListRule { patch_merges: true, ..SET };
-/// Objects told apart by their type.
+/// Objects distinguished by their type.
 pub const CONDITIONS: ListRule = keyed(&["type"], "type");
 
 /// What several kinds have: metadata, references, selectors. And services, which are described, so
-/// that they can be told apart from kinds that nothing knows, but not served.
+/// that they can be distinguished from kinds that nothing knows, but not served.
 pub static SHARED: Rules = Rules {
     lists: &[
         ("core.v1.ServiceSpec", "ports", keyed(&["port", "protocol"], "port")),

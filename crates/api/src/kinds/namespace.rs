@@ -116,13 +116,13 @@ impl Kind for Namespace {
         vec![table::name(self), phase(self).into(), table::age(self, now)]
     }
 
-    /// Until its content is gone.
+    /// Until its content is deleted.
     fn holds_deletion(&self) -> bool {
         let finalizers = self.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
         finalizers.is_some_and(|finalizers| !finalizers.is_empty())
     }
 
-    /// What a namespace waits for is no time, so that it has no period, as upstream has it.
+    /// What a namespace waits for is not a time, so that it has no period, as upstream has it.
     fn mark_deleted(&mut self) {
         self.status.get_or_insert_default().phase = Some("Terminating".to_owned());
     }

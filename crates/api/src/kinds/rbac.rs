@@ -247,7 +247,7 @@ fn validate_reference(role: &RoleRef, kinds: &[&str]) -> ErrorList {
     errors
 }
 
-/// A binding that could be pointed elsewhere would give away what nobody granted.
+/// A binding that could be pointed elsewhere would give away what no one granted.
 fn validate_same_role(new: &RoleRef, old: &RoleRef) -> Option<Error> {
     let error =
         meta::invalid_json(&Path::new("roleRef"), &shown::role(new), "cannot change roleRef");

@@ -1,5 +1,5 @@
 //! RuntimeClass: a name for the handler that a node's container runtime runs pods with, what such a
-//! pod costs beside its containers, and which nodes have the handler.
+//! pod costs in addition to its containers, and which nodes have the handler.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodTemplateSpec;

@@ -14,6 +14,7 @@ use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::tables::core;
 pub use crate::secret::Secret;
 use crate::table::{self, Column};
+use crate::well_known::secret_type;
 use crate::{go, names};
 
 mod pem;
@@ -127,13 +128,13 @@ fn validate_keys(secret: &Secret) -> ErrorList {
 fn validate_type(secret: &Secret) -> ErrorList {
     match type_of(secret) {
         SERVICE_ACCOUNT_TOKEN => require_account(secret).into_iter().collect(),
-        "kubernetes.io/dockercfg" => require_json(secret, ".dockercfg"),
-        "kubernetes.io/dockerconfigjson" => require_json(secret, ".dockerconfigjson"),
-        "kubernetes.io/basic-auth" => match ["username", "password"] {
+        secret_type::DOCKERCFG => require_json(secret, ".dockercfg"),
+        secret_type::DOCKER_CONFIG_JSON => require_json(secret, ".dockerconfigjson"),
+        secret_type::BASIC_AUTH => match ["username", "password"] {
             keys if keys.iter().any(|key| secret.data.contains_key(*key)) => ErrorList::new(),
             keys => require_keys(secret, &keys),
         },
-        "kubernetes.io/ssh-auth" => {
+        secret_type::SSH_AUTH => {
             let key = "ssh-privatekey";
             let there = secret.data.get(key).is_some_and(|value| !value.is_empty());
             if there { ErrorList::new() } else { vec![required_key(key)] }
@@ -161,7 +162,7 @@ fn required_key(key: &str) -> Error {
     Error::required(&Path::new("data").key(key), "")
 }
 
-/// The value must be a JSON object. What is wrong with it is told by place, never by content:
+/// The value must be a JSON object. What is wrong with it is shown by place, never by content:
 /// upstream's message quotes the first bad character, which is a byte of the secret.
 fn require_json(secret: &Secret, key: &str) -> ErrorList {
     let Some(value) = secret.data.get(key) else {

@@ -108,7 +108,7 @@ impl PodUsage {
 }
 
 /// What pods use together. What is added can be taken away again, so that it is kept and not counted
-/// anew.
+/// again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     live: usize,
@@ -206,7 +206,7 @@ fn looks_into_other_namespaces(spec: &PodSpec) -> bool {
 /// ended. What else it says, which may be a megabyte of it, is read over.
 ///
 /// # Errors
-/// For bytes that are no pod.
+/// For bytes that are not a pod.
 fn read_pod(bytes: &[u8]) -> Result<Pod, serde_json::Error> {
     #[derive(Deserialize)]
     struct Stored {

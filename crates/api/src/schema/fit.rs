@@ -92,7 +92,7 @@ fn settle_member(member: &mut Value, schema: Schema, bytes: bool) {
             Some(Scalar::Int(_)) => Value::from(0),
             Some(Scalar::Float) => Value::from(0.0),
             Some(Scalar::Bool) => Value::from(false),
-            // Of the special ones only quantities stand in maps.
+            // Of the special ones only quantities occur in maps.
             Some(Scalar::Special) => Value::from("0"),
             _ => Value::from(""),
         },

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_api::kinds::ServiceAccount;
 use coffer_api::kinds::secret::SERVICE_ACCOUNT_TOKEN;
+use coffer_api::well_known::secret_type;
+use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::{
     LocalObjectReference, Pod, PodSpec, SecretVolumeSource, Volume, VolumeMount,
 };
@@ -55,10 +57,12 @@ pub(super) fn attach(
     let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
     let (mut listed, mut warnings) = listed(resources, account, namespace);
     listed.retain(|secret| limit.is_none_or(|limit| limit.has(&secret.name)));
-    let volumes: Vec<&Listed> = listed.iter().filter(|it| !is_registry(&it.type_)).collect();
+    let volumes: Vec<&Listed> =
+        listed.iter().filter(|it| !secret_type::is_registry_credentials(&it.type_)).collect();
     let paths = Paths::of(of_account.and_then(|all| all.get(MOUNT_PATH)).cloned(), &volumes)?;
     let spec = pod.spec.get_or_insert_default();
-    for secret in listed.iter().filter(|secret| is_registry(&secret.type_)) {
+    for secret in listed.iter().filter(|secret| secret_type::is_registry_credentials(&secret.type_))
+    {
         let all = spec.image_pull_secrets.get_or_insert_default();
         if !all.iter().any(|own| own.name == secret.name) {
             all.push(LocalObjectReference { name: secret.name.clone() });
@@ -177,10 +181,6 @@ fn listed(
     (all, warnings)
 }
 
-fn is_registry(type_: &str) -> bool {
-    matches!(type_, "kubernetes.io/dockercfg" | "kubernetes.io/dockerconfigjson")
-}
-
 /// What an account says about where its secrets go.
 enum Paths {
     /// Nothing.
@@ -294,7 +294,7 @@ fn volume_name(secret: &str) -> String {
         return plain;
     }
     let hash = digest(&SHA256, secret.as_bytes());
-    let hash: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = HEXLOWER.encode(&hash.as_ref()[..8]);
     format!("coffer-secret-{hash}")
 }
 

@@ -22,7 +22,7 @@ use crate::object::{Object, Resource};
 
 const GROUP: &str = "certificates.k8s.io";
 /// Certificates of this signer open the API.
-const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+const CLIENT_SIGNER: &str = coffer_api::well_known::signer::KUBE_APISERVER_CLIENT;
 
 /// A new request.
 ///

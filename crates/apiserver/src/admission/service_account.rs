@@ -31,7 +31,7 @@ const VOLUME_PREFIX: &str = "kube-api-access-";
 /// How long a mounted token is good for, in seconds: upstream's, recognisable in audit.
 const TOKEN_S: i64 = 3607;
 /// The config map with the cluster's CA, in every namespace.
-const ROOT_CA: &str = "kube-root-ca.crt";
+const ROOT_CA: &str = coffer_api::well_known::ROOT_CA_CONFIG_MAP;
 /// rw-r--r--.
 const FILE_MODE: i32 = 0o644;
 

@@ -1,9 +1,9 @@
 //! Client certificates: CN is the user, every O a group.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use coffer_api::status::Failure;
+use data_encoding::HEXLOWER;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::{AUTHENTICATED, CREDENTIAL_ID, Identity};
@@ -39,9 +39,5 @@ impl Identity {
 
 fn fingerprint(der: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, der);
-    let mut text = "X509SHA256=".to_owned();
-    for byte in digest.as_ref() {
-        write!(text, "{byte:02x}").expect("writing to a String does not fail");
-    }
-    text
+    ["X509SHA256=", &HEXLOWER.encode(digest.as_ref())].concat()
 }

@@ -9,7 +9,7 @@ use super::Core;
 use crate::object::{Object, Resource};
 
 /// Namespaces every cluster has.
-const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+const NAMESPACES: [&str; 4] = coffer_api::well_known::namespace::ALL;
 
 /// Makes the namespaces every cluster has. What runs in kube-system is the cluster's own and may ask
 /// anything of nodes; a label says so, which an operator may set to something else.

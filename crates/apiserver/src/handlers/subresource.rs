@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coffer_api::condition::{Condition as _, ConditionStatus, ConditionType};
 use coffer_api::status::{Failure, GroupResource};
 use coffer_api::subresource::SubresourceName;
 use coffer_net::Incoming;
@@ -209,10 +210,10 @@ fn assign(
         pod.metadata.annotations.get_or_insert_default().insert(key.clone(), value.clone());
     }
     let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
-    conditions.retain(|condition| condition.type_ != "PodScheduled");
+    conditions.retain(|condition| !condition.is(ConditionType::PodScheduled));
     conditions.push(PodCondition {
-        type_: "PodScheduled".to_owned(),
-        status: "True".to_owned(),
+        type_: ConditionType::PodScheduled.into(),
+        status: ConditionStatus::True.into(),
         last_transition_time: Some(crate::clock::now()),
         ..Default::default()
     });

@@ -4,7 +4,8 @@
 //! token of a kube-apiserver with the same key is verified here, and the other way round.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use coffer_wire::pem;
 use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
 use ring::signature::{
@@ -63,15 +64,7 @@ pub fn generate_signing_key() -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let random = SystemRandom::new();
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
         .map_err(|_| KeyError::Random)?;
-    let text = Zeroizing::new(STANDARD.encode(document.as_ref()));
-    let mut pem = Zeroizing::new(Vec::with_capacity(text.len() + 128));
-    pem.extend_from_slice(b"-----BEGIN PRIVATE KEY-----\n");
-    for line in text.as_bytes().chunks(64) {
-        pem.extend_from_slice(line);
-        pem.push(b'\n');
-    }
-    pem.extend_from_slice(b"-----END PRIVATE KEY-----\n");
-    Ok(pem)
+    Ok(pem::encode("PRIVATE KEY", document.as_ref()))
 }
 
 enum Signer {

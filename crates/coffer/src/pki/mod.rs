@@ -46,9 +46,9 @@ const CLIENTS: &str = "client-ca";
 /// The name of the authority of kubelets' serving certificates.
 const KUBELETS: &str = "kubelet-ca";
 /// The group whose members may do everything.
-const SYSTEM_MASTERS: &str = "system:masters";
+const SYSTEM_MASTERS: &str = coffer_api::well_known::group::MASTERS;
 /// The group of nodes.
-const SYSTEM_NODES: &str = "system:nodes";
+const SYSTEM_NODES: &str = coffer_api::well_known::group::NODES;
 
 /// Why a certificate cannot be read or created. No variant contains key material.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use crate::key::ObjectKey;
 use crate::queue::Queue;
 
 /// The ConfigMap's name.
-const ROOT_CA: &str = "kube-root-ca.crt";
+const ROOT_CA: &str = coffer_api::well_known::ROOT_CA_CONFIG_MAP;
 /// Its only key.
 const CERTIFICATE: &str = "ca.crt";
 const DESCRIPTION: &str = "kubernetes.io/description";

@@ -7,7 +7,7 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use super::asked::{Asked, Names, has_usages};
 
 /// The signer of nodes' client certificates.
-pub const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+pub const KUBELET_CLIENT: &str = coffer_api::well_known::signer::KUBE_APISERVER_CLIENT_KUBELET;
 
 /// A request of a known sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

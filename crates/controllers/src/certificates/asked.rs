@@ -8,8 +8,8 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 
 /// The user of a node, before its name.
-const NODE_PREFIX: &str = "system:node:";
-const NODES: &str = "system:nodes";
+const NODE_PREFIX: &str = coffer_api::well_known::user::NODE_PREFIX;
+const NODES: &str = coffer_api::well_known::group::NODES;
 
 /// The subject and the names that a certificate is asked for. There is none of these for a subject
 /// that a certificate would not carry as it is: what is judged must be what is signed, and the

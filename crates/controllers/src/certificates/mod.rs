@@ -10,7 +10,6 @@ mod holder;
 pub(crate) mod sign;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
@@ -25,6 +24,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
@@ -38,7 +38,7 @@ use sign::{Signer, SigningError};
 
 const GROUP: &str = "certificates.k8s.io";
 /// Where nodes keep their leases.
-const LEASES: &str = "kube-node-lease";
+const LEASES: &str = coffer_api::well_known::namespace::NODE_LEASE;
 /// When a request is looked at again that waits for the pods or the lease of a deleted node to go.
 const TRACE_RECHECK: Duration = Duration::from_secs(30);
 /// The reason of the event about a request for a node's name that is in use.
@@ -181,8 +181,8 @@ impl Approver {
         })
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, bool>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> parking_lot::MutexGuard<'_, HashMap<ObjectKey, bool>> {
+        self.held.lock()
     }
 
     /// Judges requests again whose node's name may no longer be in use.

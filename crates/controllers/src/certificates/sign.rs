@@ -15,9 +15,9 @@ use super::approve::KUBELET_CLIENT;
 use super::asked::{Asked, has_usages};
 
 /// Certificates that open the API.
-const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
+const CLIENT: &str = coffer_api::well_known::signer::KUBE_APISERVER_CLIENT;
 /// Certificates that kubelets serve with.
-const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
+const KUBELET_SERVING: &str = coffer_api::well_known::signer::KUBELET_SERVING;
 /// How long a certificate is good for that asks for no time, and the longest that any is, where
 /// nothing else is said.
 const VALIDITY: Duration = Duration::days(365);

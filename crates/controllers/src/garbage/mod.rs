@@ -10,11 +10,12 @@ pub(crate) mod graph;
 pub(crate) mod plan;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 
 use self::graph::{Deletion, FOREGROUND, Graph, Node, ORPHAN};
@@ -253,11 +254,11 @@ impl GarbageCollector {
     }
 
     fn graph(&self) -> MutexGuard<'_, Graph> {
-        self.graph.lock().expect("no code panics while it holds the graph")
+        self.graph.lock()
     }
 
     fn absent(&self) -> MutexGuard<'_, VecDeque<(String, String)>> {
-        self.absent.lock().expect("no code panics while it holds the absent owners")
+        self.absent.lock()
     }
 }
 

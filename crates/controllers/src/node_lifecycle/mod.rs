@@ -42,7 +42,7 @@ const MONITOR_PERIOD: Duration = Duration::from_secs(5);
 /// The shortest grace period has room for so many lists.
 const LISTS_PER_GRACE: u32 = 4;
 /// Where the leases of nodes live.
-const LEASES: &str = "kube-node-lease";
+const LEASES: &str = coffer_api::well_known::namespace::NODE_LEASE;
 
 /// Taints nodes, and evicts the pods that do not tolerate it.
 pub(crate) struct NodeLifecycle {

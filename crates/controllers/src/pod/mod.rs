@@ -4,6 +4,7 @@ mod object;
 
 use std::time::Duration;
 
+use coffer_api::condition::{Condition as _, ConditionType};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -65,5 +66,5 @@ pub(crate) fn restarts_max(pod: &Pod) -> i32 {
 
 fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
     let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    conditions.find(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions.find(|condition| condition.is(ConditionType::Ready) && condition.holds())
 }

@@ -7,12 +7,13 @@ pub(crate) mod plan;
 mod tally;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use parking_lot::{Mutex, MutexGuard};
 
 use self::plan::plan;
 use self::tally::Tally;
@@ -124,7 +125,7 @@ impl Quotas {
     }
 
     fn tallies(&self) -> MutexGuard<'_, HashMap<ObjectKey, Tally>> {
-        self.tallies.lock().expect("no code panics while it holds the tallies")
+        self.tallies.lock()
     }
 }
 

@@ -123,7 +123,7 @@ impl Value {
         self.is_secret && !self.text.is_empty()
     }
 
-    /// What the container runtime is told: the value, or a placeholder for one that comes from a
+    /// What the container runtime gets: the value, or a placeholder for one that comes from a
     /// Secret if `keep` says where the value is kept meanwhile.
     pub(crate) fn for_runtime(&self, keep: Option<(&Snapshot, &PodId)>) -> io::Result<String> {
         match keep.filter(|_| self.is_secret()) {
@@ -144,7 +144,7 @@ pub(crate) struct Environment {
     /// Counts against [`TOTAL_BYTES_MAX`], also what was replaced by a later one of the same name: to
     /// make that took as much.
     used_bytes: usize,
-    /// One entry per `envFrom` object with names that are none, for the event.
+    /// One entry per `envFrom` object with names that are invalid, for the event.
     pub(crate) invalid: Vec<InvalidNames>,
 }
 
@@ -495,7 +495,7 @@ mod tests {
         ];
         let version = Version { uid: "u".to_owned(), resource_version: "1".to_owned() };
         let secret = FetchedSecret { version, keys: keys.into() };
-        let secrets = [("s".to_owned(), Some(secret)), ("gone".to_owned(), None)];
+        let secrets = [("s".to_owned(), Some(secret)), ("deleted".to_owned(), None)];
         Sources { secrets: secrets.into(), config_maps: BTreeMap::new() }
     }
 
@@ -503,9 +503,9 @@ mod tests {
         environment.get(name).map(Value::as_str)
     }
 
-    /// What comes from a Secret is told by a placeholder, also where it is part of something else.
+    /// What comes from a Secret is replaced by a placeholder, also where it is part of something else.
     #[test]
-    fn the_runtime_is_told_placeholders_for_all_that_comes_from_secrets() {
+    fn the_runtime_gets_placeholders_for_all_that_comes_from_secrets() {
         let container = serde_json::json!({"name": "c",
         "envFrom": [{"prefix": "ALL_", "secretRef": {"name": "s"}}],
         "env": [
@@ -575,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_key_or_one_that_is_no_text_is_an_error_unless_optional() {
+    fn a_missing_key_or_one_that_is_not_a_text_is_an_error_unless_optional() {
         let reference = |name: &str, key: &str, optional: bool| {
             serde_json::json!({"name": "c", "env": [{"name": "X", "valueFrom": {
                 "secretKeyRef": {"name": name, "key": key, "optional": optional}}}]})
@@ -584,7 +584,7 @@ mod tests {
             |container| environment(container, &sources()).err().expect("an error").to_string();
         assert_eq!(error(reference("s", "none", false)), "couldn't find key none in Secret ns/s");
         assert!(error(reference("s", "raw", false)).contains("is not UTF-8 text"));
-        for optional in [reference("s", "none", true), reference("gone", "x", true)] {
+        for optional in [reference("s", "none", true), reference("deleted", "x", true)] {
             let environment = environment(optional, &sources()).expect("resolved");
             assert_eq!(value(&environment, "X"), None);
         }

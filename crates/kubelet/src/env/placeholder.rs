@@ -1,4 +1,4 @@
-//! Secret values kept away from the container runtime, which writes down what it is told.
+//! Secret values kept away from the container runtime, which writes down what it is given.
 //!
 //! containerd keeps every container's environment and command line in its database on disk. So the
 //! kubelet tells it a placeholder for each text that comes from a Secret, and keeps the text itself in
@@ -66,7 +66,7 @@ pub enum OciRuntimeError {
         /// What the system says.
         cause: io::Error,
     },
-    /// It is no JSON.
+    /// It is not JSON.
     #[error("{0} is not an OCI configuration")]
     Malformed(PathBuf),
     /// The bundle is on a disk, where values must not come.
@@ -122,7 +122,7 @@ impl OciRuntime {
     /// Becomes the real runtime, called with `arguments`. Comes back only with an error.
     ///
     /// A container whose program's very name comes from a Secret is an exception: the real runtime,
-    /// whose errors quote that name, then runs as a child, and its words are told without it.
+    /// whose errors quote that name, then runs as a child, and its output is shown without it.
     pub fn run(&self, mut arguments: Vec<OsString>) -> OciRuntimeError {
         let failed = |cause| OciRuntimeError::Exec { program: self.program.clone(), cause };
         let error = match self.prepare(&mut arguments) {
@@ -240,7 +240,7 @@ impl OciRuntime {
         Ok(Some(file))
     }
 
-    /// Fills in a process; answers the pods whose values came in.
+    /// Fills in a process; returns the pods whose values came in.
     fn fill(&self, process: &mut Json, arguments: bool) -> Result<Vec<String>, OciRuntimeError> {
         let mut pods = Vec::new();
         for variable in items(process, "env") {
@@ -458,7 +458,7 @@ mod tests {
         assert_eq!(
             filled["args"],
             json!(["echo", placeholder]),
-            "what exec asks for is no placeholder"
+            "what exec asks for is not a placeholder"
         );
         assert_eq!(fs::read_to_string(&path).expect("there"), before.to_string());
     }
@@ -485,7 +485,7 @@ mod tests {
         let (root, mut runtime, placeholder) = kubelet();
         let config = json!({ "process": { "args": [placeholder, "x"] } });
         fs::write(root.path().join("config.json"), config.to_string()).expect("written");
-        // It says what runc says, where it is told to.
+        // It says what runc says, where it is configured to.
         runtime.program = root.path().join("runc");
         let script = r#"#!/bin/sh
 printf '%s\n' '{"level":"error","msg":"runc create failed: unable to start container process: exec: \"pass=word\\n\\\"\": executable file not found in $PATH"}' > "$2"

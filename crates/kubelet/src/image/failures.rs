@@ -5,9 +5,9 @@
 //! has changed, the failure says nothing about the next try, which then comes immediately.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::pull_secrets::Seen;
@@ -33,7 +33,7 @@ pub(super) struct Failures {
 
 impl Failures {
     fn known(&self) -> MutexGuard<'_, HashMap<Key, Failure>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// How long a pull has still to wait, and why.

@@ -17,7 +17,7 @@ pub(super) struct Location {
 }
 
 impl Location {
-    /// The key of a docker config's entry. `None` where it is no URL; upstream skips it, too.
+    /// The key of a docker config's entry. `None` where it is not a URL; upstream skips it, too.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let location = Self::schemeless(rest.unwrap_or(text))?;

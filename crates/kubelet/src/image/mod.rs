@@ -10,7 +10,7 @@
 //!
 //! Events and error texts are upstream's image manager's. Credentials are tried in the keyring's
 //! order and last of all none; a credential reaches the runtime in the pull request, bound to the
-//! registry's host, and nothing else. What the runtime answers is redacted before anyone reads it.
+//! registry's host, and nothing else. What the runtime responds is redacted before anyone reads it.
 
 mod credential;
 mod docker_config;
@@ -28,10 +28,11 @@ mod verify;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -140,7 +141,7 @@ pub(crate) struct ImageError {
     pub(crate) message: String,
     /// When it is worth trying again.
     pub(crate) retry_after: Duration,
-    /// The pull secrets; once one of them changes it is worth trying at once.
+    /// The pull secrets; once one of them changes it is worth trying immediately.
     pub(crate) waits_for: Seen,
 }
 
@@ -195,7 +196,7 @@ impl Images {
         let present = runtime
             .images()
             .await
-            .map_err(|error| ImagesError::Runtime(error.told(&Redactor::without_values())))?;
+            .map_err(|error| ImagesError::Runtime(error.redacted(&Redactor::without_values())))?;
         records.adopt(&present)?;
         let home = std::env::var_os("HOME").map(PathBuf::from);
         Ok(Self {
@@ -262,7 +263,7 @@ impl Images {
         secrets: &PullSecrets,
     ) -> Result<Image, ImageError> {
         if policy == PullPolicy::Never {
-            // Also for one that is here: which images other pods use is not told.
+            // Also for one that is here: which images other pods use is not shown.
             return Err(about.never_pulled());
         }
         let (pod, wanted, now) = (about.id.uid(), about.wanted, Instant::now());
@@ -310,7 +311,7 @@ impl Images {
             return Ok(None);
         }
         let found = self.runtime.image(&name.to_string()).await.map_err(|error| {
-            let error = error.told_by(|words| redact::redact(words, &[]));
+            let error = error.redacted_by(|words| redact::redact(words, &[]));
             let message = format!("Failed to inspect image {:?}: {error}", about.wanted);
             about.say(Reason::FailedToInspectImage, &message);
             ImageError::new("ImageInspectError", message, backoff::RUNTIME.initial)
@@ -388,7 +389,7 @@ impl Images {
     }
 
     fn granted(&self) -> MutexGuard<'_, HashMap<String, HashSet<Granted>>> {
-        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.granted.lock()
     }
 
     fn is_granted(&self, pod: &PodId, image: &Image, name: &ImageName) -> bool {
@@ -401,7 +402,7 @@ impl Images {
         self.granted().entry(pod.uid().to_owned()).or_default().insert(granted);
     }
 
-    /// Forgets what is known of a pod that is gone.
+    /// Forgets what is known of a pod that no longer exists.
     pub(crate) fn forget_pod(&self, pod: &PodId) {
         self.failures.forget_pod(pod.uid());
         self.granted().remove(pod.uid());

@@ -54,14 +54,14 @@ impl PullError {
     /// The container's waiting reason and message.
     pub(super) fn for_status(&self, image: &str) -> (&'static str, String) {
         let text = self.to_string();
-        let told = |why: &str, rest: &str| {
+        let because = |why: &str, rest: &str| {
             format!("image pull failed for {image} because the {why}{rest}")
         };
         if let Some(rest) = text.strip_prefix(REGISTRY_UNAVAILABLE) {
-            return (REGISTRY_UNAVAILABLE, told("registry is unavailable", rest));
+            return (REGISTRY_UNAVAILABLE, because("registry is unavailable", rest));
         }
         if let Some(rest) = text.strip_prefix(SIGNATURE_INVALID) {
-            return (SIGNATURE_INVALID, told("signature validation failed", rest));
+            return (SIGNATURE_INVALID, because("signature validation failed", rest));
         }
         ("ErrImagePull", text)
     }
@@ -91,11 +91,11 @@ pub(super) async fn pull(
             }
             // With or without the image: what the runtime was about to say is unknown.
             Err(error @ RuntimeError::Unreachable(_)) => {
-                return Err(PullError::new(told(&error, credentials)));
+                return Err(PullError::new(shown(&error, credentials)));
             }
-            // That it does not work without a credential, either, is no news.
+            // That it does not work without a credential, either, is not news.
             Err(_) if credential.is_none() && !credentials.is_empty() => {}
-            Err(error) => failed.add(told(&error, credentials)),
+            Err(error) => failed.add(shown(&error, credentials)),
         }
     }
     pulling.failed();
@@ -109,8 +109,9 @@ async fn attempt(
 ) -> Result<Image, RuntimeError> {
     let reference = runtime.pull_image(name, auth).await?;
     let image = runtime.image(&reference).await?;
-    let gone = || RuntimeError::NotFound(format!("image {name:?} is gone after its pull").into());
-    image.ok_or_else(gone)
+    let lost =
+        || RuntimeError::NotFound(format!("image {name:?} is missing after its pull").into());
+    image.ok_or_else(lost)
 }
 
 fn grant(records: &PullRecords, credential: Option<&Credential>) -> Grant {
@@ -128,12 +129,12 @@ fn grant(records: &PullRecords, credential: Option<&Credential>) -> Grant {
 }
 
 /// The runtime's words. As upstream does for pulls, the code is left out where it says nothing.
-fn told(error: &RuntimeError, credentials: &[&Credential]) -> String {
+fn shown(error: &RuntimeError, credentials: &[&Credential]) -> String {
     match error {
         RuntimeError::Failed { code: tonic::Code::Unknown, message } => {
             redact(message, credentials)
         }
-        error => error.told_by(|words| redact(words, credentials)),
+        error => error.redacted_by(|words| redact(words, credentials)),
     }
 }
 
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_told_once_each_as_go_tells_them() {
+    fn causes_are_shown_once_each_as_go_shows_them() {
         let mut error = PullError::default();
         error.add("one".to_owned());
         error.add("one".to_owned());
@@ -166,8 +167,8 @@ mod tests {
     #[test]
     fn the_code_unknown_is_left_out_of_an_error() {
         let failed = |code| RuntimeError::Failed { code, message: "no".into() };
-        assert_eq!(told(&failed(tonic::Code::Unknown), &[]), "no");
+        assert_eq!(shown(&failed(tonic::Code::Unknown), &[]), "no");
         let expected = "rpc error: code = PermissionDenied desc = no";
-        assert_eq!(told(&failed(tonic::Code::PermissionDenied), &[]), expected);
+        assert_eq!(shown(&failed(tonic::Code::PermissionDenied), &[]), expected);
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use coffer_api::secret::Secret;
+use coffer_api::well_known::secret_type;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::PodSpec;
 
@@ -15,8 +16,8 @@ use super::keyring::Keyring;
 use crate::objects::{ObjectKey, Objects, Version};
 use crate::pod::PodId;
 
-const CONFIG_JSON: (&str, &str) = ("kubernetes.io/dockerconfigjson", ".dockerconfigjson");
-const CFG: (&str, &str) = ("kubernetes.io/dockercfg", ".dockercfg");
+const CONFIG_JSON: (&str, &str) = (secret_type::DOCKER_CONFIG_JSON, ".dockerconfigjson");
+const CFG: (&str, &str) = (secret_type::DOCKERCFG, ".dockercfg");
 
 /// Which version of each pull secret was used; `None` for one that was not there.
 pub(crate) type Seen = BTreeMap<ObjectKey, Option<Version>>;

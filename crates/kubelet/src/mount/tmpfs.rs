@@ -117,7 +117,7 @@ fn configure_size(fs: BorrowedFd<'_>, size: Size) -> io::Result<()> {
 }
 
 /// Keeps the pages out of swap. Kernels before 6.4 do not know `noswap`: there the volume is made
-/// without it and that is said once, because a machine without swap is no worse off.
+/// without it and that is said once, because a machine without swap loses nothing by it.
 fn forbid_swap(fs: BorrowedFd<'_>) -> io::Result<()> {
     static SAID: AtomicBool = AtomicBool::new(false);
     match mount::fsconfig_set_flag(fs, "noswap") {

@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::objects::root_cause;
 
-const NAMESPACE: &str = "kube-node-lease";
+const NAMESPACE: &str = coffer_api::well_known::namespace::NODE_LEASE;
 /// Upstream's: a lease is good for 40 s and renewed every quarter of that.
 const LEASE_DURATION_S: i32 = 40;
 const RENEW_PERIOD: Duration = Duration::from_secs(10);

@@ -151,11 +151,11 @@ impl NodeAgent {
     async fn readiness(&self) -> (Readiness, String) {
         let version = match self.runtime.version().await {
             Ok(version) => format!("{}://{}", version.name, version.version),
-            Err(error) => return (not_answering(&error), String::new()),
+            Err(error) => return (no_status(&error), String::new()),
         };
         let conditions = match self.runtime.conditions().await {
             Ok(conditions) => conditions,
-            Err(error) => return (not_answering(&error), version),
+            Err(error) => return (no_status(&error), version),
         };
         let mut problems = Vec::new();
         for (name, what) in [
@@ -239,11 +239,11 @@ impl NodeAgent {
 
 /// Why the node is not ready where the runtime does not say how it is. It is down only where it cannot be
 /// reached.
-fn not_answering(error: &RuntimeError) -> Readiness {
+fn no_status(error: &RuntimeError) -> Readiness {
     let cause = match error.is_outage() {
         true => "container runtime is down".to_owned(),
         false => {
-            let error = error.told(&Redactor::without_values());
+            let error = error.redacted(&Redactor::without_values());
             format!("container runtime status check failed: {error}")
         }
     };

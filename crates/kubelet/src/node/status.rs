@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use coffer_api::condition::{self, ConditionStatus, ConditionType};
 use k8s_openapi::api::core::v1::{
     DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
     NodeSystemInfo,
@@ -107,39 +108,42 @@ fn capacity(view: &NodeView<'_>) -> BTreeMap<String, Quantity> {
 
 fn conditions(view: &NodeView<'_>, known: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
     let ready = match view.readiness {
-        Readiness::Ready => {
-            ("Ready", true, "KubeletReady", "kubelet is posting ready status".to_owned())
-        }
-        Readiness::NotReady(why) => ("Ready", false, "KubeletNotReady", why.clone()),
+        Readiness::Ready => (
+            ConditionType::Ready,
+            true,
+            "KubeletReady",
+            "kubelet is posting ready status".to_owned(),
+        ),
+        Readiness::NotReady(why) => (ConditionType::Ready, false, "KubeletNotReady", why.clone()),
     };
     let findings = [
         pressure(
-            "MemoryPressure",
+            ConditionType::MemoryPressure,
             view.pressure.memory,
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ),
         pressure(
-            "DiskPressure",
+            ConditionType::DiskPressure,
             view.pressure.disk,
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ),
         pressure(
-            "PIDPressure",
+            ConditionType::PidPressure,
             view.pressure.pids,
             ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
             ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ),
         ready,
     ];
-    let timed = findings.map(|(name, holds, reason, message)| {
-        let status = if holds { "True" } else { "False" };
-        let before = known.iter().find(|known| known.type_ == name && known.status == status);
+    let timed = findings.map(|(type_, holds, reason, message)| {
+        let status = ConditionStatus::from(holds);
+        let before = condition::find(known, type_).filter(|known| known.status == status.as_str());
         let since = before.and_then(|before| before.last_transition_time.clone());
         NodeCondition {
-            type_: name.to_owned(),
-            status: status.to_owned(),
+            type_: type_.into(),
+            status: status.into(),
             reason: Some(reason.to_owned()),
             message: Some(message),
             last_heartbeat_time: Some(Time(now)),
@@ -150,11 +154,11 @@ fn conditions(view: &NodeView<'_>, known: &[NodeCondition], now: Timestamp) -> V
 }
 
 fn pressure(
-    name: &'static str,
+    type_: ConditionType,
     holds: bool,
     short: (&'static str, &str),
     enough: (&'static str, &str),
-) -> (&'static str, bool, &'static str, String) {
+) -> (ConditionType, bool, &'static str, String) {
     let (reason, message) = if holds { short } else { enough };
-    (name, holds, reason, message.to_owned())
+    (type_, holds, reason, message.to_owned())
 }

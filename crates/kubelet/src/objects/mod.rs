@@ -12,7 +12,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use coffer_api::redact;
@@ -21,6 +21,7 @@ use http::{Request, header};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::client::Body;
+use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
@@ -245,7 +246,7 @@ impl Objects {
     /// Watches one object for as long as the subscription lives. All who subscribe to the same
     /// object share one watch.
     pub(crate) fn watch(&self, key: &ObjectKey) -> Subscription {
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watches = self.watches.lock();
         watches.retain(|_, watch| watch.strong_count() > 0);
         let known = watches.get(key).and_then(Weak::upgrade);
         let shared = known.unwrap_or_else(|| {

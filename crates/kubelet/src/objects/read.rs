@@ -1,7 +1,7 @@
-//! Reading what the API server answers: into buffers that are erased, with errors that say where
+//! Reading what the API server returns: into buffers that are erased, with errors that say where
 //! something is wrong and not what is there.
 
-use coffer_api::redact;
+pub(crate) use coffer_client::error::root_cause;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use kube::client::Body;
@@ -18,7 +18,7 @@ pub(super) const STATUS_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) async fn read_body(mut body: Body, max: usize) -> Result<Zeroizing<Vec<u8>>, String> {
     let hint = http_body::Body::size_hint(&body);
-    // Sized at once where the length is known: a growing buffer leaves copies behind.
+    // Sized in one step where the length is known: a growing buffer leaves copies behind.
     let expected = usize::try_from(hint.lower()).unwrap_or(max).min(max);
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected));
     while let Some(frame) = body.frame().await {
@@ -53,28 +53,16 @@ pub(super) fn refusal(key: &ObjectKey, code: StatusCode, body: &[u8]) -> FetchEr
     }
     let status: Status = serde_json::from_slice(body).unwrap_or_default();
     let message = if status.message.is_empty() {
-        format!("failed to get {key}: the API server answered {code}")
+        format!("failed to get {key}: the API server returned {code}")
     } else {
         status.message
     };
     FetchError::Refused { key: key.clone(), message }
 }
 
-/// The innermost cause, which for a failed connection is the one that a person can act on. A decoder's
-/// loses what it quotes.
-pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    match cause.downcast_ref() {
-        Some(decoder) => redact::json(decoder),
-        None => cause.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use coffer_api::redact;
     use coffer_api::secret::Secret;
 
     use super::*;

@@ -16,7 +16,7 @@ use super::read::{OBJECT_BYTES_MAX, root_cause};
 use super::{ObjectKey, Version};
 use crate::backoff::{self, Backoff};
 
-/// How long a watch lasts before it is opened anew. A connection that died unnoticed is noticed
+/// How long a watch lasts before it is opened again. A connection that died unnoticed is noticed
 /// a little after this.
 pub(super) const WATCH_S: u64 = 290;
 const WATCH_TIMEOUT: Duration = Duration::from_secs(WATCH_S + 30);
@@ -62,7 +62,7 @@ impl Subscription {
             Seen::Unknown | Seen::Absent => false,
         };
         if self.versions.wait_for(differs).await.is_err() {
-            // The watching task is gone, which happens only at shutdown.
+            // The watching task has ended, which happens only at shutdown.
             std::future::pending::<()>().await;
         }
     }

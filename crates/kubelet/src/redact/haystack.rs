@@ -149,7 +149,7 @@ impl Haystack {
     /// guess it would be by chance.
     pub(super) fn has_short(&mut self, value: &[u8]) -> bool {
         let encoded = base64::engine::general_purpose::STANDARD_NO_PAD.encode(value);
-        let hex = crate::hex::hex(value);
+        let hex = data_encoding::HEXLOWER.encode(value);
         let spelled = [encoded.as_bytes(), hex.as_bytes()];
         let long_enough = spelled.into_iter().filter(|text| text.len() >= EXACT_LEN_MIN);
         let mut all = long_enough.chain([value]);

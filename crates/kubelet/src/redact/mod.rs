@@ -42,10 +42,10 @@ const PHRASE_LEN_MAX: usize = 128;
 const GAP_MAX: usize = 3;
 
 pub(crate) const REDACTED: &str = "<redacted>";
-/// In the place of a text that cannot be redacted.
+/// Instead of a text that cannot be redacted.
 pub(crate) const WITHHELD: &str =
     "<withheld: the text has, or may have, a value of a Secret that is too short to be redacted>";
-/// In the place of a text of a pod whose values are not known any more.
+/// Instead of a text of a pod whose values are not known any more.
 pub(crate) const UNKNOWN: &str = "<withheld: the values of the pod's Secrets are not at hand>";
 
 /// A text that another wrote: the container runtime, a program in a container, a registry.

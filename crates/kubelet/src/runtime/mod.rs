@@ -1,7 +1,7 @@
 //! The container runtime, over CRI v1 on a unix socket.
 //!
 //! [`Runtime`] makes the calls and turns their failures into [`RuntimeError`]. What is asked of
-//! the runtime is made by pure functions in the modules below; what it answers becomes
+//! the runtime is made by pure functions in the modules below; what it returns becomes
 //! [`Observed`]. CRI requests hold environment values and credentials: none is ever printed, and
 //! the runtime's own words, which may quote them, come out by a [`Redactor`] only.
 
@@ -42,7 +42,7 @@ pub(crate) use self::security::check_non_root;
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// A pull has no natural limit; one this long is stuck.
 const PULL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// The longest grace period that a runtime is told: a hundred years.
+/// The longest grace period that a runtime is given: a hundred years.
 const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// Listings of a full node are larger than gRPC's default of 4 MiB; upstream allows 16 as well.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -69,7 +69,7 @@ pub(crate) enum RuntimeError {
 impl From<Status> for RuntimeError {
     fn from(status: Status) -> Self {
         let message = Foreign::from(status.message());
-        // What the runtime answers has no source: a status with one was made here, of a connection
+        // What the runtime returns has no source: a status with one was made here, of a connection
         // that broke or a time that ran out.
         match status.code() {
             Code::DeadlineExceeded => Self::TimedOut(message),
@@ -93,7 +93,7 @@ impl RuntimeError {
     }
 
     /// The whole error as upstream prints it, with the runtime's words as `redact` gives them.
-    pub(crate) fn told_by(&self, redact: impl FnOnce(&Foreign) -> String) -> String {
+    pub(crate) fn redacted_by(&self, redact: impl FnOnce(&Foreign) -> String) -> String {
         match self {
             Self::Unreachable(words) => format!("{self}: {}", redact(words)),
             Self::TimedOut(words) | Self::NotFound(words) | Self::Failed { message: words, .. } => {
@@ -103,8 +103,8 @@ impl RuntimeError {
     }
 
     /// The whole error, redacted.
-    pub(crate) fn told(&self, redactor: &Redactor) -> String {
-        self.told_by(|words| redactor.redact(words))
+    pub(crate) fn redacted(&self, redactor: &Redactor) -> String {
+        self.redacted_by(|words| redactor.redact(words))
     }
 }
 
@@ -212,16 +212,16 @@ impl Runtime {
         Ok(answer.into_inner().pod_sandbox_id)
     }
 
-    /// Stops a sandbox and what runs in it; one that is gone is stopped.
+    /// Stops a sandbox and what runs in it; one that no longer exists counts as stopped.
     pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
         let ask = cri::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone_is_fine(self.runtime.clone().stop_pod_sandbox(call(ask)).await)
+        absent_is_fine(self.runtime.clone().stop_pod_sandbox(call(ask)).await)
     }
 
     /// Removes a sandbox with its containers.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
         let ask = cri::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone_is_fine(self.runtime.clone().remove_pod_sandbox(call(ask)).await)
+        absent_is_fine(self.runtime.clone().remove_pod_sandbox(call(ask)).await)
     }
 
     pub(crate) async fn create_container(
@@ -255,7 +255,7 @@ impl Runtime {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let ask = cri::StopContainerRequest { container_id: id.to_owned(), timeout };
         let limit = grace.saturating_add(CALL_TIMEOUT);
-        gone_is_fine(self.runtime.clone().stop_container(timed(ask, limit)).await)
+        absent_is_fine(self.runtime.clone().stop_container(timed(ask, limit)).await)
     }
 
     /// Has a container write into a new log file, the old one having been moved away.
@@ -274,7 +274,7 @@ impl Runtime {
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
         let ask = cri::RemoveContainerRequest { container_id: id.to_owned() };
-        gone_is_fine(self.runtime.clone().remove_container(call(ask)).await)
+        absent_is_fine(self.runtime.clone().remove_container(call(ask)).await)
     }
 
     /// Runs a command in a container and waits for its end, or for the time to be over.
@@ -377,7 +377,7 @@ fn timed<T>(message: T, limit: Duration) -> Request<T> {
     request
 }
 
-fn gone_is_fine<T>(result: Result<tonic::Response<T>, Status>) -> Result<(), RuntimeError> {
+fn absent_is_fine<T>(result: Result<tonic::Response<T>, Status>) -> Result<(), RuntimeError> {
     match result.map_err(RuntimeError::from) {
         Ok(_) | Err(RuntimeError::NotFound(_)) => Ok(()),
         Err(error) => Err(error),
@@ -402,10 +402,10 @@ mod tests {
         let runtime = Runtime::new(Path::new("/nosuch"), "node");
         let error = runtime.version().await.err().expect("no runtime");
         assert!(error.is_outage(), "{error:?}");
-        // A plugin of the runtime may not be there yet; the runtime is, since it answers.
+        // A plugin of the runtime may not be there yet; the runtime is, since it responds.
         let answered = RuntimeError::from(Status::unavailable("network plugin not ready"));
         assert!(!answered.is_outage());
-        let told = answered.told(&Redactor::without_values());
+        let told = answered.redacted(&Redactor::without_values());
         assert_eq!(told, "rpc error: code = Unavailable desc = network plugin not ready");
         let late = RuntimeError::from(Status::from_error(Box::new(tonic::TimeoutExpired(()))));
         assert!(matches!(late, RuntimeError::TimedOut(_)), "{late:?}");
@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn errors_read_as_upstream_writes_them() {
         let error = RuntimeError::from(Status::unknown("failed to pull"));
-        let told = error.told(&Redactor::without_values());
+        let told = error.redacted(&Redactor::without_values());
         assert_eq!(told, "rpc error: code = Unknown desc = failed to pull");
         assert_eq!(error.to_string(), "rpc error: code = Unknown");
     }

@@ -7,10 +7,11 @@
 //! runtime: its outcome is the node's health.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_cri::v1 as cri;
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -19,7 +20,7 @@ use super::{Runtime, RuntimeError, labels};
 
 const RELIST_PERIOD: Duration = Duration::from_secs(1);
 
-/// How the runtime answered last.
+/// How the runtime responded last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RuntimeHealth {
     /// Not asked yet.
@@ -37,7 +38,7 @@ pub(super) struct Seen(Arc<Mutex<HashMap<String, Sum>>>);
 
 impl Seen {
     fn sums(&self) -> MutexGuard<'_, HashMap<String, Sum>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// A worker has seen these of its pod.

@@ -1,7 +1,7 @@
 //! Processes of containers that the runtime has no hold on any more.
 //!
 //! A runtime that is killed while it makes a container can leave one: the process waits to be
-//! started, its maker is gone, and no later runtime knows it. In its mount namespace the pod's
+//! started, its maker has ended, and no later runtime knows it. In its mount namespace the pod's
 //! secrets stay mounted. The kernel still says whose it is: its cgroup is named after the
 //! container, by every runtime and with either cgroup driver. Upstream ends what is left in a
 //! pod's cgroup for the same reason.
@@ -102,7 +102,7 @@ mod tests {
         assert!(!found(&format!("0::/x{ID}\n")));
         assert!(!found("0::/system.slice/containerd.service\n"));
         assert!(!found(""));
-        assert!(!is_in_any("0::/\n", &[String::new()]), "no name is no match");
+        assert!(!is_in_any("0::/\n", &[String::new()]), "an empty name matches nothing");
     }
 
     /// The real thing needs cgroups of its own: what the fault suite makes.

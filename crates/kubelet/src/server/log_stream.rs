@@ -16,7 +16,7 @@ use crate::changes::Changes;
 use crate::logs::Line;
 use crate::runtime::Runtime;
 
-/// How much is read at once while looking for the end's lines.
+/// How much is read in one step while looking for the end's lines.
 const BLOCK_BYTES: usize = 32 * 1024;
 /// A line longer than this is cut: runtimes write at most 16 KiB and the tags.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -123,7 +123,7 @@ impl Sender {
         }
     }
 
-    /// Waits for more. `false` when there will be none, or the client has gone.
+    /// Waits for more. `false` when there will be none, or the client has disconnected.
     async fn wait(&self, source: &LogSource, changes: &mut Changes) -> io::Result<bool> {
         let mut ended = false;
         loop {
@@ -186,7 +186,7 @@ impl Sender {
 async fn rotated(path: &Path, open: &File) -> io::Result<Option<File>> {
     let current = match File::open(path).await {
         Ok(current) => current,
-        // In the middle of a rotation, or gone with its container.
+        // In the middle of a rotation, or removed with its container.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -302,6 +302,6 @@ mod tests {
         std::fs::write(&path, b"2026-01-02T03:04:09Z stdout F five\n").expect("writable");
         assert_eq!(next().await, "five\n");
         drop(received);
-        following.await.expect("it ends when the client has gone");
+        following.await.expect("it ends when the client has disconnected");
     }
 }

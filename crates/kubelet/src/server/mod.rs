@@ -1,6 +1,6 @@
 //! The kubelet's HTTPS server, for the API server only.
 //!
-//! TLS lets in who has a certificate of the client CA; of those, only the API server is served.
+//! TLS admits who has a certificate of the client CA; of those, only the API server is served.
 
 mod log_stream;
 mod route;
@@ -172,7 +172,7 @@ struct Handler {
     sessions: Sessions,
 }
 
-/// Why a request failed, as the client is told.
+/// Why a request failed, as the client is shown.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("404 page not found")]
@@ -204,13 +204,13 @@ impl Refusal {
 }
 
 impl Refusal {
-    /// What the client is told. Of the runtime's words only those that are about no container.
-    fn told(&self) -> String {
+    /// What the client is shown. Of the runtime's words only those that are about no container.
+    fn message(&self) -> String {
         match self {
             Self::Runtime(error) => {
                 let known = RuntimeWords::new([]);
                 let redactor = Redactor::without_values();
-                error.told_by(|words| redactor.redact_error(words, &known))
+                error.redacted_by(|words| redactor.redact_error(words, &known))
             }
             other => other.to_string(),
         }
@@ -235,7 +235,7 @@ impl Handler {
             Ok(route) => self.handle(route, request).await,
             Err(error) => Err(error.into()),
         };
-        answered.unwrap_or_else(|refusal| text(refusal.status(), &refusal.told()))
+        answered.unwrap_or_else(|refusal| text(refusal.status(), &refusal.message()))
     }
 
     async fn handle(

@@ -162,7 +162,7 @@ fn record(root: &Path, name: &str, secret: Option<&Secret>, keep: &Keep) -> io::
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a secret's name"));
     }
     let target = root.join(name);
-    // A secret's name begins with a letter or digit, so this is no secret's.
+    // A secret's name begins with a letter or digit, so this is not a secret's.
     let draft = root.join(format!("..{name}"));
     match fs::remove_dir_all(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -235,17 +235,17 @@ mod tests {
         let keep = Keep::Keys(["password".to_owned()].into());
         snapshot.add("db", Some(&secret("7", b"\x00old")), &keep).expect("recorded");
         snapshot.add("db", Some(&secret("8", b"new")), &keep).expect("passed over");
-        snapshot.add("gone", None, &Keep::All).expect("recorded");
-        snapshot.add("gone", Some(&secret("9", b"late")), &Keep::All).expect("passed over");
+        snapshot.add("deleted", None, &Keep::All).expect("recorded");
+        snapshot.add("deleted", Some(&secret("9", b"late")), &Keep::All).expect("passed over");
 
         assert_eq!(password(&snapshot), b"\x00old");
         let mut values = Vec::new();
         snapshot.each_value(|value| values.push(value.to_vec())).expect("readable");
         assert_eq!(values, [b"\x00old"]);
-        assert!(matches!(snapshot.secret("gone"), Ok(Some(Record::Absent))));
+        assert!(matches!(snapshot.secret("deleted"), Ok(Some(Record::Absent))));
         assert!(matches!(snapshot.secret("nosuch"), Ok(None)));
         let versions = snapshot.versions().expect("readable");
         let seven = Version { uid: "u-1".to_owned(), resource_version: "7".to_owned() };
-        assert_eq!(versions, [("db".to_owned(), Some(seven)), ("gone".to_owned(), None)].into());
+        assert_eq!(versions, [("db".to_owned(), Some(seven)), ("deleted".to_owned(), None)].into());
     }
 }

@@ -1,4 +1,4 @@
-//! Values in a snapshot that are no record of a Secret: texts behind placeholders, and what texts about
+//! Values in a snapshot that are not a record of a Secret: texts behind placeholders, and what texts about
 //! the pod are redacted by.
 
 use std::fs;
@@ -7,12 +7,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use coffer_api::secret::SecretBytes;
+use data_encoding::HEXLOWER;
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::file::{put_whole, read_bytes, read_key};
 use super::{Record, Snapshot};
-use crate::hex::hex;
 use crate::mount::tmpfs;
 
 /// How much the superseded values of a pod's volumes may take, in pages. Texts about a pod that has had
@@ -23,7 +23,7 @@ const VALUES: &str = "..env";
 const SEEN: &str = "..seen";
 const SUPERSEDED: &str = "..superseded";
 const TOKENS: &str = "..tokens";
-/// There in the place of superseded values that were too many to keep.
+/// There instead of superseded values that were too many to keep.
 const SUPERSEDED_LOST: &str = "..superseded_lost";
 const VALUES_KEY: &str = "..key";
 const VALUES_DRAFT: &str = "..draft";
@@ -68,7 +68,7 @@ impl Snapshot {
             return Err(io::Error::other("the pod's snapshot is not mounted"));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.values_key()?.expose());
-        Ok(directory.join(hex(hmac::sign(&key, value).as_ref())))
+        Ok(directory.join(HEXLOWER.encode(hmac::sign(&key, value).as_ref())))
     }
 
     /// A text that was kept, by its name.
@@ -232,7 +232,7 @@ mod tests {
         (memory, snapshot)
     }
 
-    fn told(snapshot: &Snapshot) -> io::Result<Vec<Vec<u8>>> {
+    fn known(snapshot: &Snapshot) -> io::Result<Vec<Vec<u8>>> {
         let mut values = Vec::new();
         snapshot.each_value(|value| values.push(value.to_vec()))?;
         values.sort();
@@ -248,12 +248,12 @@ mod tests {
         keep(Superseded::Value, b"old").expect("known");
         keep(Superseded::Token, b"token-1").expect("kept");
         keep(Superseded::Token, b"token-2").expect("kept");
-        assert_eq!(told(&snapshot).expect("known").len(), 4);
+        assert_eq!(known(&snapshot).expect("known").len(), 4);
         snapshot.forget_tokens(|token| token != b"token-2").expect("forgotten");
         let later = Snapshot { directory: memory.path().to_owned() };
-        let values = told(&later).expect("known after a restart, too");
+        let values = known(&later).expect("known after a restart, too");
         assert_eq!(values, [&b"old"[..], b"older", b"token-2"]);
-        assert!(later.versions().expect("readable").is_empty(), "these are no Secrets");
+        assert!(later.versions().expect("readable").is_empty(), "these are not Secrets");
         let mode = |path: &Path| {
             use std::os::unix::fs::PermissionsExt as _;
             fs::metadata(path).expect("there").permissions().mode() & 0o777
@@ -274,11 +274,11 @@ mod tests {
         };
         keep(&large);
         keep(&large[1..]);
-        assert_eq!(told(&snapshot).expect("known").len(), 2);
+        assert_eq!(known(&snapshot).expect("known").len(), 2);
         keep(&large);
-        told(&snapshot).expect("what is there already needs no room");
+        known(&snapshot).expect("what is there already needs no room");
         keep(b"one more");
-        told(&snapshot).expect_err("one is not known");
+        known(&snapshot).expect_err("one is not known");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Manifests in a directory, or in one file: read at the start, when the kernel says that
-//! something changed, and every now and then (a change behind a link is not told).
+//! something changed, and every now and then (a change behind a link is not reported).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hidden_files_and_directories_are_no_manifests() {
+    fn hidden_files_and_directories_are_not_manifests() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         std::fs::write(path.join("b.yaml"), b"2").expect("written");

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_valid_pod_is_refused_without_being_quoted() {
+    fn an_invalid_pod_is_refused_without_being_quoted() {
         for wrong in ["", "{", "kind: Secret\ndata: {a: canary}\n", "kind: Pod\nspec: canary\n"] {
             let refused = one(wrong).expect_err(wrong);
             assert!(!refused.error.to_string().contains("canary"), "{}", refused.error);

@@ -43,7 +43,7 @@ pub(crate) struct Statics {
 /// The kubelet's own server, as a source: pods by their names.
 #[derive(Clone)]
 pub(crate) struct Input {
-    pods: Arc<std::sync::Mutex<BTreeMap<(String, String), Pod>>>,
+    pods: Arc<parking_lot::Mutex<BTreeMap<(String, String), Pod>>>,
     intake: Intake,
 }
 
@@ -69,8 +69,8 @@ impl Input {
         removed
     }
 
-    fn pods(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Pod>> {
-        self.pods.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn pods(&self) -> parking_lot::MutexGuard<'_, BTreeMap<(String, String), Pod>> {
+        self.pods.lock()
     }
 
     async fn send(&self) {
@@ -167,7 +167,7 @@ fn reconcile(workers: &Arc<Workers>, listed: &BTreeMap<ManifestSource, Vec<Pod>>
         wanted.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
     for uid in workers.statics() {
         if !uids.contains(uid.as_str()) {
-            workers.gone(&uid);
+            workers.removed(&uid);
         }
     }
     for pod in wanted {

@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Uri, header};
+use coffer_wire::http1;
+use http::{Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::Intake;
 
@@ -26,7 +25,7 @@ const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Why a manifest URL cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestUrlError {
-    /// It is no `http://` or `https://` URL with a host.
+    /// It is not an `http://` or `https://` URL with a host.
     #[error("manifest URL is not an http or https URL")]
     NotHttp,
     /// TLS cannot be set up.
@@ -39,7 +38,7 @@ pub(super) struct Source {
     url: Uri,
     host: String,
     port: u16,
-    tls: Option<TlsConnector>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Source {
@@ -62,15 +61,15 @@ impl Source {
     }
 
     async fn fetch(&self) -> Result<Bytes, String> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let stream = stream.map_err(|error| error.to_string())?;
+        let failed = |error: std::io::Error| error.to_string();
         match &self.tls {
-            None => self.fetch_from(stream).await,
-            Some(tls) => {
-                let name =
-                    ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
-                let stream = tls.connect(name, stream).await.map_err(|error| error.to_string())?;
+            None => {
+                let stream = http1::connect(&self.host, self.port).await.map_err(failed)?;
                 self.fetch_from(stream).await
+            }
+            Some(tls) => {
+                let stream = http1::connect_tls(&self.host, self.port, tls.clone()).await;
+                self.fetch_from(stream.map_err(failed)?).await
             }
         }
     }
@@ -79,9 +78,6 @@ impl Source {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let failed = |error: hyper::Error| error.to_string();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         let path = self.url.path_and_query().map_or("/", |path| path.as_str());
         let host = self.url.authority().map(|host| host.as_str()).unwrap_or_default();
         let request = Request::get(path)
@@ -89,22 +85,18 @@ impl Source {
             .header(header::CONNECTION, "close")
             .body(Empty::<Bytes>::new())
             .map_err(|error| error.to_string())?;
-        let fetch = async {
-            let answer = sender.send_request(request).await.map_err(failed)?;
+        let read = async |answer: Response<Incoming>| {
             if !answer.status().is_success() {
-                return Err(format!("the server answered {}", answer.status()));
+                return Err(format!("the server returned {}", answer.status()));
             }
             let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok(body.map_err(|error| error.to_string())?.to_bytes())
         };
-        tokio::select! {
-            result = fetch => result,
-            Err(error) = connection => Err(error.to_string()),
-        }
+        http1::send(stream, request, read).await.map_err(|error| error.to_string())?
     }
 }
 
-fn tls() -> Result<TlsConnector, rustls::Error> {
+fn tls() -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut roots = RootCertStore::empty();
     if let Ok(certificates) = CertificateDer::pem_file_iter(SYSTEM_ROOTS) {
         roots.add_parsable_certificates(certificates.flatten());
@@ -114,7 +106,7 @@ fn tls() -> Result<TlsConnector, rustls::Error> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 /// Lists what is at the URL until dropped. While it cannot be read, what ran from there goes on.

@@ -1,5 +1,6 @@
 //! The conditions that a kubelet writes. Pure.
 
+use coffer_api::condition::{self, Condition as _, ConditionStatus, ConditionType};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition};
 
 use super::{Phase, SecretsFinding, View, is_initialized, time};
@@ -7,20 +8,20 @@ use crate::pod;
 
 /// A condition before it has its times.
 struct Finding {
-    name: &'static str,
+    type_: ConditionType,
     holds: bool,
     reason: Option<&'static str>,
     message: Option<String>,
 }
 
 impl Finding {
-    fn holds(name: &'static str) -> Self {
-        Self { name, holds: true, reason: None, message: None }
+    fn holds(type_: ConditionType) -> Self {
+        Self { type_, holds: true, reason: None, message: None }
     }
 
-    fn fails(name: &'static str, reason: &'static str, message: String) -> Self {
+    fn fails(type_: ConditionType, reason: &'static str, message: String) -> Self {
         let message = (!message.is_empty()).then_some(message);
-        Self { name, holds: false, reason: Some(reason), message }
+        Self { type_, holds: false, reason: Some(reason), message }
     }
 }
 
@@ -30,19 +31,19 @@ pub(super) fn conditions(
     init_statuses: &[ContainerStatus],
     statuses: &[ContainerStatus],
 ) -> Vec<PodCondition> {
-    let containers = containers_ready("ContainersReady", phase, statuses);
+    let containers = containers_ready(ConditionType::ContainersReady, phase, statuses);
     let ready = match readiness_gates(view) {
         Some(message) if containers.holds => {
-            Finding::fails("Ready", "ReadinessGatesNotReady", message)
+            Finding::fails(ConditionType::Ready, "ReadinessGatesNotReady", message)
         }
-        _ => containers_ready("Ready", phase, statuses),
+        _ => containers_ready(ConditionType::Ready, phase, statuses),
     };
     let usual = [
         ready_to_start(view),
         initialized(view, phase, init_statuses),
         ready,
         containers,
-        Finding::holds("PodScheduled"),
+        Finding::holds(ConditionType::PodScheduled),
     ];
     let findings = usual.into_iter().chain(view.secrets.map(secrets_current));
     findings.map(|finding| timed(view, finding)).collect()
@@ -50,51 +51,51 @@ pub(super) fn conditions(
 
 /// A condition of ours: the guide plans that pods report which secrets they use.
 fn secrets_current(secrets: &SecretsFinding) -> Finding {
-    const NAME: &str = "coffer.dev/SecretsCurrent";
+    const TYPE: ConditionType = ConditionType::SecretsCurrent;
     if secrets.stale.is_empty() {
-        return Finding { reason: Some("SecretsCurrent"), ..Finding::holds(NAME) };
+        return Finding { reason: Some("SecretsCurrent"), ..Finding::holds(TYPE) };
     }
-    Finding::fails(NAME, "SecretsChanged", secrets.stale.clone())
+    Finding::fails(TYPE, "SecretsChanged", secrets.stale.clone())
 }
 
 /// Whether the pod has a sandbox with a network.
 fn ready_to_start(view: &View<'_>) -> Finding {
-    const NAME: &str = "PodReadyToStartContainers";
+    const TYPE: ConditionType = ConditionType::PodReadyToStartContainers;
     match view.observed.sandbox() {
         Some(sandbox) if !sandbox.ips.is_empty() || pod::uses_host_network(pod::spec(view.pod)) => {
-            Finding::holds(NAME)
+            Finding::holds(TYPE)
         }
-        _ => Finding { name: NAME, holds: false, reason: None, message: None },
+        _ => Finding { type_: TYPE, holds: false, reason: None, message: None },
     }
 }
 
 fn initialized(view: &View<'_>, phase: Phase, statuses: &[ContainerStatus]) -> Finding {
-    const NAME: &str = "Initialized";
+    const TYPE: ConditionType = ConditionType::Initialized;
     if phase == Phase::Succeeded {
-        return Finding { reason: Some("PodCompleted"), ..Finding::holds(NAME) };
+        return Finding { reason: Some("PodCompleted"), ..Finding::holds(TYPE) };
     }
     if is_initialized(pod::spec(view.pod), view.observed) {
-        return Finding::holds(NAME);
+        return Finding::holds(TYPE);
     }
     let incomplete: Vec<_> =
         statuses.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
     let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));
-    Finding::fails(NAME, "ContainersNotInitialized", message)
+    Finding::fails(TYPE, "ContainersNotInitialized", message)
 }
 
-fn containers_ready(name: &'static str, phase: Phase, statuses: &[ContainerStatus]) -> Finding {
+fn containers_ready(type_: ConditionType, phase: Phase, statuses: &[ContainerStatus]) -> Finding {
     match phase {
-        Phase::Succeeded => return Finding::fails(name, "PodCompleted", String::new()),
-        Phase::Failed => return Finding::fails(name, "PodFailed", String::new()),
+        Phase::Succeeded => return Finding::fails(type_, "PodCompleted", String::new()),
+        Phase::Failed => return Finding::fails(type_, "PodFailed", String::new()),
         Phase::Pending | Phase::Running => {}
     }
     let unready: Vec<_> =
         statuses.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
     if unready.is_empty() {
-        return Finding::holds(name);
+        return Finding::holds(type_);
     }
     let message = format!("containers with unready status: [{}]", unready.join(" "));
-    Finding::fails(name, "ContainersNotReady", message)
+    Finding::fails(type_, "ContainersNotReady", message)
 }
 
 /// What is missing of the conditions that the pod wants others to set.
@@ -110,7 +111,7 @@ fn readiness_gates(view: &View<'_>) -> Option<String> {
                 None => Some(format!(
                     "corresponding condition of pod readiness gate {name:?} does not exist."
                 )),
-                Some(found) if found.status != "True" => Some(format!(
+                Some(found) if !found.holds() => Some(format!(
                     "the status of pod readiness gate {name:?} is not \"True\", but {}",
                     found.status
                 )),
@@ -127,13 +128,13 @@ fn readiness_gates(view: &View<'_>) -> Option<String> {
 
 /// Gives a condition its times: the transition is now only if the status changed.
 fn timed(view: &View<'_>, finding: Finding) -> PodCondition {
-    let status = if finding.holds { "True" } else { "False" };
+    let status = ConditionStatus::from(finding.holds);
     let known = view.known.conditions.as_deref().unwrap_or_default();
-    let known = known.iter().find(|known| known.type_ == finding.name);
-    let unchanged = known.filter(|known| known.status == status);
+    let known = condition::find(known, finding.type_);
+    let unchanged = known.filter(|known| known.status == status.as_str());
     PodCondition {
-        type_: finding.name.to_owned(),
-        status: status.to_owned(),
+        type_: finding.type_.into(),
+        status: status.into(),
         reason: finding.reason.map(str::to_owned),
         message: finding.message,
         last_transition_time: unchanged

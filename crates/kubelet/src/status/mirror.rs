@@ -42,7 +42,7 @@ pub(super) async fn ensure(client: &kube::Client, fixed: &Pod) -> kube::Result<O
     pods.create(&PostParams::default(), &mirror).await.map(|made| PodId::of(&made))
 }
 
-/// Removes a mirror from the API at once: there is nothing behind it to wait for.
+/// Removes a mirror from the API immediately: there is nothing behind it to wait for.
 pub(crate) async fn remove(pods: &Api<Pod>, mirror: &Pod) -> kube::Result<()> {
     let name = mirror.metadata.name.as_deref().unwrap_or_default();
     let uid = mirror.metadata.uid.clone();
@@ -54,7 +54,7 @@ pub(crate) async fn remove(pods: &Api<Pod>, mirror: &Pod) -> kube::Result<()> {
             Err(kube::Error::Api(status))
         }
         Err(error @ kube::Error::Api(_)) => {
-            tracing::debug!(%error, "mirror pod is gone already");
+            tracing::debug!(%error, "mirror pod is removed already");
             Ok(())
         }
         result => result.map(|_| ()),

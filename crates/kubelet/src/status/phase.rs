@@ -1,5 +1,6 @@
 //! The phase of a pod, from its containers. Pure.
 
+use coffer_api::phase::PodPhase;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodSpec, PodStatus};
 
 use super::View;
@@ -17,12 +18,13 @@ pub(crate) enum Phase {
 
 impl Phase {
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "Pending",
-            Self::Running => "Running",
-            Self::Succeeded => "Succeeded",
-            Self::Failed => "Failed",
-        }
+        let phase = match self {
+            Self::Pending => PodPhase::Pending,
+            Self::Running => PodPhase::Running,
+            Self::Succeeded => PodPhase::Succeeded,
+            Self::Failed => PodPhase::Failed,
+        };
+        phase.as_str()
     }
 
     /// The phases that a pod does not leave.
@@ -32,10 +34,10 @@ impl Phase {
 
     /// A final phase that was reported already.
     pub(crate) fn reported(known: &PodStatus) -> Option<Self> {
-        match known.phase.as_deref()? {
-            "Succeeded" => Some(Self::Succeeded),
-            "Failed" => Some(Self::Failed),
-            _ => None,
+        match PodPhase::parse(known.phase.as_deref()?)? {
+            PodPhase::Succeeded => Some(Self::Succeeded),
+            PodPhase::Failed => Some(Self::Failed),
+            PodPhase::Pending | PodPhase::Running | PodPhase::Unknown => None,
         }
     }
 }

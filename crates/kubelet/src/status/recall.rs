@@ -1,4 +1,4 @@
-//! What the API server was told of containers that the runtime has forgotten. Pure.
+//! What was reported to the API server of containers that the runtime has forgotten. Pure.
 //!
 //! A kubelet that ends with its pods (`--stop-pods-on-exit`) removes their containers, and a
 //! runtime may lose its data. What was reported is what is left then: a container that had done

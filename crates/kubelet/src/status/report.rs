@@ -45,7 +45,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// `None` for a pod that is not from the API server, or whose versions are no numbers.
+    /// `None` for a pod that is not from the API server, or whose versions are not numbers.
     fn of(pod: &Pod) -> Option<Self> {
         let version = pod.metadata.resource_version.as_ref()?.parse().ok()?;
         let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -79,7 +79,7 @@ impl Reporter {
     }
 
     /// Begins reporting about a static pod, by way of a mirror pod that is kept in the API.
-    /// `recheck` says that the mirror may be gone.
+    /// `recheck` says that the mirror may be removed.
     pub(crate) fn mirrored(client: kube::Client, fixed: Arc<Pod>, recheck: Arc<Notify>) -> Self {
         let (report, reports) = watch::channel(Report::default());
         let run = run_mirrored(client, fixed, reports, recheck);
@@ -117,14 +117,14 @@ impl Reporter {
         });
     }
 
-    /// Waits until what was said last has been sent, for a while: the API server may be gone too.
+    /// Waits until what was said last has been sent, for a while: the API server may have ended, too.
     pub(crate) async fn leave(self) {
         let Self { report, task } = self;
         drop(report);
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, task).await;
     }
 
-    /// Nothing of the pod is left on this node: its object may go. Waits until it is gone.
+    /// Nothing of the pod is left on this node: its object may go. Waits until it does not exist any more.
     pub(crate) async fn finish(self) {
         self.report.send_modify(|report| report.is_over = true);
         // An aborted task means that the kubelet ends; the next one finishes.
@@ -166,7 +166,7 @@ enum Outcome {
     Gone,
 }
 
-/// Reports until the pod is over, or gone; or, for a mirror, until it should be looked after.
+/// Reports until the pod is over, or removed; or, for a mirror, until it should be looked after.
 async fn run(
     pods: Api<Pod>,
     id: PodId,

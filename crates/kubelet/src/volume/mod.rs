@@ -205,7 +205,7 @@ fn is_committed(snapshot: &Snapshot) -> Result<bool, Vec<Failed>> {
     snapshot.is_committed().map_err(|cause| vec![whole_pod(cause)])
 }
 
-/// A failure that is no single volume's.
+/// A failure that is not a single volume's.
 fn whole_pod(cause: io::Error) -> Failed {
     let error = VolumeError::Io { step: "set up the pod's directory", cause };
     Failed { volume: String::new(), error, waits_for: Vec::new() }

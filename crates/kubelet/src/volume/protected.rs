@@ -69,7 +69,7 @@ impl Protected {
         let failed = |cause: io::Error| VolumeError::Io { step: "open the host path", cause };
         let path = Path::new(&source.path);
         let kind = source.type_.as_deref().unwrap_or_default();
-        // As it is written, first: whether it exists is not told.
+        // As it is written, first: whether it exists is not disclosed.
         if host_paths::is_protected(path) {
             return Err(refused(source));
         }

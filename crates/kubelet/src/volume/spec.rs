@@ -66,7 +66,7 @@ impl FilesVolume<'_> {
         self.sources.iter().any(is_secret)
     }
 
-    /// Files that do not come from a Secret and are no token, as far as the spec tells.
+    /// Files that do not come from a Secret and are not tokens, as far as the spec tells.
     pub(crate) fn open_paths(&self) -> BTreeSet<String> {
         let mut open = BTreeSet::new();
         for source in &self.sources {

@@ -1,6 +1,6 @@
 //! Service account tokens in projected volumes, which expire and are replaced in time.
 //!
-//! Tokens are made for one pod and are no Secrets: the snapshot rule is not for them. A new one
+//! Tokens are made for one pod and are not Secrets: the snapshot rule is not for them. A new one
 //! takes the place of the old one by the rename of `..data`, with every other file of the volume
 //! as it was.
 

@@ -58,8 +58,8 @@ impl Worker {
         Ok(Next::Done)
     }
 
-    /// Ends all containers at once, each with the same time to do it; a second, shorter deadline
-    /// from the API server takes effect at once.
+    /// Ends all containers concurrently, each with the same time to do it; a second, shorter deadline
+    /// from the API server takes effect immediately.
     async fn stop_all(
         &mut self,
         desired: &Desired,

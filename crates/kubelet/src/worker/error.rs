@@ -31,9 +31,9 @@ impl WorkerError {
     }
 
     /// The whole error, with the runtime's words redacted.
-    pub(super) fn told(&self, redactor: &Redactor) -> String {
+    pub(super) fn redacted(&self, redactor: &Redactor) -> String {
         match self {
-            Self::Runtime(error) => error.told(redactor),
+            Self::Runtime(error) => error.redacted(redactor),
             Self::Volumes(_) | Self::LogDirectory(_) | Self::Remains(_) => self.to_string(),
         }
     }
@@ -55,15 +55,15 @@ mod tests {
             WorkerError::LogDirectory(busy()),
             WorkerError::Remains(busy()),
             WorkerError::Runtime(Status::new(Code::Unavailable, "plugin").into()),
-            WorkerError::Runtime(Status::new(Code::NotFound, "gone").into()),
+            WorkerError::Runtime(Status::new(Code::NotFound, "no such sandbox").into()),
             WorkerError::Runtime(Status::new(Code::DeadlineExceeded, "late").into()),
         ] {
             assert!(!error.is_outage(), "{error}");
-            assert!(!error.told(&redactor).contains("container runtime is down"), "{error}");
+            assert!(!error.redacted(&redactor).contains("container runtime is down"), "{error}");
         }
         let broken = Status::from_error("connection reset".into());
         let outage = WorkerError::Runtime(broken.into());
         assert!(outage.is_outage());
-        assert!(outage.told(&redactor).starts_with("container runtime is down"));
+        assert!(outage.redacted(&redactor).starts_with("container runtime is down"));
     }
 }

@@ -62,7 +62,7 @@ pub(super) async fn collect(
     };
     match tokio::task::spawn_blocking(read).await {
         Ok(read) => messages.extend(read),
-        // A panic in it is this pod's worker's, which is begun anew.
+        // A panic in it is this pod's worker's, which is begun again.
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => {}
     }

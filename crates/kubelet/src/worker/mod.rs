@@ -24,11 +24,12 @@ mod volumes;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,8 +65,8 @@ pub(crate) struct Shared {
     pub(crate) dns: DnsDefaults,
     pub(crate) facts: NodeFacts,
     pub(crate) services: Services,
-    /// Which handlers of the runtime are told placeholders for what comes from Secrets; without it all
-    /// are told the values.
+    /// Which handlers of the runtime get placeholders for what comes from Secrets; without it all
+    /// get the values.
     pub(crate) placeholders: Option<SecretPlaceholders>,
 }
 
@@ -104,7 +105,7 @@ pub(crate) struct Desired {
 #[derive(Clone)]
 enum Origin {
     ApiServer,
-    /// A manifest. The API shows a mirror of it; the bell rings when that may be gone.
+    /// A manifest. The API shows a mirror of it; the bell rings when that may be removed.
     Manifest {
         recheck: Arc<Notify>,
     },
@@ -135,7 +136,7 @@ impl Workers {
     }
 
     fn handles(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handles.lock()
     }
 
     /// A pod is, or has become, this.
@@ -158,7 +159,7 @@ impl Workers {
         self.send(id, desired, Origin::Manifest { recheck: Arc::default() });
     }
 
-    /// The mirror of a static pod is gone, or not what it was. `false` if it is a mirror of
+    /// The mirror of a static pod no longer exists, or is not what it was. `false` if it is a mirror of
     /// nothing that runs here.
     pub(crate) fn recheck_mirror(&self, namespace: &str, name: &str) -> bool {
         let handles = self.handles();
@@ -187,7 +188,7 @@ impl Workers {
     }
 
     /// The API server has a pod no more.
-    pub(crate) fn gone(self: &Arc<Self>, uid: &str) {
+    pub(crate) fn removed(self: &Arc<Self>, uid: &str) {
         let handles = self.handles();
         if let Some(handle) = handles.get(uid) {
             handle.desired.send_modify(|desired| desired.is_gone = true);
@@ -307,7 +308,7 @@ impl Workers {
     }
 }
 
-/// Does a pod's work to its end, and begins anew where it panics: a fault that one pod brings out is
+/// Does a pod's work to its end, and begins again where it panics: a fault that one pod brings out is
 /// that pod's alone. What the panic says is not repeated: it may quote anything.
 async fn contained<F: Future<Output = ()>>(
     id: &PodId,
@@ -357,7 +358,7 @@ mod tests {
 
     /// A pod that brings out a fault must not take the other pods' workers along, nor be forgotten.
     #[tokio::test(start_paused = true)]
-    async fn work_that_panics_is_begun_anew_after_a_while_and_an_event_says_so() {
+    async fn work_that_panics_is_begun_again_after_a_while_and_an_event_says_so() {
         let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no server"))
         });
@@ -374,7 +375,7 @@ mod tests {
         assert_eq!(tries.load(Ordering::Relaxed), 2);
         assert!(began.elapsed() >= backoff::PANIC.initial);
         let (reason, message) = writer.next_put().expect("an event");
-        assert_eq!(reason, Reason::FailedSync);
+        assert_eq!(reason, "FailedSync");
         assert!(!message.contains("a fault"), "{message}");
     }
 }

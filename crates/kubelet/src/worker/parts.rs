@@ -92,7 +92,7 @@ pub(super) struct Containers {
     pub(super) probes: BTreeMap<String, Probes>,
 }
 
-/// The pod's status and who is told it.
+/// The pod's status and who reports it.
 pub(super) struct Reporting {
     /// None once there is no object to report about, and for a pod that is only on this machine.
     pub(super) reporter: Option<Reporter>,

@@ -70,7 +70,7 @@ pub(crate) struct Stop {
 pub(crate) enum StopReason {
     /// The spec has another image for it.
     DefinitionChanged,
-    /// Its sandbox is gone.
+    /// Its sandbox no longer exists.
     SandboxGone,
     /// The pod has come to its end.
     PodOver,
@@ -178,7 +178,7 @@ enum Wanted<'s> {
 
 fn wanted<'s>(spec: &'s PodSpec, observed: &Observed, sandbox: Option<&str>) -> Wanted<'s> {
     let policy = RestartPolicy::of(spec);
-    // Every sandbox initializes anew: what an init container prepared may be gone with it.
+    // Every sandbox initializes again: what an init container prepared may be lost with it.
     let here = |name: &str| {
         observed.latest(name).filter(|container| Some(container.sandbox.as_str()) == sandbox)
     };
@@ -305,7 +305,7 @@ fn start(
         if let Some(latest) = observed.latest(&spec.name) {
             attempt = latest.attempt + 1;
             match latest.state {
-                // Made and never started, by a kubelet that ended in between: make it anew.
+                // Made and never started, by a kubelet that ended in between: make it again.
                 ContainerState::Created => {
                     attempt = latest.attempt;
                     let log_path = latest.log_path.clone();
@@ -319,7 +319,7 @@ fn start(
         let (name, sandbox) = (spec.name.clone(), sandbox.to_owned());
         actions.push(Action::Start { name, attempt, sandbox });
     }
-    // With volumes gone (the machine was restarted under a running sandbox) they come first.
+    // With volumes lost (the machine was restarted under a running sandbox) they come first.
     if !actions.is_empty() && !progress.volumes_ready {
         return match progress.volumes_hold.filter(|until| *until > now) {
             Some(until) => Plan::wait_until(Some(until)),

@@ -187,7 +187,7 @@ fn init_containers_run_one_after_the_other_before_the_main_ones() {
 }
 
 #[test]
-fn a_sidecar_stays_up_beside_the_main_containers_and_ends_with_them() {
+fn a_sidecar_stays_up_with_the_main_containers_and_ends_with_them() {
     let spec = spec(json!({
         "restartPolicy": "Never",
         "initContainers": [{"name": "side", "image": "i", "restartPolicy": "Always"}],
@@ -234,7 +234,7 @@ fn a_finished_pod_lets_its_secrets_go_once() {
 }
 
 #[test]
-fn a_container_that_was_made_and_not_started_is_made_anew() {
+fn a_container_that_was_made_and_not_started_is_recreated() {
     let observed = Observed {
         sandboxes: vec![sandbox(0, true)],
         containers: vec![container("c", "s0", 2, ContainerState::Created, 0)],

@@ -34,7 +34,7 @@ impl Worker {
                 self.backoffs.sandbox.reset();
                 self.progress.sandbox_hold = None;
             }
-            Err(error) => self.no_sandbox(&error.told(&self.redactor(Some(pod)))),
+            Err(error) => self.no_sandbox(&error.redacted(&self.redactor(Some(pod)))),
         }
     }
 

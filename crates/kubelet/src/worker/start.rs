@@ -60,7 +60,7 @@ struct Start<'a> {
     sandbox: &'a str,
     sandbox_attempt: u32,
     ips: &'a [String],
-    /// The sandbox's containers get values in the place of placeholders.
+    /// The sandbox's containers get values where placeholders are.
     placeholders: bool,
     /// The runtime's handler of the sandbox.
     handler: &'a str,
@@ -298,7 +298,7 @@ impl Worker {
         self.post_start(start, &id).await
     }
 
-    /// A handler without placeholders would be told the values, and the runtime write them to its disk.
+    /// A handler without placeholders would get the values, and the runtime write them to its disk.
     fn require_placeholders(
         &mut self,
         start: &Start<'_>,
@@ -350,10 +350,10 @@ impl Worker {
         let mut redactor = self.redactor(Some(start.pod));
         environment.add_to(&mut redactor);
         if !environment.has_secrets() {
-            return error.told(&redactor);
+            return error.redacted(&redactor);
         }
         let known = RuntimeWords::new(open.iter().map(String::as_str));
-        error.told_by(|words| redactor.redact_error(words, &known))
+        error.redacted_by(|words| redactor.redact_error(words, &known))
     }
 
     /// Runs the container's `postStart` hook; a container whose hook fails is ended.
@@ -384,7 +384,7 @@ impl Worker {
             message: "FailedPostStartHook".to_owned(),
         };
         if let Err(error) = stop::stop(&shared, stopping).await {
-            let error = error.told(&self.redactor(Some(start.pod)));
+            let error = error.redacted(&self.redactor(Some(start.pod)));
             tracing::warn!(pod = %self.id, error, "cannot stop a container whose postStart hook failed");
         }
         Err(self.failed(start, "PostStartHookError", message))

@@ -101,7 +101,7 @@ impl Worker {
                         true => backoffs.outage.failed(now),
                         false => backoffs.sync.failed(now),
                     };
-                    let error = error.told(&self.redactor(desired.pod.as_deref()));
+                    let error = error.redacted(&self.redactor(desired.pod.as_deref()));
                     tracing::warn!(pod = %self.id, error, "pod sync failed, retrying");
                     self.wait(Some(now + delay)).await;
                 }
@@ -154,7 +154,7 @@ impl Worker {
         pod.map_or_else(Redactor::blind, of)
     }
 
-    /// What there is of the pod, with what was reported of containers that are gone.
+    /// What there is of the pod, with what was reported of containers that no longer exist.
     pub(super) async fn observe(&self) -> Result<Observed, RuntimeError> {
         let mut observed = self.shared.runtime.observe(&self.id).await?;
         status::recall(&self.reporting.known, &mut observed);

@@ -126,7 +126,7 @@ impl Worker {
         }
         self.volumes.usage_is_old = true;
         self.note_usage().await;
-        // Also after a success: what was fetched may be newer than what the watch has told.
+        // Also after a success: what was fetched may be newer than what the watch has shown.
         self.volumes.refresh_hold = Some(now + self.backoffs.refresh.failed(now));
     }
 }

@@ -97,17 +97,17 @@ fn what_a_live_volume_held_before_is_in_no_text() {
             let layout = Layout::new(root.path());
             let protected = Arc::new(Protected::new([]));
             let volumes = Volumes::new(layout.clone(), objects, super::NODE, protected);
-            let told = |version: usize| {
+            let shown = |version: usize| {
                 let redactor = Redactor::of_pod(&layout, &id, crate::pod::spec(&pod));
                 redactor.redact(&format!("login as canary-of-version-{version}: no").into())
             };
             let mut seen = Vec::new();
             let mut done = volumes.set_up(&id, &pod).await.is_ok();
-            seen.push(told(1));
+            seen.push(shown(1));
             for next in 2..5 {
                 version.store(next, Ordering::SeqCst);
                 done &= volumes.refresh(&id, &pod, vec!["s".to_owned()]).await.is_ok();
-                seen.extend((1..=next).map(told));
+                seen.extend((1..=next).map(shown));
             }
             volumes.tear_down(&id).await.expect("unmounted");
             assert!(done, "set up and refreshed");
@@ -117,18 +117,18 @@ fn what_a_live_volume_held_before_is_in_no_text() {
 }
 
 /// What would be read of a text that has a value in it, wherever it comes from.
-fn told(redactor: &Redactor, text: &str) -> Vec<String> {
+fn shown(redactor: &Redactor, text: &str) -> Vec<String> {
     let status = tonic::Status::unknown(text);
     let error = RuntimeError::from(status);
     let words = RuntimeWords::new(["/etc/app.conf"]);
     let end = Foreign::tail(text.as_bytes().to_vec(), false);
     vec![
-        error.told(redactor),
+        error.redacted(redactor),
         error.to_string(),
         format!("{error:?}"),
-        error.told_by(|text| redactor.redact_error(text, &words)),
-        Failure::Foreign(text.into()).told(redactor),
-        Failure::Runtime(error).told(redactor),
+        error.redacted_by(|text| redactor.redact_error(text, &words)),
+        Failure::Foreign(text.into()).redacted(redactor),
+        Failure::Runtime(error).redacted(redactor),
         redactor.redact_tail(&end, 2048),
         redactor.redact_tail(&end, text.len() / 2),
         redactor.redact_head(&text.into(), text.len() / 2),
@@ -153,7 +153,7 @@ fn a_value_is_in_no_event_status_or_log() {
         for redactor in redactors(value) {
             for (spelling, spelled) in spellings(value) {
                 let text = format!("OCI runtime create failed: exec: {spelled}: no such file");
-                let all = told(&redactor, &text);
+                let all = shown(&redactor, &text);
                 let seen = all.iter().find(|told| is_seen(told, value));
                 attacks.attempt(spelling, seen.is_none(), (value, seen));
             }
@@ -205,7 +205,7 @@ proptest! {
         }
     }
 
-    /// The runtime is told nothing of a value, however it is put together.
+    /// The runtime gets nothing of a value, however it is put together.
     #[test]
     fn random_values_are_in_no_request_of_a_runtime_with_placeholders(
         value in "[\\PC\n\t]{1,60}",

@@ -63,7 +63,7 @@ fn a_runtime_that_has_forgotten_everything_gets_every_pod_once() {
 }
 
 #[test]
-fn a_sandbox_that_is_lost_is_made_anew_and_its_containers_restart() {
+fn a_sandbox_that_is_lost_is_recreated_and_its_containers_restart() {
     on_node(async |node| {
         node.create("p", json!({})).await;
         node.running("p").await;
@@ -91,7 +91,7 @@ fn a_pod_that_ends_while_the_runtime_is_down_is_ended_when_it_is_back() {
         node.create("q", json!({})).await;
         assert!(node.pod_directory(&pod).exists(), "its container runs on");
         node.cri.restart(Keep::Everything);
-        node.gone("p").await;
+        node.removed("p").await;
         assert!(node.cri.containers("p").is_empty());
         assert!(!node.pod_directory(&pod).exists());
         node.running("q").await;
@@ -112,7 +112,7 @@ fn a_runtime_without_a_network_says_so_on_the_node() {
 }
 
 #[test]
-fn a_runtime_that_answers_with_an_error_is_not_called_down() {
+fn a_runtime_that_returns_an_error_is_not_called_down() {
     on_node(async |node| {
         node.cri.fail(Call::Status, u32::MAX, Status::internal("no metadata store"));
         let message = node.ready(false).await;
@@ -139,7 +139,7 @@ fn calls_that_hang_while_the_runtime_crashes_are_made_again_once() {
 }
 
 #[test]
-fn a_call_that_is_answered_unavailable_is_not_an_outage() {
+fn a_call_that_returns_unavailable_is_not_an_outage() {
     on_node(async |node| {
         node.cri.fail(
             Call::RunPodSandbox,

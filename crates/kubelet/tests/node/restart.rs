@@ -49,7 +49,7 @@ fn a_pod_that_was_deleted_while_no_kubelet_ran_is_ended_by_the_next() {
         node.running("p").await;
         node.stop_kubelet().await;
         node.delete("p", 0).await;
-        node.gone("p").await;
+        node.removed("p").await;
         assert_eq!(node.cri.running("p").len(), 1);
         node.start_kubelet().await;
         node.runtime("the orphan is removed", |cri| cri.sandboxes().is_empty()).await;

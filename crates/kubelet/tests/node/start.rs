@@ -107,18 +107,18 @@ fn init_containers_run_one_after_the_other_before_the_others() {
 }
 
 #[test]
-fn a_pod_that_is_deleted_during_a_pull_is_gone_before_the_pull_ends() {
+fn a_pod_that_is_deleted_during_a_pull_is_removed_before_the_pull_ends() {
     on_node(async |node| {
         let mut pull = node.cri.hold(Call::PullImage);
         let pod = node.create("p", json!({})).await;
         within("a pull", pull.arrived(1)).await;
         node.delete("p", 30).await;
-        node.gone("p").await;
+        node.removed("p").await;
         pull.release();
         assert!(node.cri.containers("p").is_empty());
         assert!(node.cri.sandboxes().is_empty());
         assert!(!node.pod_directory(&pod).exists());
-        // Another pod finds the image, or pulls it: nothing of the first is in its way.
+        // Another pod finds the image, or pulls it: nothing of the first conflicts with it.
         node.create("q", json!({})).await;
         node.running("q").await;
         assert_eq!(node.cri.count(Call::CreateContainer, "p/c"), 0);
@@ -141,7 +141,7 @@ fn a_container_that_cannot_be_created_waits_with_the_runtimes_words_and_is_retri
 }
 
 #[test]
-fn a_container_that_cannot_be_started_waits_with_run_container_error_and_is_made_anew() {
+fn a_container_that_cannot_be_started_waits_with_run_container_error_and_is_recreated() {
     on_node(async |node| {
         let refused = Status::unknown("exec format error");
         node.cri.fail(Call::StartContainer, 1, refused);
@@ -204,7 +204,7 @@ fn a_sandbox_that_fails_is_retried_and_the_event_has_the_runtimes_words() {
 }
 
 #[test]
-fn an_image_that_is_changed_restarts_the_container_at_once() {
+fn an_image_that_is_changed_restarts_the_container_immediately() {
     on_node(async |node| {
         node.create("p", json!({})).await;
         node.running("p").await;

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use crate::support::{on_node, restarts, with_secret, within};
 
-/// The grace periods that the runtime was told, in order.
+/// The grace periods that the runtime was given, in order.
 fn graces(cri: &FakeCri) -> Vec<Duration> {
     let calls = cri.calls().into_iter();
     calls
@@ -31,7 +31,7 @@ fn a_deleted_pod_ends_in_order_hook_container_sandbox_and_then_what_is_left() {
         node.running("p").await;
         let before = node.cri.lines().len();
         node.delete("p", 30).await;
-        node.gone("p").await;
+        node.removed("p").await;
         let ended = node.cri.calls().split_off(before);
         let lines: Vec<_> = ended.iter().map(|call| call.line()).collect();
         let expected = [
@@ -56,7 +56,7 @@ fn a_container_that_ignores_its_stop_signal_is_killed_after_its_grace_period() {
         node.create("p", json!({ "terminationGracePeriodSeconds": 3 })).await;
         node.running("p").await;
         node.delete("p", 3).await;
-        node.gone("p").await;
+        node.removed("p").await;
         let graces = graces(&node.cri);
         assert!(!graces.is_empty());
         // Whole seconds have passed since, and two are the least.
@@ -67,7 +67,7 @@ fn a_container_that_ignores_its_stop_signal_is_killed_after_its_grace_period() {
 }
 
 #[test]
-fn a_second_deletion_with_a_shorter_grace_period_takes_effect_at_once() {
+fn a_second_deletion_with_a_shorter_grace_period_takes_effect_immediately() {
     on_node(async |node| {
         node.cri.ignores_stop("p/c");
         node.create("p", json!({ "terminationGracePeriodSeconds": 3600 })).await;
@@ -75,7 +75,7 @@ fn a_second_deletion_with_a_shorter_grace_period_takes_effect_at_once() {
         node.delete("p", 3600).await;
         node.runtime("the stop", |cri| cri.count(Call::StopContainer, "p/c") == 1).await;
         node.delete("p", 1).await;
-        node.gone("p").await;
+        node.removed("p").await;
         let graces = graces(&node.cri);
         assert!(graces[0] > Duration::from_secs(3000), "{graces:?}");
         assert!(*graces.last().expect("stopped") <= Duration::from_secs(2), "{graces:?}");
@@ -83,7 +83,7 @@ fn a_second_deletion_with_a_shorter_grace_period_takes_effect_at_once() {
 }
 
 #[test]
-fn a_hook_that_fails_is_told_and_does_not_keep_the_pod() {
+fn a_hook_that_fails_is_reported_and_does_not_keep_the_pod() {
     on_node(async |node| {
         node.cri.exec_returns("p/c", 1, "cannot drain");
         let hook = json!({ "preStop": { "exec": { "command": ["drain"] } } });
@@ -93,7 +93,7 @@ fn a_hook_that_fails_is_told_and_does_not_keep_the_pod() {
         node.running("p").await;
         node.delete("p", 5).await;
         node.event("p", "FailedPreStopHook: PreStopHook failed").await;
-        node.gone("p").await;
+        node.removed("p").await;
     });
 }
 
@@ -108,7 +108,7 @@ fn a_hook_that_does_not_end_is_cut_off_by_the_grace_period() {
         let mut hang = node.cri.hold(Call::ExecSync);
         node.delete("p", 2).await;
         within("the hook", hang.arrived(1)).await;
-        node.gone("p").await;
+        node.removed("p").await;
         assert_eq!(node.cri.count(Call::StopContainer, "p/c"), 1);
         hang.release();
     });
@@ -144,7 +144,7 @@ fn a_step_of_the_end_that_fails_is_repeated_and_nothing_after_it_is_done_before(
         assert_eq!(node.cri.count(Call::StopPodSandbox, "p"), 3);
         assert!(!node.pod_directory(&pod).exists(), "secrets go before the runtime's records");
         last.release();
-        node.gone("p").await;
+        node.removed("p").await;
     });
 }
 
@@ -189,7 +189,7 @@ fn a_pod_that_is_deleted_while_its_container_starts_ends_it_after_the_start() {
         node.create("p", json!({})).await;
         node.runtime("the start", |cri| cri.count(Call::StartContainer, "p/c") == 1).await;
         node.delete("p", 2).await;
-        node.gone("p").await;
+        node.removed("p").await;
         assert_eq!(node.cri.count(Call::StopContainer, "p/c"), 1);
         assert_eq!(node.cri.count(Call::CreateContainer, "p/c"), 1);
         assert!(node.cri.containers("p").is_empty() && node.cri.sandboxes().is_empty());

@@ -172,7 +172,7 @@ impl Node {
     }
 
     /// Waits until a pod's object no longer exists.
-    pub(crate) async fn gone(&self, name: &str) {
+    pub(crate) async fn removed(&self, name: &str) {
         let gone = await_condition(self.api::<Pod>(), name, |pod: Option<&Pod>| pod.is_none());
         if tokio::time::timeout(PATIENCE, gone).await.is_err() {
             let (events, calls) = (self.events(name).await, self.cri.lines());

@@ -72,7 +72,7 @@ fn deletion_unmounts_the_volumes_after_the_container_has_ended_and_removes_all_f
         crate::support::within("the stop", stop.arrived(1)).await;
         assert_eq!(password(node, &pod), "hunter2", "it runs, so it has its secret");
         stop.release();
-        node.gone("p").await;
+        node.removed("p").await;
         assert_eq!(node.mounts(), Vec::<String>::new());
         assert!(!node.pod_directory(&pod).exists());
         let logs = std::fs::read_dir(node.root().join("logs")).map_or(0, Iterator::count);
@@ -110,7 +110,7 @@ fn a_volume_in_use_delays_the_deletion_and_the_event_names_it() {
         assert!(event.starts_with(begin), "{event}");
         assert!(!event.contains("container runtime is down"), "{event}");
         drop(open);
-        node.gone("p").await;
+        node.removed("p").await;
         assert_eq!(node.mounts(), Vec::<String>::new());
     });
 }

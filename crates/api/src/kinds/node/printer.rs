@@ -1,5 +1,6 @@
 //! Node rows.
 
+use crate::condition::{self, Condition as _, ConditionType};
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -45,9 +46,9 @@ pub(super) fn cells(node: &Node, now: Timestamp) -> Vec<Value> {
 }
 
 fn readiness(node: &Node, status: &NodeStatus) -> String {
-    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+    let ready = condition::find(status.conditions.iter().flatten(), ConditionType::Ready);
     let mut words = vec![match ready {
-        Some(condition) if condition.status == "True" => "Ready",
+        Some(condition) if condition.holds() => "Ready",
         Some(_) => "NotReady",
         None => "Unknown",
     }];

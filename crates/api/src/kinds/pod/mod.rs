@@ -1,4 +1,4 @@
-//! Pod: what it gets at birth, which doors change which part of it, and what is valid.
+//! Pod: what it gets at birth, which endpoints change which part of it, and what is valid.
 //!
 //! The rules of the spec are shared with pod templates: see [`spec`] and [`template`].
 
@@ -14,8 +14,10 @@ use super::kind::Kind;
 use super::optional::{list, text};
 use super::roles::{Grant, READ_WRITE, Role};
 use super::{equal, meta};
+use crate::condition::{ConditionStatus, ConditionType};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::phase::PodPhase;
 use crate::protobuf::tables::core;
 use crate::table::RowCondition;
 
@@ -51,7 +53,7 @@ pub(crate) enum Place {
 }
 
 /// The annotation by which a kubelet marks the API's image of a static pod.
-pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub const MIRROR_ANNOTATION: &str = crate::well_known::annotation::MIRROR;
 
 const fn sub(
     name: &'static str,
@@ -112,7 +114,7 @@ impl Kind for Pod {
 
     fn prepare_for_create(&mut self) {
         meta::first_generation(&mut self.metadata);
-        let mut status = PodStatus { phase: Some("Pending".to_owned()), ..Default::default() };
+        let mut status = PodStatus { phase: Some(PodPhase::Pending.into()), ..Default::default() };
         if let Some(spec) = &self.spec {
             status.qos_class = Some(qos::class(spec).to_owned());
             if !list(&spec.scheduling_gates).is_empty() {
@@ -240,8 +242,7 @@ impl Kind for Pod {
 
 /// Whether the pod has ended and holds nothing any more.
 pub fn is_terminal(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
+    PodPhase::of(pod).is_some_and(PodPhase::is_terminal)
 }
 
 /// Borrowed, or an empty one: a body without a spec is not refused before validation.
@@ -272,8 +273,8 @@ fn keep_observed_generations(status: &mut PodStatus, old: Option<&PodStatus>) {
 
 fn gated_condition() -> PodCondition {
     PodCondition {
-        type_: "PodScheduled".to_owned(),
-        status: "False".to_owned(),
+        type_: ConditionType::PodScheduled.into(),
+        status: ConditionStatus::False.into(),
         reason: Some("SchedulingGated".to_owned()),
         message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
         ..Default::default()

@@ -11,6 +11,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
+use crate::condition::{self, Condition as _, ConditionType};
+use crate::phase::PodPhase;
 use crate::table::{Column, RowCondition, age, name, or_none, since};
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -50,10 +52,10 @@ pub(super) fn cells(pod: &Pod, now: Timestamp) -> Vec<Value> {
 
 /// Set on rows of pods that have run to completion.
 pub(super) fn condition(pod: &Pod) -> Option<RowCondition> {
-    let (reason, message) = match pod.status.as_ref()?.phase.as_deref()? {
-        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
-        "Failed" => ("Failed", "The pod failed."),
-        _ => return None,
+    let (reason, message) = match PodPhase::of(pod)? {
+        PodPhase::Succeeded => ("Succeeded", "The pod has completed successfully."),
+        PodPhase::Failed => ("Failed", "The pod failed."),
+        PodPhase::Pending | PodPhase::Running | PodPhase::Unknown => return None,
     };
     Some(RowCondition { type_: "Completed", status: "True", reason, message })
 }
@@ -107,11 +109,14 @@ impl Summary {
             restarts: Restarts::default(),
         };
         let (init, sidecar_restarts) = summary.walk_init_containers(spec, status, &sidecars);
-        if init == Init::Done || condition_is_true(status, "Initialized") {
+        if init == Init::Done
+            || condition::is_true(status.conditions.iter().flatten(), ConditionType::Initialized)
+        {
             summary.restarts = sidecar_restarts;
             summary.walk_containers(status);
         }
-        let terminal = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let terminal =
+            status.phase.as_deref().and_then(PodPhase::parse).is_some_and(PodPhase::is_terminal);
         if deleted && status.reason.as_deref() == Some("NodeLost") {
             summary.reason = "Unknown".to_owned();
         } else if deleted && !terminal {
@@ -173,7 +178,8 @@ impl Summary {
             }
         }
         if self.reason == "Completed" && has_running {
-            let ready = condition_is_true(status, "Ready");
+            let ready =
+                condition::is_true(status.conditions.iter().flatten(), ConditionType::Ready);
             self.reason = if ready { "Running" } else { "NotReady" }.to_owned();
         }
     }
@@ -188,7 +194,7 @@ enum Init {
 fn initial_reason(status: &PodStatus) -> String {
     const GATED: &str = "SchedulingGated";
     let gated = status.conditions.iter().flatten().any(|condition| {
-        condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some(GATED)
+        condition.is(ConditionType::PodScheduled) && condition.reason.as_deref() == Some(GATED)
     });
     let said = status.reason.as_deref().filter(|reason| !reason.is_empty());
     match said {

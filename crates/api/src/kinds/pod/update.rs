@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{MIRROR_ANNOTATION, placement, spec, spec_of, validate_metadata_and_spec};
+use crate::condition::{Condition as _, ConditionType};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::optional::{list, text};
 use crate::kinds::{equal, meta, shown};
@@ -263,7 +264,8 @@ pub(super) fn validate_status(new: &Pod, old: &Pod) -> ErrorList {
     // The path is upstream's, though the conditions are the status's.
     let path = Path::new("metadata").child("conditions");
     for (at, condition) in list(&new_status.conditions).iter().enumerate() {
-        if matches!(condition.type_.as_str(), "PodScheduled" | "Ready" | "Initialized") {
+        let known = [ConditionType::PodScheduled, ConditionType::Ready, ConditionType::Initialized];
+        if known.iter().any(|known| condition.is(*known)) {
             continue;
         }
         let wrong = names::qualified_name(&condition.type_);

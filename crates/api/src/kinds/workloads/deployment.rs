@@ -224,7 +224,7 @@ fn validate_share(share: &IntOrString, path: &Path) -> ErrorList {
     }
 }
 
-/// The number or the percentage; malformed ones are told elsewhere and count as zero.
+/// The number or the percentage; malformed ones are reported elsewhere and count as zero.
 fn number(share: &IntOrString) -> i32 {
     match share {
         IntOrString::Int(number) => *number,

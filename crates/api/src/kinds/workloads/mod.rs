@@ -101,7 +101,7 @@ fn validate_template(
     errors
 }
 
-/// A selector once given stays, or the pods it selected would be nobody's.
+/// A selector once given stays, or the pods it selected would be no one's.
 fn validate_same_selector(new: &Structured, old: &Structured) -> Option<Error> {
     let path = Path::new("spec").child("selector");
     let error = meta::invalid_json(&path, &shown::selector(new), meta::IMMUTABLE);

@@ -56,7 +56,7 @@ impl Kind for ReplicationController {
         template::set_defaults(template);
         let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
         let Some(labels) = labels else { return };
-        // Whoever names no selector means the template's labels, and the same for its own.
+        // A client that names no selector means the template's labels, and the same for its own.
         for empty in [&mut spec.selector, &mut self.metadata.labels] {
             if empty.as_ref().is_none_or(BTreeMap::is_empty) {
                 *empty = Some(labels.clone());

@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coffer_wire::http1;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::uri::Scheme;
-use http::{Request, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::OidcError;
 use crate::tls;
@@ -60,35 +58,21 @@ impl Fetcher {
 
     async fn exchange(&self, uri: &Uri) -> Result<Bytes, Fault> {
         let authority = uri.authority().ok_or("no host")?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let stream =
-            TcpStream::connect((host.as_str(), authority.port_u16().unwrap_or(443))).await?;
-        let name = ServerName::try_from(host)?;
-        let stream = TlsConnector::from(self.0.clone()).connect(name, stream).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let port = authority.port_u16().unwrap_or(443);
+        let stream = http1::connect_tls(authority.host(), port, self.0.clone()).await?;
         let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
             .header(HOST, authority.as_str())
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, "coffer")
             .body(Empty::<Bytes>::new())?;
-        let ask = async {
-            let answer = sender.send_request(request).await?;
+        let read = async |answer: Response<Incoming>| {
             let status = answer.status();
             if status != StatusCode::OK {
                 return Err::<_, Fault>(status.to_string().into());
             }
             Ok(Limited::new(answer.into_body(), BYTES_MAX).collect().await?.to_bytes())
         };
-        tokio::pin!(ask, connection);
-        tokio::select! {
-            answer = &mut ask => answer,
-            // What it has read by its end may be the whole answer.
-            ended = &mut connection => {
-                ended?;
-                ask.await
-            }
-        }
+        http1::send(stream, request, read).await?
     }
 }
 

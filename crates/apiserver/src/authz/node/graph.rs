@@ -14,7 +14,7 @@ use crate::authz::references::{self, ReferenceKind};
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
 
 /// Marks a pod that only mirrors what a node runs by itself.
-pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR: &str = coffer_api::well_known::annotation::MIRROR;
 
 /// An object that a node may be related to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

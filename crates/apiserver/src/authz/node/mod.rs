@@ -18,7 +18,7 @@ use super::references::ReferenceKind;
 use crate::identity::Identity;
 
 /// Where nodes keep their leases.
-pub(crate) const LEASES: &str = "kube-node-lease";
+pub(crate) const LEASES: &str = coffer_api::well_known::namespace::NODE_LEASE;
 
 /// Judges requests of nodes.
 pub(crate) struct NodeAuthorizer {

@@ -4,6 +4,7 @@
 //! credential, so each is bound to `system:kube-controller-manager` as well: what a controller may
 //! do stays written down by controller.
 
+use coffer_api::well_known::{api_group, signer};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
 
 use super::GROUP;
@@ -115,14 +116,13 @@ fn controllers() -> impl Iterator<Item = (&'static str, Vec<PolicyRule>)> {
 }
 
 fn certificates() -> Vec<PolicyRule> {
-    let group = ["certificates.k8s.io"];
+    let group = [api_group::CERTIFICATES];
     let signers = |verb: &str, names: &[&str]| PolicyRule {
         resource_names: Some(names.iter().map(|&name| name.to_owned()).collect()),
         ..rule(&[verb], &group, &["signers"])
     };
-    let serving = "kubernetes.io/kubelet-serving";
-    let client = "kubernetes.io/kube-apiserver-client";
-    let kubelet = "kubernetes.io/kube-apiserver-client-kubelet";
+    let (serving, client) = (signer::KUBELET_SERVING, signer::KUBE_APISERVER_CLIENT);
+    let kubelet = signer::KUBE_APISERVER_CLIENT_KUBELET;
     vec![
         rule(&["get", "list", "watch", "delete"], &group, &["certificatesigningrequests"]),
         rule(
@@ -131,7 +131,7 @@ fn certificates() -> Vec<PolicyRule> {
             &["certificatesigningrequests/status", "certificatesigningrequests/approval"],
         ),
         signers("approve", &[kubelet, serving]),
-        signers("sign", &["kubernetes.io/legacy-unknown", serving, client, kubelet]),
+        signers("sign", &[signer::LEGACY_UNKNOWN, serving, client, kubelet]),
         rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
         // Whether someone is the node already that a request would make its asker.
         rule(&["get"], &[""], &["nodes"]),

@@ -390,7 +390,7 @@ pub(crate) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
         binding(
             "coffer:node-autoapprove-certificate-rotation",
             "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
-            groups(&["system:nodes"]),
+            groups(&[coffer_api::well_known::group::NODES]),
         ),
         same("system:service-account-issuer-discovery", groups(&["system:serviceaccounts"])),
     ];

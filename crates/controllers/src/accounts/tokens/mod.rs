@@ -8,13 +8,13 @@
 pub(crate) mod plan;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
 
 use coffer_api::secret::SecretBytes;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -243,18 +243,18 @@ impl Tokens {
     }
 
     fn is_known_full(&self, secret: &ObjectMeta) -> bool {
-        let full = self.full.lock().expect("no code panics while it holds the map");
+        let full = self.full.lock();
         let uid = secret.uid.as_deref().unwrap_or_default();
         full.get(uid).is_some_and(|version| *version == secret.resource_version)
     }
 
     fn remember(&self, secret: &ObjectMeta) {
-        let mut full = self.full.lock().expect("no code panics while it holds the map");
+        let mut full = self.full.lock();
         full.insert(secret.uid.clone().unwrap_or_default(), secret.resource_version.clone());
     }
 
     fn forget(&self, secret: &ObjectMeta) {
-        let mut full = self.full.lock().expect("no code panics while it holds the map");
+        let mut full = self.full.lock();
         full.remove(secret.uid.as_deref().unwrap_or_default());
     }
 

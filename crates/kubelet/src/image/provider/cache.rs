@@ -1,17 +1,17 @@
-//! What plugins have answered, for as long as they said that it is good.
+//! What plugins have responded, for as long as they said that it is good.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::super::credential::Coordinates;
 use super::super::docker_config::Entry;
 use super::duplicate;
 
-/// Answers kept for one plugin; beyond it those that end soonest go first.
-const ANSWERS_MAX: usize = 1000;
+/// Responses kept for one plugin; beyond it those that end soonest go first.
+const RESPONSES_MAX: usize = 1000;
 /// A year is as good as for ever, and an instant beyond the clock's end is not representable.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -23,7 +23,7 @@ pub(super) enum Scope {
     Global,
 }
 
-/// A service account and what of it a plugin was told.
+/// A service account and what of it a plugin was given.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Account {
     pub(super) coordinates: Coordinates,
@@ -48,21 +48,21 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    fn answers(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn responses(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
+        self.answers.lock()
     }
 
     /// The answer to the first of the keys that has one.
     pub(super) fn find(&self, keys: &[Key], now: Instant) -> Option<Vec<Entry>> {
-        let mut answers = self.answers();
+        let mut answers = self.responses();
         // Dropping what is over erases it.
         answers.retain(|_, kept| kept.until > now);
         keys.iter().find_map(|key| answers.get(key)).map(|kept| duplicate(&kept.entries))
     }
 
     pub(super) fn put(&self, key: Key, entries: Vec<Entry>, duration: Duration, now: Instant) {
-        let mut answers = self.answers();
-        if answers.len() >= ANSWERS_MAX {
+        let mut answers = self.responses();
+        if answers.len() >= RESPONSES_MAX {
             let soonest = answers.iter().min_by_key(|(_, kept)| kept.until);
             if let Some(key) = soonest.map(|(key, _)| key.clone()) {
                 answers.remove(&key);

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coffer_api::field::{self, ErrorList};
-use coffer_api::redact;
+use coffer_api::{go, redact};
 use serde::Deserialize;
 
 use super::super::location::Location;
-use super::duration::go_duration;
 
 /// What `apiVersion` the file may have; the fields are the same in all.
 const CONFIG_VERSIONS: [&str; 3] =
@@ -102,7 +101,7 @@ impl std::fmt::Debug for EnvVar {
     }
 }
 
-/// What the plugin is told of the pod's service account.
+/// What the plugin gets of the pod's service account.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TokenAttributes {
@@ -123,7 +122,7 @@ impl TokenAttributes {
         self.require_service_account == Some(true)
     }
 
-    /// Whether answers are good for each pod's own token only.
+    /// Whether responses are good for each pod's own token only.
     pub(super) fn caches_by_token(&self) -> bool {
         self.cache_type == "Token"
     }
@@ -135,7 +134,7 @@ impl ProviderConfig {
     }
 
     pub(super) fn default_cache_duration(&self) -> Duration {
-        self.default_cache_duration.as_deref().and_then(go_duration).unwrap_or_default()
+        self.default_cache_duration.as_deref().and_then(positive_duration).unwrap_or_default()
     }
 }
 
@@ -249,10 +248,15 @@ fn validate_images(patterns: &[String], path: &field::Path, errors: &mut ErrorLi
     }
 }
 
+/// None for what is not a duration, and for a negative one.
+fn positive_duration(text: &str) -> Option<Duration> {
+    go::duration::parse(text).ok()?.try_into().ok()
+}
+
 fn validate_duration(provider: &ProviderConfig, path: &field::Path, errors: &mut ErrorList) {
     match &provider.default_cache_duration {
         None => errors.push(field::Error::required(path, "")),
-        Some(text) if go_duration(text).is_none() => {
+        Some(text) if positive_duration(text).is_none() => {
             let detail = "must be a duration greater than or equal to 0";
             errors.push(field::Error::invalid(path, text, detail));
         }

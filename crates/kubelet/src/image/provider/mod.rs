@@ -1,13 +1,12 @@
 //! Credentials from plugins: upstream's exec credential providers, for registries whose passwords
 //! are made on demand (`--image-credential-provider-config`, `--image-credential-provider-bin-dir`).
 //!
-//! A plugin is asked only for images that its `matchImages` cover, and what it answers is kept as
-//! long as it says. What it answers for other registries goes through the keyring like any other
+//! A plugin is asked only for images that its `matchImages` cover, and what it returns is kept as
+//! long as it says. What it returns for other registries goes through the keyring like any other
 //! file: it is used for what it matches. A plugin that fails leaves the pull to go on without it.
 
 mod cache;
 mod config;
-mod duration;
 mod plugin;
 
 use std::collections::BTreeMap;
@@ -59,7 +58,7 @@ pub(super) struct Asker<'a> {
     pub(super) spec: &'a PodSpec,
 }
 
-/// What a plugin is told of a pod's service account.
+/// What a plugin gets of a pod's service account.
 struct Identity {
     account: Account,
     token: Zeroizing<String>,
@@ -333,7 +332,7 @@ END"#
         let fixture = Fixture::new(&respond("Image", ""));
         assert!(fixture.provider.covers("a.r.io/team/app"));
         assert!(!fixture.provider.covers("r.io/team/app"));
-        let entries = fixture.ask("a.r.io/team/app:1").await.expect("answers");
+        let entries = fixture.ask("a.r.io/team/app:1").await.expect("entries");
         assert_eq!(entries, [("*.r.io".to_owned(), "env".to_owned())]);
         let log = std::fs::read_to_string(fixture.directory.path().join("log")).expect("a log");
         assert_eq!(
@@ -342,25 +341,25 @@ END"#
              \"apiVersion\":\"credentialprovider.kubelet.k8s.io/v1\",\
              \"image\":\"a.r.io/team/app\"}\n"
         );
-        // The configuration's default is not to keep answers.
-        fixture.ask("a.r.io/team/app:1").await.expect("answers");
+        // The configuration's default is not to keep responses.
+        fixture.ask("a.r.io/team/app:1").await.expect("entries");
         assert_eq!(fixture.runs(), 2);
     }
 
     #[tokio::test]
-    async fn answers_are_kept_for_what_the_plugin_says() {
+    async fn responses_are_kept_for_what_the_plugin_says() {
         let images = ["a.r.io/x:1", "a.r.io/x:2", "a.r.io/y:1", "b.r.io/x:1"];
         for (key_type, runs) in [("Image", 3), ("Registry", 2), ("Global", 1)] {
             let fixture = Fixture::new(&respond(key_type, r#""cacheDuration":"1h","#));
             for image in images {
-                let entries = fixture.ask(image).await.expect("answers");
+                let entries = fixture.ask(image).await.expect("entries");
                 assert_eq!(entries.len(), 1);
             }
             assert_eq!(fixture.runs(), runs, "{key_type}");
         }
         let fixture = Fixture::new(&respond("Global", r#""cacheDuration":"0s","#));
         for image in images {
-            fixture.ask(image).await.expect("answers");
+            fixture.ask(image).await.expect("entries");
         }
         assert_eq!(fixture.runs(), images.len(), "an answer that is not to be kept");
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use coffer_api::go;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
@@ -17,7 +18,6 @@ use zeroize::Zeroizing;
 
 use super::super::credential::Hidden;
 use super::config::ProviderConfig;
-use super::duration::go_duration;
 
 /// Upstream's limit for one run.
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -93,7 +93,7 @@ pub(super) enum CacheKeyType {
     Global,
 }
 
-/// What a plugin answered.
+/// What a plugin responded.
 pub(super) struct Answer {
     pub(super) cache_key_type: CacheKeyType,
     /// `None` where the plugin leaves it to the configuration.
@@ -175,9 +175,9 @@ fn parse(bytes: &[u8], api_version: &str) -> Result<Answer, PluginError> {
         return Err(PluginError::Malformed);
     }
     // A negative duration is zero.
-    let duration = |text: String| match text.strip_prefix('-').unwrap_or(&text) {
-        plain if plain.len() == text.len() => go_duration(plain).ok_or(PluginError::Malformed),
-        negated => go_duration(negated).map(|_| Duration::ZERO).ok_or(PluginError::Malformed),
+    let duration = |text: String| {
+        let parsed = go::duration::parse(&text).map_err(|_| PluginError::Malformed)?;
+        Ok::<_, PluginError>(parsed.try_into().unwrap_or_default())
     };
     let auth = raw.auth.unwrap_or_default().into_iter();
     Ok(Answer {

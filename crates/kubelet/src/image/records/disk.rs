@@ -5,14 +5,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use ring::digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::hex::hex;
-
 pub(super) fn file_name(of: &str) -> String {
-    format!("sha256-{}", hex(digest::digest(&digest::SHA256, of.as_bytes()).as_ref()))
+    format!("sha256-{}", HEXLOWER.encode(digest::digest(&digest::SHA256, of.as_bytes()).as_ref()))
 }
 
 /// The files that are records, and not drafts of one.

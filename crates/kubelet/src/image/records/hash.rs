@@ -6,20 +6,20 @@ use std::fs;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
+use data_encoding::HEXLOWER;
+use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{digest, hmac, pbkdf2};
 use zeroize::Zeroizing;
 
 use super::super::credential::Credential;
 use super::disk::write_bytes;
-use crate::hex::hex;
 
 const SALT_LEN: usize = 32;
 /// Some ten milliseconds, and only where an image is here that a credential has pulled.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(20_000).expect("it is not zero");
-/// Hashes remembered; beyond it all are made anew.
+/// Hashes remembered; beyond it all are recreated.
 const HASHES_MAX: usize = 1024;
 
 /// Hashes with one salt.
@@ -49,7 +49,7 @@ impl Hasher {
         secret.extend_from_slice(password.as_bytes());
         let mut key = [0; digest::SHA256_OUTPUT_LEN];
         key.copy_from_slice(hmac::sign(&self.quick, &secret).as_ref());
-        let mut hashes = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hashes = self.known.lock();
         if let Some(hash) = hashes.get(&key) {
             return hash.clone();
         }
@@ -59,7 +59,7 @@ impl Hasher {
         let mut hash = [0; digest::SHA256_OUTPUT_LEN];
         let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
         pbkdf2::derive(algorithm, ITERATIONS, &self.salt, &secret, &mut hash);
-        hashes.entry(key).or_insert(hex(&hash)).clone()
+        hashes.entry(key).or_insert(HEXLOWER.encode(&hash)).clone()
     }
 }
 

@@ -25,9 +25,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::disk::{file_name, files, read, remove, write};
 use self::format::PullIntent;
@@ -58,7 +58,7 @@ struct InFlight {
 enum Ended {
     Pulled,
     Failed,
-    /// Nobody waited for the answer, or it did not get through.
+    /// No one waited for the answer, or it did not get through.
     Unknown,
 }
 
@@ -74,7 +74,7 @@ impl PullRecords {
     }
 
     fn in_flight(&self) -> MutexGuard<'_, HashMap<String, InFlight>> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight.lock()
     }
 
     /// What is known of an image by its id; `None` where this kubelet has not pulled it.
@@ -144,7 +144,7 @@ impl PullRecords {
     }
 
     /// Settles what an earlier kubelet left behind: what it was pulling and is here must be
-    /// verified, and records of images that are gone go, too.
+    /// verified, and records of images that no longer exist go, too.
     pub(super) fn adopt(&self, images: &[Present]) -> io::Result<()> {
         for path in files(&self.pulling)? {
             let Ok(Some(intent)) = read::<PullIntent>(&path) else { continue };
@@ -251,7 +251,7 @@ mod tests {
         assert!(!text.contains("canary"));
     }
 
-    /// Nobody waited for the answer, so the image may be here: it must not pass for preloaded.
+    /// No one waited for the answer, so the image may be here: it must not pass for preloaded.
     #[test]
     fn a_pull_of_unknown_end_leaves_its_intent_until_one_succeeds() {
         let root = tempfile::tempdir().expect("a directory");
@@ -276,7 +276,7 @@ mod tests {
         let records = PullRecords::open(root.path()).expect("opens");
         drop(records.begin("r.io/a:1").expect("begins"));
         drop(records.begin("r.io/not-here:1").expect("begins"));
-        records.add("sha256:gone", "r.io/gone", Some(Grant::Node)).expect("written");
+        records.add("sha256:deleted", "r.io/deleted", Some(Grant::Node)).expect("written");
 
         let records = PullRecords::open(root.path()).expect("opens again");
         let names = vec!["r.io/a:1".to_owned(), "r.io/a@sha256:x".to_owned()];
@@ -285,7 +285,7 @@ mod tests {
         assert!(record.credential_mapping.is_empty());
         assert!(!records.has_begun("r.io/a:1").expect("reads"));
         assert!(records.has_begun("r.io/not-here:1").expect("reads"));
-        assert!(records.find("sha256:gone").expect("reads").is_none());
+        assert!(records.find("sha256:deleted").expect("reads").is_none());
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn no_path_reaches_what_is_protected() {
     symlink(&data, &own).expect("linked");
     let here = path_of(opened.as_fd()).expect("readable");
     attacks.attempt(
-        "a link in the place of a directory",
+        "a link instead of a directory",
         here == Some(machine.at("shared/moved")),
         here,
     );
@@ -157,7 +157,7 @@ fn other_paths_are_what_they_always_were() {
         ("shared/made/deep", ""),
         ("shared/new/file", "FileOrCreate"),
         ("lib/other", "Directory"),
-        ("lib/beside", "DirectoryOrCreate"),
+        ("lib/sibling", "DirectoryOrCreate"),
     ] {
         let opened =
             machine.open(&machine.at(path), kind).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -211,7 +211,7 @@ fn a_second_mount_of_what_is_protected_is_protected() {
         fs::create_dir_all(elsewhere.join("mounted")).expect("made");
         rustix::mount::mount_bind(&data, elsewhere.join("mounted")).expect("mounted");
         let found: Vec<bool> =
-            ["elsewhere", "elsewhere/mounted", "elsewhere/mounted/pki", "elsewhere/beside"]
+            ["elsewhere", "elsewhere/mounted", "elsewhere/mounted/pki", "elsewhere/sibling"]
                 .iter()
                 .map(|path| machine.open(&machine.at(path), "DirectoryOrCreate").is_ok())
                 .collect();

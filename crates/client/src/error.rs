@@ -1,0 +1,86 @@
+//! Errors of requests, as they may be logged and shown: no decoder's quotes, no credentials.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use coffer_api::reason::Reason;
+use coffer_api::redact;
+
+/// Why the API server refused; `None` for an error that is not its answer.
+pub fn reason(error: &kube::Error) -> Option<Reason> {
+    match error {
+        kube::Error::Api(status) => Some(Reason::from(&*status.reason)),
+        _ => None,
+    }
+}
+
+/// An error as it may be logged.
+///
+/// Kinds of errors are let through, not kept back: what authentication plugins and kubeconfigs say, for
+/// one, holds what they are given.
+pub fn shown(error: &kube::Error) -> impl fmt::Display + '_ {
+    struct Shown<'a>(&'a kube::Error);
+    impl fmt::Display for Shown<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self.0 {
+                kube::Error::Api(status) => write!(f, "{} ({})", status.message, status.code),
+                kube::Error::SerdeError(error) => {
+                    write!(f, "the response does not decode: {}", redact::json(error))
+                }
+                kube::Error::HyperError(error) => f.write_str(&root_cause(error)),
+                kube::Error::Service(error) => f.write_str(&root_cause(&**error)),
+                kube::Error::ReadEvents(error) => f.write_str(&root_cause(error)),
+                kube::Error::HttpError(error) => f.write_str(&root_cause(error)),
+                kube::Error::FromUtf8(_) => f.write_str("the response is not UTF-8"),
+                kube::Error::BuildRequest(_) => f.write_str("the request cannot be built"),
+                kube::Error::Auth(_) => f.write_str("the credentials cannot be used"),
+                _ => f.write_str("the request failed in the client"),
+            }
+        }
+    }
+    Shown(error)
+}
+
+/// The innermost cause, which for a failed connection is the one that a person can act on. A decoder's
+/// loses what it quotes.
+pub fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    match cause.downcast_ref() {
+        Some(decoder) => redact::json(decoder),
+        None => cause.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoder() -> serde_json::Error {
+        serde_json::from_str::<u32>("\"hunter2\"").unwrap_err()
+    }
+
+    #[test]
+    fn a_response_that_does_not_decode_is_not_quoted() {
+        for error in [
+            kube::Error::SerdeError(decoder()),
+            kube::Error::Service(Box::new(decoder())),
+            kube::Error::ReadEvents(std::io::Error::other(decoder())),
+        ] {
+            let shown = [shown(&error).to_string(), root_cause(&error)];
+            assert!(shown.iter().all(|text| !text.contains("hunter2")), "{shown:?}");
+            assert!(shown[0].contains("expected u32"), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn the_servers_message_and_reason_are_shown() {
+        let status = kube::core::Status::failure("pods \"a\" not found", "NotFound").with_code(404);
+        let error = kube::Error::Api(status.boxed());
+        assert_eq!(shown(&error).to_string(), "pods \"a\" not found (404)");
+        assert_eq!(reason(&error), Some(Reason::NotFound));
+        assert_eq!(reason(&kube::Error::LinesCodecMaxLineLengthExceeded), None);
+    }
+}
