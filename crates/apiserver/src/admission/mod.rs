@@ -17,6 +17,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 pub(crate) mod node_token;
 mod owner;
+mod parsed;
 mod pod_security;
 mod quota;
 mod runtime_class;
@@ -30,10 +31,12 @@ use std::sync::Arc;
 use coffer_api::pod_security::Level;
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::node::v1::RuntimeClass;
 
 use self::admitted::{Admitted, Deletion, New, Update};
 use self::grant::Secrets;
 use self::named::shown_name;
+use self::parsed::Parsed;
 use self::quota::Quotas;
 use crate::authz::{Authorizer, Permit};
 use crate::cache::Cache;
@@ -70,6 +73,7 @@ pub(crate) struct Admission {
     pub(crate) resources: Arc<Resources>,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) tokens: Arc<Authority>,
+    runtime_classes: Arc<Parsed<RuntimeClass>>,
     quotas: Quotas,
 }
 
@@ -83,8 +87,9 @@ impl Admission {
         tokens: Arc<Authority>,
         tasks: Group,
     ) -> Self {
+        let runtime_classes = Parsed::of_kind(&resources, Some);
         let quotas = Quotas::new(resources.clone(), cache, tasks);
-        Self { config, resources, authorizer, tokens, quotas }
+        Self { config, resources, authorizer, tokens, runtime_classes, quotas }
     }
 
     /// Admits a new object. It holds its turn in a namespace with quotas until it is persisted or
@@ -122,7 +127,7 @@ impl Admission {
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
             let limit = secret_use::limit(self, permit, owner.as_ref());
             warnings = self.add_account(pod, limit.as_ref()).map_err(forbidden)?;
-            runtime_class::admit(&self.resources, pod).map_err(forbidden)?;
+            runtime_class::admit(&self.runtime_classes, pod).map_err(forbidden)?;
         }
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::create(permit, resource, &mut *object)?;
