@@ -25,6 +25,7 @@ mod node;
 mod optional;
 pub mod pod;
 mod pod_template;
+pub mod priority_class;
 pub mod rbac;
 mod resource_quota;
 pub mod roles;
@@ -79,4 +80,5 @@ kinds! {
     rbac { ClusterRoleBinding }
     rbac { Role }
     rbac { RoleBinding }
+    priority_class { PriorityClass }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Caller, Cluster, RBAC, pod, secret};
 
 const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
+const PRIORITY_CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
 
 /// A request, dry where it would write.
 fn requests() -> Vec<(&'static str, String, Option<Value>)> {
@@ -83,6 +84,8 @@ fn requests() -> Vec<(&'static str, String, Option<Value>)> {
         get("/api/v1/namespaces/a/serviceaccounts"),
         get(RUNTIME_CLASSES),
         dry("POST", RUNTIME_CLASSES, json!({ "metadata": { "name": "x" }, "handler": "x" })),
+        get(PRIORITY_CLASSES),
+        dry("POST", PRIORITY_CLASSES, json!({ "metadata": { "name": "x" }, "value": 1 })),
         get(&format!("/apis/{RBAC}/v1/clusterroles")),
         dry("POST", &format!("/apis/{RBAC}/v1/clusterrolebindings"), binding.clone()),
         dry("POST", &format!("/apis/{RBAC}/v1/namespaces/a/rolebindings"), binding),

@@ -6,6 +6,7 @@ mod connections;
 #[path = "../support/kubelet.rs"]
 mod kubelet;
 mod pod_security;
+mod priority;
 mod runtime_class;
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,6 +12,7 @@ mod garbage;
 mod listing;
 mod load;
 mod patches;
+mod priority;
 mod quota;
 mod updates;
 mod verbs;

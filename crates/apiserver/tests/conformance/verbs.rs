@@ -139,6 +139,12 @@ fn table() -> Vec<Row> {
             "RuntimeClass",
             json!({ "handler": "runsc" }),
         )),
+        wide(row(
+            "apis/scheduling.k8s.io/v1",
+            "priorityclasses",
+            "PriorityClass",
+            json!({ "value": 1000 }),
+        )),
         wide(row(rbac, "clusterroles", "ClusterRole", json!({ "rules": rule }))),
         wide(row(
             rbac,
