@@ -197,3 +197,40 @@ async fn priority_classes_are_created_shown_and_described() {
     );
     server.stop().await;
 }
+
+const LIMITS: &str = "apiVersion: v1
+kind: LimitRange
+metadata: {name: sizes}
+spec:
+  limits:
+  - type: Container
+    max: {cpu: 1000m}
+    defaultRequest: {cpu: 100m}
+";
+const LARGE: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: large}
+spec: {containers: [{name: c, image: redis, resources: {limits: {cpu: 2}}}]}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limit_ranges_are_created_shown_and_described() {
+    let server = TestServer::start().await;
+    let created = ok(&server, &["create", "-f", "-"], LIMITS).await;
+    assert_eq!(created, "limitrange/sizes created\n");
+    let shown = ok(&server, &["get", "limits"], "").await;
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    assert_eq!(words[..4], ["NAME", "CREATED", "AT", "sizes"]);
+    let described = ok(&server, &["describe", "limits", "sizes"], "").await;
+    let row = described.lines().find(|line| line.starts_with("Container")).unwrap_or_default();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells, ["Container", "cpu", "-", "1", "100m", "1", "-"], "{described}");
+    let refusal = refused(&server, &["create", "-f", "-"], LARGE).await;
+    assert!(
+        refusal.ends_with(
+            "pods \"large\" is forbidden: maximum cpu usage per Container is 1, but limit is 2\n"
+        ),
+        "{refusal}"
+    );
+    server.stop().await;
+}

@@ -18,6 +18,7 @@ pub mod event;
 mod info;
 mod kind;
 mod lease;
+pub mod limit_range;
 pub mod merge;
 pub mod meta;
 pub mod namespace;
@@ -62,6 +63,7 @@ macro_rules! kinds {
 kinds! {
     config_map { ConfigMap }
     event { Event }
+    limit_range { LimitRange }
     namespace { Namespace }
     node { Node }
     pod { Pod }

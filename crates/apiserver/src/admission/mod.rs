@@ -11,6 +11,7 @@ mod certificates;
 mod escalation;
 pub(crate) mod grant;
 mod host_paths;
+mod limit_ranger;
 mod mountable;
 mod named;
 mod namespace_lifecycle;
@@ -36,6 +37,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 
 use self::admitted::{Admitted, Deletion, New, Update};
 use self::grant::Secrets;
+use self::limit_ranger::LimitRanges;
 use self::named::shown_name;
 use self::parsed::Parsed;
 use self::priority::PriorityClasses;
@@ -75,6 +77,7 @@ pub(crate) struct Admission {
     pub(crate) resources: Arc<Resources>,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) tokens: Arc<Authority>,
+    limit_ranges: LimitRanges,
     priority_classes: PriorityClasses,
     runtime_classes: Arc<Parsed<RuntimeClass>>,
     quotas: Quotas,
@@ -90,10 +93,20 @@ impl Admission {
         tokens: Arc<Authority>,
         tasks: Group,
     ) -> Self {
+        let limit_ranges = LimitRanges::new(&resources);
         let priority_classes = PriorityClasses::new(&resources);
         let runtime_classes = Parsed::of_kind(&resources, Some);
         let quotas = Quotas::new(resources.clone(), cache, tasks);
-        Self { config, resources, authorizer, tokens, priority_classes, runtime_classes, quotas }
+        Self {
+            config,
+            resources,
+            authorizer,
+            tokens,
+            limit_ranges,
+            priority_classes,
+            runtime_classes,
+            quotas,
+        }
     }
 
     /// Admits a new object. It holds its turn in a namespace with quotas until it is persisted or
@@ -129,6 +142,7 @@ impl Admission {
             owner::check(permit, resource, &name, owner.as_ref())?;
             let forbidden =
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
+            self.limit_ranges.admit(pod).map_err(forbidden)?;
             let limit = secret_use::limit(self, permit, owner.as_ref());
             warnings = self.add_account(pod, limit.as_ref()).map_err(forbidden)?;
             self.priority_classes.create(pod).map_err(forbidden)?;

@@ -9,6 +9,7 @@ mod content;
 mod deletion;
 mod door;
 mod garbage;
+mod limit_range;
 mod listing;
 mod load;
 mod patches;
