@@ -18,6 +18,7 @@ pub mod event;
 mod info;
 mod kind;
 mod lease;
+pub mod limit_range;
 pub mod merge;
 pub mod meta;
 pub mod namespace;
@@ -25,6 +26,7 @@ mod node;
 mod optional;
 pub mod pod;
 mod pod_template;
+pub mod priority_class;
 pub mod rbac;
 mod resource_quota;
 pub mod roles;
@@ -61,6 +63,7 @@ macro_rules! kinds {
 kinds! {
     config_map { ConfigMap }
     event { Event }
+    limit_range { LimitRange }
     namespace { Namespace }
     node { Node }
     pod { Pod }
@@ -79,4 +82,5 @@ kinds! {
     rbac { ClusterRoleBinding }
     rbac { Role }
     rbac { RoleBinding }
+    priority_class { PriorityClass }
 }

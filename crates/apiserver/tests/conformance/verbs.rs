@@ -76,6 +76,12 @@ fn table() -> Vec<Row> {
             wide(row(core, "nodes", "Node", json!({}))),
             json!({ "nodeInfo": { "kubeletVersion": "v1" } }),
         ),
+        row(
+            core,
+            "limitranges",
+            "LimitRange",
+            json!({ "spec": { "limits": [{ "type": "Container", "max": { "cpu": "1" } }] } }),
+        ),
         row(core, "podtemplates", "PodTemplate", json!({ "template": template() })),
         with_status(
             row(core, "pods", "Pod", json!({ "spec": template()["spec"] })),
@@ -138,6 +144,12 @@ fn table() -> Vec<Row> {
             "runtimeclasses",
             "RuntimeClass",
             json!({ "handler": "runsc" }),
+        )),
+        wide(row(
+            "apis/scheduling.k8s.io/v1",
+            "priorityclasses",
+            "PriorityClass",
+            json!({ "value": 1000 }),
         )),
         wide(row(rbac, "clusterroles", "ClusterRole", json!({ "rules": rule }))),
         wide(row(
@@ -413,7 +425,8 @@ impl Life<'_> {
 /// whether they are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_of_what_is_not_there_makes_it_for_some_kinds_and_is_404_for_others() {
-    const MADE: [&str; 7] = [
+    const MADE: [&str; 8] = [
+        "api/v1/limitranges",
         "apis/coordination.k8s.io/v1/leases",
         "api/v1/events",
         "apis/events.k8s.io/v1/events",
