@@ -24,6 +24,7 @@ pub mod namespace;
 mod node;
 mod optional;
 pub mod pod;
+pub mod pod_disruption_budget;
 mod pod_template;
 pub mod rbac;
 mod resource_quota;
@@ -75,6 +76,7 @@ kinds! {
     lease { Lease }
     event { SeriesEvent }
     runtime_class { RuntimeClass }
+    pod_disruption_budget { PodDisruptionBudget }
     rbac { ClusterRole }
     rbac { ClusterRoleBinding }
     rbac { Role }
