@@ -10,7 +10,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let (mut budget, mut findings) = (Budget::of_body(text.len()), Findings::default());
     let _ = coffer_api::yaml::read_last_wins_strict(
         text,
-        (None, None),
+        None,
         Unknown::Keep,
         &mut budget,
         &mut findings,

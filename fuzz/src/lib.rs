@@ -31,9 +31,9 @@ pub fn body(first: u8, text: &[u8], mut document: Document) {
     }
     // The text need not be JSON, but if it is, it was read before.
     let (mut budget, mut findings) = (Budget::of_body(text.len()), Findings::default());
-    let schemas = (Some(schema), Some(schema));
-    let _ = read::read_json_strict(text, schemas, Unknown::Drop, &mut budget, &mut findings)
-        .map(Document::new);
+    let _ =
+        read::read_json_strict(text, Some(schema), Unknown::Drop, &mut budget, &mut findings)
+            .map(Document::new);
     drop(findings.into_errors());
     strict::unknown_fields(document.value(), schema);
     object(&document, None);

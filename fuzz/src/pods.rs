@@ -47,13 +47,13 @@ pub enum Outcome {
 fn parse(media: Media, body: &[u8]) -> Option<(Document, Vec<String>)> {
     let schema = schema::of("v1", "Pod");
     let (mut budget, mut findings) = (Budget::of_body(body.len()), Findings::default());
-    let (schemas, unknown) = ((schema, schema), Unknown::Drop);
+    let unknown = Unknown::Drop;
     let document = match media {
-        Media::Json => read::read_json_strict(body, schemas, unknown, &mut budget, &mut findings)
+        Media::Json => read::read_json_strict(body, schema, unknown, &mut budget, &mut findings)
             .map(Document::new)
             .map_err(drop),
         Media::Yaml => {
-            yaml::read_last_wins_strict(body, schemas, unknown, &mut budget, &mut findings)
+            yaml::read_last_wins_strict(body, schema, unknown, &mut budget, &mut findings)
                 .map_err(drop)
         }
         Media::Protobuf => protobuf::decode_within(body, &mut budget).map_err(drop),

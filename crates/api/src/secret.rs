@@ -70,8 +70,8 @@ impl<'de> Deserialize<'de> for SecretBytes {
 
             // The text is not quoted in the error: it may be a secret that someone forgot to encode.
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SecretBytes, E> {
-                if let Ok(bytes) = STANDARD.decode(text) {
-                    return Ok(SecretBytes(bytes));
+                if let Some(bytes) = decoded(text) {
+                    return Ok(bytes);
                 }
                 // Unlike Go, and as the guide has it: newlines are not valid within these strings.
                 let found = match text.find(['\n', '\r']) {
@@ -251,6 +251,14 @@ impl Serialize for InPieces<'_> {
 
 /// Bytes that are written at a time: whole groups of three, so that the pieces make one text.
 const PIECE_BYTES: usize = 384;
+
+/// The bytes of canonical base64. What was decoded of another text is erased.
+fn decoded(text: &str) -> Option<SecretBytes> {
+    let mut bytes = SecretBytes(vec![0; base64::decoded_len_estimate(text.len())]);
+    let length = STANDARD.decode_slice(text, &mut bytes.0).ok()?;
+    bytes.0.truncate(length);
+    Some(bytes)
+}
 
 fn map_or_null<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer: D,

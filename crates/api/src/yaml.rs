@@ -61,19 +61,19 @@ pub fn read_last_wins(
     read_by(bytes, |deserializer| read::read(deserializer, schema, unknown, budget))
 }
 
-/// As [`read_last_wins`], and tells what a strict reader finds: see [`read::read_strict`].
+/// As [`read_last_wins`], and reports what a strict reader finds: see [`read::read_strict`].
 ///
 /// # Errors
 /// As [`read_last_wins`].
 pub fn read_last_wins_strict(
     bytes: &[u8],
-    schemas: (Option<Schema>, Option<Schema>),
+    schema: Option<Schema>,
     unknown: Unknown,
     budget: &mut Budget,
     findings: &mut Findings,
 ) -> Result<Document, YamlError> {
     read_by(bytes, |deserializer| {
-        read::read_strict(deserializer, schemas, unknown, budget, findings)
+        read::read_strict(deserializer, schema, unknown, budget, findings)
     })
 }
 
@@ -206,17 +206,20 @@ mod tests {
             (&document.value()["data"]["a"], &document.value()["type"]),
             (&"eQ==".into(), &"b".into())
         );
-        let found = |against| {
+        let found = |unknown| {
             let (mut budget, mut findings) = (Budget::of_body(text.len()), Findings::default());
-            let schemas = (schema::of("v1", "Secret"), against);
-            read_last_wins_strict(text, schemas, Unknown::Keep, &mut budget, &mut findings)
+            let schema = schema::of("v1", "Secret");
+            read_last_wins_strict(text, schema, unknown, &mut budget, &mut findings)
                 .expect("it is YAML");
             findings.into_errors()
         };
         assert_eq!(
-            found(schema::of("v1", "Secret")),
+            found(Unknown::Drop),
             ["duplicate field \"data.a\"", "unknown field \"typo\"", "duplicate field \"type\""]
         );
-        assert_eq!(found(None), ["duplicate field \"data.a\"", "duplicate field \"type\""]);
+        assert_eq!(
+            found(Unknown::Keep),
+            ["duplicate field \"data.a\"", "duplicate field \"type\""]
+        );
     }
 }

@@ -188,15 +188,14 @@ fn parse_by(
         MediaType::Protobuf => coffer_api::protobuf::decode_within(bytes, &mut budget)
             .map_err(|error| error.to_string()),
         MediaType::Yaml | MediaType::ApplyYaml => {
-            let (unknown, against) = match media {
-                MediaType::Yaml => (Unknown::Drop, schema),
-                _ => (Unknown::Keep, None),
+            let unknown = match media {
+                MediaType::Yaml => Unknown::Drop,
+                _ => Unknown::Keep,
             };
             let read = match findings {
                 None => yaml::read_last_wins(bytes, schema, unknown, &mut budget),
                 Some(findings) => {
-                    let schemas = (schema, against);
-                    yaml::read_last_wins_strict(bytes, schemas, unknown, &mut budget, findings)
+                    yaml::read_last_wins_strict(bytes, schema, unknown, &mut budget, findings)
                 }
             };
             read.map_err(|error| error.to_string())
@@ -206,8 +205,7 @@ fn parse_by(
             let read = match findings {
                 None => read::read_json(bytes, schema, unknown, &mut budget),
                 Some(findings) => {
-                    let schemas = (schema, schema);
-                    read::read_json_strict(bytes, schemas, unknown, &mut budget, findings)
+                    read::read_json_strict(bytes, schema, unknown, &mut budget, findings)
                 }
             };
             read.map(Document::new).map_err(|error| {

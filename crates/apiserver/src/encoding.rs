@@ -132,6 +132,11 @@ pub(crate) async fn compressed(answer: Answer, takes_gzip: bool) -> Answer {
     if answer.status() != StatusCode::OK || !takes_gzip {
         return answer;
     }
+    Box::pin(compress(answer)).await
+}
+
+/// The same answer, compressed if it is long.
+async fn compress(answer: Answer) -> Answer {
     let (mut parts, body) = answer.into_parts();
     let mut body = in_pieces(body, |rest| rest.split_to(rest.len().min(PIECE_BYTES)));
     // As many pieces as it takes to know whether the whole is long.

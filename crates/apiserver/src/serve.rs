@@ -124,7 +124,7 @@ impl Service {
             };
             return Ok(encoding::holding(answer, slot));
         }
-        self.meta(&info, request.headers()).await
+        Box::pin(self.meta(&info, request.headers())).await
     }
 
     /// Paths that are no resource: health, version, discovery, OpenAPI.
@@ -163,5 +163,24 @@ impl Service {
 
     fn resources(&self) -> &crate::object::Resources {
         self.handlers.core.resources()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a request waits in is moved several times before it is first polled, whatever the request.
+    /// Large parts that few requests need are on the heap, where they are needed.
+    const REQUEST_BYTES_MAX: usize = 6 << 10;
+
+    #[test]
+    fn what_a_request_waits_in_is_small() {
+        type Caller = Option<Result<Arc<Identity>, Failure>>;
+        fn size<'a, F: Future>(_: impl Fn(&'a Service, Caller, Request<Incoming>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(Service::answer);
+        assert!(bytes <= REQUEST_BYTES_MAX, "{bytes}");
     }
 }

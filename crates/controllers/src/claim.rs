@@ -184,11 +184,11 @@ pub(crate) fn selects(selector: &LabelSelector, object: &ObjectMeta) -> bool {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::informer::Cache;
+    use crate::pod::Pod;
 
     fn now() -> Timestamp {
         "2026-01-01T00:01:00Z".parse().expect("a time")

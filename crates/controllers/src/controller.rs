@@ -91,6 +91,11 @@ impl<'a, C: Controller> Setup<'a, C> {
         cache
     }
 
+    /// Has a kind listed every `period` instead of watched; see [`crate::informer`].
+    pub(crate) fn list_every<K: Watched>(&mut self, period: Duration) {
+        self.manager.informer::<K>().list_every(period);
+    }
+
     /// All objects of a kind, found by one of their properties.
     pub(crate) fn index<K: Watched, I: IndexBy<K>>(&mut self) -> Index<K, I> {
         self.cache::<K>().index()

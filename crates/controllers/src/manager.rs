@@ -99,7 +99,7 @@ impl Manager {
     pub(crate) fn informer<K: Watched>(&mut self) -> &mut Informer<K> {
         self.informers
             .entry(TypeId::of::<K>())
-            .or_insert_with(|| Box::new(Informer::<K>::trimming(K::trim)))
+            .or_insert_with(|| Box::new(Informer::<K>::trimming(K::trimmer())))
             .as_any()
             .downcast_mut()
             .expect("the map's key is the type")

@@ -80,9 +80,9 @@ impl Budget {
 /// What becomes of members that the schema does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// They are read over: nothing looks at them.
+    /// They are read over: nothing looks at them, and a strict reader reports them.
     Drop,
-    /// They are kept, for what names them.
+    /// They are kept, for what names them later: a strict reader does not.
     Keep,
 }
 
@@ -99,20 +99,25 @@ pub fn read<'de, D: Deserializer<'de>>(
     Reading { place: Place::of(schema), unknown, budget, strict: None }.deserialize(deserializer)
 }
 
-/// As [`read`], and tells what a strict reader finds: what stands twice, and what the schema `against`
-/// does not know (`None`: all is known).
+/// As [`read`], and reports what a strict reader finds: what stands twice, and what is left out because
+/// the schema does not know it. Nothing is left out unreported, so a duplicate in it need not be found.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_strict<'de, D: Deserializer<'de>>(
     deserializer: D,
-    (schema, against): (Option<Schema>, Option<Schema>),
+    schema: Option<Schema>,
     unknown: Unknown,
     budget: &mut Budget,
     findings: &mut Findings,
 ) -> Result<Value, D::Error> {
-    let strict = Some(findings.root(against));
+    let strict = Some(findings.root(reported(schema, unknown)));
     Reading { place: Place::of(schema), unknown, budget, strict }.deserialize(deserializer)
+}
+
+/// The schema whose unknown members a strict reader reports; `None`: only what stands twice.
+pub(super) fn reported(schema: Option<Schema>, unknown: Unknown) -> Option<Schema> {
+    schema.filter(|_| unknown == Unknown::Drop)
 }
 
 /// As [`read`], from JSON.
@@ -127,8 +132,7 @@ pub fn read_json(
 ) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = read(&mut deserializer, schema, unknown, budget)?;
-    deserializer.end()?;
-    Ok(value)
+    ended(deserializer, value)
 }
 
 /// As [`read_strict`], from JSON.
@@ -137,15 +141,28 @@ pub fn read_json(
 /// As [`read`].
 pub fn read_json_strict(
     text: &[u8],
-    schemas: (Option<Schema>, Option<Schema>),
+    schema: Option<Schema>,
     unknown: Unknown,
     budget: &mut Budget,
     findings: &mut Findings,
 ) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = read_strict(&mut deserializer, schemas, unknown, budget, findings)?;
-    deserializer.end()?;
-    Ok(value)
+    let value = read_strict(&mut deserializer, schema, unknown, budget, findings)?;
+    ended(deserializer, value)
+}
+
+/// The value of a text that ends after it.
+fn ended<'a>(
+    mut deserializer: serde_json::Deserializer<serde_json::de::SliceRead<'a>>,
+    mut value: Value,
+) -> Result<Value, serde_json::Error> {
+    match deserializer.end() {
+        Ok(()) => Ok(value),
+        Err(error) => {
+            erase(&mut value);
+            Err(error)
+        }
+    }
 }
 
 /// Charges what a tree that is there takes; false where that is more than there is.
@@ -244,6 +261,38 @@ struct Reading<'a, 'b> {
     strict: Option<Checker<'a, 'b>>,
 }
 
+/// What has been read of an object or a list. Where reading ends with an error, it is erased.
+struct Unfinished<T: Part>(T);
+
+/// What [`Unfinished`] is of.
+trait Part: Default {
+    fn erase(&mut self);
+}
+
+impl Part for Map<String, Value> {
+    fn erase(&mut self) {
+        self.values_mut().for_each(erase);
+    }
+}
+
+impl Part for Vec<Value> {
+    fn erase(&mut self) {
+        self.iter_mut().for_each(erase);
+    }
+}
+
+impl<T: Part> Unfinished<T> {
+    fn finish(mut self) -> T {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<T: Part> Drop for Unfinished<T> {
+    fn drop(&mut self) {
+        self.0.erase();
+    }
+}
+
 /// Never shown: the budget says it.
 const EXCEEDED: &str = "more than the budget";
 
@@ -264,16 +313,16 @@ impl<'de> Visitor<'de> for Reading<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let Self { place, unknown, budget, mut strict } = self;
-        let mut members = Map::new();
+        let mut members = Unfinished(Map::new());
         if !place.takes_objects() {
             match strict {
                 Some(checker) => checker.visit_map(map)?,
                 None => while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {},
             }
-            return Ok(Value::Object(members));
+            return Ok(Value::Object(members.finish()));
         }
         while let Some(name) = map.next_key::<String>()? {
-            let again = || members.contains_key(&name);
+            let again = || members.0.contains_key(&name);
             let ahead = strict.as_mut().and_then(|checker| checker.member(&name, again()));
             let (place, bytes) = match (place.member(&name), unknown) {
                 (Some(member), _) => member,
@@ -283,7 +332,7 @@ impl<'de> Visitor<'de> for Reading<'_, '_> {
                     continue;
                 }
             };
-            if !budget.take(bytes) || members.is_empty() && !budget.take_object() {
+            if !budget.take(bytes) || members.0.is_empty() && !budget.take_object() {
                 return Err(A::Error::custom(EXCEEDED));
             }
             let inner =
@@ -291,36 +340,36 @@ impl<'de> Visitor<'de> for Reading<'_, '_> {
             let reading = Reading { place, unknown, budget: &mut *budget, strict: inner };
             let value = map.next_value_seed(reading)?;
             // Of a member that stands twice the last counts.
-            if let Some(mut old) = members.insert(name, value) {
+            if let Some(mut old) = members.0.insert(name, value) {
                 erase(&mut old);
             }
         }
-        Ok(Value::Object(members))
+        Ok(Value::Object(members.finish()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let Self { place, unknown, budget, mut strict } = self;
-        let mut items = Vec::new();
+        let mut items = Unfinished(Vec::new());
         if !place.takes_lists() {
             match strict {
                 Some(checker) => checker.visit_seq(list)?,
                 None => while list.next_element::<IgnoredAny>()?.is_some() {},
             }
-            return Ok(Value::Array(items));
+            return Ok(Value::Array(items.finish()));
         }
         let (place, bytes) = place.item();
         loop {
-            let ahead = strict.as_ref().map(|checker| checker.item(items.len()));
+            let ahead = strict.as_ref().map(|checker| checker.item(items.0.len()));
             let inner =
                 strict.as_mut().zip(ahead.as_ref()).map(|(checker, ahead)| checker.at(ahead));
             let reading = Reading { place, unknown, budget: &mut *budget, strict: inner };
             let Some(item) = list.next_element_seed(reading)? else { break };
+            items.0.push(item);
             if !budget.take(bytes) {
                 return Err(A::Error::custom(EXCEEDED));
             }
-            items.push(item);
         }
-        Ok(Value::Array(items))
+        Ok(Value::Array(items.finish()))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {

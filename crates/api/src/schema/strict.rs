@@ -393,17 +393,16 @@ mod tests {
     }
 
     /// What a reader that makes a tree finds on its way is what the walk over the text alone finds.
-    fn found_while_reading(text: &str, against: Option<Schema>) {
+    fn found_while_reading(text: &str, schema: Option<Schema>) {
         use super::super::read::{self, Budget, Unknown};
 
-        let walked = walked(text.as_bytes(), against);
         for unknown in [Unknown::Drop, Unknown::Keep] {
+            let walked = walked(text.as_bytes(), read::reported(schema, unknown));
             let mut findings = Findings::default();
             let (mut strict, mut plain) = (Budget::of_body(1 << 20), Budget::of_body(1 << 20));
             let bytes = text.as_bytes();
-            let schemas = (Some(pod()), against);
-            let tree = read::read_json_strict(bytes, schemas, unknown, &mut strict, &mut findings);
-            let same = read::read_json(bytes, Some(pod()), unknown, &mut plain);
+            let tree = read::read_json_strict(bytes, schema, unknown, &mut strict, &mut findings);
+            let same = read::read_json(bytes, schema, unknown, &mut plain);
             assert_eq!(tree.ok(), same.ok(), "{text}");
             if let Ok(walked) = &walked {
                 assert_eq!(findings.into_errors(), *walked, "{text}");

@@ -64,13 +64,16 @@ impl Authenticator {
             return caller;
         }
         match bearer::token(headers)? {
-            Some(token) => match self.owner(registry, &token, &self.tokens.audiences).await {
-                Ok(verified) => Ok(Arc::new(verified.identity.authenticated())),
-                Err(error) => {
-                    tracing::debug!(%error, "bearer token refused");
-                    Err(Failure::unauthorized())
+            // On the heap: it is large, for it may ask a provider, and few requests bring a token.
+            Some(token) => {
+                match Box::pin(self.owner(registry, &token, &self.tokens.audiences)).await {
+                    Ok(verified) => Ok(Arc::new(verified.identity.authenticated())),
+                    Err(error) => {
+                        tracing::debug!(%error, "bearer token refused");
+                        Err(Failure::unauthorized())
+                    }
                 }
-            },
+            }
             None if self.anonymous => Ok(Arc::new(Identity::anonymous())),
             None => Err(Failure::unauthorized()),
         }

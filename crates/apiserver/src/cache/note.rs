@@ -6,10 +6,11 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_store::Revision;
+use parking_lot::Mutex;
 
 /// What an observer made of an object.
 pub(crate) type Facts = Arc<dyn Any + Send + Sync>;
@@ -30,37 +31,86 @@ pub(crate) struct Described {
     pub(crate) facts: Vec<Option<Facts>>,
 }
 
-/// A writer's note on the value it stores.
+/// A writer's note on the value it stores. Of a payload it holds no more than the value itself does, and
+/// that only until writer and cache both have it.
 pub(crate) struct Note {
     described: Mutex<Option<Described>>,
-    stamped: OnceLock<(Revision, Bytes)>,
+    stamped: Mutex<Option<(Revision, Bytes)>>,
 }
 
 impl Note {
     pub(crate) fn new(described: Described) -> Self {
-        Self { described: Mutex::new(Some(described)), stamped: OnceLock::new() }
+        Self { described: Mutex::new(Some(described)), stamped: Mutex::new(None) }
     }
 
     /// What the writer says of the object; there is one cache, and it asks once.
     pub(super) fn take(&self) -> Option<Described> {
-        self.described.lock().expect("no panic happens under this lock").take()
+        self.described.lock().take()
     }
 
-    /// The bytes that are served, made by the first that wants them: the writer, for its answer, or the
-    /// cache. The other shares them.
+    /// The bytes that are served, made by the first that wants them: the writer, for its response, or the
+    /// cache. The other takes them, so that the note keeps nothing of an object that is gone from the cache.
+    ///
+    /// # Errors
+    /// What `stamp` returns.
     pub(crate) fn stamped<E>(
         &self,
         revision: Revision,
         stamp: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
-        let made = match self.stamped.get() {
-            Some(made) => made,
-            None => {
-                let bytes = stamp()?;
-                self.stamped.get_or_init(|| (revision, bytes))
-            }
-        };
-        debug_assert_eq!(made.0, revision, "a value is written once");
-        Ok(made.1.clone())
+        // Under the lock, so that the second waits and does not make them again.
+        let mut made = self.stamped.lock();
+        if let Some((_, bytes)) = made.take_if(|(of, _)| *of == revision) {
+            return Ok(bytes);
+        }
+        let bytes = stamp()?;
+        *made = Some((revision, bytes.clone()));
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn note() -> Note {
+        Note::new(Described { entry: Entry::default(), facts: Vec::new() })
+    }
+
+    fn stamped(note: &Note, revision: Revision, bytes: &'static [u8]) -> Bytes {
+        let Ok(bytes) = note.stamped(revision, || Ok::<_, Infallible>(Bytes::from_static(bytes)));
+        bytes
+    }
+
+    #[test]
+    fn writer_and_cache_share_the_bytes_and_the_note_keeps_none() {
+        let note = note();
+        assert_eq!(stamped(&note, 7, b"first"), "first");
+        assert_eq!(stamped(&note, 7, b"second"), "first");
+        assert!(note.stamped.lock().is_none());
+    }
+
+    /// An engine that hands a value on with a revision that the writer was not given.
+    #[test]
+    fn bytes_of_another_revision_are_not_served() {
+        let note = note();
+        assert_eq!(stamped(&note, 7, b"seven"), "seven");
+        assert_eq!(stamped(&note, 8, b"eight"), "eight");
+    }
+
+    #[test]
+    fn what_cannot_be_stamped_is_an_error_for_each_and_leaves_nothing() {
+        let note = note();
+        assert_eq!(note.stamped(7, || Err("not an object")), Err("not an object"));
+        assert_eq!(stamped(&note, 7, b"seven"), "seven");
+    }
+
+    #[test]
+    fn what_a_writer_says_is_taken_once() {
+        let note = note();
+        assert!(note.take().is_some());
+        assert!(note.take().is_none());
     }
 }

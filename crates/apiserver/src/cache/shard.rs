@@ -180,26 +180,29 @@ impl Shard {
         let all = |described: &Described| described.facts.len() == self.observers().len();
         let described = match note.and_then(Note::take).filter(all) {
             Some(described) => described,
-            None => self.describe(value.as_bytes()).map_err(decode_error)?,
+            None => self.describe(key, value.as_bytes()).map_err(decode_error)?,
         };
         let Described { entry, facts } = described;
         Ok(New { object: Arc::new(CachedObject::of(key, revision, bytes, entry)), facts })
     }
 
-    /// What a value says of itself, decoded as a whole only where somebody observes the kind.
-    fn describe(&self, value: &[u8]) -> Result<Described, String> {
+    /// What a value says of itself, decoded as a whole only where an observer makes facts of it. Of what
+    /// cannot be decoded as a whole nothing follows, but it is there.
+    fn describe(&self, key: &str, value: &[u8]) -> Result<Described, String> {
         let (count, reads) = {
             let observers = self.observers();
             (observers.len(), observers.iter().any(|observer| observer.makes_facts()))
         };
-        if !reads {
-            let facts = (0..count).map(|_| None).collect();
-            return Ok(Described { entry: self.index.entry(value)?, facts });
+        if reads {
+            let mut facts = Vec::new();
+            let look = &mut |object: &dyn Any| facts = self.facts(object, value.len());
+            match self.index.whole(value, look) {
+                Ok(entry) => return Ok(Described { entry, facts }),
+                Err(error) => tracing::error!(key, %error, "cannot be read"),
+            }
         }
-        let mut facts = Vec::new();
-        let entry =
-            self.index.whole(value, &mut |object| facts = self.facts(object, value.len()))?;
-        Ok(Described { entry, facts })
+        let facts = (0..count).map(|_| None).collect();
+        Ok(Described { entry: self.index.entry(value)?, facts })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -265,7 +268,18 @@ impl Shard {
         state.end_watchers();
         *state = State { objects, floor: revision, newest: revision, ..Default::default() };
         for (at, observer) in self.observers().iter().enumerate() {
-            observer.reset(&mut all.iter().map(|new| new.seen_by(at)));
+            let facts: Vec<_> = all.iter().map(|new| self.seen_by(at, &**observer, new)).collect();
+            let seen = all.iter().zip(&facts);
+            observer.reset(&mut seen.map(|(new, facts)| (&*new.object, facts.as_ref())));
+        }
+    }
+
+    /// What the observer at this place made of an object. One that came after the facts were made is
+    /// shown the object now.
+    fn seen_by(&self, at: usize, observer: &dyn Observer, new: &New) -> Option<Facts> {
+        match new.facts.get(at) {
+            Some(facts) => facts.clone(),
+            None => self.facts_for(observer, &new.object),
         }
     }
 
@@ -344,20 +358,20 @@ impl Shard {
 
     /// Takes one write: `new` is the object after it, `None` when it is gone.
     pub(super) fn apply(&self, key: &str, revision: Revision, new: Option<New>) {
-        let (new, facts) = new.map(|new| (new.object, new.facts)).unzip();
-        let facts = facts.unwrap_or_default();
         let mut state = self.write();
         let old = match &new {
-            Some(object) => state.objects.insert(object.clone()),
+            Some(new) => state.objects.insert(new.object.clone()),
             None => state.objects.remove(key),
         };
         state.newest = revision;
         if old.is_none() && new.is_none() {
             return;
         }
-        let event = Arc::new(CacheEvent { revision, old, new });
+        let object = new.as_ref().map(|new| new.object.clone());
+        let event = Arc::new(CacheEvent { revision, old, new: object });
         for (at, observer) in self.observers().iter().enumerate() {
-            observer.changed(&event, facts.get(at).and_then(Option::as_ref));
+            let facts = new.as_ref().and_then(|new| self.seen_by(at, &**observer, new));
+            observer.changed(&event, facts.as_ref());
         }
         state.remember(event.clone());
         state.dispatch(&event);
@@ -390,13 +404,6 @@ impl Shard {
         let (queue, inbox) = inbox::queue(initial, backlog);
         state.watchers.entry(scope).or_default().push(queue);
         Ok(Subscription { inbox, revision: state.newest })
-    }
-}
-
-impl New {
-    /// The object and what the observer at this place made of it.
-    fn seen_by(&self, at: usize) -> (&CachedObject, Option<&Facts>) {
-        (&self.object, self.facts.get(at).and_then(Option::as_ref))
     }
 }
 
@@ -466,9 +473,9 @@ mod tests {
             Ok(Entry::default())
         }
 
-        /// The typed object is the text.
+        /// The typed object is the text, if it is text.
         fn whole(&self, value: &[u8], look: &mut dyn FnMut(&dyn Any)) -> Result<Entry, String> {
-            look(&String::from_utf8(value.to_vec()).unwrap());
+            look(&String::from_utf8(value.to_vec()).map_err(|_| "not text")?);
             self.entry(value)
         }
     }
@@ -604,6 +611,91 @@ mod tests {
         assert_eq!(list("", None, 4), state(&[("a", 4), ("a", 1), ("b", 2), ("c", 3)]));
         shard.reset(Vec::new(), 20);
         assert!(shard.list_at("/registry/secrets/", None, 19).is_none());
+    }
+
+    /// Keeps the newest fact, which is the text.
+    #[derive(Default)]
+    struct Last(parking_lot::Mutex<Vec<Option<String>>>);
+
+    impl Last {
+        fn take(&self) -> Vec<Option<String>> {
+            std::mem::take(&mut *self.0.lock())
+        }
+
+        fn text(facts: Option<&Facts>) -> Option<String> {
+            facts.and_then(|facts| facts.downcast_ref().cloned())
+        }
+    }
+
+    impl Observer for Last {
+        fn makes_facts(&self) -> bool {
+            true
+        }
+
+        fn facts(&self, object: &dyn Any, _: usize) -> Option<Facts> {
+            Some(Arc::new(object.downcast_ref::<String>()?.clone()))
+        }
+
+        fn reset(&self, objects: &mut dyn Iterator<Item = (&CachedObject, Option<&Facts>)>) {
+            self.0.lock().extend(objects.map(|(_, facts)| Self::text(facts)));
+        }
+
+        fn changed(&self, _: &CacheEvent, facts: Option<&Facts>) {
+            self.0.lock().push(Self::text(facts));
+        }
+    }
+
+    const KEY: &str = "/registry/secrets/n/a";
+
+    fn text(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_decoded_is_there_and_gives_observers_nothing() {
+        let (shard, last) = (shard(), Arc::new(Last::default()));
+        shard.observe(last.clone());
+        for (revision, value) in [(1, &b"readable"[..]), (2, b"\xff")] {
+            let new = shard.take_in(KEY, &Value::new(value.to_vec()), revision).unwrap();
+            shard.apply(KEY, revision, Some(new));
+        }
+        assert_eq!(last.take(), [text("readable"), None]);
+        assert_eq!(shard.get(KEY).unwrap().revision, 2);
+        // Nor does it to one that comes later, or when all is listed again.
+        let later = Arc::new(Last::default());
+        shard.observe(later.clone());
+        let new = shard.take_in(KEY, &Value::new(b"\xff".to_vec()), 3).unwrap();
+        shard.reset(vec![new], 3);
+        assert_eq!((last.take(), later.take()), (vec![None], vec![None, None]));
+    }
+
+    #[test]
+    fn facts_come_from_the_writers_note_and_an_observer_that_it_does_not_know_is_shown_the_object()
+    {
+        let (shard, last) = (shard(), Arc::new(Last::default()));
+        shard.observe(last.clone());
+        let noted = |written: &str| {
+            let facts = shard.facts(&written.to_owned(), written.len());
+            let note = Note::new(Described { entry: Entry::default(), facts });
+            Value::noted(b"stored".to_vec(), Arc::new(note))
+        };
+        let (one, two, three) = (noted("one"), noted("two"), noted("three"));
+        shard.apply(KEY, 1, Some(shard.take_in(KEY, &one, 1).unwrap()));
+        assert_eq!(last.take(), [text("one")]);
+        // The note was taken: a second look is at the bytes.
+        shard.apply(KEY, 2, Some(shard.take_in(KEY, &one, 2).unwrap()));
+        assert_eq!(last.take(), [text("stored")]);
+
+        let under_way = shard.take_in(KEY, &two, 3).unwrap();
+        let later = Arc::new(Last::default());
+        shard.observe(later.clone());
+        assert_eq!(later.take(), [text("stored")]);
+        shard.apply(KEY, 3, Some(under_way));
+        assert_eq!((last.take(), later.take()), (vec![text("two")], vec![text("stored")]));
+        shard.apply(KEY, 4, Some(shard.take_in(KEY, &three, 4).unwrap()));
+        assert_eq!((last.take(), later.take()), (vec![text("stored")], vec![text("stored")]));
+        shard.apply(KEY, 5, None);
+        assert_eq!((last.take(), later.take()), (vec![None], vec![None]));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Handlers {
             let work = async move {
                 handlers.post_review(review, &permit, &info, &parts.headers, payload).await
             };
-            let answer = self.lanes.run(&user, bytes, work).await?;
+            let answer = self.lanes.run(&user, bytes, Box::pin(work)).await?;
             return self.with_room(&user, answer, None);
         }
         let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
@@ -91,16 +91,15 @@ impl Handlers {
             });
         }
         if !path.subresource.is_empty() {
-            return self
-                .subresource(verb, permit, resource, path, (info.query, info.accepted), request)
-                .await;
+            let request = (info.query, info.accepted, request);
+            return Box::pin(self.subresource(verb, permit, resource, path, request)).await;
         }
         let accept = info.accepted.any()?;
         let (parts, body) = request.into_parts();
         let call =
             Call { permit, resource, path, query: info.query, headers: parts.headers, accept };
         if verb == Verb::Watch {
-            return self.watch(call).await;
+            return Box::pin(self.watch(call)).await;
         }
         let handlers = self.clone();
         if matches!(verb, Verb::List | Verb::DeleteCollection) {
@@ -124,14 +123,18 @@ impl Handlers {
         .await
     }
 
-    /// A request for an object or a collection.
+    /// A request for an object or a collection. A read does not carry the state that a write needs.
     async fn whole(&self, verb: Verb, call: &Call, body: Payload) -> Result<Answer, Failure> {
         match verb {
             Verb::Get => self.get(call).await,
-            Verb::Create if call.path.name.is_empty() => self.post_new(call, body).await,
-            Verb::Update if !call.path.name.is_empty() => self.post_update(call, body).await,
-            Verb::Patch if !call.path.name.is_empty() => self.post_patch(call, body).await,
-            Verb::Delete => self.post_delete(call, body).await,
+            Verb::Create if call.path.name.is_empty() => Box::pin(self.post_new(call, body)).await,
+            Verb::Update if !call.path.name.is_empty() => {
+                Box::pin(self.post_update(call, body)).await
+            }
+            Verb::Patch if !call.path.name.is_empty() => {
+                Box::pin(self.post_patch(call, body)).await
+            }
+            Verb::Delete => Box::pin(self.post_delete(call, body)).await,
             _ => Err(Failure::method_not_allowed()),
         }
     }
@@ -161,7 +164,7 @@ impl Handlers {
             false => None,
         };
         let bytes = weight.saturating_add(self.rights(verb, &call));
-        let answer = self.lanes.run(&user, bytes, work(call, payload)).await?;
+        let answer = self.lanes.run(&user, bytes, Box::pin(work(call, payload))).await?;
         if room.is_none() && !is_summary {
             return Ok(answer);
         }

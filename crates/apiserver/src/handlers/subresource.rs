@@ -34,8 +34,7 @@ impl Handlers {
         permit: Permit,
         resource: Arc<Resource>,
         path: ResourcePath,
-        (query, accepted): (Query, Accepted),
-        request: Request<Incoming>,
+        (query, accepted, request): (Query, Accepted, Request<Incoming>),
     ) -> Result<Answer, Failure> {
         let Some(sub) = resource.info.subresource(&path.subresource) else {
             return Err(Failure::no_such_path());

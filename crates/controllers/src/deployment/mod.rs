@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use coffer_api::selector::LabelSelector;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource};
@@ -35,7 +34,7 @@ use crate::events::{EventType, Recorder, now};
 use crate::informer::{Cache, Change, Index};
 use crate::key::ObjectKey;
 use crate::owner::{adoption, controller_of, controller_ref, is_controlled_by, release};
-use crate::pod::is_terminal;
+use crate::pod::{Pod, is_terminal};
 use crate::queue::Queue;
 
 /// Rolls Deployments out.

@@ -14,7 +14,7 @@ use coffer_api::selector::LabelSelector;
 use coffer_api::status::GroupResource;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PostParams;
@@ -28,7 +28,7 @@ use crate::events::{EventType, Recorder};
 use crate::informer::{Cache, Change, Index, IndexBy, Watched};
 use crate::key::ObjectKey;
 use crate::owner::controller_of;
-use crate::pod::is_ready;
+use crate::pod::{Pod, is_ready};
 use crate::queue::Queue;
 
 /// Component of the events, as upstream has it.

@@ -10,13 +10,12 @@ use coffer_api::kinds::pod_disruption_budget::{
 use coffer_api::names;
 use coffer_api::share::{Rounding, scaled};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::owner::controller_of;
-use crate::pod::is_ready;
+use crate::pod::{Pod, is_ready};
 
 /// How long an evicted pod is expected to be deleted; upstream's `DeletionTimeout`.
 const DELETION_MAX: SignedDuration = SignedDuration::from_mins(2);

@@ -262,11 +262,8 @@ impl<K: Resource> Cache<K> {
         let gone: Vec<_> =
             store.objects.keys().filter(|key| !listed.contains_key(&***key)).cloned().collect();
         for (key, new) in listed {
-            let version = |object: &Arc<K>| {
-                let meta = object.meta();
-                (meta.uid.clone(), meta.resource_version.clone())
-            };
-            if store.objects.get(&key).map(version) != Some(version(&new)) {
+            let known = store.objects.get(&key).is_some_and(|old| is_same_version(&**old, &*new));
+            if !known {
                 let old = store.put(Arc::new(key), new.clone());
                 all.extend(changes(old, Some(new)));
             }
@@ -313,6 +310,11 @@ impl<K> Store<K> {
     }
 }
 
+fn is_same_version<K: Resource>(one: &K, other: &K) -> bool {
+    let (one, other) = (one.meta(), other.meta());
+    one.uid == other.uid && one.resource_version == other.resource_version
+}
+
 /// A change of identity under one name is a deletion and a creation.
 fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<K>> {
     match (old, new) {
@@ -326,10 +328,10 @@ fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     use super::*;
+    use crate::pod::Pod;
 
     struct ByNode;
 
@@ -337,7 +339,7 @@ mod tests {
         type Key = String;
 
         fn keys(pod: &Pod, each: &mut dyn FnMut(String)) {
-            pod.spec.iter().filter_map(|spec| spec.node_name.clone()).for_each(each);
+            pod.node_name.iter().cloned().for_each(each);
         }
     }
 

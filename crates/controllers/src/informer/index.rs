@@ -1,9 +1,7 @@
 //! The indices of pods that several controllers share.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::IndexBy;
-use crate::pod::{is_terminal, node_name};
+use crate::pod::{Pod, is_terminal, node_name};
 
 /// Pods by the node that they are bound to.
 pub(crate) struct ByNode;

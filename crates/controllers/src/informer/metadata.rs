@@ -1,7 +1,6 @@
 //! Objects of which only the identity is read: who they are, who owns them, what holds them.
 //!
-//! Reading no more than that makes an event of a kind with many changes, as Leases are, cost
-//! little; and annotations of a secret count as its payload, so that they are not even read.
+//! Reading no more than that makes an event of a kind with many changes cost little; and annotations of a secret count as its payload, so that they are not even read.
 
 use std::borrow::Cow;
 

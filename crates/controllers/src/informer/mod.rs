@@ -1,10 +1,16 @@
 //! One watch per kind and process, with a cache that all controllers of the process share.
 //!
 //! An [`Informer`] watches a kind that this program knows by its type ([`Watched`]), or, for
-//! [`crate::inventory`], the metadata of one that it learns of at run time. It turns kube's watch stream into [`Change`]s that carry the object before and
-//! after, also across a relist, where kube's own reflector only replaces everything. Handlers run
-//! in the informer's task, after the cache holds the change; they put keys into queues and must not
-//! wait. Data flows: API server → watcher → cache → handlers.
+//! [`crate::inventory`], the metadata of one that it learns of at run time. It turns kube's watch stream
+//! into [`Change`]s that carry the object before and after, also across a relist, where kube's own
+//! reflector only replaces everything. Handlers run in the informer's task, after the cache holds the
+//! change; they put keys into queues and must not wait. Data flows: API server → watcher → cache →
+//! handlers.
+//!
+//! A kind whose objects all change all the time, as the Leases of nodes do, is listed every few seconds
+//! instead ([`Informer::list_every`]): one response for all objects costs a small part of what an event
+//! for each change costs, because the process wakes up, decrypts and reads once. Handlers see the same
+//! changes, up to that much later, and only the last of several that fall between two lists.
 
 pub(crate) mod cache;
 pub(crate) mod index;
@@ -17,11 +23,14 @@ use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::cache::{Cache, Index, IndexBy};
@@ -56,14 +65,22 @@ type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 pub(crate) struct Informer<K> {
     cache: Cache<K>,
     handlers: Vec<Handler<K>>,
-    trim: fn(&mut K),
+    trim: Box<dyn FnMut(&mut K) + Send>,
+    /// How often all objects are listed, where they are not watched.
+    listed_every: Option<Duration>,
     changes: Arc<AtomicU64>,
 }
 
 impl<K> Informer<K> {
     /// An informer that cuts out of each object what no controller reads, before it is kept.
-    pub(crate) fn trimming(trim: fn(&mut K)) -> Self {
-        Self { cache: Cache::default(), handlers: Vec::new(), trim, changes: Arc::default() }
+    pub(crate) fn trimming(trim: impl FnMut(&mut K) + Send + 'static) -> Self {
+        Self {
+            cache: Cache::default(),
+            handlers: Vec::new(),
+            trim: Box::new(trim),
+            listed_every: None,
+            changes: Arc::default(),
+        }
     }
 
     /// The view that this informer keeps.
@@ -80,21 +97,72 @@ impl<K> Informer<K> {
     pub(crate) fn on_change(&mut self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
         self.handlers.push(Box::new(handler));
     }
+
+    /// Lists all objects so often, instead of watching them; of several periods the shortest counts.
+    pub(crate) fn list_every(&mut self, period: Duration) {
+        self.listed_every = Some(self.listed_every.map_or(period, |known| known.min(period)));
+    }
+
+    fn handle(&self, changes: &[Change<K>]) {
+        self.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
+        for change in changes {
+            self.handlers.iter().for_each(|handler| handler(change));
+        }
+    }
 }
 
 impl<K: Resource + Debug + 'static> Informer<K> {
-    /// Watches `api` until `shutdown`; errors are logged and retried with back-off.
-    pub(crate) async fn run(self, api: Api<K>, config: watcher::Config, shutdown: CancellationToken)
-    where
+    /// Watches `api`, or lists it again and again, until `shutdown`; errors are logged and retried, those
+    /// of a watch with back-off, those of a list at its next turn.
+    pub(crate) async fn run(
+        mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        shutdown: CancellationToken,
+    ) where
         K: Clone + DeserializeOwned + Send + Sync,
         K::DynamicType: Clone,
     {
         let kind = api.resource_url().to_owned();
-        self.follow(watcher::watcher(api, config).default_backoff(), &kind, shutdown).await;
+        match self.listed_every {
+            Some(period) => {
+                shutdown.run_until_cancelled(self.repeat(&api, &kind, period)).await;
+            }
+            None => {
+                let events = watcher::watcher(api, config).default_backoff();
+                self.follow(events, &kind, shutdown).await;
+            }
+        }
+    }
+
+    /// Lists, as fresh as the server's cache is, every `period`.
+    async fn repeat(&mut self, api: &Api<K>, kind: &str, period: Duration)
+    where
+        K: Clone + DeserializeOwned,
+    {
+        let mut turns = tokio::time::interval(period);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            match api.list(&ListParams::default().match_any()).await {
+                Ok(listed) => {
+                    let objects = listed.items.into_iter().map(|mut object| {
+                        (self.trim)(&mut object);
+                        (ObjectKey::of(&object), Arc::new(object))
+                    });
+                    let objects = objects.collect();
+                    self.handle(&self.cache.replace_all(objects));
+                }
+                Err(error) => {
+                    let error = crate::error::shown(&error);
+                    tracing::warn!(kind, %error, "list failed, will retry");
+                }
+            }
+        }
     }
 
     async fn follow(
-        self,
+        mut self,
         events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
         kind: &str,
         shutdown: CancellationToken,
@@ -125,10 +193,7 @@ impl<K: Resource + Debug + 'static> Informer<K> {
                     continue;
                 }
             };
-            self.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
-            for change in &changes {
-                self.handlers.iter().for_each(|handler| handler(change));
-            }
+            self.handle(&changes);
         }
     }
 }
@@ -224,6 +289,44 @@ mod tests {
         ])
         .await;
         assert_eq!(seen, ["a -→1", "a 1→-", "a -→3", "a 3→-"]);
+    }
+
+    /// Five hundred leases that are renewed each second are one response per period, and no more; their
+    /// handlers see each renewal, each deletion, and what has not changed not at all.
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_is_listed_is_not_watched_and_reports_what_differs() {
+        let served = Arc::new(Mutex::new(vec![object("a", "1", "1"), object("b", "2", "2")]));
+        let items = served.clone();
+        let server = crate::testing::Api::answering(move |_| {
+            let items = items.lock().unwrap();
+            Some(serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMapList",
+                "metadata": { "resourceVersion": "9" }, "items": *items }))
+        });
+        let mut informer = Informer::<ConfigMap>::trimming(|_| {});
+        informer.list_every(Duration::from_secs(60));
+        informer.list_every(Duration::from_secs(5));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = seen.clone();
+        informer.on_change(move |change: &Change<ConfigMap>| {
+            let name = change.latest().metadata.name.clone().unwrap_or_default();
+            log.lock().unwrap().push((name, change.is_delete()));
+        });
+        let cache = informer.cache();
+        let stop = CancellationToken::new();
+        let api = Api::all(server.client());
+        let running = tokio::spawn(informer.run(api, watcher::Config::default(), stop.clone()));
+        cache.synced().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let taken = || std::mem::take(&mut *seen.lock().unwrap());
+        assert_eq!(taken(), [("a".to_owned(), false), ("b".to_owned(), false)]);
+        *served.lock().unwrap() = vec![object("a", "1", "7")];
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(taken(), [("a".to_owned(), false), ("b".to_owned(), true)]);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(taken(), []);
+        assert_eq!(server.lines(), ["GET /api/v1/configmaps"; 4]);
+        stop.cancel();
+        running.await.expect("it ends at shutdown");
     }
 
     #[tokio::test]

@@ -5,13 +5,14 @@ use std::fmt::Debug;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{
-    Namespace, Node, Pod, ReplicationController, ResourceQuota, ServiceAccount,
+    Namespace, Node, ReplicationController, ResourceQuota, ServiceAccount,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use super::trim;
+use crate::pod::{Pod, SharedSpecs};
 
 /// A kind that one informer of the process watches for all its controllers.
 pub(crate) trait Watched:
@@ -26,22 +27,23 @@ pub(crate) trait Watched:
     /// The field selector of the watch, where only some objects are of interest.
     const FIELDS: Option<&'static str> = None;
 
-    /// Cuts out what no controller reads, before the object is kept. An update by patch that leaves
-    /// these fields out keeps the ones that the server has.
-    fn trim(&mut self) {
-        self.meta_mut().managed_fields = None;
+    /// Makes what cuts out of each object what no controller reads, before it is kept. An update by
+    /// patch that leaves these fields out keeps the ones that the server has.
+    fn trimmer() -> Box<dyn FnMut(&mut Self) + Send> {
+        Box::new(|object| object.meta_mut().managed_fields = None)
     }
 }
 
 impl Watched for Namespace {}
 impl Watched for Node {
-    fn trim(&mut self) {
-        trim::node(self);
+    fn trimmer() -> Box<dyn FnMut(&mut Self) + Send> {
+        Box::new(trim::node)
     }
 }
 impl Watched for Pod {
-    fn trim(&mut self) {
-        trim::pod(self);
+    fn trimmer() -> Box<dyn FnMut(&mut Self) + Send> {
+        let mut specs = SharedSpecs::default();
+        Box::new(move |pod| specs.share(pod))
     }
 }
 impl Watched for ReplicaSet {}

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::pod::Pod;
 use crate::scheduler::taints::{NOT_READY, UNREACHABLE, tolerates};
 
 /// How long pods stay on a node that is not ready or not reachable, if they say nothing of their

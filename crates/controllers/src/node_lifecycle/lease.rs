@@ -1,5 +1,5 @@
-//! A node's Lease, as far as this controller reads it: one renewal per node every ten seconds is most of
-//! what there is to read in a large cluster at rest.
+//! A node's Lease, as far as this controller reads it. All of them are listed every few seconds, so that
+//! reading one must cost little.
 
 use std::borrow::Cow;
 

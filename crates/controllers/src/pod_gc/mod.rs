@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
@@ -22,7 +22,7 @@ use crate::error::{self, Error};
 use crate::informer::index::{ByNode, Ended};
 use crate::informer::{Cache, Change, Index};
 use crate::key::ObjectKey;
-use crate::pod::{is_terminal, node_name};
+use crate::pod::{Pod, is_terminal, node_name};
 use crate::queue::Queue;
 
 /// Pods end in bursts; one round removes the surplus of a burst.

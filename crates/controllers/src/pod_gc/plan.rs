@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::pod::{is_terminal, node_name};
+use crate::pod::{Pod, is_terminal, node_name};
 
 /// Ended pods that are kept for users to look at; upstream's `--terminated-pod-gc-threshold`.
 pub(crate) const ENDED_MAX: usize = 12_500;

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
@@ -21,6 +21,7 @@ use crate::error::{self, Error};
 use crate::informer::{Cache, Change};
 use crate::inventory::{Inventory, Kind, MetaChange};
 use crate::key::ObjectKey;
+use crate::pod::Pod;
 use crate::queue::Queue;
 
 /// Objects come and go in bursts; one status is written for a burst.

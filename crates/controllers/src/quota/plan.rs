@@ -32,11 +32,11 @@ pub(crate) fn plan(
 mod tests {
     use std::sync::Arc;
 
-    use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
 
     use super::super::tally::Tally;
     use super::*;
+    use crate::pod::Pod;
 
     fn quota(spec: Value) -> ResourceQuota {
         serde_json::from_value(json!({ "metadata": { "name": "q" }, "spec": spec }))

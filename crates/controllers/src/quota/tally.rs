@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coffer_api::quota::{Amounts, added};
-use k8s_openapi::api::core::v1::{Pod, ResourceQuotaSpec};
+use k8s_openapi::api::core::v1::{self, ResourceQuotaSpec};
+
+use crate::pod::Pod;
 
 /// The sum, and what each pod adds to it; so that a change that is seen twice counts once.
 #[derive(Clone, Debug)]
@@ -36,7 +38,9 @@ impl Tally {
 
     /// Takes in a pod as it is now, or that it was deleted; returns whether the sum has changed.
     pub(super) fn set(&mut self, name: &str, pod: Option<&Pod>) -> bool {
-        let now = pod.map(|pod| added(&self.spec, "pods.", Some(pod))).unwrap_or_default();
+        let now = pod
+            .map(|pod| added(&self.spec, "pods.", Some(&v1::Pod::from(pod))))
+            .unwrap_or_default();
         let before = self.pods.get(name);
         if before.map_or(now.is_empty(), |before| *before == now) {
             return false;

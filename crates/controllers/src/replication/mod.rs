@@ -13,7 +13,7 @@ mod rank;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
@@ -28,7 +28,7 @@ use crate::events::{EventType, Recorder, now};
 use crate::informer::{Cache, Change, Index};
 use crate::key::ObjectKey;
 use crate::owner::{adoption, controller_of, controller_ref, release};
-use crate::pod::{available_in, is_active, is_ready, ready_since};
+use crate::pod::{Pod, available_in, is_active, is_ready, ready_since};
 use crate::queue::Queue;
 
 /// Creations or deletions of one object's pods under way at once.
@@ -237,8 +237,9 @@ impl<K: Replicator> Replication<K> {
         Ok(())
     }
 
-    async fn create_one(&self, object: &K, key: &ObjectKey, pod: &Pod) -> Result<(), Failure> {
-        match self.pods_of(key).create(&PostParams::default(), pod).await {
+    async fn create_one(&self, object: &K, key: &ObjectKey, pod: &v1::Pod) -> Result<(), Failure> {
+        let api = Api::<v1::Pod>::namespaced(self.client.clone(), &key.namespace);
+        match api.create(&PostParams::default(), pod).await {
             Ok(created) => {
                 let name = created.metadata.name.unwrap_or_default();
                 let message = format!("Created pod: {name}");
@@ -453,7 +454,7 @@ mod tests {
         controller.objects.insert(set("mine", 1));
         let old = Arc::new(pod("p", Some("mine"), false));
         let mut bound = Pod::clone(&old);
-        bound.spec = serde_json::from_value(json!({ "nodeName": "n", "containers": [] })).ok();
+        bound.node_name = Some("n".to_owned());
         let bound = Arc::new(bound);
         controller.pod_changed(&Change { old: Some(old), new: Some(bound.clone()) });
         let idle =

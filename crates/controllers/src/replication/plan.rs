@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{self, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::rank::sort_for_deletion;
-use crate::pod::{is_active, is_available, is_ready};
+use crate::pod::{Pod, is_active, is_available, is_ready};
 
 /// Pods created or deleted in one round at most; upstream's `BurstReplicas`.
 pub(crate) const BURST_MAX: usize = 500;
@@ -83,9 +83,13 @@ pub(crate) fn count(
 }
 
 /// A new pod of a template. The API server completes its name.
-pub(crate) fn pod_of(template: &PodTemplateSpec, owner: &str, reference: OwnerReference) -> Pod {
+pub(crate) fn pod_of(
+    template: &PodTemplateSpec,
+    owner: &str,
+    reference: OwnerReference,
+) -> v1::Pod {
     let meta = template.metadata.clone().unwrap_or_default();
-    Pod {
+    v1::Pod {
         metadata: ObjectMeta {
             generate_name: Some(format!("{owner}-")),
             labels: meta.labels,

@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::pod::{DELETION_COST, is_ready, node_name, phase, ready_since, restarts_max};
+use crate::pod::{DELETION_COST, Pod, is_ready, node_name, phase, ready_since, restarts_max};
 
 /// Sorts pods so that those to be deleted first come first. `related` are the pods that share the
 /// work, by which the nodes with most of them are found.

@@ -4,16 +4,16 @@
 //! the next pod would be placed into room that is already taken.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use coffer_api::demand::{Resources, requests};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use coffer_api::demand::Resources;
+use k8s_openapi::api::core::v1::Node;
 
 use super::host_port::{HostPort, host_ports};
 use super::node_info::{NodeInfo, View};
 use super::topology::{Term, anti_affinity};
 use crate::owner::controller_of;
-use crate::pod::{is_terminal, node_name};
+use crate::pod::{Pod, Spec, is_terminal, node_name};
 
 /// Nodes and the pods on them.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct Placed {
     node: String,
-    requests: Resources,
+    spec: Option<Arc<Spec>>,
     ports: Vec<HostPort>,
     controller: Option<String>,
     namespace: String,
@@ -217,7 +217,7 @@ impl Cluster {
     fn put_in(&mut self, uid: String, placed: Placed) {
         let at = self.position(&placed.node);
         let owner = placed.controller.as_deref();
-        self.nodes[at].add(&placed.requests, &placed.ports, owner);
+        self.nodes[at].add(placed.requests(), &placed.ports, owner);
         if !placed.avoids.is_empty() {
             self.anti_affine.insert(uid.clone());
         }
@@ -242,7 +242,7 @@ impl Cluster {
         }
         let at = *self.at.get(&placed.node).expect("put in together with the pod");
         let owner = placed.controller.as_deref();
-        self.nodes[at].sub(&placed.requests, &placed.ports, owner);
+        self.nodes[at].sub(placed.requests(), &placed.ports, owner);
         self.drop_unused(at);
         Some(placed)
     }
@@ -273,7 +273,7 @@ impl Placed {
     fn new(pod: &Pod, node: &str, assumed: bool) -> Self {
         Self {
             node: node.to_owned(),
-            requests: pod.spec.as_ref().map(requests).unwrap_or_default(),
+            spec: pod.spec.clone(),
             ports: host_ports(pod),
             controller: controller_of(&pod.metadata).map(|owner| owner.uid.clone()),
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -291,7 +291,12 @@ impl Placed {
             && self.node == node
             && labels.map_or(self.labels.is_empty(), |labels| *labels == self.labels)
             && controller == self.controller.as_ref()
-            && pod.spec.as_ref().map(requests).unwrap_or_default().iter().eq(self.requests.iter())
+            && self.spec == pod.spec
+    }
+
+    fn requests(&self) -> &Resources {
+        static NONE: LazyLock<Resources> = LazyLock::new(Resources::default);
+        self.spec.as_ref().map_or(&NONE, |spec| spec.requests())
     }
 }
 

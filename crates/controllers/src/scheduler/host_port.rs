@@ -1,6 +1,6 @@
 //! Ports of the host that a pod asks for.
 
-use k8s_openapi::api::core::v1::Pod;
+use crate::pod::Pod;
 
 /// A port of the host that only one pod can have.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub(crate) mod topology;
 
 use std::sync::{Mutex, MutexGuard};
 
-use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -32,7 +32,7 @@ use crate::error::{self, Error};
 use crate::events::{EventType, Recorder};
 use crate::informer::{Cache, Change};
 use crate::key::ObjectKey;
-use crate::pod::{is_terminal, node_name};
+use crate::pod::{Pod, is_terminal, node_name};
 
 /// The name pods ask for, and the one that events come from.
 pub(crate) const NAME: &str = "default-scheduler";
@@ -286,9 +286,9 @@ mod tests {
     fn the_schedulers_own_writes_do_not_wake_it() {
         let before = pod(json!({}));
         let mut after = Pod::clone(&before);
-        after.status = serde_json::from_value(json!({ "conditions": [
-            { "type": "PodScheduled", "status": "False", "message": "m" }] }))
-        .expect("a status");
+        let status = json!({ "status": { "conditions": [
+            { "type": "PodScheduled", "status": "False", "message": "m" }] } });
+        after.status = serde_json::from_value::<Pod>(status).expect("a pod").status;
         let after = Arc::new(after);
         assert!(!asks_anew(&Change { old: Some(before.clone()), new: Some(after) }));
         let tolerant = pod(json!({ "tolerations": [{ "operator": "Exists" }] }));

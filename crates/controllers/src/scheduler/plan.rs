@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use coffer_api::demand::{Resources, requests};
-use k8s_openapi::api::core::v1::{Pod, PodSpec, Taint};
+use coffer_api::demand::Resources;
+use k8s_openapi::api::core::v1::{PodSpec, Taint};
 
 use super::cluster::Cluster;
 use super::host_port::{HostPort, host_ports};
@@ -11,6 +11,7 @@ use super::node_info::View;
 use super::topology::{Against, Rules};
 use super::{affinity, score, taints};
 use crate::owner::controller_of;
+use crate::pod::{Pod, Spec};
 
 /// With fewer nodes than this all of them are looked at; upstream's `minFeasibleNodesToFind`.
 const FITTING_MIN: usize = 100;
@@ -30,7 +31,7 @@ pub(crate) enum Decision {
 /// A pod, and what is read out of it once for all nodes.
 pub(crate) struct Candidate<'a> {
     pub(super) spec: &'a PodSpec,
-    pub(super) requests: Resources,
+    pub(super) requests: &'a Resources,
     pub(super) controller: Option<&'a str>,
     ports: Vec<HostPort>,
     pub(super) rules: Rules,
@@ -55,11 +56,11 @@ enum Rejection<'a> {
 /// returns how many were looked at, so that the next pod's look begins where this one's ended and all
 /// nodes get their share.
 pub(crate) fn plan(pod: &Pod, cluster: &Cluster, start: usize) -> (Decision, usize) {
-    let no_spec = PodSpec::default();
-    let spec = pod.spec.as_ref().unwrap_or(&no_spec);
+    let no_spec = Spec::default();
+    let spec = pod.spec.as_deref().unwrap_or(&no_spec);
     let candidate = Candidate {
         spec,
-        requests: requests(spec),
+        requests: spec.requests(),
         controller: controller_of(&pod.metadata).map(|owner| owner.uid.as_str()),
         ports: host_ports(pod),
         rules: Rules::of(pod, cluster),

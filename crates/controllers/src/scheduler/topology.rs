@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use coffer_api::selector::LabelSelector;
-use k8s_openapi::api::core::v1::{Node, Pod, PodAffinityTerm, PodSpec, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{Node, PodAffinityTerm, PodSpec, TopologySpreadConstraint};
 
 use super::cluster::{Cluster, PlacedPod};
 use super::node_info::View;
 use super::{affinity, taints};
+use crate::pod::Pod;
 
 type Labels = BTreeMap<String, String>;
 

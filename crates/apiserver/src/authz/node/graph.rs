@@ -87,9 +87,7 @@ impl Observer for PodFollower {
 
     fn changed(&self, event: &CacheEvent, facts: Option<&Facts>) {
         let mut state = self.0.0.write();
-        if let Some(old) = &event.old {
-            state.remove(&old.key);
-        }
+        state.remove(&event.subject().key);
         if let Some(new) = &event.new {
             state.add(new, facts);
         }

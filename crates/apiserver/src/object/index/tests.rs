@@ -67,6 +67,8 @@ proptest! {
             let mut value = Draw(seed).value(schema, DEPTH_MAX);
             value["apiVersion"] = info.api_version().into();
             value["kind"] = info.kind.into();
+            // As all that is stored has one; the stamp goes before it.
+            value["metadata"]["name"] = "n".into();
             let object = (resource.parse)(value.to_string().as_bytes()).expect(info.kind);
             let index = TypedIndex {
                 head: resource.head.clone(),

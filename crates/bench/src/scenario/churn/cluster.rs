@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use http::Method;
 use serde_json::json;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 
 use crate::cluster::pods::PodEvent;
 use crate::cluster::workspace::{RUN_LABEL, Workspace, json_body};
@@ -66,7 +66,7 @@ pub(super) struct Cluster {
     /// The path of the pods.
     pub(super) pods: String,
     /// Places for the nodes' requests.
-    pub(super) places: Semaphore,
+    places: Semaphore,
     tally: Mutex<Arc<Tally>>,
     registered: AtomicUsize,
     watching: Notify,
@@ -111,6 +111,12 @@ impl Cluster {
             running: Waiting::default(),
             gone: Waiting::default(),
         }
+    }
+
+    /// A place for a request of a node. The nodes together must not exceed what a server lets one user
+    /// do, because they are one; each kubelet of a real cluster is a user of its own.
+    pub(super) async fn place(&self) -> SemaphorePermit<'_> {
+        self.places.acquire().await.expect("the semaphore is never closed")
     }
 
     /// What is counted now.

@@ -73,7 +73,11 @@ impl Kubelet {
         ready: Option<Arc<Barrier>>,
     ) -> Result<()> {
         let selector = format!("fieldSelector=spec.nodeName%3D{}", self.name);
-        let list: List<PodSeen> = self.client.get(&format!("/api/v1/pods?{selector}")).await?;
+        let list: List<PodSeen> = {
+            // All nodes do this at once at the start.
+            let _place = self.cluster.place().await;
+            self.client.get(&format!("/api/v1/pods?{selector}")).await?
+        };
         let from = &list.metadata.resource_version;
         let path = format!("/api/v1/pods?watch=1&{selector}&resourceVersion={from}");
         let mut lines = Lines::new(watch.open(&path).await?);
@@ -125,14 +129,14 @@ impl Kubelet {
         }
     }
 
-    /// A request in its turn: the nodes together must not exceed what a server lets one user do.
+    /// A request in its turn.
     async fn placed(
         &mut self,
         method: Method,
         path: &str,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<Bytes, CallError> {
-        let _place = self.cluster.places.acquire().await.expect("the semaphore is never closed");
+        let _place = self.cluster.place().await;
         self.client.call(method, path, body).await
     }
 

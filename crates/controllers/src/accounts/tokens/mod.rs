@@ -37,8 +37,8 @@ type SecretMeta = PartialObjectMeta<Secret>;
 impl Watched for SecretMeta {
     const FIELDS: Option<&'static str> = Some("type=kubernetes.io/service-account-token");
 
-    fn trim(&mut self) {
-        without_payload(self);
+    fn trimmer() -> Box<dyn FnMut(&mut Self) + Send> {
+        Box::new(without_payload)
     }
 }
 

@@ -1,23 +1,31 @@
-//! What controllers ask about a pod.
+//! What controllers ask about a pod, and what is kept of one to be asked.
+
+mod object;
 
 use std::time::Duration;
 
-pub(crate) use coffer_api::kinds::pod::is_terminal;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+pub(crate) use self::object::{Pod, SharedSpecs, Spec};
 
 /// An annotation by which a user says how much a pod would be missed.
 pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Where the pod is bound to.
 pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+    pod.node_name.as_deref().filter(|name| !name.is_empty())
 }
 
 /// The phase, empty before the first status.
 pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// Whether the pod has ended, and will not run again.
+pub(crate) fn is_terminal(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
 }
 
 /// Whether the pod counts as one of its controller's: it has not ended and is not being deleted.
@@ -52,8 +60,7 @@ pub(crate) fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
 
 /// Restarts of the container that restarted most.
 pub(crate) fn restarts_max(pod: &Pod) -> i32 {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    statuses.map(|status| status.restart_count).max().unwrap_or_default()
+    pod.status.as_ref().map_or(0, |status| status.restarts_max)
 }
 
 fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
