@@ -25,6 +25,7 @@ pub mod namespace;
 mod node;
 mod optional;
 pub mod pod;
+pub mod pod_disruption_budget;
 mod pod_template;
 pub mod priority_class;
 pub mod rbac;
@@ -78,6 +79,7 @@ kinds! {
     lease { Lease }
     event { SeriesEvent }
     runtime_class { RuntimeClass }
+    pod_disruption_budget { PodDisruptionBudget }
     rbac { ClusterRole }
     rbac { ClusterRoleBinding }
     rbac { Role }

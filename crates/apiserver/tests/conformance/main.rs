@@ -8,6 +8,7 @@ mod support;
 mod content;
 mod deletion;
 mod door;
+mod eviction;
 mod garbage;
 mod limit_range;
 mod listing;

@@ -139,6 +139,15 @@ fn table() -> Vec<Row> {
                 "regarding": { "kind": "Pod", "namespace": "default", "name": "p" },
             }),
         ),
+        with_status(
+            row(
+                "apis/policy/v1",
+                "poddisruptionbudgets",
+                "PodDisruptionBudget",
+                json!({ "spec": { "minAvailable": "50%", "selector": selector } }),
+            ),
+            json!({ "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2 }),
+        ),
         wide(row(
             "apis/node.k8s.io/v1",
             "runtimeclasses",
