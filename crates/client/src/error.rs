@@ -1,7 +1,7 @@
 //! Errors of requests, as they may be logged and shown: no decoder's quotes, no credentials.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::{fmt, io};
 
 use coffer_api::reason::Reason;
 use coffer_api::redact;
@@ -45,8 +45,17 @@ pub fn shown(error: &kube::Error) -> impl fmt::Display + '_ {
 /// loses what it quotes.
 pub fn root_cause(error: &(dyn StdError + 'static)) -> String {
     let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+    loop {
+        // An error of I/O shows the one that it was made of, but has that one's source as its own.
+        let inner: Option<&(dyn StdError + 'static)> =
+            match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(made_of) => Some(made_of),
+                None => cause.source(),
+            };
+        match inner {
+            Some(inner) => cause = inner,
+            None => break,
+        }
     }
     match cause.downcast_ref() {
         Some(decoder) => redact::json(decoder),
