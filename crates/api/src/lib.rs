@@ -27,6 +27,7 @@ pub mod redact;
 pub mod schema;
 pub mod secret;
 pub mod selector;
+pub mod share;
 pub mod status;
 pub mod subresource;
 pub mod table;

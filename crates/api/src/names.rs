@@ -317,6 +317,22 @@ pub fn percent(text: &str) -> Complaints {
     )]
 }
 
+/// The reason of a condition: `MinimumReplicasAvailable`.
+pub fn condition_reason(text: &str) -> Complaints {
+    fn word(byte: u8) -> bool {
+        byte.is_ascii_alphanumeric() || byte == b'_'
+    }
+    let inner = |byte: u8| word(byte) || matches!(byte, b',' | b':');
+    if shaped(text, |byte| byte.is_ascii_alphabetic(), inner, word) {
+        return Complaints::new();
+    }
+    vec![regex_complaint(
+        "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
+        "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+        &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
+    )]
+}
+
 /// The letters of a generated suffix: no vowels and no digits that look like letters, so that no
 /// word appears by chance.
 const SUFFIX_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";

@@ -11,6 +11,8 @@
 
 use serde_path_to_error::{Path, Segment};
 
+use crate::go::CorruptBase64;
+
 /// For a message of unknown words.
 const UNKNOWN: &str = "invalid value";
 /// For a key that is not made of the characters of names.
@@ -181,6 +183,9 @@ pub fn message(text: &str) -> String {
     if let Some(known) = SYNTAX.iter().find(|known| **known == text) {
         return (*known).to_owned();
     }
+    if let Some(corrupt) = corrupt_base64(text) {
+        return corrupt.to_string();
+    }
     let Some((rest, problem, shows)) = PROBLEMS
         .iter()
         .find_map(|(start, problem, shows)| Some((text.strip_prefix(start)?, *problem, *shows)))
@@ -204,6 +209,13 @@ pub fn message(text: &str) -> String {
         shown.push_str(&format!(", expected {expected}"));
     }
     shown
+}
+
+/// What our own decoder of base64 says, which knows no more of the text than a place in it.
+fn corrupt_base64(text: &str) -> Option<CorruptBase64> {
+    let (_, at) = text.rsplit_once(' ')?;
+    let corrupt = CorruptBase64 { at: at.parse().ok()? };
+    (corrupt.to_string() == text).then_some(corrupt)
 }
 
 fn found(rest: &str) -> Option<&'static str> {
@@ -310,6 +322,10 @@ mod tests {
             ("unknown variant `hunter2`, expected `a`", "unknown variant"),
             ("invalid length 4711, expected a string", "invalid length, expected a string"),
             ("recursion limit exceeded", "recursion limit exceeded"),
+            ("illegal base64 data at input byte 12", "illegal base64 data at input byte 12"),
+            ("illegal base64 data at input byte hunter2", "invalid value"),
+            ("illegal base64 data at input byte 012", "invalid value"),
+            ("hunter2 illegal base64 data at input byte 12", "invalid value"),
             ("hunter2", "invalid value"),
             ("", "invalid value"),
         ] {

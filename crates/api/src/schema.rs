@@ -121,6 +121,11 @@ impl Schema {
         }
     }
 
+    /// Whether a strategic merge patch replaces this member of a struct as a whole.
+    pub fn replaces(self, member: &str) -> bool {
+        self.definition_name().is_some_and(|definition| rules::is_replaced(definition, member))
+    }
+
     /// The definition's name, such as `io.k8s.api.core.v1.Secret`, of a struct.
     pub fn definition_name(self) -> Option<&'static str> {
         match self.0.shape {

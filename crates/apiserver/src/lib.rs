@@ -134,6 +134,9 @@ pub enum BuildError {
     /// The roles and bindings every cluster has cannot be made.
     #[error("cannot make the default roles: {0}")]
     Roles(Failure),
+    /// The priority classes every cluster has cannot be made.
+    #[error("cannot make the system priority classes: {0}")]
+    PriorityClasses(Failure),
 }
 
 /// A server that listens, not yet accepting.
@@ -238,7 +241,8 @@ impl Server {
     /// left then, also where it could not start.
     ///
     /// # Errors
-    /// [`BuildError::Namespace`] and [`BuildError::Roles`] where the store refuses the first writes.
+    /// [`BuildError::Namespace`], [`BuildError::Roles`] and [`BuildError::PriorityClasses`] where the store
+    /// refuses the first writes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BuildError> {
         let Self { listeners, certificates, cache, handlers, tasks } = self;
         tasks.cache.spawn_to_end({
@@ -270,5 +274,9 @@ impl Server {
 async fn prepare(core: &Core) -> Result<(), BuildError> {
     let created = core::namespaces::create(core).await;
     created.map_err(|(name, failure)| BuildError::Namespace { name, failure })?;
-    core::roles::reconcile(core).await.map_err(BuildError::Roles)
+    tokio::try_join!(
+        async { core::roles::reconcile(core).await.map_err(BuildError::Roles) },
+        async { core::priority_classes::create(core).await.map_err(BuildError::PriorityClasses) },
+    )
+    .map(drop)
 }

@@ -163,3 +163,74 @@ async fn an_event_written_in_one_form_is_read_in_the_other() {
     assert_eq!(series, "p both forms are one event");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn priority_classes_are_created_shown_and_described() {
+    let server = TestServer::start().await;
+    let create = ["create", "priorityclass", "high", "--value=1000", "--description=first"];
+    let created = ok(&server, &create, "").await;
+    assert_eq!(created, "priorityclass.scheduling.k8s.io/high created\n");
+    let shown = ok(&server, &["get", "pc"], "").await;
+    let header = shown.lines().next().unwrap_or_default();
+    let header: Vec<&str> = header.split_whitespace().collect();
+    assert_eq!(header, ["NAME", "VALUE", "GLOBAL-DEFAULT", "AGE", "PREEMPTIONPOLICY"]);
+    for (name, value) in [
+        ("high", "1000"),
+        ("system-cluster-critical", "2000000000"),
+        ("system-node-critical", "2000001000"),
+    ] {
+        let row = ok(&server, &["get", "pc", name, "--no-headers"], "").await;
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(
+            [cells[0], cells[1], cells[2], cells[4]],
+            [name, value, "false", "PreemptLowerPriority"]
+        );
+    }
+    let described = ok(&server, &["describe", "pc", "high"], "").await;
+    for line in ["Value:", "GlobalDefault:", "Description:", "PreemptionPolicy:"] {
+        assert!(described.contains(line), "{described}");
+    }
+    let refusal = refused(&server, &["delete", "pc", "system-node-critical"], "").await;
+    assert_eq!(
+        refusal,
+        "Error from server (Forbidden): priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and cannot be deleted\n"
+    );
+    server.stop().await;
+}
+
+const LIMITS: &str = "apiVersion: v1
+kind: LimitRange
+metadata: {name: sizes}
+spec:
+  limits:
+  - type: Container
+    max: {cpu: 1000m}
+    defaultRequest: {cpu: 100m}
+";
+const LARGE: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: large}
+spec: {containers: [{name: c, image: redis, resources: {limits: {cpu: 2}}}]}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limit_ranges_are_created_shown_and_described() {
+    let server = TestServer::start().await;
+    let created = ok(&server, &["create", "-f", "-"], LIMITS).await;
+    assert_eq!(created, "limitrange/sizes created\n");
+    let shown = ok(&server, &["get", "limits"], "").await;
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    assert_eq!(words[..4], ["NAME", "CREATED", "AT", "sizes"]);
+    let described = ok(&server, &["describe", "limits", "sizes"], "").await;
+    let row = described.lines().find(|line| line.starts_with("Container")).unwrap_or_default();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells, ["Container", "cpu", "-", "1", "100m", "1", "-"], "{described}");
+    let refusal = refused(&server, &["create", "-f", "-"], LARGE).await;
+    assert!(
+        refusal.ends_with(
+            "pods \"large\" is forbidden: maximum cpu usage per Container is 1, but limit is 2\n"
+        ),
+        "{refusal}"
+    );
+    server.stop().await;
+}

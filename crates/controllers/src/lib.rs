@@ -46,6 +46,7 @@ pub(crate) mod certificates;
 pub(crate) mod claim;
 pub(crate) mod controller;
 pub(crate) mod deployment;
+pub(crate) mod disruption;
 pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod garbage;

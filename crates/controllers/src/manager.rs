@@ -64,8 +64,11 @@ impl<K: Watched> Watching for Informer<K> {
     }
 
     fn run(self: Box<Self>, client: Client, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
-        let mut config = watcher::Config::default();
-        config.field_selector = K::FIELDS.map(str::to_owned);
+        let all = watcher::Config::default();
+        let config = match K::FIELDS {
+            Some(fields) => all.fields(fields),
+            None => all,
+        };
         Informer::run(*self, Api::all(client), config, shutdown).boxed()
     }
 }

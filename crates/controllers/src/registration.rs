@@ -15,6 +15,7 @@ use crate::certificates::sign::Signer;
 use crate::certificates::{Approver, Signing};
 use crate::controller::add;
 use crate::deployment::Deployments;
+use crate::disruption::Disruption;
 use crate::garbage::GarbageCollector;
 use crate::manager::Manager;
 use crate::namespace::Namespaces;
@@ -69,6 +70,7 @@ pub fn controller_manager(client: Client, options: Options) -> Manager {
     add(all, Replication::<ReplicaSet>::new);
     add(all, Replication::<ReplicationController>::new);
     add(all, Deployments::new);
+    add(all, Disruption::new);
     add(all, GarbageCollector::new);
     add(all, DefaultAccounts::new);
     let root_ca_pem = options.root_ca_pem.clone();

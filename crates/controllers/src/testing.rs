@@ -14,11 +14,13 @@ pub(crate) fn unreachable_client() -> Client {
     Api::answering(|_| None).client()
 }
 
+type Answer = dyn Fn(&str) -> Option<Value> + Send + Sync;
+
 /// A server that keeps what it was asked.
 #[derive(Clone)]
 pub(crate) struct Api {
     asked: Arc<Mutex<Vec<String>>>,
-    answer: Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>,
+    answer: Arc<Answer>,
 }
 
 impl Api {

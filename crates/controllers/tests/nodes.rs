@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cluster::{Cluster, within};
 use coffer_controllers::Options;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -66,6 +67,45 @@ async fn a_silent_node_is_unknown_tainted_and_left() {
     nodes.patch_status("node1", &params, &Patch::Strategic(alive)).await.unwrap();
     let well = |node: Option<&Node>| node.is_some() && taints(node).is_empty();
     within("no taints", await_condition(nodes, "node1", well)).await;
+    cluster.stop().await;
+}
+
+/// Two nodes whose status says nothing new: the one that renews its Lease stays ready until the other is
+/// unknown, though Leases are listed and not watched; its Lease goes with it, though no controller watches
+/// for that either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_renewed_is_a_sign_of_life_and_goes_with_its_node() {
+    let options =
+        Options { node_monitor_grace_period: Duration::from_secs(4), ..Options::default() };
+    let cluster = Cluster::with(options).await;
+    let alive = cluster.node("alive", json!({})).await;
+    cluster.node("silent", json!({})).await;
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), "kube-node-lease");
+    let owner = json!([{ "apiVersion": "v1", "kind": "Node", "name": "alive",
+                         "uid": alive.metadata.uid }]);
+    let lease = json!({ "metadata": { "name": "alive", "ownerReferences": owner }, "spec": {} });
+    let lease = cluster.create(&leases, lease).await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let renew = async {
+        for count in 0_u32.. {
+            let time = format!("2026-01-01T00:00:00.{count:06}Z");
+            let patch = Patch::Merge(json!({ "spec": { "renewTime": time } }));
+            leases.patch("alive", &PatchParams::default(), &patch).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let unknown = |node: Option<&Node>| ready(node).is_some_and(|(status, _)| status == "Unknown");
+    tokio::select! {
+        () = renew => {}
+        () = async {
+            within("unknown", await_condition(nodes.clone(), "silent", unknown)).await;
+        } => {}
+    }
+    let node = nodes.get("alive").await.unwrap();
+    assert_eq!(ready(Some(&node)), Some(("True".into(), "KubeletReady".into())));
+    nodes.delete("alive", &DeleteParams::default()).await.unwrap();
+    let uid = lease.metadata.uid.unwrap();
+    within("gone", await_condition(leases.clone(), "alive", conditions::is_deleted(&uid))).await;
     cluster.stop().await;
 }
 

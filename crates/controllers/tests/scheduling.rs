@@ -4,6 +4,7 @@ mod cluster;
 
 use cluster::{Cluster, within};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
@@ -121,5 +122,31 @@ async fn a_crowd_of_pods_never_overfills_a_node() {
     }
     let expected = [(None, 1), (Some("a"), 10), (Some("b"), 10), (Some("c"), 10), (Some("d"), 10)];
     assert_eq!(counts, expected.map(|(node, count)| (node.map(str::to_owned), count)).into());
+    cluster.stop().await;
+}
+
+/// The class decides, not who came first: one place, for which two pods without a class wait longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pod_of_the_higher_priority_class_gets_the_only_place() {
+    let cluster = Cluster::start().await;
+    let classes: Api<PriorityClass> = Api::all(cluster.client.clone());
+    cluster.create(&classes, json!({ "metadata": { "name": "high" }, "value": 1000 })).await;
+    let pods = cluster.namespaced::<Pod>();
+    cluster.create(&pods, pod("first", json!({}))).await;
+    cluster.create(&pods, pod("second", json!({ "priorityClassName": "" }))).await;
+    let high = cluster.create(&pods, pod("third", json!({ "priorityClassName": "high" }))).await;
+    assert_eq!(high.spec.and_then(|spec| spec.priority), Some(1000));
+    cluster.node("node1", json!({ "status": { "allocatable": { "pods": "1" } } })).await;
+    let cluster = cluster.with_scheduler().await;
+    let settled = |pod: Option<&Pod>| {
+        node_of(pod).is_some() || condition(pod).is_some_and(|(status, ..)| status == "False")
+    };
+    for name in ["first", "second", "third"] {
+        within(name, await_condition(pods.clone(), name, settled)).await;
+    }
+    let placed = pods.list(&ListParams::default()).await.unwrap();
+    let placed = placed.iter().filter(|pod| node_of(Some(pod)).is_some());
+    let placed: Vec<_> = placed.filter_map(|pod| pod.metadata.name.as_deref()).collect();
+    assert_eq!(placed, ["third"]);
     cluster.stop().await;
 }

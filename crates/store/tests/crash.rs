@@ -154,7 +154,7 @@ async fn check_history(store: &Embedded, acked: &HashMap<Revision, &Acked>, newe
             (Change::Created(value) | Change::Updated(value), Some(n)) => {
                 assert_eq!(value.as_bytes(), content(key, *n));
             }
-            (Change::Deleted { .. }, None) => {}
+            (Change::Deleted, None) => {}
             (change, n) => panic!("revision {revision} was {n:?} and is {change:?}"),
         }
     }

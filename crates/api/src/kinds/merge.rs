@@ -53,6 +53,9 @@ pub struct Rules {
     pub atomic_maps: &'static [Field],
     /// Unions that are not list items: fields that a client-side apply leaves out go away.
     pub retain_keys: &'static [Field],
+    /// Objects that a strategic merge patch replaces as a whole: `x-kubernetes-patch-strategy` says
+    /// `replace`.
+    pub replaced: &'static [Field],
     /// Key fields that a list's item may leave out, and what they are then.
     pub key_defaults: &'static [(&'static str, &'static str, &'static str)],
     /// Fields that hold a value, not a pointer to one, and that are left out where they are the zero
@@ -68,6 +71,7 @@ impl Rules {
         atomic_structs: &[],
         atomic_maps: &[],
         retain_keys: &[],
+        replaced: &[],
         key_defaults: &[],
         omits_zero: &[],
     };
@@ -121,6 +125,7 @@ pub static SHARED: Rules = Rules {
     ],
     atomic_maps: &[("core.v1.ServiceSpec", "selector")],
     retain_keys: &[],
+    replaced: &[],
     key_defaults: &[("core.v1.ServicePort", "protocol", "TCP")],
     omits_zero: &[
         ("core.v1.LocalObjectReference", &["name"]),

@@ -18,13 +18,16 @@ pub mod event;
 mod info;
 mod kind;
 mod lease;
+pub mod limit_range;
 pub mod merge;
 pub mod meta;
 pub mod namespace;
 mod node;
 mod optional;
 pub mod pod;
+pub mod pod_disruption_budget;
 mod pod_template;
+pub mod priority_class;
 pub mod rbac;
 mod resource_quota;
 pub mod roles;
@@ -61,6 +64,7 @@ macro_rules! kinds {
 kinds! {
     config_map { ConfigMap }
     event { Event }
+    limit_range { LimitRange }
     namespace { Namespace }
     node { Node }
     pod { Pod }
@@ -75,8 +79,10 @@ kinds! {
     lease { Lease }
     event { SeriesEvent }
     runtime_class { RuntimeClass }
+    pod_disruption_budget { PodDisruptionBudget }
     rbac { ClusterRole }
     rbac { ClusterRoleBinding }
     rbac { Role }
     rbac { RoleBinding }
+    priority_class { PriorityClass }
 }

@@ -148,7 +148,9 @@ fn merge_member(
         return Ok(());
     }
     match (target.get_mut(name), patch) {
-        (Some(Value::Object(target)), Value::Object(patch)) => {
+        (Some(Value::Object(target)), Value::Object(patch))
+            if !schema.is_some_and(|schema| schema.replaces(name)) =>
+        {
             merge_object(target, patch, member_schema(schema, name)?)
         }
         (Some(Value::Array(target)), Value::Array(patch)) => {

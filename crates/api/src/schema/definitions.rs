@@ -183,6 +183,9 @@ fn annotate(name: &str, schema: &mut Value) {
         if rules::retains_keys(name, field) {
             property["x-kubernetes-patch-strategy"] = json!("retainKeys");
         }
+        if rules::is_replaced(name, field) {
+            property["x-kubernetes-patch-strategy"] = json!("replace");
+        }
     }
 }
 

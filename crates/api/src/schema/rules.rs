@@ -36,6 +36,10 @@ pub(super) fn retains_keys(definition: &str, field: &str) -> bool {
     all().any(|rules| rules.retain_keys.contains(&(short(definition), field)))
 }
 
+pub(super) fn is_replaced(definition: &str, field: &str) -> bool {
+    all().any(|rules| rules.replaced.contains(&(short(definition), field)))
+}
+
 pub(super) fn key_default(definition: &str, key: &str) -> Option<&'static str> {
     let name = short(definition);
     all()
@@ -70,7 +74,8 @@ mod tests {
             for (name, field, _) in rules.lists {
                 assert!(exists(name, field), "{name}.{field}");
             }
-            for (name, field) in rules.atomic_maps.iter().chain(rules.retain_keys) {
+            let fields = [rules.atomic_maps, rules.retain_keys, rules.replaced];
+            for (name, field) in fields.into_iter().flatten() {
                 assert!(exists(name, field), "{name}.{field}");
             }
             for (name, field, _) in rules.key_defaults {

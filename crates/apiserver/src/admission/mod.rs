@@ -11,13 +11,16 @@ mod certificates;
 mod escalation;
 pub(crate) mod grant;
 mod host_paths;
+mod limit_ranger;
 mod mountable;
 mod named;
 mod namespace_lifecycle;
 mod node_restriction;
 pub(crate) mod node_token;
 mod owner;
+mod parsed;
 mod pod_security;
+mod priority;
 mod quota;
 mod runtime_class;
 mod secret_use;
@@ -30,10 +33,14 @@ use std::sync::Arc;
 use coffer_api::pod_security::Level;
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::node::v1::RuntimeClass;
 
 use self::admitted::{Admitted, Deletion, New, Update};
 use self::grant::Secrets;
+use self::limit_ranger::LimitRanges;
 use self::named::shown_name;
+use self::parsed::Parsed;
+use self::priority::PriorityClasses;
 use self::quota::Quotas;
 use crate::authz::{Authorizer, Permit};
 use crate::cache::Cache;
@@ -70,6 +77,9 @@ pub(crate) struct Admission {
     pub(crate) resources: Arc<Resources>,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) tokens: Arc<Authority>,
+    limit_ranges: LimitRanges,
+    priority_classes: PriorityClasses,
+    runtime_classes: Arc<Parsed<RuntimeClass>>,
     quotas: Quotas,
 }
 
@@ -83,8 +93,20 @@ impl Admission {
         tokens: Arc<Authority>,
         tasks: Group,
     ) -> Self {
+        let limit_ranges = LimitRanges::new(&resources);
+        let priority_classes = PriorityClasses::new(&resources);
+        let runtime_classes = Parsed::of_kind(&resources, Some);
         let quotas = Quotas::new(resources.clone(), cache, tasks);
-        Self { config, resources, authorizer, tokens, quotas }
+        Self {
+            config,
+            resources,
+            authorizer,
+            tokens,
+            limit_ranges,
+            priority_classes,
+            runtime_classes,
+            quotas,
+        }
     }
 
     /// Admits a new object. It holds its turn in a namespace with quotas until it is persisted or
@@ -120,12 +142,15 @@ impl Admission {
             owner::check(permit, resource, &name, owner.as_ref())?;
             let forbidden =
                 |why: String| Failure::forbidden(resource.group_resource(), &name, &why);
+            self.limit_ranges.admit(pod).map_err(forbidden)?;
             let limit = secret_use::limit(self, permit, owner.as_ref());
             warnings = self.add_account(pod, limit.as_ref()).map_err(forbidden)?;
-            runtime_class::admit(&self.resources, pod).map_err(forbidden)?;
+            self.priority_classes.create(pod).map_err(forbidden)?;
+            runtime_class::admit(&self.runtime_classes, pod).map_err(forbidden)?;
         }
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::create(permit, resource, &mut *object)?;
+        self.priority_classes.check(resource, &*object, true)?;
         escalation::check(&self.authorizer, permit.identity(), resource, &*object, None)?;
         let write = secret_use::Write {
             admission: self,
@@ -151,6 +176,12 @@ impl Admission {
         old: &dyn Object,
     ) -> Result<Admitted<'a, Update>, Failure> {
         node_restriction::update(permit, resource, &*object, old)?;
+        if let (Some(pod), Some(old)) = (object.of_kind_mut::<Pod>(), old.pod())
+            && permit.subresource().is_empty()
+        {
+            priority::update(pod, old);
+        }
+        self.priority_classes.check(resource, &*object, false)?;
         token_secret::fill_in(self, permit, &mut *object)?;
         certificates::update(self, permit, resource, &*object, old)?;
         escalation::check(&self.authorizer, permit.identity(), resource, &*object, Some(old))?;
@@ -183,6 +214,7 @@ impl Admission {
         name: &str,
     ) -> Result<Admitted<'a, Deletion>, Failure> {
         namespace_lifecycle::delete(resource, name)?;
+        priority::delete(resource, name)?;
         node_restriction::delete(permit, resource, namespace, name)?;
         let deletion = Deletion { namespace: namespace.to_owned(), name: name.to_owned() };
         Ok(Admitted::new(resource, deletion, Vec::new()))

@@ -8,32 +8,26 @@ use coffer_api::kinds;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 use k8s_openapi::api::node::v1::{RuntimeClass, Scheduling};
 
-use crate::object::Resources;
+use super::parsed::Parsed;
 
 /// A new pod, changed to what its class says.
 ///
 /// # Errors
 /// Why the pod is refused, for a 403.
-pub(super) fn admit(resources: &Resources, pod: &mut Pod) -> Result<(), String> {
+pub(super) fn admit(classes: &Parsed<RuntimeClass>, pod: &mut Pod) -> Result<(), String> {
     let Some(spec) = &mut pod.spec else { return Ok(()) };
     let class = match spec.runtime_class_name.as_deref() {
         None => None,
         Some(name) => {
-            let found = find(resources, name);
+            let found = classes.of("").get(name).cloned().flatten();
             Some(found.ok_or_else(|| format!("pod rejected: RuntimeClass {name:?} not found"))?)
         }
     };
-    set_overhead(spec, class.as_ref())?;
-    match class.and_then(|class| class.scheduling) {
+    set_overhead(spec, class.as_deref())?;
+    match class.and_then(|class| class.scheduling.clone()) {
         Some(scheduling) => set_scheduling(spec, scheduling),
         None => Ok(()),
     }
-}
-
-fn find(resources: &Resources, name: &str) -> Option<RuntimeClass> {
-    let classes = resources.find("node.k8s.io", "v1", "runtimeclasses")?;
-    let found = classes.shard().get(&classes.key("", name))?;
-    serde_json::from_slice(&found.bytes).ok()
 }
 
 /// A pod's overhead is its class's: a pod that states another one, or states one without a class that

@@ -40,7 +40,7 @@ impl Core {
     /// Replaces an object by what `change` makes of it.
     ///
     /// # Errors
-    /// 404, and what `change` returns.
+    /// 404.
     pub(super) async fn update_own<F>(
         &self,
         resource: &Resource,
@@ -50,14 +50,37 @@ impl Core {
     where
         F: FnMut(&mut dyn Object) + Send,
     {
+        let change = |object: &mut dyn Object| {
+            change(object);
+            Ok(())
+        };
+        self.try_update_own(resource, target, None, false, change).await
+    }
+
+    /// Replaces an object, or what a subresource is about, by what `change` makes of the newest version;
+    /// `change` is called again when another writer was faster. Nothing is written if it fails.
+    ///
+    /// # Errors
+    /// 404, what `change` returns, and 409 where others were faster each time.
+    pub(super) async fn try_update_own<F>(
+        &self,
+        resource: &Resource,
+        target: (&str, &str),
+        sub: Option<&str>,
+        dry_run: bool,
+        mut change: F,
+    ) -> Result<(), Failure>
+    where
+        F: FnMut(&mut dyn Object) -> Result<(), Failure> + Send,
+    {
         let permit = self.internal.permit.get();
         let change = |old: &dyn Object| {
             let mut object = resource.parse(&old.encode())?;
-            change(&mut *object);
+            change(&mut *object)?;
             let object = self.admission.admit_update(permit, resource, object, old)?;
             Ok(Change { object, expected: None })
         };
-        self.registry.persist_update(resource, target, None, false, change).await.map(drop)
+        self.registry.persist_update(resource, target, sub, dry_run, change).await.map(drop)
     }
 
     /// Removes an object that has lived for as long as its kind lives, at the revision that was looked

@@ -1,12 +1,15 @@
 //! What writes take part in: the registry, admission before it, and the authorizer.
 //!
-//! Handlers work for clients, the modules here for the server itself: the namespaces and roles every
-//! cluster has, aggregated roles, expired events. None of them knows HTTP.
+//! Handlers work for clients, the modules here for the server itself: the namespaces, roles and
+//! priority classes every cluster has, aggregated roles, expired events, what evictions take of
+//! disruption budgets. None of them knows HTTP.
 
 pub(crate) mod aggregate;
+pub(crate) mod disruption;
 pub(crate) mod expire;
 mod internal;
 pub(crate) mod namespaces;
+pub(crate) mod priority_classes;
 pub(crate) mod roles;
 
 use std::sync::Arc;

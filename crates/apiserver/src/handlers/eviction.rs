@@ -1,6 +1,9 @@
-//! `pods/eviction`: a deletion that says why, and that disruption budgets may refuse. Budgets are
-//! not served, so that there is none to refuse it.
+//! `pods/eviction`: a deletion that says why, and that disruption budgets may refuse.
+//!
+//! What the budgets say is decided in [`crate::core::disruption`]. A pod that was judged by how it was (not
+//! started, not ready) is deleted only if it still is so.
 
+use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
@@ -10,12 +13,15 @@ use serde_json::json;
 use super::Handlers;
 use crate::body::{MediaType, Payload};
 use crate::call::Call;
+use crate::core::disruption::{Leave, ignores_budgets, is_going, not_counted};
 use crate::object::Object;
 use crate::options::{WriteOptions, dry_run};
 use crate::registry::{Change, DeleteOptions, preconditions};
 use crate::respond::{self, Answer};
 use crate::{body, decode, managed};
 
+/// Tries at a pod that changes while it is judged; upstream's `EvictionsRetry`.
+const TRIES: usize = 20;
 /// What is posted.
 const KIND: (&str, &str) = ("Eviction", "policy/v1");
 
@@ -39,16 +45,8 @@ impl Handlers {
         if dry_run(&call.query).is_ok_and(|asked| asked) {
             delete.dry_run = Some(vec!["All".to_owned()]);
         }
-        let mut delete = DeleteOptions::from_api(delete)?;
-        let (resource, namespace, name) =
-            (&*call.resource, &*call.path.namespace, &*call.path.name);
-        let admitted = self.core.admission.admit_delete(&call.permit, resource, namespace, name)?;
-        if !delete.dry_run {
-            self.record_disruption(call, &options, &delete).await?;
-            // It held of the pod as it was before that.
-            delete.resource_version = None;
-        }
-        self.core.registry.persist_delete(admitted, &delete).await?;
+        let delete = DeleteOptions::from_api(delete)?;
+        self.evict(call, &options, &delete).await?;
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
         });
@@ -57,14 +55,82 @@ impl Handlers {
         Ok(answer)
     }
 
+    /// Deletes the pod if no budget guards it or one lets it go. Where the client names no version of the
+    /// pod, one that changes meanwhile is judged again.
+    async fn evict(
+        &self,
+        call: &Call,
+        options: &WriteOptions,
+        asked: &DeleteOptions,
+    ) -> Result<(), Failure> {
+        let (resource, namespace, name) =
+            (&*call.resource, &*call.path.namespace, &*call.path.name);
+        // A caller who may not delete the pod takes nothing of a budget, either.
+        self.core.admission.admit_delete(&call.permit, resource, namespace, name)?;
+        let is_race = |failure: &Failure| {
+            asked.resource_version.is_none() && failure.reason == Reason::Conflict
+        };
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            let found = self.core.registry.get(resource, namespace, name).await?;
+            let object = resource.parse(&found.bytes)?;
+            preconditions(resource, name, &*object, asked)?;
+            let pod = object.pod().ok_or_else(|| Failure::internal("not a pod"))?;
+            // The pod that is judged, and no other one of its name.
+            let mut delete = DeleteOptions { uid: pod.metadata.uid.clone(), ..asked.clone() };
+            let mut as_judged = || {
+                let version = pod.metadata.resource_version.clone();
+                delete.resource_version = delete.resource_version.take().or(version);
+            };
+            if ignores_budgets(pod) {
+                if !is_going(pod) {
+                    as_judged();
+                }
+                match self.delete_disrupted(call, options, delete).await {
+                    Err(failure) if is_race(&failure) && tries > 0 => continue,
+                    done => return done,
+                }
+            }
+            let leave = self.core.take_disruption(pod, asked.dry_run).await?;
+            if matches!(leave, Leave::Unready(_)) {
+                as_judged();
+            }
+            return match (self.delete_disrupted(call, options, delete).await, leave) {
+                (Err(failure), Leave::Unready(budget)) if is_race(&failure) => {
+                    Err(not_counted(&budget))
+                }
+                (done, _) => done,
+            };
+        }
+    }
+
+    /// Marks the pod as disrupted and deletes it.
+    async fn delete_disrupted(
+        &self,
+        call: &Call,
+        options: &WriteOptions,
+        mut delete: DeleteOptions,
+    ) -> Result<(), Failure> {
+        if !delete.dry_run {
+            let version = self.record_disruption(call, options, &delete).await?;
+            // What held of the pod before that holds of what that made of it.
+            delete.resource_version = delete.resource_version.and(version);
+        }
+        let (resource, namespace, name) =
+            (&*call.resource, &*call.path.namespace, &*call.path.name);
+        let admitted = self.core.admission.admit_delete(&call.permit, resource, namespace, name)?;
+        self.core.registry.persist_delete(admitted, &delete).await.map(drop)
+    }
+
     /// Writes the condition by which the pod's owner tells a disruption from a failure, to the pod that
-    /// is meant.
+    /// is meant. Returns the version that it then has.
     async fn record_disruption(
         &self,
         call: &Call,
         options: &WriteOptions,
         delete: &DeleteOptions,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<String>, Failure> {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         let writer = managed::writer(call, options);
         let change = |old: &dyn Object| {
@@ -75,11 +141,10 @@ impl Handlers {
             let object = self.core.admission.admit_update(&call.permit, resource, pod, old)?;
             Ok(Change { object, expected: None })
         };
-        self.core
-            .registry
-            .persist_update(resource, target, Some("status"), false, change)
-            .await
-            .map(drop)
+        let registry = &self.core.registry;
+        let written =
+            registry.persist_update(resource, target, Some("status"), false, change).await?;
+        Ok(resource.parse(&written.bytes)?.meta().resource_version.clone())
     }
 }
 

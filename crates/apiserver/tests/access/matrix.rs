@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use crate::cluster::{Caller, Cluster, RBAC, pod, secret};
 
 const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
+const PRIORITY_CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+const LIMIT_RANGES: &str = "/api/v1/namespaces/a/limitranges";
 
 /// A request, dry where it would write.
 fn requests() -> Vec<(&'static str, String, Option<Value>)> {
@@ -83,6 +85,10 @@ fn requests() -> Vec<(&'static str, String, Option<Value>)> {
         get("/api/v1/namespaces/a/serviceaccounts"),
         get(RUNTIME_CLASSES),
         dry("POST", RUNTIME_CLASSES, json!({ "metadata": { "name": "x" }, "handler": "x" })),
+        get(PRIORITY_CLASSES),
+        dry("POST", PRIORITY_CLASSES, json!({ "metadata": { "name": "x" }, "value": 1 })),
+        get(LIMIT_RANGES),
+        dry("POST", LIMIT_RANGES, json!({ "metadata": { "name": "x" }, "spec": { "limits": [] } })),
         get(&format!("/apis/{RBAC}/v1/clusterroles")),
         dry("POST", &format!("/apis/{RBAC}/v1/clusterrolebindings"), binding.clone()),
         dry("POST", &format!("/apis/{RBAC}/v1/namespaces/a/rolebindings"), binding),

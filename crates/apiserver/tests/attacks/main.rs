@@ -5,7 +5,9 @@ mod cluster;
 mod connections;
 #[path = "../support/kubelet.rs"]
 mod kubelet;
+mod limit_range;
 mod pod_security;
+mod priority;
 mod runtime_class;
 #[path = "../support/mod.rs"]
 mod support;

@@ -76,6 +76,12 @@ fn table() -> Vec<Row> {
             wide(row(core, "nodes", "Node", json!({}))),
             json!({ "nodeInfo": { "kubeletVersion": "v1" } }),
         ),
+        row(
+            core,
+            "limitranges",
+            "LimitRange",
+            json!({ "spec": { "limits": [{ "type": "Container", "max": { "cpu": "1" } }] } }),
+        ),
         row(core, "podtemplates", "PodTemplate", json!({ "template": template() })),
         with_status(
             row(core, "pods", "Pod", json!({ "spec": template()["spec"] })),
@@ -133,11 +139,26 @@ fn table() -> Vec<Row> {
                 "regarding": { "kind": "Pod", "namespace": "default", "name": "p" },
             }),
         ),
+        with_status(
+            row(
+                "apis/policy/v1",
+                "poddisruptionbudgets",
+                "PodDisruptionBudget",
+                json!({ "spec": { "minAvailable": "50%", "selector": selector } }),
+            ),
+            json!({ "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2 }),
+        ),
         wide(row(
             "apis/node.k8s.io/v1",
             "runtimeclasses",
             "RuntimeClass",
             json!({ "handler": "runsc" }),
+        )),
+        wide(row(
+            "apis/scheduling.k8s.io/v1",
+            "priorityclasses",
+            "PriorityClass",
+            json!({ "value": 1000 }),
         )),
         wide(row(rbac, "clusterroles", "ClusterRole", json!({ "rules": rule }))),
         wide(row(
@@ -413,7 +434,8 @@ impl Life<'_> {
 /// whether they are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_of_what_is_not_there_makes_it_for_some_kinds_and_is_404_for_others() {
-    const MADE: [&str; 7] = [
+    const MADE: [&str; 8] = [
+        "api/v1/limitranges",
         "apis/coordination.k8s.io/v1/leases",
         "api/v1/events",
         "apis/events.k8s.io/v1/events",

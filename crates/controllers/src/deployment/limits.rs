@@ -1,5 +1,6 @@
 //! How many pods a Deployment may have too many, or too few, while it changes.
 
+use coffer_api::share::{self, Rounding};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -42,27 +43,10 @@ fn resolved(deployment: &Deployment) -> (i32, i32) {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Rounding {
-    Up,
-    Down,
-}
-
 /// A number, or a percentage of the pods asked for; absent is 25 %, as defaulting has it.
 fn scaled(bound: Option<&IntOrString>, of: i32, rounding: Rounding) -> i32 {
-    let percent = match bound {
-        Some(IntOrString::Int(number)) => return *number,
-        Some(IntOrString::String(text)) => {
-            text.strip_suffix('%').and_then(|digits| digits.parse().ok()).unwrap_or(0)
-        }
-        None => 25,
-    };
-    let hundredths = i64::from(of) * percent;
-    let whole = match rounding {
-        Rounding::Up => (hundredths + 99).div_euclid(100),
-        Rounding::Down => hundredths.div_euclid(100),
-    };
-    i32::try_from(whole).unwrap_or(i32::MAX)
+    let quarter = || IntOrString::String("25%".to_owned());
+    share::scaled(&bound.cloned().unwrap_or_else(quarter), of, rounding)
 }
 
 /// The replicas a ReplicaSet is asked for.
@@ -104,5 +88,6 @@ mod tests {
         assert_eq!(bounds(3, json!(1), json!(9)), (1, 3));
         assert_eq!(bounds(0, json!("25%"), json!("25%")), (0, 0));
         assert_eq!(bounds(4, json!(null), json!(null)), (1, 1));
+        assert_eq!(bounds(3, json!("9223372036854775807%"), json!("0%")).1, 0);
     }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{
     Namespace, Node, ReplicationController, ResourceQuota, ServiceAccount,
 };
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
@@ -48,6 +49,7 @@ impl Watched for Pod {
 impl Watched for ReplicaSet {}
 impl Watched for ReplicationController {}
 impl Watched for Deployment {}
+impl Watched for PodDisruptionBudget {}
 impl Watched for ResourceQuota {}
 impl Watched for ServiceAccount {}
 impl Watched for CertificateSigningRequest {}

@@ -52,6 +52,7 @@ pub(super) static RULES: Rules = Rules {
     ],
     atomic_maps: &[("core.v1.PodSpec", "nodeSelector")],
     retain_keys: &[],
+    replaced: &[],
     key_defaults: &[("core.v1.ContainerPort", "protocol", "TCP")],
     omits_zero: &[
         ("core.v1.ConfigMapEnvSource", &["name"]),

@@ -215,7 +215,8 @@ fn is_extended(name: &str) -> bool {
         && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
-fn overcommits(name: &str) -> bool {
+/// Whether a container may have a limit above its request.
+pub(crate) fn overcommits(name: &str) -> bool {
     is_native(name) && !is_huge_page(name)
 }
 
@@ -227,7 +228,8 @@ pub(crate) fn is_standard_quota_name(name: &str) -> bool {
         || name.starts_with("requests.hugepages-")
 }
 
-fn validate_name(name: &str, path: &Path) -> ErrorList {
+/// The name of any resource.
+pub(crate) fn validate_name(name: &str, path: &Path) -> ErrorList {
     let errors = complaints(path, name, names::qualified_name(name));
     let standard = is_standard_quota_name(name) || name == "storage";
     if errors.is_empty() && !name.contains('/') && !standard {
@@ -237,7 +239,8 @@ fn validate_name(name: &str, path: &Path) -> ErrorList {
     errors
 }
 
-fn validate_container_name(name: &str, path: &Path) -> ErrorList {
+/// The name of a resource that a container asks for.
+pub(crate) fn validate_container_name(name: &str, path: &Path) -> ErrorList {
     let mut errors = validate_name(name, path);
     let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || is_huge_page(name);
     if !name.contains('/') && !standard {

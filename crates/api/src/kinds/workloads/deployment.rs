@@ -20,8 +20,8 @@ use crate::kinds::optional::{default_text, text};
 use crate::kinds::pod::{self, template};
 use crate::kinds::roles::Grant;
 use crate::kinds::{equal, meta};
-use crate::names;
 use crate::protobuf::tables::apps;
+use crate::share;
 use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {
@@ -201,36 +201,21 @@ fn validate_rolling(rolling: &RollingUpdateDeployment, path: &Path) -> ErrorList
     let unavailable = rolling.max_unavailable.as_ref().unwrap_or(&zero);
     let surge = rolling.max_surge.as_ref().unwrap_or(&zero);
     let unavailable_path = path.child("maxUnavailable");
-    let mut errors = validate_share(unavailable, &unavailable_path);
-    errors.extend(validate_share(surge, &path.child("maxSurge")));
+    let mut errors = share::validate(unavailable, &unavailable_path);
+    errors.extend(share::validate(surge, &path.child("maxSurge")));
     if number(unavailable) == 0 && number(surge) == 0 {
         let detail = "may not be 0 when `maxSurge` is 0";
         errors.push(meta::invalid_json(&unavailable_path, unavailable, detail));
     }
-    if matches!(unavailable, IntOrString::String(_)) && number(unavailable) > 100 {
-        let detail = "must not be greater than 100%";
-        errors.push(meta::invalid_json(&unavailable_path, unavailable, detail));
-    }
+    errors.extend(share::validate_part(unavailable, &unavailable_path));
     errors
-}
-
-fn validate_share(share: &IntOrString, path: &Path) -> ErrorList {
-    match share {
-        IntOrString::Int(number) if *number < 0 => {
-            vec![Error::invalid(path, *number, "must be greater than or equal to 0")]
-        }
-        IntOrString::Int(_) => ErrorList::new(),
-        IntOrString::String(text) => meta::complaints(path, text, names::percent(text)),
-    }
 }
 
 /// The number or the percentage; malformed ones are reported elsewhere and count as zero.
 fn number(share: &IntOrString) -> i32 {
     match share {
         IntOrString::Int(number) => *number,
-        IntOrString::String(text) => {
-            text.strip_suffix('%').and_then(|digits| digits.parse().ok()).unwrap_or_default()
-        }
+        IntOrString::String(text) => share::percent(text).unwrap_or_default(),
     }
 }
 

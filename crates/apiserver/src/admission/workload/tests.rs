@@ -78,7 +78,7 @@ fn every_served_kind_with_a_pod_in_it_is_judged() {
 
 /// Annotations and labels that the server or the kubelet name, and that decide nothing about what
 /// a pod gets or what sees it.
-const NAMED_OTHERWISE: [(&str, &str); 32] = [
+const NAMED_OTHERWISE: [(&str, &str); 33] = [
     ("coffer.dev/node", "the kubelet's label on containers"),
     ("coffer.dev/secret-placeholders", "the kubelet's label on sandboxes"),
     ("coffer.dev/secret-stand-ins", "its earlier name"),
@@ -101,6 +101,7 @@ const NAMED_OTHERWISE: [(&str, &str); 32] = [
     ("kubernetes.io/kubelet-serving", "a signer"),
     ("kubernetes.io/legacy-unknown", "a signer"),
     ("kubectl.kubernetes.io/last-applied-configuration", "kept from the runtime"),
+    ("kubernetes.io/limit-ranger", "written by admission, read by no part"),
     ("kubernetes.io/hostname", "a node's label"),
     ("kubernetes.io/os", "a node's label"),
     ("kubernetes.io/arch", "a node's label"),

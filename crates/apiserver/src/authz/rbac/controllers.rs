@@ -50,6 +50,16 @@ fn controllers() -> impl Iterator<Item = (&'static str, Vec<PolicyRule>)> {
         ("replicaset-controller", scaled(APPS, "replicasets")),
         ("deployment-controller", deployments),
         (
+            "disruption-controller",
+            vec![
+                rule(READ, &[APPS], &["deployments", "replicasets"]),
+                rule(READ, &[""], &["pods", "replicationcontrollers"]),
+                rule(READ, &["policy"], &["poddisruptionbudgets"]),
+                rule(&["update"], &["policy"], &["poddisruptionbudgets/status"]),
+                events(),
+            ],
+        ),
+        (
             "generic-garbage-collector",
             vec![
                 rule(&["get", "list", "watch", "patch", "update", "delete"], &["*"], &["*"]),

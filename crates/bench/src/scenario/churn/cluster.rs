@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use http::Method;
 use serde_json::json;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::cluster::pods::PodEvent;
 use crate::cluster::workspace::{RUN_LABEL, Workspace, json_body};
@@ -46,6 +46,8 @@ pub(super) const ROWS: &[&str] = &[
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests of all nodes under way at the same time: what a server lets one client have.
 const NODE_REQUESTS_MAX: usize = 128;
+/// Besides these, leases and nodes' status, which have places of their own in the server.
+const HEARTBEATS_MAX: usize = 16;
 /// Keeps pods that are not ours off nodes that run nothing.
 pub(super) const TAINT: &str = "coffer-bench.coffer.dev/hollow";
 
@@ -67,6 +69,7 @@ pub(super) struct Cluster {
     pub(super) pods: String,
     /// Places for the nodes' requests.
     places: Semaphore,
+    heartbeat_places: Semaphore,
     tally: Mutex<Arc<Tally>>,
     registered: AtomicUsize,
     watching: Notify,
@@ -105,6 +108,7 @@ impl Cluster {
             secrets,
             pods: workspace.path("pods"),
             places: Semaphore::new(NODE_REQUESTS_MAX),
+            heartbeat_places: Semaphore::new(HEARTBEATS_MAX),
             tally: Mutex::new(Arc::new(Tally::new(ROWS))),
             registered: AtomicUsize::new(0),
             watching: Notify::new(),
@@ -113,10 +117,15 @@ impl Cluster {
         }
     }
 
-    /// A place for a request of a node. The nodes together must not exceed what a server lets one user
-    /// do, because they are one; each kubelet of a real cluster is a user of its own.
-    pub(super) async fn place(&self) -> SemaphorePermit<'_> {
-        self.places.acquire().await.expect("the semaphore is never closed")
+    /// Places for requests of nodes. The nodes together must not exceed what a server lets one user do,
+    /// because they are one; each kubelet of a real cluster is a user of its own.
+    pub(super) fn places(&self) -> &Semaphore {
+        &self.places
+    }
+
+    /// Places for leases and nodes' status.
+    pub(super) fn heartbeat_places(&self) -> &Semaphore {
+        &self.heartbeat_places
     }
 
     /// What is counted now.

@@ -1,5 +1,6 @@
 //! A kubelet in all but containers: the requests that a node makes, when it makes them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Semaphore};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::cluster::{Cluster, END, HEARTBEAT, LEASE, REGISTER, SECRET, STATUS, TAINT};
@@ -22,10 +23,24 @@ const STATUS_EVERY: Duration = Duration::from_secs(300);
 
 /// One node.
 pub(super) struct Kubelet {
-    cluster: Arc<Cluster>,
     number: u64,
     name: String,
+    caller: Caller,
+}
+
+/// Makes a node's requests, each in its turn.
+struct Caller {
+    cluster: Arc<Cluster>,
     client: Client,
+    places: fn(&Cluster) -> &Semaphore,
+}
+
+/// What a node tells the server of itself, however long its pods keep it busy: a kubelet does both at
+/// once, too, and one that is late with it is thought dead.
+struct Heart {
+    name: String,
+    caller: Caller,
+    beats: Heartbeats,
 }
 
 /// When a node tells the server that it is there. The nodes of a cluster are spread over the time
@@ -51,60 +66,101 @@ impl Heartbeats {
 impl Kubelet {
     pub(super) fn new(cluster: Arc<Cluster>, number: u64, client: Client) -> Self {
         let name = cluster.node_name(number);
-        Self { cluster, number, name, client }
+        Self { number, name, caller: Caller { cluster, client, places: Cluster::places } }
     }
 
     /// Registers, then serves its pods until the server cannot be reached. Where the server ends the
     /// watch, it lists and watches again, as a kubelet does.
-    pub(super) async fn run(mut self, mut watch: Client, ready: Arc<Barrier>) -> Result<()> {
+    pub(super) async fn run(
+        mut self,
+        mut watch: Client,
+        heartbeats: Client,
+        ready: Arc<Barrier>,
+    ) -> Result<()> {
         self.register().await.with_context(|| format!("node {} cannot register", self.name))?;
-        let mut heartbeats = Heartbeats::new(&self.cluster, self.number);
+        let cluster = self.caller.cluster.clone();
+        let beats = Heartbeats::new(&cluster, self.number);
+        let caller = Caller { cluster, client: heartbeats, places: Cluster::heartbeat_places };
+        let heart = Heart { name: self.name.clone(), caller, beats };
+        tokio::select! {
+            ended = self.serve_on(&mut watch, ready) => ended,
+            never = heart.beat() => match never {},
+        }
+    }
+
+    async fn serve_on(&mut self, watch: &mut Client, ready: Arc<Barrier>) -> Result<()> {
         let mut ready = Some(ready);
         loop {
-            self.serve(&mut watch, &mut heartbeats, ready.take()).await?;
+            self.serve(watch, ready.take()).await?;
         }
     }
 
     /// Serves its pods until its watch ends.
-    async fn serve(
-        &mut self,
-        watch: &mut Client,
-        heartbeats: &mut Heartbeats,
-        ready: Option<Arc<Barrier>>,
-    ) -> Result<()> {
+    async fn serve(&mut self, watch: &mut Client, ready: Option<Arc<Barrier>>) -> Result<()> {
         let selector = format!("fieldSelector=spec.nodeName%3D{}", self.name);
-        let list: List<PodSeen> = {
-            // All nodes do this at the same time at the start.
-            let _place = self.cluster.place().await;
-            self.client.get(&format!("/api/v1/pods?{selector}")).await?
-        };
+        // In its turn, too, because all nodes do this at once at the start.
+        let path = format!("/api/v1/pods?{selector}");
+        let list: List<PodSeen> =
+            parse(&path, &self.caller.placed(Method::GET, &path, None).await?)?;
         let from = &list.metadata.resource_version;
         let path = format!("/api/v1/pods?watch=1&{selector}&resourceVersion={from}");
         let mut lines = Lines::new(watch.open(&path).await?);
         if let Some(ready) = ready {
-            self.cluster.register();
+            self.caller.cluster.register();
             ready.wait().await;
         }
         for pod in &list.items {
             self.sync(pod).await;
         }
-        loop {
-            tokio::select! {
-                line = lines.next() => {
-                    let Some(line) = line.filter(|line| !is_error_event(line)) else {
-                        return Ok(());
-                    };
-                    let event: PodEvent = parse(&path, &line)?;
-                    if matches!(event.kind.as_str(), "ADDED" | "MODIFIED") {
-                        self.sync(&event.object).await;
-                    }
-                }
-                _ = heartbeats.lease.tick() => self.renew().await,
-                _ = heartbeats.status.tick() => self.report().await,
+        while let Some(line) = lines.next().await.filter(|line| !is_error_event(line)) {
+            let event: PodEvent = parse(&path, &line)?;
+            if matches!(event.kind.as_str(), "ADDED" | "MODIFIED") {
+                self.sync(&event.object).await;
             }
         }
+        Ok(())
     }
 
+    async fn register(&mut self) -> Result<(), CallError> {
+        let start = Instant::now();
+        let node =
+            node(&self.name, &self.caller.cluster.run, self.caller.cluster.layout.pods_per_node);
+        self.caller.placed(Method::POST, "/api/v1/nodes", json_body(&node)).await?;
+        let path = format!("/api/v1/nodes/{}/status", self.name);
+        let status = json!({ "status": node["status"] });
+        let body = Some((STRATEGIC_PATCH, status.to_string().into()));
+        self.caller.placed(Method::PATCH, &path, body).await?;
+        let lease = lease(&self.name, &self.caller.cluster.run);
+        match self.caller.placed(Method::POST, LEASES, json_body(&lease)).await {
+            Err(error) if !error.is(StatusCode::CONFLICT) => return Err(error),
+            _ => {}
+        }
+        self.caller.cluster.tally().record(REGISTER, start.elapsed());
+        Ok(())
+    }
+
+    /// Does for a pod what is to be done now.
+    async fn sync(&mut self, pod: &PodSeen) {
+        let path = format!("{}/{}", self.caller.cluster.pods, pod.metadata.name);
+        if pod.metadata.deletion_timestamp.is_some() {
+            let now =
+                json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0 });
+            self.caller.request(END, Method::DELETE, &path, json_body(&now)).await;
+        } else if !matches!(pod.status.phase.as_str(), "Running" | "Succeeded" | "Failed") {
+            let secrets = pod.spec.volumes.iter().filter_map(|volume| volume.secret.as_ref());
+            for secret in secrets {
+                let path = format!("{}/{}", self.caller.cluster.secrets.path, secret.secret_name);
+                if self.caller.request(SECRET, Method::GET, &path, None).await.is_none() {
+                    return;
+                }
+            }
+            let body = Some((STRATEGIC_PATCH, running().to_string().into()));
+            self.caller.request(STATUS, Method::PATCH, &format!("{path}/status"), body).await;
+        }
+    }
+}
+
+impl Caller {
     /// A request that is counted. Its failure is counted, too, and does not end the node, as it
     /// does not end a kubelet.
     async fn request(
@@ -136,32 +192,27 @@ impl Kubelet {
         path: &str,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<Bytes, CallError> {
-        let _place = self.cluster.place().await;
+        let _place =
+            (self.places)(&self.cluster).acquire().await.expect("the semaphores are never closed");
         self.client.call(method, path, body).await
     }
+}
 
-    async fn register(&mut self) -> Result<(), CallError> {
-        let start = Instant::now();
-        let node = node(&self.name, &self.cluster.run, self.cluster.layout.pods_per_node);
-        self.placed(Method::POST, "/api/v1/nodes", json_body(&node)).await?;
-        let path = format!("/api/v1/nodes/{}/status", self.name);
-        let status = json!({ "status": node["status"] });
-        let body = Some((STRATEGIC_PATCH, status.to_string().into()));
-        self.placed(Method::PATCH, &path, body).await?;
-        let lease = lease(&self.name, &self.cluster.run);
-        match self.placed(Method::POST, LEASES, json_body(&lease)).await {
-            Err(error) if !error.is(StatusCode::CONFLICT) => return Err(error),
-            _ => {}
+impl Heart {
+    async fn beat(mut self) -> Infallible {
+        loop {
+            tokio::select! {
+                _ = self.beats.lease.tick() => self.renew().await,
+                _ = self.beats.status.tick() => self.report().await,
+            }
         }
-        self.cluster.tally().record(REGISTER, start.elapsed());
-        Ok(())
     }
 
     async fn renew(&mut self) {
         let path = format!("{LEASES}/{}", self.name);
         let patch = json!({ "spec": { "renewTime": now() } });
         let body = Some((MERGE_PATCH, patch.to_string().into()));
-        self.request(LEASE, Method::PATCH, &path, body).await;
+        self.caller.request(LEASE, Method::PATCH, &path, body).await;
     }
 
     /// Tells the server of itself, which it does also when nothing has changed.
@@ -169,27 +220,7 @@ impl Kubelet {
         let path = format!("/api/v1/nodes/{}/status", self.name);
         let status = json!({ "status": { "conditions": [ready()] } });
         let body = Some((STRATEGIC_PATCH, status.to_string().into()));
-        self.request(HEARTBEAT, Method::PATCH, &path, body).await;
-    }
-
-    /// Does for a pod what is to be done now.
-    async fn sync(&mut self, pod: &PodSeen) {
-        let path = format!("{}/{}", self.cluster.pods, pod.metadata.name);
-        if pod.metadata.deletion_timestamp.is_some() {
-            let now =
-                json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0 });
-            self.request(END, Method::DELETE, &path, json_body(&now)).await;
-        } else if !matches!(pod.status.phase.as_str(), "Running" | "Succeeded" | "Failed") {
-            let secrets = pod.spec.volumes.iter().filter_map(|volume| volume.secret.as_ref());
-            for secret in secrets {
-                let path = format!("{}/{}", self.cluster.secrets.path, secret.secret_name);
-                if self.request(SECRET, Method::GET, &path, None).await.is_none() {
-                    return;
-                }
-            }
-            let body = Some((STRATEGIC_PATCH, running().to_string().into()));
-            self.request(STATUS, Method::PATCH, &format!("{path}/status"), body).await;
-        }
+        self.caller.request(HEARTBEAT, Method::PATCH, &path, body).await;
     }
 }
 

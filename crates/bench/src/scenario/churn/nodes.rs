@@ -16,6 +16,8 @@ use crate::transport::target::Target;
 
 /// Connections that the nodes' requests share; watches have others.
 const REQUEST_CONNECTIONS: usize = 8;
+/// The same of their leases and status reports.
+const HEARTBEAT_CONNECTIONS: usize = 2;
 
 /// Nodes and other tasks that must not end before the run does.
 pub(super) struct Nodes(JoinSet<Result<()>>);
@@ -34,12 +36,15 @@ impl Nodes {
         let watches = client::connect(target, protocol, count, streams).await?;
         let shared = count.div_ceil(REQUEST_CONNECTIONS);
         let requests = client::connect(target, protocol, count, shared).await?;
+        let shared = count.div_ceil(HEARTBEAT_CONNECTIONS);
+        let heartbeats = client::connect(target, protocol, count, shared).await?;
         let metering = context.meter.start();
         let ready = Arc::new(Barrier::new(count + 1));
         let mut nodes = Self(JoinSet::new());
-        for (number, (requests, watch)) in requests.into_iter().zip(watches).enumerate() {
+        let clients = requests.into_iter().zip(watches).zip(heartbeats);
+        for (number, ((requests, watch), heartbeats)) in clients.enumerate() {
             let kubelet = Kubelet::new(cluster.clone(), number as u64, requests);
-            nodes.0.spawn(kubelet.run(watch, ready.clone()));
+            nodes.0.spawn(kubelet.run(watch, heartbeats, ready.clone()));
         }
         let all = ready.wait();
         tokio::pin!(all);
