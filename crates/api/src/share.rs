@@ -39,7 +39,7 @@ pub(crate) fn percent(text: &str) -> Option<i32> {
     Some(digits.parse().unwrap_or(i32::MAX))
 }
 
-/// Refuses negative numbers, and texts that are no percentage.
+/// Refuses negative numbers, and texts that are not a percentage.
 pub(crate) fn validate(share: &IntOrString, path: &Path) -> ErrorList {
     match share {
         IntOrString::Int(number) if *number < 0 => {

@@ -35,8 +35,8 @@ struct Caller {
     places: fn(&Cluster) -> &Semaphore,
 }
 
-/// What a node tells the server of itself, however long its pods keep it busy: a kubelet does both at
-/// once, too, and one that is late with it is thought dead.
+/// What a node tells the server of itself, however long its pods keep it busy: a kubelet does both
+/// concurrently, too, and one that is late with it is thought dead.
 struct Heart {
     name: String,
     caller: Caller,
@@ -98,7 +98,7 @@ impl Kubelet {
     /// Serves its pods until its watch ends.
     async fn serve(&mut self, watch: &mut Client, ready: Option<Arc<Barrier>>) -> Result<()> {
         let selector = format!("fieldSelector=spec.nodeName%3D{}", self.name);
-        // In its turn, too, because all nodes do this at once at the start.
+        // In its turn, too, because all nodes do this when they start.
         let path = format!("/api/v1/pods?{selector}");
         let list: List<PodSeen> =
             parse(&path, &self.caller.placed(Method::GET, &path, None).await?)?;
