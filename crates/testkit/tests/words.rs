@@ -305,15 +305,15 @@ fn check<'a>(
     }
     let word = |at: usize| words.get(at).map_or("", |(word, _)| word);
     let mut found = Vec::new();
-    for at in 0..words.len() {
-        for (entry, phrase) in table.get(word(at)).into_iter().flatten() {
+    for (at, (first, line)) in words.iter().enumerate() {
+        for (entry, phrase) in table.get(first.as_str()).into_iter().flatten() {
             let after = at.checked_sub(1).map_or("", word);
             let before = word(at + phrase.len());
             if phrase.iter().enumerate().all(|(offset, it)| word(at + offset) == *it)
                 && !entry.unless_after.contains(&after)
                 && !entry.unless_before.contains(&before)
             {
-                found.push((words[at].1, *entry));
+                found.push((*line, *entry));
             }
         }
     }

@@ -16,9 +16,12 @@ use crate::object::Resources;
 /// Objects by name; `None` for one that cannot be parsed.
 pub(super) type Named<T> = BTreeMap<String, Option<Arc<T>>>;
 
+/// From an object's bytes to what a step keeps of it; `None` where they cannot be parsed.
+type Parse<T> = Box<dyn Fn(&[u8]) -> Option<T> + Send + Sync>;
+
 /// The objects of one kind, or what a step keeps of each.
 pub(super) struct Parsed<T> {
-    parse: Box<dyn Fn(&[u8]) -> Option<T> + Send + Sync>,
+    parse: Parse<T>,
     /// By namespace, which is empty for kinds of the cluster.
     namespaces: RwLock<HashMap<String, Arc<Named<T>>>>,
 }
