@@ -78,7 +78,7 @@ fn every_served_kind_with_a_pod_in_it_is_judged() {
 
 /// Annotations and labels that the server or the kubelet name, and that decide nothing about what
 /// a pod gets or what sees it.
-const NAMED_OTHERWISE: [(&str, &str); 33] = [
+const NAMED_OTHERWISE: [(&str, &str); 56] = [
     ("coffer.dev/node", "the kubelet's label on containers"),
     ("coffer.dev/secret-placeholders", "the kubelet's label on sandboxes"),
     ("coffer.dev/secret-stand-ins", "its earlier name"),
@@ -115,6 +115,29 @@ const NAMED_OTHERWISE: [(&str, &str); 33] = [
     ("failure-domain.beta.kubernetes.io/region", "a node's label"),
     ("node.kubernetes.io/not-ready", "a taint"),
     ("node.kubernetes.io/unreachable", "a taint"),
+    ("node.kubernetes.io/unschedulable", "a taint"),
+    ("node.kubernetes.io/memory-pressure", "a taint"),
+    ("node.kubernetes.io/disk-pressure", "a taint"),
+    ("node.kubernetes.io/pid-pressure", "a taint"),
+    ("node.kubernetes.io/network-unavailable", "a taint"),
+    ("node-role.kubernetes.io/", "a node's label"),
+    ("kubernetes.io/basic-auth", "a type of secrets"),
+    ("kubernetes.io/ssh-auth", "a type of secrets"),
+    ("kubernetes.io/tls", "a type of secrets"),
+    ("bootstrap.kubernetes.io/token", "a type of secrets"),
+    ("kubernetes.io/metadata.name", "a namespace's label"),
+    ("kubernetes.io/bootstrapping", "the label of default roles"),
+    ("rbac.authorization.kubernetes.io/autoupdate", "of default roles"),
+    ("kubernetes.io/service-account.name", "read from secrets; judged with their type"),
+    ("kubernetes.io/service-account.uid", "read from secrets; judged with their type"),
+    ("kubernetes.io/description", "read by no part"),
+    ("k8s.io/initial-events-end", "of bookmarks in a watch"),
+    ("kubectl.kubernetes.io/default-container", "read by kubectl"),
+    ("controller.kubernetes.io/pod-deletion-cost", "ranks which pods go first"),
+    ("deployment.kubernetes.io/revision", "written by the deployment controller"),
+    ("deployment.kubernetes.io/revision-history", "written by the deployment controller"),
+    ("deployment.kubernetes.io/desired-replicas", "written by the deployment controller"),
+    ("deployment.kubernetes.io/max-replicas", "written by the deployment controller"),
 ];
 /// Beginnings of names that come from no user: containers' labels, volume plugins.
 const NOT_NAMES: [&str; 4] =
@@ -130,6 +153,7 @@ fn every_annotation_that_is_read_from_a_pod_is_judged_or_listed_with_a_reason() 
         "apiserver/src/authz/node",
         "kubelet/src",
         "api/src/host_paths.rs",
+        "api/src/well_known.rs",
     ] {
         names_in(&crates.join(part), &mut names);
     }

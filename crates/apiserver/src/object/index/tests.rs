@@ -12,14 +12,18 @@ use crate::object::Resources;
 const DEPTH_MAX: usize = 5;
 
 /// Draws numbers from a seed, so that one value of proptest makes an object of any kind.
-struct Draw(u64);
+struct Draw {
+    seed: u64,
+    /// Whether no field is left out.
+    whole: bool,
+}
 
 impl Draw {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed % end
     }
 
     /// A value that fits a schema.
@@ -28,7 +32,8 @@ impl Draw {
             Shape::Struct if depth == 0 => json!({}),
             Shape::Struct => {
                 let fields: Vec<_> = schema.fields().collect();
-                let drawn = fields.into_iter().filter(|_| self.below(3) > 0).collect::<Vec<_>>();
+                let is_drawn = |_: &_| self.whole || self.below(3) > 0;
+                let drawn = fields.into_iter().filter(is_drawn).collect::<Vec<_>>();
                 let members = drawn
                     .into_iter()
                     .map(|(name, field)| (name.to_owned(), self.value(field, depth - 1)));
@@ -64,12 +69,16 @@ proptest! {
         for resource in Resources::all().iter().filter(|resource| resource.is_stored_form()) {
             let info = resource.info;
             let schema = schema::of(&info.api_version(), info.kind).expect(info.kind);
-            let mut value = Draw(seed).value(schema, DEPTH_MAX);
-            value["apiVersion"] = info.api_version().into();
-            value["kind"] = info.kind.into();
-            // As all that is stored has one; the stamp goes before it.
-            value["metadata"]["name"] = "n".into();
-            let object = (resource.parse)(value.to_string().as_bytes()).expect(info.kind);
+            let draw = |whole| {
+                let mut value = Draw { seed, whole }.value(schema, DEPTH_MAX);
+                value["apiVersion"] = info.api_version().into();
+                value["kind"] = info.kind.into();
+                // As all that is stored has one; the stamp goes before it.
+                value["metadata"]["name"] = "n".into();
+                (resource.parse)(value.to_string().as_bytes())
+            };
+            // Some fields are required: of a condition, the time at which it changed.
+            let object = draw(false).or_else(|_| draw(true)).expect(info.kind);
             let index = TypedIndex {
                 head: resource.head.clone(),
                 shallow: resource.shallow,
