@@ -164,6 +164,10 @@ fn package(api_version: &str) -> &str {
     }
 }
 
+/// The version of evictions that kubectl before 1.22 sends, and the one that it is read as: they are the
+/// same, and upstream's eviction endpoint accepts both.
+const EARLIER_EVICTION: (&str, &str, &str) = ("policy/v1beta1", "Eviction", "policy/v1");
+
 /// Fills in an absent apiVersion and kind; refuses others than the resource's.
 fn expect_kind(document: &mut Document, kind: &str, version: &str) -> Result<(), Failure> {
     let text = |document: &Document, field: &str| match &document.value()[field] {
@@ -176,7 +180,8 @@ fn expect_kind(document: &mut Document, kind: &str, version: &str) -> Result<(),
     let (found_version, found_kind) = (text(document, "apiVersion")?, text(document, "kind")?);
     let found_version = if found_version.is_empty() { version } else { &found_version };
     let found_kind = if found_kind.is_empty() { kind } else { &found_kind };
-    if (found_version, found_kind) != (version, kind) {
+    let is_earlier = (found_version, found_kind, version) == EARLIER_EVICTION;
+    if (found_version, found_kind) != (version, kind) && !is_earlier {
         return Err(mismatch(found_version, found_kind, kind, version));
     }
     document.value_mut()["apiVersion"] = version.into();

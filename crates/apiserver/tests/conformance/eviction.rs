@@ -203,3 +203,15 @@ async fn an_eviction_of_another_version_of_the_pod_takes_nothing() {
     assert!(is_going(&door, "a").await);
     door.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_in_the_version_of_earlier_clients_is_honoured() {
+    let door = Door::open().await;
+    pod(&door, "a", "Running", "True").await;
+    let of = |version: &str| json!({ "apiVersion": version, "kind": "Eviction", "metadata": { "name": "a" } });
+    let path = format!("{PODS}/a/eviction");
+    let unknown = door.post(&path, &of("policy/v1alpha1")).await;
+    assert_eq!((unknown.status.as_u16(), is_going(&door, "a").await), (400, false));
+    let earlier = door.post(&path, &of("policy/v1beta1")).await;
+    assert_eq!((earlier.status.as_u16(), is_going(&door, "a").await), (201, true));
+}
