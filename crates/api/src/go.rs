@@ -5,7 +5,10 @@ use zeroize::Zeroizing;
 
 use crate::redact;
 
+pub(crate) mod corrupt;
 pub mod duration;
+
+pub use corrupt::CorruptBase64;
 
 /// Text as Go's `%q` writes it.
 pub fn quoted(text: &str) -> String {
@@ -37,14 +40,6 @@ pub fn quoted(text: &str) -> String {
 fn printable(c: char) -> bool {
     let shown = ['x', c].iter().collect::<String>();
     c.is_ascii() || shown.escape_debug().count() == 2
-}
-
-/// Text that Go's `StdEncoding` does not take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("illegal base64 data at input byte {at}")]
-pub struct CorruptBase64 {
-    /// Where Go says that it is wrong.
-    pub at: usize,
 }
 
 /// The bytes that base64 stands for: line ends count for nothing, nor do the bits behind the last

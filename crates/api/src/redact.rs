@@ -11,7 +11,7 @@
 
 use serde_path_to_error::{Path, Segment};
 
-use crate::go::CorruptBase64;
+use crate::go::corrupt::CorruptBase64;
 
 /// For a message of unknown words.
 const UNKNOWN: &str = "invalid value";
