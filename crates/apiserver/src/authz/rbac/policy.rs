@@ -26,7 +26,6 @@ const COORDINATION: &str = "coordination.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 const NODE: &str = "node.k8s.io";
-const POLICY: &str = "policy";
 
 const EVERYBODY: [&str; 2] = ["system:authenticated", "system:unauthenticated"];
 
@@ -250,7 +249,6 @@ fn component_roles() -> Vec<ClusterRole> {
 const UNSERVED: &[(&str, &str, &[Grant])] = &[
     ("", "bindings", &[Grant::view(&[""])]),
     ("", "endpoints", &[Grant::view(&[""])]),
-    ("", "limitranges", &[Grant::view(&[""])]),
     ("", "persistentvolumeclaims", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
     (
         "",
@@ -279,7 +277,6 @@ const UNSERVED: &[(&str, &str, &[Grant])] = &[
     ("discovery.k8s.io", "endpointslices", &[Grant::view(&[""])]),
     (NETWORKING, "ingresses", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
     (NETWORKING, "networkpolicies", &[Grant::view(&[""]), Grant::edit(&[""])]),
-    (POLICY, "poddisruptionbudgets", &[Grant::view(&["", "/status"]), Grant::edit(&[""])]),
 ];
 
 /// The rules of `view`, `edit` or `admin` beyond those of the role below it: what each kind declares.
