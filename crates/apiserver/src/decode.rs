@@ -36,7 +36,7 @@ pub(crate) fn object(
     let (mut document, found) = parse(&bytes, media, (kind, &version), validation)?;
     // A payload is in no more places than it has to be: what is made is made of the tree alone.
     drop(bytes);
-    expect_kind(&mut document, kind, &version)?;
+    expect_kind(&mut document, kind, &version, &[])?;
     let object =
         defaulted(resource, &mut document).map_err(|error| not_its_kind(resource, &error))?;
     let warnings = judged(found, kind, &version, validation)?;
@@ -60,7 +60,8 @@ pub(crate) fn value_warnings(
     judged(found, kind, version, validation)
 }
 
-/// A typed value of a kind that is not stored: Scale, Binding, reviews.
+/// A typed value of a kind that is not stored: Scale, reviews. What there is to warn about it is asked of
+/// [`value_warnings`].
 ///
 /// # Errors
 /// As [`object`].
@@ -70,9 +71,35 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(
     kind: &str,
     version: &str,
 ) -> Result<T, Failure> {
-    let (mut document, _) = parse(bytes, media, (kind, version), FieldValidation::Ignore)?;
-    expect_kind(&mut document, kind, version)?;
-    crate::object::typed(&document).map_err(|error| cannot_handle(kind, version, kind, &error))
+    let kind = (kind, version);
+    let (mut document, _) = parse(bytes, media, kind, FieldValidation::Ignore)?;
+    typed_value(&mut document, kind, &[])
+}
+
+/// As [`value`], with what there is to warn about it: Binding, Eviction, TokenRequest. `earlier` are the
+/// versions that are read as this one, because they are the same.
+///
+/// # Errors
+/// As [`object`].
+pub(crate) fn value_and_warnings<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    media: MediaType,
+    kind: (&str, &str),
+    earlier: &[&str],
+    validation: FieldValidation,
+) -> Result<(T, Vec<String>), Failure> {
+    let (mut document, found) = parse(bytes, media, kind, validation)?;
+    let value = typed_value(&mut document, kind, earlier)?;
+    Ok((value, judged(found, kind.0, kind.1, validation)?))
+}
+
+fn typed_value<T: serde::de::DeserializeOwned>(
+    document: &mut Document,
+    (kind, version): (&str, &str),
+    earlier: &[&str],
+) -> Result<T, Failure> {
+    expect_kind(document, kind, version, earlier)?;
+    crate::object::typed(document).map_err(|error| cannot_handle(kind, version, kind, &error))
 }
 
 /// The options of a DELETE. A body that does not say what it is counts as options; every group had
@@ -164,12 +191,13 @@ fn package(api_version: &str) -> &str {
     }
 }
 
-/// The version of evictions that kubectl before 1.22 sends, and the one that it is read as: they are the
-/// same, and upstream's eviction endpoint accepts both.
-const EARLIER_EVICTION: (&str, &str, &str) = ("policy/v1beta1", "Eviction", "policy/v1");
-
-/// Fills in an absent apiVersion and kind; refuses others than the resource's.
-fn expect_kind(document: &mut Document, kind: &str, version: &str) -> Result<(), Failure> {
+/// Fills in an absent apiVersion and kind; refuses others than the resource's, but for `earlier` versions.
+fn expect_kind(
+    document: &mut Document,
+    kind: &str,
+    version: &str,
+    earlier: &[&str],
+) -> Result<(), Failure> {
     let text = |document: &Document, field: &str| match &document.value()[field] {
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text.clone()),
@@ -180,8 +208,8 @@ fn expect_kind(document: &mut Document, kind: &str, version: &str) -> Result<(),
     let (found_version, found_kind) = (text(document, "apiVersion")?, text(document, "kind")?);
     let found_version = if found_version.is_empty() { version } else { &found_version };
     let found_kind = if found_kind.is_empty() { kind } else { &found_kind };
-    let is_earlier = (found_version, found_kind, version) == EARLIER_EVICTION;
-    if (found_version, found_kind) != (version, kind) && !is_earlier {
+    let is_version = found_version == version || earlier.contains(&found_version);
+    if !is_version || found_kind != kind {
         return Err(mismatch(found_version, found_kind, kind, version));
     }
     document.value_mut()["apiVersion"] = version.into();
@@ -255,7 +283,7 @@ pub(crate) fn apply_patch(
     if document.value()["kind"].as_str().is_none_or(str::is_empty) {
         return Err(Failure::bad_request("Object 'Kind' is missing in the apply patch"));
     }
-    expect_kind(&mut document, kind, &version)?;
+    expect_kind(&mut document, kind, &version, &[])?;
     if validation == FieldValidation::Strict && !warnings.is_empty() {
         let why = warnings.join(", ");
         return Err(Failure::bad_request(format!("error strict decoding YAML: {why}")));

@@ -258,6 +258,14 @@ pub(crate) fn value<T: Serialize>(status: StatusCode, syntax: Syntax, value: &T)
     json(status, syntax, bytes.into())
 }
 
+/// What a create returns that makes no object to show, such as a binding or an eviction.
+pub(crate) fn created(syntax: Syntax) -> Answer {
+    let status = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
+    });
+    value(StatusCode::CREATED, syntax, &status)
+}
+
 /// Plain text.
 pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     let mut answer = typed(status, "text/plain; charset=utf-8", full(text));

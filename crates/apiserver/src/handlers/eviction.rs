@@ -5,10 +5,8 @@
 
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
-use http::StatusCode;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::Eviction;
-use serde_json::json;
 
 use super::Handlers;
 use crate::body::{MediaType, Payload};
@@ -24,6 +22,8 @@ use crate::{body, decode, managed};
 const TRIES: usize = 20;
 /// What is posted.
 const KIND: (&str, &str) = ("Eviction", "policy/v1");
+/// What kubectl before 1.22 sends; upstream's endpoint accepts both.
+const EARLIER: &[&str] = &["policy/v1beta1"];
 
 impl Handlers {
     /// Evicts the pod that the path names.
@@ -35,8 +35,9 @@ impl Handlers {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
-        let eviction: Eviction = decode::value(&bytes, media, KIND.0, KIND.1)?;
-        let warnings = decode::value_warnings(&bytes, media, KIND, options.field_validation)?;
+        let validation = options.field_validation;
+        let (eviction, warnings): (Eviction, _) =
+            decode::value_and_warnings(&bytes, media, KIND, EARLIER, validation)?;
         if eviction.metadata.name.as_deref() != Some(&call.path.name) {
             let why = "name in URL does not match name in Eviction object";
             return Err(Failure::bad_request(why));
@@ -47,10 +48,7 @@ impl Handlers {
         }
         let delete = DeleteOptions::from_api(delete)?;
         self.evict(call, &options, &delete).await?;
-        let status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
-        });
-        let mut answer = respond::value(StatusCode::CREATED, call.accept.syntax, &status);
+        let mut answer = respond::created(call.accept.syntax);
         respond::warn(&mut answer, &warnings);
         Ok(answer)
     }

@@ -9,7 +9,6 @@ use coffer_net::Incoming;
 use http::{Request, StatusCode};
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::{Binding, Pod};
-use serde_json::json;
 
 use super::Handlers;
 use crate::authz::Permit;
@@ -97,8 +96,9 @@ impl Handlers {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
-        let binding: Binding = decode::value(&bytes, media, BINDING.0, BINDING.1)?;
-        let warnings = decode::value_warnings(&bytes, media, BINDING, options.field_validation)?;
+        let validation = options.field_validation;
+        let (binding, warnings): (Binding, _) =
+            decode::value_and_warnings(&bytes, media, BINDING, &[], validation)?;
         if binding.metadata.name.as_ref().is_some_and(|name| *name != call.path.name) {
             let why = "name in URL does not match name in Binding object";
             return Err(Failure::bad_request(why));
@@ -130,10 +130,7 @@ impl Handlers {
                 Ok(Change { object, expected: None })
             })
             .await?;
-        let status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
-        });
-        let mut answer = respond::value(StatusCode::CREATED, call.accept.syntax, &status);
+        let mut answer = respond::created(call.accept.syntax);
         respond::warn(&mut answer, &warnings);
         Ok(answer)
     }

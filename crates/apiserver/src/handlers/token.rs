@@ -36,8 +36,9 @@ impl Handlers {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
-        let asked: Body = decode::value(&bytes, media, KIND.0, KIND.1)?;
-        let mut warnings = decode::value_warnings(&bytes, media, KIND, options.field_validation)?;
+        let validation = options.field_validation;
+        let (asked, mut warnings): (Body, _) =
+            decode::value_and_warnings(&bytes, media, KIND, &[], validation)?;
         let request = TokenRequest { metadata: asked.metadata, spec: asked.spec, status: None };
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         let given = request.metadata.namespace.as_deref().unwrap_or_default();
