@@ -36,6 +36,19 @@ pub(crate) trait WorkQueue: Clone + Default + Send + Sync + 'static {
     fn done(&self, key: Self::Key, outcome: Result<Next, &Error>);
 }
 
+/// Waits until a queue has changed, or until the first of what waits in it is due.
+pub(crate) async fn changed_or_due(changed: &Notify, due: Option<Instant>) {
+    match due {
+        Some(due) => {
+            tokio::select! {
+                () = changed.notified() => {}
+                () = tokio::time::sleep_until(due) => {}
+            }
+        }
+        None => changed.notified().await,
+    }
+}
+
 /// The queue of every controller but the scheduler: first in, first out. A shared handle.
 pub(crate) struct Queue<T>(Arc<Inner<T>>);
 
@@ -183,15 +196,7 @@ impl<T: Clone + Eq + Hash + Display + Send + Sync + 'static> WorkQueue for Queue
                 }
                 state.later.next_due()
             };
-            match due {
-                Some(due) => {
-                    tokio::select! {
-                        () = self.0.changed.notified() => {}
-                        () = tokio::time::sleep_until(due) => {}
-                    }
-                }
-                None => self.0.changed.notified().await,
-            }
+            changed_or_due(&self.0.changed, due).await;
         }
     }
 

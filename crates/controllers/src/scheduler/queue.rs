@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::controller::Next;
 use crate::error::Error;
 use crate::key::ObjectKey;
-use crate::queue::{Later, WorkQueue};
+use crate::queue::{Later, WorkQueue, changed_or_due};
 
 /// A pod that failed is not tried again sooner than this, doubled with each attempt.
 const BACKOFF_INITIAL: Duration = Duration::from_millis(50);
@@ -197,15 +197,7 @@ impl WorkQueue for SchedulingQueue {
                 }
                 state.later.next_due()
             };
-            match due {
-                Some(due) => {
-                    tokio::select! {
-                        () = self.0.changed.notified() => {}
-                        () = tokio::time::sleep_until(due) => {}
-                    }
-                }
-                None => self.0.changed.notified().await,
-            }
+            changed_or_due(&self.0.changed, due).await;
         }
     }
 
