@@ -1,5 +1,6 @@
 //! What a controller is, and what it gets to work with.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,10 +189,12 @@ pub(crate) fn add<C: Controller>(
     });
 }
 
-/// Reconciles one key after the other until `shutdown`.
+/// Reconciles one key after the other until `shutdown`. A key whose reconcile panics has failed as with any
+/// error: it is retried with back-off, and the others are not affected.
 async fn work<C: Controller>(controller: &C, queue: &C::Queue, shutdown: &CancellationToken) {
     while let Some(key) = shutdown.run_until_cancelled(queue.next()).await {
-        let outcome = controller.reconcile(&key).await;
+        let reconciled = AssertUnwindSafe(async { controller.reconcile(&key).await });
+        let outcome = reconciled.catch_unwind().await.unwrap_or(Err(Error::Panicked));
         if let Err(error) = &outcome {
             if error.is_routine() {
                 tracing::debug!(controller = C::NAME, %key, %error, "will retry");
@@ -206,4 +209,56 @@ async fn work<C: Controller>(controller: &C, queue: &C::Queue, shutdown: &Cancel
 /// The name of an object's namespace, as a key of what is reconciled by namespace.
 pub(crate) fn namespace_key<K: Resource>(object: &K) -> ObjectKey {
     ObjectKey::new("", object.meta().namespace.clone().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Panics at the first try of each key that begins so, and notes what it has reconciled.
+    #[derive(Default)]
+    struct Panics {
+        tried: Mutex<Vec<String>>,
+    }
+
+    impl Controller for Panics {
+        const NAME: &'static str = "panics";
+        const WORKERS: usize = 1;
+        type Queue = Queue<ObjectKey>;
+
+        fn watches(_: &mut Watches<'_, Self>) {}
+
+        async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
+            let is_first = {
+                let mut tried = self.tried.lock();
+                tried.push(key.name.clone());
+                tried.iter().filter(|name| **name == key.name).count() == 1
+            };
+            assert!(!(is_first && key.name.starts_with("panic")), "{} of a user", key.name);
+            Ok(Next::Change)
+        }
+    }
+
+    /// One pod's status ended all controllers, and the API server with them, at every start again.
+    #[tokio::test(start_paused = true)]
+    async fn a_key_whose_reconcile_panics_is_retried_and_others_are_reconciled() {
+        let (controller, queue) = (Panics::default(), Queue::default());
+        for name in ["panic-1", "fine", "panic-2"] {
+            queue.add(ObjectKey::new("ns", name));
+        }
+        let shutdown = CancellationToken::new();
+        let until = async {
+            while controller.tried.lock().len() < 5 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            shutdown.cancel();
+        };
+        tokio::join!(work(&controller, &queue, &shutdown), until);
+        let mut tried = controller.tried.lock().clone();
+        assert_eq!(tried[..3], ["panic-1", "fine", "panic-2"]);
+        tried[3..].sort();
+        assert_eq!(tried[3..], ["panic-1", "panic-2"]);
+    }
 }

@@ -22,6 +22,9 @@ pub(crate) enum Error {
     /// Part of the work is waiting for something that no watch will announce; try again soon.
     #[error("not finished: {0}")]
     Unfinished(&'static str),
+    /// The work on a key panicked. What the panic says may quote an object and is not repeated.
+    #[error("panicked: this is a bug")]
+    Panicked,
 }
 
 impl Error {

@@ -23,6 +23,9 @@ use crate::error::Error;
 /// Waits before a key is retried, spread so that keys that failed together do not come back together.
 const RETRY: Limits = Limits::spread(Duration::from_millis(5), Duration::from_secs(60));
 
+/// A key is not made to wait longer: clients write times and numbers that waits are made of.
+const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Where a controller takes its keys from. All handles of one share its keys.
 pub(crate) trait WorkQueue: Clone + Default + Send + Sync + 'static {
     /// What is reconciled.
@@ -146,7 +149,7 @@ impl<T: Clone + Eq + Hash> Queue<T> {
 
     /// Makes a key ready after `delay`, or at an earlier time it was already due.
     pub(crate) fn add_after(&self, key: T, delay: Duration) {
-        let due = Instant::now() + delay;
+        let due = Instant::now() + delay.min(WAIT_MAX);
         let mut state = self.state();
         let first = state.later.next_due();
         state.later.insert(key, due);
@@ -303,6 +306,15 @@ mod tests {
         queue.add_after("a", Duration::from_secs(30));
         assert_eq!(queue.next().await, "a");
         assert_eq!(start.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_is_too_long_to_be_added_to_the_time() {
+        let queue = Queue::default();
+        queue.add_after("a", Duration::MAX);
+        let start = Instant::now();
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(start.elapsed(), WAIT_MAX);
     }
 
     #[tokio::test(start_paused = true)]

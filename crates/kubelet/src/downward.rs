@@ -116,7 +116,8 @@ pub(crate) fn resource(
         0 => 1,
         divisor => divisor,
     };
-    Some((amount / divisor + i64::from(amount % divisor != 0)).to_string())
+    let (whole, rest) = (amount.checked_div(divisor)?, amount.checked_rem(divisor)?);
+    Some(whole.saturating_add(i64::from(rest != 0)).to_string())
 }
 
 #[cfg(test)]

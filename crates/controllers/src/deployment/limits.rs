@@ -54,6 +54,11 @@ pub(crate) fn size(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
+/// The sum of numbers of pods. Clients may write any numbers: a sum is at most the largest there is.
+pub(crate) fn total(numbers: impl IntoIterator<Item = i32>) -> i32 {
+    numbers.into_iter().fold(0, i32::saturating_add)
+}
+
 /// The pods of a ReplicaSet that are available.
 pub(crate) fn available(set: &ReplicaSet) -> i32 {
     set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)

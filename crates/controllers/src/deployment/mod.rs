@@ -266,7 +266,7 @@ impl Deployments {
         });
         if !ours {
             let mut status = deployment.status.clone().unwrap_or_default();
-            status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+            status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
             self.write_status(deployment, key, status).await?;
         }
         Err(Error::Unfinished("the name of the new replica set was taken"))

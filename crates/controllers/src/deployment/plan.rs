@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::limits::{actual, desired, is_rolling, size};
+use super::limits::{actual, desired, is_rolling, size, total};
 use super::revision::{
     DESIRED_REPLICAS, REVISION, TEMPLATE_HASH, annotate_new, annotate_replicas, find_new, number,
     revision, template_hash,
@@ -125,7 +125,7 @@ impl Step<'_> {
 
     fn roll(mut self) -> Plan {
         let new = self.find_or_create();
-        let all = self.sets.iter().map(size).sum();
+        let all = total(self.sets.iter().map(size));
         let wanted = new_size(self.deployment, size(&self.sets[new]), all);
         if wanted != size(&self.sets[new]) {
             self.resize(new, wanted);
@@ -193,7 +193,7 @@ impl Step<'_> {
         if let Some(new) = self.new {
             return new;
         }
-        let all = self.sets.iter().map(size).sum();
+        let all = total(self.sets.iter().map(size));
         let mut set = new_set(self.deployment);
         annotate_new(self.deployment, &mut set, self.next_revision(), true);
         if let Some(spec) = &mut set.spec {
@@ -215,7 +215,7 @@ impl Step<'_> {
     fn next_revision(&self) -> i64 {
         let old = self.sets.iter().enumerate().filter(|(at, _)| Some(*at) != self.new);
         let newest = old.map(|(_, set)| revision(set.metadata.annotations.as_ref())).max();
-        newest.unwrap_or(0) + 1
+        newest.unwrap_or(0).saturating_add(1)
     }
 
     fn resize(&mut self, at: usize, wanted: i32) {
@@ -280,7 +280,7 @@ impl Step<'_> {
             .map(|(before, set)| {
                 let (from, to) = (size(before), size(set));
                 let scaled = (from != to).then_some((from, to));
-                (from - to, Action::Update(Box::new(set.clone()), scaled))
+                (from.saturating_sub(to), Action::Update(Box::new(set.clone()), scaled))
             })
             .collect();
         updates.sort_by_key(|(shrinks_by, _)| *shrinks_by);

@@ -175,7 +175,8 @@ pub(crate) fn annotate_replicas(deployment: &Deployment, set: &mut ReplicaSet) {
     let desired = desired(deployment);
     let annotations = set.metadata.annotations.get_or_insert_default();
     annotations.insert(DESIRED_REPLICAS.to_owned(), desired.to_string());
-    annotations.insert(MAX_REPLICAS.to_owned(), (desired + surge_max(deployment)).to_string());
+    annotations
+        .insert(MAX_REPLICAS.to_owned(), desired.saturating_add(surge_max(deployment)).to_string());
 }
 
 #[cfg(test)]

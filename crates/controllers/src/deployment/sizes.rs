@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
-use super::limits::{available, desired, is_rolling, size, surge_max, unavailable_max};
+use super::limits::{available, desired, is_rolling, size, surge_max, total, unavailable_max};
 use super::revision::{DESIRED_REPLICAS, MAX_REPLICAS, number};
 
 /// The size of the new ReplicaSet that a rollout may have now, given how many pods there are.
@@ -17,8 +17,8 @@ pub(crate) fn new_size(deployment: &Deployment, new: i32, all: i32) -> i32 {
     if new >= desired {
         return desired;
     }
-    let room = desired + surge_max(deployment) - all;
-    if room <= 0 { new } else { new + room.min(desired - new) }
+    let room = desired.saturating_add(surge_max(deployment)).saturating_sub(all);
+    if room <= 0 { new } else { new.saturating_add(room.min(desired.saturating_sub(new))) }
 }
 
 /// How far the old ReplicaSets may shrink now: first pods that do not work anyway, then as many
@@ -29,19 +29,20 @@ pub(crate) fn old_sizes(
     old: &[&ReplicaSet],
 ) -> Vec<i32> {
     let mut sizes: Vec<i32> = old.iter().map(|set| size(set)).collect();
-    let all: i32 = sizes.iter().sum::<i32>() + size(new);
-    let available_min = desired(deployment) - unavailable_max(deployment);
-    let spare = all - available_min - (size(new) - available(new));
+    let all = total(sizes.iter().copied().chain([size(new)]));
+    let available_min = desired(deployment).saturating_sub(unavailable_max(deployment));
+    let unavailable = size(new).saturating_sub(available(new));
+    let spare = all.saturating_sub(available_min).saturating_sub(unavailable);
     if spare <= 0 {
         return sizes;
     }
     let mut left = spare;
     for (set, size) in old.iter().zip(&mut sizes) {
-        let broken = (*size - available(set)).clamp(0, left);
+        let broken = size.saturating_sub(available(set)).clamp(0, left);
         (*size, left) = (*size - broken, left - broken);
     }
-    let working = available(new) + old.iter().map(|set| available(set)).sum::<i32>();
-    let mut left = (working - available_min).max(0);
+    let working = total(old.iter().map(|set| available(set)).chain([available(new)]));
+    let mut left = working.saturating_sub(available_min).max(0);
     for size in &mut sizes {
         let given = (*size).min(left);
         (*size, left) = (*size - given, left - given);
@@ -95,9 +96,9 @@ fn is_saturated(deployment: &Deployment, set: &ReplicaSet) -> bool {
 
 fn share(deployment: &Deployment, sets: &[&ReplicaSet], sizes: &mut [i32]) {
     let desired = desired(deployment);
-    let total: i32 = sizes.iter().sum();
-    let allowed = if desired > 0 { desired + surge_max(deployment) } else { 0 };
-    let change = allowed - total;
+    let surge = surge_max(deployment);
+    let allowed = if desired > 0 { desired.saturating_add(surge) } else { 0 };
+    let change = allowed.saturating_sub(total(sizes.iter().copied()));
     if change == 0 {
         return;
     }
@@ -110,14 +111,15 @@ fn share(deployment: &Deployment, sets: &[&ReplicaSet], sizes: &mut [i32]) {
     }
     let mut shared = 0;
     for at in &order {
-        let rest = change - shared;
+        let rest = change.saturating_sub(shared);
         let fraction = fraction(deployment, sets[*at]);
         let part = if change > 0 { fraction.min(rest) } else { fraction.max(rest) };
-        sizes[*at] += part;
-        shared += part;
+        sizes[*at] = sizes[*at].saturating_add(part);
+        shared = shared.saturating_add(part);
     }
     if let Some(first) = order.first() {
-        sizes[*first] = (sizes[*first] + change - shared).max(0);
+        let rest = change.saturating_sub(shared);
+        sizes[*first] = sizes[*first].saturating_add(rest).max(0);
     }
 }
 
@@ -125,15 +127,17 @@ fn share(deployment: &Deployment, sets: &[&ReplicaSet], sizes: &mut [i32]) {
 fn fraction(deployment: &Deployment, set: &ReplicaSet) -> i32 {
     let desired = desired(deployment);
     if desired == 0 {
-        return -size(set);
+        return 0_i32.saturating_sub(size(set));
     }
     let before = number(set.metadata.annotations.as_ref(), MAX_REPLICAS)
         .or_else(|| deployment.status.as_ref()?.replicas.map(i64::from))
         .filter(|before| *before > 0);
     let Some(before) = before else { return 0 };
-    let after = i64::from(desired + surge_max(deployment));
-    let new = (i64::from(size(set)) * after * 2 + before).div_euclid(before * 2);
-    i32::try_from(new).unwrap_or(i32::MAX) - size(set)
+    // The annotation may hold any number of 64 bits.
+    let before = i128::from(before);
+    let after = i128::from(desired.saturating_add(surge_max(deployment)));
+    let new = (i128::from(size(set)) * after * 2 + before).div_euclid(before * 2);
+    i32::try_from(new).unwrap_or(i32::MAX).saturating_sub(size(set))
 }
 
 /// Orders ReplicaSets from old to new.
@@ -222,5 +226,25 @@ mod tests {
             .get_or_insert_default()
             .insert(DESIRED_REPLICAS.to_owned(), "3".to_owned());
         assert_eq!(scaled_sizes(&deployment(3, 1, 0), &[&old, &new], Some(1)), [0, 3]);
+    }
+
+    /// Replicas, bounds, statuses and annotations are numbers that clients write.
+    #[test]
+    fn any_numbers_that_clients_write_are_added_up() {
+        const SIZES: [i32; 3] = [0, 1, i32::MAX];
+        for (replicas, surge) in SIZES.iter().flat_map(|one| SIZES.map(|other| (*one, other))) {
+            for (size, available) in SIZES.iter().flat_map(|one| [(*one, 0), (*one, i32::MIN)]) {
+                let deployment = deployment(replicas, surge, i32::MAX);
+                let mut sets = [set("a", size, available, 1), set("b", size, i32::MAX, i32::MAX)];
+                let annotations = sets[0].metadata.annotations.get_or_insert_default();
+                annotations.insert(MAX_REPLICAS.to_owned(), i64::MAX.to_string());
+                let [one, other] = &sets;
+                assert!(new_size(&deployment, size, i32::MAX) >= 0);
+                assert_eq!(old_sizes(&deployment, one, &[other, other]).len(), 2);
+                for new in [None, Some(0), Some(1)] {
+                    assert_eq!(scaled_sizes(&deployment, &[one, other], new).len(), 2);
+                }
+            }
+        }
     }
 }

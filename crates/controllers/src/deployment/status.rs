@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::limits::{actual, available, desired, size, unavailable_max};
+use super::limits::{actual, available, desired, size, total, unavailable_max};
 
 const PROGRESSING: &str = "Progressing";
 const AVAILABLE: &str = "Available";
@@ -111,7 +111,7 @@ impl<'a> Draft<'a> {
 
     fn counts(&self, sets: &[&ReplicaSet], new: Option<&ReplicaSet>) -> DeploymentStatus {
         let old = self.deployment.status.as_ref();
-        let sum = |count: fn(&ReplicaSet) -> i32| sets.iter().map(|set| count(set)).sum::<i32>();
+        let sum = |count: fn(&ReplicaSet) -> i32| total(sets.iter().map(|set| count(set)));
         let some = |count: i32| (count != 0).then_some(count);
         let working = sum(available);
         DeploymentStatus {
@@ -120,7 +120,7 @@ impl<'a> Draft<'a> {
             updated_replicas: some(new.map_or(0, actual)),
             ready_replicas: some(sum(ready)),
             available_replicas: some(working),
-            unavailable_replicas: some((sum(size) - working).max(0)),
+            unavailable_replicas: some(sum(size).saturating_sub(working).max(0)),
             collision_count: old.and_then(|old| old.collision_count),
             terminating_replicas: old.and_then(|old| old.terminating_replicas),
             conditions: None,
@@ -128,7 +128,7 @@ impl<'a> Draft<'a> {
     }
 
     fn note_availability(&mut self, status: &DeploymentStatus) {
-        let least = desired(self.deployment) - unavailable_max(self.deployment);
+        let least = desired(self.deployment).saturating_sub(unavailable_max(self.deployment));
         if status.available_replicas.unwrap_or(0) >= least {
             let message = "Deployment has minimum availability.";
             self.set(AVAILABLE, "True", "MinimumReplicasAvailable", message);
@@ -246,7 +246,7 @@ fn has_progressed(deployment: &Deployment, new: &DeploymentStatus) -> bool {
     let none = DeploymentStatus::default();
     let old = deployment.status.as_ref().unwrap_or(&none);
     let outdated = |status: &DeploymentStatus| {
-        status.replicas.unwrap_or(0) - status.updated_replicas.unwrap_or(0)
+        status.replicas.unwrap_or(0).saturating_sub(status.updated_replicas.unwrap_or(0))
     };
     new.updated_replicas > old.updated_replicas
         || outdated(new) < outdated(old)

@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -73,6 +74,14 @@ type Bucket<K> = BTreeMap<Arc<ObjectKey>, Arc<K>>;
 
 struct Buckets<K, I: IndexBy<K>>(HashMap<I::Key, Bucket<K>>);
 
+/// Calls `each` with every key that finds the object, or with those up to a panic: that is the object's alone.
+fn keys_of<K, I: IndexBy<K>>(object: &K, mut each: impl FnMut(I::Key)) {
+    if catch_unwind(AssertUnwindSafe(|| I::keys(object, &mut each))).is_err() {
+        let index = std::any::type_name::<I>();
+        tracing::error!(index, "an object cannot be indexed, its keys panicked: this is a bug");
+    }
+}
+
 /// An index whose key has been forgotten.
 trait Maintained<K>: Send + Sync {
     fn as_any(&self) -> &dyn Any;
@@ -87,13 +96,13 @@ impl<K: Send + Sync + 'static, I: IndexBy<K>> Maintained<K> for Buckets<K, I> {
     }
 
     fn put(&mut self, key: &Arc<ObjectKey>, object: &Arc<K>) {
-        I::keys(object, &mut |by| {
+        keys_of::<K, I>(object, |by| {
             self.0.entry(by).or_default().insert(key.clone(), object.clone());
         });
     }
 
     fn take(&mut self, key: &Arc<ObjectKey>, object: &K) {
-        I::keys(object, &mut |by| {
+        keys_of::<K, I>(object, |by| {
             if let Some(bucket) = self.0.get_mut(&by) {
                 bucket.remove(key);
                 if bucket.is_empty() {
@@ -105,8 +114,8 @@ impl<K: Send + Sync + 'static, I: IndexBy<K>> Maintained<K> for Buckets<K, I> {
 
     fn replace(&mut self, key: &Arc<ObjectKey>, old: &K, new: &Arc<K>) {
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        I::keys(old, &mut |by| before.push(by));
-        I::keys(new, &mut |by| after.push(by));
+        keys_of::<K, I>(old, |by| before.push(by));
+        keys_of::<K, I>(new, |by| after.push(by));
         if before != after {
             self.take(key, old);
         }
@@ -316,7 +325,7 @@ fn is_same_version<K: Resource>(one: &K, other: &K) -> bool {
 }
 
 /// A change of identity under one name is a deletion and a creation.
-fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<K>> {
+pub(super) fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<K>> {
     match (old, new) {
         (None, None) => Vec::new(),
         (Some(old), Some(new)) if old.meta().uid != new.meta().uid => {
@@ -388,6 +397,31 @@ mod tests {
         let cache = Cache::<Pod>::default();
         let (one, other) = (cache.index::<ByNode>(), cache.index::<ByNode>());
         assert_eq!(one.at, other.at);
+    }
+
+    struct Panics;
+
+    impl IndexBy<Pod> for Panics {
+        type Key = &'static str;
+
+        fn keys(pod: &Pod, each: &mut dyn FnMut(&'static str)) {
+            each("first");
+            assert!(pod.node_name.is_some(), "a value of a user");
+            each("second");
+        }
+    }
+
+    #[test]
+    fn an_object_whose_keys_panic_is_there_and_others_are_indexed() {
+        let cache = Cache::<Pod>::default();
+        let index = cache.index::<Panics>();
+        cache.insert(pod("bad", None, "1"));
+        cache.insert(pod("good", Some("n"), "2"));
+        assert_eq!(names(&index.get(&"second")), ["good"]);
+        assert_eq!((cache.len(), index.count(&"first")), (2, 2));
+        cache.insert(pod("bad", None, "3"));
+        cache.replace(ObjectKey::new("ns", "bad"), None);
+        assert_eq!((cache.len(), index.count(&"first")), (1, 1));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! changes, up to that much later, and only the last of several that fall between two lists.
 
 pub(crate) mod cache;
+mod handlers;
 pub(crate) mod index;
 pub(crate) mod metadata;
 mod trim;
@@ -20,6 +21,7 @@ mod watched;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +36,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::cache::{Cache, Index, IndexBy};
+use self::handlers::Handlers;
 pub(crate) use self::watched::Watched;
 use crate::key::ObjectKey;
 
@@ -59,12 +62,10 @@ impl<K> Change<K> {
     }
 }
 
-type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
-
 /// A watch that is not running yet: register handlers, then [`Informer::run`] it.
 pub(crate) struct Informer<K> {
     cache: Cache<K>,
-    handlers: Vec<Handler<K>>,
+    handlers: Handlers<K>,
     trim: Box<dyn FnMut(&mut K) + Send>,
     /// How often all objects are listed, where they are not watched.
     listed_every: Option<Duration>,
@@ -76,7 +77,7 @@ impl<K> Informer<K> {
     pub(crate) fn trimming(trim: impl FnMut(&mut K) + Send + 'static) -> Self {
         Self {
             cache: Cache::default(),
-            handlers: Vec::new(),
+            handlers: Handlers::default(),
             trim: Box::new(trim),
             listed_every: None,
             changes: Arc::default(),
@@ -93,25 +94,33 @@ impl<K> Informer<K> {
         self.changes.clone()
     }
 
-    /// Calls `handler` for every change, in order. It must not block.
+    /// Calls `handler` for every change, in order. It must not block. If it panics for an object, it is
+    /// called for that object again.
     pub(crate) fn on_change(&mut self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
-        self.handlers.push(Box::new(handler));
+        self.handlers.add(handler);
     }
 
     /// Lists all objects so often, instead of watching them; of several periods the shortest counts.
     pub(crate) fn list_every(&mut self, period: Duration) {
         self.listed_every = Some(self.listed_every.map_or(period, |known| known.min(period)));
     }
-
-    fn handle(&self, changes: &[Change<K>]) {
-        self.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
-        for change in changes {
-            self.handlers.iter().for_each(|handler| handler(change));
-        }
-    }
 }
 
 impl<K: Resource + Debug + 'static> Informer<K> {
+    fn handle(&mut self, kind: &str, changes: &[Change<K>]) {
+        self.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
+        changes.iter().for_each(|change| self.handlers.call(kind, change));
+    }
+
+    /// Cuts an object. One that this panics for is kept as it is by then: it is larger, and it is there.
+    fn trimmed(&mut self, kind: &str, mut object: K) -> (ObjectKey, Arc<K>) {
+        let key = ObjectKey::of(&object);
+        if catch_unwind(AssertUnwindSafe(|| (self.trim)(&mut object))).is_err() {
+            tracing::error!(kind, object = %key, "trimming the object panicked: this is a bug");
+        }
+        (key, Arc::new(object))
+    }
+
     /// Watches `api`, or lists it again and again, until `shutdown`; errors are logged and retried, those
     /// of a watch with back-off, those of a list at its next turn.
     pub(crate) async fn run(
@@ -143,15 +152,19 @@ impl<K: Resource + Debug + 'static> Informer<K> {
         let mut turns = tokio::time::interval(period);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            turns.tick().await;
+            tokio::select! {
+                _ = turns.tick() => {}
+                () = self.handlers.due() => {
+                    self.handlers.retry(kind, &self.cache);
+                    continue;
+                }
+            }
             match api.list(&ListParams::default().match_any()).await {
                 Ok(listed) => {
-                    let objects = listed.items.into_iter().map(|mut object| {
-                        (self.trim)(&mut object);
-                        (ObjectKey::of(&object), Arc::new(object))
-                    });
-                    let objects = objects.collect();
-                    self.handle(&self.cache.replace_all(objects));
+                    let objects = listed.items.into_iter();
+                    let objects = objects.map(|object| self.trimmed(kind, object)).collect();
+                    let changes = self.cache.replace_all(objects);
+                    self.handle(kind, &changes);
                 }
                 Err(error) => {
                     let error = crate::error::shown(&error);
@@ -169,21 +182,29 @@ impl<K: Resource + Debug + 'static> Informer<K> {
     ) {
         let mut events = pin!(events.take_until(shutdown.cancelled_owned()));
         let mut listed = BTreeMap::new();
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = self.handlers.due() => {
+                    self.handlers.retry(kind, &self.cache);
+                    continue;
+                }
+            };
+            let Some(event) = event else { break };
             let changes = match event {
                 Ok(watcher::Event::Init) => {
                     listed.clear();
                     continue;
                 }
-                Ok(watcher::Event::InitApply(mut object)) => {
-                    (self.trim)(&mut object);
-                    listed.insert(ObjectKey::of(&object), Arc::new(object));
+                Ok(watcher::Event::InitApply(object)) => {
+                    let (key, object) = self.trimmed(kind, object);
+                    listed.insert(key, object);
                     continue;
                 }
                 Ok(watcher::Event::InitDone) => self.cache.replace_all(std::mem::take(&mut listed)),
-                Ok(watcher::Event::Apply(mut object)) => {
-                    (self.trim)(&mut object);
-                    self.cache.replace(ObjectKey::of(&object), Some(Arc::new(object)))
+                Ok(watcher::Event::Apply(object)) => {
+                    let (key, object) = self.trimmed(kind, object);
+                    self.cache.replace(key, Some(object))
                 }
                 Ok(watcher::Event::Delete(object)) => {
                     self.cache.replace(ObjectKey::of(&object), None)
@@ -193,7 +214,7 @@ impl<K: Resource + Debug + 'static> Informer<K> {
                     continue;
                 }
             };
-            self.handle(&changes);
+            self.handle(kind, &changes);
         }
     }
 }
@@ -327,6 +348,54 @@ mod tests {
         assert_eq!(server.lines(), ["GET /api/v1/configmaps"; 4]);
         stop.cancel();
         running.await.expect("it ends at shutdown");
+    }
+
+    /// The failing handler sees the object from what it saw last to what it is at the retry, once; the
+    /// other handler and the other object are served meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_panics_is_called_again_and_others_are_not_affected() {
+        let version = |object: &Option<Arc<ConfigMap>>| {
+            let version = object.as_ref().and_then(|it| it.metadata.resource_version.clone());
+            version.unwrap_or("-".into())
+        };
+        let shown = move |change: &Change<ConfigMap>| {
+            let name = change.latest().metadata.name.clone().unwrap_or_default();
+            format!("{name} {}→{}", version(&change.old), version(&change.new))
+        };
+        let mut informer = Informer::<ConfigMap>::trimming(|object| {
+            assert!(object.metadata.name.as_deref() != Some("b"), "a value of a user");
+        });
+        let log = || Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let (panics, fine) = (log(), log());
+        let log = panics.clone();
+        informer.on_change(move |change| {
+            let mut log = log.lock();
+            log.push(shown(change));
+            let tries = log.iter().filter(|line| line.starts_with("a ")).count();
+            assert!(
+                tries > 3 || change.latest().metadata.name.as_deref() != Some("a"),
+                "of a user"
+            );
+        });
+        let log = fine.clone();
+        informer.on_change(move |change| log.lock().push(shown(change)));
+        let cache = informer.cache();
+        let first = [
+            Init,
+            InitApply(object("a", "1", "1")),
+            InitApply(object("b", "2", "2")),
+            InitDone,
+            Apply(object("a", "1", "3")),
+        ];
+        let later = futures::stream::once(async {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            Apply(object("a", "1", "4"))
+        });
+        let events = futures::stream::iter(first).chain(later).map(Ok);
+        informer.follow(events, "configmaps", CancellationToken::new()).await;
+        assert_eq!(*panics.lock(), ["a -→1", "b -→2", "a -→3", "a -→3", "a -→3", "a 3→4"]);
+        assert_eq!(*fine.lock(), ["a -→1", "b -→2", "a 1→3", "a 3→4"]);
+        assert_eq!(cache.len(), 2);
     }
 
     #[tokio::test]

@@ -55,7 +55,9 @@ pub(crate) fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
         return None;
     }
     let since = ready_since(pod)?;
-    let due = since + SignedDuration::from_secs(min_ready_seconds.into());
+    // The time is the node's to write, and may be the last one there is.
+    let due = since.saturating_add(SignedDuration::from_secs(min_ready_seconds.into()));
+    let due = due.unwrap_or(Timestamp::MAX);
     Duration::try_from(due.duration_since(now)).ok().filter(|left| !left.is_zero())
 }
 
@@ -67,4 +69,41 @@ pub(crate) fn restarts_max(pod: &Pod) -> i32 {
 fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
     let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
     conditions.find(|condition| condition.is(ConditionType::Ready) && condition.holds())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ready_at(time: &str) -> Pod {
+        let ready = json!({ "type": "Ready", "status": "True", "lastTransitionTime": time });
+        serde_json::from_value(json!({ "spec": { "containers": [] },
+            "status": { "phase": "Running", "conditions": [ready] } }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn a_pod_is_available_after_its_ready_seconds() {
+        let now = "2026-01-01T00:01:00Z".parse().expect("a time");
+        let left = |time, seconds| available_in(&ready_at(time), seconds, now);
+        assert_eq!(left("2026-01-01T00:00:50Z", 30), Some(Duration::from_secs(20)));
+        assert_eq!(left("2026-01-01T00:00:50Z", 10), None);
+    }
+
+    /// A node writes the time into the status of its pods; one that no addition fits after ended all
+    /// controllers, at every start again.
+    #[test]
+    fn a_pod_that_says_any_time_is_judged() {
+        for time in ["9999-12-30T22:00:00Z", "-009999-01-02T01:59:59Z", "0000-01-01T00:00:00Z"] {
+            for now in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
+                for seconds in [0, 1, i32::MAX, i32::MIN] {
+                    let pod = ready_at(time);
+                    let waits = available_in(&pod, seconds, now).is_some();
+                    assert_eq!(is_available(&pod, seconds, now), !waits, "{time} {now} {seconds}");
+                }
+            }
+        }
+    }
 }

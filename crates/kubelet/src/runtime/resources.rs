@@ -88,10 +88,11 @@ pub(super) fn container_resources(
     let memory_limit = bytes(limits).unwrap_or(0);
     let memory_request = bytes(requests).unwrap_or(memory_limit);
     cri::LinuxContainerResources {
-        cpu_shares: (cpu * CPU_SHARES_PER_CPU / 1000).clamp(CPU_SHARES_MIN, CPU_SHARES_MAX),
+        cpu_shares: (cpu.saturating_mul(CPU_SHARES_PER_CPU) / 1000)
+            .clamp(CPU_SHARES_MIN, CPU_SHARES_MAX),
         cpu_period: CPU_PERIOD_US,
         cpu_quota: cpu_limit
-            .map_or(0, |milli| (milli * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN)),
+            .map_or(0, |milli| (milli.saturating_mul(CPU_PERIOD_US) / 1000).max(CPU_QUOTA_US_MIN)),
         memory_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score(qos_class(spec), memory_request, node_memory_bytes),
         ..Default::default()

@@ -99,7 +99,7 @@ impl Worker {
         self.volumes.tokens_due = match self.shared.volumes.renew_tokens(&self.id, pod).await {
             Ok(due) => {
                 self.backoffs.tokens.reset();
-                Some(now + due.unwrap_or(NO_TOKENS))
+                Some(now + due.unwrap_or(NO_TOKENS).min(NO_TOKENS))
             }
             Err(error) => {
                 tracing::warn!(pod = %self.id, %error, "cannot renew service account token");

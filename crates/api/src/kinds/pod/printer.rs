@@ -69,7 +69,7 @@ struct Restarts {
 
 impl Restarts {
     fn add(&mut self, container: &ContainerStatus) {
-        self.count += container.restart_count;
+        self.count = self.count.saturating_add(container.restart_count);
         let ended = container
             .last_state
             .as_ref()
