@@ -4,6 +4,7 @@ mod cluster;
 
 use cluster::{Cluster, within};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
@@ -68,6 +69,28 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     assert!(maps.list(&Default::default()).await.unwrap().items.is_empty());
     assert!(accounts.list(&Default::default()).await.unwrap().items.is_empty());
     maps_of.0.stop().await;
+}
+
+/// Names of disruption budgets may have characters that mean something in a URL.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_with_objects_whose_names_need_escaping_is_emptied_and_goes() {
+    let cluster = Cluster::start().await;
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let namespace = serde_json::from_value(json!({ "metadata": { "name": "odd" } })).unwrap();
+    let namespace = namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+    let budgets = Api::<PodDisruptionBudget>::namespaced(cluster.client.clone(), "odd");
+    for name in ["a", "a?b", "a b", "a#b"] {
+        let budget = json!({ "metadata": { "name": name }, "spec": { "minAvailable": 1,
+            "selector": { "matchLabels": { "app": "web" } } } });
+        let budget = serde_json::from_value(budget).unwrap();
+        budgets.create(&PostParams::default(), &budget).await.unwrap();
+    }
+    namespaces.delete("odd", &DeleteParams::default()).await.unwrap();
+    let uid = namespace.metadata.uid.unwrap();
+    within("the namespace goes", await_condition(namespaces, "odd", conditions::is_deleted(&uid)))
+        .await;
+    assert!(budgets.list(&Default::default()).await.unwrap().items.is_empty());
+    cluster.stop().await;
 }
 
 /// A user's finalizer holds an object: the namespace waits, says why, and goes when it is removed.

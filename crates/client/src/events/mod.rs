@@ -206,7 +206,7 @@ impl Writer {
                 "message": found.message,
             });
             let patch = Patch::Merge(patch);
-            match events.patch(name, &PatchParams::default(), &patch).await {
+            match events.patch(&crate::path::segment(name), &PatchParams::default(), &patch).await {
                 // It has reached the end of its time to live.
                 Err(error) if error::reason(&error) == Some(Reason::NotFound) => {}
                 done => return done.map(drop),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use coffer_api::kinds;
 use coffer_api::selector::LabelSelector;
 use coffer_api::status::GroupResource;
+use coffer_client::path::segment;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
@@ -202,7 +203,7 @@ impl Disruption {
         }
         let next = PodDisruptionBudget { status, ..budget.clone() };
         let api = Api::<PodDisruptionBudget>::namespaced(self.client.clone(), &key.namespace);
-        let done = api.replace_status(&key.name, &PostParams::default(), &next).await;
+        let done = api.replace_status(&segment(&key.name), &PostParams::default(), &next).await;
         error::ignore_not_found(done).map_err(Error::api("update the status of a budget"))
     }
 
@@ -423,6 +424,20 @@ mod tests {
         assert_eq!(controller.pods.visited() - before, 3);
         let path = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets/b/status";
         assert_eq!(server.lines(), [format!("PUT {path}")]);
+    }
+
+    /// Its status was written to another path, so that its pods were never counted.
+    #[tokio::test]
+    async fn the_status_of_a_budget_is_written_under_its_name_whatever_characters_it_has() {
+        let server = Server::answering(|_| Some(json!({ "metadata": {} })));
+        let controller = controller(server.client());
+        for name in ["a b", "a?b", "a#b"] {
+            controller.budgets.insert(budget(name, json!({})));
+            controller.reconcile(&ObjectKey::new("ns", name)).await.expect("reconciled");
+        }
+        let line =
+            |name| format!("PUT /apis/policy/v1/namespaces/ns/poddisruptionbudgets/{name}/status");
+        assert_eq!(server.lines(), ["a%20b", "a%3Fb", "a%23b"].map(line));
     }
 
     #[tokio::test]

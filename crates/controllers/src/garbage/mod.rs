@@ -12,6 +12,7 @@ pub(crate) mod plan;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use coffer_client::path::segment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
@@ -91,7 +92,8 @@ impl GarbageCollector {
     /// The object as it is now, if it still is that object.
     async fn fresh(&self, node: &Node, uid: &str) -> Result<Option<ObjectMeta>, Error> {
         let api = node.kind.api(self.client.clone(), &node.key.namespace);
-        let found = api.get_opt(&node.key.name).await.map_err(Error::api("get an object"))?;
+        let found = api.get_opt(&segment(&node.key.name)).await;
+        let found = found.map_err(Error::api("get an object"))?;
         let meta = found.map(|object| object.metadata);
         Ok(meta.filter(|meta| meta.uid.as_deref() == Some(uid)))
     }
@@ -143,7 +145,9 @@ impl GarbageCollector {
             return Ok(Owner::Solid);
         }
         let api = kind.api(self.client.clone(), namespace);
-        let found = api.get_opt(&reference.name).await.map_err(Error::api("get an owner"))?;
+        // A reference may name anything.
+        let found = api.get_opt(&segment(&reference.name)).await;
+        let found = found.map_err(Error::api("get an owner"))?;
         match found.filter(|owner| owner.metadata.uid.as_ref() == Some(&reference.uid)) {
             Some(owner) => Ok(standing(Deletion::of(&owner.metadata))),
             None => {
@@ -174,7 +178,7 @@ impl GarbageCollector {
         };
         tracing::debug!(kind = %node.kind, object = %node.key, "owners are gone, deleting");
         let api = node.kind.api(self.client.clone(), &node.key.namespace);
-        match api.delete(&node.key.name, &params).await {
+        match api.delete(&segment(&node.key.name), &params).await {
             Err(error) if error::is_not_found(&error) => Ok(()),
             other => other.map(drop).map_err(Error::api("delete an object")),
         }
@@ -247,7 +251,7 @@ impl GarbageCollector {
         change["resourceVersion"] = json!(meta.resource_version);
         let patch = Patch::Merge(json!({ "metadata": change }));
         let api = node.kind.api(self.client.clone(), &node.key.namespace);
-        match api.patch(&node.key.name, &PatchParams::default(), &patch).await {
+        match api.patch(&segment(&node.key.name), &PatchParams::default(), &patch).await {
             Err(error) if error::is_not_found(&error) => Ok(()),
             other => other.map(drop).map_err(Error::api("change an object's metadata")),
         }
@@ -320,5 +324,9 @@ mod tests {
         see(&meta("lost", Some("gone")));
         collector.reconcile(&"lost".to_owned()).await.expect("reconciled");
         assert_eq!(server.lines(), ["GET /api/v1/namespaces/ns/configmaps/lost"]);
+
+        see(&meta("a?b #c", Some("gone")));
+        collector.reconcile(&"a?b #c".to_owned()).await.expect("reconciled");
+        assert_eq!(server.lines()[1], "GET /api/v1/namespaces/ns/configmaps/a%3Fb%20%23c");
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_client::path::segment;
 use futures::{TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
@@ -176,7 +177,7 @@ async fn delete_all(api: &Api<Meta>, objects: Vec<Meta>) -> Result<bool, kube::E
             let name = object.metadata.name.unwrap_or_default();
             let uid = Preconditions { uid: object.metadata.uid, resource_version: None };
             let params = DeleteParams::background().preconditions(uid);
-            error::ignore_recreated(api.delete(&name, &params).await)
+            error::ignore_recreated(api.delete(&segment(&name), &params).await)
         })
         .await?;
     Ok(any)

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use coffer_client::path::segment;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -146,7 +147,7 @@ impl PodGc {
         }
         // The cache may be behind; a pod that is removed by mistake does not come back.
         let api = Api::<Node>::all(self.client.clone());
-        let found = api.get_metadata_opt(node).await.map_err(Error::api("get node"))?;
+        let found = api.get_metadata_opt(&segment(node)).await.map_err(Error::api("get node"))?;
         if found.is_none() {
             for pod in self.by_node.get(&node.to_owned()) {
                 self.remove(&pod, Why::Orphaned).await?;

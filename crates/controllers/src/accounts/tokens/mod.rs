@@ -10,6 +10,7 @@ pub(crate) mod plan;
 use std::collections::{BTreeMap, HashMap};
 
 use coffer_api::secret::SecretBytes;
+use coffer_client::path::segment;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, Preconditions};
@@ -157,7 +158,7 @@ impl Tokens {
             "metadata": { "name": name, "annotations": {
                 ACCOUNT_NAME: key.name, ACCOUNT_UID: account.metadata.uid } },
         });
-        let path = format!("/api/v1/namespaces/{}/secrets", key.namespace);
+        let path = format!("/api/v1/namespaces/{}/secrets", segment(&key.namespace));
         let request = http::Request::post(path)
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(secret.to_string().into_bytes());
@@ -218,7 +219,8 @@ impl Tokens {
 
     /// Which keys a Secret has; their values are skipped, not kept.
     async fn present(&self, key: &ObjectKey, name: &str) -> Result<Option<Present>, Error> {
-        let path = format!("/api/v1/namespaces/{}/secrets/{name}", key.namespace);
+        let (namespace, name) = (segment(&key.namespace), segment(name));
+        let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
         let request = http::Request::get(path).body(Vec::new());
         let request = request.expect("names of objects make a valid path");
         match self.client.request::<Present>(request).await {
