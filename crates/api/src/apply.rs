@@ -34,6 +34,22 @@ use managers::{Id, Managers};
 /// object.
 pub const MANAGED_BYTES_MAX: usize = 3 * 512 * 1024;
 
+/// How deep the fields of one manager may be nested as JSON, which with what is around them is less than
+/// [`NESTING_MAX`](crate::document::NESTING_MAX). No kind needs half of it.
+pub const FIELDS_NESTING_MAX: usize = 40;
+
+/// Takes managedFields out of an object that are nested so deeply that no list of them is kept: they count as
+/// not given, as all do that cannot be read.
+pub fn drop_deep_managed_fields(object: &mut Document) {
+    if !managers::field(object.value()).is_some_and(managers::is_deep) {
+        return;
+    }
+    let metadata = object.value_mut().get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(mut fields) = metadata.and_then(|metadata| metadata.remove("managedFields")) {
+        crate::document::erase(&mut fields);
+    }
+}
+
 /// What is written, by whom, through which endpoint, when.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer<'a> {

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::document::Document;
+use crate::document::{Document, NESTING_MAX};
 use crate::schema::Schema;
 use crate::schema::read::{self, Budget, Unknown};
 use crate::schema::strict::Findings;
@@ -109,9 +109,12 @@ fn text(bytes: &[u8]) -> Result<&str, YamlError> {
 const REPEATED_EVENTS_MIN: usize = 16 * 1024;
 
 /// For a text of so many bytes: what aliases repeat of it is in proportion, because aliases of aliases
-/// make megabytes of a few hundred bytes.
+/// make megabytes of a few hundred bytes. It is read as deep as an object may be nested.
 fn options(bytes: usize) -> serde_saphyr::Options {
     let mut options = serde_saphyr::options! { legacy_octal_numbers: true };
+    if let Some(budget) = &mut options.budget {
+        budget.max_depth = NESTING_MAX;
+    }
     options.alias_limits.max_total_replayed_events = REPEATED_EVENTS_MIN.saturating_add(bytes);
     options
 }

@@ -1,6 +1,8 @@
 //! From a request body to a typed, defaulted object of the resource's kind.
 
 use coffer_api::Document;
+use coffer_api::apply;
+use coffer_api::document::NESTING_MAX;
 use coffer_api::field::{Error, Path};
 use coffer_api::patch::PatchKind;
 use coffer_api::schema::{self, strict};
@@ -124,6 +126,10 @@ pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOpt
 fn defaulted(resource: &Resource, document: &mut Document) -> Result<Box<dyn Object>, DecodeError> {
     if let Some(schema) = schema::of(&resource.info.api_version(), resource.info.kind) {
         schema::fit::settle(document.value_mut(), schema);
+    }
+    apply::drop_deep_managed_fields(document);
+    if document.nesting() > NESTING_MAX {
+        return Err(DecodeError::too_deep());
     }
     let mut object = resource.decode(document)?;
     object.set_defaults();

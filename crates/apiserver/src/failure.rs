@@ -17,7 +17,6 @@ pub(crate) fn unavailable(error: CacheError) -> Failure {
             Reason::Timeout,
             "Timeout: the watch cache has not caught up with the store",
         ),
-        CacheError::Decode { .. } => Failure::internal(error),
     }
 }
 

@@ -220,6 +220,43 @@ fn clients_may_end_the_tracking_and_may_not_forge_it_through_a_subresource() {
     }
 }
 
+fn with_fields_of_depth(depth: usize) -> Value {
+    let fields = (1..depth).fold(json!({}), |inner, _| json!({ "f:a": inner }));
+    let mut object = secret(json!({"a": "MQ=="}));
+    object["metadata"]["managedFields"] = json!([{ "manager": "deep", "operation": "Update",
+        "apiVersion": "v2", "fieldsType": "FieldsV1", "fieldsV1": fields }]);
+    object
+}
+
+/// Deeper ones could be stored, and made every list of the kind unreadable for clients in Rust, or the object
+/// for the server itself.
+#[test]
+fn managed_fields_that_are_nested_too_deeply_count_as_not_given() {
+    let first = created(secret(json!({"a": "MQ=="})), &writer("one"));
+    let deepest = with_fields_of_depth(FIELDS_NESTING_MAX);
+    let kept = updated(&first, deepest.clone(), &writer("two"));
+    assert!(owners(&kept)["deep Update"].is_object(), "{}", owners(&kept));
+    for depth in [FIELDS_NESTING_MAX + 1, 127, 1000] {
+        let too_deep = with_fields_of_depth(depth);
+        assert_eq!(owners(&updated(&first, too_deep.clone(), &writer("two"))), owners(&first));
+        // Those of an earlier release go with the next write.
+        let old = Document::new(too_deep.clone());
+        let healed = updated(&old, too_deep.clone(), &writer("two"));
+        assert!(managers::field(healed.value()).is_none());
+        let mut dropped = Document::new(too_deep);
+        drop_deep_managed_fields(&mut dropped);
+        assert!(managers::field(dropped.value()).is_none());
+    }
+    let mut same = Document::new(deepest.clone());
+    drop_deep_managed_fields(&mut same);
+    assert_eq!(*same.value(), deepest);
+    for odd in [json!([]), json!(7), json!({ "metadata": [] })] {
+        let mut same = Document::new(odd.clone());
+        drop_deep_managed_fields(&mut same);
+        assert_eq!(*same.value(), odd);
+    }
+}
+
 #[test]
 fn an_update_without_change_leaves_managed_fields_as_they_are() {
     let first = created(secret(json!({"a": "MQ=="})), &writer("one"));

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::Resource;
 
 use super::{ALL, Kind, Visitor, for_each};
+use crate::apply::FIELDS_NESTING_MAX;
+use crate::document::NESTING_MAX;
 use crate::schema::{self, Schema, Shape};
 
 mod rows;
@@ -96,6 +98,41 @@ fn a_role_is_granted_nothing_on_a_subresource_that_no_kubernetes_has() {
             assert!(known, "{}{below}", info.plural);
         }
     }
+}
+
+/// Levels that clients read at least: what .NET's decoder does by default. Rust's reads 128.
+const CLIENT_NESTING_MAX: usize = 64;
+/// Levels around an object in a Table that includes it: the table, its rows, the row.
+const ENVELOPE_NESTING: usize = 3;
+/// Levels around the fields of a manager: the object, its metadata, the list, the entry.
+const ABOVE_FIELDS_NESTING: usize = 4;
+/// Levels of the fields of a manager of a kind, at the most.
+const USUAL_FIELDS_NESTING: usize = 20;
+
+/// The levels of what a schema describes.
+fn levels(schema: Schema, above: usize) -> usize {
+    assert!(above < CLIENT_NESTING_MAX, "{schema:?} may hold itself");
+    match schema.shape() {
+        Shape::Struct => {
+            let fields = schema.fields().map(|(_, field)| levels(field, above + 1));
+            1 + fields.max().unwrap_or(0)
+        }
+        Shape::Map(item) | Shape::List(item, _) => 1 + levels(item, above + 1),
+        Shape::Scalar => 0,
+        Shape::Any => USUAL_FIELDS_NESTING,
+    }
+}
+
+/// What is stored is read again by the server, and in lists, tables and events of watches by clients.
+#[test]
+fn objects_are_nested_as_deeply_as_clients_read_and_no_kind_needs_as_much() {
+    const { assert!(NESTING_MAX + ENVELOPE_NESTING < CLIENT_NESTING_MAX) };
+    const { assert!(ABOVE_FIELDS_NESTING + FIELDS_NESTING_MAX <= NESTING_MAX) };
+    on_every_kind!(|object: K| {
+        let schema = schema::of(K::API_VERSION, <K as Resource>::KIND).expect("all are registered");
+        let levels = levels(schema, 0);
+        assert!(levels < NESTING_MAX, "{}: {levels}", K::INFO.kind);
+    });
 }
 
 /// Schemas refer to themselves nowhere that a pod could be.

@@ -5,10 +5,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Schema, Shape};
-use crate::go;
+use crate::{go, redact};
 
 /// The type of a scalar, as far as JSON tells types apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,11 @@ pub enum Scalar {
     Bool,
     /// Bytes, base64 in JSON.
     Bytes,
-    /// A Quantity, a time, an IntOrString: read by rules of its own.
+    /// A time in whole seconds.
+    Time,
+    /// A time in microseconds.
+    MicroTime,
+    /// A Quantity or an IntOrString: read by rules of its own.
     Special,
 }
 
@@ -92,7 +97,6 @@ fn settle_member(member: &mut Value, schema: Schema, bytes: bool) {
             Some(Scalar::Int(_)) => Value::from(0),
             Some(Scalar::Float) => Value::from(0.0),
             Some(Scalar::Bool) => Value::from(false),
-            // Of the special ones only quantities occur in maps.
             Some(Scalar::Special) => Value::from("0"),
             _ => Value::from(""),
         },
@@ -128,6 +132,78 @@ pub fn corrupt_base64<'a>(
     let Found { value, schema, .. } = find(root, schema, path)?;
     let text = value.as_str().filter(|_| schema.scalar() == Some(Scalar::Bytes))?;
     go::base64(text).err()
+}
+
+/// A time that our decoder takes and that RFC 3339, with its four digits of a year, cannot write: stored, it
+/// could not be read again. Upstream's decoder refuses it, in words that are these but for the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("parsing time as \"{layout}\": cannot parse as \"2006\"")]
+pub struct TimeOutOfRange {
+    /// Where it is: `status.conditions[0].lastTransitionTime`.
+    pub path: String,
+    layout: &'static str,
+}
+
+/// The first time in an object that is outside of the years 0000 to 9999. What is no time at all is left to the
+/// decoder.
+pub fn time_out_of_range(object: &Value, schema: Schema) -> Option<TimeOutOfRange> {
+    let layout = match (object, schema.shape()) {
+        (Value::Object(fields), Shape::Struct) => {
+            let mut known = fields.iter().filter_map(|(name, field)| {
+                Some((name, time_out_of_range(field, schema.field(name)?)?))
+            });
+            return known.next().map(|(name, found)| found.below(redact::key(name)));
+        }
+        (Value::Object(members), Shape::Map(inner)) if may_hold_times(inner) => {
+            let mut found = members
+                .iter()
+                .filter_map(|(key, member)| Some((key, time_out_of_range(member, inner)?)));
+            return found.next().map(|(key, found)| found.below(redact::key(key)));
+        }
+        (Value::Array(items), Shape::List(inner, _)) if may_hold_times(inner) => {
+            let found = items.iter().enumerate();
+            let mut found =
+                found.filter_map(|(at, item)| Some((at, time_out_of_range(item, inner)?)));
+            return found.next().map(|(at, found)| found.below(&format!("[{at}]")));
+        }
+        (Value::String(text), Shape::Scalar) if !has_a_year_of_four_digits(text) => {
+            match schema.scalar() {
+                Some(Scalar::Time) => "2006-01-02T15:04:05Z07:00",
+                Some(Scalar::MicroTime) => "2006-01-02T15:04:05.000000Z07:00",
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    Some(TimeOutOfRange { path: String::new(), layout })
+}
+
+impl TimeOutOfRange {
+    fn below(mut self, step: &str) -> Self {
+        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.path = format!("{step}{dot}{}", self.path);
+        self
+    }
+}
+
+fn may_hold_times(schema: Schema) -> bool {
+    let is_other = |scalar| !matches!(scalar, Scalar::Time | Scalar::MicroTime);
+    !schema.scalar().is_some_and(is_other)
+}
+
+/// The first second of the year 0000.
+const FIRST_SECOND: i64 = -62_167_219_200;
+
+/// Whether a time, in UTC, is in a year that is written with four digits. The last time that is decoded at all
+/// is in the year 9999.
+fn has_a_year_of_four_digits(text: &str) -> bool {
+    match text.as_bytes().first() {
+        // Signs lead years of more digits.
+        Some(b'+' | b'-') => false,
+        // An offset may make the year before of it.
+        Some(b'0') => text.parse().is_ok_and(|at: Timestamp| at.as_second() >= FIRST_SECOND),
+        _ => true,
+    }
 }
 
 /// A value and its place, as Go tells it.
@@ -169,7 +245,7 @@ fn unfit(value: &Value, schema: Schema) -> Option<String> {
         (Shape::Struct | Shape::Map(_), Value::Object(_)) => true,
         (Shape::List(..), Value::Array(_)) => true,
         (Shape::Scalar, value) => match (schema.scalar(), value) {
-            (None | Some(Scalar::Special), _) => true,
+            (None | Some(Scalar::Special | Scalar::Time | Scalar::MicroTime), _) => true,
             (Some(Scalar::String | Scalar::Bytes), Value::String(_)) => true,
             (Some(Scalar::Bool), Value::Bool(_)) => true,
             (Some(Scalar::Float), Value::Number(_)) => true,
@@ -210,7 +286,7 @@ fn go_type(schema: Schema) -> Option<String> {
             Scalar::Float => "float64".to_owned(),
             Scalar::Bool => "bool".to_owned(),
             Scalar::Bytes => "[]uint8".to_owned(),
-            Scalar::Special => return None,
+            Scalar::Special | Scalar::Time | Scalar::MicroTime => return None,
         },
     })
 }
@@ -333,6 +409,45 @@ mod tests {
         }
         let fits = json!({ "data": { "a": "no base64" } });
         assert_eq!(said("v1", "Secret", fits, &["data", "a"]), None);
+    }
+
+    #[test]
+    fn times_that_rfc_3339_cannot_write_are_found_with_their_place() {
+        let found = |kind, version, object: Value| {
+            let found = time_out_of_range(&object, schema::of(version, kind).unwrap());
+            found.map(|found| (found.path.clone(), found.to_string()))
+        };
+        let condition = |time| json!({ "type": "Ready", "lastTransitionTime": time });
+        let status =
+            |time| json!({ "status": { "conditions": [condition("x"), condition(time)] } });
+        let year = |layout| format!("parsing time as \"{layout}\": cannot parse as \"2006\"");
+        for (time, is_bad) in [
+            ("2026-01-01T00:00:00Z", false),
+            ("0000-01-01T00:00:00Z", false),
+            ("0000-01-01T00:00:00-01:00", false),
+            ("9999-12-30T22:00:00Z", false),
+            ("no time", false),
+            ("0000-01-01T00:00:00+01:00", true),
+            ("-000001-01-01T00:00:00Z", true),
+            ("-000000-01-01T00:00:00Z", true),
+            ("+002026-01-01T00:00:00Z", true),
+        ] {
+            let path = "status.conditions[1].lastTransitionTime".to_owned();
+            let wanted = is_bad.then(|| (path, year("2006-01-02T15:04:05Z07:00")));
+            assert_eq!(found("Pod", "v1", status(time)), wanted, "{time}");
+        }
+        let negative = "-000001-01-01T00:00:00Z";
+        let lease = json!({ "spec": { "renewTime": negative, "holderIdentity": negative } });
+        let wanted = ("spec.renewTime".to_owned(), year("2006-01-02T15:04:05.000000Z07:00"));
+        assert_eq!(found("Lease", "coordination.k8s.io/v1", lease), Some(wanted));
+        let budget = json!({ "status": { "disruptedPods": { "hunter 2": negative } } });
+        let wanted = ("status.disruptedPods.*".to_owned(), year("2006-01-02T15:04:05Z07:00"));
+        assert_eq!(found("PodDisruptionBudget", "policy/v1", budget), Some(wanted));
+        let entry = json!({ "metadata": { "managedFields": [{ "time": negative }] } });
+        let path = found("Secret", "v1", entry).unwrap().0;
+        assert_eq!(path, "metadata.managedFields[0].time");
+        let map = json!({ "data": { "a": negative }, "metadata": { "labels": { "b": negative } } });
+        assert_eq!(found("ConfigMap", "v1", map), None);
     }
 
     #[test]

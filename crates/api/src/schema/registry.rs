@@ -165,8 +165,12 @@ impl<'a> Builder<'a> {
             return Node { shape: NodeShape::Struct(definition), atomic, omits_zero: false };
         }
         // Quantity, Time, IntOrString and FieldsV1 are definitions without fields.
-        let special = |_| NodeShape::Scalar(Scalar::Special);
-        let shape = scalar(target).map_or(NodeShape::Any, special);
+        let special = match name.rsplit('.').next() {
+            Some("Time") => Scalar::Time,
+            Some("MicroTime") => Scalar::MicroTime,
+            _ => Scalar::Special,
+        };
+        let shape = scalar(target).map_or(NodeShape::Any, |_| NodeShape::Scalar(special));
         Node { shape, atomic, omits_zero: false }
     }
 }

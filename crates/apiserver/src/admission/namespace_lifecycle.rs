@@ -5,7 +5,7 @@ use coffer_api::reason::CAUSE_NAMESPACE_TERMINATING;
 use coffer_api::status::Failure;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 
-use crate::object::{Object, Resource, Resources};
+use crate::object::{Object, Resource, Resources, undecoded};
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -32,6 +32,10 @@ pub(super) fn create(
     let namespaces = resources.core("namespaces");
     let found = namespaces.shard().get(&namespaces.key("", name));
     let found = found.ok_or_else(|| Failure::not_found(namespaces.group_resource(), name))?;
+    // Its labels say how its pods are judged.
+    if !found.is_decoded {
+        return Err(undecoded::failure(&found));
+    }
     // The phase says it as well as the deletion timestamp does (validation sees to that), and is
     // indexed: every create asks.
     if found.field("status.phase").is_none_or(|phase| phase != "Terminating") {

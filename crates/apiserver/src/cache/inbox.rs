@@ -217,6 +217,7 @@ mod tests {
             name: "a".to_owned(),
             labels: Default::default(),
             fields: Vec::new(),
+            is_decoded: true,
         })
     }
 

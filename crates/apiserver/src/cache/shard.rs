@@ -7,11 +7,12 @@ use std::sync::Arc;
 use coffer_store::{Revision, Value};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::inbox::{self, Inbox, Queue};
 use super::note::{Described, Facts, Note};
 use super::objects::Objects;
-use super::{CacheError, CacheEvent, CachedObject, Index, ShardSource};
+use super::{CacheEvent, CachedObject, Index, ShardSource};
 
 /// Events kept per kind for watchers that resume.
 const HISTORY_EVENTS_MAX: usize = 4096;
@@ -146,17 +147,25 @@ impl Shard {
     }
 
     /// Makes an object of stored bytes: of a page of the past, or of what the store has now.
-    pub(crate) fn index(
-        &self,
-        key: &str,
-        value: &[u8],
-        revision: Revision,
-    ) -> Result<CachedObject, CacheError> {
+    pub(crate) fn index(&self, key: &str, value: &[u8], revision: Revision) -> CachedObject {
         let index = || {
             let entry = self.index.entry(value)?;
             Ok(CachedObject::of(key, revision, self.index.stamp(value, revision)?, entry))
         };
-        index().map_err(|reason| CacheError::Decode { key: key.to_owned(), reason })
+        index().unwrap_or_else(|reason| self.undecoded(key, value, revision, reason))
+    }
+
+    /// Makes an object of a value that cannot be decoded.
+    fn undecoded(
+        &self,
+        key: &str,
+        value: &[u8],
+        revision: Revision,
+        reason: String,
+    ) -> CachedObject {
+        tracing::error!(key, reason, "stored object cannot be decoded; it can only be deleted");
+        let bytes = Zeroizing::new(value.to_vec());
+        CachedObject::undecoded(key, &self.prefix, revision, crate::encoded::erasing(bytes))
     }
 
     /// What each observer wants to keep of a typed object: for its writer to note.
@@ -164,23 +173,25 @@ impl Shard {
         self.observers().iter().map(|observer| observer.facts(object, bytes)).collect()
     }
 
-    /// Makes an object of a stored value, by its writer's note where there is one.
-    pub(super) fn take_in(
-        &self,
-        key: &str,
-        value: &Value,
-        revision: Revision,
-    ) -> Result<New, CacheError> {
-        let decode_error = |reason| CacheError::Decode { key: key.to_owned(), reason };
+    /// Makes an object of a stored value, by its writer's note where there is one. Of one that cannot be
+    /// decoded observers get the key only.
+    pub(super) fn take_in(&self, key: &str, value: &Value, revision: Revision) -> New {
+        self.decoded(key, value, revision).unwrap_or_else(|reason| {
+            let object = self.undecoded(key, value.as_bytes(), revision, reason);
+            let facts = self.observers().iter().map(|_| None).collect();
+            New { object: Arc::new(object), facts }
+        })
+    }
+
+    fn decoded(&self, key: &str, value: &Value, revision: Revision) -> Result<New, String> {
         let note = value.note().and_then(|note| note.downcast_ref::<Note>());
         let stamp = || self.index.stamp(value.as_bytes(), revision);
-        let bytes = note.map_or_else(stamp, |note| note.stamped(revision, stamp));
-        let bytes = bytes.map_err(decode_error)?;
+        let bytes = note.map_or_else(stamp, |note| note.stamped(revision, stamp))?;
         // An observer that came meanwhile is not in the note.
         let all = |described: &Described| described.facts.len() == self.observers().len();
         let described = match note.and_then(Note::take).filter(all) {
             Some(described) => described,
-            None => self.describe(key, value.as_bytes()).map_err(decode_error)?,
+            None => self.describe(key, value.as_bytes())?,
         };
         let Described { entry, facts } = described;
         Ok(New { object: Arc::new(CachedObject::of(key, revision, bytes, entry)), facts })
@@ -307,7 +318,7 @@ impl Shard {
     /// What a new observer makes of an object that is there.
     fn facts_for(&self, observer: &dyn Observer, object: &CachedObject) -> Option<Facts> {
         let mut facts = None;
-        if !observer.makes_facts() {
+        if !observer.makes_facts() || !object.is_decoded {
             return facts;
         }
         let mut look = |typed: &dyn Any| facts = observer.facts(typed, object.bytes.len());
@@ -656,7 +667,7 @@ mod tests {
         let (shard, last) = (shard(), Arc::new(Last::default()));
         shard.observe(last.clone());
         for (revision, value) in [(1, &b"readable"[..]), (2, b"\xff")] {
-            let new = shard.take_in(KEY, &Value::new(value.to_vec()), revision).unwrap();
+            let new = shard.take_in(KEY, &Value::new(value.to_vec()), revision);
             shard.apply(KEY, revision, Some(new));
         }
         assert_eq!(last.take(), [text("readable"), None]);
@@ -664,7 +675,7 @@ mod tests {
         // Nor does it to one that comes later, or when all is listed again.
         let later = Arc::new(Last::default());
         shard.observe(later.clone());
-        let new = shard.take_in(KEY, &Value::new(b"\xff".to_vec()), 3).unwrap();
+        let new = shard.take_in(KEY, &Value::new(b"\xff".to_vec()), 3);
         shard.reset(vec![new], 3);
         assert_eq!((last.take(), later.take()), (vec![None], vec![None, None]));
     }
@@ -680,19 +691,19 @@ mod tests {
             Value::noted(b"stored".to_vec(), Arc::new(note))
         };
         let (one, two, three) = (noted("one"), noted("two"), noted("three"));
-        shard.apply(KEY, 1, Some(shard.take_in(KEY, &one, 1).unwrap()));
+        shard.apply(KEY, 1, Some(shard.take_in(KEY, &one, 1)));
         assert_eq!(last.take(), [text("one")]);
         // The note was taken: a second look is at the bytes.
-        shard.apply(KEY, 2, Some(shard.take_in(KEY, &one, 2).unwrap()));
+        shard.apply(KEY, 2, Some(shard.take_in(KEY, &one, 2)));
         assert_eq!(last.take(), [text("stored")]);
 
-        let under_way = shard.take_in(KEY, &two, 3).unwrap();
+        let under_way = shard.take_in(KEY, &two, 3);
         let later = Arc::new(Last::default());
         shard.observe(later.clone());
         assert_eq!(later.take(), [text("stored")]);
         shard.apply(KEY, 3, Some(under_way));
         assert_eq!((last.take(), later.take()), (vec![text("two")], vec![text("stored")]));
-        shard.apply(KEY, 4, Some(shard.take_in(KEY, &three, 4).unwrap()));
+        shard.apply(KEY, 4, Some(shard.take_in(KEY, &three, 4)));
         assert_eq!((last.take(), later.take()), (vec![text("stored")], vec![text("stored")]));
         shard.apply(KEY, 5, None);
         assert_eq!((last.take(), later.take()), (vec![None], vec![None]));

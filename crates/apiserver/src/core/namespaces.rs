@@ -48,7 +48,9 @@ fn set_level(namespace: &mut dyn Object) -> bool {
 
 /// For data directories written before there was such a label.
 async fn label_existing(core: &Core, resource: &Resource, name: &str) -> Result<(), Failure> {
-    let mut found = resource.parse(&core.registry.get(resource, "", name).await?.bytes)?;
+    let found = core.registry.get(resource, "", name).await?;
+    // One that cannot be decoded takes no new objects until it is deleted, but keeps no server from its start.
+    let Ok(mut found) = resource.parse(&found.bytes) else { return Ok(()) };
     if !set_level(&mut *found) {
         return Ok(());
     }

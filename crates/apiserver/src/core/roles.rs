@@ -37,18 +37,18 @@ async fn ensure<T: Reconcile>(core: &Core, wanted: T) -> Result<(), Failure> {
     let name = wanted.metadata().name.clone().unwrap_or_default();
     let found = resource.shard().get(&resource.key(&namespace, &name));
     match found {
-        Some(found) if !lacks(resource, &found.bytes, &wanted)? => Ok(()),
+        Some(found) if !lacks(resource, &found.bytes, &wanted) => Ok(()),
         Some(_) => update(core, resource, (&namespace, &name), &wanted).await,
         None => create(core, resource, wanted).await,
     }
 }
 
 /// Whether an object that the server may reconcile lacks something.
-fn lacks<T: Reconcile>(resource: &Resource, bytes: &[u8], wanted: &T) -> Result<bool, Failure> {
-    let object = resource.parse(bytes)?;
+fn lacks<T: Reconcile>(resource: &Resource, bytes: &[u8], wanted: &T) -> bool {
+    // One that cannot be decoded is left to be deleted; it gives no rights, and keeps no server from its start.
+    let Ok(object) = resource.parse(bytes) else { return false };
     let found = object.of_kind::<T>();
-    Ok(found
-        .is_some_and(|found| may_reconcile(found.metadata()) && found.clone().reconcile(wanted)))
+    found.is_some_and(|found| may_reconcile(found.metadata()) && found.clone().reconcile(wanted))
 }
 
 async fn create<T: Reconcile>(core: &Core, resource: &Resource, wanted: T) -> Result<(), Failure> {

@@ -73,7 +73,7 @@ impl Handlers {
             tries -= 1;
             let found = self.core.registry.get(resource, namespace, name).await?;
             let object = resource.parse(&found.bytes)?;
-            preconditions(resource, name, &*object, asked)?;
+            preconditions(resource, name, object.meta(), asked)?;
             let pod = object.pod().ok_or_else(|| Failure::internal("not a pod"))?;
             // The pod that is judged, and no other one of its name.
             let mut delete = DeleteOptions { uid: pod.metadata.uid.clone(), ..asked.clone() };
@@ -132,7 +132,7 @@ impl Handlers {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         let writer = managed::writer(call, options);
         let change = |old: &dyn Object| {
-            preconditions(resource, target.1, old, delete)?;
+            preconditions(resource, target.1, old.meta(), delete)?;
             let mut pod = resource.parse(&old.encode())?;
             disrupt(&mut *pod);
             writer.track(&mut *pod, Some(old))?;

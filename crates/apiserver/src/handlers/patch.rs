@@ -182,5 +182,6 @@ pub(super) fn patched_value<T: serde::de::DeserializeOwned + serde::Serialize>(
     let current = Document::encode(current).map_err(Failure::internal)?;
     let patched = patch::apply(kind(headers)?, current, bytes, schema)
         .map_err(|error| Failure::from(&error))?;
-    crate::object::typed(&patched).map_err(|error| Failure::bad_request(error.to_string()))
+    crate::object::typed_as(&patched, Some(schema))
+        .map_err(|error| Failure::bad_request(error.to_string()))
 }

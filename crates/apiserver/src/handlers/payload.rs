@@ -54,7 +54,7 @@ impl Handlers {
             return Ok(list);
         }
         for item in &mut list.items {
-            if self.may_get(call, &item.namespace, &item.name) {
+            if !item.is_decoded || self.may_get(call, &item.namespace, &item.name) {
                 continue;
             }
             *item = Arc::new(CachedObject {
@@ -65,6 +65,7 @@ impl Handlers {
                 name: item.name.clone(),
                 labels: item.labels.clone(),
                 fields: item.fields.clone(),
+                is_decoded: item.is_decoded,
             });
         }
         Ok(list)

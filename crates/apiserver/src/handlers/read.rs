@@ -10,10 +10,11 @@ use super::Handlers;
 use crate::cache::Scope;
 use crate::call::Call;
 
+use crate::object::undecoded;
 use crate::options::revision;
 use crate::present::{self, Include, ListChunks};
 use crate::registry::{ListQuery, Listed, Registry};
-use crate::respond::{self, Answer, Syntax};
+use crate::respond::{self, Answer, Form, Syntax};
 use crate::rooms::StateSlot;
 
 impl Handlers {
@@ -30,7 +31,12 @@ impl Handlers {
         }
         let found =
             self.core.registry.get(&call.resource, &call.path.namespace, &call.path.name).await?;
-        let bytes = present::object(&call.resource, &found.bytes, call.accept.form, include, true)?;
+        let bytes = match call.accept.form {
+            _ if found.is_decoded => found.bytes.clone(),
+            Form::Metadata(_) => undecoded::identity(&found, found.revision),
+            Form::Object | Form::Table(_) => return Err(undecoded::failure(&found)),
+        };
+        let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
         Ok(respond::json(StatusCode::OK, call.accept.syntax, bytes))
     }
 

@@ -19,6 +19,7 @@ use crate::authz::AccessRecheck;
 use crate::cache::{CacheEvent, CachedObject, Initial, NoEvent, Start, Subscription};
 use crate::call::Call;
 
+use crate::object::undecoded;
 use crate::options::StateOptions;
 use crate::present::{self, Include};
 use crate::registry::Selection;
@@ -175,6 +176,14 @@ fn expired(call: &Call, oldest: Revision) -> Answer {
     respond::typed(StatusCode::OK, "application/json", respond::full(line))
 }
 
+/// An object's bytes, or its identity if it cannot be decoded.
+fn shown(object: &CachedObject) -> Bytes {
+    match object.is_decoded {
+        true => object.bytes.clone(),
+        false => undecoded::identity(object, object.revision),
+    }
+}
+
 impl Watch {
     /// The next bytes to send; `None` ends the watch.
     async fn next(&mut self) -> Option<Bytes> {
@@ -203,8 +212,8 @@ impl Watch {
             match self.subscription.inbox.next_initial() {
                 Initial::Object(object) => {
                     visited += object.bytes.len();
-                    if self.selection.matches(&object) {
-                        self.put("ADDED", object.bytes.clone()).await;
+                    if self.shows(&object) {
+                        self.put("ADDED", shown(&object)).await;
                     }
                 }
                 Initial::Done => {
@@ -263,12 +272,14 @@ impl Watch {
         if !self.may_go_on() || event.revision <= self.after {
             return;
         }
-        let matching = |object: &Option<Arc<CachedObject>>| {
-            object.clone().filter(|object| self.selection.matches(object))
-        };
+        let matching =
+            |object: &Option<Arc<CachedObject>>| object.clone().filter(|object| self.shows(object));
         match (matching(&event.old), matching(&event.new)) {
-            (None, Some(new)) => self.put("ADDED", new.bytes.clone()).await,
-            (Some(_), Some(new)) => self.put("MODIFIED", new.bytes.clone()).await,
+            (None, Some(new)) => self.put("ADDED", shown(&new)).await,
+            (Some(_), Some(new)) => self.put("MODIFIED", shown(&new)).await,
+            (Some(old), None) if !old.is_decoded => {
+                self.put("DELETED", undecoded::identity(&old, event.revision)).await;
+            }
             (Some(old), None) => {
                 // The last state the watcher may see, at the revision that took it away.
                 let Ok(room) = self.room_to_copy(old.bytes.len()).await else { return };
@@ -278,6 +289,13 @@ impl Watch {
             }
             (None, None) => {}
         }
+    }
+
+    /// Whether the watcher wants an object, and may be shown it: of what cannot be decoded there is nothing but
+    /// metadata.
+    fn shows(&self, object: &CachedObject) -> bool {
+        let is_metadata = matches!(self.call.accept.form, Form::Metadata(_));
+        (object.is_decoded || is_metadata) && self.selection.matches(object)
     }
 
     async fn put(&mut self, kind: &str, stored: Bytes) {

@@ -13,6 +13,7 @@ mod resources;
 mod shallow;
 #[cfg(test)]
 mod tests;
+pub(crate) mod undecoded;
 
 pub(crate) use decode_error::{DecodeError, typed, typed_as};
 pub(crate) use erased::Object;

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use coffer_api::Document;
 use coffer_api::field::ErrorList;
 use coffer_api::kinds::{self, Event, Kind, KindInfo};
+use coffer_api::schema;
 use coffer_api::status::{Failure, GroupResource};
 use zeroize::Zeroizing;
 
-use super::decode_error::{DecodeError, typed};
+use super::decode_error::{DecodeError, typed_as};
 use super::erased::Object;
 use crate::cache::Shard;
 use crate::encoded::Head;
@@ -140,7 +141,9 @@ impl Resource {
 }
 
 fn decode<K: Kind>(document: &Document) -> Result<Box<dyn Object>, DecodeError> {
-    typed::<K>(document).map(|object| Box::new(object) as Box<dyn Object>)
+    // By the kind's own schema, because a document that a patch made need not say what it is.
+    let schema = schema::of(&K::INFO.api_version(), K::INFO.kind);
+    typed_as::<K>(document, schema).map(|object| Box::new(object) as Box<dyn Object>)
 }
 
 fn parse<K: Kind>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Include, ListMeta, Table, metadata_json, row, row_bytes};
 use crate::cache::CachedObject;
-use crate::object::Resource;
+use crate::object::{Resource, undecoded};
 use crate::registry::Listed;
 use crate::respond::Form;
 use crate::rooms::{self, Rooms};
@@ -89,7 +89,9 @@ impl ListChunks {
                 items: [],
             }),
         };
-        let items = VecDeque::from(list.items);
+        let mut items = VecDeque::from(list.items);
+        // Of what cannot be decoded there is nothing but metadata.
+        items.retain(|item| item.is_decoded || matches!(form, Form::Metadata(_)));
         let bytes = items.iter().map(|item| item.bytes.len()).sum();
         Self {
             resource,
@@ -186,6 +188,10 @@ impl ListChunks {
             out.put_u8(b',');
         }
         match self.form {
+            Form::Metadata(version) if !item.is_decoded => {
+                let identity = undecoded::identity(item, item.revision);
+                out.put_slice(&metadata_json(&identity, version)?);
+            }
             Form::Metadata(version) => out.put_slice(&metadata_json(&item.bytes, version)?),
             Form::Table(version) => {
                 let row = row(&self.resource, &item.bytes, self.include, version)?;

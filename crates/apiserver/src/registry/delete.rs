@@ -9,9 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use super::write::modified;
 use super::{Encoded, Registry};
 use crate::admission::admitted::{Admitted, Deletion};
+use crate::cache::CachedObject;
 use crate::clock::now;
 use crate::failure::store_failure;
-use crate::object::{Object, Resource};
+use crate::object::{Object, Resource, undecoded};
 
 const DELETE_TRIES: usize = 32;
 const ORPHAN: &str = "orphan";
@@ -108,8 +109,13 @@ impl Registry {
         let (namespace, name) = (&*namespace, &*name);
         for _ in 0..DELETE_TRIES {
             let current = self.get(resource, namespace, name).await?;
-            let object = resource.parse(&current.bytes)?;
-            preconditions(resource, name, &*object, options)?;
+            let Ok(object) = resource.parse(&current.bytes) else {
+                match self.persist_delete_undecoded(resource, &current, options).await? {
+                    Some(deleted) => return Ok(deleted),
+                    None => continue,
+                }
+            };
+            preconditions(resource, name, object.meta(), options)?;
             let uid = object.meta().uid.clone().unwrap_or_default();
             let return_object = resource.info.deletion.returns_object;
             let gone = |last| Deleted::Gone { last, uid: uid.clone(), return_object };
@@ -147,6 +153,31 @@ impl Registry {
         Err(modified(resource, name))
     }
 
+    /// Removes an object that cannot be decoded; `None` where another writer was faster. Neither finalizers nor a
+    /// grace period hold it, because what it says of them cannot be read.
+    async fn persist_delete_undecoded(
+        &self,
+        resource: &Resource,
+        current: &CachedObject,
+        options: &DeleteOptions,
+    ) -> Result<Option<Deleted>, Failure> {
+        let meta = undecoded::metadata(current, current.revision);
+        preconditions(resource, &current.name, &meta, options)?;
+        let uid = meta.uid.unwrap_or_default();
+        let gone = Deleted::Gone { last: Bytes::new(), uid, return_object: false };
+        if options.dry_run {
+            return Ok(Some(gone));
+        }
+        match self.store.delete(&current.key, current.revision).await {
+            Ok(_) => {
+                tracing::warn!(key = &*current.key, "deleted an object that cannot be decoded");
+                Ok(Some(gone))
+            }
+            Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(store_failure(error)),
+        }
+    }
+
     /// Removes an object whose time is over, at the revision at which that was seen. Unlike a deletion
     /// it knows neither a grace period nor finalizers.
     ///
@@ -175,10 +206,9 @@ impl Registry {
 pub(crate) fn preconditions(
     resource: &Resource,
     name: &str,
-    object: &dyn Object,
+    meta: &meta::ObjectMeta,
     options: &DeleteOptions,
 ) -> Result<(), Failure> {
-    let meta = object.meta();
     let differs = |wanted: &Option<String>, found: &Option<String>| {
         wanted.as_ref().is_some_and(|wanted| Some(wanted) != found.as_ref())
     };
@@ -273,9 +303,10 @@ fn positive(seconds: i64) -> i64 {
     if seconds < 0 { 1 } else { seconds }
 }
 
-/// A time so many seconds later, or the last one there is: clients may name any number.
+/// A time so many seconds later, or earlier; the last or the first one there is where that is none: clients
+/// may name any number.
 fn after(time: &meta::Time, seconds: i64) -> meta::Time {
-    let later = time.0.checked_add(jiff::SignedDuration::from_secs(seconds));
+    let later = time.0.saturating_add(jiff::SignedDuration::from_secs(seconds));
     meta::Time(later.unwrap_or(jiff::Timestamp::MAX))
 }
 

@@ -295,7 +295,6 @@ impl Registry {
             for item in page.items {
                 let shard = resource.shard();
                 let object = shard.index(&item.key, item.value.as_bytes(), item.revision);
-                let object = object.map_err(|error| StoreError::Io(Box::new(error)))?;
                 if query.selection.matches(&object) {
                     items.push(Arc::new(object));
                 }

@@ -111,7 +111,7 @@ impl Registry {
             return Ok(None);
         };
         let object = resource.shard().index(key, found.value.as_bytes(), found.revision);
-        object.map(|object| Some(Arc::new(object))).map_err(unavailable)
+        Ok(Some(Arc::new(object)))
     }
 }
 

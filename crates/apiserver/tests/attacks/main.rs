@@ -22,4 +22,5 @@ mod secret_use;
 mod side_entrances;
 mod sizes;
 mod tunnels;
+mod undecodable;
 mod watches;

@@ -12,7 +12,7 @@ use crate::support::TestServer;
 const OBJECT_BYTES_MAX: usize = 3 * 512 * 1024;
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
-async fn send(
+pub(crate) async fn send(
     client: &kube::Client,
     method: Method,
     path: &str,
@@ -27,7 +27,7 @@ async fn send(
     (code, serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 
 /// A pod whose arguments make it so long; of all its fields they cost the least to track.
 fn pod(name: &str, bytes: usize) -> Value {

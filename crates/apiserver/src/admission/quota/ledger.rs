@@ -283,6 +283,7 @@ mod tests {
             name: name.to_owned(),
             labels: BTreeMap::new(),
             fields: Vec::new(),
+            is_decoded: true,
         })
     }
 

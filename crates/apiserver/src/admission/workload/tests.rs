@@ -217,7 +217,7 @@ fn every_field_of_a_spec_counts_but_for_how_long_it_runs() {
     let old = pod(json!({}), json!({ "containers": [{ "name": "c" }] }));
     let free = ["activeDeadlineSeconds", "terminationGracePeriodSeconds"];
     for (field, schema) in schema.fields() {
-        let value = some(field, schema, 0);
+        let value = some(schema, 0);
         let mut spec = json!({ "containers": [{ "name": "c" }] });
         spec[field] = value.clone();
         let Ok(new) = serde_json::from_value::<Pod>(json!({ "metadata": {}, "spec": spec })) else {
@@ -228,26 +228,23 @@ fn every_field_of_a_spec_counts_but_for_how_long_it_runs() {
 }
 
 /// Some value that is not nothing.
-fn some(name: &str, schema: Schema, depth: usize) -> Value {
+fn some(schema: Schema, depth: usize) -> Value {
     if depth > DEPTH_MAX {
         return Value::Null;
     }
     match schema.shape() {
         Shape::Struct => {
-            let fields = schema
-                .fields()
-                .map(|(name, field)| (name.to_owned(), some(name, field, depth + 1)));
+            let fields =
+                schema.fields().map(|(name, field)| (name.to_owned(), some(field, depth + 1)));
             Value::Object(fields.filter(|(_, value)| !value.is_null()).collect())
         }
-        Shape::Map(item) => json!({ "key": some("", item, depth + 1) }),
-        Shape::List(item, _) => json!([some("", item, depth + 1)]),
+        Shape::Map(item) => json!({ "key": some(item, depth + 1) }),
+        Shape::List(item, _) => json!([some(item, depth + 1)]),
         Shape::Scalar => match schema.scalar() {
             Some(schema::fit::Scalar::Bool) => true.into(),
             Some(schema::fit::Scalar::Int(_) | schema::fit::Scalar::Float) => 7.into(),
             Some(schema::fit::Scalar::Bytes) => "eHg=".into(),
-            Some(schema::fit::Scalar::Special) if name.ends_with("imestamp") || name == "time" => {
-                "2026-01-01T00:00:00Z".into()
-            }
+            Some(schema::fit::Scalar::Time) => "2026-01-01T00:00:00Z".into(),
             Some(_) | None => "1".into(),
         },
         Shape::Any => Value::Null,

@@ -170,6 +170,7 @@ mod tests {
             name: name.to_owned(),
             labels: BTreeMap::new(),
             fields: vec![("spec.nodeName", node.to_owned())],
+            is_decoded: true,
         })
     }
 

@@ -53,6 +53,7 @@ fn object<T: Serialize>(namespace: &str, value: &T) -> CachedObject {
         namespace: namespace.to_owned(),
         labels: BTreeMap::new(),
         fields: Vec::new(),
+        is_decoded: true,
     }
 }
 

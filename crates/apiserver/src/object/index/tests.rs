@@ -54,8 +54,8 @@ impl Draw {
                 Some(Scalar::Float) => 0.5.into(),
                 Some(Scalar::Bool) => (self.below(2) == 1).into(),
                 Some(Scalar::Bytes) => "c2VjcmV0".into(),
-                // Fits a time of either precision, a quantity, and what may be text.
-                Some(Scalar::Special) => "2026-01-02T03:04:05.000000Z".into(),
+                Some(Scalar::Time | Scalar::MicroTime) => "2026-01-02T03:04:05.000000Z".into(),
+                Some(Scalar::Special) => "7".into(),
                 _ => ["", "a", "b\"\\", "secret"][self.below(4) as usize].into(),
             },
         }
