@@ -1,8 +1,6 @@
 //! Which objects a controller object owns, adopts or releases: one rule for the pods of ReplicaSets
 //! and for the ReplicaSets of Deployments, and the indices that find the candidates.
 
-use std::collections::BTreeMap;
-
 use coffer_api::selector::LabelSelector;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -14,62 +12,24 @@ use crate::error::Error;
 use crate::informer::{IndexBy, Watched};
 use crate::key::ObjectKey;
 use crate::owner::{controller_of, is_controlled_by};
-
-type Labels = BTreeMap<String, String>;
-/// A namespace, and a label with its value there; without one all of the namespace.
-type Place = (String, Option<(String, String)>);
+use crate::selection::{Compiled, Place, Selects, compile, places, places_of};
 
 /// A kind whose objects own others that fit their selector.
-pub(crate) trait Claimer: Watched + Resource<Scope = NamespaceResourceScope> {
-    /// Which objects it claims.
+pub(crate) trait Claimer:
+    Watched + Selects + Resource<Scope = NamespaceResourceScope>
+{
+    /// Which objects it claims; without a selector none.
     ///
     /// # Errors
     /// The selector is malformed.
-    fn selector(&self) -> Result<LabelSelector, Error>;
-
-    /// The labels that the selector asks for by value; it may have other conditions too.
-    fn match_labels(&self) -> Option<&Labels>;
-}
-
-impl Claimer for ReplicaSet {
     fn selector(&self) -> Result<LabelSelector, Error> {
-        structured(self.spec.as_ref().map(|spec| &spec.selector))
-    }
-
-    fn match_labels(&self) -> Option<&Labels> {
-        self.spec.as_ref()?.selector.match_labels.as_ref()
+        compile(self).map(Option::unwrap_or_default).map_err(Error::Object)
     }
 }
 
-impl Claimer for Deployment {
-    fn selector(&self) -> Result<LabelSelector, Error> {
-        structured(self.spec.as_ref().map(|spec| &spec.selector))
-    }
-
-    fn match_labels(&self) -> Option<&Labels> {
-        self.spec.as_ref()?.selector.match_labels.as_ref()
-    }
-}
-
-impl Claimer for ReplicationController {
-    fn selector(&self) -> Result<LabelSelector, Error> {
-        let none = Labels::new();
-        LabelSelector::of_map(self.match_labels().unwrap_or(&none))
-            .map_err(|error| Error::Object(error.to_string()))
-    }
-
-    fn match_labels(&self) -> Option<&Labels> {
-        self.spec.as_ref()?.selector.as_ref()
-    }
-}
-
-type Structured = k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-
-fn structured(selector: Option<&Structured>) -> Result<LabelSelector, Error> {
-    let none = Structured::default();
-    LabelSelector::of_structured(selector.unwrap_or(&none))
-        .map_err(|error| Error::Object(error.to_string()))
-}
+impl Claimer for ReplicaSet {}
+impl Claimer for Deployment {}
+impl Claimer for ReplicationController {}
 
 /// Objects that may be claimed: by the uid of the object that controls them, or, while none does, by
 /// namespace and label. A controller object finds its own and those that it might adopt, and no others.
@@ -97,41 +57,26 @@ impl<K: Resource + 'static> IndexBy<K> for Claimable {
 }
 
 impl ClaimKey {
-    /// The keys of all that an object controls or might adopt. An orphan is looked for by one label
-    /// that the selector asks for; all orphans of the namespace are looked at only where the selector
-    /// asks for no label's value.
-    pub(crate) fn of<K: Claimer>(claimer: &K) -> [Self; 2] {
+    /// The keys of all that an object controls or might adopt. An orphan is looked for by the values that
+    /// the selector asks for of one label; all orphans of the namespace are looked at only where it asks for
+    /// no label's value.
+    pub(crate) fn of<K: Claimer>(claimer: &K) -> Vec<Self> {
         let uid = claimer.meta().uid.clone().unwrap_or_default();
-        [Self::ControlledBy(uid), Self::Orphan(place(claimer))]
+        let orphans = places_of(claimer).into_iter().map(Self::Orphan);
+        std::iter::once(Self::ControlledBy(uid)).chain(orphans).collect()
     }
 }
 
-/// Controller objects by one label that their selectors ask for: finds those that might adopt an
-/// orphan.
+/// Controller objects by the values that their selectors ask for of one label: finds those that might adopt
+/// an orphan.
 pub(crate) struct BySelector;
 
 impl<K: Claimer> IndexBy<K> for BySelector {
     type Key = Place;
 
     fn keys(claimer: &K, each: &mut dyn FnMut(Place)) {
-        each(place(claimer));
+        places_of(claimer).into_iter().for_each(each);
     }
-}
-
-/// Where an object is found: by each of its labels, and without.
-pub(crate) fn places(meta: &ObjectMeta) -> impl Iterator<Item = Place> {
-    let namespace = meta.namespace.clone().unwrap_or_default();
-    let labels = meta.labels.iter().flatten();
-    let labels = labels.map(|(label, value)| Some((label.clone(), value.clone())));
-    labels.chain([None]).map(move |label| (namespace.clone(), label))
-}
-
-/// Where what a selector selects is found. Of several labels the last: `pod-template-hash`, where
-/// there is one, tells more than `app`.
-fn place<K: Claimer>(claimer: &K) -> Place {
-    let label = claimer.match_labels().and_then(|labels| labels.last_key_value());
-    let label = label.map(|(label, value)| (label.clone(), value.clone()));
-    (claimer.meta().namespace.clone().unwrap_or_default(), label)
 }
 
 /// Whether the object still exists and is not being deleted, read from the API: before it adopts
@@ -179,6 +124,11 @@ pub(crate) fn claim(owner: &ObjectMeta, selector: &LabelSelector, object: &Objec
 pub(crate) fn selects(selector: &LabelSelector, object: &ObjectMeta) -> bool {
     let none = Default::default();
     !selector.is_empty() && selector.matches(object.labels.as_ref().unwrap_or(&none))
+}
+
+/// Whether an object with this selector might claim another one; one whose selector cannot be read claims none.
+pub(crate) fn may_claim(selector: &Compiled, object: &ObjectMeta) -> bool {
+    matches!(selector, Ok(Some(selector)) if selects(selector, object))
 }
 
 #[cfg(test)]
@@ -275,6 +225,14 @@ mod tests {
         let names: Vec<_> = found.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
         assert_eq!(names, ["mine", "stray"]);
         assert_eq!(pods.visited() - before, 2);
+        let listed: ReplicaSet = serde_json::from_value(json!({
+            "metadata": { "namespace": "ns", "name": "rs", "uid": "me" },
+            "spec": { "selector": { "matchExpressions": [
+                { "key": "app", "operator": "In", "values": ["web", "none"] }] } } }))
+        .expect("a set");
+        let before = pods.visited();
+        assert_eq!(index.get_all(&ClaimKey::of(&listed)).len(), 2);
+        assert_eq!(pods.visited() - before, 2);
     }
 
     #[test]
@@ -294,12 +252,15 @@ mod tests {
             json!({ "matchExpressions": [
             { "key": "app", "operator": "Exists" }] }),
         ));
+        let listed = |values: Value| json!({ "matchExpressions": [{ "key": "app", "operator": "In", "values": values }] });
+        sets.insert(set("in", listed(json!(["db", "web"]))));
+        sets.insert(set("out", listed(json!(["db", "cache"]))));
         let orphan: ObjectMeta = serde_json::from_value(json!({
             "namespace": "ns", "labels": { "app": "web", "x": "y" } }))
         .expect("metadata");
         let places: Vec<_> = places(&orphan).collect();
         let names: Vec<_> =
             index.get_all(&places).iter().filter_map(|set| set.metadata.name.clone()).collect();
-        assert_eq!(names, ["web", "any"]);
+        assert_eq!(names, ["in", "web", "any"]);
     }
 }

@@ -64,6 +64,7 @@ pub(crate) mod quota;
 pub(crate) mod registration;
 pub(crate) mod replication;
 pub(crate) mod scheduler;
+pub(crate) mod selection;
 #[cfg(test)]
 pub(crate) mod testing;
 

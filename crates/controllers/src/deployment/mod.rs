@@ -25,9 +25,7 @@ use self::limits::{is_rolling, size};
 use self::plan::{Action, plan};
 use self::revision::{REVISION, same_template};
 use self::status::Draft;
-use crate::claim::{
-    BySelector, Claim, ClaimKey, Claimable, Claimer, claim, is_alive, places, selects,
-};
+use crate::claim::{BySelector, Claim, ClaimKey, Claimable, Claimer, claim, is_alive, may_claim};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder, now};
@@ -36,6 +34,7 @@ use crate::key::ObjectKey;
 use crate::owner::{adoption, controller_of, controller_ref, is_controlled_by, release};
 use crate::pod::{Pod, is_terminal};
 use crate::queue::Queue;
+use crate::selection::{Selectors, places};
 
 /// Rolls Deployments out.
 pub(crate) struct Deployments {
@@ -43,6 +42,7 @@ pub(crate) struct Deployments {
     deployments: Cache<Deployment>,
     /// Deployments that might adopt a ReplicaSet.
     adopters: Index<Deployment, BySelector>,
+    selectors: Selectors<Deployment>,
     sets: Cache<ReplicaSet>,
     claimable_sets: Index<ReplicaSet, Claimable>,
     pods: Index<Pod, Claimable>,
@@ -63,7 +63,10 @@ impl Controller for Deployments {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
-        let Some(mut deployment) = self.deployments.get(key) else { return Ok(Next::Change) };
+        let Some(mut deployment) = self.deployments.get(key) else {
+            self.selectors.forget(key);
+            return Ok(Next::Change);
+        };
         let selector = deployment.selector()?;
         if selector.is_empty() {
             let message =
@@ -87,6 +90,7 @@ impl Deployments {
             client: setup.client(),
             deployments: setup.cache(),
             adopters: setup.index(),
+            selectors: Selectors::default(),
             sets: setup.cache(),
             claimable_sets: setup.index(),
             pods: setup.index(),
@@ -107,7 +111,7 @@ impl Deployments {
         }
         let places: Vec<_> = places(&set.metadata).collect();
         for deployment in self.adopters.get_all(&places) {
-            if deployment.selector().is_ok_and(|selector| selects(&selector, &set.metadata)) {
+            if may_claim(&self.selectors.of(&deployment), &set.metadata) {
                 self.queue.add(ObjectKey::of(&*deployment));
             }
         }

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coffer_api::kinds;
-use coffer_api::selector::LabelSelector;
 use coffer_api::status::GroupResource;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -21,7 +20,6 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use self::plan::{Plan, Scale, failed, plan, shown};
-use crate::claim::places;
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder};
@@ -30,6 +28,7 @@ use crate::key::ObjectKey;
 use crate::owner::controller_of;
 use crate::pod::{Pod, is_ready};
 use crate::queue::Queue;
+use crate::selection::{Place, Selectors, places, places_of, selects};
 
 /// Component of the events, as upstream has it.
 const COMPONENT: &str = "controllermanager";
@@ -39,6 +38,7 @@ pub(crate) struct Disruption {
     client: Client,
     budgets: Cache<PodDisruptionBudget>,
     budgets_by_label: Index<PodDisruptionBudget, ByLabel>,
+    selectors: Selectors<PodDisruptionBudget>,
     pods: Cache<Pod>,
     pods_by_label: Index<Pod, ByLabel>,
     controllers: Cache<ReplicationController>,
@@ -48,12 +48,9 @@ pub(crate) struct Disruption {
     queue: Queue<ObjectKey>,
 }
 
-/// Pods by namespace and each of their labels, budgets by one label that their selector asks for: a budget
-/// finds its pods, and a pod its budgets, among few others.
+/// Pods by namespace and each of their labels, budgets by the values that their selector asks for of one label:
+/// a budget finds its pods, and a pod its budgets, among few others.
 pub(crate) struct ByLabel;
-
-/// A namespace, and a label with its value there; without one all of the namespace.
-type Place = (String, Option<(String, String)>);
 
 impl IndexBy<Pod> for ByLabel {
     type Key = Place;
@@ -67,29 +64,8 @@ impl IndexBy<PodDisruptionBudget> for ByLabel {
     type Key = Place;
 
     fn keys(budget: &PodDisruptionBudget, each: &mut dyn FnMut(Place)) {
-        place(budget).into_iter().for_each(each);
+        places_of(budget).into_iter().for_each(each);
     }
-}
-
-/// Where the pods of a budget are found; a budget without a selector has none.
-fn place(budget: &PodDisruptionBudget) -> Option<Place> {
-    let selector = budget.spec.as_ref()?.selector.as_ref()?;
-    let label = selector.match_labels.as_ref().and_then(BTreeMap::last_key_value);
-    let label = label.map(|(label, value)| (label.clone(), value.clone()));
-    Some((budget.metadata.namespace.clone().unwrap_or_default(), label))
-}
-
-/// Whether the budget selects objects with these labels; an empty selector selects all.
-///
-/// # Errors
-/// Why the selector cannot be read.
-fn selects(budget: &PodDisruptionBudget, object: &ObjectMeta) -> Result<bool, String> {
-    let Some(selector) = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
-        return Ok(false);
-    };
-    let selector = LabelSelector::of_structured(selector).map_err(|error| error.to_string())?;
-    let none = BTreeMap::new();
-    Ok(selector.matches(object.labels.as_ref().unwrap_or(&none)))
 }
 
 impl Controller for Disruption {
@@ -107,7 +83,10 @@ impl Controller for Disruption {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
-        let Some(budget) = self.budgets.get(key) else { return Ok(Next::Change) };
+        let Some(budget) = self.budgets.get(key) else {
+            self.selectors.forget(key);
+            return Ok(Next::Change);
+        };
         let now = Timestamp::now();
         match self.count(&budget, now) {
             Ok(plan) => {
@@ -130,6 +109,7 @@ impl Disruption {
             client: setup.client(),
             budgets: setup.cache(),
             budgets_by_label: setup.index(),
+            selectors: Selectors::default(),
             pods: setup.cache(),
             pods_by_label: setup.index(),
             controllers: setup.cache(),
@@ -141,16 +121,16 @@ impl Disruption {
     }
 
     /// The plan for a budget. What makes it impossible is recorded as an event.
-    fn count(&self, budget: &PodDisruptionBudget, now: Timestamp) -> Result<Plan, String> {
+    fn count(&self, budget: &Arc<PodDisruptionBudget>, now: Timestamp) -> Result<Plan, String> {
         let warn = |reason, message| {
-            self.recorder.record(budget, EventType::Warning, reason, message);
+            self.recorder.record(&**budget, EventType::Warning, reason, message);
         };
         let pods = self.selected(budget).inspect_err(|why| {
             warn("NoPods", format!("Failed to get pods: {why}"));
         })?;
         if pods.is_empty() {
             let message = "No matching pods found";
-            self.recorder.record(budget, EventType::Normal, "NoPods", message);
+            self.recorder.record(&**budget, EventType::Normal, "NoPods", message);
         }
         let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
         plan(budget, &pods, |owner| self.scale_of(namespace, owner), now).inspect_err(|why| {
@@ -159,15 +139,15 @@ impl Disruption {
         })
     }
 
-    fn selected(&self, budget: &PodDisruptionBudget) -> Result<Vec<Arc<Pod>>, String> {
-        let Some(place) = place(budget) else { return Ok(Vec::new()) };
-        let mut found = match &place {
-            (_, Some(_)) => self.pods_by_label.get(&place),
-            (namespace, None) => self.pods.in_namespace(namespace),
+    fn selected(&self, budget: &Arc<PodDisruptionBudget>) -> Result<Vec<Arc<Pod>>, String> {
+        let selector = self.selectors.of(budget);
+        let mut found = match places_of(&**budget).as_slice() {
+            [(namespace, None)] => self.pods.in_namespace(namespace),
+            places => self.pods_by_label.get_all(places),
         };
         let mut wrong = None;
         found.retain(|pod| {
-            selects(budget, &pod.metadata).unwrap_or_else(|why| {
+            selects(&selector, &pod.metadata).unwrap_or_else(|why| {
                 wrong = Some(why);
                 false
             })
@@ -284,7 +264,7 @@ impl Disruption {
         let places: Vec<Place> = places(meta).collect();
         for budget in self.budgets_by_label.get_all(&places) {
             // One that cannot be read may select it.
-            if selects(&budget, meta).unwrap_or(true) {
+            if selects(&self.selectors.of(&budget), meta).unwrap_or(true) {
                 self.queue.add(ObjectKey::of(&*budget));
             }
         }
@@ -353,6 +333,7 @@ mod tests {
         Disruption {
             client,
             budgets_by_label: budgets.index(),
+            selectors: Selectors::default(),
             budgets,
             pods_by_label: pods.index(),
             pods,
@@ -431,7 +412,8 @@ mod tests {
         controller.pods.insert(pod("a", "web", "s", "True"));
         controller.pods.insert(pod("b", "db", "s", "True"));
         let names = |selector: Value| {
-            let pods = controller.selected(&budget("b", selector)).expect("readable");
+            let budget = Arc::new(budget("b", selector));
+            let pods = controller.selected(&budget).expect("readable");
             pods.iter().filter_map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>()
         };
         assert_eq!(names(json!({})), ["a", "b"]);
@@ -440,7 +422,41 @@ mod tests {
         assert_eq!(names(json!({ "matchExpressions": not_db })), ["a"]);
         let odd = json!([{ "key": "app", "operator": "Odd" }]);
         let odd = budget("b", json!({ "matchExpressions": odd }));
-        assert!(controller.selected(&odd).is_err());
+        assert!(controller.selected(&Arc::new(odd)).is_err());
+    }
+
+    /// A namespace with ten thousand other pods, and a budget whose selector has no label but an expression.
+    #[tokio::test]
+    async fn a_budget_with_a_list_of_values_visits_and_hears_of_the_pods_that_have_one_of_them() {
+        use crate::queue::WorkQueue as _;
+
+        let controller = controller(crate::testing::unreachable_client());
+        for at in 0..10_000 {
+            controller.pods.insert(pod(&format!("other-{at}"), "db", "db", "True"));
+        }
+        controller.pods.insert(pod("web-1", "web", "s", "True"));
+        controller.pods.insert(pod("api-1", "api", "s", "True"));
+        let listed = json!([{ "key": "app", "operator": "In", "values": ["web", "api"] }]);
+        for change in controller.budgets.insert(budget("b", json!({ "matchExpressions": listed })))
+        {
+            let budget = change.new.expect("it is new");
+            let before = controller.pods.visited();
+            assert_eq!(controller.selected(&budget).expect("readable").len(), 2);
+            assert_eq!(controller.pods.visited() - before, 2);
+        }
+        let before = controller.budgets.visited();
+        for change in controller.pods.insert(pod("other-0", "db", "db", "False")) {
+            controller.pod_changed(&change);
+        }
+        assert_eq!(controller.budgets.visited() - before, 0, "it is not about such pods");
+        for ready in ["False", "True", "False"] {
+            for change in controller.pods.insert(pod("api-1", "api", "s", ready)) {
+                controller.pod_changed(&change);
+            }
+        }
+        assert_eq!(controller.selectors.compiled(), 1, "once, and not at each pod");
+        let key = futures::FutureExt::now_or_never(controller.queue.next());
+        assert_eq!(key, Some(ObjectKey::new("ns", "b")));
     }
 
     #[tokio::test]

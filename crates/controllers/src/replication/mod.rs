@@ -21,7 +21,7 @@ use kube::{Api, Client};
 use self::expectations::Expectations;
 use self::kind::{ReplicaFailure, Replicator};
 use self::plan::{Action, count, plan, pod_of};
-use crate::claim::{BySelector, Claim, ClaimKey, Claimable, claim, is_alive, places, selects};
+use crate::claim::{BySelector, Claim, ClaimKey, Claimable, claim, is_alive, may_claim};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder, now};
@@ -30,6 +30,7 @@ use crate::key::ObjectKey;
 use crate::owner::{adoption, controller_of, controller_ref, release};
 use crate::pod::{Pod, available_in, is_active, is_ready, ready_since};
 use crate::queue::Queue;
+use crate::selection::{Selectors, places};
 
 /// Creations or deletions of one object's pods under way at once.
 const WRITES_MAX: usize = 64;
@@ -42,6 +43,7 @@ pub(crate) struct Replication<K: Replicator> {
     siblings: Index<K, Claimable>,
     /// Objects that might adopt a pod.
     adopters: Index<K, BySelector>,
+    selectors: Selectors<K>,
     pods: Index<Pod, Claimable>,
     recorder: Recorder,
     queue: Queue<ObjectKey>,
@@ -62,6 +64,7 @@ impl<K: Replicator> Controller for Replication<K> {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
         let Some(object) = self.objects.get(key) else {
             self.expectations.forget(key);
+            self.selectors.forget(key);
             return Ok(Next::Change);
         };
         let up_to_date = self.expectations.satisfied(key);
@@ -84,6 +87,7 @@ impl<K: Replicator> Replication<K> {
             objects: setup.cache(),
             siblings: setup.index(),
             adopters: setup.index(),
+            selectors: Selectors::default(),
             pods: setup.index(),
             recorder: setup.recorder(K::CONTROLLER),
             queue: setup.queue(),
@@ -141,7 +145,7 @@ impl<K: Replicator> Replication<K> {
         }
         let places: Vec<_> = places(&pod.metadata).collect();
         for object in self.adopters.get_all(&places) {
-            if object.selector().is_ok_and(|selector| selects(&selector, &pod.metadata)) {
+            if may_claim(&self.selectors.of(&object), &pod.metadata) {
                 self.queue.add(ObjectKey::of(&*object));
             }
         }
@@ -387,6 +391,7 @@ mod tests {
             client: server.client(),
             siblings: objects.index(),
             adopters: objects.index(),
+            selectors: Selectors::default(),
             objects,
             pods: pods.index(),
             recorder: events.recorder("test"),
