@@ -17,6 +17,7 @@ mod heavy;
 mod host_paths;
 mod node_tokens;
 mod payload_answers;
+mod quota;
 mod rights;
 mod secret_use;
 mod side_entrances;

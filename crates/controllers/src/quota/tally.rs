@@ -100,4 +100,18 @@ mod tests {
         assert!(tally.set("b", None));
         assert_eq!(sum(&tally), ["0", "0", "0"]);
     }
+
+    #[test]
+    fn a_sum_with_absurd_amounts_comes_back_to_what_it_was() {
+        let spec: ResourceQuotaSpec =
+            serde_json::from_value(json!({ "hard": { "requests.cpu": "9" } })).expect("a spec");
+        let mut tally = Tally::of(spec, &[Arc::new(pod("a", "250m", "Running"))]);
+        for name in ["b", "c", "d"] {
+            assert!(tally.set(name, Some(&pod(name, "170e36", "Running"))));
+        }
+        for name in ["b", "c", "d"] {
+            assert!(tally.set(name, None));
+        }
+        assert_eq!(tally.total()["requests.cpu"].to_text().0, "250m");
+    }
 }

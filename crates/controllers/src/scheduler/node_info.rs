@@ -184,3 +184,32 @@ impl<'a> View<'a> {
         (self.info.offer.cpu_milli, self.info.offer.memory)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pods_of_absurd_requests_leave_the_node_as_it_was() {
+        let node = json!({ "status": { "allocatable": { "cpu": "4" } } });
+        let mut info = NodeInfo::new("n".to_owned());
+        info.set_node(Some(Arc::new(serde_json::from_value(node).expect("a node"))));
+        let asked = |cpu: &str| {
+            let amounts = [("cpu".to_owned(), cpu)]
+                .map(|(name, cpu)| (name, serde_json::from_value(json!(cpu)).expect("an amount")));
+            Resources::of(&BTreeMap::from(amounts))
+        };
+        for cpu in ["170e36", "170e36", "1"] {
+            info.add(&asked(cpu), &[], None);
+        }
+        for cpu in ["170e36", "170e36"] {
+            info.sub(&asked(cpu), &[], None);
+        }
+        let view = info.view().expect("its object is known");
+        assert!(view.has_free("cpu", &Quantity::whole(3)));
+        assert!(!view.has_free("cpu", &Quantity::parse("3001m").expect("an amount")));
+        assert_eq!(info.usage.requested.get("cpu"), Quantity::whole(1));
+    }
+}

@@ -74,7 +74,8 @@ pub(crate) fn qos_class(spec: &PodSpec) -> QosClass {
     }
 }
 
-/// A container's cgroup settings.
+/// A container's cgroup settings. One without a limit of its own gets the limit of the pod as a whole, as
+/// quotas count it.
 pub(super) fn container_resources(
     spec: &PodSpec,
     container: &Container,
@@ -83,16 +84,17 @@ pub(super) fn container_resources(
     let (requests, limits) = amounts(container);
     let milli = |amounts, name| positive(amounts, name).and_then(quantity::milli_value);
     let bytes = |amounts| positive(amounts, "memory").and_then(quantity::value);
-    let cpu_limit = milli(limits, "cpu");
-    let cpu = milli(requests, "cpu").or(cpu_limit).unwrap_or(0);
-    let memory_limit = bytes(limits).unwrap_or(0);
-    let memory_request = bytes(requests).unwrap_or(memory_limit);
+    let whole = spec.resources.as_ref().and_then(|whole| whole.limits.as_ref());
+    let cpu = milli(requests, "cpu").or(milli(limits, "cpu")).unwrap_or(0);
+    let memory_request = bytes(requests).or(bytes(limits)).unwrap_or(0);
+    let thousandths = |milli: i64, of: i64| milli.saturating_mul(of) / 1000;
     cri::LinuxContainerResources {
-        cpu_shares: (cpu * CPU_SHARES_PER_CPU / 1000).clamp(CPU_SHARES_MIN, CPU_SHARES_MAX),
+        cpu_shares: thousandths(cpu, CPU_SHARES_PER_CPU).clamp(CPU_SHARES_MIN, CPU_SHARES_MAX),
         cpu_period: CPU_PERIOD_US,
-        cpu_quota: cpu_limit
-            .map_or(0, |milli| (milli * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN)),
-        memory_limit_in_bytes: memory_limit,
+        cpu_quota: milli(limits, "cpu")
+            .or(milli(whole, "cpu"))
+            .map_or(0, |milli| thousandths(milli, CPU_PERIOD_US).max(CPU_QUOTA_US_MIN)),
+        memory_limit_in_bytes: bytes(limits).or(bytes(whole)).unwrap_or(0),
         oom_score_adj: oom_score(qos_class(spec), memory_request, node_memory_bytes),
         ..Default::default()
     }
@@ -144,5 +146,30 @@ mod tests {
         assert_eq!((settings.cpu_period, settings.cpu_quota), (100_000, 50_000));
         assert_eq!(settings.memory_limit_in_bytes, 512 << 20);
         assert_eq!(settings.oom_score_adj, 750);
+    }
+
+    #[test]
+    fn a_container_without_a_limit_gets_the_whole_pods() {
+        let set = |resources: serde_json::Value| {
+            let spec: PodSpec = serde_json::from_value(serde_json::json!({
+                "containers": [{"name": "c", "resources": resources}],
+                "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}}))
+            .expect("a spec");
+            let settings = container_resources(&spec, &spec.containers[0], 1 << 30);
+            (settings.cpu_quota, settings.memory_limit_in_bytes >> 20, settings.cpu_shares)
+        };
+        assert_eq!(set(serde_json::json!({})), (200_000, 1024, 2));
+        let own = serde_json::json!({"limits": {"cpu": "500m", "memory": "512Mi"}});
+        assert_eq!(set(own), (50_000, 512, 512));
+        let none = serde_json::json!({"limits": {"cpu": "0", "memory": "0"}});
+        assert_eq!(set(none), (200_000, 1024, 2), "nothing is no limit");
+    }
+
+    #[test]
+    fn absurd_amounts_are_as_much_as_the_kernel_takes() {
+        let spec = spec(serde_json::json!({"limits": {"cpu": "1e30"}}));
+        let settings = container_resources(&spec, &spec.containers[0], 1 << 30);
+        assert_eq!(settings.cpu_shares, CPU_SHARES_MAX);
+        assert_eq!(settings.cpu_quota, i64::MAX / 1000);
     }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::ephemeral::edit_as_container;
 use super::image::default_pull_policy;
-use super::{overhead, resources};
+use super::{level, overhead, resources};
 use crate::kinds::optional::{default_number, default_text, list_mut, text};
 
 /// File mode 0644 of the files that volumes make.
@@ -23,6 +23,9 @@ pub(super) fn set(spec: &mut PodSpec) {
     set_account(spec);
     if let Some(overhead) = &mut spec.overhead {
         overhead::set_defaults(overhead);
+    }
+    if let Some(requirements) = &mut spec.resources {
+        resources::canonicalize_both(requirements);
     }
     spec.volumes.iter_mut().flatten().for_each(set_volume);
     spec.containers.iter_mut().for_each(set_container);
@@ -49,9 +52,7 @@ pub(super) fn set_for_pod(spec: &mut PodSpec) {
             }
         }
     }
-    if let Some(requirements) = &mut spec.resources {
-        resources::requests_from_limits(requirements);
-    }
+    level::set_requests(spec);
 }
 
 /// `serviceAccount` is the old name of `serviceAccountName`; both are always written alike.

@@ -27,6 +27,7 @@ mod environment;
 mod ephemeral;
 mod handlers;
 mod image;
+mod level;
 mod merge;
 pub(super) mod overhead;
 pub(super) mod placement;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 
+use super::level;
 use super::resources::Amounts;
 use crate::kinds::optional::list;
 use crate::quantity::Quantity;
@@ -28,9 +29,9 @@ pub(crate) fn class(spec: &PodSpec) -> &'static str {
 
 /// What the pod states for itself, else what each container states.
 fn stated(spec: &PodSpec) -> Vec<Option<&ResourceRequirements>> {
-    let level = spec.resources.as_ref();
-    match level.filter(|level| level.limits.is_some() || level.requests.is_some()) {
-        Some(level) => vec![Some(level)],
+    let whole = spec.resources.as_ref();
+    match whole.filter(|whole| level::states_any(whole)) {
+        Some(whole) => vec![Some(whole)],
         None => {
             let init = list(&spec.init_containers);
             spec.containers.iter().chain(init).map(|it| it.resources.as_ref()).collect()
@@ -76,5 +77,21 @@ mod tests {
         );
         let some = serde_json::json!({"requests": {"cpu": "1m"}});
         assert_eq!(class_of(serde_json::json!([{"name": "c", "resources": some}])), "Burstable");
+    }
+
+    /// Upstream's `IsPodLevelResourcesSet`.
+    #[test]
+    fn what_the_pod_states_as_a_whole_decides_only_where_it_states_something() {
+        let class_of = |whole: serde_json::Value| {
+            let amounts = serde_json::json!({"cpu": "1", "memory": "1Gi"});
+            let containers = serde_json::json!([{"name": "c",
+                "resources": {"limits": amounts, "requests": amounts}}]);
+            let spec = serde_json::json!({"containers": containers, "resources": whole});
+            class(&serde_json::from_value(spec).unwrap())
+        };
+        for silent in ["{}", r#"{"requests": {}}"#, r#"{"limits": {}, "requests": {}}"#] {
+            assert_eq!(class_of(serde_json::from_str(silent).unwrap()), "Guaranteed", "{silent}");
+        }
+        assert_eq!(class_of(serde_json::json!({"requests": {"cpu": "2"}})), "Burstable");
     }
 }

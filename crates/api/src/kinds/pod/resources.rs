@@ -197,7 +197,7 @@ fn is_counted(name: &str) -> bool {
     COUNTED.contains(&name)
 }
 
-fn is_huge_page(name: &str) -> bool {
+pub(super) fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 

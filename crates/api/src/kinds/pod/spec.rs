@@ -6,9 +6,8 @@ use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers::{self, Surroundings};
-use super::resources::{self, Owner};
 use super::values::one_of;
-use super::{MIRROR_ANNOTATION, Place, overhead, placement, security, volumes};
+use super::{MIRROR_ANNOTATION, Place, level, overhead, placement, security, volumes};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::{complaints, invalid_json, validate_labels};
 use crate::kinds::optional::{list, text};
@@ -36,7 +35,7 @@ pub(super) fn validate(
     errors.extend(containers::validate(&around, &path.child("containers")));
     errors.extend(containers::validate_init(&around, &path.child("initContainers")));
     errors.extend(containers::validate_ephemeral(&around, &path.child("ephemeralContainers")));
-    errors.extend(validate_level_resources(spec, &path.child("resources")));
+    errors.extend(level::validate(spec, &path.child("resources")));
     errors.extend(validate_host_ports(spec, place, &path.child("containers")));
     errors.extend(one_of(
         text(&spec.restart_policy),
@@ -95,17 +94,6 @@ fn validate_claims(spec: &PodSpec, path: &Path) -> ErrorList {
             }
         }
     }
-    errors
-}
-
-fn validate_level_resources(spec: &PodSpec, path: &Path) -> ErrorList {
-    let Some(requirements) = &spec.resources else { return ErrorList::new() };
-    let mut errors = ErrorList::new();
-    if requirements.claims.is_some() {
-        let detail = "claims cannot be set for Resources at pod-level";
-        errors.push(Error::forbidden(&path.child("claims"), detail));
-    }
-    errors.extend(resources::validate(requirements, Owner::Pod, &BTreeSet::new(), path));
     errors
 }
 

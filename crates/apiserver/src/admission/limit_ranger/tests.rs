@@ -219,3 +219,36 @@ fn a_range_that_cannot_be_read_refuses_every_pod_of_its_namespace() {
         assert_eq!(refused.unwrap_err(), why, "{limits}");
     }
 }
+
+/// What a pod says as a whole hides nothing of what its containers say, nor of what they leave out.
+#[test]
+fn a_pod_as_a_whole_counts_as_much_as_its_containers_may_take() {
+    let most = json!({ "type": "Pod", "max": { "memory": "4Gi" } });
+    let whole = |containers: Value, memory: &str| {
+        json!({ "containers": containers,
+            "resources": { "limits": { "memory": memory }, "requests": { "memory": "1Mi" } } })
+    };
+    let own = json!([{ "name": "c", "resources": { "limits": { "memory": "100Gi" } } }]);
+    assert_eq!(
+        refusal(most.clone(), whole(own, "1Mi")),
+        "maximum memory usage per Pod is 4Gi, but limit is 100Gi"
+    );
+    let silent = json!([{ "name": "c" }, { "name": "d" }]);
+    assert_eq!(
+        refusal(most.clone(), whole(silent.clone(), "3Gi")),
+        "maximum memory usage per Pod is 4Gi, but limit is 6Gi"
+    );
+    assert_eq!(refusal(most, whole(silent, "2Gi")), "");
+}
+
+#[test]
+fn a_ratio_of_absurd_amounts_is_judged_as_any_other() {
+    let ratio = json!({ "type": "Container", "maxLimitRequestRatio": { "cpu": "2" } });
+    let spec = |limit: &str| {
+        one(json!({ "limits": { "cpu": limit }, "requests": { "cpu": "1000000000000000000000" } }))
+    };
+    let limit = "17000000000000000000000000000000000000";
+    let refused = "cpu max limit to request ratio per Container is 2, but provided ratio is ";
+    assert!(refusal(ratio.clone(), spec(limit)).starts_with(refused));
+    assert_eq!(refusal(ratio, spec("1500000000000000000000")), "");
+}
