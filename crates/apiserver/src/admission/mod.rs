@@ -10,8 +10,10 @@ mod attach;
 mod certificates;
 mod escalation;
 pub(crate) mod grant;
+mod heaviest;
 mod host_paths;
 mod limit_ranger;
+mod mount_paths;
 mod mountable;
 mod named;
 mod namespace_lifecycle;
@@ -37,7 +39,9 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 
 use self::admitted::{Admitted, Deletion, New, Update};
 use self::grant::Secrets;
+use self::heaviest::Heaviest;
 use self::limit_ranger::LimitRanges;
+use self::mount_paths::MountPaths;
 use self::named::shown_name;
 use self::parsed::Parsed;
 use self::priority::PriorityClasses;
@@ -80,6 +84,9 @@ pub(crate) struct Admission {
     limit_ranges: LimitRanges,
     priority_classes: PriorityClasses,
     runtime_classes: Arc<Parsed<RuntimeClass>>,
+    mount_paths: Arc<MountPaths>,
+    /// Of accounts, and of each kind that may own what has a pod or a template of pods.
+    heaviest: Vec<Arc<Heaviest>>,
     quotas: Quotas,
 }
 
@@ -96,6 +103,8 @@ impl Admission {
         let limit_ranges = LimitRanges::new(&resources);
         let priority_classes = PriorityClasses::new(&resources);
         let runtime_classes = Parsed::of_kind(&resources, Some);
+        let mount_paths = MountPaths::following(&resources);
+        let heaviest = Heaviest::of_judged(&resources);
         let quotas = Quotas::new(resources.clone(), cache, tasks);
         Self {
             config,
@@ -105,8 +114,19 @@ impl Admission {
             limit_ranges,
             priority_classes,
             runtime_classes,
+            mount_paths,
+            heaviest,
             quotas,
         }
+    }
+
+    /// How many bytes of other objects the write of an object of this kind may be judged by: a pod's or a
+    /// template's account and owner, the largest that its namespace has. Which ones they are is in the body.
+    pub(crate) fn bytes_to_judge(&self, resource: &Resource, namespace: &str) -> usize {
+        if !resource.makes_pods() {
+            return 0;
+        }
+        self.heaviest.iter().map(|kind| kind.bytes(namespace)).sum()
     }
 
     /// Admits a new object. It holds its turn in a namespace with quotas until it is persisted or
@@ -226,7 +246,7 @@ impl Admission {
             return Ok(Vec::new());
         }
         match service_account::admit(&self.resources, pod, limit)? {
-            Some(account) => attach::attach(&self.resources, &account, pod, limit),
+            Some(account) => attach::attach(self, &account, pod, limit),
             None => Ok(Vec::new()),
         }
     }

@@ -113,9 +113,9 @@ fn find(
     let is_kind = |info: &coffer_api::kinds::KindInfo| {
         info.kind == reference.kind && info.api_version() == reference.api_version
     };
-    let Some(resource) = resources.iter().find(|resource| is_kind(resource.info)) else {
-        return Ok(None);
-    };
+    // An object of another kind is no owner with a template, and may be large.
+    let mut owners = resources.iter().filter(|resource| resource.has_template);
+    let Some(resource) = owners.find(|resource| is_kind(resource.info)) else { return Ok(None) };
     let Some(found) = resource.shard().get(&resource.key(namespace, &reference.name)) else {
         return Ok(None);
     };

@@ -4,26 +4,22 @@
 //! of the budget's status, so that two evictions cannot both take the last one. The rules and the messages
 //! are upstream's (`pkg/registry/core/pod/storage/eviction.go`).
 
-use std::collections::BTreeMap;
-
 use coffer_api::condition::{ConditionType, is_true};
 use coffer_api::kinds::pod::is_terminal;
 use coffer_api::kinds::pod_disruption_budget::{
-    ALWAYS_ALLOW, DISRUPTION_ALLOWED, SYNC_FAILED, set_disruption_allowed,
+    DISRUPTION_ALLOWED, SYNC_FAILED, set_disruption_allowed,
 };
 use coffer_api::reason::Reason;
-use coffer_api::selector::LabelSelector;
 use coffer_api::status::{Failure, GroupResource};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{StatusCause, StatusDetails, Time};
 
 use super::Core;
-use crate::cache::Scope;
+use super::budgets::Budget;
 use crate::clock::now;
 
 const GROUP: &str = "policy";
-const PLURAL: &str = "poddisruptionbudgets";
 /// Evictions that the disruption controller has not seen yet, of one budget.
 const DISRUPTED_PODS_MAX: usize = 2000;
 /// When a client should come back while a budget has not been counted.
@@ -67,22 +63,21 @@ impl Core {
     /// more than one guards the pod, 504 where others were faster each time.
     pub(crate) async fn take_disruption(&self, pod: &Pod, dry_run: bool) -> Result<Leave, Failure> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let Some(resource) = self.resources().find(GROUP, "v1", PLURAL) else {
-            return Err(Failure::internal("disruption budgets are not served"));
-        };
+        let resource = self.budgets.resource();
         self.registry.settle().await?;
-        let scope = Scope::Namespace(namespace.to_owned());
-        let (found, _) = resource.shard().list(&resource.collection(namespace), &scope);
+        let no_labels = Default::default();
+        let labels = pod.metadata.labels.as_ref().unwrap_or(&no_labels);
         let mut guards = Vec::new();
-        for budget in found {
-            let budget = resource.parse(&budget.bytes)?;
-            let budget = budget.of_kind::<PodDisruptionBudget>();
-            let budget = budget.ok_or_else(|| Failure::internal("not a disruption budget"))?;
-            if guards_pod(budget, pod)? {
-                guards.push(budget.clone());
+        for (stored, budget) in self.budgets.of(namespace) {
+            let Some(budget) = budget else {
+                let why = format!("disruption budget {} cannot be read", stored.name);
+                return Err(Failure::internal(why));
+            };
+            if budget.selects(labels) {
+                guards.push((stored, budget));
             }
         }
-        let budget = match guards.as_slice() {
+        let (stored, budget) = match guards.as_slice() {
             [] => return Ok(Leave::Unguarded),
             [one] => one,
             _ => {
@@ -90,7 +85,7 @@ impl Core {
                 return Err(Failure::plain(Reason::Unknown, why));
             }
         };
-        let name = budget.metadata.name.as_deref().unwrap_or_default();
+        let name = &*stored.name;
         if lets_unready_go(budget, pod) {
             return Ok(Leave::Unready(name.to_owned()));
         }
@@ -106,33 +101,25 @@ impl Core {
             Err(failure) => Err(failure),
         }
     }
-}
 
-/// Whether the budget's selector selects the pod. Without one it selects none; an empty one selects all.
-///
-/// # Errors
-/// 500 for a selector that validation would have refused: what it guards is not known.
-fn guards_pod(budget: &PodDisruptionBudget, pod: &Pod) -> Result<bool, Failure> {
-    let Some(selector) = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
-        return Ok(false);
-    };
-    let selector = LabelSelector::of_structured(selector).map_err(Failure::internal)?;
-    let none = BTreeMap::new();
-    Ok(selector.matches(pod.metadata.labels.as_ref().unwrap_or(&none)))
+    /// How many bytes of budgets an eviction of the pod of this name is about, or, if they are more than
+    /// `enough`, so many at least.
+    pub(crate) fn bytes_to_evict(&self, namespace: &str, name: &str, enough: usize) -> usize {
+        let pods = self.resources().core("pods");
+        let pod = pods.shard().get(&pods.key(namespace, name));
+        pod.map_or(0, |pod| self.budgets.bytes_to_ask(namespace, &pod.labels, enough))
+    }
 }
 
 /// Whether a pod that is not ready may go without a disruption being taken: always by the budget's policy,
 /// or because enough others are ready.
-fn lets_unready_go(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+fn lets_unready_go(budget: &Budget, pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     if is_true(conditions, ConditionType::Ready) {
         return false;
     }
-    let policy =
-        budget.spec.as_ref().and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
-    let status = budget.status.clone().unwrap_or_default();
-    let (current, desired) = (status.current_healthy, status.desired_healthy);
-    policy == Some(ALWAYS_ALLOW) || (current >= desired && desired > 0)
+    let (current, desired) = (budget.current_healthy, budget.desired_healthy);
+    budget.always_allows_unready || (current >= desired && desired > 0)
 }
 
 /// Takes a disruption for a pod of this name.
@@ -254,12 +241,12 @@ mod tests {
             (json!({}), true),
             (Value::Null, false),
         ] {
-            let budget = budget(json!({ "selector": selector }), json!({}));
-            assert_eq!(guards_pod(&budget, &pod("True")).expect("readable"), guards, "{selector}");
+            let budget = Budget::of(budget(json!({ "selector": selector }), json!({})));
+            let labels = pod("True").metadata.labels.expect("it has one");
+            assert_eq!(budget.expect("readable").selects(&labels), guards, "{selector}");
         }
         let unreadable = json!({ "matchExpressions": [{ "key": "app", "operator": "Odd" }] });
-        let budget = budget(json!({ "selector": unreadable }), json!({}));
-        assert_eq!(guards_pod(&budget, &pod("True")).unwrap_err().code, 500);
+        assert!(Budget::of(budget(json!({ "selector": unreadable }), json!({}))).is_none());
     }
 
     #[test]
@@ -277,6 +264,7 @@ mod tests {
             ("True", json!("AlwaysAllow"), healthy(3, 2), false),
         ] {
             let budget = budget(json!({ "unhealthyPodEvictionPolicy": policy }), status.clone());
+            let budget = Budget::of(budget).expect("readable");
             assert_eq!(lets_unready_go(&budget, &pod(ready)), goes, "{ready} {policy} {status}");
         }
     }
@@ -322,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_why_in_its_cause_and_when_to_come_back() {
-        let many: BTreeMap<String, Time> =
+        let many: std::collections::BTreeMap<String, Time> =
             (0..=2000).map(|at_| (format!("p{at_}"), at())).collect();
         let denied = |reason: &str, message: &str| {
             json!([{ "type": "DisruptionAllowed", "status": "False", "reason": reason,

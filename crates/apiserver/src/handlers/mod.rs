@@ -163,7 +163,7 @@ impl Handlers {
             true => Some(self.lanes.rooms.for_answer(&user, answer).await?),
             false => None,
         };
-        let bytes = weight.saturating_add(self.rights(verb, &call));
+        let bytes = weight.saturating_add(self.judged(verb, &call));
         let answer = self.lanes.run(&user, bytes, Box::pin(work(call, payload))).await?;
         if room.is_none() && !is_summary {
             return Ok(answer);
@@ -182,14 +182,27 @@ impl Handlers {
         Ok(answer.map(|body| Holding::new(body, room).boxed_unsync()))
     }
 
-    /// How many bytes of roles a write of a role or binding is about, besides its object's.
-    fn rights(&self, verb: Verb, call: &Call) -> usize {
-        let writes = matches!(verb, Verb::Create | Verb::Update | Verb::Patch);
-        let who = call.permit.identity();
-        if !writes || call.resource.info.group != rbac::GROUP || who.in_group(MASTERS) {
+    /// How many bytes of other objects a request is judged by, in addition to its own object: roles, where a
+    /// role or binding is written; a pod's account and owner; a namespace's pods; the budgets of an evicted pod.
+    fn judged(&self, verb: Verb, call: &Call) -> usize {
+        let (who, path) = (call.permit.identity(), &call.path);
+        if (verb, &*path.subresource) == (Verb::Create, "eviction") {
+            return self.core.bytes_to_evict(&path.namespace, &path.name, lanes::HEAVY_BYTES);
+        }
+        if !matches!(verb, Verb::Create | Verb::Update | Verb::Patch) {
             return 0;
         }
-        self.core.authorizer.roles.bytes_to_judge(who, &call.path.namespace)
+        if call.resource.info.group == rbac::GROUP && !who.in_group(MASTERS) {
+            return self.core.authorizer.roles.bytes_to_judge(who, &path.namespace);
+        }
+        if !path.subresource.is_empty() {
+            return 0;
+        }
+        // Whose pods violate what it enforces from now on: a second's work at most, whatever they are.
+        if verb != Verb::Create && call.resource.info.plural == "namespaces" {
+            return lanes::HEAVY_BYTES + 1;
+        }
+        self.core.admission.bytes_to_judge(&call.resource, &path.namespace)
     }
 
     /// The response for a resource that is not served. Asked for a kind it does not know, kubectl

@@ -46,7 +46,7 @@ impl Handlers {
                 | (
                     SubresourceName::Exec | SubresourceName::Attach | SubresourceName::PortForward,
                     Verb::Get | Verb::Create,
-                ) => self.tunnel(&permit, &resource, &path, &query, request).await,
+                ) => self.tunnel(&permit, resource, path, query, request).await,
                 _ => Err(Failure::method_not_allowed()),
             };
         }

@@ -2,6 +2,8 @@
 //!
 //! The streams themselves are `kubelets`'.
 
+use std::sync::Arc;
+
 use coffer_api::status::Failure;
 use coffer_net::Incoming;
 use http::Request;
@@ -9,6 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::Handlers;
 use crate::authz::Permit;
+use crate::cache::CachedObject;
 use crate::kubelets::Endpoint;
 use crate::object::Resource;
 use crate::request::{Query, ResourcePath};
@@ -17,19 +20,49 @@ use crate::respond::Answer;
 impl Handlers {
     /// Sends a request on to the kubelet of a pod.
     pub(super) async fn tunnel(
-        &self,
+        self: &Arc<Self>,
         permit: &Permit,
-        resource: &Resource,
-        path: &ResourcePath,
-        query: &Query,
+        resource: Arc<Resource>,
+        path: ResourcePath,
+        query: Query,
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
-        let found = self.core.registry.get(resource, &path.namespace, &path.name).await?;
-        let object = resource.parse(&found.bytes)?;
+        let user = &permit.identity().user;
+        // First: such requests have no other limit, and what is refused gives its place back at once.
+        let place = (&self.tunnels, self.tunnels.enter(user)?);
+        let pod = self.core.registry.get(&resource, &path.namespace, &path.name).await?;
+        let node = pod.field("spec.nodeName").and_then(|node| self.node(node));
+        let bytes = pod.bytes.len() + node.as_ref().map_or(0, |node| node.bytes.len());
+        let is_log = path.subresource == "log";
+        let handlers = self.clone();
+        let work = async move { handlers.target(&resource, &pod, node.as_deref(), &path, &query) };
+        let (endpoint, target) = self.lanes.run(user, bytes, Box::pin(work)).await?;
+        if is_log {
+            self.kubelets.stream(place, &endpoint, &target).await
+        } else {
+            self.kubelets.upgrade(place, &endpoint, &target, request).await
+        }
+    }
+
+    fn node(&self, name: &str) -> Option<Arc<CachedObject>> {
+        let nodes = self.core.resources().core("nodes");
+        nodes.shard().get(&nodes.key("", name))
+    }
+
+    /// Where a pod's kubelet is, and what it is to be asked.
+    fn target(
+        &self,
+        resource: &Resource,
+        pod: &CachedObject,
+        node: Option<&CachedObject>,
+        path: &ResourcePath,
+        query: &Query,
+    ) -> Result<(Endpoint, String), Failure> {
+        let object = resource.parse(&pod.bytes)?;
         let pod = object.pod().ok_or_else(Failure::no_such_path)?;
         let spec = pod.spec.as_ref();
-        let node = spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-        if node.is_empty() {
+        let name = spec.and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        if name.is_empty() {
             return Err(Failure::bad_request(format!(
                 "pod {} does not have a host assigned",
                 path.name
@@ -40,22 +73,12 @@ impl Handlers {
             _ => container(pod, query.get("container"))?,
         };
         let target = kubelet_path(path, &container, query);
-        let endpoint = self.endpoint(&node)?;
-        // Only now, so that what is refused anyway takes no place.
-        let place = (&self.tunnels, self.tunnels.enter(&permit.identity().user)?);
-        if path.subresource == "log" {
-            self.kubelets.stream(place, &endpoint, &target).await
-        } else {
-            self.kubelets.upgrade(place, &endpoint, &target, request).await
-        }
+        Ok((self.endpoint(name, node)?, target))
     }
 
-    fn endpoint(&self, name: &str) -> Result<Endpoint, Failure> {
+    fn endpoint(&self, name: &str, node: Option<&CachedObject>) -> Result<Endpoint, Failure> {
         let nodes = self.core.resources().core("nodes");
-        let found = nodes
-            .shard()
-            .get(&nodes.key("", name))
-            .ok_or_else(|| Failure::not_found(nodes.group_resource(), name))?;
+        let found = node.ok_or_else(|| Failure::not_found(nodes.group_resource(), name))?;
         let object = nodes.parse(&found.bytes)?;
         let node = object.of_kind::<Node>().ok_or_else(Failure::no_such_path)?;
         let status = node.status.clone().unwrap_or_default();

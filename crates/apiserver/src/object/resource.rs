@@ -27,6 +27,8 @@ pub(crate) struct Resource {
     pub(super) parse: Parse,
     pub(super) shallow: Parse,
     pub(super) outward: Option<Outward>,
+    /// Whether its objects have a template of pods.
+    pub(crate) has_template: bool,
     pub(super) shard: OnceLock<Arc<Shard>>,
 }
 
@@ -45,8 +47,14 @@ impl Resource {
             parse: parse::<K>,
             shallow: shallow::<K>,
             outward: None,
+            has_template: has_template::<K>(),
             shard: OnceLock::new(),
         }
+    }
+
+    /// Whether its objects are pods or have a template of them.
+    pub(crate) fn makes_pods(&self) -> bool {
+        self.has_template || (self.info.group, self.info.plural) == ("", "pods")
     }
 
     /// For messages: `secrets`, `deployments.apps`.
@@ -137,6 +145,14 @@ impl Resource {
             None => bytes.clone(),
         }
     }
+}
+
+/// Whether a kind's objects have a template of pods; so it is of one that cannot be made of nothing.
+fn has_template<K: Kind>() -> bool {
+    let (version, kind) = (K::API_VERSION, K::KIND);
+    let nothing = serde_json::json!({ "apiVersion": version, "kind": kind, "metadata": {} });
+    let object = serde_json::from_value::<K>(nothing);
+    object.map_or(true, |object| object.pod_template().is_some())
 }
 
 fn decode<K: Kind>(document: &Document) -> Result<Box<dyn Object>, DecodeError> {

@@ -37,6 +37,18 @@ fn a_kind_with_a_scale_subresource_has_a_scale_and_takes_a_replica_count() {
     assert_eq!(scaled, ["ReplicationController", "Deployment", "ReplicaSet"]);
 }
 
+#[test]
+fn a_kind_makes_pods_if_it_is_pods_or_has_a_template() {
+    let resources = Resources::all();
+    let making = resources.iter().filter(|resource| resource.makes_pods());
+    let kinds: Vec<_> = making.map(|resource| resource.info.kind).collect();
+    for resource in resources.iter() {
+        let has = empty(resource).pod_template().is_some();
+        let kind = resource.info.kind;
+        assert_eq!(kinds.contains(&kind), has || kind == "Pod", "{kind}");
+    }
+}
+
 /// Without a schema a body's unknown and duplicate fields would go unseen.
 #[test]
 fn every_kind_that_is_read_from_a_body_has_a_schema() {

@@ -5,12 +5,12 @@ use coffer_api::status::{Failure, GroupResource};
 use k8s_openapi::api::authentication::v1::{
     BoundObjectReference, TokenRequest, TokenRequestStatus,
 };
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
+use super::Authority;
 use super::claims::{Binding, Bound, Issue};
-use super::{Authority, liveness};
-use crate::object::Resources;
+use super::liveness::{self, Life};
+use crate::object::{Resources, metadata};
 
 /// How long a token lives that asks for no time, in seconds.
 const DEFAULT_TOKEN_S: i64 = 3600;
@@ -41,7 +41,7 @@ pub(crate) fn create(
         let why = "must match the service account name if specified";
         return Err(invalid(account, Error::invalid(&path, named, why)));
     }
-    let found = meta_of(resources, "serviceaccounts", namespace, account)?;
+    let found = life_of(resources, "serviceaccounts", namespace, account)?;
     let asked_s = request.spec.expiration_seconds.unwrap_or(DEFAULT_TOKEN_S);
     validate(asked_s)?;
     let life_s = max_s.map_or(asked_s, |max_s| asked_s.min(max_s));
@@ -101,13 +101,13 @@ fn validate(life_s: i64) -> Result<(), Failure> {
     Err(invalid("", Error::invalid(&path, life_s, why)))
 }
 
-fn meta_of(
+fn life_of(
     resources: &Resources,
     plural: &'static str,
     namespace: &str,
     name: &str,
-) -> Result<ObjectMeta, Failure> {
-    liveness::metadata(resources, plural, namespace, name)
+) -> Result<Life, Failure> {
+    liveness::life(resources, plural, namespace, name)
         .ok_or_else(|| Failure::not_found(GroupResource { group: "", resource: plural }, name))
 }
 
@@ -123,25 +123,24 @@ fn bind(
     let name = reference.name.as_deref().unwrap_or_default();
     match if group.is_empty() { kind } else { "" } {
         "Pod" => {
-            let (bound, pod) = bind_pod(resources, (namespace, account), name)?;
+            let (bound, node) = bind_pod(resources, (namespace, account), name)?;
             same(reference, &bound)?;
             // A node that is not there is named all the same.
-            let node = pod.spec.and_then(|spec| spec.node_name).filter(|node| !node.is_empty());
             let node = node.map(|name| {
-                let meta = liveness::metadata(resources, "nodes", "", &name);
-                Bound { name, uid: meta.and_then(|meta| meta.uid).unwrap_or_default() }
+                let life = liveness::life(resources, "nodes", "", &name);
+                Bound { name, uid: life.and_then(|life| life.uid).unwrap_or_default() }
             });
             Ok(Binding::Pod(bound, node))
         }
         "Secret" => {
-            let meta = meta_of(resources, "secrets", namespace, name)?;
-            let bound = Bound { name: name.to_owned(), uid: meta.uid.unwrap_or_default() };
+            let life = life_of(resources, "secrets", namespace, name)?;
+            let bound = Bound { name: name.to_owned(), uid: life.uid.unwrap_or_default() };
             same(reference, &bound)?;
             Ok(Binding::Secret(bound))
         }
         "Node" => {
-            let meta = meta_of(resources, "nodes", "", name)?;
-            let bound = Bound { name: name.to_owned(), uid: meta.uid.unwrap_or_default() };
+            let life = life_of(resources, "nodes", "", name)?;
+            let bound = Bound { name: name.to_owned(), uid: life.uid.unwrap_or_default() };
             same(reference, &bound)?;
             Ok(Binding::Node(bound))
         }
@@ -151,24 +150,24 @@ fn bind(
     }
 }
 
+/// A pod that runs as the account, and the node that it is bound to. It is not read but for its uid.
 fn bind_pod(
     resources: &Resources,
     (namespace, account): (&str, &str),
     name: &str,
-) -> Result<(Bound, Pod), Failure> {
+) -> Result<(Bound, Option<String>), Failure> {
     let missing = || Failure::not_found(GroupResource { group: "", resource: "pods" }, name);
     let pods = resources.find("", "v1", "pods").ok_or_else(missing)?;
     let found = pods.shard().get(&pods.key(namespace, name)).ok_or_else(missing)?;
-    let pod: Pod = serde_json::from_slice(&found.bytes)
-        .map_err(|_| Failure::internal("the stored pod cannot be read"))?;
-    let own = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
-    if own != Some(account) {
+    if found.field("spec.serviceAccountName").is_none_or(|own| own != account) {
         return Err(Failure::bad_request(format!(
             "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
         )));
     }
-    let uid = pod.metadata.uid.clone().unwrap_or_default();
-    Ok((Bound { name: name.to_owned(), uid }, pod))
+    let life: Life =
+        metadata(&found.bytes).ok_or_else(|| Failure::internal("the stored pod cannot be read"))?;
+    let node = found.field("spec.nodeName").filter(|node| !node.is_empty()).cloned();
+    Ok((Bound { name: name.to_owned(), uid: life.uid.unwrap_or_default() }, node))
 }
 
 /// 409 where the client means an earlier object of the same name.

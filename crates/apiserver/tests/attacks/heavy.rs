@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Caller, Cluster};
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -57,16 +57,14 @@ fn unfinished(bytes: usize) -> Body {
 
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 const PODS: &str = "/api/v1/namespaces/a/pods";
+const SECRETS: &str = "/api/v1/namespaces/b/secrets";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
 /// More requests of one user than there are workers, places for bodies and places in the queue.
 const FLOOD: usize = 40;
 
-/// While a flood of heavy requests is on its way, nothing that the cluster lives by waits for it; and
-/// each of the flood is answered, if only with 429.
-#[tokio::test(flavor = "multi_thread")]
-async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
-    let cluster = Cluster::start().await;
+/// A node with a lease.
+async fn leased(cluster: &Cluster) -> Caller {
     let node = cluster.node("node-a").await;
     let lease = json!({
         "metadata": { "name": "node-a", "namespace": "kube-node-lease" },
@@ -74,6 +72,31 @@ async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
     });
     let made = node.ask("POST", LEASES, Some(&lease)).await;
     assert_eq!(made.code, 201, "{}", made.message());
+    node
+}
+
+/// What the cluster lives by, and another user's request: their codes, zeros where they had to wait.
+async fn others(cluster: &Cluster, node: &Caller) -> [u16; 5] {
+    let calm = async {
+        let renewal = json!({ "spec": { "leaseDurationSeconds": 41 } });
+        let renewed = node.ask("PATCH", &format!("{LEASES}/node-a"), Some(&renewal)).await.code;
+        let status = json!({ "status": { "nodeInfo": {} } });
+        let path = "/api/v1/nodes/node-a/status";
+        let status = node.ask("PATCH", path, Some(&status)).await.code;
+        let health = cluster.admin.ask("GET", "/healthz", None).await.code;
+        let ready = cluster.admin.ask("GET", "/readyz", None).await.code;
+        let list = cluster.admin.ask("GET", SECRETS, None).await.code;
+        [renewed, status, health, ready, list]
+    };
+    tokio::time::timeout(PATIENCE, calm).await.unwrap_or_default()
+}
+
+/// While a flood of heavy requests is on its way, nothing that the cluster lives by waits for it; and
+/// each of the flood is answered, if only with 429.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
+    let cluster = Cluster::start().await;
+    let node = leased(&cluster).await;
     let mut attacks = Attacks::group("heavy requests that others wait for");
     let items = vec![r#"{"name":"A00000"}"#; 8_000].join(",");
     let pod = format!(
@@ -100,23 +123,83 @@ async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
             let sent = sender.send_request(request);
             flood.spawn(async move { sent.await.map(|answer| answer.status().as_u16()) });
         }
-        let calm = async {
-            let renewal = json!({ "spec": { "leaseDurationSeconds": 41 } });
-            let renewed = node.ask("PATCH", &format!("{LEASES}/node-a"), Some(&renewal)).await.code;
-            let status = json!({ "status": { "nodeInfo": {} } });
-            let path = "/api/v1/nodes/node-a/status";
-            let status = node.ask("PATCH", path, Some(&status)).await.code;
-            let health = cluster.admin.ask("GET", "/healthz", None).await.code;
-            let ready = cluster.admin.ask("GET", "/readyz", None).await.code;
-            let list = cluster.admin.ask("GET", PODS, None).await.code;
-            [renewed, status, health, ready, list]
-        };
-        let calm = tokio::time::timeout(PATIENCE, calm).await.unwrap_or_default();
+        let calm = others(&cluster, &node).await;
         attacks.attempt(&format!("{what}: others"), calm.iter().all(|code| *code == 200), calm);
         let answers =
             tokio::time::timeout(PATIENCE * 4, flood.join_all()).await.unwrap_or_default();
         let codes: Vec<u16> = answers.into_iter().flatten().collect();
         attacks.attempt(&format!("{what}: the flood"), codes.len() == FLOOD, codes);
+    }
+    attacks.finish();
+}
+
+/// A request of a few hundred bytes may be about the largest objects that its writer could store: a pod's
+/// account with the secrets that it lists, its owner, the budgets of a pod that is evicted, a pod whose log is
+/// read. None of that is done where others are served.
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_served_while_small_requests_are_about_large_objects() {
+    let cluster = Cluster::start().await;
+    let (admin, node) = (&cluster.admin, leased(&cluster).await);
+    let mut attacks = Attacks::group("small requests about large objects");
+    let large =
+        json!({ "metadata": { "name": "large" }, "stringData": { "key": "x".repeat(900_000) } });
+    admin.make("/api/v1/namespaces/a/secrets", large).await;
+    let listed = vec![json!({ "name": "large" }); 10_000];
+    let account = json!({ "metadata": { "name": "big" }, "secrets": listed });
+    admin.make("/api/v1/namespaces/a/serviceaccounts", account).await;
+    let env: Vec<_> = (0..6_000).map(|at| json!({ "name": format!("A{at}") })).collect();
+    let containers = json!([{ "name": "c", "image": "i", "env": env }]);
+    let pod = json!({ "metadata": { "name": "large" }, "spec": { "containers": containers } });
+    admin.make(PODS, pod).await;
+    let labels = json!({ "app": "large" });
+    let set = json!({ "metadata": { "name": "large" }, "spec": {
+        "replicas": 0, "selector": { "matchLabels": labels },
+        "template": { "metadata": { "labels": labels }, "spec": { "containers": containers } } } });
+    let set = admin.make("/apis/apps/v1/namespaces/a/replicasets", set).await;
+    for number in 0..4 {
+        let expressions: Vec<_> = (0..10_000)
+            .map(|at| json!({ "key": format!("k{at}"), "operator": "DoesNotExist" }))
+            .collect();
+        let budget = json!({ "metadata": { "name": format!("b{number}") }, "spec": {
+            "maxUnavailable": 1, "selector": { "matchExpressions": expressions } } });
+        admin.make("/apis/policy/v1/namespaces/a/poddisruptionbudgets", budget).await;
+    }
+    let status = json!({ "status": { "phase": "Running" } });
+    assert_eq!(admin.ask("PATCH", &format!("{PODS}/pa/status"), Some(&status)).await.code, 200);
+
+    let container = json!([{ "name": "c", "image": "i" }]);
+    let of_account = json!({ "metadata": { "name": "x" }, "spec": {
+        "serviceAccountName": "big", "containers": container } });
+    let owner = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "large",
+        "uid": set["metadata"]["uid"], "controller": true }]);
+    let owned = json!({ "metadata": { "name": "x", "ownerReferences": owner },
+        "spec": { "containers": container } });
+    let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": { "name": "pa", "namespace": "a" } });
+    let dry = |path: &str| format!("{path}?dryRun=All");
+    let post = Method::POST;
+    for (what, method, path, body, wanted) in [
+        ("pods of an account", post.clone(), dry(PODS), of_account.to_string(), 201),
+        ("pods of an owner", post.clone(), dry(PODS), owned.to_string(), 201),
+        ("evictions", post, dry(&format!("{PODS}/pa/eviction")), eviction.to_string(), 500),
+        ("logs", Method::GET, format!("{PODS}/large/log"), String::new(), 400),
+    ] {
+        let mut sender = connect(&cluster, "flood").await;
+        let mut flood = JoinSet::new();
+        for _ in 0..FLOOD {
+            sender.ready().await.unwrap();
+            let body = full(body.clone());
+            let request = request(&cluster, method.clone(), &path, "application/json", body);
+            let sent = sender.send_request(request);
+            flood.spawn(async move { sent.await.map(|answer| answer.status().as_u16()) });
+        }
+        let calm = others(&cluster, &node).await;
+        attacks.attempt(&format!("{what}: others"), calm.iter().all(|code| *code == 200), calm);
+        let replies =
+            tokio::time::timeout(PATIENCE * 4, flood.join_all()).await.unwrap_or_default();
+        let codes: Vec<u16> = replies.into_iter().flatten().collect();
+        let expected = codes.iter().filter(|code| [wanted, 429].contains(*code)).count();
+        attacks.attempt(&format!("{what}: the flood"), expected == FLOOD, codes);
     }
     attacks.finish();
 }

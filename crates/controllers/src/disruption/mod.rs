@@ -427,7 +427,7 @@ mod tests {
 
     /// A namespace with ten thousand other pods, and a budget whose selector has no label but an expression.
     #[tokio::test]
-    async fn a_budget_with_a_list_of_values_visits_and_hears_of_the_pods_that_have_one_of_them() {
+    async fn a_budget_with_a_list_of_values_reads_and_follows_the_pods_with_one_of_them_only() {
         use crate::queue::WorkQueue as _;
 
         let controller = controller(crate::testing::unreachable_client());
