@@ -67,11 +67,14 @@ fn bytes(selector: &Structured) -> usize {
     labels.chain(expressions).sum()
 }
 
+/// What was read of a budget at a revision.
+type Read = (Revision, Option<Arc<Budget>>);
+
 /// The budgets of all namespaces, as far as evictions have asked for them.
 pub(super) struct Budgets {
     resource: Arc<Resource>,
     /// By key, with the revision that was read; `None` for one that cannot be.
-    read: Mutex<HashMap<Arc<str>, (Revision, Option<Arc<Budget>>)>>,
+    read: Mutex<HashMap<Arc<str>, Read>>,
     #[cfg(test)]
     reads: std::sync::atomic::AtomicUsize,
 }
