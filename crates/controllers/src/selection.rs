@@ -96,9 +96,12 @@ pub(crate) fn compile<K: Selects>(selecting: &K) -> Compiled {
     selector.map_err(|error| error.to_string())
 }
 
+/// A state of an object, and its selector.
+type Known<K> = (Weak<K>, Arc<Compiled>);
+
 /// The selectors of a kind's objects, each compiled once for each state of its object.
 pub(crate) struct Selectors<K> {
-    known: Mutex<HashMap<ObjectKey, (Weak<K>, Arc<Compiled>)>>,
+    known: Mutex<HashMap<ObjectKey, Known<K>>>,
     #[cfg(test)]
     compiled: std::sync::atomic::AtomicUsize,
 }
