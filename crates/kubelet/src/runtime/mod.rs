@@ -34,7 +34,6 @@ pub(crate) use self::labels::container_hash;
 pub(crate) use self::observed::Sandbox;
 pub(crate) use self::observed::{Container, ContainerState, Observed};
 pub(crate) use self::relist::{Relist, RuntimeHealth};
-pub(crate) use self::resources::qos_class;
 pub(crate) use self::sandbox::{DnsDefaults, host_name, sandbox_config};
 pub(crate) use self::security::check_non_root;
 

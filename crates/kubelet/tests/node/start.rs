@@ -31,6 +31,21 @@ fn a_pod_starts_in_order_and_shows_its_address() {
 }
 
 #[test]
+fn a_pod_with_resources_of_its_own_shows_its_status() {
+    on_node(async |node| {
+        let amounts = json!({ "cpu": "1", "memory": "64Mi" });
+        let spec = json!({ "resources": { "limits": amounts, "requests": amounts } });
+        node.create("p", spec).await;
+        let pod = node.running("p").await;
+        let class = pod.status.and_then(|status| status.qos_class);
+        assert_eq!(class.as_deref(), Some("Guaranteed"));
+        let config = &node.cri.running("p")[0].config;
+        let resources = config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        assert_eq!(resources.map(|resources| resources.oom_score_adj), Some(-997));
+    });
+}
+
+#[test]
 fn no_container_starts_before_all_volumes_are_mounted() {
     on_node(async |node| {
         node.secret("s", "password", "hunter2").await;

@@ -31,7 +31,7 @@ mod merge;
 pub(super) mod overhead;
 pub(super) mod placement;
 mod printer;
-pub(crate) mod qos;
+mod qos;
 pub(super) mod resources;
 mod security;
 mod spec;
@@ -40,6 +40,8 @@ mod update;
 mod values;
 mod volumes;
 mod warnings;
+
+pub use qos::QosClass;
 
 pub(super) use placement::{validate_effect, validate_selector};
 pub(super) use spec::is_ip;
@@ -116,7 +118,7 @@ impl Kind for Pod {
         meta::first_generation(&mut self.metadata);
         let mut status = PodStatus { phase: Some(PodPhase::Pending.into()), ..Default::default() };
         if let Some(spec) = &self.spec {
-            status.qos_class = Some(qos::class(spec).to_owned());
+            status.qos_class = Some(QosClass::of_spec(spec).into());
             if !list(&spec.scheduling_gates).is_empty() {
                 status.conditions = Some(vec![gated_condition()]);
             }
