@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::Resource;
+use serde_json::{Value, json};
 
 use super::{ALL, Kind, Visitor, for_each};
 use crate::schema::{self, Schema, Shape};
+use crate::subresource::SubresourceName;
 
 mod rows;
 
@@ -96,6 +98,42 @@ fn a_role_is_granted_nothing_on_a_subresource_that_no_kubernetes_has() {
             assert!(known, "{}{below}", info.plural);
         }
     }
+}
+
+/// An object that runs this image, for each kind that runs any.
+fn running<K: Kind>(image: &str) -> K {
+    let spec = json!({ "containers": [{ "name": "c", "image": image }] });
+    let template = json!({ "spec": spec });
+    let mut object = json!({ "metadata": {}, "spec": spec, "template": template });
+    object["spec"]["template"] = template;
+    serde_json::from_value(object).expect("other kinds' fields are ignored")
+}
+
+/// What is not written is not judged. The subresource of a kind that writes what pods run must say so.
+#[test]
+fn a_subresource_that_leaves_the_spec_writes_no_image() {
+    on_every_kind!(|object: K| {
+        let is_pod = (K::INFO.group, K::INFO.kind) == ("", "Pod");
+        if object.pod_template().is_some() || is_pod {
+            let runs = |object: &K| -> Value {
+                let object = serde_json::to_value(object).expect("objects can be written");
+                json!([object["spec"], object["template"]])
+            };
+            let old: K = running("old");
+            let written = |sub: Option<&str>| {
+                let mut new: K = running("new");
+                new.prepare_for_update(&old, sub);
+                runs(&new) != runs(&old)
+            };
+            assert!(written(None), "{}", K::INFO.kind);
+            for sub in K::INFO.subresources.iter().filter(|sub| sub.kind == K::INFO.kind) {
+                let name = SubresourceName::parse(sub.name).expect("each has a name");
+                let writes = sub.verbs.iter().any(|verb| matches!(*verb, "update" | "patch"));
+                let may_write = !writes || name.writes_spec();
+                assert!(may_write || !written(Some(sub.name)), "{}/{name}", K::INFO.plural);
+            }
+        }
+    });
 }
 
 /// Schemas refer to themselves nowhere that a pod could be.

@@ -177,7 +177,7 @@ impl Admission {
     ) -> Result<Admitted<'a, Update>, Failure> {
         node_restriction::update(permit, resource, &*object, old)?;
         if let (Some(pod), Some(old)) = (object.of_kind_mut::<Pod>(), old.pod())
-            && permit.subresource().is_empty()
+            && permit.writes_spec()
         {
             priority::update(pod, old);
         }
@@ -187,7 +187,7 @@ impl Admission {
         escalation::check(&self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         grant::keep(&mut *object, Some(old));
         // Only a template that is written takes over what its owner was granted.
-        let takes_over = permit.subresource().is_empty() && object.pod_template().is_some();
+        let takes_over = permit.writes_spec() && object.pod_template().is_some();
         let owner = if takes_over { owner::of(&self.resources, &*object)? } else { None };
         let write = secret_use::Write {
             admission: self,
@@ -196,7 +196,7 @@ impl Admission {
             name: object.meta().name.clone().unwrap_or_default(),
             namespace: old.meta().namespace.clone().unwrap_or_default(),
         };
-        let warnings = write.update(&mut *object, old, permit.subresource(), owner)?;
+        let warnings = write.update(&mut *object, old, owner)?;
         let mut warnings: Vec<String> = warnings.into_iter().collect();
         warnings.extend(pod_security::update(self, permit, resource, &*object, old)?);
         Ok(Admitted::new(resource, Update { object }, warnings))

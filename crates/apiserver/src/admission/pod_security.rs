@@ -56,12 +56,12 @@ pub(super) fn update(
     object: &dyn Object,
     old: &dyn Object,
 ) -> Result<Vec<String>, Failure> {
-    let sub = Some(permit.subresource()).filter(|sub| !sub.is_empty());
+    if !permit.writes_spec() {
+        return Ok(Vec::new());
+    }
     if let (Some(pod), Some(before)) = (object.pod(), old.pod()) {
-        if sub == Some("status") {
-            return Ok(Vec::new());
-        }
         // What this endpoint does not write is not judged: it stays as it was.
+        let sub = Some(permit.subresource()).filter(|sub| !sub.is_empty());
         let mut pod = pod.clone();
         Object::prepare_for_update(&mut pod, before, sub);
         return if is_significant(&pod, before) {
@@ -69,9 +69,6 @@ pub(super) fn update(
         } else {
             Ok(Vec::new())
         };
-    }
-    if sub.is_some() {
-        return Ok(Vec::new());
     }
     match (object.of_kind::<Namespace>(), old.of_kind::<Namespace>()) {
         (Some(namespace), Some(before)) => {

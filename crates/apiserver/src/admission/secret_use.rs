@@ -125,7 +125,7 @@ impl Write<'_> {
         Ok(warning)
     }
 
-    /// Judges a successor; `sub` is the subresource that is written.
+    /// Judges a successor.
     ///
     /// # Errors
     /// As for a new object.
@@ -133,7 +133,6 @@ impl Write<'_> {
         &self,
         object: &mut dyn Object,
         old: &dyn Object,
-        sub: &str,
         owner: Option<Owner>,
     ) -> Result<Option<String>, Failure> {
         let (Some(new), Some(before)) = (workload::of(object), workload::of(old)) else {
@@ -143,8 +142,7 @@ impl Write<'_> {
         if self.permit.identity().node().is_some() {
             return Ok(None);
         }
-        // The other subresources leave the spec as it is, or write a pod's node only.
-        let writes_spec = matches!(sub, "" | "ephemeralcontainers");
+        let writes_spec = self.permit.writes_spec();
         if !new.is_template {
             let same = if writes_spec { new.runs_as(&before) } else { new.annotations_as(&before) };
             if same {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 
 use super::attributes::Attributes;
 use super::decision::{Decision, aggregate};
@@ -31,6 +32,13 @@ impl Permit {
     /// The subresource that the request is for; empty for the object itself.
     pub(crate) fn subresource(&self) -> &str {
         &self.subresource
+    }
+
+    /// Whether the request may write what pods run: the object itself, a subresource that does, or one
+    /// that is not known.
+    pub(crate) fn writes_spec(&self) -> bool {
+        let name = SubresourceName::parse(&self.subresource);
+        self.subresource.is_empty() || name.is_none_or(SubresourceName::writes_spec)
     }
 
     /// Whether this is the server's own permit. A caller of the same name has another.
@@ -138,5 +146,25 @@ impl Authorizer {
         }
         reasons.retain(|reason| !reason.is_empty());
         Decision::NoOpinion(reasons.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subresource_that_is_not_known_may_write_the_spec() {
+        let writes = |subresource: &str| {
+            let identity = Arc::new(Identity::anonymous());
+            let subresource = subresource.to_owned();
+            Permit { identity, subresource, internal: false }.writes_spec()
+        };
+        for sub in ["", "ephemeralcontainers", "resize", "some-day"] {
+            assert!(writes(sub), "{sub:?}");
+        }
+        for sub in ["status", "scale", "binding", "finalize", "approval"] {
+            assert!(!writes(sub), "{sub:?}");
+        }
     }
 }
