@@ -166,10 +166,10 @@ pub(crate) fn parse(
 pub(crate) fn parse_strict(
     bytes: &[u8],
     media: MediaType,
-    schema: Option<Schema>,
+    schema: Schema,
 ) -> Result<(Document, Vec<String>), ParseError> {
     let mut findings = Findings::default();
-    let document = parse_by(bytes, media, schema, Some(&mut findings))?;
+    let document = parse_by(bytes, media, Some(schema), Some(&mut findings))?;
     Ok((document, findings.into_errors()))
 }
 

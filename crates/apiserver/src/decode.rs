@@ -3,7 +3,7 @@
 use coffer_api::Document;
 use coffer_api::field::{Error, Path};
 use coffer_api::patch::PatchKind;
-use coffer_api::schema::{self, strict};
+use coffer_api::schema::{self, Schema, strict};
 use coffer_api::status::Failure;
 use http::HeaderMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
@@ -37,8 +37,9 @@ pub(crate) fn object(
     // A payload is in no more places than it has to be: what is made is made of the tree alone.
     drop(bytes);
     expect_kind(&mut document, kind, &version, &[])?;
-    let object =
-        defaulted(resource, &mut document).map_err(|error| not_its_kind(resource, &error))?;
+    let schema = schema_of(&version, kind)?;
+    let object = defaulted(resource, &mut document, schema)
+        .map_err(|error| not_its_kind(resource, &error))?;
     let warnings = judged(found, kind, &version, validation)?;
     Ok(Decoded { object, warnings })
 }
@@ -108,7 +109,7 @@ fn typed_value<T: serde::de::DeserializeOwned>(
 /// # Errors
 /// 400 for another kind, and for invalid options.
 pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOptions, Failure> {
-    let schema = schema::of("v1", "DeleteOptions");
+    let schema = Some(schema_of("v1", "DeleteOptions")?);
     let document =
         body::parse(bytes, media, schema).map_err(|error| error.or(Failure::bad_request))?;
     let kind = document.value()["kind"].as_str().unwrap_or_default();
@@ -121,13 +122,23 @@ pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOpt
 }
 
 /// The typed object of a document, with the kind's defaults.
-fn defaulted(resource: &Resource, document: &mut Document) -> Result<Box<dyn Object>, DecodeError> {
-    if let Some(schema) = schema::of(&resource.info.api_version(), resource.info.kind) {
-        schema::fit::settle(document.value_mut(), schema);
-    }
+fn defaulted(
+    resource: &Resource,
+    document: &mut Document,
+    schema: Schema,
+) -> Result<Box<dyn Object>, DecodeError> {
+    schema::fit::settle(document.value_mut(), schema);
     let mut object = resource.decode(document)?;
     object.set_defaults();
     Ok(object)
+}
+
+/// The schema that the bodies of a kind are read by. Without one nothing is read: unknown fields would go
+/// unseen, and what it takes in memory unmeasured.
+fn schema_of(version: &str, kind: &str) -> Result<Schema, Failure> {
+    let missing =
+        || Failure::internal(format!("no schema for kind {kind:?} in version {version:?}"));
+    schema::of(version, kind).ok_or_else(missing)
 }
 
 /// 400 as upstream words it.
@@ -150,9 +161,9 @@ fn parse(
             "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}{shown}"
         ))
     };
-    let schema = schema::of(version, kind);
-    let read = if validation == FieldValidation::Ignore || schema.is_none() {
-        body::parse(bytes, media, schema).map(|document| (document, Vec::new()))
+    let schema = schema_of(version, kind)?;
+    let read = if validation == FieldValidation::Ignore {
+        body::parse(bytes, media, Some(schema)).map(|document| (document, Vec::new()))
     } else {
         body::parse_strict(bytes, media, schema)
     };
@@ -261,9 +272,10 @@ pub(crate) fn apply_patch(
     validation: FieldValidation,
 ) -> Result<(Document, Vec<String>), Failure> {
     let (kind, version) = (resource.info.kind, resource.info.api_version());
-    let schema = schema::of(&version, kind);
+    let schema = schema_of(&version, kind)?;
     let read = if validation == FieldValidation::Ignore {
-        body::parse(bytes, MediaType::ApplyYaml, schema).map(|document| (document, Vec::new()))
+        body::parse(bytes, MediaType::ApplyYaml, Some(schema))
+            .map(|document| (document, Vec::new()))
     } else {
         body::parse_strict(bytes, MediaType::ApplyYaml, schema)
     };
@@ -299,9 +311,9 @@ pub(crate) fn applied(
     resource: &Resource,
     document: &mut Document,
 ) -> Result<Box<dyn Object>, Failure> {
-    let schema = schema::of(&resource.info.api_version(), resource.info.kind);
-    body::check_weight(document, document.json_len(), schema)?;
-    defaulted(resource, document).map_err(|error| not_its_kind(resource, &error))
+    let schema = schema_of(&resource.info.api_version(), resource.info.kind)?;
+    body::check_weight(document, document.json_len(), Some(schema))?;
+    defaulted(resource, document, schema).map_err(|error| not_its_kind(resource, &error))
 }
 
 /// The object of what a patch made, with the kind's defaults, and what to warn about.
@@ -330,12 +342,12 @@ pub(crate) fn patched(
     if (version, found_kind) != (&*own_version, own_kind) {
         return Err(unfit(no_conversion(version, found_kind, own_kind, &own_version)));
     }
-    let schema = schema::of(&own_version, own_kind);
-    body::check_weight(document, document.json_len(), schema)?;
-    let object = defaulted(resource, document).map_err(|error| unfit(error.to_string()))?;
-    let Some(schema) = schema.filter(|_| validation != FieldValidation::Ignore) else {
+    let schema = schema_of(&own_version, own_kind)?;
+    body::check_weight(document, document.json_len(), Some(schema))?;
+    let object = defaulted(resource, document, schema).map_err(|error| unfit(error.to_string()))?;
+    if validation == FieldValidation::Ignore {
         return Ok((object, Vec::new()));
-    };
+    }
     // What does not parse was no patch.
     let mut errors = strict::check_patch(patch, kind == PatchKind::Json).unwrap_or_default();
     errors.extend(strict::unknown_fields(document.value(), schema));
@@ -343,4 +355,21 @@ pub(crate) fn patched(
         return Err(unfit(strict::message(&errors)));
     }
     Ok((object, errors))
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_api::reason::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_body_of_a_kind_without_a_schema_is_not_read() {
+        for validation in [FieldValidation::Ignore, FieldValidation::Warn, FieldValidation::Strict]
+        {
+            let kind = ("Unregistered", "v1");
+            let read = value_and_warnings::<Value>(b"{}", MediaType::Json, kind, &[], validation);
+            assert_eq!(read.unwrap_err().reason, Reason::InternalError);
+        }
+    }
 }

@@ -164,8 +164,8 @@ fn client_form(
     }
     let bytes = resource.present(&crate::encoded::erasing(object.encode()));
     let info = resource.info;
-    let schema = schema::of(&info.api_version(), info.kind);
-    body::parse(&bytes, MediaType::Json, schema).map_err(|error| error.or(Failure::internal))
+    let schema = schema::of(&info.api_version(), info.kind).ok_or_else(Failure::no_such_path)?;
+    body::parse(&bytes, MediaType::Json, Some(schema)).map_err(|error| error.or(Failure::internal))
 }
 
 /// A value that is not stored, patched.
