@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
+use crate::kinds::pod::is_sidecar;
 use crate::quantity::Quantity;
 
 /// Amounts by resource name.
@@ -88,7 +89,7 @@ fn at_fullest(spec: &PodSpec, of: fn(Option<&ResourceRequirements>) -> Resources
     let mut starting = Resources::default();
     for container in spec.init_containers.iter().flatten() {
         let mut asked = of(container.resources.as_ref());
-        if container.restart_policy.as_deref() == Some("Always") {
+        if is_sidecar(container) {
             running.add(&asked);
             sidecars.add(&asked);
             starting.raise(&sidecars);

@@ -37,6 +37,14 @@ pub struct GroupResource<'a> {
     pub resource: &'a str,
 }
 
+impl GroupResource<'_> {
+    /// The name in quotas and in the conditions of namespaces, which has a dot for core kinds, too:
+    /// `secrets.`, `deployments.apps`.
+    pub fn qualified(self) -> String {
+        format!("{}.{}", self.resource, self.group)
+    }
+}
+
 impl std::fmt::Display for GroupResource<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.group.is_empty() {

@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use coffer_api::status::GroupResource;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::NamespaceResourceScope;
@@ -77,7 +78,8 @@ impl Kind {
 
     /// `pods.` or `deployments.apps`, as conditions of namespaces name resources.
     pub(crate) fn qualified(&self) -> String {
-        format!("{}.{}", self.resource.plural, self.resource.group)
+        let ApiResource { group, plural, .. } = &self.resource;
+        GroupResource { group, resource: plural }.qualified()
     }
 }
 

@@ -112,6 +112,50 @@ fn the_resources_of_a_new_container_are_its_makers_if_there_are_none() {
     assert_eq!(owners(&third).get("third Update"), None);
 }
 
+/// As upstream shows it: `f:template` and `f:source` have an owner of their fields and none of themselves.
+#[test]
+fn a_struct_that_go_holds_by_value_has_no_owner_in_any_kind() {
+    let spec = json!({"containers": [{"name": "c"}]});
+    let c = json!({"k:{\"name\":\"c\"}": {".": {}, "f:name": {}}});
+    for (version, kind, body, owned) in [
+        (
+            "v1",
+            "PodTemplate",
+            json!({"template": {"metadata": {"labels": {"a": "b"}}, "spec": spec}}),
+            json!({"f:template": {
+                "f:metadata": {"f:labels": {".": {}, "f:a": {}}},
+                "f:spec": {"f:containers": c},
+            }}),
+        ),
+        (
+            "apps/v1",
+            "ReplicaSet",
+            json!({"spec": {"template": {"spec": spec}}}),
+            json!({"f:spec": {"f:template": {"f:spec": {"f:containers": c}}}}),
+        ),
+        // A pointer.
+        (
+            "v1",
+            "ReplicationController",
+            json!({"spec": {"template": {"spec": spec}}}),
+            json!({"f:spec": {"f:template": {".": {}, "f:spec": {".": {}, "f:containers": {".": {}, "k:{\"name\":\"c\"}": {".": {}, "f:name": {}}}}}}}),
+        ),
+        (
+            "v1",
+            "Event",
+            json!({"involvedObject": {"kind": "Pod"}, "source": {"component": "kubelet"}}),
+            json!({"f:involvedObject": {}, "f:source": {"f:component": {}}}),
+        ),
+    ] {
+        let mut object = body;
+        object["apiVersion"] = version.into();
+        object["kind"] = kind.into();
+        object["metadata"] = json!({"name": "x"});
+        let document = created(object, &writer_of(version, kind, "m"));
+        assert_eq!(owners(&document), json!({"m Update": owned}), "{kind}");
+    }
+}
+
 /// What upstream records for `kubectl run`, as its users see it in every pod.
 #[test]
 fn the_creator_of_a_pod_owns_items_by_key_and_not_the_spec_itself() {

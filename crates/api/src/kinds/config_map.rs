@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::info::KindInfo;
 use super::kind::Kind;
+use super::meta;
 use super::roles::Grant;
-use super::{equal, meta};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::core;
@@ -39,8 +39,11 @@ impl Kind for ConfigMap {
             let frozen = "field is immutable when `immutable` is set";
             let changed = [
                 ("immutable", self.immutable != Some(true)),
-                ("data", !equal(&self.data, &old.data)),
-                ("binaryData", !equal(&self.binary_data, &old.binary_data)),
+                ("data", self.data.iter().flatten().ne(old.data.iter().flatten())),
+                (
+                    "binaryData",
+                    self.binary_data.iter().flatten().ne(old.binary_data.iter().flatten()),
+                ),
             ];
             for (name, _) in changed.iter().filter(|(_, changed)| *changed) {
                 errors.push(Error::forbidden(&Path::new(name), frozen));

@@ -6,13 +6,16 @@ pub use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::api::core::v1::{EventSeries, ObjectReference, PodTemplateSpec};
 pub use k8s_openapi::api::events::v1::Event as SeriesEvent;
 use k8s_openapi::api::events::v1::EventSeries as StrictSeries;
+use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::info::{Deletion, Dependents, KindInfo};
 use super::kind::Kind;
+use super::merge::Rules;
+use super::meta;
 use super::optional::text;
 use super::roles::Grant;
-use super::{equal, meta};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::{core, events};
@@ -41,6 +44,7 @@ static CORE_INFO: KindInfo = KindInfo {
         "source",
         "type",
     ],
+    rules: &Rules { held: &[("core.v1.Event", &["involvedObject", "source"])], ..Rules::NONE },
     columns: printer::COLUMNS,
     roles: &[Grant::view(&[""]), Grant::edit(&[""])],
     deletion: OWNS_NOTHING,
@@ -62,6 +66,10 @@ static SERIES_INFO: KindInfo = KindInfo {
         "reportingController",
         "type",
     ],
+    rules: &Rules {
+        held: &[("events.v1.Event", &["deprecatedSource", "regarding"])],
+        ..Rules::NONE
+    },
     columns: printer::COLUMNS,
     deletion: OWNS_NOTHING,
     ..KindInfo::of::<SeriesEvent>("event", &events::EVENT)
@@ -318,7 +326,7 @@ fn validate_strictly(event: &Event) -> ErrorList {
 
 /// Of an event only its series changes.
 fn validate_frozen(new: &Event, old: &Event) -> ErrorList {
-    fn frozen<T: serde::Serialize>(name: &str, new: &T, old: &T) -> Option<Error> {
+    fn frozen<T: serde::Serialize + JsonSchema>(name: &str, new: &T, old: &T) -> Option<Error> {
         meta::immutable(new, old, &Path::new(name))
     }
     let all = [

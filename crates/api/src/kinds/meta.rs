@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
 
-use super::{KindInfo, equal, shown};
+use super::{KindInfo, shown};
+use crate::equality::equal;
 use crate::field::{Error, ErrorKind, ErrorList, Path};
 use crate::names;
 
@@ -291,7 +292,11 @@ pub fn whole_object() -> Path {
 
 /// `field is immutable`, if the two differ in meaning. The new value is shown as JSON, so never
 /// for payload.
-pub fn immutable<T: serde::Serialize>(new: &T, old: &T, path: &Path) -> Option<Error> {
+pub fn immutable<T: serde::Serialize + schemars::JsonSchema>(
+    new: &T,
+    old: &T,
+    path: &Path,
+) -> Option<Error> {
     (!equal(new, old)).then(|| invalid_json(path, new, IMMUTABLE))
 }
 

@@ -13,7 +13,6 @@
 pub mod binding;
 pub mod certificate_signing_request;
 pub mod config_map;
-mod equality;
 pub mod event;
 mod info;
 mod kind;
@@ -41,7 +40,6 @@ mod testing;
 mod tests;
 mod workloads;
 
-pub use equality::{drop_zeros, equal};
 pub use info::{Deletion, Dependents, KindInfo, Subresource};
 pub use kind::{Kind, Scale, Visitor};
 

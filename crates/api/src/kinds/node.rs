@@ -34,6 +34,10 @@ static INFO: KindInfo = KindInfo {
             ("core.v1.NodeSpec", &["podCIDR", "providerID", "unschedulable"]),
             ("core.v1.Taint", &["value"]),
         ],
+        held: &[
+            ("core.v1.NodeDaemonEndpoints", &["kubeletEndpoint"]),
+            ("core.v1.NodeStatus", &["daemonEndpoints", "nodeInfo"]),
+        ],
         ..Rules::NONE
     },
     columns: printer::COLUMNS,

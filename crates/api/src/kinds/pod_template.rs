@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use super::info::{Deletion, KindInfo};
 use super::kind::{EMPTY_TEMPLATE, Kind};
+use super::merge::Rules;
+use super::meta;
 use super::pod::{self, template};
-use super::{equal, meta};
+use crate::equality::equal;
 use crate::field::{ErrorList, Path};
 use crate::protobuf::message::Type::Nested;
 use crate::protobuf::message::{Message, given};
@@ -29,6 +31,7 @@ static INFO: KindInfo = KindInfo {
         Column::string("Images", "Images referenced by each container in the template."),
         Column::string("Pod Labels", "The labels for the pod template."),
     ],
+    rules: &Rules { held: &[("core.v1.PodTemplate", &["template"])], ..Rules::NONE },
     // Upstream's default roles do not name the kind: only cluster-admin has it.
     roles: &[],
     deletion: Deletion { returns_object: true, ..Deletion::DEFAULT },

@@ -35,6 +35,10 @@ const fn info<T: ListableResource>(
         rules: &Rules {
             atomic_structs: &["rbac.v1.RoleRef", "rbac.v1.Subject"],
             omits_zero: &[("rbac.v1.Subject", &["apiGroup", "namespace"])],
+            held: &[
+                ("rbac.v1.ClusterRoleBinding", &["roleRef"]),
+                ("rbac.v1.RoleBinding", &["roleRef"]),
+            ],
             ..Rules::NONE
         },
         ..KindInfo::of::<T>(singular, message)

@@ -23,7 +23,9 @@ pub enum Scalar {
     Bool,
     /// Bytes, base64 in JSON.
     Bytes,
-    /// A Quantity, a time, an IntOrString: read by rules of its own.
+    /// An amount: `1000m` is `1`.
+    Quantity,
+    /// A time, an IntOrString: read by rules of its own.
     Special,
 }
 
@@ -92,8 +94,7 @@ fn settle_member(member: &mut Value, schema: Schema, bytes: bool) {
             Some(Scalar::Int(_)) => Value::from(0),
             Some(Scalar::Float) => Value::from(0.0),
             Some(Scalar::Bool) => Value::from(false),
-            // Of the special ones only quantities occur in maps.
-            Some(Scalar::Special) => Value::from("0"),
+            Some(Scalar::Quantity) => Value::from("0"),
             _ => Value::from(""),
         },
         Shape::Any => return,
@@ -169,7 +170,7 @@ fn unfit(value: &Value, schema: Schema) -> Option<String> {
         (Shape::Struct | Shape::Map(_), Value::Object(_)) => true,
         (Shape::List(..), Value::Array(_)) => true,
         (Shape::Scalar, value) => match (schema.scalar(), value) {
-            (None | Some(Scalar::Special), _) => true,
+            (None | Some(Scalar::Quantity | Scalar::Special), _) => true,
             (Some(Scalar::String | Scalar::Bytes), Value::String(_)) => true,
             (Some(Scalar::Bool), Value::Bool(_)) => true,
             (Some(Scalar::Float), Value::Number(_)) => true,
@@ -210,7 +211,7 @@ fn go_type(schema: Schema) -> Option<String> {
             Scalar::Float => "float64".to_owned(),
             Scalar::Bool => "bool".to_owned(),
             Scalar::Bytes => "[]uint8".to_owned(),
-            Scalar::Special => return None,
+            Scalar::Quantity | Scalar::Special => return None,
         },
     })
 }

@@ -5,14 +5,12 @@
 
 use std::borrow::Cow;
 
-use coffer_api::kinds::equal;
+use coffer_api::equality::equal;
+use coffer_api::kinds::Kind;
 use coffer_api::status::Failure;
-use k8s_openapi::Metadata;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
 
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::authz::rbac::{GROUP, RoleError, cover};
@@ -63,7 +61,7 @@ fn unless_only_gc_fields<T>(
     check: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure>
 where
-    T: Metadata<Ty = ObjectMeta> + Serialize + Clone,
+    T: Kind + Clone,
 {
     let only_gc_fields = old.is_some_and(|old| {
         let mut copied = new.clone();

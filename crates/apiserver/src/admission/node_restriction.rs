@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_api::kinds::equal;
+use coffer_api::equality::equal;
+use coffer_api::kinds::Lease;
+use coffer_api::kinds::pod::is_mirror;
+use coffer_api::references::{self, ReferenceKind};
 use coffer_api::status::{Failure, GroupResource};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,7 +18,6 @@ use serde::de::DeserializeOwned;
 use crate::authz::Permit;
 use crate::authz::node::LEASES;
 use crate::authz::node::graph::MIRROR;
-use crate::authz::references::{self, ReferenceKind};
 use crate::object::{Object, Resource, Resources};
 
 /// The node that asks, if it is one.
@@ -152,8 +154,7 @@ fn create_pod(
     subject: &Subject<'_>,
     pod: &Pod,
 ) -> Result<(), Failure> {
-    let annotations = pod.metadata.annotations.as_ref();
-    if !annotations.is_some_and(|all| all.contains_key(MIRROR)) {
+    if !is_mirror(pod) {
         return subject.refusal(format!(
             "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
         ));
@@ -168,8 +169,7 @@ fn create_pod(
     if let Some(found) = references::of(spec).first() {
         let what = match found.kind {
             ReferenceKind::ServiceAccount => "a service account",
-            ReferenceKind::Secret => "secrets",
-            ReferenceKind::ConfigMap => "configmaps",
+            kind @ (ReferenceKind::Secret | ReferenceKind::ConfigMap) => kind.plural(),
         };
         return subject.refusal(format!("node {node:?} can not create pods that reference {what}"));
     }

@@ -4,7 +4,8 @@
 //! An owner reference is a claim of its writer. It counts where the object that it names is
 //! there, is the one that is meant (its uid), and its template is what the dependent is made from.
 
-use coffer_api::kinds::equal;
+use coffer_api::equality::equal;
+use coffer_api::kinds::pod::same_template;
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -70,7 +71,7 @@ pub(super) fn of(resources: &Resources, object: &dyn Object) -> Result<Option<Ow
                 && annotations(pod) == annotations(&wanted)
                 && equal(&pod.spec, &wanted.spec)
         }
-        None => object.pod_template().is_some_and(|own| workload::same_template(own, template)),
+        None => object.pod_template().is_some_and(|own| same_template(own, template)),
     };
     let grant = Grant::of(stored.meta());
     let named = || Secrets::Named(secrets_of(&workload::pod_of(template)));

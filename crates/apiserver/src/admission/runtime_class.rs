@@ -4,7 +4,7 @@
 //! Only new pods are looked at, as upstream: a template may name a class that comes later, and its
 //! pods are refused until then.
 
-use coffer_api::kinds;
+use coffer_api::equality::equal;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 use k8s_openapi::api::node::v1::{RuntimeClass, Scheduling};
 
@@ -41,9 +41,7 @@ fn set_overhead(spec: &mut PodSpec, class: Option<&RuntimeClass>) -> Result<(), 
         return Ok(());
     };
     let amounts = |of: &Option<_>| PodSpec { overhead: Option::clone(of), ..PodSpec::default() };
-    if spec.overhead.is_some()
-        && !kinds::equal(&amounts(&overhead.pod_fixed), &amounts(&spec.overhead))
-    {
+    if spec.overhead.is_some() && !equal(&amounts(&overhead.pod_fixed), &amounts(&spec.overhead)) {
         let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
         return Err(why.to_owned());
     }

@@ -158,7 +158,7 @@ impl Write<'_> {
         let (new_template, old_template) = (object.pod_template(), old.pod_template());
         let is_same = new_template
             .zip(old_template)
-            .is_some_and(|(new, old)| coffer_api::kinds::equal(new, old));
+            .is_some_and(|(new, old)| coffer_api::equality::equal(new, old));
         if is_same {
             let owner = owner.filter(|owner| owner.is_made_from);
             if let Some(owner) = owner.filter(|_| owner::is_controller(self.permit.identity())) {

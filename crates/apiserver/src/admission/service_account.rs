@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
-use coffer_api::kinds::ServiceAccount;
+use coffer_api::kinds::pod::is_mirror;
+use coffer_api::kinds::{Namespace, ServiceAccount};
 use coffer_api::names;
+use coffer_api::references::{self, ReferenceKind, Usage};
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
     ObjectFieldSelector, Pod, PodSpec, ProjectedVolumeSource, ServiceAccountTokenProjection,
@@ -16,8 +18,6 @@ use k8s_openapi::api::core::v1::{
 
 use super::grant::Secrets;
 use super::mountable;
-use crate::authz::node::graph::MIRROR;
-use crate::authz::references::{self, ReferenceKind, Usage};
 use crate::cache::{Initial, Scope, Start};
 use crate::object::{Object, Resource, Resources};
 
@@ -43,7 +43,7 @@ pub(crate) async fn await_default_account(
     object: &dyn Object,
 ) {
     let Some(pod) = object.pod() else { return };
-    if resource.info.plural != "pods" || is_mirror(pod) || account_name(pod) != DEFAULT_ACCOUNT {
+    if !resource.is::<Pod>() || is_mirror(pod) || account_name(pod) != DEFAULT_ACCOUNT {
         return;
     }
     let accounts = resources.core("serviceaccounts");
@@ -112,10 +112,6 @@ pub(super) fn account_name(pod: &Pod) -> &str {
     let spec = pod.spec.as_ref();
     let named = spec.and_then(|spec| spec.service_account_name.as_deref());
     named.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_ACCOUNT)
-}
-
-fn is_mirror(pod: &Pod) -> bool {
-    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR))
 }
 
 /// A mirror pod shows what a node runs by itself: it is not changed, and may refer to nothing.

@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_api::kinds::equal;
+use coffer_api::equality::equal;
+use coffer_api::references::{self, ReferenceKind};
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, EnvVar, Pod, PodSpec, PodTemplateSpec};
 
 use super::attach::ATTACH;
 use crate::authz::node::graph::MIRROR;
-use crate::authz::references::{self, ReferenceKind};
 use crate::object::Object;
 
 /// Live update: the running pod follows its secrets.
@@ -31,9 +31,6 @@ const RUNTIME_PREFIXES: [&str; 8] = [
 ];
 /// Or whose domains end so.
 const RUNTIME_DOMAINS: [&str; 2] = ["nri.io", "nri.containerd.io"];
-
-/// The label by which the pods of a Deployment's templates are told apart.
-const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// What an object runs.
 pub(super) struct Workload<'a> {
@@ -60,18 +57,6 @@ pub(super) fn pod_of(template: &PodTemplateSpec) -> Pod {
         spec: template.spec.clone(),
         status: None,
     }
-}
-
-/// Whether two templates are the same but for the label that a Deployment's controller adds.
-pub(super) fn same_template(one: &PodTemplateSpec, other: &PodTemplateSpec) -> bool {
-    let plain = |template: &PodTemplateSpec| {
-        let mut template = template.clone();
-        if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
-            labels.remove(TEMPLATE_HASH);
-        }
-        template
-    };
-    equal(&plain(one), &plain(other))
 }
 
 /// The secrets that a spec names.

@@ -10,7 +10,6 @@ mod decision;
 pub(crate) mod node;
 pub(crate) mod rbac;
 mod recheck;
-pub(crate) mod references;
 
 pub(crate) use self::authorizer::{Authorizer, InternalPermit, Permit};
 pub(crate) use self::decision::{Decision, aggregate};

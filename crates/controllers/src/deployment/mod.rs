@@ -14,6 +14,7 @@ pub(crate) mod status;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use coffer_api::kinds::pod::same_template;
 use coffer_api::selector::LabelSelector;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,7 +24,7 @@ use serde_json::json;
 
 use self::limits::{is_rolling, size};
 use self::plan::{Action, plan};
-use self::revision::{REVISION, same_template};
+use self::revision::REVISION;
 use self::status::Draft;
 use crate::claim::{
     BySelector, Claim, ClaimKey, Claimable, Claimer, claim, is_alive, places, selects,

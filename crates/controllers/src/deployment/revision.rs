@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use coffer_api::kinds::drop_zeros;
+use coffer_api::kinds::pod::template_identity;
+use coffer_api::schema::{self, fit::settle};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
@@ -50,11 +51,11 @@ pub(crate) fn find_new<'a>(
     sets: &'a [ReplicaSet],
 ) -> Option<&'a ReplicaSet> {
     let template = deployment.spec.as_ref().map(|spec| &spec.template)?;
-    let wanted = canonical(template);
+    let wanted = template_identity(template);
     sets.iter()
         .filter(|set| {
             let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-            template.is_some_and(|template| canonical(template) == wanted)
+            template.is_some_and(|template| template_identity(template) == wanted)
         })
         .min_by(|a, b| {
             let age = |set: &ReplicaSet| {
@@ -64,20 +65,17 @@ pub(crate) fn find_new<'a>(
         })
 }
 
-/// Whether two templates are the same but for the hash label.
-pub(crate) fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
-    canonical(a) == canonical(b)
-}
-
-/// A template as JSON, without the hash label and without what is empty: `resources: {}` and no
-/// resources are one thing.
-fn canonical(template: &PodTemplateSpec) -> Value {
+/// What a template's hash is made of: JSON without the hash label and without what is empty. It must not
+/// change with what counts as the same template ([`template_identity`]), or names would.
+fn hashed(template: &PodTemplateSpec) -> Value {
     let mut template = template.clone();
     if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
         labels.remove(TEMPLATE_HASH);
     }
     let mut value = serde_json::to_value(template).expect("API types encode");
-    drop_zeros(&mut value);
+    if let Some(schema) = schema::of_type::<PodTemplateSpec>() {
+        settle(&mut value, schema);
+    }
     pruned(value).unwrap_or(Value::Null)
 }
 
@@ -101,7 +99,7 @@ fn pruned(value: Value) -> Option<Value> {
 /// The hash of a template: short, safe in names, and another one after a collision.
 pub(crate) fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
     let mut hash = Fnv1a::default();
-    hash.add(canonical(template).to_string().as_bytes());
+    hash.add(hashed(template).to_string().as_bytes());
     if collisions != 0 {
         hash.add(&collisions.to_le_bytes());
     }
@@ -189,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_label_and_empty_fields_make_no_other_template() {
+    fn the_hash_label_and_empty_fields_make_no_other_hash() {
         let plain = template(json!({ "metadata": { "labels": { "app": "web" } },
             "spec": { "containers": [{ "name": "c", "image": "a" }] } }));
         let same = template(json!({
@@ -197,8 +195,6 @@ mod tests {
             "spec": { "containers": [{ "name": "c", "image": "a", "resources": {}, "env": [] }] } }));
         let other = template(json!({ "metadata": { "labels": { "app": "web" } },
             "spec": { "containers": [{ "name": "c", "image": "b" }] } }));
-        assert!(same_template(&plain, &same));
-        assert!(!same_template(&plain, &other));
         assert_eq!(template_hash(&plain, 0), template_hash(&same, 0));
         assert_ne!(template_hash(&plain, 0), template_hash(&other, 0));
         assert_ne!(template_hash(&plain, 0), template_hash(&plain, 1));

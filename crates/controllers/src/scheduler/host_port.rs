@@ -1,5 +1,7 @@
 //! Ports of the host that a pod asks for.
 
+use coffer_api::kinds::pod::is_sidecar;
+
 use crate::pod::Pod;
 
 /// A port of the host that only one pod can have.
@@ -27,8 +29,7 @@ pub(crate) fn host_ports(pod: &Pod) -> Vec<HostPort> {
     };
     let spec = pod.spec.iter();
     let sidecars = spec.clone().flat_map(|spec| spec.init_containers.iter().flatten());
-    let sidecars =
-        sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let sidecars = sidecars.filter(|container| is_sidecar(container));
     spec.flat_map(|spec| &spec.containers)
         .chain(sidecars)
         .flat_map(|container| container.ports.iter().flatten())

@@ -17,7 +17,6 @@ mod docker_config;
 mod failures;
 mod keyring;
 mod location;
-mod name;
 mod node_credentials;
 mod provider;
 mod pull;
@@ -31,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::image_name::ImageName;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
@@ -38,7 +38,6 @@ use tokio::time::Instant;
 
 use self::credential::Coordinates;
 use self::failures::Failures;
-pub(crate) use self::name::ImageName;
 use self::node_credentials::NodeCredentials;
 pub use self::provider::ProviderConfigError;
 use self::provider::{Asker, Providers};

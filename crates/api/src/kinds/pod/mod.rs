@@ -6,15 +6,16 @@ use std::collections::{HashMap, VecDeque};
 
 use jiff::Timestamp;
 pub use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::core::v1::{PodCondition, PodSpec, PodStatus, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, PodCondition, PodSpec, PodStatus, PodTemplateSpec};
 use serde_json::Value;
 
 use super::info::{Deletion, KindInfo, Subresource};
 use super::kind::Kind;
+use super::meta;
 use super::optional::{list, text};
 use super::roles::{Grant, READ_WRITE, Role};
-use super::{equal, meta};
 use crate::condition::{ConditionStatus, ConditionType};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::phase::PodPhase;
@@ -46,6 +47,7 @@ pub use qos::QosClass;
 pub(super) use placement::{validate_effect, validate_selector};
 pub(super) use spec::is_ip;
 pub(super) use warnings::of_template as template_warnings;
+pub use template::{same_template, template_identity};
 
 /// Whether a spec stands in a pod, or in a template of pods that do not exist yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,16 @@ pub(crate) enum Place {
 
 /// The annotation by which a kubelet marks the API's image of a static pod.
 pub const MIRROR_ANNOTATION: &str = crate::well_known::annotation::MIRROR;
+
+/// Whether a pod is the API's image of a static pod, which its node runs by itself.
+pub fn is_mirror(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR_ANNOTATION))
+}
+
+/// Whether an init container keeps running with the pod's containers, as `restartPolicy: Always` says.
+pub fn is_sidecar(init: &Container) -> bool {
+    init.restart_policy.as_deref() == Some("Always")
+}
 
 const fn sub(
     name: &'static str,

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
+use super::is_sidecar;
 use crate::condition::{self, Condition as _, ConditionType};
 use crate::phase::PodPhase;
 use crate::table::{Column, RowCondition, age, name, or_none, since};
@@ -99,7 +100,7 @@ impl Summary {
             .init_containers
             .iter()
             .flatten()
-            .filter(|container| container.restart_policy.as_deref() == Some("Always"))
+            .filter(|container| is_sidecar(container))
             .map(|container| container.name.as_str())
             .collect();
         let mut summary = Self {

@@ -9,11 +9,14 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, NodeAffinity, NodeSelectorTerm, Pod, PodSpec, PodStatus, Toleration,
 };
 
-use super::{MIRROR_ANNOTATION, placement, spec, spec_of, validate_metadata_and_spec};
+use super::{
+    MIRROR_ANNOTATION, is_mirror, is_sidecar, placement, spec, spec_of, validate_metadata_and_spec,
+};
 use crate::condition::{Condition as _, ConditionType};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::optional::{list, text};
-use crate::kinds::{equal, meta, shown};
+use crate::kinds::{meta, shown};
 use crate::names;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
@@ -237,8 +240,7 @@ pub(super) fn validate_ephemeral(new: &Pod, old: &Pod) -> ErrorList {
     let mut errors = meta::validate_update(&new.metadata, &old.metadata);
     errors.extend(validate_metadata_and_spec(new));
     errors.extend(validate_annotations(new, old));
-    let annotations = old.metadata.annotations.as_ref();
-    if annotations.is_some_and(|annotations| annotations.contains_key(MIRROR_ANNOTATION)) {
+    if is_mirror(old) {
         let detail = "static pods do not support ephemeral containers";
         return vec![Error::forbidden(&meta::whole_object(), detail)];
     }
@@ -305,7 +307,7 @@ fn validate_transitions(
     let restarts = |name: &str| {
         list(&spec.init_containers)
             .iter()
-            .any(|container| container.name == name && text(&container.restart_policy) == "Always")
+            .any(|container| container.name == name && is_sidecar(container))
     };
     let init = |status: &ContainerStatus| restarts(&status.name) || may_restart(status, policy);
     let mut errors = revived(

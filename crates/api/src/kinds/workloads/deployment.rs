@@ -12,14 +12,15 @@ use serde_json::Value;
 use super::{
     Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
 };
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::info::{KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
 use crate::kinds::merge::{CONDITIONS, Rules};
+use crate::kinds::meta;
 use crate::kinds::optional::{default_text, text};
 use crate::kinds::pod::{self, template};
 use crate::kinds::roles::Grant;
-use crate::kinds::{equal, meta};
 use crate::protobuf::tables::apps;
 use crate::share;
 use crate::table::{self, Column};
@@ -36,6 +37,7 @@ static INFO: KindInfo = KindInfo {
             ("apps.v1.DeploymentSpec", &["minReadySeconds", "paused"]),
             ("apps.v1.DeploymentStrategy", &["type"]),
         ],
+        held: &[("apps.v1.DeploymentSpec", &["strategy", "template"])],
         ..Rules::NONE
     },
     columns: &[

@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Structured;
 
 use super::optional::{list, text};
 use super::pod::template;
-use super::{equal, meta, shown};
+use super::{meta, shown};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::selector::LabelSelector;
 

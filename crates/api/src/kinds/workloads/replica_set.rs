@@ -9,13 +9,14 @@ use serde_json::Value;
 use super::{
     Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
 };
+use crate::equality::equal;
 use crate::field::{ErrorList, Path};
 use crate::kinds::info::{KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
 use crate::kinds::merge::{CONDITIONS, Rules};
+use crate::kinds::meta;
 use crate::kinds::pod::{self, template};
 use crate::kinds::roles::Grant;
-use crate::kinds::{equal, meta};
 use crate::protobuf::tables::apps;
 use crate::table::{self, Column, or_none};
 
@@ -28,6 +29,7 @@ static INFO: KindInfo = KindInfo {
     rules: &Rules {
         lists: &[("apps.v1.ReplicaSetStatus", "conditions", CONDITIONS)],
         omits_zero: &[("apps.v1.ReplicaSetSpec", &["minReadySeconds"])],
+        held: &[("apps.v1.ReplicaSetSpec", &["template"])],
         ..Rules::NONE
     },
     columns: &[

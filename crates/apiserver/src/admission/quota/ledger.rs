@@ -47,11 +47,6 @@ impl Shared {
     }
 }
 
-/// How a resource is called in quotas: `secrets.`, `deployments.apps`.
-pub(super) fn qualified(resource: &Resource) -> String {
-    format!("{}.{}", resource.info.plural, resource.info.group)
-}
-
 impl Ledger {
     /// A ledger that observes all kinds that quotas may be about.
     pub(super) fn observing(resources: &Resources) -> Arc<Self> {
@@ -60,7 +55,9 @@ impl Ledger {
             info.namespaced && resource.is_stored_form() && !UNCOUNTED.contains(&info.plural)
         };
         let counted: Vec<_> = resources.iter().filter(counted).collect();
-        let name = |(at, resource): (usize, &&Arc<Resource>)| (qualified(resource), KindId(at));
+        let name = |(at, resource): (usize, &&Arc<Resource>)| {
+            (resource.group_resource().qualified(), KindId(at))
+        };
         let kinds = counted.iter().enumerate().map(name).collect();
         let ledger = Arc::new(Self { kinds, namespaces: RwLock::default() });
         for (at, resource) in counted.into_iter().enumerate() {

@@ -15,7 +15,7 @@ use coffer_api::quota::{Excess, PodUsage};
 use coffer_api::status::Failure;
 use coffer_store::{Revision, StoreError};
 
-use self::ledger::{Ledger, Shared, qualified};
+use self::ledger::{Ledger, Shared};
 use self::namespace::{Outcome, Request};
 use super::named::shown_name;
 use crate::authz::Permit;
@@ -120,7 +120,7 @@ impl Quotas {
         object: &dyn Object,
     ) -> Result<QuotaTurn, Failure> {
         let name = object.meta().namespace.as_deref().unwrap_or_default();
-        let qualified = qualified(resource);
+        let qualified = resource.group_resource().qualified();
         let Some(kind) = self.ledger.kind(&qualified) else { return Ok(self.turn(None)) };
         let Some(namespace) = self.ledger.with_quotas(name) else { return Ok(self.turn(None)) };
         let pod = object.pod();

@@ -7,10 +7,11 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use coffer_api::kinds::pod::is_mirror;
+use coffer_api::references::{self, ReferenceKind};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
 
-use crate::authz::references::{self, ReferenceKind};
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
 
 /// Marks a pod that only mirrors what a node runs by itself.
@@ -136,8 +137,7 @@ fn bound(pod: &Pod) -> Option<Bound> {
     };
     let own_name = pod.metadata.name.as_deref().unwrap_or_default();
     let mut refers_to = vec![vertex(VertexKind::Pod, own_name)];
-    let annotations = pod.metadata.annotations.as_ref();
-    if !annotations.is_some_and(|all| all.contains_key(MIRROR)) {
+    if !is_mirror(pod) {
         let found = references::of(spec).into_iter();
         refers_to.extend(found.map(|it| vertex(VertexKind::Referred(it.kind), it.name)));
     }

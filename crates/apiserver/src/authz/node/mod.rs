@@ -8,13 +8,13 @@ pub(crate) mod graph;
 
 use std::sync::Arc;
 
+use coffer_api::references::ReferenceKind;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use self::graph::{Graph, VertexKind};
 use super::attributes::{Attributes, ResourceTarget, Target};
 use super::decision::Decision;
 use super::rbac::{policy, rule};
-use super::references::ReferenceKind;
 use crate::identity::Identity;
 
 /// Where nodes keep their leases.

@@ -55,7 +55,7 @@ impl Draw {
                 Some(Scalar::Bool) => (self.below(2) == 1).into(),
                 Some(Scalar::Bytes) => "c2VjcmV0".into(),
                 // Fits a time of either precision, a quantity, and what may be text.
-                Some(Scalar::Special) => "2026-01-02T03:04:05.000000Z".into(),
+                Some(Scalar::Quantity | Scalar::Special) => "2026-01-02T03:04:05.000000Z".into(),
                 _ => ["", "a", "b\"\\", "secret"][self.below(4) as usize].into(),
             },
         }

@@ -26,6 +26,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use coffer_api::image_name::ImageName;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -34,7 +35,6 @@ use self::format::PullIntent;
 pub(super) use self::format::{Grant, PullSecret, PullServiceAccount, PulledRecord};
 use self::hash::Hasher;
 use super::credential::{Coordinates, Credential};
-use super::name::ImageName;
 use crate::runtime::Present;
 
 /// The directory of records.
