@@ -43,10 +43,15 @@ mod workloads;
 pub use info::{Deletion, Dependents, KindInfo, Subresource};
 pub use kind::{Kind, Scale, Visitor};
 
-/// Makes [`ALL`] and [`for_each`] of a list of types.
+/// A kind of the list below: every server has it, so that what asks for it by its type finds it.
+pub trait Served: Kind {}
+
+/// Makes [`ALL`], [`for_each`] and [`Served`] of a list of types.
 macro_rules! kinds {
     ($($($module:ident)::+ { $kind:ident })*) => {
         $(pub use $($module)::+::$kind;)*
+
+        $(impl Served for $kind {})*
 
         /// Every served kind, in discovery's order.
         pub static ALL: &[&KindInfo] = &[$(<$kind as Kind>::INFO),*];

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_api::kinds::ServiceAccount;
 use coffer_api::kinds::secret::SERVICE_ACCOUNT_TOKEN;
+use coffer_api::kinds::{Secret, ServiceAccount};
 use coffer_api::well_known::secret_type;
 use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::{
@@ -137,7 +137,7 @@ pub(super) fn listed_by_account(admission: &Admission, pod: &Pod) -> OfAccount {
 
 /// Whether a secret is there and is a token, which is never attached.
 fn is_token(resources: &Resources, namespace: &str, name: &str) -> bool {
-    let secrets = resources.core("secrets");
+    let secrets = resources.of::<Secret>();
     let found = secrets.shard().get(&secrets.key(namespace, name));
     let head = found.and_then(|found| serde_json::from_slice::<Head>(&found.bytes).ok());
     head.is_some_and(|head| head.type_ == SERVICE_ACCOUNT_TOKEN)
@@ -157,7 +157,7 @@ fn listed(
     account: &ServiceAccount,
     namespace: &str,
 ) -> (Vec<Listed>, Vec<String>) {
-    let secrets = resources.core("secrets");
+    let secrets = resources.of::<Secret>();
     let (mut all, mut warnings): (Vec<Listed>, Vec<String>) = Default::default();
     let names = account.secrets.iter().flatten().filter_map(|reference| reference.name.as_deref());
     for name in names.filter(|name| !name.is_empty()) {

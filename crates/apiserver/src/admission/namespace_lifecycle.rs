@@ -1,6 +1,7 @@
 //! NamespaceLifecycle: nothing is made in a namespace that is not there or is going away, and some
 //! namespaces never go.
 
+use coffer_api::kinds::Namespace;
 use coffer_api::reason::CAUSE_NAMESPACE_TERMINATING;
 use coffer_api::status::Failure;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
@@ -12,7 +13,7 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// A deletion.
 pub(super) fn delete(resource: &Resource, name: &str) -> Result<(), Failure> {
-    if resource.info.plural == "namespaces" && IMMORTAL.contains(&name) {
+    if resource.is::<Namespace>() && IMMORTAL.contains(&name) {
         let why = "this namespace may not be deleted";
         return Err(Failure::forbidden(resource.group_resource(), name, why));
     }
@@ -29,7 +30,7 @@ pub(super) fn create(
         return Ok(());
     }
     let name = object.meta().namespace.as_deref().unwrap_or_default();
-    let namespaces = resources.core("namespaces");
+    let namespaces = resources.of::<Namespace>();
     let found = namespaces.shard().get(&namespaces.key("", name));
     let found = found.ok_or_else(|| Failure::not_found(namespaces.group_resource(), name))?;
     // The phase says it as well as the deletion timestamp does (validation sees to that), and is

@@ -51,6 +51,24 @@ impl Subject<'_> {
     }
 }
 
+/// What of the things that a node may write at all is judged by its content.
+enum Judged {
+    Pod,
+    Node,
+    Lease,
+}
+
+impl Judged {
+    fn of(resource: &Resource) -> Option<Self> {
+        let kinds = [
+            (resource.is::<Pod>(), Self::Pod),
+            (resource.is::<Node>(), Self::Node),
+            (resource.is::<Lease>(), Self::Lease),
+        ];
+        kinds.into_iter().find(|(is_it, _)| *is_it).map(|(_, judged)| judged)
+    }
+}
+
 fn name_of(object: &dyn Object) -> &str {
     object.meta().name.as_deref().unwrap_or_default()
 }
@@ -65,12 +83,12 @@ pub(super) fn create(
     let name = name_of(object);
     let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
     let subject = Subject { resource, name };
-    match (resource.info.group, resource.info.plural) {
-        ("", "pods") => match object.pod() {
+    match Judged::of(resource) {
+        Some(Judged::Pod) => match object.pod() {
             Some(pod) => create_pod(resources, node, &subject, pod),
             None => subject.refusal("unexpected type"),
         },
-        ("", "nodes") => {
+        Some(Judged::Node) => {
             own_node(node, &subject)?;
             let labels = forbidden_labels(object.meta().labels.as_ref(), None);
             if labels.is_empty() {
@@ -80,8 +98,8 @@ pub(super) fn create(
                 "node {node:?} is not allowed to set the following labels: {labels}"
             ))
         }
-        ("coordination.k8s.io", "leases") => own_lease(node, &subject, object.meta()),
-        _ => Ok(()),
+        Some(Judged::Lease) => own_lease(node, &subject, object.meta()),
+        None => Ok(()),
     }
 }
 
@@ -95,15 +113,15 @@ pub(super) fn update(
     let name = name_of(old);
     let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
     let subject = Subject { resource, name };
-    match (resource.info.group, resource.info.plural) {
+    match Judged::of(resource) {
         // The authorizer lets a node at the status only.
-        ("", "pods") => pod_status(node, &subject, object, old),
-        ("", "nodes") => {
+        Some(Judged::Pod) => pod_status(node, &subject, object, old),
+        Some(Judged::Node) => {
             own_node(node, &subject)?;
             update_node(node, &subject, object, old)
         }
-        ("coordination.k8s.io", "leases") => own_lease(node, &subject, old.meta()),
-        _ => Ok(()),
+        Some(Judged::Lease) => own_lease(node, &subject, old.meta()),
+        None => Ok(()),
     }
 }
 
@@ -116,8 +134,8 @@ pub(super) fn delete(
 ) -> Result<(), Failure> {
     let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
     let subject = Subject { resource, name };
-    match (resource.info.group, resource.info.plural) {
-        ("", "pods") => {
+    match Judged::of(resource) {
+        Some(Judged::Pod) => {
             let pod: Pod = cached(resource, namespace, name)?;
             if node_of(&pod) == node {
                 return Ok(());
@@ -126,8 +144,8 @@ pub(super) fn delete(
                 "node {node:?} can only delete pods with spec.nodeName set to itself"
             ))
         }
-        ("", "nodes") => own_node(node, &subject),
-        _ => Ok(()),
+        Some(Judged::Node) => own_node(node, &subject),
+        Some(Judged::Lease) | None => Ok(()),
     }
 }
 
@@ -222,10 +240,7 @@ fn mirror_owner(
             "node {node:?} must not set blockOwnerDeletion on an owner reference"
         ));
     }
-    let Some(nodes) = resources.find("", "v1", "nodes") else {
-        return Err(Failure::not_found(GroupResource { group: "", resource: "nodes" }, node));
-    };
-    let found: Node = cached(nodes, "", node)?;
+    let found: Node = cached(resources.of::<Node>(), "", node)?;
     let uid = found.metadata.uid.unwrap_or_default();
     if owner.uid != uid {
         return subject

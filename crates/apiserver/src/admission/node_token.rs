@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use coffer_api::kinds::ServiceAccount;
 use coffer_api::status::Failure;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccountTokenProjection};
@@ -37,7 +38,7 @@ pub(crate) fn check(
     path: &ResourcePath,
     request: &TokenRequest,
 ) -> Result<Option<i64>, Failure> {
-    let accounts = resources.core("serviceaccounts");
+    let accounts = resources.of::<ServiceAccount>();
     let (namespace, account) = (path.namespace.as_str(), path.name.as_str());
     let Some(node) = asking(permit, accounts.group_resource(), account)? else { return Ok(None) };
     let subject = Subject { resource: accounts, name: account };
@@ -87,7 +88,7 @@ fn bound_pod(
     if uid.is_empty() {
         return subject.refusal("node requested token with a pod binding without a uid");
     }
-    let pod: Pod = cached(resources.core("pods"), namespace, &name)?;
+    let pod: Pod = cached(resources.of::<Pod>(), namespace, &name)?;
     if pod.metadata.uid.as_deref() != Some(&uid) {
         return subject.refusal(format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"

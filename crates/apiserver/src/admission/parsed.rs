@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use coffer_api::kinds::Kind;
+use coffer_api::kinds::Served;
 use parking_lot::RwLock;
 
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
@@ -28,12 +28,10 @@ pub(super) struct Parsed<T> {
 
 impl<T: Send + Sync + 'static> Parsed<T> {
     /// Follows a kind. `keep` makes of an object what is kept of it; `None` where its content is invalid.
-    pub(super) fn of_kind<K: Kind>(resources: &Resources, keep: fn(K) -> Option<T>) -> Arc<Self> {
-        let (group, version, plural) = (K::INFO.group, K::INFO.version, K::INFO.plural);
-        let resource = resources.find(group, version, plural).expect("every kind is served");
+    pub(super) fn of_kind<K: Served>(resources: &Resources, keep: fn(K) -> Option<T>) -> Arc<Self> {
         let parse = move |bytes: &[u8]| serde_json::from_slice::<K>(bytes).ok().and_then(keep);
         let parsed = Arc::new(Self { parse: Box::new(parse), namespaces: RwLock::default() });
-        resource.shard().observe(parsed.clone());
+        resources.of::<K>().shard().observe(parsed.clone());
         parsed
     }
 

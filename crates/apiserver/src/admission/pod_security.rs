@@ -111,7 +111,7 @@ fn labels_make_sense(
 
 /// The policy for what is in a namespace; nothing where there is no such namespace.
 fn policy_in(admission: &Admission, namespace: &str) -> Option<Policy> {
-    let namespaces = admission.resources.core("namespaces");
+    let namespaces = admission.resources.of::<Namespace>();
     let found = namespaces.shard().get(&namespaces.key("", namespace))?;
     Some(Policy::of(&found.labels, admission.config.pod_security_default).0)
 }
@@ -200,7 +200,7 @@ fn is_significant(new: &Pod, old: &Pod) -> bool {
 /// same violations named once. Of the pods of one controller one is looked at before all others.
 fn existing(admission: &Admission, namespace: &str, policy: &Policy) -> Vec<String> {
     let deadline = Instant::now() + EXISTING_PODS_TIME;
-    let pods = admission.resources.core("pods");
+    let pods = admission.resources.of::<Pod>();
     let scope = Scope::Namespace(namespace.to_owned());
     let (found, _) = pods.shard().list(&pods.collection(namespace), &scope);
     let (mut seen, mut later) = (HashSet::new(), Vec::new());

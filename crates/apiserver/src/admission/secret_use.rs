@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use coffer_api::kinds::ServiceAccount;
+use coffer_api::kinds::{Secret, ServiceAccount};
 use coffer_api::status::Failure;
 
 use super::attach::{self, MOUNT_PATH};
@@ -252,7 +252,7 @@ impl Write<'_> {
         object: &dyn Object,
         old: Option<&dyn Object>,
     ) -> Result<Option<String>, Failure> {
-        if self.resource.info.plural != "secrets" || self.mode() == SecretUseCheck::Off {
+        if !self.resource.is::<Secret>() || self.mode() == SecretUseCheck::Off {
             return Ok(None);
         }
         let path =

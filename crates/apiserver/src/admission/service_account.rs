@@ -46,9 +46,9 @@ pub(crate) async fn await_default_account(
     if !resource.is::<Pod>() || is_mirror(pod) || account_name(pod) != DEFAULT_ACCOUNT {
         return;
     }
-    let accounts = resources.core("serviceaccounts");
+    let accounts = resources.of::<ServiceAccount>();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let namespaces = resources.core("namespaces");
+    let namespaces = resources.of::<Namespace>();
     if namespaces.shard().get(&namespaces.key("", namespace)).is_none() {
         return;
     }
@@ -102,7 +102,7 @@ pub(super) fn admit(
 
 /// An account, as the cache has it.
 pub(super) fn find(resources: &Resources, namespace: &str, name: &str) -> Option<ServiceAccount> {
-    let accounts = resources.core("serviceaccounts");
+    let accounts = resources.of::<ServiceAccount>();
     let found = accounts.shard().get(&accounts.key(namespace, name))?;
     serde_json::from_slice(&found.bytes).ok()
 }

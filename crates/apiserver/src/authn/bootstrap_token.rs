@@ -18,7 +18,7 @@ const SECRET_CHARACTERS: usize = 16;
 /// Whose token this is, if it has a bootstrap token's form and its Secret holds it.
 pub(super) fn owner(resources: &Resources, token: &str, now: jiff::Timestamp) -> Option<Identity> {
     let (id, secret) = parts(token)?;
-    let secrets = resources.core("secrets");
+    let secrets = resources.of::<Secret>();
     let found = secrets.shard().get(&secrets.key(NAMESPACE, &format!("{NAME_PREFIX}{id}")))?;
     let held: Secret = serde_json::from_slice(&found.bytes).ok()?;
     judge(&held, id, secret, now)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coffer_api::kinds::Pod;
 use coffer_api::status::Failure;
 use coffer_api::subresource::SubresourceName;
 
@@ -9,7 +10,7 @@ use super::attributes::Attributes;
 use super::decision::{Decision, aggregate};
 use super::node::NodeAuthorizer;
 use super::node::graph::{Graph, PodFollower};
-use super::rbac::{self, Follower, RbacKind, Roles};
+use super::rbac::{Follower, RbacKind, Roles};
 use crate::cache::Cache;
 use crate::identity::{AUTHENTICATED, Identity, MASTERS};
 use crate::object::Resources;
@@ -78,14 +79,11 @@ impl Authorizer {
     /// An authorizer that follows the cache, and the one permit that no request has to ask it for.
     pub(crate) fn new(resources: &Resources, cache: Arc<Cache>) -> (Self, InternalPermit) {
         let (roles, graph) = (Arc::new(Roles::default()), Arc::new(Graph::default()));
-        for (kind, plural) in RbacKind::ALL {
-            if let Some(resource) = resources.find(rbac::GROUP, "v1", plural) {
-                resource.shard().observe(Arc::new(Follower { roles: roles.clone(), kind }));
-            }
+        for kind in RbacKind::ALL {
+            let follower = Follower { roles: roles.clone(), kind };
+            kind.resource(resources).shard().observe(Arc::new(follower));
         }
-        if let Some(pods) = resources.find("", "v1", "pods") {
-            pods.shard().observe(Arc::new(PodFollower(graph.clone())));
-        }
+        resources.of::<Pod>().shard().observe(Arc::new(PodFollower(graph.clone())));
         let authorizer = Self { roles, nodes: NodeAuthorizer::new(graph), cache };
         (authorizer, InternalPermit::new())
     }

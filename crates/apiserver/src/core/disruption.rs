@@ -23,7 +23,6 @@ use crate::cache::Scope;
 use crate::clock::now;
 
 const GROUP: &str = "policy";
-const PLURAL: &str = "poddisruptionbudgets";
 /// Evictions that the disruption controller has not seen yet, of one budget.
 const DISRUPTED_PODS_MAX: usize = 2000;
 /// When a client should come back while a budget has not been counted.
@@ -67,9 +66,7 @@ impl Core {
     /// more than one guards the pod, 504 where others were faster each time.
     pub(crate) async fn take_disruption(&self, pod: &Pod, dry_run: bool) -> Result<Leave, Failure> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let Some(resource) = self.resources().find(GROUP, "v1", PLURAL) else {
-            return Err(Failure::internal("disruption budgets are not served"));
-        };
+        let resource = self.resources().of::<PodDisruptionBudget>();
         self.registry.settle().await?;
         let scope = Scope::Namespace(namespace.to_owned());
         let (found, _) = resource.shard().list(&resource.collection(namespace), &scope);

@@ -17,7 +17,7 @@ const NAMESPACES: [&str; 4] = coffer_api::well_known::namespace::ALL;
 /// # Errors
 /// The namespace that cannot be made, and why.
 pub(crate) async fn create(core: &Core) -> Result<(), (&'static str, Failure)> {
-    let resource = core.resources().core("namespaces");
+    let resource = core.resources().of::<Namespace>();
     for name in NAMESPACES {
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(name.to_owned());

@@ -19,8 +19,7 @@ pub(crate) async fn create(core: &Core) -> Result<(), Failure> {
 }
 
 async fn ensure(core: &Core, system: &SystemClass) -> Result<(), Failure> {
-    let classes = core.resources().find("scheduling.k8s.io", "v1", "priorityclasses");
-    let Some(resource) = classes else { return Ok(()) };
+    let resource = core.resources().of::<PriorityClass>();
     let mut class = PriorityClass {
         value: system.value,
         description: Some(system.description.to_owned()),

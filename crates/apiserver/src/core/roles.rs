@@ -7,8 +7,8 @@ use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 
 use super::{Core, aggregate};
+use crate::authz::rbac::policy;
 use crate::authz::rbac::reconcile::{Reconcile, may_reconcile};
-use crate::authz::rbac::{GROUP, policy};
 use crate::object::Resource;
 
 /// Creates and reconciles everything, then fills in aggregated roles.
@@ -32,7 +32,7 @@ async fn ensure_all<T: Reconcile>(core: &Core, wanted: Vec<T>) -> Result<(), Fai
 }
 
 async fn ensure<T: Reconcile>(core: &Core, wanted: T) -> Result<(), Failure> {
-    let Some(resource) = core.resources().find(GROUP, "v1", T::PLURAL) else { return Ok(()) };
+    let resource = core.resources().of::<T>();
     let namespace = wanted.metadata().namespace.clone().unwrap_or_default();
     let name = wanted.metadata().name.clone().unwrap_or_default();
     let found = resource.shard().get(&resource.key(&namespace, &name));

@@ -13,6 +13,7 @@ mod write;
 
 use std::sync::Arc;
 
+use coffer_api::kinds::Namespace;
 use coffer_api::status::Failure;
 use coffer_net::{Holding, Incoming};
 use http::Request;
@@ -79,7 +80,7 @@ impl Handlers {
         let spans = resource.info.namespaced && path.namespace.is_empty();
         // `/namespaces/x` is the namespace itself; any other cluster-scoped resource below a
         // namespace is not served, or a right in the namespace would reach the whole cluster.
-        let own = resource.info.plural == "namespaces" && path.namespace == path.name;
+        let own = resource.is::<Namespace>() && path.namespace == path.name;
         if !resource.info.namespaced && !path.namespace.is_empty() && !own {
             return Err(Failure::no_such_path());
         }

@@ -107,7 +107,7 @@ impl Handlers {
 }
 
 fn is_secret(call: &Call) -> bool {
-    (call.resource.info.group, call.resource.info.plural) == ("", SECRETS)
+    call.resource.is::<Secret>()
 }
 
 /// Whether an operation reads something of the payload, or something that has it in it.

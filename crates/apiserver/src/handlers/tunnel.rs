@@ -51,7 +51,7 @@ impl Handlers {
     }
 
     fn endpoint(&self, name: &str) -> Result<Endpoint, Failure> {
-        let nodes = self.core.resources().core("nodes");
+        let nodes = self.core.resources().of::<Node>();
         let found = nodes
             .shard()
             .get(&nodes.key("", name))

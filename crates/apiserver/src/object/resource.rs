@@ -49,6 +49,11 @@ impl Resource {
         }
     }
 
+    /// Whether its objects are of this kind.
+    pub(crate) fn is<K: Kind>(&self) -> bool {
+        (self.info.group, self.info.kind) == (K::INFO.group, K::INFO.kind)
+    }
+
     /// For messages: `secrets`, `deployments.apps`.
     pub(crate) fn group_resource(&self) -> GroupResource<'static> {
         GroupResource { group: self.info.group, resource: self.info.plural }

@@ -1,14 +1,14 @@
 //! Whether what a token is bound to is still there, and still the same.
 
-use coffer_api::kinds::Secret;
 use coffer_api::kinds::secret::{SERVICE_ACCOUNT_NAME, SERVICE_ACCOUNT_TOKEN};
+use coffer_api::kinds::{Node, Pod, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::TokenError;
 use super::claims::{Bound, Claims, Legacy};
-use crate::object::Resources;
+use crate::object::{Resource, Resources};
 
 /// How long a token outlives the deletion time of what it is bound to, in seconds: a pod that is
 /// ending may still say goodbye. Upstream's leeway.
@@ -19,17 +19,11 @@ pub(crate) const TOKEN_KEY: &str = "token";
 pub(crate) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 /// An object's metadata; the rest is skipped, not read.
-pub(super) fn metadata(
-    resources: &Resources,
-    plural: &str,
-    namespace: &str,
-    name: &str,
-) -> Option<ObjectMeta> {
+pub(super) fn metadata(resource: &Resource, namespace: &str, name: &str) -> Option<ObjectMeta> {
     #[derive(Deserialize)]
     struct Head {
         metadata: ObjectMeta,
     }
-    let resource = resources.find("", "v1", plural)?;
     let found = resource.shard().get(&resource.key(namespace, name))?;
     serde_json::from_slice::<Head>(&found.bytes).ok().map(|head| head.metadata)
 }
@@ -39,13 +33,13 @@ fn lives(meta: &ObjectMeta, now: jiff::Timestamp) -> bool {
 }
 
 fn check(
-    resources: &Resources,
-    (what, plural): (&'static str, &str),
+    resource: &Resource,
+    what: &'static str,
     namespace: &str,
     bound: &Bound,
     now: jiff::Timestamp,
 ) -> Result<(), TokenError> {
-    let meta = metadata(resources, plural, namespace, &bound.name);
+    let meta = metadata(resource, namespace, &bound.name);
     let same = |meta: &ObjectMeta| meta.uid.as_deref() == Some(&bound.uid) && lives(meta, now);
     if meta.as_ref().is_some_and(same) {
         return Ok(());
@@ -61,17 +55,17 @@ pub(super) fn check_bound(
 ) -> Result<(), TokenError> {
     let bound = &claims.kubernetes;
     let namespace = &bound.namespace;
-    let account = ("service account", "serviceaccounts");
-    check(resources, account, namespace, &bound.serviceaccount, now)?;
+    let accounts = resources.of::<ServiceAccount>();
+    check(accounts, "service account", namespace, &bound.serviceaccount, now)?;
     if let Some(pod) = &bound.pod {
-        check(resources, ("pod", "pods"), namespace, pod, now)?;
+        check(resources.of::<Pod>(), "pod", namespace, pod, now)?;
     }
     if let Some(secret) = &bound.secret {
-        check(resources, ("secret", "secrets"), namespace, secret, now)?;
+        check(resources.of::<Secret>(), "secret", namespace, secret, now)?;
     }
     // With a pod the node is information only: the pod decides.
     match &bound.node {
-        Some(node) if bound.pod.is_none() => check(resources, ("node", "nodes"), "", node, now),
+        Some(node) if bound.pod.is_none() => check(resources.of::<Node>(), "node", "", node, now),
         _ => Ok(()),
     }
 }
@@ -85,10 +79,11 @@ pub(super) fn check_legacy(
 ) -> Result<(), TokenError> {
     let (namespace, uid) = (&legacy.namespace, legacy.uid.clone());
     let account = Bound { name: legacy.account.clone(), uid };
-    check(resources, ("service account", "serviceaccounts"), namespace, &account, now)?;
+    let accounts = resources.of::<ServiceAccount>();
+    check(accounts, "service account", namespace, &account, now)?;
     let gone =
         || TokenError::Gone { what: "secret", name: format!("{namespace}/{}", legacy.secret) };
-    let secrets = resources.core("secrets");
+    let secrets = resources.of::<Secret>();
     let found = secrets.shard().get(&secrets.key(namespace, &legacy.secret)).ok_or_else(gone)?;
     let secret: Secret = serde_json::from_slice(&found.bytes).map_err(|_| gone())?;
     let held = legacy_token(&secret).ok_or_else(gone)?;

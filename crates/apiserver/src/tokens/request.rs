@@ -1,16 +1,16 @@
 //! TokenRequest: `serviceaccounts/NAME/token`.
 
 use coffer_api::field::{Error, Path};
+use coffer_api::kinds::{Node, Pod, Secret, ServiceAccount};
 use coffer_api::status::{Failure, GroupResource};
 use k8s_openapi::api::authentication::v1::{
     BoundObjectReference, TokenRequest, TokenRequestStatus,
 };
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::claims::{Binding, Bound, Issue};
 use super::{Authority, liveness};
-use crate::object::Resources;
+use crate::object::{Resource, Resources};
 
 /// How long a token lives that asks for no time, in seconds.
 const DEFAULT_TOKEN_S: i64 = 3600;
@@ -41,7 +41,7 @@ pub(crate) fn create(
         let why = "must match the service account name if specified";
         return Err(invalid(account, Error::invalid(&path, named, why)));
     }
-    let found = meta_of(resources, "serviceaccounts", namespace, account)?;
+    let found = meta_of(resources.of::<ServiceAccount>(), namespace, account)?;
     let asked_s = request.spec.expiration_seconds.unwrap_or(DEFAULT_TOKEN_S);
     validate(asked_s)?;
     let life_s = max_s.map_or(asked_s, |max_s| asked_s.min(max_s));
@@ -101,14 +101,9 @@ fn validate(life_s: i64) -> Result<(), Failure> {
     Err(invalid("", Error::invalid(&path, life_s, why)))
 }
 
-fn meta_of(
-    resources: &Resources,
-    plural: &'static str,
-    namespace: &str,
-    name: &str,
-) -> Result<ObjectMeta, Failure> {
-    liveness::metadata(resources, plural, namespace, name)
-        .ok_or_else(|| Failure::not_found(GroupResource { group: "", resource: plural }, name))
+fn meta_of(resource: &Resource, namespace: &str, name: &str) -> Result<ObjectMeta, Failure> {
+    liveness::metadata(resource, namespace, name)
+        .ok_or_else(|| Failure::not_found(resource.group_resource(), name))
 }
 
 /// Looks up what the token is to be bound to.
@@ -128,19 +123,19 @@ fn bind(
             // A node that is not there is named all the same.
             let node = pod.spec.and_then(|spec| spec.node_name).filter(|node| !node.is_empty());
             let node = node.map(|name| {
-                let meta = liveness::metadata(resources, "nodes", "", &name);
+                let meta = liveness::metadata(resources.of::<Node>(), "", &name);
                 Bound { name, uid: meta.and_then(|meta| meta.uid).unwrap_or_default() }
             });
             Ok(Binding::Pod(bound, node))
         }
         "Secret" => {
-            let meta = meta_of(resources, "secrets", namespace, name)?;
+            let meta = meta_of(resources.of::<Secret>(), namespace, name)?;
             let bound = Bound { name: name.to_owned(), uid: meta.uid.unwrap_or_default() };
             same(reference, &bound)?;
             Ok(Binding::Secret(bound))
         }
         "Node" => {
-            let meta = meta_of(resources, "nodes", "", name)?;
+            let meta = meta_of(resources.of::<Node>(), "", name)?;
             let bound = Bound { name: name.to_owned(), uid: meta.uid.unwrap_or_default() };
             same(reference, &bound)?;
             Ok(Binding::Node(bound))
@@ -156,8 +151,8 @@ fn bind_pod(
     (namespace, account): (&str, &str),
     name: &str,
 ) -> Result<(Bound, Pod), Failure> {
-    let missing = || Failure::not_found(GroupResource { group: "", resource: "pods" }, name);
-    let pods = resources.find("", "v1", "pods").ok_or_else(missing)?;
+    let pods = resources.of::<Pod>();
+    let missing = || Failure::not_found(pods.group_resource(), name);
     let found = pods.shard().get(&pods.key(namespace, name)).ok_or_else(missing)?;
     let pod: Pod = serde_json::from_slice(&found.bytes)
         .map_err(|_| Failure::internal("the stored pod cannot be read"))?;

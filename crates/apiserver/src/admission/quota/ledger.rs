@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use coffer_api::kinds::Pod;
 use coffer_api::quota::{PodUsage, Quota};
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::ResourceQuota;
@@ -61,10 +62,12 @@ impl Ledger {
         let kinds = counted.iter().enumerate().map(name).collect();
         let ledger = Arc::new(Self { kinds, namespaces: RwLock::default() });
         for (at, resource) in counted.into_iter().enumerate() {
-            let role = match (resource.info.group, resource.info.plural) {
-                ("", "pods") => Role::Pods,
-                ("", "resourcequotas") => Role::Quotas,
-                _ => Role::Other,
+            let role = if resource.is::<Pod>() {
+                Role::Pods
+            } else if resource.is::<ResourceQuota>() {
+                Role::Quotas
+            } else {
+                Role::Other
             };
             let follower = Follower { ledger: ledger.clone(), kind: KindId(at), role };
             resource.shard().observe(Arc::new(follower));

@@ -11,6 +11,7 @@ mod namespace;
 
 use std::sync::Arc;
 
+use coffer_api::kinds::Pod;
 use coffer_api::quota::{Excess, PodUsage};
 use coffer_api::status::Failure;
 use coffer_store::{Revision, StoreError};
@@ -149,7 +150,7 @@ impl Quotas {
                 }
                 Outcome::Later(None) => ended.await,
                 Outcome::PodsUnread => {
-                    let pods = self.resources.core("pods");
+                    let pods = self.resources.of::<Pod>();
                     self.ledger.read_pods(&namespace, pods, name).await?;
                 }
                 Outcome::Unreadable(quota) => {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::kinds::{ResourceQuota, Secret, Served};
 use coffer_store::embedded::{Embedded, Options};
 use coffer_store::{Store, Value};
 use serde_json::json;
@@ -42,50 +43,44 @@ impl Setup {
     }
 
     fn pod(&self, name: &str) -> Box<dyn Object> {
-        self.object(
-            "pods",
-            &json!({
-                "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": "n" },
-                "spec": { "containers": [{ "name": "c", "image": "i" }] },
-            }),
-        )
+        self.object::<Pod>(&json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": "n" },
+            "spec": { "containers": [{ "name": "c", "image": "i" }] },
+        }))
     }
 
-    fn object(&self, plural: &str, value: &serde_json::Value) -> Box<dyn Object> {
-        self.resources.core(plural).parse(value.to_string().as_bytes()).expect("an object")
+    fn object<K: Served>(&self, value: &serde_json::Value) -> Box<dyn Object> {
+        self.resources.of::<K>().parse(value.to_string().as_bytes()).expect("an object")
     }
 
-    async fn put(&self, plural: &str, object: &dyn Object) -> Result<Revision, StoreError> {
+    async fn put<K: Served>(&self, object: &dyn Object) -> Result<Revision, StoreError> {
         let name = object.meta().name.clone().expect("a name");
-        let key = self.resources.core(plural).key("n", &name);
+        let key = self.resources.of::<K>().key("n", &name);
         self.store.create(&key, Value::new(object.encode().to_vec())).await
     }
 
     async fn quota(&self, hard: serde_json::Value) {
-        let quota = self.object(
-            "resourcequotas",
-            &json!({
-                "apiVersion": "v1", "kind": "ResourceQuota",
-                "metadata": { "name": "q", "namespace": "n" }, "spec": { "hard": hard },
-            }),
-        );
-        self.put("resourcequotas", &*quota).await.expect("a quota");
+        let quota = self.object::<ResourceQuota>(&json!({
+            "apiVersion": "v1", "kind": "ResourceQuota",
+            "metadata": { "name": "q", "namespace": "n" }, "spec": { "hard": hard },
+        }));
+        self.put::<ResourceQuota>(&*quota).await.expect("a quota");
         self.cache.fresh().await.expect("the cache follows");
     }
 
     async fn reserve(&self, name: &str) -> Result<QuotaTurn, Failure> {
-        self.quotas.reserve(self.resources.core("pods"), &*self.pod(name)).await
+        self.quotas.reserve(self.resources.of::<Pod>(), &*self.pod(name)).await
     }
 
     /// A reservation that is asked for on a task of its own.
     fn reserving(&self, name: &str) -> tokio::task::JoinHandle<Result<QuotaTurn, Failure>> {
         let (quotas, resources, pod) =
             (self.quotas.clone(), self.resources.clone(), self.pod(name));
-        tokio::spawn(async move { quotas.reserve(resources.core("pods"), &*pod).await })
+        tokio::spawn(async move { quotas.reserve(resources.of::<Pod>(), &*pod).await })
     }
 
     async fn write(&self, turn: &mut QuotaTurn, name: &str) -> Result<Revision, StoreError> {
-        let key = self.resources.core("pods").key("n", name);
+        let key = self.resources.of::<Pod>().key("n", name);
         let (store, value) = (self.store.clone(), self.pod(name).encode().to_vec());
         let write = async move { store.create(&key, Value::new(value)).await };
         turn.hold_across(write).await.expect("the server runs")
@@ -110,7 +105,7 @@ async fn a_create_among_many_pods_reads_no_other_pod() {
     let setup = Setup::new().await;
     for number in 0..50 {
         let pod = setup.pod(&format!("old-{number}"));
-        setup.put("pods", &*pod).await.expect("a pod");
+        setup.put::<Pod>(&*pod).await.expect("a pod");
     }
     setup.quota(json!({ "pods": "1000", "count/pods": "1000" })).await;
     let mut turn = setup.reserve("first").await.expect("room");
@@ -144,7 +139,7 @@ async fn the_last_place_goes_to_one_and_the_other_is_refused_once_it_is_taken() 
 async fn a_create_that_is_abandoned_or_fails_gives_its_place_back() {
     let setup = Setup::new().await;
     setup.quota(json!({ "pods": "2" })).await;
-    setup.put("pods", &*setup.pod("taken")).await.expect("a pod");
+    setup.put::<Pod>(&*setup.pod("taken")).await.expect("a pod");
     let abandoned = setup.reserve("a").await.expect("room");
     let mut waiting = setup.reserving("b");
     assert!(tokio::time::timeout(WAIT, &mut waiting).await.is_err(), "there is no room beside it");
@@ -167,7 +162,7 @@ async fn a_write_whose_caller_is_gone_is_counted() {
     let mut turn = setup.reserve("a").await.expect("room");
     let (begin, begun) = tokio::sync::oneshot::channel::<()>();
     let (store, pod) = (setup.store.clone(), setup.pod("a"));
-    let key = setup.resources.core("pods").key("n", "a");
+    let key = setup.resources.of::<Pod>().key("n", "a");
     let write = async move {
         begun.await.expect("the test goes on");
         store.create(&key, Value::new(pod.encode().to_vec())).await
@@ -192,7 +187,7 @@ async fn objects_that_are_written_and_not_yet_seen_hold_their_places() {
         let (quotas, resources) = (setup.quotas.clone(), setup.resources.clone());
         let (store, pod) = (setup.store.clone(), setup.pod(&format!("r{number}")));
         racers.push(tokio::spawn(async move {
-            let pods = resources.core("pods");
+            let pods = resources.of::<Pod>();
             let mut turn = quotas.reserve(pods, &*pod).await?;
             let key = pods.key("n", &format!("r{number}"));
             let value = Value::new(pod.encode().to_vec());
@@ -217,8 +212,8 @@ async fn what_ends_or_is_deleted_makes_room_and_other_kinds_are_counted_without_
     let mut turn = setup.reserve("a").await.expect("room");
     let revision = setup.write(&mut turn, "a").await.expect("written");
     assert_eq!(message(setup.reserve("b").await), FULL);
-    let key = setup.resources.core("pods").key("n", "a");
-    let ended = setup.object("pods", &json!({
+    let key = setup.resources.of::<Pod>().key("n", "a");
+    let ended = setup.object::<Pod>(&json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "a", "namespace": "n" },
         "spec": { "containers": [{ "name": "c", "image": "i" }] }, "status": { "phase": "Failed" },
     }));
@@ -227,13 +222,10 @@ async fn what_ends_or_is_deleted_makes_room_and_other_kinds_are_counted_without_
     drop(setup.reserve("b").await.expect("a pod that has ended holds no place"));
     setup.store.delete(&key, revision).await.expect("deleted");
 
-    let secret = setup.object(
-        "secrets",
-        &json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s", "namespace": "n" } }),
-    );
-    let secrets = setup.resources.core("secrets");
-    let first = setup.put("secrets", &*secret).await.expect("a secret");
+    let secret = setup.object::<Secret>(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s", "namespace": "n" } }));
+    let secrets = setup.resources.of::<Secret>();
+    let first = setup.put::<Secret>(&*secret).await.expect("a secret");
     let refused = setup.quotas.reserve(secrets, &*secret).await;
     assert_eq!(
         message(refused),

@@ -28,6 +28,7 @@ use self::index::Index;
 use super::attributes::{Attributes, Target};
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
 use crate::identity::Identity;
+use crate::object::{Resource, Resources};
 
 /// The API group of roles and bindings.
 pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
@@ -246,13 +247,18 @@ pub(crate) enum RbacKind {
 }
 
 impl RbacKind {
-    /// Each with its plural.
-    pub(crate) const ALL: [(Self, &'static str); 4] = [
-        (Self::Role, "roles"),
-        (Self::ClusterRole, "clusterroles"),
-        (Self::RoleBinding, "rolebindings"),
-        (Self::ClusterRoleBinding, "clusterrolebindings"),
-    ];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Role, Self::ClusterRole, Self::RoleBinding, Self::ClusterRoleBinding];
+
+    /// Where the objects of this kind are.
+    pub(crate) fn resource(self, resources: &Resources) -> &Resource {
+        match self {
+            Self::Role => resources.of::<Role>(),
+            Self::ClusterRole => resources.of::<ClusterRole>(),
+            Self::RoleBinding => resources.of::<RoleBinding>(),
+            Self::ClusterRoleBinding => resources.of::<ClusterRoleBinding>(),
+        }
+    }
 
     fn is_role(self) -> bool {
         matches!(self, Self::Role | Self::ClusterRole)

@@ -1,5 +1,6 @@
 //! What the writer notes of an object is what the cache would read out of its bytes.
 
+use coffer_api::kinds::Secret;
 use coffer_api::schema::fit::Scalar;
 use coffer_api::schema::{self, Schema, Shape};
 use proptest::prelude::*;
@@ -103,7 +104,7 @@ proptest! {
 #[test]
 fn a_secret_is_indexed_without_its_payload_being_decoded() {
     let resources = Resources::all();
-    let shallow = resources.core("secrets").shallow;
+    let shallow = resources.of::<Secret>().shallow;
     let secret = |data: &str, labels: &str| {
         let text = format!(
             r#"{{"apiVersion":"v1","kind":"Secret","metadata":{{"name":"a","annotations":{data},"labels":{labels}}},"type":"t","data":{data}}}"#
