@@ -246,6 +246,12 @@ impl<K: Resource> Cache<K> {
         self.replace(ObjectKey::of(&object), Some(Arc::new(object)))
     }
 
+    /// Takes an object out where only a watch would.
+    #[cfg(test)]
+    pub(crate) fn remove(&self, key: &ObjectKey) -> Vec<Change<K>> {
+        self.replace(key.clone(), None)
+    }
+
     /// Takes in one object, or that it is no longer there.
     pub(super) fn replace(&self, key: ObjectKey, object: Option<Arc<K>>) -> Vec<Change<K>> {
         let old = match &object {

@@ -2,7 +2,8 @@
 //!
 //! Pods first, because what they mount must outlive them, and then everything else, found through
 //! the inventory and listed afresh before the finalizer is removed. Between rounds it waits
-//! for the watch to say that something in the namespace has gone.
+//! for the watch to say that the namespace has lost its last object of a kind: a round lists everything,
+//! and ten thousand pods end one by one.
 
 pub(crate) mod plan;
 
@@ -94,14 +95,18 @@ impl Namespaces {
         }
     }
 
-    /// Something in a namespace that is being deleted has gone.
-    fn object_changed(&self, _: &Arc<Kind>, change: &MetaChange<'_>) {
+    /// A namespace that is being deleted may have lost its last object of a kind.
+    fn object_changed(&self, kind: &Arc<Kind>, change: &MetaChange<'_>) {
         let Some(namespace) = change.latest().namespace.as_ref().filter(|_| change.new.is_none())
         else {
             return;
         };
         let key = ObjectKey::new("", namespace);
-        if self.namespaces.get(&key).is_some_and(|namespace| is_ours(&namespace)) {
+        if !self.namespaces.get(&key).is_some_and(|namespace| is_ours(&namespace)) {
+            return;
+        }
+        // None for a kind that is not counted, of which it is not known.
+        if self.inventory.count(&kind.qualified(), namespace).is_none_or(|left| left == 0) {
             self.queue.add_after(key, SETTLE);
         }
     }
@@ -180,4 +185,64 @@ async fn delete_all(api: &Api<Meta>, objects: Vec<Meta>) -> Result<bool, kube::E
         })
         .await?;
     Ok(any)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Resource as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::informer::Informer;
+    use crate::inventory::Watcher;
+    use crate::pod::Pod;
+    use crate::queue::WorkQueue as _;
+    use crate::testing::Api as Server;
+
+    /// Longer than any wait of the queue.
+    const WAIT: Duration = Duration::from_secs(10);
+    const PODS: usize = 1000;
+
+    /// Each removal of a pod brought a round that listed all the others, twice.
+    #[tokio::test(start_paused = true)]
+    async fn the_last_pods_removal_begins_a_round_and_no_other_does() {
+        let server = Server::answering(|line| match line {
+            "GET /api/v1/namespaces/ns" => Some(json!({ "metadata": { "name": "ns" } })),
+            _ => None,
+        });
+        let mut informer = Informer::<Pod>::trimming(|_| {});
+        let pods = informer.cache();
+        let mut watcher = Watcher::default();
+        watcher.adopt(&mut informer);
+        let controller = Namespaces {
+            client: server.client(),
+            namespaces: Cache::default(),
+            inventory: watcher.inventory(),
+            queue: Queue::default(),
+        };
+        let namespace = json!({
+            "metadata": { "name": "ns", "deletionTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": { "finalizers": ["kubernetes"] },
+        });
+        controller.namespaces.insert(serde_json::from_value(namespace).expect("a namespace"));
+        let name = |at: usize| format!("p{at}");
+        for at in 0..PODS {
+            let pod = json!({ "metadata": { "namespace": "ns", "name": name(at) } });
+            pods.insert(serde_json::from_value(pod).expect("a pod"));
+        }
+        let kind = controller.inventory.kinds().remove(0);
+        let remove = |at: usize| {
+            for change in pods.remove(&ObjectKey::new("ns", &name(at))) {
+                let old = change.old.as_ref().map(|pod| pod.meta());
+                controller.object_changed(&kind, &MetaChange { old, new: None });
+            }
+        };
+        (1..PODS).for_each(&remove);
+        let round = tokio::time::timeout(WAIT, controller.queue.next()).await;
+        assert!(round.is_err(), "a round although a pod is left");
+        remove(0);
+        let key = tokio::time::timeout(WAIT, controller.queue.next()).await.expect("a round");
+        controller.reconcile(&key).await.expect("reconciled");
+        assert_eq!(server.lines(), ["GET /api/v1/namespaces/ns"]);
+    }
 }
