@@ -148,6 +148,12 @@ pub struct Server {
     tasks: Tasks,
 }
 
+/// What the store must encrypt before it reaches the disk: what the keys of these objects begin with, as
+/// the kinds declare it.
+pub fn sealed_prefixes() -> Vec<String> {
+    Resources::all().sealed_prefixes()
+}
+
 impl Server {
     /// Listens, loads the cache from the store, and makes the namespaces every cluster has.
     ///

@@ -112,6 +112,8 @@ pub struct KindInfo {
     pub roles: &'static [Grant],
     /// How its objects are deleted.
     pub deletion: Deletion,
+    /// Whether its objects are encrypted before the store writes them.
+    pub sealed: bool,
 }
 
 impl KindInfo {
@@ -157,6 +159,7 @@ impl KindInfo {
             columns: DEFAULT_COLUMNS,
             roles: &[],
             deletion: Deletion::DEFAULT,
+            sealed: false,
         }
     }
 }

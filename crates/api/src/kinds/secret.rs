@@ -30,6 +30,7 @@ static INFO: KindInfo = KindInfo {
     field_labels: &["type"],
     extra_verbs: &["use"],
     rules: &Rules { omits_zero: &[("core.v1.Secret", &["type"])], ..Rules::NONE },
+    sealed: true,
     columns: &[
         Column::NAME,
         Column::string("Type", TYPE_COLUMN),

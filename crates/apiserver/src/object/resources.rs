@@ -25,6 +25,12 @@ impl Resources {
         all
     }
 
+    /// What the keys of objects that are encrypted at rest begin with.
+    pub(crate) fn sealed_prefixes(&self) -> Vec<String> {
+        let sealed = self.0.iter().filter(|resource| resource.stored_info().sealed);
+        sealed.map(|resource| resource.collection("")).collect()
+    }
+
     /// What the cache must hold: one source per storage prefix.
     pub(crate) fn sources(&self) -> Vec<ShardSource> {
         self.0

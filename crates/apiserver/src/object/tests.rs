@@ -37,6 +37,12 @@ fn a_kind_with_a_scale_subresource_has_a_scale_and_takes_a_replica_count() {
     assert_eq!(scaled, ["ReplicationController", "Deployment", "ReplicaSet"]);
 }
 
+/// A kind that holds secrets and does not say so would be written to the disk as it is.
+#[test]
+fn secrets_and_no_other_kind_are_sealed() {
+    assert_eq!(Resources::all().sealed_prefixes(), ["/registry/secrets/"]);
+}
+
 /// Without a schema a body's unknown and duplicate fields would go unseen.
 #[test]
 fn every_kind_that_is_read_from_a_body_has_a_schema() {

@@ -16,9 +16,6 @@ use crate::reach::{self, Reach};
 use crate::renewal::{ClusterCredentials, OwnNode};
 use crate::signals;
 
-/// What is sealed before it reaches the disk.
-const SEALED_PREFIXES: &[&str] = &["/registry/secrets/"];
-
 /// A server that listens and is not yet served, and the store under it.
 pub(crate) struct ApiServer {
     server: Server,
@@ -61,7 +58,9 @@ impl ApiServer {
         let limits = Options { quota_bytes: options.quota_backend_bytes, ..Options::default() };
         let open = move || Embedded::open(&directory, limits);
         let store = tokio::task::spawn_blocking(open).await??;
-        let sealed = Sealed::open(store.clone(), &data.sealing_key(), SEALED_PREFIXES).await?;
+        let prefixes = coffer_apiserver::sealed_prefixes();
+        let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+        let sealed = Sealed::open(store.clone(), &data.sealing_key(), &prefixes).await?;
         let config = Config {
             bind: SocketAddr::new(options.bind_address, options.secure_port),
             serving,
