@@ -54,7 +54,8 @@ fn walk(value: &mut Value, schema: Schema) {
         (Value::Object(fields), Shape::Struct) => fields.retain(|name, value| {
             let Some(field) = schema.field(name) else { return true };
             walk(value, field);
-            !value.is_null() && !(field.is_held() && is_empty(value))
+            let says_nothing = field.is_held() && is_empty(value);
+            !value.is_null() && !says_nothing
         }),
         (Value::Object(members), Shape::Map(inner)) => {
             members.values_mut().for_each(|member| walk(member, inner));

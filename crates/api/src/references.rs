@@ -224,8 +224,11 @@ mod tests {
         assert!(of(&spec).iter().any(is_token));
     }
 
+    /// A field, and what may stand there.
+    type Step = (String, Schema);
+
     /// A value at this place that names an object, in everything around it.
-    fn naming(place: &[(String, Schema)]) -> Value {
+    fn naming(place: &[Step]) -> Value {
         let (_, schema) = place.last().expect("a place has steps");
         let mut value = match schema.shape() {
             Shape::Struct if schema.field("secretName").is_some() => json!({"secretName": "found"}),
@@ -246,9 +249,9 @@ mod tests {
     /// Calls `see` with each place whose name says that it names an object.
     fn places(
         schema: Schema,
-        place: &mut Vec<(String, Schema)>,
+        place: &mut Vec<Step>,
         is_reference: &dyn Fn(&str) -> bool,
-        see: &mut dyn FnMut(&[(String, Schema)]),
+        see: &mut dyn FnMut(&[Step]),
     ) {
         let inner = match schema.shape() {
             Shape::List(item, _) => item,

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
 use super::limits::{desired, surge_max};
+use super::sizes::age_key;
 
 /// The label by which the pods of one template are told from those of another.
 pub(crate) const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -57,12 +58,7 @@ pub(crate) fn find_new<'a>(
             let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
             template.is_some_and(|template| template_identity(template) == wanted)
         })
-        .min_by(|a, b| {
-            let age = |set: &ReplicaSet| {
-                (set.metadata.creation_timestamp.clone(), set.metadata.name.clone())
-            };
-            age(a).cmp(&age(b))
-        })
+        .min_by_key(|set| age_key(set))
 }
 
 /// What a template's hash is made of: JSON without the hash label and without what is empty. It must not

@@ -232,7 +232,7 @@ mod tests {
         }
         let kind = controller.inventory.kinds().remove(0);
         let remove = |at: usize| {
-            for change in pods.remove(&ObjectKey::new("ns", &name(at))) {
+            for change in pods.remove(&ObjectKey::new("ns", name(at))) {
                 let old = change.old.as_ref().map(|pod| pod.meta());
                 controller.object_changed(&kind, &MetaChange { old, new: None });
             }

@@ -46,8 +46,8 @@ pub use qos::QosClass;
 
 pub(super) use placement::{validate_effect, validate_selector};
 pub(super) use spec::is_ip;
-pub(super) use warnings::of_template as template_warnings;
 pub use template::{same_template, template_identity};
+pub(super) use warnings::of_template as template_warnings;
 
 /// Whether a spec stands in a pod, or in a template of pods that do not exist yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
