@@ -1,6 +1,6 @@
 //! Who owns which field: `metadata.managedFields`, and server-side apply, which works by it.
 //!
-//! [`track_update`] records what a create, update or patch changed; [`apply`] merges what someone
+//! [`managed_fields`] records what a create, update or patch changed; [`apply`] merges what someone
 //! wants into what is, refuses where others own what would change, and takes away what the same
 //! manager wanted before and wants no more. Pure functions on documents and schemas; the time is
 //! passed in. The rules are those of `sigs.k8s.io/structured-merge-diff` and of the field manager
@@ -81,12 +81,6 @@ impl Managed {
 /// the tracking, a good list replaces the old one, anything else is ignored.
 pub fn managed_fields(old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Managed {
     Managed(tracked(old, new, writer))
-}
-
-/// As [`managed_fields`], written into the document.
-pub fn track_update(old: Option<&Document>, new: &mut Document, writer: &Writer<'_>) {
-    let managers = tracked(old.map(Document::value), new.value(), writer);
-    managers.write(new.value_mut());
 }
 
 fn tracked(old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Managers {

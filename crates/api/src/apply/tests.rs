@@ -22,6 +22,11 @@ fn writer_of<'a>(api_version: &'a str, kind: &'a str, manager: &'a str) -> Write
     }
 }
 
+fn track_update(old: Option<&Document>, new: &mut Document, writer: &Writer<'_>) {
+    let managers = tracked(old.map(Document::value), new.value(), writer);
+    managers.write(new.value_mut());
+}
+
 fn secret(data: Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "n"},

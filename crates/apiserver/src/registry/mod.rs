@@ -1,7 +1,7 @@
 //! Reads and writes of objects: what upstream calls the generic registry.
 //!
-//! A write takes [`Admitted`] objects only, runs the kind's strategy (prepare, validate), encodes
-//! once and lets the store decide by expected revision. It knows no HTTP: failures are [`Failure`]s.
+//! A write takes [`Admitted`](crate::admission::admitted::Admitted) objects only, runs the kind's
+//! strategy (prepare, validate), encodes once and lets the store decide by expected revision. It knows no HTTP: failures are [`Failure`]s.
 
 mod delete;
 mod list;

@@ -47,7 +47,7 @@ const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60)
 /// Listings of a full node are larger than gRPC's default of 4 MiB; upstream allows 16 as well.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Why a call to the runtime failed. `Display` leaves the runtime's words out: [`Self::told`] has them.
+/// Why a call to the runtime failed. `Display` leaves the runtime's words out: [`Self::redacted`] has them.
 ///
 /// It is about the runtime and nothing else; what fails on this machine has errors of its own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
