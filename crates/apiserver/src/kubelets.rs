@@ -3,17 +3,14 @@
 //! The request is sent on over TLS with this server's client certificate; after a `101` the bytes
 //! of both sides are copied unread. What protocol they speak (SPDY or WebSocket) is theirs.
 
-use std::net::IpAddr;
-
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_net::{Incoming, MayPause};
+use coffer_wire::http1;
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 
 use crate::certificates::Certificates;
 use crate::respond::{self, Answer};
@@ -60,25 +57,16 @@ impl Kubelets {
             ))
         };
         // A kubelet's certificate names its node or its address; the address is what is dialled.
-        let name = match address.parse::<IpAddr>() {
-            Ok(ip) => ServerName::IpAddress(ip.into()),
-            Err(_) => ServerName::try_from(address.clone()).map_err(|error| failed(&error))?,
-        };
-        let connect = async {
-            let tcp = TcpStream::connect((address.as_str(), *port)).await?;
-            tcp.set_nodelay(true)?;
-            tokio_rustls::TlsConnector::from(config).connect(name, tcp).await
-        };
-        let stream = tokio::time::timeout(DIAL_TIMEOUT, connect)
-            .await
-            .map_err(|_| failed(&"i/o timeout"))?
-            .map_err(|error| failed(&error))?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| failed(&error))?;
+        let stream =
+            tokio::time::timeout(DIAL_TIMEOUT, http1::connect_tls(address, *port, config))
+                .await
+                .map_err(|_| failed(&"i/o timeout"))?
+                .map_err(|error| failed(&error))?;
+        let (sender, connection) =
+            http1::upgradable(stream).await.map_err(|error| failed(&error))?;
         // Ends by itself with the request and its response: either side closing closes the other.
         self.tasks.spawn(async move {
-            let _ = connection.with_upgrades().await;
+            let _ = connection.await;
         });
         Ok(sender)
     }
