@@ -14,6 +14,7 @@ use clap::Args;
 use coffer_api::condition::{Condition as _, ConditionType};
 use coffer_api::well_known;
 use coffer_controllers::{KUBELET_CLIENT, Signer, SigningAuthority};
+use coffer_wire::backoff::{Backoff, Limits};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
@@ -38,8 +39,8 @@ const SIGNING_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const AUTOMATIC_SIGNING_MAX: Duration = Duration::from_secs(10);
 /// A certificate is renewed when this part of its lifetime is over.
 const RENEW_AT: f64 = 0.8;
-/// How long to wait before a failed renewal is retried.
-const RETRY: Duration = Duration::from_secs(60);
+/// How long to wait before a failed renewal is retried. Spread: nodes lose the API server together.
+const RETRY: Limits = Limits::spread(Duration::from_secs(5), Duration::from_secs(60));
 /// Maximum lifetime of a bootstrap token, in hours.
 const TTL_HOURS_MAX: i64 = 87_600;
 /// Maximum time between checks: clocks are set, machines are suspended.
@@ -117,14 +118,18 @@ impl Membership {
 
     /// Renews the certificate before it expires, until `stop`.
     pub(crate) async fn keep(self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(RETRY);
         let kept = async {
             loop {
                 match self.renew_when_due().await {
-                    Ok(wait) => tokio::time::sleep(wait).await,
+                    Ok(wait) => {
+                        backoff.reset();
+                        tokio::time::sleep(wait).await;
+                    }
                     Err(error) => {
                         let error = format!("{error:#}");
                         tracing::warn!(error, "cannot renew the node's certificate, retrying");
-                        tokio::time::sleep(RETRY).await;
+                        backoff.wait().await;
                     }
                 }
             }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use coffer_wire::backoff::Limits;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -19,10 +20,9 @@ use crate::error::Error;
 use crate::key::ObjectKey;
 use crate::queue::{Later, WorkQueue, changed_or_due};
 
-/// A pod that failed is not tried again sooner than this, doubled with each attempt.
-const BACKOFF_INITIAL: Duration = Duration::from_millis(50);
-/// The longest such wait, upstream's `podMaxBackoffSeconds`.
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// How long a pod that failed waits at least; the longest wait is upstream's `podMaxBackoffSeconds`.
+/// Not at random: what wakes together is ordered by priority, and one scheduler serves it.
+const BACKOFF: Limits = Limits::exact(Duration::from_millis(50), Duration::from_secs(10));
 /// A pod that no change has woken for so long is tried all the same; upstream's
 /// `podMaxInUnschedulablePodsDuration`.
 const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(5 * 60);
@@ -157,7 +157,7 @@ impl SchedulingQueue {
         for key in woken {
             let Some(pod) = state.pods.get(&key) else { continue };
             let Place::Unschedulable { since, .. } = pod.place else { continue };
-            let due = since + backoff(pod.attempts);
+            let due = since + BACKOFF.after(pod.attempts.saturating_sub(1));
             state.later.remove(&key);
             if due <= now {
                 state.activate(&key);
@@ -214,8 +214,8 @@ impl WorkQueue for SchedulingQueue {
         if again {
             state.activate(&key);
         } else if outcome.is_err() && !removed {
+            let due = Instant::now() + BACKOFF.after(pod.attempts);
             pod.attempts = pod.attempts.saturating_add(1);
-            let due = Instant::now() + backoff(pod.attempts);
             state.leave(&key);
             state.back_off(&key, due);
         } else {
@@ -260,11 +260,6 @@ impl Waiting {
     fn rank(&self) -> Rank {
         (Reverse(self.priority), self.arrival)
     }
-}
-
-/// Not at random: what wakes together is ordered by priority, and one scheduler serves it.
-fn backoff(attempts: u32) -> Duration {
-    BACKOFF_INITIAL.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(BACKOFF_MAX)
 }
 
 #[cfg(test)]
@@ -325,9 +320,9 @@ mod tests {
             queue.done(again, Ok(Next::Change));
             waits.push(start.elapsed());
         }
-        assert_eq!(waits[0], BACKOFF_INITIAL);
-        assert_eq!(waits[2], BACKOFF_INITIAL * 4);
-        assert_eq!(waits[9], BACKOFF_MAX);
+        assert_eq!(waits[0], BACKOFF.initial);
+        assert_eq!(waits[2], BACKOFF.initial * 4);
+        assert_eq!(waits[9], BACKOFF.max);
     }
 
     #[tokio::test(start_paused = true)]
@@ -399,7 +394,7 @@ mod tests {
         queue.remove(&removed);
         queue.done(removed, Err(&error));
         assert_eq!(next(&queue).await, "failed");
-        assert_eq!(start.elapsed(), BACKOFF_INITIAL);
+        assert_eq!(start.elapsed(), BACKOFF.initial);
         assert!(is_idle(&queue, Duration::from_secs(3600)).await);
     }
 }
