@@ -57,7 +57,7 @@ pub const PART_BYTES_MAX: usize = 2 * 1024;
 const ELLIPSIS: &str = "...";
 
 /// A text of up to `max` bytes: a longer one loses its end, and says so.
-pub(crate) fn cut(mut text: String, max: usize) -> String {
+pub fn cut(mut text: String, max: usize) -> String {
     if text.len() > max {
         text.truncate(text.floor_char_boundary(max.saturating_sub(ELLIPSIS.len())));
         text.push_str(ELLIPSIS);

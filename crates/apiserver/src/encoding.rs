@@ -6,6 +6,7 @@
 use std::io::Write as _;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use coffer_api::go;
 use coffer_net::Holding;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -26,7 +27,7 @@ const GZIP_BYTES_MIN: usize = 128 * 1024;
 /// Whether the client is a person: asks with `pretty`, or comes with a tool that people type.
 pub(crate) fn wants_indent(query: &Query, accepted: &Accepted, headers: &HeaderMap) -> bool {
     if let Some(asked) = query.get("pretty") {
-        return matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True");
+        return go::parse_bool(asked) == Some(true);
     }
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool))

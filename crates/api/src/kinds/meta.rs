@@ -295,6 +295,18 @@ pub fn immutable<T: serde::Serialize>(new: &T, old: &T, path: &Path) -> Option<E
     (!equal(new, old)).then(|| invalid_json(path, new, IMMUTABLE))
 }
 
+/// A write of the status changes nothing of the spec, any other write nothing of the status.
+pub fn separate_status<Spec: Clone, Status: Clone>(
+    sub: Option<&str>,
+    (spec, old_spec): (&mut Spec, &Spec),
+    (status, old_status): (&mut Status, &Status),
+) {
+    match sub {
+        Some("status") => spec.clone_from(old_spec),
+        _ => status.clone_from(old_status),
+    }
+}
+
 /// For kinds that track generations: a new object is generation 1.
 pub fn first_generation(meta: &mut ObjectMeta) {
     meta.generation = Some(1);

@@ -111,10 +111,8 @@ impl Kind for PodDisruptionBudget {
     }
 
     fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
-        match sub {
-            Some("status") => self.spec = old.spec.clone(),
-            _ => self.status = old.status.clone(),
-        }
+        let (spec, status) = ((&mut self.spec, &old.spec), (&mut self.status, &old.status));
+        meta::separate_status(sub, spec, status);
         let changed = !equal(&self.spec, &old.spec);
         meta::next_generation(&mut self.metadata, &old.metadata, changed);
     }

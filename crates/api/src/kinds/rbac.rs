@@ -104,65 +104,43 @@ impl Kind for ClusterRole {
     }
 }
 
-impl Kind for RoleBinding {
-    const INFO: &'static KindInfo = &ROLE_BINDING;
+/// The two bindings differ in the roles that they may name, and in whether they are namespaced.
+macro_rules! binding {
+    ($Binding:ident, $info:ident, $roles:expr) => {
+        impl Kind for $Binding {
+            const INFO: &'static KindInfo = &$info;
 
-    fn set_defaults(&mut self) {
-        set_defaults(&mut self.role_ref, list_mut(&mut self.subjects));
-    }
+            fn set_defaults(&mut self) {
+                set_defaults(&mut self.role_ref, list_mut(&mut self.subjects));
+            }
 
-    fn validate(&self) -> ErrorList {
-        let mut errors = meta::validate(&self.metadata, &ROLE_BINDING);
-        errors.extend(validate_reference(&self.role_ref, &["Role", "ClusterRole"]));
-        errors.extend(validate_subjects(list(&self.subjects), true));
-        errors
-    }
+            fn validate(&self) -> ErrorList {
+                let mut errors = meta::validate(&self.metadata, &$info);
+                errors.extend(validate_reference(&self.role_ref, $roles));
+                errors.extend(validate_subjects(list(&self.subjects), $info.namespaced));
+                errors
+            }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
-        let mut errors = self.validate();
-        errors.extend(meta::validate_update(&self.metadata, &old.metadata));
-        errors.extend(validate_same_role(&self.role_ref, &old.role_ref));
-        errors
-    }
+            fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+                let mut errors = self.validate();
+                errors.extend(meta::validate_update(&self.metadata, &old.metadata));
+                errors.extend(validate_same_role(&self.role_ref, &old.role_ref));
+                errors
+            }
 
-    fn pod_template(&self) -> Option<&PodTemplateSpec> {
-        None
-    }
+            fn pod_template(&self) -> Option<&PodTemplateSpec> {
+                None
+            }
 
-    fn cells(&self, now: Timestamp) -> Vec<Value> {
-        printer::cells(self, &self.role_ref, self.subjects.as_deref(), now)
-    }
+            fn cells(&self, now: Timestamp) -> Vec<Value> {
+                printer::cells(self, &self.role_ref, self.subjects.as_deref(), now)
+            }
+        }
+    };
 }
 
-impl Kind for ClusterRoleBinding {
-    const INFO: &'static KindInfo = &CLUSTER_ROLE_BINDING;
-
-    fn set_defaults(&mut self) {
-        set_defaults(&mut self.role_ref, list_mut(&mut self.subjects));
-    }
-
-    fn validate(&self) -> ErrorList {
-        let mut errors = meta::validate(&self.metadata, &CLUSTER_ROLE_BINDING);
-        errors.extend(validate_reference(&self.role_ref, &["ClusterRole"]));
-        errors.extend(validate_subjects(list(&self.subjects), false));
-        errors
-    }
-
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
-        let mut errors = self.validate();
-        errors.extend(meta::validate_update(&self.metadata, &old.metadata));
-        errors.extend(validate_same_role(&self.role_ref, &old.role_ref));
-        errors
-    }
-
-    fn pod_template(&self) -> Option<&PodTemplateSpec> {
-        None
-    }
-
-    fn cells(&self, now: Timestamp) -> Vec<Value> {
-        printer::cells(self, &self.role_ref, self.subjects.as_deref(), now)
-    }
-}
+binding!(RoleBinding, ROLE_BINDING, &["Role", "ClusterRole"]);
+binding!(ClusterRoleBinding, CLUSTER_ROLE_BINDING, &["ClusterRole"]);
 
 fn set_defaults(role: &mut RoleRef, subjects: &mut [Subject]) {
     if role.api_group.is_empty() {

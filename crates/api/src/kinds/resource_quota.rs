@@ -52,10 +52,8 @@ impl Kind for ResourceQuota {
     }
 
     fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
-        match sub {
-            Some("status") => self.spec = old.spec.clone(),
-            _ => self.status = old.status.clone(),
-        }
+        let (spec, status) = ((&mut self.spec, &old.spec), (&mut self.status, &old.status));
+        meta::separate_status(sub, spec, status);
     }
 
     fn validate(&self) -> ErrorList {

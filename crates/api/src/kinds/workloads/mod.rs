@@ -13,6 +13,7 @@ use crate::selector::LabelSelector;
 
 pub(super) mod deployment;
 pub(super) mod replica_set;
+mod replicated;
 pub(super) mod replication_controller;
 
 /// A selector in the syntax of list requests, its terms in the order of their keys; `None` for one

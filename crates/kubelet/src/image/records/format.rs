@@ -129,10 +129,11 @@ impl PulledRecord {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn secret(name: &str, hash: &str) -> Grant {
+    /// A pull secret's credential, as a pull that succeeded with it records it.
+    pub(in super::super) fn secret(name: &str, hash: &str) -> Grant {
         Grant::Secret(PullSecret {
             namespace: "ns".to_owned(),
             name: name.to_owned(),

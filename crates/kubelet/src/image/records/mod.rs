@@ -210,16 +210,8 @@ impl Drop for Pulling<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::credential::{Hidden, Source};
+    use super::format::tests::secret;
     use super::*;
-
-    fn secret(name: &str, hash: &str) -> Grant {
-        Grant::Secret(PullSecret {
-            namespace: "ns".to_owned(),
-            name: name.to_owned(),
-            uid: format!("uid-of-{name}"),
-            credential_hash: hash.to_owned(),
-        })
-    }
 
     fn credential(username: &str, password: &str) -> Credential {
         let hidden = |text: &str| Hidden::new(text.to_owned());
