@@ -6,12 +6,34 @@ use std::{fmt, io};
 use coffer_api::reason::Reason;
 use coffer_api::redact;
 
-/// Why the API server refused; `None` for an error that is not its answer.
-pub fn reason(error: &kube::Error) -> Option<Reason> {
-    match error {
-        kube::Error::Api(status) => Some(Reason::from(&*status.reason)),
-        _ => None,
+/// Whether the API server refused for one of these reasons. Where it gave none that is known, as a proxy
+/// in front of it gives none, the HTTP code counts, as it does for upstream's clients.
+pub fn has_reason(error: &kube::Error, reasons: &[Reason]) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    match Reason::from(&*status.reason) {
+        Reason::Unknown => reasons.iter().any(|reason| reason.code() == status.code),
+        found => reasons.contains(&found),
     }
+}
+
+/// The object, or what it depends on, does not exist.
+pub fn is_not_found(error: &kube::Error) -> bool {
+    has_reason(error, &[Reason::NotFound])
+}
+
+/// A precondition or the resourceVersion does not hold.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    has_reason(error, &[Reason::Conflict])
+}
+
+/// The name is in use.
+pub fn is_already_exists(error: &kube::Error) -> bool {
+    has_reason(error, &[Reason::AlreadyExists])
+}
+
+/// The object is invalid. For a patch with a uid: the object was recreated.
+pub fn is_invalid(error: &kube::Error) -> bool {
+    has_reason(error, &[Reason::Invalid])
 }
 
 /// An error as it may be logged.
@@ -39,6 +61,14 @@ pub fn shown(error: &kube::Error) -> impl fmt::Display + '_ {
         }
     }
     Shown(error)
+}
+
+/// The server's message of an API error; of another error, what may be logged of it.
+pub fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => shown(other).to_string(),
+    }
 }
 
 /// The innermost cause, which for a failed connection is the one that a person can act on. A decoder's
@@ -72,6 +102,24 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_counts_and_the_code_only_without_a_reason_that_is_known() {
+        let refusal = |reason: &str, code| {
+            let status = kube::core::Status::failure("no", reason).with_code(code);
+            kube::Error::Api(Box::new(status))
+        };
+        assert!(is_not_found(&refusal("NotFound", 404)));
+        assert!(is_conflict(&refusal("Conflict", 409)));
+        assert!(!is_conflict(&refusal("AlreadyExists", 409)));
+        assert!(is_already_exists(&refusal("AlreadyExists", 409)));
+        assert!(is_invalid(&refusal("Invalid", 422)));
+        assert!(is_not_found(&refusal("Failed to parse error data", 404)), "a proxy's");
+        assert!(!is_not_found(&refusal("", 409)));
+        let reasons = [Reason::Invalid, Reason::BadRequest];
+        assert!(has_reason(&refusal("BadRequest", 400), &reasons));
+        assert!(!has_reason(&kube::Error::SerdeError(decoder()), &reasons));
+    }
+
+    #[test]
     fn a_response_that_does_not_decode_is_not_quoted() {
         for error in [
             kube::Error::SerdeError(decoder()),
@@ -85,11 +133,11 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_message_and_reason_are_shown() {
+    fn the_servers_message_and_code_are_shown() {
         let status = kube::core::Status::failure("pods \"a\" not found", "NotFound").with_code(404);
         let error = kube::Error::Api(status.boxed());
         assert_eq!(shown(&error).to_string(), "pods \"a\" not found (404)");
-        assert_eq!(reason(&error), Some(Reason::NotFound));
-        assert_eq!(reason(&kube::Error::LinesCodecMaxLineLengthExceeded), None);
+        assert!(is_not_found(&error));
+        assert!(!is_not_found(&kube::Error::LinesCodecMaxLineLengthExceeded));
     }
 }

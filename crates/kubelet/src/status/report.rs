@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::reason::Reason;
+use coffer_client::error::{has_reason, is_conflict, is_not_found, message};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Map, Value, json};
@@ -221,7 +223,7 @@ async fn run_mirrored(
     recheck: Arc<Notify>,
 ) {
     let mut backoff = Backoff::new(backoff::API);
-    let mut is_refusal_told = false;
+    let mut is_refusal_logged = false;
     loop {
         if reports.has_changed().is_err() {
             return;
@@ -240,12 +242,12 @@ async fn run_mirrored(
             }
             Ok(Ok(None)) => {}
             // Such as by the namespace's Pod Security Standard. It may be allowed later.
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 && !is_refusal_told => {
-                is_refusal_told = true;
+            Ok(Err(error)) if !is_refusal_logged && has_reason(&error, &[Reason::Forbidden]) => {
+                is_refusal_logged = true;
                 tracing::warn!(
                     pod = fixed.metadata.name,
                     namespace = fixed.metadata.namespace,
-                    cause = status.message,
+                    cause = message(&error),
                     "mirror pod rejected: the static pod runs, but the API server does not show it"
                 );
             }
@@ -288,19 +290,20 @@ async fn send(
                 sent.version = Seen::of(&written).map_or(sent.version, |seen| seen.version);
                 sent.annotations.extend(report.annotations.clone());
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Outcome::Gone),
-            Err(kube::Error::Api(conflict)) if conflict.code == 409 => {
+            Err(error) if is_not_found(&error) => return Ok(Outcome::Gone),
+            Err(error) if is_conflict(&error) => {
                 // Either the name is another pod's by now, or another writer was first.
                 return match pods.get_metadata_opt(id.name()).await? {
                     Some(found) if found.metadata.uid.as_deref() == Some(id.uid()) => {
-                        Err(kube::Error::Api(conflict))
+                        Err(error)
                     }
                     _ => Ok(Outcome::Gone),
                 };
             }
             // Said once and not again until it changes: the same patch would be refused again.
-            Err(kube::Error::Api(refused)) if refused.code == 422 || refused.code == 400 => {
-                tracing::warn!(pod = %id, message = refused.message, "pod status rejected by the API server");
+            Err(error) if has_reason(&error, &[Reason::Invalid, Reason::BadRequest]) => {
+                let message = message(&error);
+                tracing::warn!(pod = %id, message, "pod status rejected by the API server");
                 sent.status = status;
             }
             Err(error) => return Err(error),
@@ -317,9 +320,7 @@ async fn delete(pods: &Api<Pod>, id: &PodId) -> kube::Result<Outcome> {
         .preconditions(Preconditions { uid, resource_version: None });
     match pods.delete(id.name(), &params).await {
         Ok(_) => Ok(Outcome::Done),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
-            Ok(Outcome::Gone)
-        }
+        Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(Outcome::Gone),
         Err(error) => Err(error),
     }
 }
