@@ -4,9 +4,9 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl};
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, eventually_is};
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -52,15 +52,9 @@ impl Work {
     async fn until_all_are_served(&self, when: &str) {
         let counts = || self.served.iter().map(|it| it.load(Ordering::Relaxed));
         let wanted: Vec<u64> = counts().map(|count| count + 3).collect();
-        let deadline = Instant::now() + Duration::from_secs(90);
-        loop {
-            let behind = counts().zip(&wanted).filter(|(count, wanted)| count < *wanted).count();
-            if behind == 0 {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{when}: {behind} clients are not served");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let behind = || counts().zip(&wanted).filter(|(count, wanted)| count < *wanted).count();
+        let what = format!("clients that are not served: {when}");
+        eventually_is(what, async || behind(), |behind| *behind == 0).await;
     }
 }
 
@@ -95,10 +89,8 @@ async fn rotate(coffer: &Coffer, kubectl: &Kubectl) {
     let output =
         Command::new(PROGRAM).arg("rotate-token-key").arg("--data-dir").arg(data).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while header(&token(kubectl).await) == before {
-        assert!(Instant::now() < deadline, "the server never used the new key");
-    }
+    let signs_with = async || header(&token(kubectl).await);
+    eventually_is("a token of the new key", signs_with, |header| *header != before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod cluster;
 
 use cluster::{Cluster, within};
+use coffer_testkit::eventually;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
@@ -32,14 +33,9 @@ fn condition(pod: Option<&Pod>) -> Option<(String, String, String)> {
 async fn event(cluster: &Cluster, reason: &str, object: &str) -> Event {
     let api = cluster.namespaced::<Event>();
     let fields = format!("reason={reason},involvedObject.name={object}");
-    within(reason, async {
-        loop {
-            let found = api.list(&ListParams::default().fields(&fields)).await?;
-            if let Some(event) = found.items.into_iter().next() {
-                return Ok::<_, kube::Error>(event);
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+    eventually(format!("the event {reason}"), async || {
+        let found = api.list(&ListParams::default().fields(&fields)).await.unwrap();
+        found.items.into_iter().next()
     })
     .await
 }

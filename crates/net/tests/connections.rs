@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coffer_net::{Bounds, Connected, Gate, Incoming, MayPause, Settings};
+use coffer_testkit::eventually;
 use futures::StreamExt as _;
 use http::{Request, Response};
 use http_body::Frame;
@@ -303,16 +304,6 @@ fn impatient() -> Settings {
     Settings { stall_max: Duration::from_millis(400), ..Settings::default() }
 }
 
-/// Waits until it is so.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let wait = async {
-        while !is_so() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.expect(what);
-}
-
 /// A client with an HTTP/2 window of its own, which reads its connection and so much of each stream.
 async fn with_window(server: &Server, bytes: u32) -> (Sender, tokio::task::JoinHandle<()>) {
     let stream = TokioIo::new(server.tls().await.unwrap());
@@ -342,8 +333,8 @@ async fn a_client_that_does_not_read_is_closed_and_the_response_dropped() {
         let response = get(&mut sender, path).await.unwrap();
         streams.push((sender, response, ended));
     }
-    until("a connection is still open", || server.gate.connections() == 0).await;
-    until("a response is still held", || HELD.load(Ordering::SeqCst) == 0).await;
+    eventually("connections to be closed", async || server.gate.connections() == 0).await;
+    eventually("responses to be dropped", async || HELD.load(Ordering::SeqCst) == 0).await;
 }
 
 /// A client may have many watches on a connection, and be slow with one of them.
@@ -355,7 +346,7 @@ async fn a_response_that_is_not_read_is_dropped_and_concurrent_ones_continue() {
     let mut watch = get(&mut sender, "/watch").await.unwrap().into_body();
     watch.frame().await.unwrap().unwrap();
     let mut unread = get(&mut sender, "/large").await.unwrap().into_body();
-    until("the response is still held", || HELD.load(Ordering::SeqCst) == 0).await;
+    eventually("the response to be dropped", async || HELD.load(Ordering::SeqCst) == 0).await;
     get(&mut sender, "/in").await.unwrap().into_body().collect().await.unwrap();
     assert!(futures::poll!(std::pin::pin!(watch.frame())).is_pending(), "the watch has ended");
     // It is seen to be broken off, not taken for the whole.

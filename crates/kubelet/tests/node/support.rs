@@ -7,7 +7,7 @@ use std::time::Duration;
 use coffer_kubelet::{Config, Kubelet, OnExit, ServerConfig};
 use coffer_testkit::apiserver::TestServer;
 use coffer_testkit::cri::FakeCri;
-use coffer_testkit::in_namespace_as;
+use coffer_testkit::{eventually, in_namespace_as};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node as NodeObject, Pod, Secret};
 use k8s_openapi::{ByteString, NamespaceResourceScope};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -208,15 +208,12 @@ impl Node {
 
     /// Waits for an event about a pod that begins so. Returns all of it.
     pub(crate) async fn event(&self, name: &str, begin: &str) -> String {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
+        eventually(format!("the event {begin:?}"), async || {
             let events = self.events(name).await;
-            if let Some(found) = events.iter().find(|event| event.starts_with(begin)) {
-                return found.clone();
-            }
-            assert!(tokio::time::Instant::now() < deadline, "no event {begin:?}: {events:#?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            let found = events.iter().find(|event| event.starts_with(begin)).cloned();
+            found.ok_or(events)
+        })
+        .await
     }
 
     /// Waits until the runtime shows something.
@@ -244,16 +241,6 @@ impl Node {
 pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(PATIENCE, wait).await;
     waited.unwrap_or_else(|_| panic!("waited in vain: {what}"))
-}
-
-/// Waits until something is so that nothing tells of.
-pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let polled = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within(what, polled).await;
 }
 
 fn named(name: &str) -> kube::core::ObjectMeta {
