@@ -100,6 +100,13 @@ async fn modified(path: &Path) -> Option<SystemTime> {
     modified.await.ok()?.ok()
 }
 
+/// The certificates that a configuration trusts, PEM.
+pub(crate) fn ca_pem(config: &Config) -> Result<String> {
+    let pem = coffer_controllers::Options::of_config(config).root_ca_pem;
+    let pem = pem.context("the kubeconfig has no certificate authority")?;
+    String::from_utf8(pem).context("the certificate authority is not PEM")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

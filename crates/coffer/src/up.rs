@@ -34,7 +34,7 @@ use crate::parts::apiserver::ApiServer;
 use crate::pki::Pki;
 use crate::reach::Reach;
 use crate::renewal::{KUBELET, OwnNode};
-use crate::{join, node_name, oom, parts, signals};
+use crate::{node_name, oom, parts, signals, signing};
 
 /// The kubelet stops its pods with their own grace periods. A pod that it does not know, because the start
 /// was interrupted, gets this grace period in seconds.
@@ -47,7 +47,7 @@ const KUBELET_STOP_MAX: Duration = Duration::from_secs(30);
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
 /// How often the log says what a start that takes long is waiting for.
-const COMPLAINT: Duration = Duration::from_secs(30);
+const WARN_AFTER: Duration = Duration::from_secs(30);
 
 /// The parameters of the parts.
 struct Context<'a> {
@@ -64,7 +64,7 @@ struct Context<'a> {
 pub(crate) async fn run(options: UpOptions, verbosity: u8) -> Result<()> {
     parts::kubelet::require_root("coffer up")?;
     let node = node_name::resolve(options.node_name.as_deref())?;
-    let data = DataDir::hold(&options.server.data_dir)?;
+    let data = DataDir::lock(&options.server.data_dir)?;
     let shutdown = signals::shutdown()?;
     let network = match &options.container_runtime_endpoint {
         Some(_) => None,
@@ -134,7 +134,7 @@ async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()>
         coffer_controllers::scheduler(client).run(stop).await;
         Ok(())
     });
-    let signer = join::signer_in(&data.pki())?.lasting(options.server.signing.duration());
+    let signer = signing::signer_in(&data.pki())?.lasting(options.server.signing.duration());
     let kubeconfig = data.kubeconfig("controller-manager");
     let controllers = parts::controllers(&kubeconfig, Some(signer)).await?;
     clients.spawn("the controllers", |stop| async move {
@@ -259,7 +259,7 @@ async fn until_ready(client: Client, node: &str, kubelet: watch::Receiver<State>
     };
     tokio::pin!(ready);
     loop {
-        match timeout(COMPLAINT, &mut ready).await {
+        match timeout(WARN_AFTER, &mut ready).await {
             Ok(outcome) => return outcome,
             Err(_) => match kubelet.borrow().ended.as_deref() {
                 Some(ended) => {

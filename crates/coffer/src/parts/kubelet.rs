@@ -67,8 +67,8 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         println!("kubelet is ready: {}", kubelet.server_address());
     }
     let identity = Some(tokio::spawn(identity));
-    let joined = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
-    let served = serving.map(|it| tokio::spawn(it.keep(shutdown.clone())));
+    let joined = membership.map(|it| tokio::spawn(it.renew_until(shutdown.clone())));
+    let served = serving.map(|it| tokio::spawn(it.renew_until(shutdown.clone())));
     // For `coffer up`, which waits for that long. It may have ended.
     let ending = |limit| drop(writeln!(io::stdout(), "{}", child::ending(limit)));
     kubelet.run(shutdown, on_exit(options.stop_pods_on_exit), ending).await;
@@ -155,7 +155,7 @@ impl Serving {
     }
 
     /// Renews it before it expires, until `stop`. The server follows the files.
-    async fn keep(self, stop: CancellationToken) {
+    async fn renew_until(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(LOOK);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if let Err(error) = self.make() {

@@ -10,7 +10,7 @@ use coffer_controllers::{Manager, Options, Signer};
 
 use crate::cli::{ClientOptions, ControllerManagerOptions};
 pub(crate) use crate::client::{config, following as client};
-use crate::{join, signals};
+use crate::{signals, signing};
 
 /// The scheduler alone, until a signal.
 pub(crate) async fn scheduler(options: ClientOptions) -> Result<()> {
@@ -30,8 +30,8 @@ pub(crate) async fn controller_manager(options: ControllerManagerOptions) -> Res
     let kubelet_serving =
         certificate.zip(options.cluster_signing_kubelet_serving_key_file.as_deref());
     let signer = match (clients, kubelet::pki_near(kubeconfig)) {
-        (Some(clients), _) => Some(join::signer(clients, kubelet_serving)?),
-        (_, Some(pki)) => Some(join::signer_in(&pki)?),
+        (Some(clients), _) => Some(signing::signer(clients, kubelet_serving)?),
+        (_, Some(pki)) => Some(signing::signer_in(&pki)?),
         _ => None,
     };
     let signer = signer.map(|it| it.lasting(options.signing.duration()));
