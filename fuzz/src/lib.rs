@@ -84,7 +84,7 @@ fn typed<K: Kind>(document: &Document, old: Option<&Document>) {
 fn decoded<K: Kind>(document: &Document) -> Option<K> {
     let mut document = Document::new(document.value().clone());
     let schema = schema::of(&K::INFO.api_version(), K::INFO.kind)?;
-    schema::fit::settle(document.value_mut(), schema);
+    schema::fit::normalize(document.value_mut(), schema);
     document.decode().ok()
 }
 

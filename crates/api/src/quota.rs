@@ -20,7 +20,7 @@ pub type Amounts = BTreeMap<String, Quantity>;
 /// A quota that asks for amounts and gets a pod that does not say them, or one that is used up.
 /// Upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Excess {
+pub enum QuotaExceeded {
     /// A container does not say how much it needs.
     #[error("failed quota: {quota}: must specify {missing}")]
     Unspecified {
@@ -73,7 +73,7 @@ impl Quota {
     ///
     /// # Errors
     /// Which do not.
-    pub fn check_specified(&self, pod: &Pod) -> Result<(), Excess> {
+    pub fn check_specified(&self, pod: &Pod) -> Result<(), QuotaExceeded> {
         check_specified(&self.name, &self.spec, pod)
     }
 
@@ -81,7 +81,7 @@ impl Quota {
     ///
     /// # Errors
     /// What there is not enough of.
-    pub fn check(&self, used: &Amounts, added: &Amounts) -> Result<(), Excess> {
+    pub fn check(&self, used: &Amounts, added: &Amounts) -> Result<(), QuotaExceeded> {
         check_hard(&self.name, &self.hard, used, added)
     }
 }
@@ -149,7 +149,7 @@ pub fn check(
     spec: &ResourceQuotaSpec,
     used: &Amounts,
     added: &Amounts,
-) -> Result<(), Excess> {
+) -> Result<(), QuotaExceeded> {
     check_hard(quota, &Resources::of(spec.hard.iter().flatten()), used, added)
 }
 
@@ -158,7 +158,7 @@ fn check_hard(
     hard: &Resources,
     used: &Amounts,
     added: &Amounts,
-) -> Result<(), Excess> {
+) -> Result<(), QuotaExceeded> {
     let exceeded = |name: &&String| {
         let mut sum = used.get(*name).cloned().unwrap_or(Quantity::ZERO);
         sum.add(&added[*name]);
@@ -173,7 +173,7 @@ fn check_hard(
             names.iter().map(|name| format!("{name}={}", of(name).to_text().0)).collect();
         parts.join(",")
     };
-    Err(Excess::Exceeded {
+    Err(QuotaExceeded::Exceeded {
         quota: quota.to_owned(),
         requested: list(&|name| added[name].clone()),
         used: list(&|name| used.get(name).cloned().unwrap_or(Quantity::ZERO)),
@@ -185,7 +185,11 @@ fn check_hard(
 ///
 /// # Errors
 /// Which do not.
-pub fn check_specified(quota: &str, spec: &ResourceQuotaSpec, pod: &Pod) -> Result<(), Excess> {
+pub fn check_specified(
+    quota: &str,
+    spec: &ResourceQuotaSpec,
+    pod: &Pod,
+) -> Result<(), QuotaExceeded> {
     const ASKED: &[&str] =
         &["cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory"];
     let Some(pod_spec) = pod.spec.as_ref().filter(|_| PodUsage::of(pod).is_in_scope(spec)) else {
@@ -218,7 +222,9 @@ pub fn check_specified(quota: &str, spec: &ResourceQuotaSpec, pod: &Pod) -> Resu
     }
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(Excess::Unspecified { quota: quota.to_owned(), missing: missing.join("; ") }),
+        false => {
+            Err(QuotaExceeded::Unspecified { quota: quota.to_owned(), missing: missing.join("; ") })
+        }
     }
 }
 

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_the_line_and_not_the_secret() {
+    fn an_error_has_the_line_and_not_the_secret() {
         let error = parse(b"data:\n  password: \"hunter2\n bad").unwrap_err().to_string();
         assert!(error.starts_with("yaml: line") && !error.contains("hunter2"), "{error}");
         let error = parse(b"password: hunter2\npassword: hunter3\n").unwrap_err().to_string();

@@ -123,7 +123,7 @@ pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOpt
 /// The typed object of a document, with the kind's defaults.
 fn defaulted(resource: &Resource, document: &mut Document) -> Result<Box<dyn Object>, DecodeError> {
     if let Some(schema) = schema::of(&resource.info.api_version(), resource.info.kind) {
-        schema::fit::settle(document.value_mut(), schema);
+        schema::fit::normalize(document.value_mut(), schema);
     }
     let mut object = resource.decode(document)?;
     object.set_defaults();

@@ -57,11 +57,10 @@ impl Kubelets {
             ))
         };
         // A kubelet's certificate names its node or its address; the address is what is dialled.
-        let stream =
-            tokio::time::timeout(DIAL_TIMEOUT, http1::connect_tls(address, *port, config))
-                .await
-                .map_err(|_| failed(&"i/o timeout"))?
-                .map_err(|error| failed(&error))?;
+        let stream = tokio::time::timeout(DIAL_TIMEOUT, http1::connect_tls(address, *port, config))
+            .await
+            .map_err(|_| failed(&"i/o timeout"))?
+            .map_err(|error| failed(&error))?;
         let (sender, connection) =
             http1::upgradable(stream).await.map_err(|error| failed(&error))?;
         // Ends by itself with the request and its response: either side closing closes the other.

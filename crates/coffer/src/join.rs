@@ -159,7 +159,8 @@ async fn renew(config: &Config, kubeconfig: &Path, node: &str) -> Result<()> {
     let credential = Credential { cert_pem, key_pem, cert_path, key_path };
     let server = config.cluster_url.to_string();
     let login = Login::Certificate(&credential);
-    let text = kubeconfig::render(&user, server.trim_end_matches('/'), &client::ca_pem(config)?, &login);
+    let text =
+        kubeconfig::render(&user, server.trim_end_matches('/'), &client::ca_pem(config)?, &login);
     let path = kubeconfig.to_owned();
     let write = spawn_blocking(move || {
         // It often is in the kubelet's root directory, which the kubelet creates later.

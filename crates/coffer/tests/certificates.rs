@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use coffer_testkit::{
-    Attacks, Coffer, CofferBuilder, Kubectl, Running, eventually, free_port,
-};
+use coffer_testkit::{Attacks, Coffer, CofferBuilder, Kubectl, Running, eventually, free_port};
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SanType};
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;

@@ -143,8 +143,7 @@ async fn a_node_joins_with_a_token_and_renews_its_certificate() {
     let events = kubectl.ok(&["describe", "csr", &pending]).await.unwrap();
     assert!(events.contains("NodeNameInUse"), "{events}");
     kubectl.ok(&["certificate", "approve", &pending]).await.unwrap();
-    eventually("the approved machine to join", async || without_key.kubeconfig().exists())
-        .await;
+    eventually("the approved machine to join", async || without_key.kubeconfig().exists()).await;
     drop(third);
 
     // A kubelet that runs as an administrator logs that it is not limited to its pods.

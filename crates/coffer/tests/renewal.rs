@@ -57,8 +57,7 @@ async fn every_certificate_is_renewed_without_a_restart() {
     let expired = ends.into_iter().max().unwrap() + Duration::from_secs(1);
     for name in names {
         let path = pki.join(name).with_extension("crt");
-        let is_renewed =
-            async || OffsetDateTime::now_utc() >= expired && end_of(&path) >= expired;
+        let is_renewed = async || OffsetDateTime::now_utc() >= expired && end_of(&path) >= expired;
         eventually(format!("{name} to be renewed"), is_renewed).await;
     }
     // The running parts use the new ones: a client verifies the server's, the server the scheduler's and the

@@ -8,8 +8,7 @@ pub(crate) use coffer_wire::backoff::{Backoff, Limits, jitter};
 pub(crate) const PERIOD_JITTER: f64 = 0.04;
 /// Restarts of a container that exited: `CrashLoopBackOff`. Exact, as upstream documents them: a
 /// restart is the concern of one node.
-pub(crate) const CRASH: Limits =
-    Limits::exact(Duration::from_secs(10), Duration::from_secs(300));
+pub(crate) const CRASH: Limits = Limits::exact(Duration::from_secs(10), Duration::from_secs(300));
 /// Pulls of an image that failed: `ImagePullBackOff`. Spread: all nodes pull from one registry.
 pub(crate) const IMAGE_PULL: Limits = seconds(10, 300);
 /// Volumes that could not be set up; upstream's `durationBeforeRetry` of the volume manager.

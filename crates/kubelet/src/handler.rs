@@ -155,9 +155,9 @@ async fn http_get(subject: Subject<'_>, get: &HTTPGetAction) -> Result<(), Failu
     if get.scheme.as_deref() == Some("HTTPS") {
         let stream = http1::start_tls(stream, host, dangerous::any_server()).await;
         let stream = stream.map_err(foreign)?;
-        converse(stream, request).await
+        send_request(stream, request).await
     } else {
-        converse(stream, request).await
+        send_request(stream, request).await
     }
 }
 
@@ -187,7 +187,7 @@ fn foreign(error: impl std::fmt::Display) -> Failure {
     Failure::Foreign(error.to_string().into())
 }
 
-async fn converse<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Failure>
+async fn send_request<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -22,7 +22,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than any limit of these tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -172,7 +172,7 @@ where
     let ended = async {
         tokio::select! { () = end => {}, () = write => {} }
     };
-    timeout(PATIENCE, ended).await.is_ok()
+    timeout(TIMEOUT, ended).await.is_ok()
 }
 
 fn hurried() -> Settings {
@@ -236,7 +236,7 @@ async fn an_idle_client_is_closed_despite_pings_and_a_watch_is_not() {
         let (mut sender, ended) = server.client().await;
         let body = get(&mut sender, path).await.unwrap().into_body();
         body.collect().await.unwrap();
-        let ended = timeout(PATIENCE, ended).await.expect("it is still open").unwrap();
+        let ended = timeout(TIMEOUT, ended).await.expect("it is still open").unwrap();
         ended.unwrap();
     }
     get(&mut watching, "/in").await.unwrap();
@@ -292,9 +292,9 @@ async fn idle_authenticated_clients_make_room() {
             }
         }
     };
-    timeout(PATIENCE, newcomer).await.expect("it is not admitted");
+    timeout(TIMEOUT, newcomer).await.expect("it is not admitted");
     let (_, ended) = idle.remove(0);
-    timeout(PATIENCE, ended).await.expect("the idle one is still open").unwrap().unwrap();
+    timeout(TIMEOUT, ended).await.expect("the idle one is still open").unwrap().unwrap();
 }
 
 /// Serializes the tests that count large responses.
@@ -352,7 +352,7 @@ async fn a_response_that_is_not_read_is_dropped_and_concurrent_ones_continue() {
     // It is seen to be broken off, not taken for the whole.
     let mut read = 0;
     let error = loop {
-        match timeout(PATIENCE, unread.frame()).await.unwrap() {
+        match timeout(TIMEOUT, unread.frame()).await.unwrap() {
             Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
             Some(Err(error)) => break Some(error),
             None => break None,
@@ -392,7 +392,7 @@ async fn a_response_that_may_be_left_unread_is_complete_afterwards() {
     // Another client is closed meanwhile.
     let (mut other, other_ended) = with_window(&server, 1).await;
     let _unread = get(&mut other, "/large").await.unwrap();
-    timeout(PATIENCE, other_ended).await.unwrap().unwrap();
+    timeout(TIMEOUT, other_ended).await.unwrap().unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), LARGE);
     let mut read = Vec::new();
     stream.read_to_end(&mut read).await.unwrap();

@@ -20,7 +20,7 @@ pub struct Running {
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
     log: Arc<Mutex<Vec<String>>>,
-    patience: Duration,
+    stop_timeout: Duration,
 }
 
 impl Running {
@@ -40,13 +40,13 @@ impl Running {
         if let Some(output) = child.stderr.take() {
             forward(output, sender, Arc::clone(&log));
         }
-        Ok(Self { name, child, lines, log, patience: Duration::from_secs(15) })
+        Ok(Self { name, child, lines, log, stop_timeout: Duration::from_secs(15) })
     }
 
     /// How long the program may take to end after SIGTERM.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn stop_timeout(mut self, stop_timeout: Duration) -> Self {
+        self.stop_timeout = stop_timeout;
         self
     }
 
@@ -119,7 +119,7 @@ pub(crate) fn tail(log: &[String]) -> String {
 impl Drop for Running {
     fn drop(&mut self) {
         self.signal(Signal::TERM);
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.stop_timeout;
         // `drop` cannot await; the process is asked until it has ended.
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
@@ -177,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_ends_a_program_that_does_not_listen_to_sigterm() {
         let mut running =
-            shell("trap '' TERM; echo up; read forever < /dev/zero").patience(Duration::ZERO);
+            shell("trap '' TERM; echo up; read forever < /dev/zero").stop_timeout(Duration::ZERO);
         running.until(Duration::from_secs(10), |line| (line == "up").then_some(())).await.unwrap();
         let pid = running.pid().unwrap();
         drop(running);

@@ -428,7 +428,8 @@ fn an_import_from_above_and_a_module_without_a_floor_are_found() {
     write("upper.rs", "pub struct A; use crate::lower::B;");
     write("lower.rs", "pub struct B; fn f() { crate::upper::A; }");
     write("new.rs", "");
-    let found = upward(&folder.path().join("lib.rs"), &[("ground", &["lower"]), ("top", &["upper"])]);
+    let found =
+        upward(&folder.path().join("lib.rs"), &[("ground", &["lower"]), ("top", &["upper"])]);
     assert_eq!(found, ["lower (ground) -> upper (top): A", "new is on no floor"]);
 }
 

@@ -191,12 +191,12 @@ fn validate_signer(signer: &str, path: &Path) -> ErrorList {
     };
     match signer.split('/').collect::<Vec<_>>().as_slice() {
         [domain, name] if !name.is_empty() => {
-            let mut errors = meta::complaints(path, domain, names::dns1123_subdomain(domain));
+            let mut errors = meta::invalid_each(path, domain, names::dns1123_subdomain(domain));
             if !domain.contains('.') {
                 let why = "should be a domain with at least two segments separated by dots";
                 errors.push(Error::invalid(path, *domain, why));
             }
-            errors.extend(meta::complaints(path, name, names::dns1123_subdomain(name)));
+            errors.extend(meta::invalid_each(path, name, names::dns1123_subdomain(name)));
             errors
         }
         _ => malformed(),

@@ -67,7 +67,7 @@ fn validate_data(map: &ConfigMap) -> ErrorList {
     let mut bytes = 0;
     for (key, value) in map.data.iter().flatten() {
         let path = Path::new("data").key(key);
-        errors.extend(meta::complaints(&path, key, names::config_map_key(key)));
+        errors.extend(meta::invalid_each(&path, key, names::config_map_key(key)));
         if map.binary_data.as_ref().is_some_and(|binary| binary.contains_key(key)) {
             errors.push(Error::invalid(&path, key, "duplicate of key present in binaryData"));
         }
@@ -75,7 +75,7 @@ fn validate_data(map: &ConfigMap) -> ErrorList {
     }
     for (key, value) in map.binary_data.iter().flatten() {
         let path = Path::new("binaryData").key(key);
-        errors.extend(meta::complaints(&path, key, names::config_map_key(key)));
+        errors.extend(meta::invalid_each(&path, key, names::config_map_key(key)));
         bytes += value.0.len();
     }
     if bytes > DATA_BYTES_MAX {

@@ -51,7 +51,7 @@ pub fn equal<T: Serialize>(left: &T, right: &T) -> bool {
 }
 
 /// Takes out the fields that Go leaves out where they are zero. What comes in now has none of them
-/// (`crate::schema::fit::settle`), what was stored before that may.
+/// (`crate::schema::fit::normalize`), what was stored before that may.
 pub fn drop_zeros(value: &mut Value) {
     match value {
         Value::Object(fields) => {

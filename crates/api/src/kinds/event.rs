@@ -244,7 +244,7 @@ fn validate_any(event: &Event) -> ErrorList {
         errors.extend(validate_new_kind(event));
     }
     let wrong = names::dns1123_subdomain(namespace);
-    errors.extend(meta::complaints(&Path::new("namespace"), namespace, wrong));
+    errors.extend(meta::invalid_each(&Path::new("namespace"), namespace, wrong));
     errors
 }
 
@@ -255,7 +255,7 @@ fn validate_new_kind(event: &Event) -> ErrorList {
     if controller.is_empty() {
         errors.push(Error::required(&path, ""));
     }
-    errors.extend(meta::complaints(&path, controller, names::qualified_name(controller)));
+    errors.extend(meta::invalid_each(&path, controller, names::qualified_name(controller)));
     for (name, value) in [
         ("reportingInstance", &event.reporting_instance),
         ("action", &event.action),

@@ -64,7 +64,7 @@ fn validate_spec(lease: &Lease) -> ErrorList {
         // Upstream names the field twice.
         let path = path.child("strategy").child("strategy");
         if strategy.contains('/') {
-            errors.extend(meta::complaints(&path, strategy, names::qualified_name(strategy)));
+            errors.extend(meta::invalid_each(&path, strategy, names::qualified_name(strategy)));
         } else if strategy != "OldestEmulationVersion" {
             errors.push(Error::not_supported(&path, strategy, &["OldestEmulationVersion"]));
         }

@@ -109,7 +109,7 @@ fn validate_spec(range: &LimitRange) -> ErrorList {
 }
 
 fn validate_type(name: &str, path: &Path) -> ErrorList {
-    let errors = meta::complaints(path, name, names::qualified_name(name));
+    let errors = meta::invalid_each(path, name, names::qualified_name(name));
     if errors.is_empty() && !name.contains('/') && ![CONTAINER, POD, CLAIM].contains(&name) {
         let detail = "must be a standard limit type or fully qualified";
         return vec![Error::invalid(path, name, detail)];

@@ -139,7 +139,7 @@ fn validate_finalizers(namespace: &Namespace, indexed: bool) -> ErrorList {
     let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_deref());
     for (at, name) in finalizers.unwrap_or_default().iter().enumerate() {
         let path = if indexed { path.index(at) } else { path.clone() };
-        errors.extend(meta::complaints(&path, name, names::qualified_name(name)));
+        errors.extend(meta::invalid_each(&path, name, names::qualified_name(name)));
         errors.extend(meta::standard_finalizer(name, &path));
     }
     errors

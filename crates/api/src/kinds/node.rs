@@ -100,7 +100,7 @@ fn validate_taints(node: &Node) -> ErrorList {
     for (at, taint) in node.spec.iter().flat_map(|spec| list(&spec.taints)).enumerate() {
         let path = path.index(at);
         let wrong = names::qualified_name(&taint.key);
-        errors.extend(meta::complaints(&path.child("key"), &taint.key, wrong));
+        errors.extend(meta::invalid_each(&path.child("key"), &taint.key, wrong));
         let wrong = names::label_value(text(&taint.value));
         if !wrong.is_empty() {
             let path = path.child("value");

@@ -264,7 +264,7 @@ fn validate_conditions(conditions: &[Condition], path: &Path) -> ErrorList {
             errors.push(Error::duplicate(&path.child("type"), type_));
         }
         let wrong = names::qualified_name(type_);
-        errors.extend(meta::complaints(&path.child("type"), type_, wrong));
+        errors.extend(meta::invalid_each(&path.child("type"), type_, wrong));
         if ConditionStatus::parse(status).is_none() {
             let supported = ["False", "True", "Unknown"];
             errors.push(Error::not_supported(&path.child("status"), status, &supported));
@@ -278,7 +278,7 @@ fn validate_conditions(conditions: &[Condition], path: &Path) -> ErrorList {
             errors.push(Error::required(&path_of_reason, "must be set"));
         } else {
             let wrong = names::condition_reason(reason);
-            errors.extend(meta::complaints(&path_of_reason, reason, wrong));
+            errors.extend(meta::invalid_each(&path_of_reason, reason, wrong));
         }
         for (path, text, max) in [
             (path_of_reason, reason, REASON_BYTES_MAX),

@@ -45,7 +45,7 @@ const fn info<T: ListableResource>(
 const ADMIN: &[Grant] = &[Grant { role: roles::Role::Admin, verbs: READ_WRITE, of: &[""] }];
 
 /// A path segment; whether a suffix is to follow makes no difference.
-fn name_rule(name: &str, _prefix: bool) -> names::Complaints {
+fn name_rule(name: &str, _prefix: bool) -> names::Messages {
     names::path_segment(name)
 }
 
@@ -220,7 +220,7 @@ fn validate_reference(role: &RoleRef, kinds: &[&str]) -> ErrorList {
     if role.name.is_empty() {
         errors.push(Error::required(&path, ""));
     } else {
-        errors.extend(meta::complaints(&path, &role.name, names::path_segment(&role.name)));
+        errors.extend(meta::invalid_each(&path, &role.name, names::path_segment(&role.name)));
     }
     errors
 }
@@ -249,7 +249,7 @@ fn validate_subject(subject: &Subject, namespaced: bool, path: &Path) -> ErrorLi
         "ServiceAccount" => {
             if !subject.name.is_empty() {
                 let wrong = names::subdomain_name(&subject.name, false);
-                errors.extend(meta::complaints(&name, &subject.name, wrong));
+                errors.extend(meta::invalid_each(&name, &subject.name, wrong));
             }
             if !group.is_empty() {
                 errors.push(Error::not_supported(&path.child("apiGroup"), group, &[""]));

@@ -37,7 +37,7 @@ impl Kind for RuntimeClass {
     fn validate(&self) -> ErrorList {
         let mut errors = meta::validate(&self.metadata, &INFO);
         let handler = Path::new("handler");
-        errors.extend(meta::complaints(
+        errors.extend(meta::invalid_each(
             &handler,
             &self.handler,
             names::label_name(&self.handler, false),

@@ -116,7 +116,7 @@ fn validate_keys(secret: &Secret) -> ErrorList {
     let path = Path::new("data");
     let mut errors = ErrorList::new();
     for key in secret.data.keys() {
-        errors.extend(meta::complaints(&path.key(key), key, names::config_map_key(key)));
+        errors.extend(meta::invalid_each(&path.key(key), key, names::config_map_key(key)));
     }
     let bytes: usize = secret.data.values().map(|value| value.len()).sum();
     if bytes > DATA_BYTES_MAX {

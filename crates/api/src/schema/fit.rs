@@ -48,11 +48,11 @@ const READS_ITS_OWN_BYTES: &str = "io.k8s.api.core.v1.Secret";
 /// A null that stands for a map's value or a list's item becomes the zero of its type: `annotations:
 /// {note: }` in YAML means an empty note. (A null field is absent and needs no conversion.) Base64 is
 /// written again, without line ends and stray bits.
-pub fn settle(object: &mut Value, schema: Schema) {
-    settle_value(object, schema, schema.definition_name() != Some(READS_ITS_OWN_BYTES));
+pub fn normalize(object: &mut Value, schema: Schema) {
+    normalize_value(object, schema, schema.definition_name() != Some(READS_ITS_OWN_BYTES));
 }
 
-fn settle_value(value: &mut Value, schema: Schema, bytes: bool) {
+fn normalize_value(value: &mut Value, schema: Schema, bytes: bool) {
     match (value, schema.shape()) {
         (Value::Object(fields), Shape::Struct) => {
             fields.retain(|name, field| {
@@ -61,15 +61,15 @@ fn settle_value(value: &mut Value, schema: Schema, bytes: bool) {
                 if unfit(field, schema).is_none() && schema.is_nothing(field) {
                     return false;
                 }
-                settle_value(field, schema, bytes);
+                normalize_value(field, schema, bytes);
                 true
             });
         }
         (Value::Object(members), Shape::Map(inner)) => {
-            members.values_mut().for_each(|member| settle_member(member, inner, bytes));
+            members.values_mut().for_each(|member| normalize_member(member, inner, bytes));
         }
         (Value::Array(items), Shape::List(inner, _)) => {
-            items.iter_mut().for_each(|item| settle_member(item, inner, bytes));
+            items.iter_mut().for_each(|item| normalize_member(item, inner, bytes));
         }
         (Value::String(text), Shape::Scalar) if bytes && schema.scalar() == Some(Scalar::Bytes) => {
             if let Ok(bytes) = go::base64(text) {
@@ -80,9 +80,9 @@ fn settle_value(value: &mut Value, schema: Schema, bytes: bool) {
     }
 }
 
-fn settle_member(member: &mut Value, schema: Schema, bytes: bool) {
+fn normalize_member(member: &mut Value, schema: Schema, bytes: bool) {
     if !member.is_null() {
-        settle_value(member, schema, bytes);
+        normalize_value(member, schema, bytes);
         return;
     }
     *member = match schema.shape() {
@@ -238,14 +238,14 @@ mod tests {
     fn base64_is_read_as_go_reads_it_but_for_a_secrets() {
         let schema = |kind| schema::of("v1", kind).unwrap();
         let mut map = json!({ "binaryData": { "a": "dm\nFs\r\ndWU=\n", "b": "dh==", "c": "d" } });
-        settle(&mut map, schema("ConfigMap"));
+        normalize(&mut map, schema("ConfigMap"));
         assert_eq!(map, json!({ "binaryData": { "a": "dmFsdWU=", "b": "dg==", "c": "d" } }));
         let at = |key| {
             corrupt_base64(&map, schema("ConfigMap"), [Step::Key("binaryData"), Step::Key(key)])
         };
         assert_eq!((at("a"), at("c")), (None, Some(go::CorruptBase64 { at: 0 })));
         let mut secret = json!({ "data": { "a": "dg==\n", "b": null } });
-        settle(&mut secret, schema("Secret"));
+        normalize(&mut secret, schema("Secret"));
         assert_eq!(secret, json!({ "data": { "a": "dg==\n", "b": "" } }));
     }
 
@@ -264,7 +264,7 @@ mod tests {
                 }],
             },
         });
-        settle(&mut pod, schema::of("v1", "Pod").unwrap());
+        normalize(&mut pod, schema::of("v1", "Pod").unwrap());
         assert_eq!(
             pod,
             json!({
@@ -281,7 +281,7 @@ mod tests {
             })
         );
         let mut wrong = json!({ "metadata": { "labels": [] } });
-        settle(&mut wrong, schema::of("v1", "Pod").unwrap());
+        normalize(&mut wrong, schema::of("v1", "Pod").unwrap());
         assert_eq!(wrong, json!({ "metadata": { "labels": [] } }));
     }
 
@@ -346,7 +346,7 @@ mod tests {
                 "volumes": null,
             },
         });
-        settle(&mut pod, schema::of("v1", "Pod").unwrap());
+        normalize(&mut pod, schema::of("v1", "Pod").unwrap());
         assert_eq!(
             pod,
             json!({

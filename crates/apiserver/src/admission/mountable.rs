@@ -12,7 +12,9 @@ const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
 /// The first secret that it does not, in upstream's words.
 pub(super) fn check(account: &ServiceAccount, spec: &PodSpec) -> Result<(), String> {
     let annotations = account.metadata.annotations.as_ref();
-    let enforced = annotations.and_then(|all| all.get(ENFORCE)).is_some_and(|value| go::parse_bool(value) == Some(true));
+    let enforced = annotations
+        .and_then(|all| all.get(ENFORCE))
+        .is_some_and(|value| go::parse_bool(value) == Some(true));
     if !enforced {
         return Ok(());
     }

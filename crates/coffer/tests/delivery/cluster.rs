@@ -156,7 +156,7 @@ fn kubelet(
     command.arg("--kubeconfig").arg(directory.path().join(KUBECONFIG));
     command.arg("--pki-dir").arg(plane.pki());
     command.args(["--container-runtime-endpoint", endpoint]).args(arguments);
-    Running::start(command).unwrap().patience(STOP_MAX)
+    Running::start(command).unwrap().stop_timeout(STOP_MAX)
 }
 
 fn directory() -> TempDir {

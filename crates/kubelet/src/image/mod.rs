@@ -44,7 +44,7 @@ pub use self::provider::ProviderConfigError;
 use self::provider::{Asker, Providers};
 use self::pull::{PullError, Pulled};
 use self::pull_secrets::PullSecrets;
-pub(crate) use self::pull_secrets::Seen;
+pub(crate) use self::pull_secrets::SecretVersions;
 use self::records::PullRecords;
 pub use self::verify::{AllowlistError, ImagePullCredentialsVerificationPolicy, UnknownPolicy};
 use self::verify::{Shown, Verdict, Verification};
@@ -142,7 +142,7 @@ pub(crate) struct ImageError {
     /// When it is worth trying again.
     pub(crate) retry_after: Duration,
     /// The pull secrets; once one of them changes it is worth trying immediately.
-    pub(crate) waits_for: Seen,
+    pub(crate) waits_for: SecretVersions,
 }
 
 /// Whether a waiting reason is one of [`ImageError`]'s that another pull secret may end.
@@ -411,7 +411,7 @@ impl Images {
 
 impl ImageError {
     fn new(reason: &'static str, message: String, retry_after: Duration) -> Self {
-        Self { reason, message, retry_after, waits_for: Seen::default() }
+        Self { reason, message, retry_after, waits_for: SecretVersions::default() }
     }
 }
 

@@ -228,7 +228,7 @@ mod tests {
 
     /// The guide's own examples have such names; this is what `kubectl describe` says of them.
     #[test]
-    fn a_name_with_capitals_is_refused_in_upstreams_words() {
+    fn a_name_with_capitals_is_refused_with_upstreams_message() {
         let error = ImageName::parse("mySshImage").expect_err("capitals").to_string();
         assert_eq!(
             error,

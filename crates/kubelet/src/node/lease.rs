@@ -29,7 +29,7 @@ pub(super) async fn renew(client: kube::Client, node: String, node_uid: String) 
                 Ok(Err(error)) => {
                     tracing::debug!(cause = root_cause(&error), "node lease not renewed");
                 }
-                Err(_) => tracing::debug!("node lease not renewed: no answer"),
+                Err(_) => tracing::debug!("node lease not renewed: no response in time"),
             }
             backoff.wait().await;
         }

@@ -76,7 +76,7 @@ impl NodeAgent {
                         }
                     }
                 }
-                let is_ready = self.look(&mut posted).await;
+                let is_ready = self.refresh(&mut posted).await;
                 let period = if is_ready { LOOK_PERIOD } else { LOOK_PERIOD_NOT_READY };
                 next = Instant::now() + jitter(period, backoff::PERIOD_JITTER);
             }
@@ -85,7 +85,7 @@ impl NodeAgent {
     }
 
     /// Looks at the node and posts what changed. Returns whether it is posted as ready.
-    async fn look(&mut self, posted: &mut Posted) -> bool {
+    async fn refresh(&mut self, posted: &mut Posted) -> bool {
         let (readiness, version) = self.readiness().await;
         let pressure = Pressure::read(&self.root).unwrap_or_default();
         let fresh = posted.at.is_some_and(|at| at.elapsed() < REPORT_PERIOD);

@@ -28,8 +28,8 @@ use serde::de::DeserializeOwned;
 pub(crate) use self::read::root_cause;
 use self::read::{OBJECT_BYTES_MAX, STATUS_BYTES_MAX, read_body, refusal};
 pub(crate) use self::token::ServiceAccountRef;
+pub(crate) use self::watch::{ObjectState, Subscription};
 use self::watch::{ObjectWatch, WATCH_S};
-pub(crate) use self::watch::{Seen, Subscription};
 
 /// How long one fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -153,7 +153,7 @@ pub(crate) struct Runtime {
     images: ImageServiceClient<Channel>,
     /// Sandboxes and containers carry it as a label: several nodes may share one runtime.
     node: Arc<str>,
-    seen: relist::Seen,
+    seen: relist::PodFingerprints,
 }
 
 /// The socket's path from an endpoint, with or without `unix://`.
@@ -177,7 +177,7 @@ impl Runtime {
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             images: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
             node: node.into(),
-            seen: relist::Seen::default(),
+            seen: relist::PodFingerprints::default(),
         }
     }
 

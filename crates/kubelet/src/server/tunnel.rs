@@ -15,7 +15,7 @@ use super::{Body, Sessions};
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TunnelError {
-    #[error("the request asks for no upgrade")]
+    #[error("Upgrade request required")]
     NoUpgrade,
     #[error("the runtime gave a streaming address that cannot be used: {0}")]
     Address(String),

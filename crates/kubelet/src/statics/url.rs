@@ -123,7 +123,9 @@ pub(super) async fn run(source: Source, intake: Intake) {
             Ok(Err(cause)) => {
                 tracing::warn!(url = source.place(), cause, "manifests not fetched");
             }
-            Err(_) => tracing::warn!(url = source.place(), "manifests not fetched: no answer"),
+            Err(_) => {
+                tracing::warn!(url = source.place(), "manifests not fetched: no response in time")
+            }
         }
         tokio::time::sleep(jitter(CHECK_PERIOD, PERIOD_JITTER)).await;
     }

@@ -34,19 +34,19 @@ const OUR_PREFIX: &str = "coffer.dev/";
 struct Report {
     status: Option<PodStatus>,
     annotations: BTreeMap<String, String>,
-    seen: Option<Seen>,
+    seen: Option<ServerConditions>,
     /// Nothing of the pod is left here.
     is_over: bool,
 }
 
 /// The conditions that the API server showed last, and in which version of the pod.
 #[derive(Clone, PartialEq)]
-struct Seen {
+struct ServerConditions {
     version: u64,
     conditions: Vec<Value>,
 }
 
-impl Seen {
+impl ServerConditions {
     /// `None` for a pod that is not from the API server, or whose versions are not numbers.
     fn of(pod: &Pod) -> Option<Self> {
         let version = pod.metadata.resource_version.as_ref()?.parse().ok()?;
@@ -69,7 +69,7 @@ impl Reporter {
         let sent = Sent {
             status: known.status.as_ref().map(object).unwrap_or_default(),
             annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
-            version: Seen::of(known).map_or(0, |seen| seen.version),
+            version: ServerConditions::of(known).map_or(0, |seen| seen.version),
         };
         let (report, reports) = watch::channel(Report::default());
         let pods = Api::namespaced(client, id.namespace());
@@ -101,7 +101,7 @@ impl Reporter {
     /// The API server shows the pod so. Where others wrote a condition that is the kubelet's to
     /// write (of a node that fell silent, "not ready"), the kubelet's word is said again.
     pub(crate) fn seen(&self, pod: &Pod) {
-        let Some(seen) = Seen::of(pod) else { return };
+        let Some(seen) = ServerConditions::of(pod) else { return };
         self.report.send_if_modified(|report| {
             let differs =
                 report.seen.as_ref().is_none_or(|known| known.conditions != seen.conditions);
@@ -145,7 +145,7 @@ struct Sent {
 
 impl Sent {
     /// Takes back what others have overwritten since.
-    fn correct(&mut self, seen: &Seen) {
+    fn correct(&mut self, seen: &ServerConditions) {
         // Our own last write counts: it shows what others had written before it.
         if seen.version < self.version {
             return;
@@ -287,16 +287,15 @@ async fn send(
         match pods.patch_status(id.name(), &params, &Patch::Strategic(&patch)).await {
             Ok(written) => {
                 sent.status = status;
-                sent.version = Seen::of(&written).map_or(sent.version, |seen| seen.version);
+                sent.version =
+                    ServerConditions::of(&written).map_or(sent.version, |seen| seen.version);
                 sent.annotations.extend(report.annotations.clone());
             }
             Err(error) if is_not_found(&error) => return Ok(Outcome::Gone),
             Err(error) if is_conflict(&error) => {
                 // Either the name is another pod's by now, or another writer was first.
                 return match pods.get_metadata_opt(id.name()).await? {
-                    Some(found) if found.metadata.uid.as_deref() == Some(id.uid()) => {
-                        Err(error)
-                    }
+                    Some(found) if found.metadata.uid.as_deref() == Some(id.uid()) => Err(error),
                     _ => Ok(Outcome::Gone),
                 };
             }
@@ -406,7 +405,7 @@ mod tests {
                 "status": { "conditions": [{"type": "Ready", "status": ready, "reason": "theirs"},
                     {"type": "Initialized", "status": "True"}, {"type": "x", "status": "y"}] },
             });
-            Seen::of(&serde_json::from_value(pod).unwrap()).unwrap()
+            ServerConditions::of(&serde_json::from_value(pod).unwrap()).unwrap()
         };
         let mut sent = Sent { status: ours.clone(), version: 7, ..Default::default() };
         // What the API server had before it heard our last word says nothing.

@@ -189,7 +189,7 @@ fn a_pod_that_hangs_in_the_runtime_does_not_hinder_another() {
 }
 
 #[test]
-fn a_sandbox_that_fails_is_retried_and_the_event_has_the_runtimes_words() {
+fn a_sandbox_that_fails_is_retried_and_the_event_has_the_runtimes_message() {
     on_node(async |node| {
         node.cri.fail(Call::RunPodSandbox, 2, Status::unknown("no network"));
         node.create("p", json!({})).await;

@@ -47,7 +47,7 @@ pub(super) use warnings::of_template as template_warnings;
 
 /// Whether a spec stands in a pod, or in a template of pods that do not exist yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum SpecOf {
     Pod,
     Template,
 }
@@ -290,7 +290,7 @@ fn validate_metadata_and_spec(pod: &Pod) -> ErrorList {
         errors.extend(spec::validate_annotations(annotations, spec, &path));
     }
     let path = Path::new("spec");
-    errors.extend(spec::validate(spec, Some(&pod.metadata), Place::Pod, &path));
+    errors.extend(spec::validate(spec, Some(&pod.metadata), SpecOf::Pod, &path));
     errors.extend(volumes::validate_tokens_have_account(spec, &path));
     errors.extend(containers::validate_images_for_pod(&spec.containers, &path.child("containers")));
     let init = list(&spec.init_containers);

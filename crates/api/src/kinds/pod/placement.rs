@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::field::{Error, ErrorList, Path};
-use crate::kinds::meta::{complaints, validate_labels};
+use crate::kinds::meta::{invalid_each, validate_labels};
 use crate::kinds::optional::{list, text};
 use crate::names;
 
@@ -38,7 +38,7 @@ pub(crate) fn validate_tolerations(tolerations: &[Toleration], path: &Path) -> E
         let (key, value) = (text(&toleration.key), text(&toleration.value));
         let (operator, effect) = (text(&toleration.operator), text(&toleration.effect));
         if !key.is_empty() {
-            errors.extend(complaints(&path.child("key"), key, names::qualified_name(key)));
+            errors.extend(invalid_each(&path.child("key"), key, names::qualified_name(key)));
         }
         let operator_path = path.child("operator");
         if key.is_empty() && operator != "Exists" {
@@ -83,7 +83,7 @@ pub(crate) fn validate_selector(selector: &LabelSelector, path: &Path) -> ErrorL
         let values = list(&expression.values);
         errors.extend(validate_operator(&expression.operator, values.len(), false, &path));
         let wrong = names::qualified_name(&expression.key);
-        errors.extend(complaints(&path.child("key"), &expression.key, wrong));
+        errors.extend(invalid_each(&path.child("key"), &expression.key, wrong));
         errors.extend(validate_values(values, &path.child("values")));
     }
     errors
@@ -91,7 +91,7 @@ pub(crate) fn validate_selector(selector: &LabelSelector, path: &Path) -> ErrorL
 
 fn validate_values(values: &[String], path: &Path) -> ErrorList {
     let each = |(at, value): (usize, &String)| {
-        complaints(&path.index(at), value, names::label_value(value))
+        invalid_each(&path.index(at), value, names::label_value(value))
     };
     values.iter().enumerate().flat_map(each).collect()
 }
@@ -184,7 +184,7 @@ fn validate_term(term: &NodeSelectorTerm, strict: bool, path: &Path) -> ErrorLis
         let values = list(&requirement.values);
         errors.extend(validate_operator(&requirement.operator, values.len(), true, &path));
         let wrong = names::qualified_name(&requirement.key);
-        errors.extend(complaints(&path.child("key"), &requirement.key, wrong));
+        errors.extend(invalid_each(&path.child("key"), &requirement.key, wrong));
         if strict {
             errors.extend(validate_values(values, &path.child("values")));
         }
@@ -217,7 +217,7 @@ fn validate_match_field(requirement: &NodeSelectorRequirement, path: &Path) -> E
     }
     for (at, value) in values.iter().enumerate() {
         let path = path.child("values").index(at);
-        errors.extend(complaints(&path, value, names::subdomain_name(value, false)));
+        errors.extend(invalid_each(&path, value, names::subdomain_name(value, false)));
     }
     errors
 }
@@ -233,7 +233,7 @@ fn validate_pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
     }
     for name in list(&term.namespaces) {
         let wrong = names::label_name(name, false);
-        errors.extend(complaints(&path.child("namespace"), name, wrong));
+        errors.extend(invalid_each(&path.child("namespace"), name, wrong));
     }
     for (name, keys) in [
         ("matchLabelKeys", list(&term.match_label_keys)),
@@ -254,7 +254,7 @@ fn validate_pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
         errors.push(Error::required(&topology, "can not be empty"));
     }
     let wrong = names::qualified_name(&term.topology_key);
-    errors.extend(complaints(&topology, &term.topology_key, wrong));
+    errors.extend(invalid_each(&topology, &term.topology_key, wrong));
     errors
 }
 
@@ -263,8 +263,9 @@ fn validate_label_keys(keys: &[String], has_selector: bool, path: &Path) -> Erro
         let detail = "must not be specified when labelSelector is not set";
         return vec![Error::forbidden(path, detail)];
     }
-    let each =
-        |(at, key): (usize, &String)| complaints(&path.index(at), key, names::qualified_name(key));
+    let each = |(at, key): (usize, &String)| {
+        invalid_each(&path.index(at), key, names::qualified_name(key))
+    };
     keys.iter().enumerate().flat_map(each).collect()
 }
 
@@ -345,7 +346,7 @@ fn validate_spread_keys(constraint: &TopologySpreadConstraint, path: &Path) -> E
     }
     for (at, key) in keys.iter().enumerate() {
         let path = path.index(at);
-        errors.extend(complaints(&path, key, names::qualified_name(key)));
+        errors.extend(invalid_each(&path, key, names::qualified_name(key)));
         if selected.contains(key) {
             let detail = "exists in both matchLabelKeys and labelSelector";
             errors.push(Error::invalid(&path, key, detail));

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use serde_json::Value;
 
-use super::{Place, defaults, spec};
+use super::{SpecOf, defaults, spec};
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta;
 use crate::kinds::optional::list;
@@ -29,7 +29,7 @@ pub(crate) fn validate(template: &PodTemplateSpec, path: &Path) -> ErrorList {
         errors.extend(spec::validate_annotations(annotations, spec, &path));
     }
     let path = path.child("spec");
-    errors.extend(spec::validate(spec, None, Place::Template, &path));
+    errors.extend(spec::validate(spec, None, SpecOf::Template, &path));
     if !list(&spec.ephemeral_containers).is_empty() {
         let detail = "ephemeral containers not allowed in pod template";
         errors.push(Error::forbidden(&path.child("ephemeralContainers"), detail));

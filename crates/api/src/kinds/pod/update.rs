@@ -82,7 +82,7 @@ fn validate_deadline(new: &PodSpec, old: &PodSpec, path: &Path) -> Deadline {
     let limit = i64::from(i32::MAX);
     match (new.active_deadline_seconds, old.active_deadline_seconds) {
         (Some(new), _) if !(0..=limit).contains(&new) => {
-            Deadline::Hopeless(Error::invalid(path, new, names::range_complaint(0, limit)))
+            Deadline::Hopeless(Error::invalid(path, new, names::range_message(0, limit)))
         }
         (Some(new), Some(old)) if old < new => {
             let detail = "must be less than or equal to previous value";
@@ -270,7 +270,7 @@ pub(super) fn validate_status(new: &Pod, old: &Pod) -> ErrorList {
         }
         let wrong = names::qualified_name(&condition.type_);
         let path = path.index(at).child("Type");
-        errors.extend(meta::complaints(&path, &condition.type_, wrong));
+        errors.extend(meta::invalid_each(&path, &condition.type_, wrong));
     }
     let path = Path::new("status");
     if spec_of(new).node_name != spec_of(old).node_name {
@@ -279,7 +279,7 @@ pub(super) fn validate_status(new: &Pod, old: &Pod) -> ErrorList {
     let nominated = text(&new_status.nominated_node_name);
     if nominated != text(&old_status.nominated_node_name) && !nominated.is_empty() {
         let wrong = names::subdomain_name(nominated, false);
-        errors.extend(meta::complaints(&path.child("nominatedNodeName"), nominated, wrong));
+        errors.extend(meta::invalid_each(&path.child("nominatedNodeName"), nominated, wrong));
     }
     let class = text(&new_status.qos_class);
     if class != text(&old_status.qos_class) {

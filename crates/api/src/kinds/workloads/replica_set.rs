@@ -68,7 +68,6 @@ impl Kind for ReplicaSet {
         }
         errors
     }
-
 }
 
 /// Its selector in the syntax of list requests.

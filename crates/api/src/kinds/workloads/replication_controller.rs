@@ -77,7 +77,6 @@ impl Kind for ReplicationController {
         }
         errors
     }
-
 }
 
 /// Its selector in the syntax of list requests.

@@ -11,7 +11,7 @@ mod namespace;
 
 use std::sync::Arc;
 
-use coffer_api::quota::{Excess, PodUsage};
+use coffer_api::quota::{PodUsage, QuotaExceeded};
 use coffer_api::status::Failure;
 use coffer_store::{Revision, StoreError};
 
@@ -161,7 +161,7 @@ impl Quotas {
     }
 }
 
-fn forbidden(resource: &Resource, object: &dyn Object, excess: &Excess) -> Failure {
+fn forbidden(resource: &Resource, object: &dyn Object, excess: &QuotaExceeded) -> Failure {
     Failure::forbidden(resource.group_resource(), &shown_name(object), &excess.to_string())
 }
 

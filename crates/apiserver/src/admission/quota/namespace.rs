@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use coffer_api::quota::{Amounts, Excess, PodUsage, Quota, Totals, used_of};
+use coffer_api::quota::{Amounts, PodUsage, Quota, QuotaExceeded, Totals, used_of};
 use coffer_store::Revision;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -26,7 +26,7 @@ pub(super) struct Request<'a> {
 pub(super) enum Outcome {
     /// There is room, and it is kept for the object. The number is the reservation's.
     Reserved(u64),
-    Refused(Excess),
+    Refused(QuotaExceeded),
     /// There is room only if objects that are being created are not: ask again once the write of this
     /// revision is applied, or, without one, once a reservation has changed.
     Later(Option<Revision>),

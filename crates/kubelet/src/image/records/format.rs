@@ -143,7 +143,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn grants_add_up_until_the_image_is_everybodys() {
+    fn grants_accumulate_until_the_image_needs_no_credential() {
         let mut record = PulledRecord::new("sha256:1");
         assert!(record.grant("r.io/a", Some(secret("two", "h2"))));
         assert!(record.grant("r.io/a", Some(secret("one", "h1"))));

@@ -119,7 +119,7 @@ impl PullRecords {
         let uncertain = known.uncertain;
         in_flight.remove(image);
         if !uncertain && let Err(error) = remove(&self.pulling.join(file_name(image))) {
-            tracing::warn!(image, %error, "the record of a pull's begin was not removed");
+            tracing::warn!(image, %error, "cannot remove the record of a pull");
         }
     }
 

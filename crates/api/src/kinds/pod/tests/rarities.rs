@@ -12,7 +12,7 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 type Row<'a> = (&'a str, Value, &'a [&'a str]);
 
 #[test]
-fn devices_and_mounts_keep_out_of_each_others_way() {
+fn device_paths_and_mount_paths_must_differ() {
     let with_claim = with(
         &guide(),
         "spec.volumes.1",
