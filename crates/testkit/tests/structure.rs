@@ -350,11 +350,11 @@ const FLOORS: &[(&str, &[&str])] = &[
             "fair_queue",
             "identity",
             "listen",
-            "memory_pool",
             "object",
             "options",
             "request",
             "respond",
+            "rooms",
             "scale",
             "tasks",
             "tls",
@@ -363,10 +363,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("admission", &["admission", "authz", "tokens"]),
     ("registry", &["call", "managed", "registry"]),
     ("core", &["core"]),
-    (
-        "handlers",
-        &["authn", "executor", "handlers", "kubelets", "representation", "reviews", "tunnels"],
-    ),
+    ("handlers", &["authn", "handlers", "kubelets", "lanes", "present", "reviews", "tunnels"]),
     (
         "HTTP",
         &[

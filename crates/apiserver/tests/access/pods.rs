@@ -58,13 +58,16 @@ async fn a_pod_in_a_new_namespace_waits_for_its_default_account() {
     let cluster = Cluster::start().await;
     cluster.admin.make("/api/v1/namespaces", json!({ "metadata": { "name": "new" } })).await;
     let controller = Caller::new("admin", cluster.server.admin().await);
-    let later = tokio::spawn(async move {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        let account = json!({ "metadata": { "name": "default" } });
-        controller.make("/api/v1/namespaces/new/serviceaccounts", account).await;
-    });
-    cluster.admin.make("/api/v1/namespaces/new/pods", plain("p")).await;
-    later.await.unwrap();
+    let mut waiting = std::pin::pin!(cluster.admin.make("/api/v1/namespaces/new/pods", plain("p")));
+    // A pod that is sent after it is created before it has its account.
+    tokio::select! {
+        biased;
+        made = &mut waiting => panic!("a pod without an account: {made}"),
+        _ = controller.make(PODS, plain("later")) => {}
+    }
+    let account = json!({ "metadata": { "name": "default" } });
+    controller.make("/api/v1/namespaces/new/serviceaccounts", account).await;
+    waiting.await;
 
     cluster.admin.make("/api/v1/namespaces", json!({ "metadata": { "name": "newer" } })).await;
     let reply = cluster.admin.ask("POST", "/api/v1/namespaces/newer/pods", Some(&plain("p"))).await;
