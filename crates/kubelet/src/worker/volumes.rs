@@ -57,7 +57,7 @@ impl Worker {
         } else {
             format!("MountVolume.SetUp failed for volume {:?} : {}", failed.volume, failed.error)
         };
-        tracing::debug!(pod = %self.id, cause = %message, "volume setup failed, retrying");
+        tracing::info!(pod = %self.id, cause = %message, "volume setup failed, retrying");
         self.shared.events.pod(&self.id, Reason::FailedMountVolume, message);
     }
 
