@@ -3,13 +3,14 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coffer_testkit::{Coffer, CofferBuilder, Kubectl};
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use parking_lot::Mutex;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer");
 const CLIENTS: usize = 50;
@@ -25,7 +26,7 @@ struct Work {
 
 impl Work {
     fn config(&self) -> Config {
-        self.config.lock().unwrap().clone()
+        self.config.lock().clone()
     }
 
     /// Reads the secret again and again. Connections may fail, but no request may be refused.
@@ -131,7 +132,7 @@ async fn clients_with_valid_tokens_are_never_refused_while_keys_rotate_and_the_s
         let status = coffer.stop().await.unwrap();
         assert!(status.success(), "{status}");
         coffer.start().await.unwrap();
-        *work.config.lock().unwrap() = config(&coffer, &token).await;
+        *work.config.lock() = config(&coffer, &token).await;
         work.until_all_are_served("after a restart").await;
         rotate(&coffer, &kubectl).await;
         work.until_all_are_served("after a rotation after the restart").await;

@@ -10,7 +10,7 @@
 use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -21,6 +21,7 @@ use kube::api::ApiResource;
 use kube::discovery::{Scope, verbs};
 use kube::runtime::watcher;
 use kube::{Api, Client, Discovery, Resource};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -127,21 +128,21 @@ impl Inventory {
     /// The kind that an owner reference or event names; any served version will do.
     pub(crate) fn kind(&self, api_version: &str, kind: &str) -> Option<Arc<Kind>> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
+        let kinds = self.0.kinds.read();
         let mut kinds = kinds.values().map(|entry| &entry.kind);
         kinds.find(|found| found.resource.group == group && found.resource.kind == kind).cloned()
     }
 
     /// Every kind that is known.
     pub(crate) fn kinds(&self) -> Vec<Arc<Kind>> {
-        let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
+        let kinds = self.0.kinds.read();
         kinds.values().map(|entry| entry.kind.clone()).collect()
     }
 
     /// How many objects of a resource, named as [`Kind::qualified`] does, a namespace has. `None` for
     /// one that is not watched.
     pub(crate) fn count(&self, qualified: &str, namespace: &str) -> Option<usize> {
-        let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
+        let kinds = self.0.kinds.read();
         Some(kinds.get(qualified)?.held.as_ref()?.count_in(namespace))
     }
 
@@ -190,8 +191,7 @@ impl Watcher {
         self.tell(informer, &kind);
         let held: Arc<dyn Held> = Arc::new(informer.cache());
         let entry = Entry { kind: kind.clone(), held: Some(held), stop: None };
-        let mut kinds = self.inventory.0.kinds.write().expect("no code panics while it holds them");
-        kinds.insert(kind.qualified(), entry);
+        self.inventory.0.kinds.write().insert(kind.qualified(), entry);
     }
 
     fn tell<K: Resource + 'static>(&self, informer: &mut Informer<K>, kind: &Arc<Kind>) {
@@ -237,7 +237,7 @@ impl Watcher {
         watches: &mut JoinSet<()>,
     ) {
         let shared = &self.inventory.0;
-        let mut kinds = shared.kinds.write().expect("no code panics while it holds the kinds");
+        let mut kinds = shared.kinds.write();
         kinds.retain(|_, entry| match &entry.stop {
             Some(stop) if !discovered.contains(&entry.kind) => {
                 stop.cancel();

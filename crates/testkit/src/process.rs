@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -103,7 +104,7 @@ impl Running {
 
     /// All that the program has said so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().map(|log| log.clone()).unwrap_or_default()
+        self.log.lock().clone()
     }
 
     fn log_tail(&self) -> String {
@@ -138,9 +139,7 @@ fn forward(
     tokio::spawn(async move {
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            if let Ok(mut log) = log.lock() {
-                log.push(line.clone());
-            }
+            log.lock().push(line.clone());
             let _ = sender.send(line);
         }
     });

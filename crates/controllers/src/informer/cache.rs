@@ -11,9 +11,10 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use kube::Resource;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use super::Change;
@@ -213,11 +214,11 @@ impl<K> Cache<K> {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Store<K>> {
-        self.0.store.read().expect("no code panics while it holds the cache")
+        self.0.store.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Store<K>> {
-        self.0.store.write().expect("no code panics while it holds the cache")
+        self.0.store.write()
     }
 }
 

@@ -218,9 +218,8 @@ fn log(kind: &str, error: &watcher::Error) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use k8s_openapi::api::core::v1::ConfigMap;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -245,12 +244,12 @@ mod tests {
                 version.unwrap_or("-".into())
             };
             let name = change.latest().metadata.name.clone().unwrap_or_default();
-            log.lock().unwrap().push(format!("{name} {}→{}", side(&change.old), side(&change.new)));
+            log.lock().push(format!("{name} {}→{}", side(&change.old), side(&change.new)));
         });
         let cache = informer.cache();
         let events = futures::stream::iter(events.into_iter().map(Ok));
         informer.follow(events, "configmaps", CancellationToken::new()).await;
-        let seen = seen.lock().unwrap().clone();
+        let seen = seen.lock().clone();
         (seen, cache)
     }
 
@@ -298,7 +297,7 @@ mod tests {
         let served = Arc::new(Mutex::new(vec![object("a", "1", "1"), object("b", "2", "2")]));
         let items = served.clone();
         let server = crate::testing::Api::answering(move |_| {
-            let items = items.lock().unwrap();
+            let items = items.lock();
             Some(serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMapList",
                 "metadata": { "resourceVersion": "9" }, "items": *items }))
         });
@@ -309,7 +308,7 @@ mod tests {
         let log = seen.clone();
         informer.on_change(move |change: &Change<ConfigMap>| {
             let name = change.latest().metadata.name.clone().unwrap_or_default();
-            log.lock().unwrap().push((name, change.is_delete()));
+            log.lock().push((name, change.is_delete()));
         });
         let cache = informer.cache();
         let stop = CancellationToken::new();
@@ -317,9 +316,9 @@ mod tests {
         let running = tokio::spawn(informer.run(api, watcher::Config::default(), stop.clone()));
         cache.synced().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let taken = || std::mem::take(&mut *seen.lock().unwrap());
+        let taken = || std::mem::take(&mut *seen.lock());
         assert_eq!(taken(), [("a".to_owned(), false), ("b".to_owned(), false)]);
-        *served.lock().unwrap() = vec![object("a", "1", "7")];
+        *served.lock() = vec![object("a", "1", "7")];
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(taken(), [("a".to_owned(), false), ("b".to_owned(), true)]);
         tokio::time::sleep(Duration::from_secs(10)).await;

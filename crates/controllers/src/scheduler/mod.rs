@@ -15,12 +15,11 @@ mod score;
 pub(crate) mod taints;
 pub(crate) mod topology;
 
-use std::sync::{Mutex, MutexGuard};
-
 use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 
 use self::cluster::{Cluster, Effect, uid};
@@ -198,7 +197,7 @@ impl Scheduler {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while it holds the state")
+        self.state.lock()
     }
 }
 

@@ -1,8 +1,9 @@
 //! From a bound pod to a running container, and what can stop it on the way.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use coffer_testkit::cri::{Call, Exit, Request};
+use parking_lot::Mutex;
 use serde_json::json;
 use tonic::Status;
 
@@ -45,7 +46,7 @@ fn no_container_starts_before_all_volumes_are_mounted() {
                 std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string())
             };
             let found = (read("/s", "password"), read("/m", "mode"), read("/e", "."));
-            at_start.lock().expect("unbroken").push(found);
+            at_start.lock().push(found);
         });
         let mounts = json!([{ "name": "s", "mountPath": "/s" }, { "name": "m", "mountPath": "/m" },
             { "name": "e", "mountPath": "/e" }]);
@@ -64,7 +65,7 @@ fn no_container_starts_before_all_volumes_are_mounted() {
         // A directory cannot be read as a file; one that is not there gives another error.
         let directory = std::fs::read_to_string("/").expect_err("a directory").to_string();
         let whole = ("hunter2".to_owned(), "fast".to_owned(), directory);
-        assert_eq!(*seen.lock().expect("unbroken"), [whole.clone(), whole.clone(), whole]);
+        assert_eq!(*seen.lock(), [whole.clone(), whole.clone(), whole]);
         let mounts = node.mounts();
         let volumes = node.pod_directory(&pod).join("volumes").display().to_string();
         assert_eq!(
