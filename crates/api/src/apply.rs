@@ -28,6 +28,7 @@ pub use set::FieldSet;
 
 use crate::document::Document;
 use crate::schema::Schema;
+use crate::subresource::SubresourceName;
 use managers::{Id, Managers};
 
 /// managedFields that are longer than this as JSON, in bytes, are not written down: no store takes the
@@ -46,7 +47,7 @@ pub struct Writer<'a> {
     /// The field manager: the request's parameter, else what its User-Agent begins with.
     pub manager: &'a str,
     /// `status` and its like; `None` for the object itself.
-    pub subresource: Option<&'a str>,
+    pub subresource: Option<SubresourceName>,
     /// When.
     pub now: Timestamp,
 }

@@ -55,16 +55,3 @@ impl SubresourceName {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kinds::ALL;
-
-    #[test]
-    fn each_subresource_of_a_kind_has_a_name_here() {
-        for sub in ALL.iter().flat_map(|info| info.subresources) {
-            assert!(SubresourceName::parse(sub.name).is_some(), "{}", sub.name);
-        }
-    }
-}

@@ -186,7 +186,7 @@ fn version_only(api_version: &str) -> &str {
 fn package(api_version: &str) -> &str {
     match api_version.split_once('/') {
         // Both forms of events are one type inside.
-        None | Some(("events.k8s.io", _)) => "core",
+        None | Some((coffer_api::well_known::api_group::EVENTS, _)) => "core",
         Some((group, _)) => group.split('.').next().unwrap_or(group),
     }
 }

@@ -250,7 +250,7 @@ fn discovered(info: &KindInfo) -> Value {
         .iter()
         .map(|sub| {
             json!({
-                "subresource": sub.name, "verbs": sub.verbs,
+                "subresource": sub.name.as_str(), "verbs": sub.verbs,
                 "responseKind": kind(sub.group, sub.version, sub.kind),
             })
         })

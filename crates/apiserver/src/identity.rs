@@ -18,9 +18,9 @@ pub(crate) struct Identity {
 }
 
 /// Every authenticated caller is in this group.
-pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+pub(crate) const AUTHENTICATED: &str = coffer_api::well_known::group::AUTHENTICATED;
 /// Callers without a credential are in this one.
-pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub(crate) const UNAUTHENTICATED: &str = coffer_api::well_known::group::UNAUTHENTICATED;
 /// The name of a caller without a credential.
 pub(crate) const ANONYMOUS: &str = coffer_api::well_known::user::ANONYMOUS;
 /// Its members may do everything; no other rule is looked at.

@@ -13,6 +13,9 @@ use http::Method;
 
 use crate::respond::Accepted;
 
+/// What follows the name of a namespace in a path and is not a resource in it.
+const OF_NAMESPACES: [SubresourceName; 2] = [SubresourceName::Status, SubresourceName::Finalize];
+
 /// What the caller wants done, in RBAC's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -178,7 +181,7 @@ fn resource_path(path: &str) -> Option<(ResourcePath, bool)> {
         // `/namespaces/NAME`, `/namespaces/NAME/status` and `/finalize` are the object itself.
         let is_object = match rest {
             [] => true,
-            [sub] => sub == "status" || sub == "finalize",
+            [sub] => SubresourceName::parse(sub).is_some_and(|sub| OF_NAMESPACES.contains(&sub)),
             _ => false,
         };
         if !is_object {

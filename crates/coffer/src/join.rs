@@ -267,7 +267,7 @@ pub(crate) async fn bootstrap(options: BootstrapOptions) -> Result<()> {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": { "name": format!("bootstrap-token-{}", id.as_str()) },
-        "type": "bootstrap.kubernetes.io/token",
+        "type": well_known::secret_type::BOOTSTRAP_TOKEN,
         "stringData": {
             "token-id": id.as_str(),
             "token-secret": secret.as_str(),
@@ -275,7 +275,8 @@ pub(crate) async fn bootstrap(options: BootstrapOptions) -> Result<()> {
             "usage-bootstrap-authentication": "true",
         },
     }))?);
-    let request = http::Request::post("/api/v1/namespaces/kube-system/secrets")
+    let path = format!("/api/v1/namespaces/{}/secrets", well_known::namespace::KUBE_SYSTEM);
+    let request = http::Request::post(path)
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(object.to_vec())?;
     let client = Client::try_from(config.clone())?;

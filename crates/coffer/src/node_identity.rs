@@ -41,7 +41,7 @@ pub(crate) async fn check(client: Client, node: String, stop: CancellationToken)
 fn warning(user: &UserInfo, node: &str) -> Option<String> {
     let name = user.username.as_deref().unwrap_or_default();
     let in_group = user.groups.iter().flatten().any(|group| group == NODES);
-    let wanted = format!("system:node:{node}");
+    let wanted = coffer_api::well_known::user::of_node(node);
     (name != wanted || !in_group).then(|| {
         format!(
             "the kubelet of node {node:?} runs as user {name:?}, not as {wanted:?} in group {NODES:?}: it is not limited to the secrets of its pods; join with --bootstrap-kubeconfig and a --kubeconfig of its own"

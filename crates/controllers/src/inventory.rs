@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::well_known::api_group;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::NamespaceResourceScope;
@@ -295,7 +296,7 @@ async fn discover(client: &Client) -> Result<Vec<Kind>, kube::Error> {
     Ok(all
         .filter(|(resource, capabilities)| {
             // One stored event has two kinds; the group's is the other face of core's.
-            let twin = resource.plural == "events" && resource.group == "events.k8s.io";
+            let twin = resource.plural == "events" && resource.group == api_group::EVENTS;
             !twin && wanted.iter().all(|verb| capabilities.supports_operation(verb))
         })
         .map(|(resource, capabilities)| Kind {

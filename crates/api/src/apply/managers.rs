@@ -58,7 +58,7 @@ impl Id {
             manager: manager.to_owned(),
             operation,
             api_version: None,
-            subresource: writer.subresource.map(str::to_owned),
+            subresource: writer.subresource.map(String::from),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::reason::Reason;
 use crate::schema;
 use crate::status::Failure;
+use crate::subresource::SubresourceName;
 
 fn writer(manager: &str) -> Writer<'_> {
     writer_of("v1", "Secret", manager)
@@ -180,7 +181,7 @@ fn a_status_update_owns_only_status_and_records_its_subresource() {
     };
     let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n"}});
     let first = created(pod, &spec);
-    let status = Writer { subresource: Some("status"), manager: "kubelet", ..spec };
+    let status = Writer { subresource: Some(SubresourceName::Status), manager: "kubelet", ..spec };
     let mut next = first.value().clone();
     next["status"] = json!({
         "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
@@ -209,7 +210,7 @@ fn clients_may_end_the_tracking_and_may_not_forge_it_through_a_subresource() {
         next["metadata"]["managedFields"] = reset;
         let second = updated(&first, next.clone(), &writer("two"));
         assert!(managers::field(second.value()).is_none());
-        let through_status = Writer { subresource: Some("status"), ..writer("two") };
+        let through_status = Writer { subresource: Some(SubresourceName::Status), ..writer("two") };
         assert_eq!(owners(&updated(&first, next, &through_status)), owners(&first));
     }
     // Lists that cannot be read, or were left out, change nothing.

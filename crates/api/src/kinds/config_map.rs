@@ -9,6 +9,7 @@ use super::info::KindInfo;
 use super::kind::Kind;
 use super::roles::Grant;
 use super::{equal, meta};
+use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::core;
@@ -33,7 +34,7 @@ impl Kind for ConfigMap {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         if old.immutable == Some(true) {
             let frozen = "field is immutable when `immutable` is set";

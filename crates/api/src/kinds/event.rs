@@ -13,9 +13,11 @@ use super::kind::Kind;
 use super::optional::text;
 use super::roles::Grant;
 use super::{equal, meta};
+use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::{core, events};
+use crate::well_known::namespace;
 
 mod printer;
 
@@ -128,7 +130,7 @@ impl Kind for Event {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_any(self));
         errors
@@ -167,7 +169,7 @@ impl Kind for SeriesEvent {
         validate_series_form(&to_core(self.clone()))
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         validate_series_form_update(&to_core(self.clone()), &to_core(old.clone()))
     }
 
@@ -231,9 +233,9 @@ fn validate_any(event: &Event) -> ErrorList {
     let namespace = text(&event.metadata.namespace);
     let about = text(&event.involved_object.namespace);
     let agrees = match (event.event_time.is_some(), about) {
-        (false, "") => matches!(namespace, "" | "default"),
+        (false, "") => matches!(namespace, "" | namespace::DEFAULT),
         (false, about) => namespace == about,
-        (true, "") => matches!(namespace, "default" | "kube-system"),
+        (true, "") => matches!(namespace, namespace::DEFAULT | namespace::KUBE_SYSTEM),
         (true, _) => true,
     };
     if !agrees {

@@ -10,6 +10,7 @@ use super::kind::Kind;
 use super::meta;
 use super::optional::text;
 use super::roles::{Grant, READ_WRITE, Role};
+use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::coordination;
@@ -32,7 +33,7 @@ impl Kind for Lease {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_spec(self));
         errors

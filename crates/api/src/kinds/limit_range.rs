@@ -11,6 +11,7 @@ use super::kind::Kind;
 use super::meta;
 use super::pod::resources::{self, Amounts};
 use super::roles::Grant;
+use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::message::Type::{Nested, Quantity as Amount, Text};
@@ -63,7 +64,7 @@ impl Kind for LimitRange {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_spec(self));
         errors

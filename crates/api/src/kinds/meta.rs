@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 use super::{KindInfo, equal, shown};
 use crate::field::{Error, ErrorKind, ErrorList, Path};
 use crate::names;
+use crate::well_known::finalizer;
 
 /// The detail of every change to what may not change.
 pub const IMMUTABLE: &str = "field is immutable";
@@ -35,7 +36,7 @@ fn validate_standard_finalizers(meta: &ObjectMeta, path: &Path) -> ErrorList {
 /// See [`validate_standard_finalizers`]; a namespace's spec has finalizers, too.
 pub(super) fn standard_finalizer(name: &str, path: &Path) -> Option<Error> {
     let detail = "name is neither a standard finalizer name nor is it fully qualified";
-    let standard = matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+    let standard = matches!(name, finalizer::KUBERNETES | finalizer::ORPHAN | finalizer::FOREGROUND);
     (!name.contains('/') && !standard).then(|| Error::invalid(path, name, detail))
 }
 
@@ -174,7 +175,7 @@ fn validate_finalizers(finalizers: &[String], path: &Path) -> ErrorList {
         errors.extend(complaints(path, name, names::qualified_name(name)));
     }
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
-    if has("orphan") && has("foregroundDeletion") {
+    if has(finalizer::ORPHAN) && has(finalizer::FOREGROUND) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(invalid_json(path, &finalizers, detail));
     }

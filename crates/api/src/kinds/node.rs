@@ -13,6 +13,7 @@ use super::merge::{CONDITIONS, MERGED_SET, Rules};
 use super::optional::{list, text};
 use super::pod::resources::{self, Amounts};
 use super::{meta, shown};
+use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::core;
@@ -56,9 +57,9 @@ impl Kind for Node {
         }
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         match sub {
-            Some("status") => self.spec = old.spec.clone(),
+            Some(SubresourceName::Status) => self.spec = old.spec.clone(),
             _ => self.status = old.status.clone(),
         }
     }
@@ -71,7 +72,7 @@ impl Kind for Node {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_amounts(self));
         errors.extend(validate_addresses(self));

@@ -9,6 +9,7 @@ use super::info::{Deletion, KindInfo};
 use super::kind::{EMPTY_TEMPLATE, Kind};
 use super::pod::{self, template};
 use super::{equal, meta};
+use crate::subresource::SubresourceName;
 use crate::field::{ErrorList, Path};
 use crate::protobuf::message::Type::Nested;
 use crate::protobuf::message::{Message, given};
@@ -50,7 +51,7 @@ impl Kind for PodTemplate {
         meta::first_generation(&mut self.metadata);
     }
 
-    fn prepare_for_update(&mut self, old: &Self, _sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, _sub: Option<SubresourceName>) {
         let changed = !equal(&self.template, &old.template);
         meta::next_generation(&mut self.metadata, &old.metadata, changed);
     }
@@ -61,7 +62,7 @@ impl Kind for PodTemplate {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_template(self));
         errors

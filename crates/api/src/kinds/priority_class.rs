@@ -10,6 +10,7 @@ use super::kind::Kind;
 use super::merge::Rules;
 use super::meta;
 use super::optional::text;
+use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::message::Type::{Bool, Int, Nested, Text};
 use crate::protobuf::message::{Message, given, nonzero};
@@ -107,7 +108,7 @@ impl Kind for PriorityClass {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         if self.value != old.value {
             let detail = "may not be changed in an update.";

@@ -13,6 +13,7 @@ use super::merge::Rules;
 use super::optional::{list, list_mut, text};
 use super::roles::{self, Grant, READ_WRITE};
 use super::{meta, shown};
+use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::message::Message;
@@ -21,7 +22,7 @@ use crate::protobuf::tables::rbac as tables;
 mod printer;
 
 /// The API group of RBAC, which references and subjects name, too.
-pub const GROUP: &str = "rbac.authorization.k8s.io";
+pub const GROUP: &str = crate::well_known::api_group::RBAC;
 
 const fn info<T: ListableResource>(
     singular: &'static str,
@@ -70,7 +71,7 @@ impl Kind for Role {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = self.validate();
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         errors
@@ -93,7 +94,7 @@ impl Kind for ClusterRole {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = self.validate();
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         errors
@@ -118,7 +119,7 @@ impl Kind for RoleBinding {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = self.validate();
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         errors.extend(validate_same_role(&self.role_ref, &old.role_ref));
@@ -148,7 +149,7 @@ impl Kind for ClusterRoleBinding {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = self.validate();
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         errors.extend(validate_same_role(&self.role_ref, &old.role_ref));

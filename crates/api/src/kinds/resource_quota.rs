@@ -15,6 +15,7 @@ use super::meta;
 use super::optional::list;
 use super::pod::resources::{self, Amounts};
 use super::roles::Grant;
+use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::tables::core;
 use crate::table::{self, Column};
@@ -51,9 +52,9 @@ impl Kind for ResourceQuota {
         self.status = Some(ResourceQuotaStatus::default());
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         match sub {
-            Some("status") => self.spec = old.spec.clone(),
+            Some(SubresourceName::Status) => self.spec = old.spec.clone(),
             _ => self.status = old.status.clone(),
         }
     }
@@ -64,9 +65,9 @@ impl Kind for ResourceQuota {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
-        if sub == Some("status") {
+        if sub == Some(SubresourceName::Status) {
             let status = self.status.clone().unwrap_or_default();
             let path = Path::new("status");
             errors.extend(validate_amounts(&status.hard, &path.child("hard")));

@@ -12,6 +12,7 @@ use super::merge::Rules;
 use super::meta;
 use super::optional::list;
 use super::pod::{overhead, placement};
+use crate::subresource::SubresourceName;
 use crate::field::{ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::node;
@@ -58,7 +59,7 @@ impl Kind for RuntimeClass {
     }
 
     /// As upstream, which looks at nothing but the handler here: pods are judged by what they get.
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(meta::immutable(&self.handler, &old.handler, &Path::new("handler")));
         errors

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::Resource;
 
 use super::{ALL, Kind, Visitor, for_each};
+use crate::subresource::SubresourceName;
 use crate::schema::{self, Schema, Shape};
 
 mod rows;
@@ -74,7 +75,7 @@ fn a_row_has_a_cell_for_each_column() {
 #[test]
 fn a_kind_has_a_scale_where_it_has_the_subresource() {
     on_every_kind!(|object: K| {
-        let is_served = K::INFO.subresource("scale").is_some();
+        let is_served = K::INFO.subresource(SubresourceName::Scale).is_some();
         assert_eq!(object.scale().is_some(), is_served, "{}", K::INFO.kind);
         assert_eq!(object.replicas_mut().is_some(), is_served, "{}", K::INFO.kind);
         if let Some(replicas) = object.replicas_mut() {
@@ -91,7 +92,8 @@ fn a_role_is_granted_nothing_on_a_subresource_that_no_kubernetes_has() {
     for info in ALL {
         for below in info.roles.iter().flat_map(|grant| grant.of).filter(|of| !of.is_empty()) {
             let name = below.strip_prefix('/').expect("a subresource begins with a slash");
-            let known = info.subresource(name).is_some()
+            let known = SubresourceName::parse(name)
+                .is_some_and(|name| info.subresource(name).is_some())
                 || named_otherwise.contains(&format!("{}{below}", info.plural).as_str());
             assert!(known, "{}{below}", info.plural);
         }

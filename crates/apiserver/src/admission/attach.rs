@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_api::kinds::ServiceAccount;
-use coffer_api::kinds::secret::SERVICE_ACCOUNT_TOKEN;
+use coffer_api::well_known::secret_type::SERVICE_ACCOUNT_TOKEN;
 use coffer_api::well_known::secret_type;
 use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::{
@@ -23,9 +23,9 @@ use crate::object::Resources;
 
 /// Where a secret is mounted. On a secret: a path. On an account: a path, if it has one such secret,
 /// or `NAME=PATH` separated by commas. The account's word goes before the secret's.
-pub(crate) const MOUNT_PATH: &str = "coffer.dev/mount-path";
+pub(crate) const MOUNT_PATH: &str = coffer_api::well_known::annotation::MOUNT_PATH;
 /// `false` on an account or a pod: nothing is attached.
-pub(crate) const ATTACH: &str = "coffer.dev/attach-secrets";
+pub(crate) const ATTACH: &str = coffer_api::well_known::annotation::ATTACH_SECRETS;
 /// Where secrets are mounted that name no place.
 const DEFAULT_DIRECTORY: &str = "/var/run/secrets/coffer.dev";
 const FILE_MODE: i32 = 0o644;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use coffer_api::field::{Error, Path};
-use coffer_api::kinds::certificate_signing_request::{APPROVED, DENIED, FAILED};
+use coffer_api::condition::{Condition as _, ConditionType};
 use coffer_api::status::Failure;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestStatus,
@@ -20,7 +20,7 @@ use crate::authz::{Decision, Permit};
 use crate::identity::MASTERS;
 use crate::object::{Object, Resource};
 
-const GROUP: &str = "certificates.k8s.io";
+const GROUP: &str = coffer_api::well_known::api_group::CERTIFICATES;
 /// Certificates of this signer open the API.
 const CLIENT_SIGNER: &str = coffer_api::well_known::signer::KUBE_APISERVER_CLIENT;
 
@@ -82,16 +82,16 @@ pub(super) fn update(
     let old: CertificateSigningRequest = old;
     let (new_status, old_status) =
         (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
-    let of = |status: &CertificateSigningRequestStatus, kinds: &[&str]| {
+    let of = |status: &CertificateSigningRequestStatus, types: &[ConditionType]| {
         let conditions = status.conditions.iter().flatten();
-        conditions.filter(|it| kinds.contains(&it.type_.as_str())).cloned().collect::<Vec<_>>()
+        conditions.filter(|it| types.iter().any(|type_| it.is(*type_))).cloned().collect::<Vec<_>>()
     };
-    let changed = |kinds: &[&str]| of(&new_status, kinds) != of(&old_status, kinds);
+    let changed = |types: &[ConditionType]| of(&new_status, types) != of(&old_status, types);
     // By which subresource a change may be written is the kind's to judge; both rights are asked by
     // what changed, so that no subresource is a way around one.
     let wanted = [
-        ("approve", changed(&[APPROVED, DENIED])),
-        ("sign", new_status.certificate != old_status.certificate || changed(&[FAILED])),
+        ("approve", changed(&[ConditionType::Approved, ConditionType::Denied])),
+        ("sign", new_status.certificate != old_status.certificate || changed(&[ConditionType::Failed])),
     ];
     let signer = &old.spec.signer_name;
     for (verb, asked) in wanted {

@@ -16,7 +16,7 @@ use crate::object::Object;
 
 /// The secrets that the writer of a template was allowed to give its pods: a JSON list of names, or
 /// [`EVERY`].
-pub(crate) const SECRETS: &str = "coffer.dev/granted-secrets";
+pub(crate) const SECRETS: &str = coffer_api::well_known::annotation::GRANTED_SECRETS;
 /// The value for a writer who may use every secret of the namespace, also those that are made or
 /// listed later.
 const EVERY: &str = "*";

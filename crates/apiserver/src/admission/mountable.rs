@@ -3,7 +3,7 @@
 use coffer_api::kinds::ServiceAccount;
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, PodSpec};
 
-const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+const ENFORCE: &str = coffer_api::well_known::annotation::ENFORCE_MOUNTABLE_SECRETS;
 
 /// Whether the account lets its pods use what the spec refers to.
 ///

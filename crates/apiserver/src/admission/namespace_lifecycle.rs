@@ -1,14 +1,17 @@
 //! NamespaceLifecycle: nothing is made in a namespace that is not there or is going away, and some
 //! namespaces never go.
 
+use coffer_api::phase::NamespacePhase;
 use coffer_api::reason::CAUSE_NAMESPACE_TERMINATING;
 use coffer_api::status::Failure;
+use coffer_api::well_known::namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 
 use crate::object::{Object, Resource, Resources};
 
 /// Namespaces that cannot be deleted.
-const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+const IMMORTAL: [&str; 3] =
+    [namespace::DEFAULT, namespace::KUBE_SYSTEM, namespace::KUBE_PUBLIC];
 
 /// A deletion.
 pub(super) fn delete(resource: &Resource, name: &str) -> Result<(), Failure> {
@@ -34,7 +37,7 @@ pub(super) fn create(
     let found = found.ok_or_else(|| Failure::not_found(namespaces.group_resource(), name))?;
     // The phase says it as well as the deletion timestamp does (validation sees to that), and is
     // indexed: every create asks.
-    if found.field("status.phase").is_none_or(|phase| phase != "Terminating") {
+    if found.field("status.phase").is_none_or(|phase| phase != NamespacePhase::Terminating.as_str()) {
         return Ok(());
     }
     let mut failure = Failure::forbidden(

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_api::kinds::equal;
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::well_known::{api_group, label};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -78,7 +79,7 @@ pub(super) fn create(
                 "node {node:?} is not allowed to set the following labels: {labels}"
             ))
         }
-        ("coordination.k8s.io", "leases") => own_lease(node, &subject, object.meta()),
+        (api_group::COORDINATION, "leases") => own_lease(node, &subject, object.meta()),
         _ => Ok(()),
     }
 }
@@ -100,7 +101,7 @@ pub(super) fn update(
             own_node(node, &subject)?;
             update_node(node, &subject, object, old)
         }
-        ("coordination.k8s.io", "leases") => own_lease(node, &subject, old.meta()),
+        (api_group::COORDINATION, "leases") => own_lease(node, &subject, old.meta()),
         _ => Ok(()),
     }
 }
@@ -305,17 +306,17 @@ fn own_lease(node: &str, subject: &Subject<'_>, meta: &ObjectMeta) -> Result<(),
 
 /// Labels of Kubernetes' own that a kubelet may set on its Node.
 const KUBELET_LABELS: [&str; 11] = [
-    "kubernetes.io/hostname",
-    "topology.kubernetes.io/zone",
-    "topology.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone",
-    "failure-domain.beta.kubernetes.io/region",
-    "node.kubernetes.io/instance-type",
-    "beta.kubernetes.io/instance-type",
-    "kubernetes.io/os",
-    "kubernetes.io/arch",
-    "beta.kubernetes.io/os",
-    "beta.kubernetes.io/arch",
+    label::HOSTNAME,
+    label::ZONE,
+    label::REGION,
+    label::ZONE_BETA,
+    label::REGION_BETA,
+    label::INSTANCE_TYPE,
+    label::INSTANCE_TYPE_BETA,
+    label::OS,
+    label::ARCH,
+    label::OS_BETA,
+    label::ARCH_BETA,
 ];
 /// Prefixes whose labels a kubelet may set.
 const KUBELET_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];

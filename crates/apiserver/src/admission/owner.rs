@@ -6,6 +6,7 @@
 
 use coffer_api::kinds::equal;
 use coffer_api::status::Failure;
+use coffer_api::well_known::{namespace, user};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -16,18 +17,18 @@ use crate::identity::Identity;
 use crate::object::{Object, Resource, Resources};
 
 /// Whom Coffer's controllers are to the server.
-const MANAGER: &str = "system:kube-controller-manager";
-/// Whom upstream's controllers of templates are where each has its own account.
-const ACCOUNTS: [&str; 3] = [
-    "system:serviceaccount:kube-system:deployment-controller",
-    "system:serviceaccount:kube-system:replicaset-controller",
-    "system:serviceaccount:kube-system:replication-controller",
-];
+const MANAGER: &str = user::KUBE_CONTROLLER_MANAGER;
+/// Whom upstream's controllers of templates are where each has its own account, in `kube-system`.
+const ACCOUNTS: [&str; 3] =
+    ["deployment-controller", "replicaset-controller", "replication-controller"];
 
 /// Whether a caller is one of the controllers that make objects from templates. Such a caller's own
 /// rights are no answer to what the template's writer was allowed.
 pub(super) fn is_controller(identity: &Identity) -> bool {
-    identity.user == MANAGER || ACCOUNTS.contains(&identity.user.as_str())
+    identity.user == MANAGER
+        || user::service_account_of(&identity.user).is_some_and(|(namespace, name)| {
+            namespace == namespace::KUBE_SYSTEM && ACCOUNTS.contains(&name)
+        })
 }
 
 /// The stored owner of a dependent.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use coffer_api::kinds::Namespace;
 use coffer_api::pod_security::{Policy, Violation, details, reasons, violations};
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -56,9 +57,9 @@ pub(super) fn update(
     object: &dyn Object,
     old: &dyn Object,
 ) -> Result<Vec<String>, Failure> {
-    let sub = Some(permit.subresource()).filter(|sub| !sub.is_empty());
+    let sub = SubresourceName::parse(permit.subresource());
     if let (Some(pod), Some(before)) = (object.pod(), old.pod()) {
-        if sub == Some("status") {
+        if sub == Some(SubresourceName::Status) {
             return Ok(Vec::new());
         }
         // What this endpoint does not write is not judged: it stays as it was.

@@ -100,7 +100,7 @@ fn covers(wide: &Toleration, narrow: &Toleration) -> bool {
     if !effect.is_empty() && effect != text(&narrow.effect) {
         return false;
     }
-    if effect == "NoExecute"
+    if effect == coffer_api::well_known::taint_effect::NO_EXECUTE
         && let Some(seconds) = wide.toleration_seconds
         && narrow.toleration_seconds.is_none_or(|narrow| narrow > seconds)
     {

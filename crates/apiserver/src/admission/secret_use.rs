@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 use coffer_api::kinds::ServiceAccount;
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 
 use super::attach::{self, MOUNT_PATH};
 use super::grant::{Grant, Secrets};
@@ -144,7 +145,7 @@ impl Write<'_> {
             return Ok(None);
         }
         // The other subresources leave the spec as it is, or write a pod's node only.
-        let writes_spec = matches!(sub, "" | "ephemeralcontainers");
+        let writes_spec = sub.is_empty() || sub == SubresourceName::EphemeralContainers.as_str();
         if !new.is_template {
             let same = if writes_spec { new.runs_as(&before) } else { new.annotations_as(&before) };
             if same {

@@ -7,11 +7,11 @@ use crate::identity::{AUTHENTICATED, Identity};
 use crate::object::Resources;
 
 /// The type of a bootstrap token's Secret.
-const TOKEN_TYPE: &str = "bootstrap.kubernetes.io/token";
-const NAMESPACE: &str = "kube-system";
+const TOKEN_TYPE: &str = coffer_api::well_known::secret_type::BOOTSTRAP_TOKEN;
+const NAMESPACE: &str = coffer_api::well_known::namespace::KUBE_SYSTEM;
 const NAME_PREFIX: &str = "bootstrap-token-";
-const USER_PREFIX: &str = "system:bootstrap:";
-const GROUP: &str = "system:bootstrappers";
+const USER_PREFIX: &str = coffer_api::well_known::user::BOOTSTRAP_PREFIX;
+const GROUP: &str = coffer_api::well_known::group::BOOTSTRAPPERS;
 const ID_CHARACTERS: usize = 6;
 const SECRET_CHARACTERS: usize = 16;
 
@@ -63,7 +63,8 @@ fn expired(text: &str, now: jiff::Timestamp) -> bool {
 
 /// `system:bootstrappers:` and letters, digits, colons and dashes, not ending in the latter two.
 fn is_bootstrap_group(group: &str) -> bool {
-    let Some(rest) = group.strip_prefix("system:bootstrappers:") else { return false };
+    let rest = group.strip_prefix(GROUP).and_then(|rest| rest.strip_prefix(':'));
+    let Some(rest) = rest else { return false };
     let plain = |it: u8| it.is_ascii_digit() || it.is_ascii_lowercase();
     rest.len() <= 256
         && rest.bytes().all(|it| plain(it) || matches!(it, b':' | b'-'))

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coffer_api::status::Failure;
+use coffer_api::well_known::{api_group, group};
 use http::HeaderMap;
 
 use crate::authz::attributes::{Attributes, ResourceTarget};
@@ -18,7 +19,7 @@ const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
 const EXTRA_PREFIX: &str = "impersonate-extra-";
-const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHENTICATION: &str = api_group::AUTHENTICATION;
 
 /// The identity a request is to be judged by: its caller's own, or the one its headers ask for.
 ///
@@ -130,8 +131,8 @@ impl Wanted {
             && let Some((namespace, _)) = self.service_account()
         {
             groups = vec![
-                "system:serviceaccounts".to_owned(),
-                format!("system:serviceaccounts:{namespace}"),
+                group::SERVICE_ACCOUNTS.to_owned(),
+                group::of_service_accounts(namespace),
             ];
         }
         let named = groups.iter().any(|it| it == AUTHENTICATED || it == UNAUTHENTICATED);

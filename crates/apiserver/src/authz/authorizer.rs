@@ -48,7 +48,7 @@ pub(crate) struct InternalPermit(Permit);
 impl InternalPermit {
     fn new() -> Self {
         let groups = vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()];
-        let user = "system:apiserver".to_owned();
+        let user = coffer_api::well_known::user::API_SERVER.to_owned();
         let identity = Arc::new(Identity { user, groups, ..Identity::default() });
         Self(Permit { identity, subresource: String::new(), internal: true })
     }

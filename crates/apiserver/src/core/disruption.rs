@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use coffer_api::condition::{ConditionType, is_true};
+use coffer_api::condition::{Condition as _, ConditionStatus, ConditionType, is_true};
 use coffer_api::kinds::pod::is_terminal;
 use coffer_api::kinds::pod_disruption_budget::{
-    ALWAYS_ALLOW, DISRUPTION_ALLOWED, SYNC_FAILED, set_disruption_allowed,
+    ALWAYS_ALLOW, SYNC_FAILED, set_disruption_allowed,
 };
+use coffer_api::phase::PodPhase;
 use coffer_api::reason::Reason;
 use coffer_api::selector::LabelSelector;
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{StatusCause, StatusDetails, Time};
@@ -22,7 +24,7 @@ use super::Core;
 use crate::cache::Scope;
 use crate::clock::now;
 
-const GROUP: &str = "policy";
+const GROUP: &str = coffer_api::well_known::api_group::POLICY;
 const PLURAL: &str = "poddisruptionbudgets";
 /// Evictions that the disruption controller has not seen yet, of one budget.
 const DISRUPTED_PODS_MAX: usize = 2000;
@@ -43,8 +45,7 @@ pub(crate) enum Leave {
 /// Whether a pod's eviction disrupts nothing, so that no budget is asked: it has not started, has ended, or
 /// is being deleted.
 pub(crate) fn ignores_budgets(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    is_going(pod) || phase == Some("Pending")
+    is_going(pod) || PodPhase::of(pod) == Some(PodPhase::Pending)
 }
 
 /// Whether a pod ignores budgets and cannot become one that does not.
@@ -96,7 +97,7 @@ impl Core {
         }
         let pod = pod.metadata.name.as_deref().unwrap_or_default();
         let target = (namespace, name);
-        let taken = self.try_update_own(resource, target, Some("status"), dry_run, |object| {
+        let taken = self.try_update_own(resource, target, Some(SubresourceName::Status), dry_run, |object| {
             let budget = object.of_kind_mut::<PodDisruptionBudget>();
             take(budget.ok_or_else(|| Failure::internal("not a disruption budget"))?, pod, now())
         });
@@ -171,8 +172,8 @@ fn take(budget: &mut PodDisruptionBudget, pod: &str, now: Time) -> Result<(), Fa
 fn why_none(name: &str, status: &PodDisruptionBudgetStatus) -> String {
     let conditions = status.conditions.iter().flatten();
     let denied = conditions
-        .filter(|condition| condition.type_ == DISRUPTION_ALLOWED)
-        .find(|condition| condition.status == "False" && !condition.message.is_empty());
+        .filter(|condition| condition.is(ConditionType::DisruptionAllowed))
+        .find(|condition| condition.state() == ConditionStatus::False && !condition.message.is_empty());
     let (current, desired) = (status.current_healthy, status.desired_healthy);
     match denied {
         Some(denied) if denied.reason == SYNC_FAILED => format!(

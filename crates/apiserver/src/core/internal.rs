@@ -4,6 +4,7 @@
 //! objects count against no quota.
 
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 
 use super::Core;
 use crate::authz::InternalPermit;
@@ -66,7 +67,7 @@ impl Core {
         &self,
         resource: &Resource,
         target: (&str, &str),
-        sub: Option<&str>,
+        sub: Option<SubresourceName>,
         dry_run: bool,
         mut change: F,
     ) -> Result<(), Failure>

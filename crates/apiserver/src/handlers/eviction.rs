@@ -3,8 +3,10 @@
 //! What the budgets say is decided in [`crate::core::disruption`]. A pod that was judged by how it was (not
 //! started, not ready) is deleted only if it still is so.
 
+use coffer_api::condition::{Condition as _, ConditionStatus, ConditionType};
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::Eviction;
 
@@ -141,7 +143,7 @@ impl Handlers {
         };
         let registry = &self.core.registry;
         let written =
-            registry.persist_update(resource, target, Some("status"), false, change).await?;
+            registry.persist_update(resource, target, Some(SubresourceName::Status), false, change).await?;
         Ok(resource.parse(&written.bytes)?.meta().resource_version.clone())
     }
 }
@@ -149,10 +151,10 @@ impl Handlers {
 fn disrupt(object: &mut dyn Object) {
     let Some(pod) = object.of_kind_mut::<Pod>() else { return };
     let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
-    conditions.retain(|condition| condition.type_ != "DisruptionTarget");
+    conditions.retain(|condition| !condition.is(ConditionType::DisruptionTarget));
     conditions.push(PodCondition {
-        type_: "DisruptionTarget".to_owned(),
-        status: "True".to_owned(),
+        type_: ConditionType::DisruptionTarget.into(),
+        status: ConditionStatus::True.into(),
         reason: Some("EvictionByEvictionAPI".to_owned()),
         message: Some("Eviction API: evicting".to_owned()),
         last_transition_time: Some(crate::clock::now()),

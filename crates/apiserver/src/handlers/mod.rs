@@ -14,6 +14,7 @@ mod write;
 use std::sync::Arc;
 
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use coffer_net::{Holding, Incoming};
 use http::Request;
 use http_body::Body as _;
@@ -242,7 +243,7 @@ fn weight(verb: Verb, call: &Call, body_bytes: usize) -> usize {
         // The bytes are sent as they are.
         Verb::Get
             if (accept.form, accept.syntax) == (Form::Object, Syntax::Json)
-                && path.subresource != "scale" =>
+                && path.subresource != SubresourceName::Scale.as_str() =>
         {
             0
         }

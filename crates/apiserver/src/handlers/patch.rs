@@ -6,6 +6,7 @@ use coffer_api::patch::{self, PatchKind};
 use coffer_api::reason::Reason;
 use coffer_api::schema;
 use coffer_api::status::Failure;
+use coffer_api::well_known::api_group;
 use http::HeaderMap;
 
 use super::Handlers;
@@ -46,7 +47,7 @@ impl Handlers {
             let path = coffer_api::field::Path::new("force");
             let why = "may not be specified for non-apply patch";
             let error = coffer_api::field::Error::forbidden(&path, why);
-            return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
+            return Err(Failure::invalid(api_group::META, "PatchOptions", "", &vec![error]));
         }
         let patch = body::take(payload)?;
         if kind == PatchKind::Json {
@@ -95,7 +96,7 @@ impl Handlers {
         if options.field_manager.is_none() {
             let path = coffer_api::field::Path::new("fieldManager");
             let error = coffer_api::field::Error::required(&path, "is required for apply patch");
-            return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
+            return Err(Failure::invalid(api_group::META, "PatchOptions", "", &vec![error]));
         }
         let resource = &*call.resource;
         let bytes = body::take(payload)?;

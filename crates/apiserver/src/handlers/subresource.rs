@@ -36,10 +36,10 @@ impl Handlers {
         path: ResourcePath,
         (query, accepted, request): (Query, Accepted, Request<Incoming>),
     ) -> Result<Answer, Failure> {
-        let Some(sub) = resource.info.subresource(&path.subresource) else {
+        let name = SubresourceName::parse(&path.subresource).ok_or_else(Failure::no_such_path)?;
+        if resource.info.subresource(name).is_none() {
             return Err(Failure::no_such_path());
-        };
-        let name = SubresourceName::parse(sub.name).ok_or_else(Failure::no_such_path)?;
+        }
         if name.is_long_running() {
             return match (name, verb) {
                 (SubresourceName::Log, Verb::Get)
@@ -120,7 +120,7 @@ impl Handlers {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         self.core
             .registry
-            .persist_update(resource, target, Some("binding"), options.dry_run, |old| {
+            .persist_update(resource, target, Some(SubresourceName::Binding), options.dry_run, |old| {
                 let uid = binding.metadata.uid.as_deref();
                 super::write::same_uid(resource, target.1, uid, old)?;
                 let mut pod = resource.parse(&old.encode())?;

@@ -3,6 +3,7 @@
 //! The streams themselves are `kubelets`'.
 
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use coffer_net::Incoming;
 use http::Request;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -35,15 +36,16 @@ impl Handlers {
                 path.name
             )));
         }
-        let container = match path.subresource.as_str() {
-            "portforward" => String::new(),
+        let sub = SubresourceName::parse(&path.subresource);
+        let container = match sub {
+            Some(SubresourceName::PortForward) => String::new(),
             _ => container(pod, query.get("container"))?,
         };
         let target = kubelet_path(path, &container, query);
         let endpoint = self.endpoint(&node)?;
         // Only now, so that what is refused anyway takes no place.
         let place = (&self.tunnels, self.tunnels.enter(&permit.identity().user)?);
-        if path.subresource == "log" {
+        if sub == Some(SubresourceName::Log) {
             self.kubelets.stream(place, &endpoint, &target).await
         } else {
             self.kubelets.upgrade(place, &endpoint, &target, request).await
@@ -76,7 +78,7 @@ impl Handlers {
 
 /// The container meant: the one named, or the pod's only (or default) one.
 fn container(pod: &Pod, named: Option<&str>) -> Result<String, Failure> {
-    const DEFAULT: &str = "kubectl.kubernetes.io/default-container";
+    const DEFAULT: &str = coffer_api::well_known::annotation::DEFAULT_CONTAINER;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let Some(spec) = pod.spec.as_ref() else { return Err(Failure::no_such_path()) };
     let inits = || spec.init_containers.iter().flatten().map(|container| container.name.as_str());
@@ -111,20 +113,20 @@ fn container(pod: &Pod, named: Option<&str>) -> Result<String, Failure> {
 fn kubelet_path(path: &ResourcePath, container: &str, query: &Query) -> String {
     let (namespace, pod) = (&path.namespace, &path.name);
     let mut out = form_urlencoded::Serializer::new(String::new());
-    let verb = match path.subresource.as_str() {
-        "log" => {
+    let verb = match SubresourceName::parse(&path.subresource) {
+        Some(SubresourceName::Log) => {
             for (name, value) in query.iter().filter(|(name, _)| *name != "container") {
                 out.append_pair(name, value);
             }
             "containerLogs"
         }
-        "portforward" => {
+        Some(SubresourceName::PortForward) => {
             for port in query.all("ports").iter().flat_map(|ports| ports.split(',')) {
                 out.append_pair("port", port);
             }
             "portForward"
         }
-        other => {
+        _ => {
             let streams =
                 [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
             for (ours, theirs) in streams {
@@ -135,7 +137,7 @@ fn kubelet_path(path: &ResourcePath, container: &str, query: &Query) -> String {
             for argument in query.all("command") {
                 out.append_pair("command", argument);
             }
-            other
+            path.subresource.as_str()
         }
     };
     let container = if container.is_empty() { String::new() } else { format!("/{container}") };

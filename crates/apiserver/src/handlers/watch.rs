@@ -41,7 +41,7 @@ const LARGE_SELECTOR: usize = 4096;
 /// Bytes of memory for each byte of a selector: many short values.
 const SELECTOR_MEMORY: usize = 32;
 /// Marks the bookmark after which a watcher has the whole initial state.
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+const INITIAL_EVENTS_END: &str = coffer_api::well_known::annotation::INITIAL_EVENTS_END;
 
 /// One watch on its way to a client.
 struct Watch {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use coffer_api::field::{Error, Path};
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
+use coffer_api::well_known::api_group;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::json;
@@ -228,7 +229,7 @@ fn delete_options(call: &Call, body: Payload) -> Result<DeleteOptions, Failure> 
         let policy = options.propagation_policy.unwrap_or_default();
         let why = "orphanDependents and deletionPropagation cannot be both set";
         let error = Error::invalid(&path, &policy, why);
-        return Err(Failure::invalid("meta.k8s.io", "DeleteOptions", "", &vec![error]));
+        return Err(Failure::invalid(api_group::META, "DeleteOptions", "", &vec![error]));
     }
     DeleteOptions::from_api(options)
 }

@@ -7,6 +7,7 @@ use coffer_api::Document;
 use coffer_api::field::ErrorList;
 use coffer_api::kinds::{self, Event, Kind, KindInfo};
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::subresource::SubresourceName;
 use zeroize::Zeroizing;
 
 use super::decode_error::{DecodeError, typed};
@@ -117,7 +118,7 @@ impl Resource {
         &self,
         object: &dyn Object,
         old: &dyn Object,
-        sub: Option<&str>,
+        sub: Option<SubresourceName>,
     ) -> ErrorList {
         match (self.series_event(object), self.series_event(old)) {
             (Some(new), Some(old)) => kinds::event::validate_series_form_update(new, old),

@@ -2,6 +2,7 @@
 
 use coffer_api::kinds::KindInfo;
 use coffer_api::schema;
+use coffer_api::subresource::SubresourceName;
 use serde_json::json;
 
 use super::{Object, Resource, Resources};
@@ -23,7 +24,7 @@ fn a_kind_with_a_scale_subresource_has_a_scale_and_takes_a_replica_count() {
     for resource in Resources::all().iter() {
         let info: &KindInfo = resource.info;
         let mut object = empty(resource);
-        if info.subresource("scale").is_none() {
+        if info.subresource(SubresourceName::Scale).is_none() {
             assert!(scale::of(&*object).is_err(), "{} has a scale that is not served", info.kind);
             continue;
         }

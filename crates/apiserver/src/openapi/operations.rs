@@ -149,7 +149,7 @@ impl Endpoint {
 
     fn subresource(&self, sub: &Subresource, definition: &str) -> Value {
         let mut item = Map::new();
-        let suffix = capitalised(sub.name);
+        let suffix = capitalised(sub.name.as_str());
         for verb in sub.verbs {
             let (method, mut operation) = match *verb {
                 "get" => ("get", self.operation(&READ, &suffix, definition, Vec::new(), &["200"])),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use coffer_api::kinds::Dependents;
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::well_known::{api_group, finalizer};
 use coffer_store::{Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
@@ -14,8 +15,8 @@ use crate::failure::store_failure;
 use crate::object::{Object, Resource};
 
 const DELETE_TRIES: usize = 32;
-const ORPHAN: &str = "orphan";
-const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = finalizer::ORPHAN;
+const FOREGROUND: &str = finalizer::FOREGROUND;
 /// What becomes of the objects that the deleted one owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagation {
@@ -48,7 +49,7 @@ impl DeleteOptions {
         let invalid = |field: &str, value: &str, supported: &[&str]| {
             let path = coffer_api::field::Path::new(field);
             let error = coffer_api::field::Error::not_supported(&path, value, supported);
-            Failure::invalid("meta.k8s.io", "DeleteOptions", "", &vec![error])
+            Failure::invalid(api_group::META, "DeleteOptions", "", &vec![error])
         };
         let propagation = match options.propagation_policy.as_deref() {
             None | Some("") => options

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use coffer_api::field::{Error, Path};
 use coffer_api::names;
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use coffer_store::{Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -137,7 +138,7 @@ impl Registry {
         &self,
         resource: &'a Resource,
         (namespace, name): (&str, &str),
-        sub: Option<&str>,
+        sub: Option<SubresourceName>,
         dry_run: bool,
         mut change: F,
     ) -> Result<Written, Failure>

@@ -17,8 +17,8 @@ use crate::body::MediaType;
 use crate::decode;
 use crate::request::ResourcePath;
 
-const AUTHENTICATION: &str = "authentication.k8s.io";
-const AUTHORIZATION: &str = "authorization.k8s.io";
+const AUTHENTICATION: &str = coffer_api::well_known::api_group::AUTHENTICATION;
+const AUTHORIZATION: &str = coffer_api::well_known::api_group::AUTHORIZATION;
 
 /// One kind of review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

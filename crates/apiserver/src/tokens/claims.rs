@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use coffer_api::well_known::user;
 use serde::{Deserialize, Serialize};
 
 use super::{TokenError, account_identity};
@@ -100,7 +101,7 @@ impl Claims {
             iat: now,
             iss: issuer.to_owned(),
             jti: uuid::Uuid::new_v4().to_string(),
-            sub: format!("system:serviceaccount:{namespace}:{}", account.name),
+            sub: user::of_service_account(&namespace, &account.name),
             kubernetes: Kubernetes { namespace, node, pod, secret, serviceaccount: account },
             nbf: now,
         }
@@ -165,7 +166,7 @@ impl Legacy {
             secret: secret.to_owned(),
             account: account.to_owned(),
             uid: uid.to_owned(),
-            sub: format!("system:serviceaccount:{namespace}:{account}"),
+            sub: user::of_service_account(namespace, account),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Whether what a token is bound to is still there, and still the same.
 
 use coffer_api::kinds::Secret;
-use coffer_api::kinds::secret::{SERVICE_ACCOUNT_NAME, SERVICE_ACCOUNT_TOKEN};
+use coffer_api::well_known::annotation::{self, SERVICE_ACCOUNT_NAME};
+use coffer_api::well_known::secret_type::SERVICE_ACCOUNT_TOKEN;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
@@ -16,7 +17,7 @@ const LEEWAY_S: i64 = 60;
 /// The key of a token Secret's token.
 pub(crate) const TOKEN_KEY: &str = "token";
 /// The uid of a token Secret's account.
-pub(crate) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+pub(crate) const ACCOUNT_UID: &str = annotation::SERVICE_ACCOUNT_UID;
 
 /// An object's metadata; the rest is skipped, not read.
 pub(super) fn metadata(

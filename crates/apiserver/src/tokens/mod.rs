@@ -14,6 +14,7 @@ mod well_known;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use coffer_api::well_known::{group, user};
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
@@ -182,11 +183,11 @@ fn account_identity(
     extra: BTreeMap<String, Vec<String>>,
 ) -> Identity {
     Identity {
-        user: format!("system:serviceaccount:{namespace}:{name}"),
+        user: user::of_service_account(namespace, name),
         uid: uid.to_owned(),
         groups: vec![
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
+            group::SERVICE_ACCOUNTS.to_owned(),
+            group::of_service_accounts(namespace),
             AUTHENTICATED.to_owned(),
         ],
         extra,

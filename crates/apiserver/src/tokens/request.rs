@@ -84,7 +84,7 @@ pub(crate) fn create(
 }
 
 fn invalid(name: &str, error: Error) -> Failure {
-    Failure::invalid("authentication.k8s.io", "TokenRequest", name, &vec![error])
+    Failure::invalid(coffer_api::well_known::api_group::AUTHENTICATION, "TokenRequest", name, &vec![error])
 }
 
 fn validate(life_s: i64) -> Result<(), Failure> {

@@ -20,7 +20,7 @@ use crate::queue::Queue;
 const ROOT_CA: &str = coffer_api::well_known::ROOT_CA_CONFIG_MAP;
 /// Its only key.
 const CERTIFICATE: &str = "ca.crt";
-const DESCRIPTION: &str = "kubernetes.io/description";
+const DESCRIPTION: &str = coffer_api::well_known::annotation::DESCRIPTION;
 const DESCRIPTION_TEXT: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.";
 
 /// No other controller watches ConfigMaps by their type: this is all that any reads of them.

@@ -5,7 +5,7 @@
 //! not given to another key unless an administrator approves it. The node itself, which requests it under its
 //! own name, always gets its next certificate.
 
-use coffer_api::kinds::certificate_signing_request::{APPROVED, DENIED, FAILED};
+use coffer_api::condition::ConditionType;
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 
@@ -65,9 +65,9 @@ fn holds(
 ) -> bool {
     let given = other.metadata.uid != request.metadata.uid
         && other.spec.signer_name == KUBELET_CLIENT
-        && has(other, APPROVED)
-        && !has(other, DENIED)
-        && !has(other, FAILED);
+        && has(other, ConditionType::Approved)
+        && !has(other, ConditionType::Denied)
+        && !has(other, ConditionType::Failed);
     if !given {
         return false;
     }
@@ -127,7 +127,7 @@ mod tests {
 
         let mut earlier = asking("earlier", "a", "system:bootstrap:x");
         assert_eq!(held(&[&earlier], now), None, "it has not been approved");
-        add_condition(&mut earlier, APPROVED, "AutoApproved", String::new());
+        add_condition(&mut earlier, ConditionType::Approved, "AutoApproved", String::new());
         let why = held(&[&ours, &earlier], now).unwrap();
         assert!(why.contains("request \"earlier\" was approved"), "{why}");
         let pem = authority().sign(&earlier, now).unwrap();
@@ -138,12 +138,12 @@ mod tests {
         assert_eq!(held(&[&earlier], later), None, "it has ended");
 
         let mut denied = earlier.clone();
-        add_condition(&mut denied, DENIED, "", String::new());
+        add_condition(&mut denied, ConditionType::Denied, "", String::new());
         let mut same_key = ours.clone();
         same_key.metadata.uid = Some("before".to_owned());
-        add_condition(&mut same_key, APPROVED, "", String::new());
+        add_condition(&mut same_key, ConditionType::Approved, "", String::new());
         let mut of_another = asking("b", "b", "system:bootstrap:x");
-        add_condition(&mut of_another, APPROVED, "", String::new());
+        add_condition(&mut of_another, ConditionType::Approved, "", String::new());
         assert_eq!(held(&[&denied, &same_key, &of_another], now), None);
     }
 }

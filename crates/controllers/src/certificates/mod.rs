@@ -12,6 +12,8 @@ pub(crate) mod sign;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use coffer_api::condition::{self, ConditionStatus, ConditionType};
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
@@ -36,7 +38,7 @@ use asked::Asked;
 use holder::Trace;
 use sign::{Signer, SigningError};
 
-const GROUP: &str = "certificates.k8s.io";
+const GROUP: &str = coffer_api::well_known::api_group::CERTIFICATES;
 /// Where nodes keep their leases.
 const LEASES: &str = coffer_api::well_known::namespace::NODE_LEASE;
 /// When a request is looked at again that waits for the pods or the lease of a deleted node to go.
@@ -45,13 +47,15 @@ const TRACE_RECHECK: Duration = Duration::from_secs(30);
 const NAME_IN_USE: &str = "NodeNameInUse";
 
 /// Whether a request has a condition.
-fn has(request: &CertificateSigningRequest, kind: &str) -> bool {
+fn has(request: &CertificateSigningRequest, type_: ConditionType) -> bool {
     let conditions = request.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == kind)
+    condition::find(conditions.into_iter().flatten(), type_).is_some()
 }
 
 fn is_decided(request: &CertificateSigningRequest) -> bool {
-    ["Approved", "Denied", "Failed"].iter().any(|kind| has(request, kind))
+    [ConditionType::Approved, ConditionType::Denied, ConditionType::Failed]
+        .into_iter()
+        .any(|type_| has(request, type_))
 }
 
 /// A request's certificate, once there is one.
@@ -62,14 +66,14 @@ fn issued(request: &CertificateSigningRequest) -> Option<&[u8]> {
 
 fn add_condition(
     request: &mut CertificateSigningRequest,
-    kind: &str,
+    type_: ConditionType,
     reason: &str,
     message: String,
 ) {
     let now = Time(jiff::Timestamp::now());
     let condition = CertificateSigningRequestCondition {
-        type_: kind.to_owned(),
-        status: "True".to_owned(),
+        type_: type_.into(),
+        status: ConditionStatus::True.into(),
         reason: Some(reason.to_owned()),
         message: Some(message),
         last_update_time: Some(now.clone()),
@@ -274,7 +278,7 @@ impl Approver {
     ) -> Result<(), Error> {
         let api = Api::<CertificateSigningRequest>::all(self.client.clone());
         let params = PostParams::default();
-        let done = api.replace_subresource("approval", &key.name, &params, approved).await;
+        let done = api.replace_subresource(SubresourceName::Approval.as_str(), &key.name, &params, approved).await;
         error::ignore_not_found(done).map_err(Error::api("approve a certificate request"))
     }
 }
@@ -282,7 +286,7 @@ impl Approver {
 /// A request with its approval.
 fn approved(request: &CertificateSigningRequest, message: &str) -> CertificateSigningRequest {
     let mut approved = request.clone();
-    add_condition(&mut approved, "Approved", "AutoApproved", message.to_owned());
+    add_condition(&mut approved, ConditionType::Approved, "AutoApproved", message.to_owned());
     approved
 }
 
@@ -313,13 +317,13 @@ impl Controller for Signing {
                 status.certificate = Some(ByteString(pem.into_bytes()));
             }
             Err(SigningError::Refused(why)) => {
-                add_condition(&mut signed, "Failed", "SignerValidationFailure", why);
+                add_condition(&mut signed, ConditionType::Failed, "SignerValidationFailure", why);
             }
             Err(SigningError::Failed(why)) => return Err(Error::Object(why)),
         }
         let api = Api::<CertificateSigningRequest>::all(self.client.clone());
         let done =
-            api.replace_subresource("status", &key.name, &PostParams::default(), &signed).await;
+            api.replace_subresource(SubresourceName::Status.as_str(), &key.name, &PostParams::default(), &signed).await;
         error::ignore_not_found(done).map_err(Error::api("sign a certificate request"))?;
         Ok(Next::Change)
     }
@@ -331,9 +335,9 @@ impl Signing {
     }
 
     fn is_to_be_signed(&self, request: &CertificateSigningRequest) -> bool {
-        has(request, "Approved")
-            && !has(request, "Denied")
-            && !has(request, "Failed")
+        has(request, ConditionType::Approved)
+            && !has(request, ConditionType::Denied)
+            && !has(request, ConditionType::Failed)
             && issued(request).is_none()
             && self.signer.signs(&request.spec.signer_name)
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use coffer_api::kinds::drop_zeros;
+use coffer_api::well_known::{annotation, label};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
@@ -13,18 +14,18 @@ use serde_json::Value;
 use super::limits::{desired, surge_max};
 
 /// The label by which the pods of one template are told from those of another.
-pub(crate) const TEMPLATE_HASH: &str = "pod-template-hash";
+pub(crate) const TEMPLATE_HASH: &str = label::POD_TEMPLATE_HASH;
 /// Which revision a ReplicaSet is, and a Deployment is at.
-pub(crate) const REVISION: &str = "deployment.kubernetes.io/revision";
+pub(crate) const REVISION: &str = annotation::REVISION;
 /// Which revisions a ReplicaSet was before it became the present one again.
-const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
+const REVISION_HISTORY: &str = annotation::REVISION_HISTORY;
 /// The Deployment's replicas when the ReplicaSet was last scaled.
-pub(crate) const DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
+pub(crate) const DESIRED_REPLICAS: &str = annotation::DESIRED_REPLICAS;
 /// The same with surge.
-pub(crate) const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
+pub(crate) const MAX_REPLICAS: &str = annotation::MAX_REPLICAS;
 /// Annotations that a ReplicaSet does not take from its Deployment.
 const NOT_COPIED: [&str; 6] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
+    annotation::LAST_APPLIED,
     REVISION,
     REVISION_HISTORY,
     DESIRED_REPLICAS,

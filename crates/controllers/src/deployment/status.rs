@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use coffer_api::condition::{self, Condition as _, ConditionStatus, ConditionType};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet, ReplicaSetCondition,
@@ -11,9 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::limits::{actual, available, desired, size, unavailable_max};
 
-const PROGRESSING: &str = "Progressing";
-const AVAILABLE: &str = "Available";
-const REPLICA_FAILURE: &str = "ReplicaFailure";
 const COMPLETE: &str = "NewReplicaSetAvailable";
 const TIMED_OUT: &str = "ProgressDeadlineExceeded";
 const PAUSED: &str = "DeploymentPaused";
@@ -36,14 +34,14 @@ impl<'a> Draft<'a> {
     /// Says that progress is not to be expected while the Deployment is paused, and from when on
     /// it is again.
     pub(crate) fn note_pause(&mut self, paused: bool) {
-        let reason = self.get(PROGRESSING).and_then(|condition| condition.reason.as_deref());
+        let reason = self.get(ConditionType::Progressing).and_then(|condition| condition.reason.as_deref());
         let was_paused = reason == Some(PAUSED);
         if deadline(self.deployment).is_none() || reason == Some(TIMED_OUT) {
             return;
         }
         match (paused, was_paused) {
-            (true, false) => self.set(PROGRESSING, "Unknown", PAUSED, "Deployment is paused"),
-            (false, true) => self.set(PROGRESSING, "Unknown", RESUMED, "Deployment is resumed"),
+            (true, false) => self.set(ConditionType::Progressing, ConditionStatus::Unknown, PAUSED, "Deployment is paused"),
+            (false, true) => self.set(ConditionType::Progressing, ConditionStatus::Unknown, RESUMED, "Deployment is resumed"),
             _ => {}
         }
     }
@@ -52,15 +50,15 @@ impl<'a> Draft<'a> {
     pub(crate) fn note_created(&mut self, set: &str) {
         if deadline(self.deployment).is_some() {
             let message = format!("Created new replica set \"{set}\"");
-            self.set(PROGRESSING, "True", "NewReplicaSetCreated", &message);
+            self.set(ConditionType::Progressing, ConditionStatus::True, "NewReplicaSetCreated", &message);
         }
     }
 
     /// Says that the new ReplicaSet was there already, unless there is something to say.
     pub(crate) fn note_found(&mut self, set: &str) {
-        if deadline(self.deployment).is_some() && self.get(PROGRESSING).is_none() {
+        if deadline(self.deployment).is_some() && self.get(ConditionType::Progressing).is_none() {
             let message = format!("Found new replica set \"{set}\"");
-            self.set(PROGRESSING, "True", "FoundNewReplicaSet", &message);
+            self.set(ConditionType::Progressing, ConditionStatus::True, "FoundNewReplicaSet", &message);
         }
     }
 
@@ -68,7 +66,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn note_failed(&mut self, set: &str, why: &str) -> String {
         let message = format!("Failed to create new replica set \"{set}\": {why}");
         if deadline(self.deployment).is_some() {
-            self.set(PROGRESSING, "False", "ReplicaSetCreateError", &message);
+            self.set(ConditionType::Progressing, ConditionStatus::False, "ReplicaSetCreateError", &message);
         }
         message
     }
@@ -131,19 +129,19 @@ impl<'a> Draft<'a> {
         let least = desired(self.deployment) - unavailable_max(self.deployment);
         if status.available_replicas.unwrap_or(0) >= least {
             let message = "Deployment has minimum availability.";
-            self.set(AVAILABLE, "True", "MinimumReplicasAvailable", message);
+            self.set(ConditionType::Available, ConditionStatus::True, "MinimumReplicasAvailable", message);
         } else {
             let message = "Deployment does not have minimum availability.";
-            self.set(AVAILABLE, "False", "MinimumReplicasUnavailable", message);
+            self.set(ConditionType::Available, ConditionStatus::False, "MinimumReplicasUnavailable", message);
         }
     }
 
     fn note_progress(&mut self, status: &DeploymentStatus, new: Option<&ReplicaSet>) {
         if deadline(self.deployment).is_none() {
-            self.conditions.retain(|condition| condition.type_ != PROGRESSING);
+            self.conditions.retain(|condition| !condition.is(ConditionType::Progressing));
             return;
         }
-        let reason = self.get(PROGRESSING).and_then(|condition| condition.reason.as_deref());
+        let reason = self.get(ConditionType::Progressing).and_then(|condition| condition.reason.as_deref());
         if status.replicas == status.updated_replicas && reason == Some(COMPLETE) {
             return;
         }
@@ -156,27 +154,27 @@ impl<'a> Draft<'a> {
         };
         if is_complete(self.deployment, status) {
             let message = format!("{subject} has successfully progressed.");
-            self.set(PROGRESSING, "True", COMPLETE, &message);
+            self.set(ConditionType::Progressing, ConditionStatus::True, COMPLETE, &message);
         } else if has_progressed(self.deployment, status) {
             // Also if it said so before: the deadline counts from the last progress.
             let since = self
-                .get(PROGRESSING)
-                .filter(|condition| condition.status == "True")
+                .get(ConditionType::Progressing)
+                .filter(|condition| condition.holds())
                 .and_then(|condition| condition.last_transition_time.clone());
-            self.conditions.retain(|condition| condition.type_ != PROGRESSING);
+            self.conditions.retain(|condition| !condition.is(ConditionType::Progressing));
             let message = format!("{subject} is progressing.");
-            self.set(PROGRESSING, "True", "ReplicaSetUpdated", &message);
+            self.set(ConditionType::Progressing, ConditionStatus::True, "ReplicaSetUpdated", &message);
             if let (Some(since), Some(condition)) = (since, self.conditions.last_mut()) {
                 condition.last_transition_time = Some(since);
             }
         } else if self.timed_out() {
             let message = format!("{subject} has timed out progressing.");
-            self.set(PROGRESSING, "False", TIMED_OUT, &message);
+            self.set(ConditionType::Progressing, ConditionStatus::False, TIMED_OUT, &message);
         }
     }
 
     fn timed_out(&self) -> bool {
-        let Some(condition) = self.get(PROGRESSING) else { return false };
+        let Some(condition) = self.get(ConditionType::Progressing) else { return false };
         match condition.reason.as_deref() {
             Some(COMPLETE) => false,
             Some(TIMED_OUT) => true,
@@ -187,27 +185,31 @@ impl<'a> Draft<'a> {
 
     fn note_failures(&mut self, sets: &[&ReplicaSet], new: Option<&ReplicaSet>) {
         let failure = |set: &ReplicaSet| -> Option<ReplicaSetCondition> {
-            let mut conditions =
+            let conditions =
                 set.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            conditions.find(|condition| condition.type_ == REPLICA_FAILURE).cloned()
+            condition::find(conditions, ConditionType::ReplicaFailure).cloned()
         };
         let found = new.and_then(failure).or_else(|| sets.iter().find_map(|set| failure(set)));
         match found {
-            None => self.conditions.retain(|condition| condition.type_ != REPLICA_FAILURE),
+            None => self.conditions.retain(|condition| !condition.is(ConditionType::ReplicaFailure)),
             Some(failure) => {
                 let (reason, message) =
                     (failure.reason.unwrap_or_default(), failure.message.unwrap_or_default());
-                self.set(REPLICA_FAILURE, &failure.status, &reason, &message);
+                self.set_text(ConditionType::ReplicaFailure, &failure.status, &reason, &message);
             }
         }
     }
 
-    fn get(&self, type_: &str) -> Option<&DeploymentCondition> {
-        self.conditions.iter().find(|condition| condition.type_ == type_)
+    fn get(&self, type_: ConditionType) -> Option<&DeploymentCondition> {
+        condition::find(&self.conditions, type_)
     }
 
-    /// Sets a condition; one that says the same, in whatever words, stays as it is.
-    fn set(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
+    fn set(&mut self, type_: ConditionType, status: ConditionStatus, reason: &str, message: &str) {
+        self.set_text(type_, status.as_str(), reason, message);
+    }
+
+    /// Sets a condition. One with the same status and reason stays as it is, whatever its message.
+    fn set_text(&mut self, type_: ConditionType, status: &str, reason: &str, message: &str) {
         let now = Some(Time(self.now));
         let old = self.get(type_);
         if old.is_some_and(|old| old.status == status && old.reason.as_deref() == Some(reason)) {
@@ -216,14 +218,14 @@ impl<'a> Draft<'a> {
         let since = old.filter(|old| old.status == status);
         let since = since.and_then(|old| old.last_transition_time.clone()).or_else(|| now.clone());
         let condition = DeploymentCondition {
-            type_: type_.to_owned(),
+            type_: type_.into(),
             status: status.to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
             last_update_time: now,
             last_transition_time: since,
         };
-        self.conditions.retain(|condition| condition.type_ != type_);
+        self.conditions.retain(|condition| !condition.is(type_));
         self.conditions.push(condition);
     }
 }
@@ -275,8 +277,8 @@ pub(crate) fn check_in(
     status: &DeploymentStatus,
     now: Timestamp,
 ) -> Option<Duration> {
-    let mut conditions = status.conditions.iter().flatten();
-    let condition = conditions.find(|condition| condition.type_ == PROGRESSING)?;
+    let conditions = status.conditions.iter().flatten();
+    let condition = condition::find(conditions, ConditionType::Progressing)?;
     let over = [Some(TIMED_OUT), Some(COMPLETE), Some(PAUSED)];
     if is_complete(deployment, status) || over.contains(&condition.reason.as_deref()) {
         return None;
@@ -313,9 +315,9 @@ mod tests {
         .expect("a set")
     }
 
-    fn shown(status: &DeploymentStatus, type_: &str) -> (String, String, String) {
-        let mut conditions = status.conditions.iter().flatten();
-        let condition = conditions.find(|condition| condition.type_ == type_).expect(type_);
+    fn shown(status: &DeploymentStatus, type_: ConditionType) -> (String, String, String) {
+        let conditions = status.conditions.iter().flatten();
+        let condition = condition::find(conditions, type_).expect(type_.as_str());
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         (condition.status.clone(), text(&condition.reason), text(&condition.message))
     }
@@ -334,17 +336,17 @@ mod tests {
         draft.note_created("web-abc");
         let status = draft.rolled(&[&new], Some(&new));
         let created = is("True", "NewReplicaSetCreated", "Created new replica set \"web-abc\"");
-        assert_eq!(shown(&status, PROGRESSING), created);
+        assert_eq!(shown(&status, ConditionType::Progressing), created);
         let unavailable = "Deployment does not have minimum availability.";
         let unavailable = is("False", "MinimumReplicasUnavailable", unavailable);
-        assert_eq!(shown(&status, AVAILABLE), unavailable);
+        assert_eq!(shown(&status, ConditionType::Available), unavailable);
         assert_eq!(check_in(&deployment, &status, at(0)), Some(Duration::from_secs(61)));
 
         deployment.status = Some(status);
         let new = set(2, 2, 1);
         let status = Draft::new(&deployment, at(10)).rolled(&[&new], Some(&new));
         let progressing = is("True", "ReplicaSetUpdated", "ReplicaSet \"web-abc\" is progressing.");
-        assert_eq!(shown(&status, PROGRESSING), progressing);
+        assert_eq!(shown(&status, ConditionType::Progressing), progressing);
         assert_eq!(status.unavailable_replicas, Some(1));
         let condition = &status.conditions.as_ref().expect("conditions")[1];
         assert_eq!(condition.last_transition_time, Some(Time(at(0))), "True since then");
@@ -358,10 +360,10 @@ mod tests {
             "NewReplicaSetAvailable",
             "ReplicaSet \"web-abc\" has successfully progressed.",
         );
-        assert_eq!(shown(&status, PROGRESSING), complete);
+        assert_eq!(shown(&status, ConditionType::Progressing), complete);
         let available =
             is("True", "MinimumReplicasAvailable", "Deployment has minimum availability.");
-        assert_eq!(shown(&status, AVAILABLE), available);
+        assert_eq!(shown(&status, ConditionType::Available), available);
         assert_eq!(check_in(&deployment, &status, at(20)), None);
     }
 
@@ -373,13 +375,13 @@ mod tests {
         draft.note_found("web-abc");
         deployment.status = Some(draft.rolled(&[&new], Some(&new)));
         let status = |second| Draft::new(&deployment, at(second)).rolled(&[&new], Some(&new));
-        assert_eq!(shown(&status(60), PROGRESSING).1, "ReplicaSetUpdated");
+        assert_eq!(shown(&status(60), ConditionType::Progressing).1, "ReplicaSetUpdated");
         let timed_out = is(
             "False",
             "ProgressDeadlineExceeded",
             "ReplicaSet \"web-abc\" has timed out progressing.",
         );
-        assert_eq!(shown(&status(61), PROGRESSING), timed_out);
+        assert_eq!(shown(&status(61), ConditionType::Progressing), timed_out);
     }
 
     #[test]
@@ -390,14 +392,14 @@ mod tests {
         deployment.status = Some(draft.unchanged());
         let status = deployment.status.clone().expect("a status");
         assert_eq!(
-            shown(&status, PROGRESSING),
+            shown(&status, ConditionType::Progressing),
             is("Unknown", "DeploymentPaused", "Deployment is paused")
         );
         assert_eq!(check_in(&deployment, &status, at(0)), None);
         let mut draft = Draft::new(&deployment, at(100));
         draft.note_pause(false);
         let resumed = is("Unknown", "DeploymentResumed", "Deployment is resumed");
-        assert_eq!(shown(&draft.unchanged(), PROGRESSING), resumed);
+        assert_eq!(shown(&draft.unchanged(), ConditionType::Progressing), resumed);
     }
 
     #[test]
@@ -409,6 +411,6 @@ mod tests {
                 "reason": "FailedCreate", "message": "exceeded quota" }]))
             .expect("conditions");
         let status = Draft::new(&deployment, at(0)).rolled(&[&new], Some(&new));
-        assert_eq!(shown(&status, REPLICA_FAILURE), is("True", "FailedCreate", "exceeded quota"));
+        assert_eq!(shown(&status, ConditionType::ReplicaFailure), is("True", "FailedCreate", "exceeded quota"));
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use coffer_api::kinds;
 use coffer_api::selector::LabelSelector;
 use coffer_api::status::GroupResource;
+use coffer_api::well_known::api_group;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
@@ -214,8 +215,8 @@ impl Disruption {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         match (group, owner.kind.as_str()) {
             ("", "ReplicationController") => Ok(scale(&self.controllers, namespace, owner)),
-            ("apps", "Deployment") => Ok(scale(&self.deployments, namespace, owner)),
-            ("apps", "ReplicaSet") => {
+            (api_group::APPS, "Deployment") => Ok(scale(&self.deployments, namespace, owner)),
+            (api_group::APPS, "ReplicaSet") => {
                 let Some(set) = find(&self.sets, namespace, owner) else { return Ok(None) };
                 let deployment = controller_of(&set.metadata).filter(|owner| {
                     owner.kind == "Deployment" && owner.api_version.starts_with("apps/")
@@ -341,6 +342,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use coffer_api::kinds::KindInfo;
+    use coffer_api::subresource::SubresourceName;
     use serde_json::{Value, json};
 
     use super::*;
@@ -530,7 +532,7 @@ mod tests {
             controller.scale_of("ns", &owner)
         };
         for info in kinds::ALL {
-            let has_scale = info.subresource("scale").is_some();
+            let has_scale = info.subresource(SubresourceName::Scale).is_some();
             assert_eq!(found(info).is_ok(), has_scale, "{} {:?}", info.kind, found(info));
         }
         let node = kinds::ALL.iter().find(|info| info.kind == "Node").expect("served");

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::condition::{self, Condition, ConditionType};
 use coffer_api::kinds::pod_disruption_budget::{
-    DISRUPTION_ALLOWED, set_disruption_allowed, set_sync_failed,
+    set_disruption_allowed, set_sync_failed,
 };
 use coffer_api::names;
 use coffer_api::share::{Rounding, scaled};
@@ -73,9 +74,8 @@ pub(crate) fn plan(
         conditions: old.conditions.clone(),
     };
     let says = |status: &PodDisruptionBudgetStatus| {
-        let mut conditions = status.conditions.iter().flatten();
-        let found = conditions.find(|condition| condition.type_ == DISRUPTION_ALLOWED);
-        found.map(|condition| condition.status == "True")
+        let conditions = status.conditions.iter().flatten();
+        condition::find(conditions, ConditionType::DisruptionAllowed).map(Condition::holds)
     };
     if status != without_empty(old) || says(&status) != Some(allowed > 0) {
         set_disruption_allowed(&mut status, seconds(now));

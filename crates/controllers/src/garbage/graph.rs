@@ -12,9 +12,9 @@ use crate::inventory::Kind;
 use crate::key::ObjectKey;
 
 /// The finalizer of an object that goes after its dependents.
-pub(crate) const FOREGROUND: &str = "foregroundDeletion";
+pub(crate) const FOREGROUND: &str = coffer_api::well_known::finalizer::FOREGROUND;
 /// The finalizer of an object that leaves its dependents behind.
-pub(crate) const ORPHAN: &str = "orphan";
+pub(crate) const ORPHAN: &str = coffer_api::well_known::finalizer::ORPHAN;
 
 /// How an object is being deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub(crate) mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::subresource::SubresourceName;
 use futures::{TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
@@ -64,8 +65,8 @@ impl Controller for Namespaces {
         match plan(&namespace, &findings, crate::events::now()) {
             Step::Nothing => {}
             Step::Finalize(next) => {
-                let params = PostParams::default();
-                let done = api.replace_subresource("finalize", &key.name, &params, &*next).await;
+                let (finalize, params) = (SubresourceName::Finalize.as_str(), PostParams::default());
+                let done = api.replace_subresource(finalize, &key.name, &params, &*next).await;
                 error::ignore_not_found(done).map_err(Error::api("finalize namespace"))?;
             }
             Step::Wait(status) => {

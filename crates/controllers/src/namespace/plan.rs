@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use coffer_api::condition::{ConditionStatus, ConditionType};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The finalizer in `spec.finalizers` that this controller removes.
-pub(crate) const FINALIZER: &str = "kubernetes";
+pub(crate) const FINALIZER: &str = coffer_api::well_known::finalizer::KUBERNETES;
 
 /// What one round of deleting found.
 #[derive(Clone, Debug, Default)]
@@ -83,17 +84,17 @@ impl Findings {
         let failures = || self.failures.join(", ");
         [
             condition(
-                "NamespaceDeletionDiscoveryFailure",
+                ConditionType::NamespaceDeletionDiscoveryFailure,
                 None,
                 ("ResourcesDiscovered", "All resources successfully discovered"),
             ),
             condition(
-                "NamespaceDeletionGroupVersionParsingFailure",
+                ConditionType::NamespaceDeletionGroupVersionParsingFailure,
                 None,
                 ("ParsedGroupVersions", "All legacy kube types successfully parsed"),
             ),
             condition(
-                "NamespaceDeletionContentFailure",
+                ConditionType::NamespaceDeletionContentFailure,
                 (!self.failures.is_empty()).then(|| ("ContentDeletionFailed", failures())),
                 (
                     "ContentDeleted",
@@ -101,12 +102,12 @@ impl Findings {
                 ),
             ),
             condition(
-                "NamespaceContentRemaining",
+                ConditionType::NamespaceContentRemaining,
                 (!self.remaining.is_empty()).then(|| ("SomeResourcesRemain", remaining())),
                 ("ContentRemoved", "All content successfully removed"),
             ),
             condition(
-                "NamespaceFinalizersRemaining",
+                ConditionType::NamespaceFinalizersRemaining,
                 (!self.finalizers.is_empty()).then(|| ("SomeFinalizersRemain", finalizers())),
                 ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
             ),
@@ -115,17 +116,17 @@ impl Findings {
 }
 
 fn condition(
-    type_: &str,
+    type_: ConditionType,
     trouble: Option<(&str, String)>,
     fine: (&str, &str),
 ) -> NamespaceCondition {
     let (status, reason, message) = match trouble {
-        Some((reason, message)) => ("True", reason, message),
-        None => ("False", fine.0, fine.1.to_owned()),
+        Some((reason, message)) => (ConditionStatus::True, reason, message),
+        None => (ConditionStatus::False, fine.0, fine.1.to_owned()),
     };
     NamespaceCondition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
+        type_: type_.into(),
+        status: status.into(),
         reason: Some(reason.to_owned()),
         message: Some(message),
         last_transition_time: None,

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use coffer_api::well_known::taint::{NOT_READY, UNREACHABLE};
+use coffer_api::well_known::taint_effect;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::Pod;
-use crate::scheduler::taints::{NOT_READY, UNREACHABLE, tolerates};
+use crate::scheduler::taints::tolerates;
 
 /// How long pods stay on a node that is not ready or not reachable, if they say nothing of their
 /// own: what upstream's DefaultTolerationSeconds admission writes into every pod.
@@ -25,7 +27,7 @@ pub(crate) enum Verdict {
 /// Judges a pod on a node: the taint that is tolerated for the shortest time decides.
 pub(crate) fn verdict(pod: &Pod, node: &Node, now: Timestamp) -> Verdict {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    let ends = taints.filter(|taint| taint.effect == "NoExecute").filter_map(|taint| {
+    let ends = taints.filter(|taint| taint.effect == taint_effect::NO_EXECUTE).filter_map(|taint| {
         let since = taint.time_added.as_ref().map_or(now, |Time(at)| *at);
         stay(pod, taint).map(|stay| since.saturating_add(stay).unwrap_or(now))
     });

@@ -17,6 +17,7 @@ pub(crate) mod plan;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use coffer_api::condition::{self, ConditionStatus, ConditionType};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -127,8 +128,8 @@ impl NodeLifecycle {
         }
         // What this controller writes is no sign of the node's life; its heartbeat is.
         let beat = |node: &Node| {
-            let mut all = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            all.find(|condition| condition.type_ == "Ready")
+            let all = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            condition::find(all, ConditionType::Ready)
                 .and_then(|condition| condition.last_heartbeat_time.clone())
         };
         if change.old.as_ref().is_none_or(|old| beat(old) != beat(node)) {
@@ -226,8 +227,8 @@ impl NodeLifecycle {
 
     async fn mark_not_ready(&self, pod: &Pod) -> Result<(), Error> {
         let key = ObjectKey::of(pod);
-        let condition =
-            json!({ "type": "Ready", "status": "False", "lastTransitionTime": Time(now()) });
+        let (ready, not) = (ConditionType::Ready.as_str(), ConditionStatus::False.as_str());
+        let condition = json!({ "type": ready, "status": not, "lastTransitionTime": Time(now()) });
         let patch = Patch::Strategic(json!({
             "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } }));
         let params = PatchParams::default();

@@ -2,24 +2,27 @@
 
 use std::time::Duration;
 
+use coffer_api::condition::{self, Condition, ConditionStatus, ConditionType};
+use coffer_api::well_known::taint::{self, NOT_READY, UNREACHABLE, UNSCHEDULABLE};
+use coffer_api::well_known::taint_effect::{NO_EXECUTE, NO_SCHEDULE};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::scheduler::taints::{NOT_READY, UNREACHABLE, UNSCHEDULABLE};
-
-const READY: &str = "Ready";
-const NO_SCHEDULE: &str = "NoSchedule";
-const NO_EXECUTE: &str = "NoExecute";
 /// Conditions that keep new pods off a node while they are true, with their taints.
-const PRESSURES: [(&str, &str); 4] = [
-    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
-    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
-    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+const PRESSURES: [(ConditionType, &str); 4] = [
+    (ConditionType::MemoryPressure, taint::MEMORY_PRESSURE),
+    (ConditionType::DiskPressure, taint::DISK_PRESSURE),
+    (ConditionType::PidPressure, taint::PID_PRESSURE),
+    (ConditionType::NetworkUnavailable, taint::NETWORK_UNAVAILABLE),
 ];
 /// What becomes unknown when a node falls silent, in upstream's order.
-const UNKNOWN_WHEN_SILENT: [&str; 4] = [READY, "MemoryPressure", "DiskPressure", "PIDPressure"];
+const UNKNOWN_WHEN_SILENT: [ConditionType; 4] = [
+    ConditionType::Ready,
+    ConditionType::MemoryPressure,
+    ConditionType::DiskPressure,
+    ConditionType::PidPressure,
+];
 
 /// How long a node has been silent, against how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,17 +53,17 @@ pub(crate) fn conditions(
     let all = all.get_or_insert_default();
     let before = all.clone();
     for type_ in UNKNOWN_WHEN_SILENT {
-        match all.iter_mut().find(|condition| condition.type_ == type_) {
-            Some(condition) if condition.status == "Unknown" => {}
+        match all.iter_mut().find(|condition| condition.is(type_)) {
+            Some(condition) if condition.status == ConditionStatus::Unknown.as_str() => {}
             Some(condition) => {
-                condition.status = "Unknown".to_owned();
+                condition.status = ConditionStatus::Unknown.into();
                 condition.reason = Some("NodeStatusUnknown".to_owned());
                 condition.message = Some("Kubelet stopped posting node status.".to_owned());
                 condition.last_transition_time = Some(Time(now));
             }
             None => all.push(NodeCondition {
-                type_: type_.to_owned(),
-                status: "Unknown".to_owned(),
+                type_: type_.into(),
+                status: ConditionStatus::Unknown.into(),
                 reason: Some("NodeStatusNeverUpdated".to_owned()),
                 message: Some("Kubelet never posted node status.".to_owned()),
                 last_heartbeat_time: node.metadata.creation_timestamp.clone(),
@@ -96,19 +99,20 @@ pub(crate) fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
 
 fn wanted(node: &Node) -> Vec<(&'static str, &'static str)> {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let status = |type_: &str| {
-        let mut conditions = conditions.clone();
-        conditions.find(|condition| condition.type_ == type_).map(|found| found.status.as_str())
+    let status = |type_| {
+        let found = condition::find(conditions.clone(), type_)?;
+        ConditionStatus::parse(&found.status)
     };
     let mut wanted = Vec::new();
-    match status(READY) {
-        Some("False") => wanted.extend([(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)]),
-        Some("Unknown") => {
+    match status(ConditionType::Ready) {
+        Some(ConditionStatus::False) => wanted.extend([(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)]),
+        Some(ConditionStatus::Unknown) => {
             wanted.extend([(UNREACHABLE, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]);
         }
         _ => {}
     }
-    let pressing = PRESSURES.iter().filter(|(type_, _)| status(type_) == Some("True"));
+    let pressing =
+        PRESSURES.iter().filter(|(type_, _)| status(*type_) == Some(ConditionStatus::True));
     wanted.extend(pressing.map(|(_, taint)| (*taint, NO_SCHEDULE)));
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
         wanted.push((UNSCHEDULABLE, NO_SCHEDULE));
@@ -137,9 +141,8 @@ pub(crate) fn is_left_alone(node: &Node) -> bool {
 
 /// Whether what the pods of a node last said of themselves can still be believed.
 pub(crate) fn pods_are_ready(node: &Node) -> bool {
-    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.find(|condition| condition.type_ == READY);
-    ready.is_none_or(|ready| ready.status == "True")
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    condition::find(conditions, ConditionType::Ready).is_none_or(Condition::holds)
 }
 
 #[cfg(test)]

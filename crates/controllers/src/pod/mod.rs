@@ -5,6 +5,7 @@ mod object;
 use std::time::Duration;
 
 use coffer_api::condition::{Condition as _, ConditionType};
+use coffer_api::phase::PodPhase;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -12,21 +13,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub(crate) use self::object::{Pod, SharedSpecs, Spec};
 
 /// An annotation by which a user says how much a pod would be missed.
-pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+pub(crate) const DELETION_COST: &str = coffer_api::well_known::annotation::POD_DELETION_COST;
 
 /// Where the pod is bound to.
 pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
     pod.node_name.as_deref().filter(|name| !name.is_empty())
 }
 
-/// The phase, empty before the first status.
-pub(crate) fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+/// The phase. None before the first status.
+pub(crate) fn phase(pod: &Pod) -> Option<PodPhase> {
+    pod.status.as_ref()?.phase.as_deref().and_then(PodPhase::parse)
 }
 
 /// Whether the pod has ended, and will not run again.
 pub(crate) fn is_terminal(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
+    phase(pod).is_some_and(PodPhase::is_terminal)
 }
 
 /// Whether the pod counts as one of its controller's: it has not ended and is not being deleted.

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock, Weak};
 
+use coffer_api::condition::{Condition as _, ConditionType};
 use coffer_api::demand::{Resources, requests};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{self, Container, PodCondition, PodSpec};
@@ -22,7 +23,7 @@ use super::DELETION_COST;
 use crate::owner::controller_of;
 
 /// The conditions that controllers read.
-const CONDITIONS: [&str; 2] = ["Ready", "PodScheduled"];
+const CONDITIONS: [ConditionType; 2] = [ConditionType::Ready, ConditionType::PodScheduled];
 /// Owners whose pods' specs are remembered before those that no pod has any more are looked for.
 const SWEEP_MIN: usize = 1024;
 
@@ -162,7 +163,7 @@ fn kept_status(status: v1::PodStatus) -> Status {
     let restarts = status.container_statuses.iter().flatten().map(|status| status.restart_count);
     let restarts_max = restarts.max().unwrap_or_default();
     let mut conditions = status.conditions.unwrap_or_default();
-    conditions.retain(|condition| CONDITIONS.contains(&condition.type_.as_str()));
+    conditions.retain(|condition| CONDITIONS.iter().any(|type_| condition.is(*type_)));
     conditions.shrink_to_fit();
     Status { phase: status.phase, conditions: Some(conditions), restarts_max }
 }

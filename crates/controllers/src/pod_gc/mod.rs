@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use coffer_api::phase::PodPhase;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -163,7 +164,7 @@ impl PodGc {
         if why == Why::Orphaned && !is_terminal(pod) {
             let conditions = [disruption(crate::events::now())];
             let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.metadata.uid },
-                "status": { "phase": "Failed", "conditions": conditions } }));
+                "status": { "phase": PodPhase::Failed.as_str(), "conditions": conditions } }));
             let done = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
             error::ignore_recreated(done).map_err(Error::api("mark a lost pod failed"))?;
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::condition::{ConditionStatus, ConditionType};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -45,7 +46,8 @@ pub(crate) fn time_left(since: Timestamp, patience: Duration, now: Timestamp) ->
 /// The condition that says why, as upstream writes it before an orphaned pod goes.
 pub(crate) fn disruption(now: Timestamp) -> serde_json::Value {
     serde_json::json!({
-        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+        "type": ConditionType::DisruptionTarget.as_str(), "status": ConditionStatus::True.as_str(),
+        "reason": "DeletionByPodGC",
         "message": "PodGC: node no longer exists", "lastTransitionTime": Time(now),
     })
 }

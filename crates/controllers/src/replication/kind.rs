@@ -1,5 +1,6 @@
 //! The two kinds that keep a number of equal pods: they differ in selectors and in name only.
 
+use coffer_api::condition::{self, Condition as _, ConditionStatus, ConditionType};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{
@@ -41,9 +42,6 @@ pub(crate) trait Replicator: Claimer + Serialize {
     ) -> Option<Self>;
 }
 
-/// The condition that says that pods could not be created or deleted.
-const REPLICA_FAILURE: &str = "ReplicaFailure";
-
 fn at_least_none(replicas: Option<i32>) -> usize {
     // Absent is 1 by defaulting; negative is refused by validation.
     usize::try_from(replicas.unwrap_or(1)).unwrap_or(0)
@@ -76,15 +74,15 @@ macro_rules! replicator {
                 let old = self.status.as_ref();
                 let mut conditions =
                     old.and_then(|status| status.conditions.clone()).unwrap_or_default();
-                let found = conditions.iter().any(|condition| condition.type_ == REPLICA_FAILURE);
+                let found = condition::find(&conditions, ConditionType::ReplicaFailure).is_some();
                 match failure {
-                    None => conditions.retain(|condition| condition.type_ != REPLICA_FAILURE),
+                    None => conditions.retain(|condition| !condition.is(ConditionType::ReplicaFailure)),
                     // It keeps its first message, so that a failure that repeats with other words
                     // does not rewrite the status for ever.
                     Some(_) if found => {}
                     Some(failure) => conditions.push($condition {
-                        type_: REPLICA_FAILURE.to_owned(),
-                        status: "True".to_owned(),
+                        type_: ConditionType::ReplicaFailure.into(),
+                        status: ConditionStatus::True.into(),
                         reason: Some(failure.reason.to_owned()),
                         message: Some(failure.message.clone()),
                         last_transition_time: Some(Time(now)),

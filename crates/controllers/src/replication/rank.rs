@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use coffer_api::phase::PodPhase;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -31,8 +32,8 @@ pub(super) fn sort_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now
 /// the uid decides then.
 fn order(pod: &Pod, crowd: usize, now: Timestamp) -> impl Ord + use<> {
     let progress = match phase(pod) {
-        "Pending" => 0,
-        "Running" => 2,
+        Some(PodPhase::Pending) => 0,
+        Some(PodPhase::Running) => 2,
         _ => 1,
     };
     (

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
+use coffer_api::condition::{self, ConditionType};
 use coffer_api::demand::Resources;
 use k8s_openapi::api::core::v1::Node;
 
@@ -304,8 +305,7 @@ impl Placed {
 fn differs(old: &Node, new: &Node) -> bool {
     let ready = |node: &Node| {
         let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-        ready.next().map(|condition| condition.status.clone())
+        condition::find(conditions, ConditionType::Ready).map(|ready| ready.status.clone())
     };
     let allocatable =
         |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());

@@ -15,6 +15,8 @@ mod score;
 pub(crate) mod taints;
 pub(crate) mod topology;
 
+use coffer_api::condition::{self, Condition as _, ConditionStatus, ConditionType};
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -35,6 +37,8 @@ use crate::pod::{Pod, is_terminal, node_name};
 
 /// The name pods ask for, and the one that events come from.
 pub(crate) const NAME: &str = "default-scheduler";
+/// The reason of the condition of a pod that fits nowhere.
+const UNSCHEDULABLE: &str = "Unschedulable";
 
 /// Binds pods to nodes.
 pub(crate) struct Scheduler {
@@ -149,7 +153,7 @@ impl Scheduler {
         let result = self
             .pods_of(key)
             .create_subresource::<_, serde_json::Value>(
-                "binding",
+                SubresourceName::Binding.as_str(),
                 &key.name,
                 &PostParams::default(),
                 &binding,
@@ -182,8 +186,8 @@ impl Scheduler {
             return Ok(());
         }
         let condition = json!({
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "message": message, "lastProbeTime": null,
+            "type": ConditionType::PodScheduled.as_str(), "status": ConditionStatus::False.as_str(),
+            "reason": UNSCHEDULABLE, "message": message, "lastProbeTime": null,
             "lastTransitionTime": Time(crate::events::now()),
         });
         let patch = Patch::Strategic(json!({
@@ -230,10 +234,9 @@ fn asks_anew(change: &Change<Pod>) -> bool {
 
 fn is_refused(pod: &Pod, message: &str) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.clone().any(|condition| {
-        condition.type_ == "PodScheduled"
-            && condition.status == "False"
-            && condition.reason.as_deref() == Some("Unschedulable")
+    condition::find(conditions, ConditionType::PodScheduled).is_some_and(|condition| {
+        condition.state() == ConditionStatus::False
+            && condition.reason.as_deref() == Some(UNSCHEDULABLE)
             && condition.message.as_deref() == Some(message)
     })
 }

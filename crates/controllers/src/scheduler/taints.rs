@@ -1,17 +1,9 @@
 //! Taints keep pods away from nodes; tolerations let them in.
 
+use coffer_api::condition::{self, ConditionStatus, ConditionType};
+use coffer_api::well_known::taint::{NOT_READY, UNREACHABLE, UNSCHEDULABLE};
+use coffer_api::well_known::taint_effect::{NO_EXECUTE, NO_SCHEDULE, PREFER_NO_SCHEDULE};
 use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
-
-/// The node does not take part: it has not said that it is ready.
-pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
-/// The node has not been heard of.
-pub(crate) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-/// The node was cordoned.
-pub(crate) const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
-
-const NO_SCHEDULE: &str = "NoSchedule";
-const NO_EXECUTE: &str = "NoExecute";
-const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
 
 /// The taints that keep pods off a node.
 ///
@@ -44,10 +36,10 @@ pub(crate) fn reluctance(spec: &PodSpec, node: &Node) -> i64 {
 
 fn readiness_taint(node: &Node) -> Option<Taint> {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.clone().find(|condition| condition.type_ == "Ready");
-    match ready.map(|condition| condition.status.as_str()) {
-        Some("True") => None,
-        Some("Unknown") => Some(no_schedule(UNREACHABLE)),
+    let ready = condition::find(conditions, ConditionType::Ready);
+    match ready.and_then(|ready| ConditionStatus::parse(&ready.status)) {
+        Some(ConditionStatus::True) => None,
+        Some(ConditionStatus::Unknown) => Some(no_schedule(UNREACHABLE)),
         _ => Some(no_schedule(NOT_READY)),
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use coffer_api::redact;
 use coffer_api::secret::Secret;
+use coffer_api::well_known::api_group;
 use http::{Request, header};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -89,7 +90,7 @@ impl ObjectKey {
     fn collection(&self) -> String {
         let plural = self.kind.plural();
         match self.kind {
-            Kind::RuntimeClass => format!("/apis/node.k8s.io/v1/{plural}"),
+            Kind::RuntimeClass => format!("/apis/{}/v1/{plural}", api_group::NODE),
             Kind::Secret | Kind::ConfigMap | Kind::ServiceAccount => {
                 let namespace = utf8_percent_encode(&self.namespace, UNSAFE);
                 format!("/api/v1/namespaces/{namespace}/{plural}")

@@ -14,7 +14,8 @@ use crate::status::SecretsFinding;
 
 /// Where the versions are written: a JSON object of secret names and resourceVersions, `null` for
 /// an optional secret that did not exist.
-pub(super) const VERSIONS_ANNOTATION: &str = "coffer.dev/secret-resource-versions";
+pub(super) const VERSIONS_ANNOTATION: &str =
+    coffer_api::well_known::annotation::SECRET_RESOURCE_VERSIONS;
 
 /// The secrets that a pod uses, each with a watch on it.
 #[derive(Default)]

@@ -17,7 +17,7 @@ use crate::volume::Failed;
 const NO_TOKENS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Set to `live` on a pod whose volumes are to follow their secrets.
-const UPDATE_ANNOTATION: &str = "coffer.dev/secret-update";
+const UPDATE_ANNOTATION: &str = coffer_api::well_known::annotation::SECRET_UPDATE;
 
 pub(super) fn follows_secrets(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.as_ref();

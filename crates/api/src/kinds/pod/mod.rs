@@ -14,12 +14,14 @@ use super::kind::Kind;
 use super::optional::{list, text};
 use super::roles::{Grant, READ_WRITE, Role};
 use super::{equal, meta};
+use crate::subresource::SubresourceName;
 use crate::condition::{ConditionStatus, ConditionType};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::phase::PodPhase;
 use crate::protobuf::tables::core;
 use crate::table::RowCondition;
+use crate::well_known::api_group;
 
 mod containers;
 mod defaults;
@@ -56,7 +58,7 @@ pub(crate) enum Place {
 pub const MIRROR_ANNOTATION: &str = crate::well_known::annotation::MIRROR;
 
 const fn sub(
-    name: &'static str,
+    name: SubresourceName,
     group: &'static str,
     kind: &'static str,
     verbs: &'static [&'static str],
@@ -72,13 +74,13 @@ static INFO: KindInfo = KindInfo {
     categories: &["all"],
     tracks_generation: true,
     subresources: &[
-        sub("attach", "", "PodAttachOptions", &["create", "get"]),
-        sub("binding", "", "Binding", &["create"]),
-        sub("ephemeralcontainers", "", "Pod", &["get", "patch", "update"]),
-        sub("eviction", "policy", "Eviction", &["create"]),
-        sub("exec", "", "PodExecOptions", &["create", "get"]),
-        sub("log", "", "Pod", &["get"]),
-        sub("portforward", "", "PodPortForwardOptions", &["create", "get"]),
+        sub(SubresourceName::Attach, "", "PodAttachOptions", &["create", "get"]),
+        sub(SubresourceName::Binding, "", "Binding", &["create"]),
+        sub(SubresourceName::EphemeralContainers, "", "Pod", &["get", "patch", "update"]),
+        sub(SubresourceName::Eviction, api_group::POLICY, "Eviction", &["create"]),
+        sub(SubresourceName::Exec, "", "PodExecOptions", &["create", "get"]),
+        sub(SubresourceName::Log, "", "Pod", &["get"]),
+        sub(SubresourceName::PortForward, "", "PodPortForwardOptions", &["create", "get"]),
         Subresource::status("", "Pod"),
     ],
     field_labels: &[
@@ -124,9 +126,9 @@ impl Kind for Pod {
         self.status = Some(status);
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         match sub {
-            Some("status") => {
+            Some(SubresourceName::Status) => {
                 self.spec = old.spec.clone();
                 self.metadata.generation = old.metadata.generation;
                 // Old kubelets send owners that break garbage collection, and no class.
@@ -138,7 +140,7 @@ impl Kind for Pod {
                 }
                 keep_observed_generations(status, old.status.as_ref());
             }
-            Some("ephemeralcontainers") => {
+            Some(SubresourceName::EphemeralContainers) => {
                 let added = self.spec.take().and_then(|spec| spec.ephemeral_containers);
                 let version = self.metadata.resource_version.take();
                 *self = old.clone();
@@ -147,7 +149,7 @@ impl Kind for Pod {
                 count_generation(self, old);
             }
             // The server's own writing: the node, and the condition that says so.
-            Some("binding") => {}
+            Some(SubresourceName::Binding) => {}
             _ => {
                 self.status = old.status.clone();
                 count_generation(self, old);
@@ -170,11 +172,11 @@ impl Kind for Pod {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         match sub {
-            Some("status") => update::validate_status(self, old),
-            Some("ephemeralcontainers") => update::validate_ephemeral(self, old),
-            Some("binding") => ErrorList::new(),
+            Some(SubresourceName::Status) => update::validate_status(self, old),
+            Some(SubresourceName::EphemeralContainers) => update::validate_ephemeral(self, old),
+            Some(SubresourceName::Binding) => ErrorList::new(),
             _ => update::validate(self, old),
         }
     }

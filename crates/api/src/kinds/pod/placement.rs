@@ -12,8 +12,10 @@ use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::{complaints, validate_labels};
 use crate::kinds::optional::{list, text};
 use crate::names;
+use crate::well_known::taint_effect;
 
-const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+const EFFECTS: &[&str] =
+    &[taint_effect::NO_SCHEDULE, taint_effect::PREFER_NO_SCHEDULE, taint_effect::NO_EXECUTE];
 
 pub(super) fn validate(spec: &PodSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
@@ -45,7 +47,7 @@ pub(crate) fn validate_tolerations(tolerations: &[Toleration], path: &Path) -> E
             let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             errors.push(Error::invalid(&operator_path, operator, detail));
         }
-        if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
+        if toleration.toleration_seconds.is_some() && effect != taint_effect::NO_EXECUTE {
             let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
             errors.push(Error::invalid(&path.child("effect"), effect, detail));
         }

@@ -14,6 +14,7 @@ use crate::kinds::meta::{complaints, invalid_json, validate_labels};
 use crate::kinds::optional::{list, text};
 use crate::kinds::shown;
 use crate::names;
+use crate::well_known::annotation;
 
 /// Everything wrong with a spec. `meta` is the pod's, absent for a template.
 pub(super) fn validate(
@@ -325,7 +326,7 @@ pub(super) fn validate_annotations(
         let detail = "must set spec.nodeName if mirror pod annotation is set";
         errors.push(Error::invalid(&path.key(MIRROR_ANNOTATION), value, detail));
     }
-    let cost = "controller.kubernetes.io/pod-deletion-cost";
+    let cost = annotation::POD_DELETION_COST;
     if let Some(value) = annotations.get(cost) {
         // Written as Go writes numbers: no plus sign, no leading zero.
         let plain = value.parse::<i32>().is_ok_and(|number| number.to_string() == *value);

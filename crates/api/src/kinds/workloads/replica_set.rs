@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
 };
+use crate::subresource::SubresourceName;
 use crate::field::{ErrorList, Path};
 use crate::kinds::info::{KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
@@ -18,13 +19,14 @@ use crate::kinds::roles::Grant;
 use crate::kinds::{equal, meta};
 use crate::protobuf::tables::apps;
 use crate::table::{self, Column, or_none};
+use crate::well_known::api_group;
 
 static INFO: KindInfo = KindInfo {
     short_names: &["rs"],
     categories: &["all"],
     tracks_generation: true,
     field_labels: &["status.replicas"],
-    subresources: &[Subresource::scale(), Subresource::status("apps", "ReplicaSet")],
+    subresources: &[Subresource::scale(), Subresource::status(api_group::APPS, "ReplicaSet")],
     rules: &Rules {
         lists: &[("apps.v1.ReplicaSetStatus", "conditions", CONDITIONS)],
         omits_zero: &[("apps.v1.ReplicaSetSpec", &["minReadySeconds"])],
@@ -58,9 +60,9 @@ impl Kind for ReplicaSet {
         meta::first_generation(&mut self.metadata);
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         match sub {
-            Some("status") => self.spec = old.spec.clone(),
+            Some(SubresourceName::Status) => self.spec = old.spec.clone(),
             _ => self.status = old.status.clone(),
         }
         let changed = !equal(&self.spec, &old.spec);
@@ -73,9 +75,9 @@ impl Kind for ReplicaSet {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
-        if sub == Some("status") {
+        if sub == Some(SubresourceName::Status) {
             let status = self.status.clone().unwrap_or_default();
             let counts = Counts {
                 replicas: status.replicas,

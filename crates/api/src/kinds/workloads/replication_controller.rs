@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationControllerStatus};
 use serde_json::Value;
 
 use super::{Counts, non_negative, validate_template};
+use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::info::{Deletion, Dependents, KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
@@ -69,9 +70,9 @@ impl Kind for ReplicationController {
         meta::first_generation(&mut self.metadata);
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         match sub {
-            Some("status") => self.spec = old.spec.clone(),
+            Some(SubresourceName::Status) => self.spec = old.spec.clone(),
             _ => self.status = old.status.clone(),
         }
         let changed = !equal(&self.spec, &old.spec);
@@ -84,10 +85,10 @@ impl Kind for ReplicationController {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         match sub {
-            Some("status") => {
+            Some(SubresourceName::Status) => {
                 let status = self.status.clone().unwrap_or_default();
                 let counts = Counts {
                     replicas: status.replicas,

@@ -8,6 +8,8 @@ pub(crate) mod graph;
 
 use std::sync::Arc;
 
+use coffer_api::subresource::SubresourceName;
+use coffer_api::well_known::api_group;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use self::graph::{Graph, VertexKind};
@@ -45,7 +47,7 @@ impl NodeAuthorizer {
                     return self.read(node, verb, ReferenceKind::ConfigMap, target);
                 }
                 ("", "serviceaccounts") => return self.account(node, verb, target),
-                ("coordination.k8s.io", "leases") => return lease(node, verb, target),
+                (api_group::COORDINATION, "leases") => return lease(node, verb, target),
                 ("", "nodes") => return own_node(node, verb, target),
                 ("", "pods") => return self.pod(node, verb, target),
                 _ => {}
@@ -97,7 +99,7 @@ impl NodeAuthorizer {
         if verb != "create" || target.name.is_empty() {
             return Decision::no("can only create tokens for individual service accounts");
         }
-        if target.subresource != "token" {
+        if target.subresource != SubresourceName::Token.as_str() {
             return Decision::no("can only create token subresource of serviceaccount");
         }
         self.related(node, kind, target)

@@ -30,10 +30,10 @@ use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
 use crate::identity::Identity;
 
 /// The API group of roles and bindings.
-pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
+pub(crate) const GROUP: &str = coffer_api::well_known::api_group::RBAC;
 
 /// Annotation of default roles and bindings: `true` lets the server add to them what they lack.
-pub(crate) const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+pub(crate) const AUTO_UPDATE: &str = coffer_api::well_known::annotation::RBAC_AUTO_UPDATE;
 
 /// Missing roles that a denial tells of.
 const ERRORS_MAX: usize = 100;
@@ -226,7 +226,7 @@ impl Who {
                 // A binding in a namespace may leave out its own.
                 let own = subject.namespace.as_deref().filter(|own| !own.is_empty());
                 let namespace = own.unwrap_or(namespace);
-                let user = format!("system:serviceaccount:{namespace}:{}", subject.name);
+                let user = coffer_api::well_known::user::of_service_account(namespace, &subject.name);
                 let meant = Identity { user, ..Identity::default() };
                 let same = meant.service_account() == Some((namespace, &*subject.name));
                 same.then_some(Self::User(meant.user))

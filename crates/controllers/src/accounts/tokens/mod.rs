@@ -26,7 +26,7 @@ use crate::key::ObjectKey;
 use crate::queue::Queue;
 
 /// The type of the Secrets.
-const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
+const TOKEN_TYPE: &str = coffer_api::well_known::secret_type::SERVICE_ACCOUNT_TOKEN;
 /// Their keys.
 const TOKEN: &str = "token";
 const NAMESPACE: &str = "namespace";

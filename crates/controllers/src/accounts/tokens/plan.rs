@@ -1,12 +1,13 @@
 //! Which token Secrets an account should have. Pure: the account and its Secrets' metadata go in.
 
+use coffer_api::well_known::annotation;
 use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// The annotation that names a token Secret's account.
-pub(crate) const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+pub(crate) const ACCOUNT_NAME: &str = annotation::SERVICE_ACCOUNT_NAME;
 /// The annotation that tells it from a later account of the same name.
-pub(crate) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+pub(crate) const ACCOUNT_UID: &str = annotation::SERVICE_ACCOUNT_UID;
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]

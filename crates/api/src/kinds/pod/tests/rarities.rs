@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::guide;
+use crate::subresource::SubresourceName;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
 use crate::kinds::{Kind, Pod};
 
@@ -580,9 +581,9 @@ fn no_container_is_put_into_a_static_pod() {
         "metadata.annotations",
         json!({MIRROR: "hash"}),
     );
-    let door = Some("ephemeralcontainers");
+    let sub = Some(SubresourceName::EphemeralContainers);
     let old: Pod = stored(&mirror);
-    let errors = updated(&old, &mirror, door).validate_update(&old, door);
+    let errors = updated(&old, &mirror, sub).validate_update(&old, sub);
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["[]: Forbidden: static pods do not support ephemeral containers"]);
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::guide;
+use crate::subresource::SubresourceName;
 use crate::kinds::testing::{check_update, stored, updated, with};
 use crate::kinds::{Kind, Pod};
 
@@ -160,7 +161,7 @@ fn a_status_keeps_its_class_and_its_dead_containers() {
     let running = json!([{"name": "mypod", "image": "redis", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}]);
     check_update::<Pod>(
         &guide(),
-        Some("status"),
+        Some(SubresourceName::Status),
         &[
             (
                 "status",
@@ -211,7 +212,7 @@ fn a_status_keeps_its_class_and_its_dead_containers() {
         let dead = state("terminated");
         old.status.as_mut().unwrap().container_statuses = serde_json::from_value(dead).unwrap();
         let sent = with(&object, "status.containerStatuses", running.clone());
-        let errors = updated(&old, &sent, Some("status")).validate_update(&old, Some("status"));
+        let errors = updated(&old, &sent, Some(SubresourceName::Status)).validate_update(&old, Some(SubresourceName::Status));
         assert_eq!(!errors.is_empty(), refused, "{policy}: {errors:?}");
         if let Some(error) = errors.first() {
             assert_eq!(
@@ -228,7 +229,7 @@ fn ephemeral_containers_come_and_do_not_go() {
     let place = "spec.ephemeralContainers";
     check_update::<Pod>(
         &guide(),
-        Some("ephemeralcontainers"),
+        Some(SubresourceName::EphemeralContainers),
         &[
             (place, one.clone(), &[]),
             ("spec.restartPolicy", json!("Never"), &[]),
@@ -252,10 +253,10 @@ fn ephemeral_containers_come_and_do_not_go() {
         ],
     );
     let old: Pod = stored(&guide());
-    let old = updated(&old, &with(&guide(), place, one.clone()), Some("ephemeralcontainers"));
-    let gone = updated(&old, &guide(), Some("ephemeralcontainers"));
+    let old = updated(&old, &with(&guide(), place, one.clone()), Some(SubresourceName::EphemeralContainers));
+    let gone = updated(&old, &guide(), Some(SubresourceName::EphemeralContainers));
     assert_eq!(
-        gone.validate_update(&old, Some("ephemeralcontainers"))[0].to_string(),
+        gone.validate_update(&old, Some(SubresourceName::EphemeralContainers))[0].to_string(),
         "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debug\" may not be removed\n"
     );
 }
