@@ -4,8 +4,8 @@ use std::fmt;
 
 use kube::Resource;
 
-/// Namespace and name; the namespace is empty for cluster-scoped objects. Orders by namespace
-/// first, so that the objects of one namespace are a range.
+/// Namespace and name; the namespace is empty for cluster-scoped objects. Ordered by namespace first, so that
+/// the objects of a namespace are a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ObjectKey {
     /// Namespace, or empty.

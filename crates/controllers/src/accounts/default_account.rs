@@ -1,4 +1,4 @@
-//! The account `default`, in every namespace: what pods are that name no account.
+//! The service account `default` of every namespace: the identity of pods that name no account.
 
 use coffer_api::phase::NamespacePhase;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -69,7 +69,7 @@ impl DefaultAccounts {
     }
 }
 
-/// Whether objects can be made in the namespace.
+/// Whether objects can be created in the namespace.
 pub(super) fn is_active(namespace: &Namespace) -> bool {
     namespace.metadata.deletion_timestamp.is_none()
         && NamespacePhase::of(namespace) != Some(NamespacePhase::Terminating)

@@ -1,5 +1,5 @@
-//! How large each ReplicaSet should be: the arithmetic of rollouts and of scaling. Pure; sizes go
-//! in and out by position, applied by the caller.
+//! The sizes of ReplicaSets during rollouts and after scaling. Pure: sizes are in the order of the
+//! ReplicaSets, and the caller applies them.
 
 use std::cmp::Reverse;
 
@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use super::limits::{available, desired, is_rolling, size, surge_max, unavailable_max};
 use super::revision::{DESIRED_REPLICAS, MAX_REPLICAS, number};
 
-/// The size of the new ReplicaSet that a rollout may have now, given how many pods there are.
+/// The size that the new ReplicaSet may have now, given the number of all pods.
 pub(crate) fn new_size(deployment: &Deployment, new: i32, all: i32) -> i32 {
     let desired = desired(deployment);
     if !is_rolling(deployment) {
@@ -21,8 +21,8 @@ pub(crate) fn new_size(deployment: &Deployment, new: i32, all: i32) -> i32 {
     if room <= 0 { new } else { new + room.min(desired - new) }
 }
 
-/// How far the old ReplicaSets may shrink now: first pods that do not work anyway, then as many
-/// that do as can be spared. `old` is sorted by age; returns new sizes in its order.
+/// The sizes to which the old ReplicaSets may shrink now: first by pods that are not available, then by as
+/// many available ones as the minimum allows. `old` is sorted by age; returns the sizes in its order.
 pub(crate) fn old_sizes(
     deployment: &Deployment,
     new: &ReplicaSet,
@@ -37,20 +37,20 @@ pub(crate) fn old_sizes(
     }
     let mut left = spare;
     for (set, size) in old.iter().zip(&mut sizes) {
-        let broken = (*size - available(set)).clamp(0, left);
-        (*size, left) = (*size - broken, left - broken);
+        let unavailable = (*size - available(set)).clamp(0, left);
+        (*size, left) = (*size - unavailable, left - unavailable);
     }
-    let working = available(new) + old.iter().map(|set| available(set)).sum::<i32>();
-    let mut left = (working - available_min).max(0);
+    let all_available = available(new) + old.iter().map(|set| available(set)).sum::<i32>();
+    let mut left = (all_available - available_min).max(0);
     for size in &mut sizes {
-        let given = (*size).min(left);
-        (*size, left) = (*size - given, left - given);
+        let removed = (*size).min(left);
+        (*size, left) = (*size - removed, left - removed);
     }
     sizes
 }
 
-/// Sizes after the Deployment itself was scaled, for all its ReplicaSets in their order. `new` is
-/// the position of the new one. During a rollout, what is added or taken is shared in proportion.
+/// Sizes of all ReplicaSets, in their order, after the Deployment itself was scaled. `new` is the index of
+/// the new one. During a rollout the difference is distributed in proportion.
 pub(crate) fn scaled_sizes(
     deployment: &Deployment,
     sets: &[&ReplicaSet],
@@ -75,7 +75,7 @@ pub(crate) fn scaled_sizes(
     sizes
 }
 
-/// The one ReplicaSet that has pods; if none has, the new or else the latest.
+/// The only ReplicaSet with pods; if none has pods, the new one or else the latest.
 fn only_active(sets: &[&ReplicaSet], new: Option<usize>) -> Option<usize> {
     let active: Vec<usize> = (0..sets.len()).filter(|at| size(sets[*at]) > 0).collect();
     match active[..] {
@@ -85,7 +85,7 @@ fn only_active(sets: &[&ReplicaSet], new: Option<usize>) -> Option<usize> {
     }
 }
 
-/// Whether the new ReplicaSet has all pods that the Deployment wants, and they work.
+/// Whether the new ReplicaSet has all pods of the Deployment, and they are available.
 fn is_saturated(deployment: &Deployment, set: &ReplicaSet) -> bool {
     let desired = desired(deployment);
     number(set.metadata.annotations.as_ref(), DESIRED_REPLICAS) == Some(desired.into())
@@ -101,7 +101,7 @@ fn share(deployment: &Deployment, sets: &[&ReplicaSet], sizes: &mut [i32]) {
     if change == 0 {
         return;
     }
-    // Larger ones first; of equals, the newer one grows and the older one shrinks.
+    // Larger ones first. Of equal ones, the newer one grows and the older one shrinks.
     let mut order: Vec<usize> = (0..sets.len()).filter(|at| sizes[*at] > 0).collect();
     if change > 0 {
         order.sort_by_key(|at| (Reverse(sizes[*at]), Reverse(age_key(sets[*at]))));
@@ -121,7 +121,7 @@ fn share(deployment: &Deployment, sets: &[&ReplicaSet], sizes: &mut [i32]) {
     }
 }
 
-/// What a ReplicaSet gains or loses if it keeps its share of the whole.
+/// The change of a ReplicaSet's size that keeps its proportion.
 fn fraction(deployment: &Deployment, set: &ReplicaSet) -> i32 {
     let desired = desired(deployment);
     if desired == 0 {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_set_grows_only_into_the_surge() {
+    fn the_new_set_grows_only_within_the_surge() {
         for (replicas, surge, new, all, expected) in [
             (10, 0, 0, 10, 0),
             (10, 2, 0, 10, 2),
@@ -184,14 +184,14 @@ mod tests {
             let (new, old) = (set("new", new.0, new.1, 0), set("old", old.0, old.1, 0));
             old_sizes(&deployment(replicas, 1, unavailable), &new, &[&old])[0]
         };
-        assert_eq!(shrunk(10, 0, (0, 0), (10, 10)), 10, "nothing new works yet");
+        assert_eq!(shrunk(10, 0, (0, 0), (10, 10)), 10, "no new pod is available");
         assert_eq!(shrunk(10, 2, (0, 0), (10, 10)), 8);
-        assert_eq!(shrunk(10, 2, (2, 0), (8, 8)), 8, "the new ones do not work yet");
+        assert_eq!(shrunk(10, 2, (2, 0), (8, 8)), 8, "the new pods are not available");
         assert_eq!(shrunk(10, 2, (2, 2), (8, 8)), 6);
-        assert_eq!(shrunk(10, 2, (0, 0), (10, 9)), 8, "a broken one first, then one that works");
+        assert_eq!(shrunk(10, 2, (0, 0), (10, 9)), 8, "an unavailable one first, then an available one");
         assert_eq!(shrunk(10, 0, (1, 1), (10, 10)), 9);
         assert_eq!(shrunk(10, 0, (10, 10), (1, 1)), 0);
-        assert_eq!(shrunk(4, 1, (1, 0), (4, 2)), 3, "what does not work goes, within the limit");
+        assert_eq!(shrunk(4, 1, (1, 0), (4, 2)), 3, "unavailable pods are removed within the limit");
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
     /// Upstream's documented example: 10 replicas with surge 3 in the middle of a rollout, 8 old and
     /// 5 new, scaled to 15: 3 of the 5 more go to the old set and 2 to the new one.
     #[test]
-    fn scaling_during_a_rollout_is_shared_in_proportion() {
+    fn scaling_during_a_rollout_is_distributed_in_proportion() {
         let (old, new) = (set("old", 8, 8, 13), set("new", 5, 0, 13));
         assert_eq!(scaled_sizes(&deployment(15, 3, 2), &[&old, &new], Some(1)), [11, 7]);
         assert_eq!(scaled_sizes(&deployment(5, 3, 2), &[&old, &new], Some(1)), [5, 3]);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_old_sets_goes_when_the_new_one_is_complete() {
+    fn old_sets_are_scaled_to_zero_when_the_new_one_is_complete() {
         let old = set("old", 1, 1, 0);
         let mut new = set("new", 3, 3, 0);
         new.metadata

@@ -1,5 +1,4 @@
-//! What a Deployment's status says: counts, and the conditions that `kubectl rollout status` waits
-//! for. Pure.
+//! A Deployment's status: counts, and the conditions that `kubectl rollout status` waits for. Pure.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ const TIMED_OUT: &str = "ProgressDeadlineExceeded";
 const PAUSED: &str = "DeploymentPaused";
 const RESUMED: &str = "DeploymentResumed";
 
-/// The status as it is computed, before it is known whether it says anything new.
+/// A status under construction.
 pub(crate) struct Draft<'a> {
     deployment: &'a Deployment,
     conditions: Vec<DeploymentCondition>,
@@ -25,15 +24,15 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Starts from the conditions that are there.
+    /// Starts with the conditions of the present status.
     pub(crate) fn new(deployment: &'a Deployment, now: Timestamp) -> Self {
         let conditions = deployment.status.as_ref().and_then(|status| status.conditions.clone());
         Self { deployment, conditions: conditions.unwrap_or_default(), now }
     }
 
-    /// Says that progress is not to be expected while the Deployment is paused, and from when on
-    /// it is again.
-    pub(crate) fn note_pause(&mut self, paused: bool) {
+    /// Sets the progress to unknown when the Deployment is paused, and again when it is resumed: the deadline
+    /// counts from then.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
         let reason = self.get(ConditionType::Progressing).and_then(|condition| condition.reason.as_deref());
         let was_paused = reason == Some(PAUSED);
         if deadline(self.deployment).is_none() || reason == Some(TIMED_OUT) {
@@ -46,24 +45,24 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Says that the new ReplicaSet has been made.
-    pub(crate) fn note_created(&mut self, set: &str) {
+    /// Reports that the new ReplicaSet was created.
+    pub(crate) fn set_created(&mut self, set: &str) {
         if deadline(self.deployment).is_some() {
             let message = format!("Created new replica set \"{set}\"");
             self.set(ConditionType::Progressing, ConditionStatus::True, "NewReplicaSetCreated", &message);
         }
     }
 
-    /// Says that the new ReplicaSet was there already, unless there is something to say.
-    pub(crate) fn note_found(&mut self, set: &str) {
+    /// Reports that the new ReplicaSet existed already, unless progress is reported.
+    pub(crate) fn set_found(&mut self, set: &str) {
         if deadline(self.deployment).is_some() && self.get(ConditionType::Progressing).is_none() {
             let message = format!("Found new replica set \"{set}\"");
             self.set(ConditionType::Progressing, ConditionStatus::True, "FoundNewReplicaSet", &message);
         }
     }
 
-    /// Says that the new ReplicaSet could not be made.
-    pub(crate) fn note_failed(&mut self, set: &str, why: &str) -> String {
+    /// Reports that the new ReplicaSet could not be created. Returns the message.
+    pub(crate) fn set_failed(&mut self, set: &str, why: &str) -> String {
         let message = format!("Failed to create new replica set \"{set}\": {why}");
         if deadline(self.deployment).is_some() {
             self.set(ConditionType::Progressing, ConditionStatus::False, "ReplicaSetCreateError", &message);
@@ -71,14 +70,14 @@ impl<'a> Draft<'a> {
         message
     }
 
-    /// The status for these ReplicaSets, without a word about progress.
+    /// The status for these ReplicaSets, with unchanged progress.
     pub(crate) fn counted(
         mut self,
         sets: &[&ReplicaSet],
         new: Option<&ReplicaSet>,
     ) -> DeploymentStatus {
         let mut status = self.counts(sets, new);
-        self.note_availability(&status);
+        self.set_availability(&status);
         status.conditions = self.finished();
         status
     }
@@ -90,14 +89,14 @@ impl<'a> Draft<'a> {
         new: Option<&ReplicaSet>,
     ) -> DeploymentStatus {
         let mut status = self.counts(sets, new);
-        self.note_availability(&status);
-        self.note_progress(&status, new);
-        self.note_failures(sets, new);
+        self.set_availability(&status);
+        self.set_progress(&status, new);
+        self.set_failures(sets, new);
         status.conditions = self.finished();
         status
     }
 
-    /// The status as it was, with the conditions noted.
+    /// The previous status with the conditions that were set.
     pub(crate) fn unchanged(self) -> DeploymentStatus {
         let old = self.deployment.status.clone().unwrap_or_default();
         DeploymentStatus { conditions: self.finished(), ..old }
@@ -125,7 +124,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn note_availability(&mut self, status: &DeploymentStatus) {
+    fn set_availability(&mut self, status: &DeploymentStatus) {
         let least = desired(self.deployment) - unavailable_max(self.deployment);
         if status.available_replicas.unwrap_or(0) >= least {
             let message = "Deployment has minimum availability.";
@@ -136,7 +135,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn note_progress(&mut self, status: &DeploymentStatus, new: Option<&ReplicaSet>) {
+    fn set_progress(&mut self, status: &DeploymentStatus, new: Option<&ReplicaSet>) {
         if deadline(self.deployment).is_none() {
             self.conditions.retain(|condition| !condition.is(ConditionType::Progressing));
             return;
@@ -156,7 +155,7 @@ impl<'a> Draft<'a> {
             let message = format!("{subject} has successfully progressed.");
             self.set(ConditionType::Progressing, ConditionStatus::True, COMPLETE, &message);
         } else if has_progressed(self.deployment, status) {
-            // Also if it said so before: the deadline counts from the last progress.
+            // Also if the condition has this reason already: the deadline counts from the last progress.
             let since = self
                 .get(ConditionType::Progressing)
                 .filter(|condition| condition.holds())
@@ -183,7 +182,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn note_failures(&mut self, sets: &[&ReplicaSet], new: Option<&ReplicaSet>) {
+    fn set_failures(&mut self, sets: &[&ReplicaSet], new: Option<&ReplicaSet>) {
         let failure = |set: &ReplicaSet| -> Option<ReplicaSetCondition> {
             let conditions =
                 set.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -234,7 +233,7 @@ fn ready(set: &ReplicaSet) -> i32 {
     set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0)
 }
 
-/// Whether all pods are new and work.
+/// Whether all pods are updated and available.
 pub(crate) fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let desired = desired(deployment);
     let reached = |count: Option<i32>| count.unwrap_or(0) == desired;
@@ -256,7 +255,7 @@ fn has_progressed(deployment: &Deployment, new: &DeploymentStatus) -> bool {
         || new.available_replicas > old.available_replicas
 }
 
-/// `progressDeadlineSeconds`; the largest number stands for none.
+/// `progressDeadlineSeconds`. The largest number means no deadline.
 fn deadline(deployment: &Deployment) -> Option<SignedDuration> {
     let seconds = deployment.spec.as_ref()?.progress_deadline_seconds?;
     (seconds != i32::MAX).then(|| SignedDuration::from_secs(seconds.into()))
@@ -271,8 +270,8 @@ fn time_left(
     Some(deadline(deployment)? - now.duration_since(*since))
 }
 
-/// When to look again whether a rollout is stuck, if nothing happens before.
-pub(crate) fn check_in(
+/// When to check again whether a rollout is stuck, if nothing changes before.
+pub(crate) fn recheck_after(
     deployment: &Deployment,
     status: &DeploymentStatus,
     now: Timestamp,
@@ -284,7 +283,7 @@ pub(crate) fn check_in(
         return None;
     }
     let left = time_left(deployment, condition, now)?;
-    // A second more, because the deadline must have passed, not be reached.
+    // One second more, because the deadline must have passed.
     Some(Duration::try_from(left).unwrap_or_default() + Duration::from_secs(1))
 }
 
@@ -326,21 +325,19 @@ mod tests {
         (status.to_owned(), reason.to_owned(), message.to_owned())
     }
 
-    /// The whole life of a rollout in conditions: made, progressing, complete; then a second one
-    /// that is stuck until its deadline.
     #[test]
-    fn the_story_of_a_rollout() {
+    fn the_conditions_follow_a_rollout_from_its_creation_to_its_completion() {
         let mut deployment = deployment(json!({}));
         let new = set(2, 0, 0);
         let mut draft = Draft::new(&deployment, at(0));
-        draft.note_created("web-abc");
+        draft.set_created("web-abc");
         let status = draft.rolled(&[&new], Some(&new));
         let created = is("True", "NewReplicaSetCreated", "Created new replica set \"web-abc\"");
         assert_eq!(shown(&status, ConditionType::Progressing), created);
         let unavailable = "Deployment does not have minimum availability.";
         let unavailable = is("False", "MinimumReplicasUnavailable", unavailable);
         assert_eq!(shown(&status, ConditionType::Available), unavailable);
-        assert_eq!(check_in(&deployment, &status, at(0)), Some(Duration::from_secs(61)));
+        assert_eq!(recheck_after(&deployment, &status, at(0)), Some(Duration::from_secs(61)));
 
         deployment.status = Some(status);
         let new = set(2, 2, 1);
@@ -364,7 +361,7 @@ mod tests {
         let available =
             is("True", "MinimumReplicasAvailable", "Deployment has minimum availability.");
         assert_eq!(shown(&status, ConditionType::Available), available);
-        assert_eq!(check_in(&deployment, &status, at(20)), None);
+        assert_eq!(recheck_after(&deployment, &status, at(20)), None);
     }
 
     #[test]
@@ -372,7 +369,7 @@ mod tests {
         let mut deployment = deployment(json!({}));
         let new = set(2, 2, 0);
         let mut draft = Draft::new(&deployment, at(0));
-        draft.note_found("web-abc");
+        draft.set_found("web-abc");
         deployment.status = Some(draft.rolled(&[&new], Some(&new)));
         let status = |second| Draft::new(&deployment, at(second)).rolled(&[&new], Some(&new));
         assert_eq!(shown(&status(60), ConditionType::Progressing).1, "ReplicaSetUpdated");
@@ -385,25 +382,25 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_stops_the_clock() {
+    fn a_paused_rollout_does_not_time_out() {
         let mut deployment = deployment(json!({}));
         let mut draft = Draft::new(&deployment, at(0));
-        draft.note_pause(true);
+        draft.set_paused(true);
         deployment.status = Some(draft.unchanged());
         let status = deployment.status.clone().expect("a status");
         assert_eq!(
             shown(&status, ConditionType::Progressing),
             is("Unknown", "DeploymentPaused", "Deployment is paused")
         );
-        assert_eq!(check_in(&deployment, &status, at(0)), None);
+        assert_eq!(recheck_after(&deployment, &status, at(0)), None);
         let mut draft = Draft::new(&deployment, at(100));
-        draft.note_pause(false);
+        draft.set_paused(false);
         let resumed = is("Unknown", "DeploymentResumed", "Deployment is resumed");
         assert_eq!(shown(&draft.unchanged(), ConditionType::Progressing), resumed);
     }
 
     #[test]
-    fn the_failure_of_a_set_is_the_deployments_too() {
+    fn the_failure_of_a_set_is_copied_to_the_deployment() {
         let deployment = deployment(json!({}));
         let mut new = set(2, 0, 0);
         new.status.as_mut().expect("a status").conditions =

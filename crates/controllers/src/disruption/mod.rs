@@ -1,8 +1,8 @@
-//! Disruption budgets: counts the pods that each selects, and writes how many of them may be evicted.
+//! Disruption budgets: counts the pods that each budget selects, and writes how many of them may be evicted.
 //!
-//! The API server's `eviction` subresource takes from that number and writes the pods that it will delete
-//! into `disruptedPods`; here they do not count as healthy, and count again if they are not deleted. A
-//! status is written at the version that was counted, so that no eviction that came meanwhile is undone.
+//! The API server's `eviction` subresource decrements that number and adds the pods that it will delete to
+//! `disruptedPods`. Here they do not count as healthy, unless they are not deleted in time. A status is
+//! written at the version that was counted, so that no concurrent eviction is overwritten.
 
 pub(crate) mod plan;
 
@@ -21,8 +21,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use self::plan::{Plan, Scale, failed, plan, shown};
-use crate::claim::places;
+use self::plan::{Plan, Scale, failed, plan, selector_text};
+use crate::claim::{LabelKey, label_keys};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder};
@@ -32,7 +32,7 @@ use crate::owner::controller_of;
 use crate::pod::{Pod, is_ready};
 use crate::queue::Queue;
 
-/// Component of the events, as upstream has it.
+/// Upstream's component of the events.
 const COMPONENT: &str = "controllermanager";
 
 /// Writes how many pods of each budget may be disrupted.
@@ -49,31 +49,28 @@ pub(crate) struct Disruption {
     queue: Queue<ObjectKey>,
 }
 
-/// Pods by namespace and each of their labels, budgets by one label that their selector asks for: a budget
-/// finds its pods, and a pod its budgets, among few others.
+/// Pods by each of their labels, budgets by one label of their selector: a budget finds its pods, and a pod
+/// its budgets, among few others.
 pub(crate) struct ByLabel;
 
-/// A namespace, and a label with its value there; without one all of the namespace.
-type Place = (String, Option<(String, String)>);
-
 impl IndexBy<Pod> for ByLabel {
-    type Key = Place;
+    type Key = LabelKey;
 
-    fn keys(pod: &Pod, each: &mut dyn FnMut(Place)) {
-        places(&pod.metadata).filter(|(_, label)| label.is_some()).for_each(each);
+    fn keys(pod: &Pod, each: &mut dyn FnMut(LabelKey)) {
+        label_keys(&pod.metadata).filter(|(_, label)| label.is_some()).for_each(each);
     }
 }
 
 impl IndexBy<PodDisruptionBudget> for ByLabel {
-    type Key = Place;
+    type Key = LabelKey;
 
-    fn keys(budget: &PodDisruptionBudget, each: &mut dyn FnMut(Place)) {
-        place(budget).into_iter().for_each(each);
+    fn keys(budget: &PodDisruptionBudget, each: &mut dyn FnMut(LabelKey)) {
+        selector_key(budget).into_iter().for_each(each);
     }
 }
 
-/// Where the pods of a budget are found; a budget without a selector has none.
-fn place(budget: &PodDisruptionBudget) -> Option<Place> {
+/// The key that finds the pods of a budget. A budget without a selector has no pods.
+fn selector_key(budget: &PodDisruptionBudget) -> Option<LabelKey> {
     let selector = budget.spec.as_ref()?.selector.as_ref()?;
     let label = selector.match_labels.as_ref().and_then(BTreeMap::last_key_value);
     let label = label.map(|(label, value)| (label.clone(), value.clone()));
@@ -83,7 +80,7 @@ fn place(budget: &PodDisruptionBudget) -> Option<Place> {
 /// Whether the budget selects objects with these labels; an empty selector selects all.
 ///
 /// # Errors
-/// Why the selector cannot be read.
+/// The selector is malformed.
 fn selects(budget: &PodDisruptionBudget, object: &ObjectMeta) -> Result<bool, String> {
     let Some(selector) = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
         return Ok(false);
@@ -95,7 +92,7 @@ fn selects(budget: &PodDisruptionBudget, object: &ObjectMeta) -> Result<bool, St
 
 impl Controller for Disruption {
     const NAME: &'static str = "disruption-controller";
-    /// As upstream, which has no flag for it.
+    /// Upstream's number.
     const WORKERS: usize = 1;
     type Queue = Queue<ObjectKey>;
 
@@ -114,7 +111,7 @@ impl Controller for Disruption {
             Ok(plan) => {
                 self.record(&budget, &plan);
                 self.write(key, &budget, plan.status).await?;
-                Ok(Next::after(plan.check_in))
+                Ok(Next::after(plan.recheck_after))
             }
             Err(why) => {
                 tracing::debug!(%key, why, "the pods of a disruption budget cannot be counted");
@@ -141,7 +138,7 @@ impl Disruption {
         }
     }
 
-    /// The plan for a budget. What makes it impossible is recorded as an event.
+    /// Plans for a budget. A failure is recorded as an event.
     fn count(&self, budget: &PodDisruptionBudget, now: Timestamp) -> Result<Plan, String> {
         let warn = |reason, message| {
             self.recorder.record(budget, EventType::Warning, reason, message);
@@ -161,9 +158,9 @@ impl Disruption {
     }
 
     fn selected(&self, budget: &PodDisruptionBudget) -> Result<Vec<Arc<Pod>>, String> {
-        let Some(place) = place(budget) else { return Ok(Vec::new()) };
-        let mut found = match &place {
-            (_, Some(_)) => self.pods_by_label.get(&place),
+        let Some(key) = selector_key(budget) else { return Ok(Vec::new()) };
+        let mut found = match &key {
+            (_, Some(_)) => self.pods_by_label.get(&key),
             (namespace, None) => self.pods.in_namespace(namespace),
         };
         let mut wrong = None;
@@ -179,7 +176,7 @@ impl Disruption {
     fn record(&self, budget: &PodDisruptionBudget, plan: &Plan) {
         if plan.has_unmanaged {
             let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-            let selector = selector.map(shown).unwrap_or_default();
+            let selector = selector.map(selector_text).unwrap_or_default();
             let message = format!(
                 "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
             );
@@ -207,10 +204,10 @@ impl Disruption {
         error::ignore_not_found(done).map_err(Error::api("update the status of a budget"))
     }
 
-    /// The scale of a pod's controller. Pods of a Deployment's ReplicaSets count by the Deployment.
+    /// The scale of a pod's controller; that of the Deployment for a pod of its ReplicaSet.
     ///
     /// # Errors
-    /// Objects of its kind have no scale.
+    /// The controller's kind has no scale.
     fn scale_of(&self, namespace: &str, owner: &OwnerReference) -> Result<Option<Scale>, String> {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         match (group, owner.kind.as_str()) {
@@ -241,7 +238,7 @@ impl Disruption {
         }
     }
 
-    /// What counts of a pod is whether it is there, stays and is ready, and whose it is.
+    /// Adds the budgets of a pod whose labels, deletion, readiness or controller have changed.
     fn pod_changed(&self, change: &Change<Pod>) {
         let namespace = change.latest().metadata.namespace.as_deref().unwrap_or_default();
         if self.budgets.count_in(namespace) == 0 {
@@ -257,8 +254,8 @@ impl Disruption {
         }
     }
 
-    /// Upstream looks at a scale only when a pod changes, and so may have seen the number before. The
-    /// pods are those of the template.
+    /// Adds the budgets of the pods of a controller whose scale has changed, found by its template's labels.
+    /// Upstream reads a scale only when a pod changes and may use an old number.
     fn scale_changed<K: Scaled>(&self, change: &Change<K>) {
         let meta = change.latest().meta();
         let namespace = meta.namespace.as_deref().unwrap_or_default();
@@ -280,11 +277,11 @@ impl Disruption {
         }
     }
 
-    /// Makes the budgets ready that select what has these labels.
+    /// Adds the budgets that select objects with these labels.
     fn queue_for(&self, meta: &ObjectMeta) {
-        let places: Vec<Place> = places(meta).collect();
-        for budget in self.budgets_by_label.get_all(&places) {
-            // One that cannot be read may select it.
+        let keys: Vec<LabelKey> = label_keys(meta).collect();
+        for budget in self.budgets_by_label.get_all(&keys) {
+            // A malformed selector may select it.
             if selects(&budget, meta).unwrap_or(true) {
                 self.queue.add(ObjectKey::of(&*budget));
             }
@@ -300,7 +297,7 @@ fn counts_as(pod: &Pod) -> CountsAs<'_> {
     (meta.labels.as_ref(), meta.deletion_timestamp.is_some(), is_ready(pod), owner)
 }
 
-/// A kind that says how many pods there shall be: all that have a `scale` subresource.
+/// A kind with a `scale` subresource.
 trait Scaled: Watched {
     fn replicas(&self) -> Option<i32>;
     fn template(&self) -> Option<&PodTemplateSpec>;
@@ -327,7 +324,7 @@ macro_rules! scaled {
 
 scaled!(Deployment, ReplicaSet, ReplicationController);
 
-/// The object that an owner reference means.
+/// The object that an owner reference refers to.
 fn find<K: Watched>(cache: &Cache<K>, namespace: &str, owner: &OwnerReference) -> Option<Arc<K>> {
     let found = cache.get(&ObjectKey::new(namespace, &owner.name))?;
     (found.meta().uid.as_ref() == Some(&owner.uid)).then_some(found)
@@ -405,10 +402,10 @@ mod tests {
         }))
     }
 
-    /// Ten thousand pods of others in the namespace, three of the budget's.
+    /// The namespace has ten thousand other pods and three of the budget.
     #[tokio::test]
     async fn a_reconcile_visits_the_budgets_own_pods_and_no_others() {
-        let server = Server::answering(|_| Some(json!({ "metadata": {} })));
+        let server = Server::responding(|_| Some(json!({ "metadata": {} })));
         let controller = controller(server.client());
         for at in 0..10_000 {
             controller.pods.insert(pod(&format!("other-{at}"), "db", "db", "True"));
@@ -428,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_selector_selects_the_namespace_and_none_selects_nothing() {
+    async fn an_empty_selector_selects_all_pods_and_an_absent_one_no_pod() {
         let controller = controller(crate::testing::unreachable_client());
         controller.pods.insert(pod("a", "web", "s", "True"));
         controller.pods.insert(pod("b", "db", "s", "True"));
@@ -446,7 +443,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_of_a_pod_or_of_a_scale_makes_the_budgets_ready_that_count_it() {
+    async fn a_change_of_a_pod_or_of_a_scale_adds_the_budgets_that_count_it() {
         use crate::queue::WorkQueue as _;
 
         let controller = controller(crate::testing::unreachable_client());
@@ -517,12 +514,12 @@ mod tests {
         assert_eq!(found("ReplicaSet", "lost-1", "lost-1"), scale("lost-1", 4));
         assert_eq!(found("ReplicaSet", "alone", "alone"), scale("alone", 5));
         assert_eq!(found("ReplicaSet", "alone", "recreated"), Ok(None));
-        assert_eq!(found("ReplicaSet", "gone", "gone"), Ok(None));
+        assert_eq!(found("ReplicaSet", "deleted", "deleted"), Ok(None));
         let unknown = "no matches for kind \"Gadget\" in version \"batch/v1\"";
         assert_eq!(found("Gadget", "g", "g"), Err(unknown.to_owned()));
     }
 
-    /// A kind that gets a scale must be found here, or its budgets would allow nothing.
+    /// A kind with a scale that is missing here would have budgets that allow no eviction.
     #[tokio::test]
     async fn every_kind_with_a_scale_is_looked_up_and_others_are_refused() {
         let controller = controller(crate::testing::unreachable_client());

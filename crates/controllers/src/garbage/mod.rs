@@ -1,10 +1,10 @@
-//! The garbage collector: deletes objects whose owners are gone, in the order that the deletion of
-//! the owner asked for.
+//! The garbage collector: deletes objects whose owners no longer exist, by the propagation policy of the
+//! owner's deletion.
 //!
-//! Background: the owner goes first, the dependents follow. Foreground: the owner stays, marked, until
-//! every dependent that blocks it has gone. Orphan: the dependents are disowned, then the owner
-//! goes. The [`graph::Graph`] says what to look at; what is found there is read again from the API
-//! before anything is deleted, because no watch proves that an owner does not exist.
+//! Background: the owner is deleted first. Foreground: the owner stays, with a finalizer, until every
+//! blocking dependent is deleted. Orphan: the owner references are removed from the dependents, then the
+//! owner is deleted. The [`graph::Graph`] finds the objects to check. They and their owners are read from the
+//! API before a deletion, because a watch does not prove that an owner does not exist.
 
 pub(crate) mod graph;
 pub(crate) mod plan;
@@ -25,17 +25,17 @@ use crate::error::{self, Error};
 use crate::inventory::{Inventory, Kind, MetaChange};
 use crate::queue::Queue;
 
-/// Owners known not to exist; uids are never used again.
+/// Owners remembered as absent. Uids are never reused.
 const ABSENT_MAX: usize = 500;
 
-/// Deletes what has lost its owners.
+/// Deletes objects whose owners no longer exist.
 pub(crate) struct GarbageCollector {
     client: Client,
     inventory: Inventory,
-    /// Uids to look at.
+    /// Uids of objects to check.
     queue: Queue<String>,
     graph: Mutex<Graph>,
-    /// Owners that were looked for and not found, with the namespace they were looked for in.
+    /// Owners that were not found, with the namespace of the dependent.
     absent: Mutex<VecDeque<(String, String)>>,
 }
 
@@ -43,7 +43,7 @@ impl Controller for GarbageCollector {
     const NAME: &'static str = "garbage-collector";
     /// Upstream's `--concurrent-gc-syncs`.
     const WORKERS: usize = 20;
-    /// Of uids.
+    /// The keys are uids.
     type Queue = Queue<String>;
 
     fn watches(watches: &mut Watches<'_, Self>) {
@@ -80,15 +80,15 @@ impl GarbageCollector {
 
     fn changed(&self, kind: &Arc<Kind>, change: &MetaChange<'_>) {
         let mut graph = self.graph();
-        let look = match change.new {
+        let to_check = match change.new {
             Some(meta) => graph.set(kind, meta),
             None => graph.remove(change.latest().uid.as_deref().unwrap_or_default()),
         };
         drop(graph);
-        look.into_iter().for_each(|uid| self.queue.add(uid));
+        to_check.into_iter().for_each(|uid| self.queue.add(uid));
     }
 
-    /// The object as it is now, if it still is that object.
+    /// The object's present metadata, unless it no longer exists or was recreated.
     async fn fresh(&self, node: &Node, uid: &str) -> Result<Option<ObjectMeta>, Error> {
         let api = node.kind.api(self.client.clone(), &node.key.namespace);
         let found = api.get_opt(&node.key.name).await.map_err(Error::api("get an object"))?;
@@ -109,23 +109,23 @@ impl GarbageCollector {
         }
     }
 
-    /// Whether all owners are known to be there, as nearly always: then nothing has to be read, because
-    /// the object is looked at again when one of them goes.
+    /// Whether all owners are known to exist, which is the usual case: then nothing is read, because the
+    /// object is checked again when one of them is deleted.
     fn has_all_owners(&self, node: &Node) -> bool {
         let mut owners = node.owners.iter();
         owners.all(|reference| self.known_owner(node, reference) == Some(Owner::Solid))
     }
 
-    /// What became of an owner that the watches have shown.
+    /// The state of an owner that the watches have shown.
     fn known_owner(&self, node: &Node, reference: &OwnerReference) -> Option<Owner> {
         let graph = self.graph();
         let owner = graph.node(&reference.uid)?;
         let is_meant = owner.kind.resource.kind == reference.kind
             && (owner.key.namespace.is_empty() || owner.key.namespace == node.key.namespace);
-        is_meant.then(|| standing(owner.deletion))
+        is_meant.then(|| owner_state(owner.deletion))
     }
 
-    /// What became of an owner, from the graph if it is there, else from the API.
+    /// The state of an owner: from the graph if it is known, else from the API.
     async fn owner(&self, node: &Node, reference: &OwnerReference) -> Result<Owner, Error> {
         if let Some(known) = self.known_owner(node, reference) {
             return Ok(known);
@@ -139,13 +139,13 @@ impl GarbageCollector {
             return Err(Error::Unfinished("the kind of an owner is not served"));
         };
         if kind.namespaced && namespace.is_empty() {
-            // A reference that cannot be followed proves nothing.
+            // A cluster-scoped object cannot have an owner in a namespace. The object is kept.
             return Ok(Owner::Solid);
         }
         let api = kind.api(self.client.clone(), namespace);
         let found = api.get_opt(&reference.name).await.map_err(Error::api("get an owner"))?;
         match found.filter(|owner| owner.metadata.uid.as_ref() == Some(&reference.uid)) {
-            Some(owner) => Ok(standing(Deletion::of(&owner.metadata))),
+            Some(owner) => Ok(owner_state(Deletion::of(&owner.metadata))),
             None => {
                 let mut all = self.absent();
                 if all.len() == ABSENT_MAX {
@@ -172,7 +172,7 @@ impl GarbageCollector {
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        tracing::debug!(kind = %node.kind, object = %node.key, "owners are gone, deleting");
+        tracing::debug!(kind = %node.kind, object = %node.key, "all owners were deleted, deleting the object");
         let api = node.kind.api(self.client.clone(), &node.key.namespace);
         match api.delete(&node.key.name, &params).await {
             Err(error) if error::is_not_found(&error) => Ok(()),
@@ -236,7 +236,7 @@ impl GarbageCollector {
         self.patch(node, meta, json!({ "finalizers": finalizers })).await
     }
 
-    /// Changes metadata of exactly the object that was read.
+    /// Patches the metadata of the object at the version that was read.
     async fn patch(
         &self,
         node: &Node,
@@ -262,7 +262,7 @@ impl GarbageCollector {
     }
 }
 
-fn standing(deletion: Deletion) -> Owner {
+fn owner_state(deletion: Deletion) -> Owner {
     match deletion {
         Deletion::Foreground => Owner::Waiting,
         _ => Owner::Solid,
@@ -296,11 +296,11 @@ mod tests {
         .expect("metadata")
     }
 
-    /// Every pod that a ReplicaSet makes is new with an owner: were each read again, making a pod would
-    /// cost one more request.
+    /// Every pod of a ReplicaSet is created with an owner. If each was read again, a pod would cost one more
+    /// request.
     #[tokio::test]
-    async fn an_object_whose_owners_are_known_costs_no_request_and_one_without_is_read_again() {
-        let server = Server::answering(|_| None);
+    async fn an_object_is_read_again_only_if_one_of_its_owners_is_unknown() {
+        let server = Server::responding(|_| None);
         let collector = GarbageCollector {
             client: server.client(),
             inventory: crate::inventory::Watcher::default().inventory(),
@@ -309,15 +309,15 @@ mod tests {
             absent: Mutex::default(),
         };
         let maps = kind("ConfigMap", "configmaps");
-        let see = |meta: &ObjectMeta| {
+        let changed = |meta: &ObjectMeta| {
             collector.changed(&maps, &MetaChange { old: None, new: Some(meta) });
         };
-        see(&meta("owned", Some("owner")));
-        see(&meta("owner", None));
+        changed(&meta("owned", Some("owner")));
+        changed(&meta("owner", None));
         collector.reconcile(&"owned".to_owned()).await.expect("reconciled");
         assert_eq!(server.lines(), Vec::<String>::new());
 
-        see(&meta("lost", Some("gone")));
+        changed(&meta("lost", Some("deleted")));
         collector.reconcile(&"lost".to_owned()).await.expect("reconciled");
         assert_eq!(server.lines(), ["GET /api/v1/namespaces/ns/configmaps/lost"]);
     }

@@ -1,8 +1,7 @@
-//! A view of all objects of one kind that the controllers of a process share, and its indices.
+//! All objects of one kind, shared by the controllers of a process, and indices of them.
 //!
-//! An index finds the pods of a node without looking at any other pod. Objects and all
-//! indices change together under one lock, so that a reader of several keys of one index never misses
-//! an object that moves from one of them to another.
+//! An index finds the pods of a node without reading any other pod. Objects and indices change together under
+//! one lock, so that a reader of several keys of an index does not miss an object that moves between them.
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
@@ -20,13 +19,13 @@ use tokio::sync::watch;
 use super::Change;
 use crate::key::ObjectKey;
 
-/// A shared view of all objects of a kind, as of some recent moment.
+/// A shared handle to all objects of a kind, as of some recent moment.
 pub(crate) struct Cache<K>(Arc<Shared<K>>);
 
 struct Shared<K> {
     store: RwLock<Store<K>>,
     synced: watch::Sender<bool>,
-    /// Objects that were handed out: what reading this cache has cost so far.
+    /// Objects returned so far: the cost of reading this cache.
     visited: AtomicU64,
 }
 
@@ -34,7 +33,7 @@ struct Store<K> {
     objects: BTreeMap<Arc<ObjectKey>, Arc<K>>,
     /// How many objects each namespace has.
     per_namespace: HashMap<String, usize>,
-    indices: Vec<(TypeId, Box<dyn Maintained<K>>)>,
+    indices: Vec<(TypeId, Box<dyn ErasedIndex<K>>)>,
 }
 
 impl<K> Clone for Cache<K> {
@@ -61,12 +60,12 @@ impl<K> fmt::Debug for Cache<K> {
     }
 }
 
-/// By what an index finds objects. The type names the index: all that ask for it share one.
+/// The key by which an index finds objects. The type identifies the index, which all its users share.
 pub(crate) trait IndexBy<K>: 'static {
-    /// What is looked up.
+    /// The type of the key.
     type Key: Clone + Eq + Hash + Send + Sync + 'static;
 
-    /// Calls `each` with every key that finds the object. Must depend on the object alone.
+    /// Calls `each` with every key of the object. It must depend on the object only.
     fn keys(object: &K, each: &mut dyn FnMut(Self::Key));
 }
 
@@ -74,15 +73,15 @@ type Bucket<K> = BTreeMap<Arc<ObjectKey>, Arc<K>>;
 
 struct Buckets<K, I: IndexBy<K>>(HashMap<I::Key, Bucket<K>>);
 
-/// An index whose key has been forgotten.
-trait Maintained<K>: Send + Sync {
+/// An index without the type of its key.
+trait ErasedIndex<K>: Send + Sync {
     fn as_any(&self) -> &dyn Any;
     fn put(&mut self, key: &Arc<ObjectKey>, object: &Arc<K>);
     fn take(&mut self, key: &Arc<ObjectKey>, object: &K);
     fn replace(&mut self, key: &Arc<ObjectKey>, old: &K, new: &Arc<K>);
 }
 
-impl<K: Send + Sync + 'static, I: IndexBy<K>> Maintained<K> for Buckets<K, I> {
+impl<K: Send + Sync + 'static, I: IndexBy<K>> ErasedIndex<K> for Buckets<K, I> {
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -129,13 +128,13 @@ impl<K, I> Clone for Index<K, I> {
 }
 
 impl<K: Send + Sync + 'static, I: IndexBy<K>> Index<K, I> {
-    /// The objects with a key, in the order of their names.
+    /// The objects with a key, in name order.
     pub(crate) fn get(&self, key: &I::Key) -> Vec<Arc<K>> {
         self.get_all(std::slice::from_ref(key))
     }
 
-    /// The objects with any of some keys, as of one moment. One with several of them comes once for
-    /// each.
+    /// The objects with any of these keys, as of one moment. An object with several of them is returned
+    /// several times.
     pub(crate) fn get_all<'k>(&self, keys: impl IntoIterator<Item = &'k I::Key>) -> Vec<Arc<K>> {
         let found = self.read(|buckets| {
             let buckets = keys.into_iter().filter_map(|key| buckets.0.get(key));
@@ -144,13 +143,13 @@ impl<K: Send + Sync + 'static, I: IndexBy<K>> Index<K, I> {
         self.cache.visit(found)
     }
 
-    /// How many keys find an object.
+    /// The number of keys.
     #[cfg(test)]
     fn key_count(&self) -> usize {
         self.read(|buckets| buckets.0.len())
     }
 
-    /// How many objects have a key.
+    /// The number of objects with a key.
     pub(crate) fn count(&self, key: &I::Key) -> usize {
         self.read(|buckets| buckets.0.get(key).map_or(0, BTreeMap::len))
     }
@@ -158,7 +157,7 @@ impl<K: Send + Sync + 'static, I: IndexBy<K>> Index<K, I> {
     fn read<R>(&self, with: impl FnOnce(&Buckets<K, I>) -> R) -> R {
         let store = self.cache.read();
         let buckets = store.indices[self.at].1.as_any().downcast_ref();
-        with(buckets.expect("its position was found by its type"))
+        with(buckets.expect("the index is of this type"))
     }
 }
 
@@ -181,27 +180,27 @@ impl<K> Cache<K> {
         found
     }
 
-    /// Whether there is an object of that name.
+    /// Whether the object exists.
     pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
         self.read().objects.contains_key(key)
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub(crate) fn len(&self) -> usize {
         self.read().objects.len()
     }
 
-    /// How many objects one namespace has.
+    /// The number of objects in a namespace.
     pub(crate) fn count_in(&self, namespace: &str) -> usize {
         self.read().per_namespace.get(namespace).copied().unwrap_or_default()
     }
 
-    /// How many objects have been handed out since the start.
+    /// The number of objects returned since the start.
     pub(crate) fn visited(&self) -> u64 {
         self.0.visited.load(Ordering::Relaxed)
     }
 
-    /// Waits until the first list has arrived.
+    /// Waits until all objects have been listed once.
     pub(crate) async fn synced(&self) {
         let mut synced = self.0.synced.subscribe();
         // The sender lives as long as `self`, so that waiting cannot fail.
@@ -223,7 +222,7 @@ impl<K> Cache<K> {
 }
 
 impl<K: Send + Sync + 'static> Cache<K> {
-    /// The index of this kind; built from what the cache holds at its first use.
+    /// The index of this type. It is built at its first use.
     pub(crate) fn index<I: IndexBy<K>>(&self) -> Index<K, I> {
         let mut store = self.write();
         let known = store.indices.iter().position(|(type_, _)| *type_ == TypeId::of::<I>());
@@ -241,13 +240,13 @@ impl<K: Send + Sync + 'static> Cache<K> {
 }
 
 impl<K: Resource> Cache<K> {
-    /// Puts an object where only a watch would, for tests of what reads the cache.
+    /// Inserts an object, as the informer does, for tests of readers.
     #[cfg(test)]
     pub(crate) fn insert(&self, object: K) -> Vec<Change<K>> {
         self.replace(ObjectKey::of(&object), Some(Arc::new(object)))
     }
 
-    /// Takes in one object, or that it is no longer there.
+    /// Replaces one object, or removes it.
     pub(super) fn replace(&self, key: ObjectKey, object: Option<Arc<K>>) -> Vec<Change<K>> {
         let old = match &object {
             Some(object) => self.write().put(Arc::new(key), object.clone()),
@@ -256,11 +255,11 @@ impl<K: Resource> Cache<K> {
         changes(old, object)
     }
 
-    /// Takes in a complete list. What has not changed stays the object that it was.
+    /// Replaces all objects by a complete list. Unchanged objects are kept.
     pub(super) fn replace_all(&self, listed: BTreeMap<ObjectKey, Arc<K>>) -> Vec<Change<K>> {
         let mut all = Vec::new();
         let mut store = self.write();
-        let gone: Vec<_> =
+        let deleted: Vec<_> =
             store.objects.keys().filter(|key| !listed.contains_key(&***key)).cloned().collect();
         for (key, new) in listed {
             let known = store.objects.get(&key).is_some_and(|old| is_same_version(&**old, &*new));
@@ -269,7 +268,7 @@ impl<K: Resource> Cache<K> {
                 all.extend(changes(old, Some(new)));
             }
         }
-        for key in gone {
+        for key in deleted {
             all.extend(changes(store.take(&key), None));
         }
         drop(store);
@@ -316,7 +315,7 @@ fn is_same_version<K: Resource>(one: &K, other: &K) -> bool {
     one.uid == other.uid && one.resource_version == other.resource_version
 }
 
-/// A change of identity under one name is a deletion and a creation.
+/// A recreated object is a deletion and a creation.
 fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<K>> {
     match (old, new) {
         (None, None) => Vec::new(),
@@ -357,12 +356,12 @@ mod tests {
     }
 
     #[test]
-    fn an_index_follows_every_change_of_its_objects() {
+    fn an_index_reflects_every_change_of_its_objects() {
         let cache = Cache::<Pod>::default();
         cache.insert(pod("before", Some("a"), "1"));
         let by_node = cache.index::<ByNode>();
         let on = |node: &str| by_node.get(&node.to_owned());
-        assert_eq!(names(&on("a")), ["before"], "what is there already is found");
+        assert_eq!(names(&on("a")), ["before"], "existing objects are indexed");
         cache.insert(pod("x", None, "2"));
         assert_eq!(on("a").len(), 1);
         cache.insert(pod("x", Some("a"), "3"));
@@ -371,7 +370,7 @@ mod tests {
         assert_eq!(names(&on("a")), ["before"]);
         assert_eq!(names(&on("b")), ["x"]);
         cache.replace(ObjectKey::new("ns", "before"), None);
-        assert_eq!(by_node.key_count(), 1, "an empty bucket is dropped");
+        assert_eq!(by_node.key_count(), 1, "an empty bucket is removed");
         let listed = [pod("x", Some("c"), "5"), pod("y", Some("c"), "6")];
         cache.replace_all(
             listed.into_iter().map(|pod| (ObjectKey::of(&pod), Arc::new(pod))).collect(),
@@ -385,14 +384,14 @@ mod tests {
     }
 
     #[test]
-    fn two_that_ask_for_an_index_share_it() {
+    fn an_index_is_built_once_and_shared() {
         let cache = Cache::<Pod>::default();
         let (one, other) = (cache.index::<ByNode>(), cache.index::<ByNode>());
         assert_eq!(one.at, other.at);
     }
 
     #[test]
-    fn a_look_up_visits_only_what_it_finds() {
+    fn a_lookup_visits_only_the_objects_it_returns() {
         let cache = Cache::<Pod>::default();
         let by_node = cache.index::<ByNode>();
         for at in 0..1000 {

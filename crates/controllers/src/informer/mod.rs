@@ -1,16 +1,15 @@
 //! One watch per kind and process, with a cache that all controllers of the process share.
 //!
-//! An [`Informer`] watches a kind that this program knows by its type ([`Watched`]), or, for
-//! [`crate::inventory`], the metadata of one that it learns of at run time. It turns kube's watch stream
-//! into [`Change`]s that carry the object before and after, also across a relist, where kube's own
-//! reflector only replaces everything. Handlers run in the informer's task, after the cache holds the
-//! change; they put keys into queues and must not wait. Data flows: API server → watcher → cache →
-//! handlers.
+//! An [`Informer`] watches a kind with a type in this program ([`Watched`]), or, for [`crate::inventory`],
+//! the metadata of a kind that discovery finds at run time. It turns kube's watch stream into [`Change`]s
+//! with the object before and after, also across a relist, where kube's own reflector only replaces all
+//! objects. Handlers run in the informer's task after the cache is updated; they add keys to queues and must
+//! not wait. Data flow: API server → watcher → cache → handlers.
 //!
-//! A kind whose objects all change all the time, as the Leases of nodes do, is listed every few seconds
-//! instead ([`Informer::list_every`]): one response for all objects costs a small part of what an event
-//! for each change costs, because the process wakes up, decrypts and reads once. Handlers see the same
-//! changes, up to that much later, and only the last of several that fall between two lists.
+//! A kind whose objects change all the time, such as nodes' Leases, is listed every few seconds instead
+//! ([`Informer::list_every`]): one response with all objects costs much less than an event per change,
+//! because the process wakes up and decrypts once. Handlers get the same changes up to one period later, and
+//! only the last of several between two lists.
 
 pub(crate) mod cache;
 pub(crate) mod index;
@@ -37,8 +36,8 @@ pub(crate) use self::cache::{Cache, Index, IndexBy};
 pub(crate) use self::watched::Watched;
 use crate::key::ObjectKey;
 
-/// What happened to one object. At least one side is there. An object that was deleted and made
-/// again under its name arrives as two changes, so both sides always have one uid.
+/// A change of one object. At least one side is present. A recreated object is reported as two changes, so
+/// that both sides have the same uid.
 #[derive(Debug)]
 pub(crate) struct Change<K> {
     /// The object before, unless it is new.
@@ -72,7 +71,7 @@ pub(crate) struct Informer<K> {
 }
 
 impl<K> Informer<K> {
-    /// An informer that cuts out of each object what no controller reads, before it is kept.
+    /// An informer that removes from each object what no controller reads.
     pub(crate) fn trimming(trim: impl FnMut(&mut K) + Send + 'static) -> Self {
         Self {
             cache: Cache::default(),
@@ -83,12 +82,12 @@ impl<K> Informer<K> {
         }
     }
 
-    /// The view that this informer keeps.
+    /// The cache that this informer fills.
     pub(crate) fn cache(&self) -> Cache<K> {
         self.cache.clone()
     }
 
-    /// Counts the changes seen since the start.
+    /// The number of changes since the start.
     pub(crate) fn changes(&self) -> Arc<AtomicU64> {
         self.changes.clone()
     }
@@ -98,7 +97,7 @@ impl<K> Informer<K> {
         self.handlers.push(Box::new(handler));
     }
 
-    /// Lists all objects so often, instead of watching them; of several periods the shortest counts.
+    /// Lists all objects every `period` instead of watching them. The shortest of several periods is used.
     pub(crate) fn list_every(&mut self, period: Duration) {
         self.listed_every = Some(self.listed_every.map_or(period, |known| known.min(period)));
     }
@@ -112,8 +111,8 @@ impl<K> Informer<K> {
 }
 
 impl<K: Resource + Debug + 'static> Informer<K> {
-    /// Watches `api`, or lists it again and again, until `shutdown`; errors are logged and retried, those
-    /// of a watch with back-off, those of a list at its next turn.
+    /// Watches or lists `api` until `shutdown`. Errors are logged and retried: those of a watch with
+    /// back-off, those of a list after the period.
     pub(crate) async fn run(
         mut self,
         api: Api<K>,
@@ -126,24 +125,24 @@ impl<K: Resource + Debug + 'static> Informer<K> {
         let kind = api.resource_url().to_owned();
         match self.listed_every {
             Some(period) => {
-                shutdown.run_until_cancelled(self.repeat(&api, &kind, period)).await;
+                shutdown.run_until_cancelled(self.list_periodically(&api, &kind, period)).await;
             }
             None => {
                 let events = watcher::watcher(api, config).default_backoff();
-                self.follow(events, &kind, shutdown).await;
+                self.apply(events, &kind, shutdown).await;
             }
         }
     }
 
-    /// Lists, as fresh as the server's cache is, every `period`.
-    async fn repeat(&mut self, api: &Api<K>, kind: &str, period: Duration)
+    /// Lists from the server's cache every `period`.
+    async fn list_periodically(&mut self, api: &Api<K>, kind: &str, period: Duration)
     where
         K: Clone + DeserializeOwned,
     {
-        let mut turns = tokio::time::interval(period);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            turns.tick().await;
+            ticks.tick().await;
             match api.list(&ListParams::default().match_any()).await {
                 Ok(listed) => {
                     let objects = listed.items.into_iter().map(|mut object| {
@@ -161,7 +160,7 @@ impl<K: Resource + Debug + 'static> Informer<K> {
         }
     }
 
-    async fn follow(
+    async fn apply(
         mut self,
         events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
         kind: &str,
@@ -205,7 +204,7 @@ fn log(kind: &str, error: &watcher::Error) {
             tracing::warn!(kind, error = %crate::error::shown(error), "watch failed, will retry");
         }
         watcher::Error::WatchError(status) if status.code == 410 => {
-            tracing::debug!(kind, "the watch is too old, listing again");
+            tracing::debug!(kind, "resourceVersion of the watch expired, listing again");
         }
         watcher::Error::WatchError(status) => {
             tracing::warn!(kind, code = status.code, reason = status.reason, "watch ended");
@@ -248,7 +247,7 @@ mod tests {
         });
         let cache = informer.cache();
         let events = futures::stream::iter(events.into_iter().map(Ok));
-        informer.follow(events, "configmaps", CancellationToken::new()).await;
+        informer.apply(events, "configmaps", CancellationToken::new()).await;
         let seen = seen.lock().clone();
         (seen, cache)
     }
@@ -256,7 +255,7 @@ mod tests {
     use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
 
     #[tokio::test]
-    async fn a_relist_reports_only_what_differs() {
+    async fn a_relist_reports_only_differences() {
         let (seen, cache) = seen(vec![
             Init,
             InitApply(object("a", "1", "1")),
@@ -264,7 +263,7 @@ mod tests {
             InitApply(object("c", "3", "3")),
             InitDone,
             Apply(object("a", "1", "4")),
-            // The watch broke: b changed, c went away, d came, and a is as it was.
+            // The watch failed. Meanwhile b was changed, c deleted and d created; a is unchanged.
             Init,
             InitApply(object("a", "1", "4")),
             InitApply(object("b", "2", "5")),
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_object_made_again_under_its_name_is_a_deletion_and_a_creation() {
+    async fn a_recreated_object_is_reported_as_a_deletion_and_a_creation() {
         let (seen, _) = seen(vec![
             Init,
             InitApply(object("a", "1", "1")),
@@ -290,13 +289,13 @@ mod tests {
         assert_eq!(seen, ["a -→1", "a 1→-", "a -→3", "a 3→-"]);
     }
 
-    /// Five hundred leases that are renewed each second are one response per period, and no more; their
-    /// handlers see each renewal, each deletion, and what has not changed not at all.
+    /// Five hundred leases that are renewed each second cost one response per period. Handlers get renewals
+    /// and deletions, and nothing of unchanged objects.
     #[tokio::test(start_paused = true)]
-    async fn a_kind_that_is_listed_is_not_watched_and_reports_what_differs() {
+    async fn a_listed_kind_is_not_watched_and_reports_differences() {
         let served = Arc::new(Mutex::new(vec![object("a", "1", "1"), object("b", "2", "2")]));
         let items = served.clone();
-        let server = crate::testing::Api::answering(move |_| {
+        let server = crate::testing::Api::responding(move |_| {
             let items = items.lock();
             Some(serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMapList",
                 "metadata": { "resourceVersion": "9" }, "items": *items }))
@@ -325,11 +324,11 @@ mod tests {
         assert_eq!(taken(), []);
         assert_eq!(server.lines(), ["GET /api/v1/configmaps"; 4]);
         stop.cancel();
-        running.await.expect("it ends at shutdown");
+        running.await.expect("ends at shutdown");
     }
 
     #[tokio::test]
-    async fn a_broken_list_leaves_the_cache_as_it_was() {
+    async fn an_incomplete_list_does_not_change_the_cache() {
         let (seen, cache) = seen(vec![
             Init,
             InitApply(object("a", "1", "1")),

@@ -1,8 +1,8 @@
-//! The namespace controller: empties a namespace that is being deleted, then lets it go.
+//! The namespace controller: deletes the objects of a namespace that is being deleted, then finalizes it.
 //!
-//! Pods first, because what they mount must outlive them, and then everything else, found through
-//! the inventory and listed afresh before the finalizer is removed. Between rounds it waits
-//! for the watch to say that something in the namespace has gone.
+//! It deletes pods first, because the objects that they mount must exist until they have ended, and then all
+//! other objects. The inventory knows the kinds; the objects are listed again before the finalizer is
+//! removed. Between two rounds it waits until a watch reports a deletion in the namespace.
 
 pub(crate) mod plan;
 
@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Api, Client};
 
-use self::plan::{Findings, Step, is_ours, plan};
+use self::plan::{Findings, Step, is_terminating, plan};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::informer::Cache;
@@ -23,44 +23,44 @@ use crate::inventory::{Inventory, Kind, Meta, MetaChange};
 use crate::key::ObjectKey;
 use crate::queue::Queue;
 
-/// Deletions under way at once in one namespace; the API server commits them together.
+/// Concurrent deletions in one namespace. The API server commits them together.
 const DELETIONS_MAX: usize = 16;
-/// Objects listed at a time.
+/// Objects in one page of a list.
 const PAGE: u32 = 500;
-/// Removals come in bursts; one round follows a burst.
+/// Deletions come in bursts. A round starts this long after the first one.
 const SETTLE: Duration = Duration::from_millis(50);
-/// A round is repeated after this long even if no watch says anything.
+/// A round is repeated after this long, even without a change.
 const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Empties namespaces that are being deleted.
+/// Deletes the content of namespaces that are being deleted.
 pub(crate) struct Namespaces {
     client: Client,
     namespaces: Cache<Namespace>,
-    /// A kind that is not known yet might hold objects.
+    /// All served kinds, since any of them may have objects in the namespace.
     inventory: Inventory,
     queue: Queue<ObjectKey>,
 }
 
 impl Controller for Namespaces {
     const NAME: &'static str = "namespace-controller";
-    /// Namespaces emptied at once.
+    /// Namespaces emptied concurrently.
     const WORKERS: usize = 4;
     type Queue = Queue<ObjectKey>;
 
     fn watches(watches: &mut Watches<'_, Self>) {
         watches.own_if::<Namespace>(|change| {
-            change.new.as_ref().is_some_and(|namespace| is_ours(namespace))
+            change.new.as_ref().is_some_and(|namespace| is_terminating(namespace))
         });
         watches.on_any(Self::object_changed);
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
-        if !self.namespaces.get(key).is_some_and(|namespace| is_ours(&namespace)) {
+        if !self.namespaces.get(key).is_some_and(|namespace| is_terminating(&namespace)) {
             return Ok(Next::Change);
         }
         let api = Api::<Namespace>::all(self.client.clone());
         let fresh = api.get_opt(&key.name).await.map_err(Error::api("get namespace"))?;
-        let Some(namespace) = fresh.filter(is_ours) else { return Ok(Next::Change) };
+        let Some(namespace) = fresh.filter(is_terminating) else { return Ok(Next::Change) };
         let findings = self.empty(&key.name).await;
         match plan(&namespace, &findings, crate::events::now()) {
             Step::Nothing => {}
@@ -95,19 +95,19 @@ impl Namespaces {
         }
     }
 
-    /// Something in a namespace that is being deleted has gone.
+    /// Adds the namespace, if it is being deleted, of an object that was deleted.
     fn object_changed(&self, _: &Arc<Kind>, change: &MetaChange<'_>) {
         let Some(namespace) = change.latest().namespace.as_ref().filter(|_| change.new.is_none())
         else {
             return;
         };
         let key = ObjectKey::new("", namespace);
-        if self.namespaces.get(&key).is_some_and(|namespace| is_ours(&namespace)) {
+        if self.namespaces.get(&key).is_some_and(|namespace| is_terminating(&namespace)) {
             self.queue.add_after(key, SETTLE);
         }
     }
 
-    /// One round: asks for the deletion of all that is not going yet, and counts what is left.
+    /// One round: deletes all objects that are not being deleted yet, and counts those that are left.
     async fn empty(&self, namespace: &str) -> Findings {
         let kinds = self.inventory.kinds();
         let namespaced = kinds.iter().filter(|kind| kind.namespaced);
@@ -139,8 +139,8 @@ impl Namespaces {
         findings: &mut Findings,
     ) -> Result<(), kube::Error> {
         let api = kind.api(self.client.clone(), namespace);
-        let going = delete_all(&api, list_all(&api).await?).await?;
-        if !going {
+        let any = delete_all(&api, list_all(&api).await?).await?;
+        if !any {
             return Ok(());
         }
         for object in list_all(&api).await? {
@@ -166,9 +166,9 @@ async fn list_all(api: &Api<Meta>) -> Result<Vec<Meta>, kube::Error> {
     }
 }
 
-/// Deletes objects that are not being deleted yet, each one that was seen and no other of its
-/// name. One by one, not as a collection: the response to that is the objects, secrets among them.
-/// Returns whether there were any at all.
+/// Deletes objects that are not being deleted yet, with their uid as precondition. They are deleted one by
+/// one, not as a collection, because the response to that contains the objects, secrets included. Returns
+/// whether there were any objects.
 async fn delete_all(api: &Api<Meta>, objects: Vec<Meta>) -> Result<bool, kube::Error> {
     let any = !objects.is_empty();
     let fresh = objects.into_iter().filter(|one| one.metadata.deletion_timestamp.is_none());

@@ -1,4 +1,4 @@
-//! What controllers ask about a pod, and what is kept of one to be asked.
+//! Pods as controllers keep them, and their properties.
 
 mod object;
 
@@ -12,10 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(crate) use self::object::{Pod, SharedSpecs, Spec};
 
-/// An annotation by which a user says how much a pod would be missed.
+/// The annotation with the relative cost of deleting a pod.
 pub(crate) const DELETION_COST: &str = coffer_api::well_known::annotation::POD_DELETION_COST;
 
-/// Where the pod is bound to.
+/// The node that the pod is bound to.
 pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
     pod.node_name.as_deref().filter(|name| !name.is_empty())
 }
@@ -30,17 +30,17 @@ pub(crate) fn is_terminal(pod: &Pod) -> bool {
     phase(pod).is_some_and(PodPhase::is_terminal)
 }
 
-/// Whether the pod counts as one of its controller's: it has not ended and is not being deleted.
+/// Whether its controller counts the pod: it has not ended and is not being deleted.
 pub(crate) fn is_active(pod: &Pod) -> bool {
     !is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()
 }
 
-/// Whether the pod can be used.
+/// Whether the pod is ready.
 pub(crate) fn is_ready(pod: &Pod) -> bool {
     ready_condition(pod).is_some()
 }
 
-/// Since when the pod can be used, if it can.
+/// Since when the pod is ready, if it is.
 pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     ready_condition(pod)?.last_transition_time.as_ref().map(|Time(at)| *at)
 }
@@ -50,7 +50,7 @@ pub(crate) fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
     is_ready(pod) && available_in(pod, min_ready_seconds, now).is_none()
 }
 
-/// How long a ready pod still has to stay ready to be available; `None` if it is, or is not ready.
+/// How long a ready pod must remain ready until it is available. `None` if it is available or not ready.
 pub(crate) fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
     if min_ready_seconds == 0 {
         return None;
