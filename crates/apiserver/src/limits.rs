@@ -155,7 +155,9 @@ fn is_vital(identity: &Identity, info: &RequestInfo) -> bool {
     let Some((verb, path)) = &info.resource else { return false };
     let one = !path.name.is_empty() || *verb == Verb::Create;
     match (&*path.group, &*path.resource, &*path.subresource) {
-        (coffer_api::well_known::api_group::COORDINATION, "leases", "") => one && *verb != Verb::DeleteCollection,
+        (coffer_api::well_known::api_group::COORDINATION, "leases", "") => {
+            one && *verb != Verb::DeleteCollection
+        }
         // Also what a node reads before it writes.
         ("", "nodes", "" | "status") => one && identity.node() == Some(&*path.name),
         _ => false,

@@ -2,8 +2,8 @@
 //! None of them ever gets 401 or 403.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use coffer_testkit::{Coffer, CofferBuilder, Kubectl};

@@ -98,8 +98,11 @@ async fn a_namespace_waits_for_the_finalizers_of_its_content_and_reports_them() 
     let release = kube::api::Patch::Merge(json!({ "metadata": { "finalizers": [] } }));
     maps.patch("m", &Default::default(), &release).await.unwrap();
     let uid = namespace.metadata.uid.unwrap();
-    within("the namespace is removed", await_condition(namespaces, "held", conditions::is_deleted(&uid)))
-        .await;
+    within(
+        "the namespace is removed",
+        await_condition(namespaces, "held", conditions::is_deleted(&uid)),
+    )
+    .await;
     maps_of.0.stop().await;
 }
 

@@ -108,7 +108,9 @@ impl OidcIssuer {
     pub fn token_with(&self, header: &Value, claims: &Value) -> Result<String> {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(header), part(claims));
-        let signature = self.state.lock()
+        let signature = self
+            .state
+            .lock()
             .key
             .sign(&SystemRandom::new(), signed.as_bytes())
             .map_err(|_| anyhow!("ring does not sign"))?;

@@ -65,10 +65,7 @@ const STATUS: Subresource =
 static INFO: KindInfo = KindInfo {
     namespaced: false,
     short_names: &["csr"],
-    subresources: &[
-        Subresource { name: SubresourceName::Approval, ..STATUS },
-        STATUS,
-    ],
+    subresources: &[Subresource { name: SubresourceName::Approval, ..STATUS }, STATUS],
     field_labels: &["spec.signerName"],
     rules: &Rules {
         lists: &[(
@@ -392,10 +389,12 @@ mod tests {
         let (status, errors) = updated(None, Value::Null, approved.clone());
         assert_eq!((status, errors.len()), (Value::Null, 0));
         // The approver approves, and sets no certificate.
-        let (status, errors) = updated(Some(SubresourceName::Approval), Value::Null, signed.clone());
+        let (status, errors) =
+            updated(Some(SubresourceName::Approval), Value::Null, signed.clone());
         assert_eq!((status, errors.len()), (approved.clone(), 0));
         // The signer signs what is approved, and approves nothing itself.
-        let (status, errors) = updated(Some(SubresourceName::Status), approved.clone(), signed.clone());
+        let (status, errors) =
+            updated(Some(SubresourceName::Status), approved.clone(), signed.clone());
         assert_eq!((status, errors.len()), (signed.clone(), 0));
         let (_, errors) = updated(Some(SubresourceName::Status), Value::Null, approved.clone());
         assert_eq!(

@@ -9,10 +9,10 @@ use super::info::KindInfo;
 use super::kind::Kind;
 use super::roles::Grant;
 use super::{equal, meta};
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 /// Bytes of all values together; the same for Secret.

@@ -13,10 +13,10 @@ use super::kind::Kind;
 use super::optional::text;
 use super::roles::Grant;
 use super::{equal, meta};
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::{core, events};
+use crate::subresource::SubresourceName;
 use crate::well_known::namespace;
 
 mod printer;

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::info::KindInfo;
-use crate::subresource::SubresourceName;
 use crate::field::ErrorList;
+use crate::subresource::SubresourceName;
 use crate::table::{self, RowCondition};
 
 /// The template of an object whose kind has one and that leaves it out.

@@ -10,10 +10,10 @@ use super::kind::Kind;
 use super::meta;
 use super::optional::text;
 use super::roles::{Grant, READ_WRITE, Role};
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::coordination;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {

@@ -11,13 +11,13 @@ use super::kind::Kind;
 use super::meta;
 use super::pod::resources::{self, Amounts};
 use super::roles::Grant;
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::message::Type::{Nested, Quantity as Amount, Text};
 use crate::protobuf::message::{Message, given, list, map};
 use crate::protobuf::tables::meta::OBJECT_META;
 use crate::quantity::Quantity;
+use crate::subresource::SubresourceName;
 
 /// Limits of each container.
 pub const CONTAINER: &str = "Container";

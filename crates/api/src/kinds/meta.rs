@@ -36,7 +36,8 @@ fn validate_standard_finalizers(meta: &ObjectMeta, path: &Path) -> ErrorList {
 /// See [`validate_standard_finalizers`]; a namespace's spec has finalizers, too.
 pub(super) fn standard_finalizer(name: &str, path: &Path) -> Option<Error> {
     let detail = "name is neither a standard finalizer name nor is it fully qualified";
-    let standard = matches!(name, finalizer::KUBERNETES | finalizer::ORPHAN | finalizer::FOREGROUND);
+    let standard =
+        matches!(name, finalizer::KUBERNETES | finalizer::ORPHAN | finalizer::FOREGROUND);
     (!name.contains('/') && !standard).then(|| Error::invalid(path, name, detail))
 }
 

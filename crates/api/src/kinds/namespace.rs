@@ -10,11 +10,11 @@ use super::kind::Kind;
 use super::merge::{CONDITIONS, Rules};
 use super::meta;
 use super::roles::Grant;
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::phase::NamespacePhase;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 use crate::well_known::{finalizer, label};
 
@@ -49,7 +49,10 @@ impl Kind for Namespace {
 
     fn set_defaults(&mut self) {
         if let Some(name) = self.metadata.name.clone().filter(|name| !name.is_empty()) {
-            self.metadata.labels.get_or_insert_default().insert(label::NAMESPACE_NAME.to_owned(), name);
+            self.metadata
+                .labels
+                .get_or_insert_default()
+                .insert(label::NAMESPACE_NAME.to_owned(), name);
         }
         let phase = &mut self.status.get_or_insert_default().phase;
         if phase.as_deref().unwrap_or_default().is_empty() {
@@ -58,8 +61,10 @@ impl Kind for Namespace {
     }
 
     fn prepare_for_create(&mut self) {
-        self.status =
-            Some(NamespaceStatus { phase: Some(NamespacePhase::Active.into()), ..Default::default() });
+        self.status = Some(NamespaceStatus {
+            phase: Some(NamespacePhase::Active.into()),
+            ..Default::default()
+        });
         let spec = self.spec.get_or_insert_default();
         let finalizers = spec.finalizers.get_or_insert_default();
         if !finalizers.iter().any(|name| name == finalizer::KUBERNETES) {

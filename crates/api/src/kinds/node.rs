@@ -13,10 +13,10 @@ use super::merge::{CONDITIONS, MERGED_SET, Rules};
 use super::optional::{list, text};
 use super::pod::resources::{self, Amounts};
 use super::{meta, shown};
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 
 mod printer;
 

@@ -18,12 +18,12 @@ use super::merge::{CONDITIONS, Rules};
 use super::optional::list;
 use super::roles::Grant;
 use super::{equal, meta, pod, shown};
-use crate::subresource::SubresourceName;
 use crate::condition::{ConditionStatus, ConditionType};
 use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::message::Type::{Int, IntOrString as Share, Nested, Text, Time as Instant};
 use crate::protobuf::message::{Message, given, list as items, map, nonzero};
 use crate::protobuf::tables::meta::{CONDITION, LABEL_SELECTOR, OBJECT_META};
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 use crate::well_known::api_group;
 use crate::{names, share};
@@ -128,7 +128,9 @@ impl Kind for PodDisruptionBudget {
     fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(match sub {
-            Some(SubresourceName::Status) => validate_status(&self.status.clone().unwrap_or_default()),
+            Some(SubresourceName::Status) => {
+                validate_status(&self.status.clone().unwrap_or_default())
+            }
             _ => validate_spec(&self.spec.clone().unwrap_or_default()),
         });
         errors

@@ -9,12 +9,12 @@ use super::info::{Deletion, KindInfo};
 use super::kind::{EMPTY_TEMPLATE, Kind};
 use super::pod::{self, template};
 use super::{equal, meta};
-use crate::subresource::SubresourceName;
 use crate::field::{ErrorList, Path};
 use crate::protobuf::message::Type::Nested;
 use crate::protobuf::message::{Message, given};
 use crate::protobuf::tables::core::POD_TEMPLATE_SPEC;
 use crate::protobuf::tables::meta::OBJECT_META;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column, or_none};
 
 static MESSAGE: Message = Message(&[

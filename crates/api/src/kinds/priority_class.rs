@@ -10,11 +10,11 @@ use super::kind::Kind;
 use super::merge::Rules;
 use super::meta;
 use super::optional::text;
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::message::Type::{Bool, Int, Nested, Text};
 use crate::protobuf::message::{Message, given, nonzero};
 use crate::protobuf::tables::meta::OBJECT_META;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 /// The preemption policy of a class that names none, and of a pod without a class.

@@ -13,11 +13,11 @@ use super::merge::Rules;
 use super::optional::{list, list_mut, text};
 use super::roles::{self, Grant, READ_WRITE};
 use super::{meta, shown};
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::message::Message;
 use crate::protobuf::tables::rbac as tables;
+use crate::subresource::SubresourceName;
 
 mod printer;
 

@@ -15,9 +15,9 @@ use super::meta;
 use super::optional::list;
 use super::pod::resources::{self, Amounts};
 use super::roles::Grant;
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {

@@ -12,10 +12,10 @@ use super::merge::Rules;
 use super::meta;
 use super::optional::list;
 use super::pod::{overhead, placement};
-use crate::subresource::SubresourceName;
 use crate::field::{ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::node;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {

@@ -10,9 +10,9 @@ use super::kind::Kind;
 use super::merge::{Rules, keyed};
 use super::meta;
 use super::roles::{Grant, Role};
-use crate::subresource::SubresourceName;
 use crate::field::ErrorList;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 use crate::well_known::api_group;
 

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::subresource::SubresourceName;
 use super::Kind;
+use crate::subresource::SubresourceName;
 
 /// One row: where in the JSON, what is put there (null takes away), and every error expected.
 pub(super) type Row<'a> = (&'a str, Value, &'a [&'a str]);

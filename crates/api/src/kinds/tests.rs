@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::Resource;
 
 use super::{ALL, Kind, Visitor, for_each};
-use crate::subresource::SubresourceName;
 use crate::schema::{self, Schema, Shape};
+use crate::subresource::SubresourceName;
 
 mod rows;
 

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_api::kinds::ServiceAccount;
-use coffer_api::well_known::secret_type::SERVICE_ACCOUNT_TOKEN;
 use coffer_api::well_known::secret_type;
+use coffer_api::well_known::secret_type::SERVICE_ACCOUNT_TOKEN;
 use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::{
     LocalObjectReference, Pod, PodSpec, SecretVolumeSource, Volume, VolumeMount,

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-use coffer_api::field::{Error, Path};
 use coffer_api::condition::{Condition as _, ConditionType};
+use coffer_api::field::{Error, Path};
 use coffer_api::status::Failure;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestStatus,
@@ -91,7 +91,10 @@ pub(super) fn update(
     // what changed, so that no subresource is a way around one.
     let wanted = [
         ("approve", changed(&[ConditionType::Approved, ConditionType::Denied])),
-        ("sign", new_status.certificate != old_status.certificate || changed(&[ConditionType::Failed])),
+        (
+            "sign",
+            new_status.certificate != old_status.certificate || changed(&[ConditionType::Failed]),
+        ),
     ];
     let signer = &old.spec.signer_name;
     for (verb, asked) in wanted {

@@ -10,8 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use crate::object::{Object, Resource, Resources};
 
 /// Namespaces that cannot be deleted.
-const IMMORTAL: [&str; 3] =
-    [namespace::DEFAULT, namespace::KUBE_SYSTEM, namespace::KUBE_PUBLIC];
+const IMMORTAL: [&str; 3] = [namespace::DEFAULT, namespace::KUBE_SYSTEM, namespace::KUBE_PUBLIC];
 
 /// A deletion.
 pub(super) fn delete(resource: &Resource, name: &str) -> Result<(), Failure> {
@@ -37,7 +36,8 @@ pub(super) fn create(
     let found = found.ok_or_else(|| Failure::not_found(namespaces.group_resource(), name))?;
     // The phase says it as well as the deletion timestamp does (validation sees to that), and is
     // indexed: every create asks.
-    if found.field("status.phase").is_none_or(|phase| phase != NamespacePhase::Terminating.as_str()) {
+    if found.field("status.phase").is_none_or(|phase| phase != NamespacePhase::Terminating.as_str())
+    {
         return Ok(());
     }
     let mut failure = Failure::forbidden(

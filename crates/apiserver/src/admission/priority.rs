@@ -86,8 +86,8 @@ pub(super) fn update(pod: &mut Pod, old: &Pod) {
 /// # Errors
 /// 403 for a class that every cluster has.
 pub(super) fn delete(resource: &Resource, name: &str) -> Result<(), Failure> {
-    let is_class =
-        (resource.info.group, resource.info.plural) == (coffer_api::well_known::api_group::SCHEDULING, "priorityclasses");
+    let is_class = (resource.info.group, resource.info.plural)
+        == (coffer_api::well_known::api_group::SCHEDULING, "priorityclasses");
     if is_class && SYSTEM_CLASSES.iter().any(|class| class.name == name) {
         let why = "this is a system priority class and cannot be deleted";
         return Err(Failure::forbidden(resource.group_resource(), name, why));

@@ -9,9 +9,9 @@
 use coffer_api::kinds::Secret;
 use coffer_api::names;
 use coffer_api::secret::SecretBytes;
+use coffer_api::status::Failure;
 use coffer_api::well_known::annotation::SERVICE_ACCOUNT_NAME;
 use coffer_api::well_known::secret_type::SERVICE_ACCOUNT_TOKEN;
-use coffer_api::status::Failure;
 
 use super::{Admission, secret_use, service_account};
 use crate::authz::Permit;

@@ -130,10 +130,8 @@ impl Wanted {
         if groups.is_empty()
             && let Some((namespace, _)) = self.service_account()
         {
-            groups = vec![
-                group::SERVICE_ACCOUNTS.to_owned(),
-                group::of_service_accounts(namespace),
-            ];
+            groups =
+                vec![group::SERVICE_ACCOUNTS.to_owned(), group::of_service_accounts(namespace)];
         }
         let named = groups.iter().any(|it| it == AUTHENTICATED || it == UNAUTHENTICATED);
         if !named {

@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 
 use coffer_api::condition::{Condition as _, ConditionStatus, ConditionType, is_true};
 use coffer_api::kinds::pod::is_terminal;
-use coffer_api::kinds::pod_disruption_budget::{
-    ALWAYS_ALLOW, SYNC_FAILED, set_disruption_allowed,
-};
+use coffer_api::kinds::pod_disruption_budget::{ALWAYS_ALLOW, SYNC_FAILED, set_disruption_allowed};
 use coffer_api::phase::PodPhase;
 use coffer_api::reason::Reason;
 use coffer_api::selector::LabelSelector;
@@ -97,10 +95,20 @@ impl Core {
         }
         let pod = pod.metadata.name.as_deref().unwrap_or_default();
         let target = (namespace, name);
-        let taken = self.try_update_own(resource, target, Some(SubresourceName::Status), dry_run, |object| {
-            let budget = object.of_kind_mut::<PodDisruptionBudget>();
-            take(budget.ok_or_else(|| Failure::internal("not a disruption budget"))?, pod, now())
-        });
+        let taken = self.try_update_own(
+            resource,
+            target,
+            Some(SubresourceName::Status),
+            dry_run,
+            |object| {
+                let budget = object.of_kind_mut::<PodDisruptionBudget>();
+                take(
+                    budget.ok_or_else(|| Failure::internal("not a disruption budget"))?,
+                    pod,
+                    now(),
+                )
+            },
+        );
         match taken.await {
             Ok(()) => Ok(Leave::Taken),
             Err(failure) if failure.reason == Reason::Conflict => Err(conflicts(name)),
@@ -173,7 +181,9 @@ fn why_none(name: &str, status: &PodDisruptionBudgetStatus) -> String {
     let conditions = status.conditions.iter().flatten();
     let denied = conditions
         .filter(|condition| condition.is(ConditionType::DisruptionAllowed))
-        .find(|condition| condition.state() == ConditionStatus::False && !condition.message.is_empty());
+        .find(|condition| {
+            condition.state() == ConditionStatus::False && !condition.message.is_empty()
+        });
     let (current, desired) = (status.current_healthy, status.desired_healthy);
     match denied {
         Some(denied) if denied.reason == SYNC_FAILED => format!(

@@ -39,7 +39,9 @@ pub(crate) async fn create(core: &Core) -> Result<(), (&'static str, Failure)> {
 fn set_level(namespace: &mut dyn Object) -> bool {
     let meta = namespace.meta_mut();
     let labels = meta.labels.get_or_insert_default();
-    if meta.name.as_deref() != Some(coffer_api::well_known::namespace::KUBE_SYSTEM) || labels.contains_key(pod_security::ENFORCE) {
+    if meta.name.as_deref() != Some(coffer_api::well_known::namespace::KUBE_SYSTEM)
+        || labels.contains_key(pod_security::ENFORCE)
+    {
         return false;
     }
     labels.insert(pod_security::ENFORCE.to_owned(), Level::Privileged.name().to_owned());

@@ -19,7 +19,11 @@ pub(crate) async fn create(core: &Core) -> Result<(), Failure> {
 }
 
 async fn ensure(core: &Core, system: &SystemClass) -> Result<(), Failure> {
-    let classes = core.resources().find(coffer_api::well_known::api_group::SCHEDULING, "v1", "priorityclasses");
+    let classes = core.resources().find(
+        coffer_api::well_known::api_group::SCHEDULING,
+        "v1",
+        "priorityclasses",
+    );
     let Some(resource) = classes else { return Ok(()) };
     let mut class = PriorityClass {
         value: system.value,

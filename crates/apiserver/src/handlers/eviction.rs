@@ -142,8 +142,9 @@ impl Handlers {
             Ok(Change { object, expected: None })
         };
         let registry = &self.core.registry;
-        let written =
-            registry.persist_update(resource, target, Some(SubresourceName::Status), false, change).await?;
+        let written = registry
+            .persist_update(resource, target, Some(SubresourceName::Status), false, change)
+            .await?;
         Ok(resource.parse(&written.bytes)?.meta().resource_version.clone())
     }
 }

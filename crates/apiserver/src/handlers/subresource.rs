@@ -120,15 +120,22 @@ impl Handlers {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         self.core
             .registry
-            .persist_update(resource, target, Some(SubresourceName::Binding), options.dry_run, |old| {
-                let uid = binding.metadata.uid.as_deref();
-                super::write::same_uid(resource, target.1, uid, old)?;
-                let mut pod = resource.parse(&old.encode())?;
-                assign(&mut *pod, &node, &binding)?;
-                writer.track(&mut *pod, Some(old))?;
-                let object = self.core.admission.admit_update(&call.permit, resource, pod, old)?;
-                Ok(Change { object, expected: None })
-            })
+            .persist_update(
+                resource,
+                target,
+                Some(SubresourceName::Binding),
+                options.dry_run,
+                |old| {
+                    let uid = binding.metadata.uid.as_deref();
+                    super::write::same_uid(resource, target.1, uid, old)?;
+                    let mut pod = resource.parse(&old.encode())?;
+                    assign(&mut *pod, &node, &binding)?;
+                    writer.track(&mut *pod, Some(old))?;
+                    let object =
+                        self.core.admission.admit_update(&call.permit, resource, pod, old)?;
+                    Ok(Change { object, expected: None })
+                },
+            )
             .await?;
         let mut answer = respond::created(call.accept.syntax);
         respond::warn(&mut answer, &warnings);

@@ -84,7 +84,12 @@ pub(crate) fn create(
 }
 
 fn invalid(name: &str, error: Error) -> Failure {
-    Failure::invalid(coffer_api::well_known::api_group::AUTHENTICATION, "TokenRequest", name, &vec![error])
+    Failure::invalid(
+        coffer_api::well_known::api_group::AUTHENTICATION,
+        "TokenRequest",
+        name,
+        &vec![error],
+    )
 }
 
 fn validate(life_s: i64) -> Result<(), Failure> {

@@ -211,7 +211,8 @@ impl Approver {
             Some(NameUse::Pods | NameUse::Lease) => Next::After(NAME_RECHECK),
             Some(NameUse::Node) | None => Next::Change,
         };
-        let same_name = CertificateRequest::of(request).map(|parsed| parsed.common_name).unwrap_or_default();
+        let same_name =
+            CertificateRequest::of(request).map(|parsed| parsed.common_name).unwrap_or_default();
         let cached = self.by_common_name.get(&same_name);
         let others = cached.iter().map(|cached| &**cached).chain(approving.values());
         let why = name_in_use::conflict(request, node, used_by, others, jiff::Timestamp::now());
@@ -234,8 +235,7 @@ impl Approver {
         }
         let leases = Api::<Lease>::namespaced(client.clone(), LEASES);
         let found = leases.get_metadata_opt(node).await;
-        let lease =
-            found.map_err(Error::api("find the lease of a certificate request's node"))?;
+        let lease = found.map_err(Error::api("find the lease of a certificate request's node"))?;
         Ok(lease.map(|_| NameUse::Lease))
     }
 
@@ -278,7 +278,9 @@ impl Approver {
     ) -> Result<(), Error> {
         let api = Api::<CertificateSigningRequest>::all(self.client.clone());
         let params = PostParams::default();
-        let done = api.replace_subresource(SubresourceName::Approval.as_str(), &key.name, &params, approved).await;
+        let done = api
+            .replace_subresource(SubresourceName::Approval.as_str(), &key.name, &params, approved)
+            .await;
         error::ignore_not_found(done).map_err(Error::api("approve a certificate request"))
     }
 }
@@ -322,8 +324,14 @@ impl Controller for Signing {
             Err(SigningError::Failed(why)) => return Err(Error::Object(why)),
         }
         let api = Api::<CertificateSigningRequest>::all(self.client.clone());
-        let done =
-            api.replace_subresource(SubresourceName::Status.as_str(), &key.name, &PostParams::default(), &signed).await;
+        let done = api
+            .replace_subresource(
+                SubresourceName::Status.as_str(),
+                &key.name,
+                &PostParams::default(),
+                &signed,
+            )
+            .await;
         error::ignore_not_found(done).map_err(Error::api("sign a certificate request"))?;
         Ok(Next::Change)
     }

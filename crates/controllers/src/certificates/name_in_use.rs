@@ -46,8 +46,7 @@ pub(super) fn conflict<'a>(
         Some(NameUse::Pods) => format!("pods are bound to node {node:?}"),
         Some(NameUse::Lease) => format!("node {node:?} has a lease"),
         None => {
-            let mut conflicting =
-                others.into_iter().filter(|other| uses_name(other, request, now));
+            let mut conflicting = others.into_iter().filter(|other| uses_name(other, request, now));
             let name = conflicting.next()?.metadata.name.as_deref().unwrap_or_default();
             format!("certificate request {name:?} was approved for node {node:?}")
         }
@@ -74,7 +73,11 @@ fn uses_name(
         return false;
     }
     // A request that is invalid is neither approved here nor signed.
-    let (Some(theirs), Some(ours)) = (CertificateRequest::of(other), CertificateRequest::of(request)) else { return false };
+    let (Some(theirs), Some(ours)) =
+        (CertificateRequest::of(other), CertificateRequest::of(request))
+    else {
+        return false;
+    };
     // The same requester with the same key gains nothing.
     let same_key =
         theirs.public_key == ours.public_key && other.spec.username == request.spec.username;

@@ -210,7 +210,8 @@ impl Deployments {
                 let patch = Patch::Merge(json!({ "metadata": meta }));
                 let api = self.deployments_of(key);
                 let done = api.patch(&key.name, &PatchParams::default(), &patch).await;
-                let written = done.map_err(Error::api("annotate the deployment with its revision"))?;
+                let written =
+                    done.map_err(Error::api("annotate the deployment with its revision"))?;
                 Arc::make_mut(deployment).metadata = written.metadata;
                 Ok(())
             }

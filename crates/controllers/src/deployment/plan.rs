@@ -14,7 +14,7 @@ use super::revision::{
     revision, template_hash,
 };
 use super::sizes::{age_key, new_size, old_sizes, scaled_sizes};
-use super::status::{Draft, recheck_after, is_complete};
+use super::status::{Draft, is_complete, recheck_after};
 use crate::owner::controller_ref;
 
 /// One write.
@@ -156,8 +156,9 @@ impl Step<'_> {
             active.into_iter().for_each(|at| self.resize(at, 0));
             return self.finish(StatusScope::Progress);
         }
-        let has_pods =
-            |at: &usize| self.sets[*at].metadata.uid.as_ref().is_some_and(|uid| running.contains(uid));
+        let has_pods = |at: &usize| {
+            self.sets[*at].metadata.uid.as_ref().is_some_and(|uid| running.contains(uid))
+        };
         if old.iter().any(has_pods) {
             return self.finish(StatusScope::Progress);
         }

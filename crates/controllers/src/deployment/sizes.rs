@@ -188,10 +188,18 @@ mod tests {
         assert_eq!(shrunk(10, 2, (0, 0), (10, 10)), 8);
         assert_eq!(shrunk(10, 2, (2, 0), (8, 8)), 8, "the new pods are not available");
         assert_eq!(shrunk(10, 2, (2, 2), (8, 8)), 6);
-        assert_eq!(shrunk(10, 2, (0, 0), (10, 9)), 8, "an unavailable one first, then an available one");
+        assert_eq!(
+            shrunk(10, 2, (0, 0), (10, 9)),
+            8,
+            "an unavailable one first, then an available one"
+        );
         assert_eq!(shrunk(10, 0, (1, 1), (10, 10)), 9);
         assert_eq!(shrunk(10, 0, (10, 10), (1, 1)), 0);
-        assert_eq!(shrunk(4, 1, (1, 0), (4, 2)), 3, "unavailable pods are removed within the limit");
+        assert_eq!(
+            shrunk(4, 1, (1, 0), (4, 2)),
+            3,
+            "unavailable pods are removed within the limit"
+        );
     }
 
     #[test]

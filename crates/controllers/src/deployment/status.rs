@@ -33,14 +33,25 @@ impl<'a> Draft<'a> {
     /// Sets the progress to unknown when the Deployment is paused, and again when it is resumed: the deadline
     /// counts from then.
     pub(crate) fn set_paused(&mut self, paused: bool) {
-        let reason = self.get(ConditionType::Progressing).and_then(|condition| condition.reason.as_deref());
+        let reason =
+            self.get(ConditionType::Progressing).and_then(|condition| condition.reason.as_deref());
         let was_paused = reason == Some(PAUSED);
         if deadline(self.deployment).is_none() || reason == Some(TIMED_OUT) {
             return;
         }
         match (paused, was_paused) {
-            (true, false) => self.set(ConditionType::Progressing, ConditionStatus::Unknown, PAUSED, "Deployment is paused"),
-            (false, true) => self.set(ConditionType::Progressing, ConditionStatus::Unknown, RESUMED, "Deployment is resumed"),
+            (true, false) => self.set(
+                ConditionType::Progressing,
+                ConditionStatus::Unknown,
+                PAUSED,
+                "Deployment is paused",
+            ),
+            (false, true) => self.set(
+                ConditionType::Progressing,
+                ConditionStatus::Unknown,
+                RESUMED,
+                "Deployment is resumed",
+            ),
             _ => {}
         }
     }
@@ -49,7 +60,12 @@ impl<'a> Draft<'a> {
     pub(crate) fn set_created(&mut self, set: &str) {
         if deadline(self.deployment).is_some() {
             let message = format!("Created new replica set \"{set}\"");
-            self.set(ConditionType::Progressing, ConditionStatus::True, "NewReplicaSetCreated", &message);
+            self.set(
+                ConditionType::Progressing,
+                ConditionStatus::True,
+                "NewReplicaSetCreated",
+                &message,
+            );
         }
     }
 
@@ -57,7 +73,12 @@ impl<'a> Draft<'a> {
     pub(crate) fn set_found(&mut self, set: &str) {
         if deadline(self.deployment).is_some() && self.get(ConditionType::Progressing).is_none() {
             let message = format!("Found new replica set \"{set}\"");
-            self.set(ConditionType::Progressing, ConditionStatus::True, "FoundNewReplicaSet", &message);
+            self.set(
+                ConditionType::Progressing,
+                ConditionStatus::True,
+                "FoundNewReplicaSet",
+                &message,
+            );
         }
     }
 
@@ -65,7 +86,12 @@ impl<'a> Draft<'a> {
     pub(crate) fn set_failed(&mut self, set: &str, why: &str) -> String {
         let message = format!("Failed to create new replica set \"{set}\": {why}");
         if deadline(self.deployment).is_some() {
-            self.set(ConditionType::Progressing, ConditionStatus::False, "ReplicaSetCreateError", &message);
+            self.set(
+                ConditionType::Progressing,
+                ConditionStatus::False,
+                "ReplicaSetCreateError",
+                &message,
+            );
         }
         message
     }
@@ -128,10 +154,20 @@ impl<'a> Draft<'a> {
         let least = desired(self.deployment) - unavailable_max(self.deployment);
         if status.available_replicas.unwrap_or(0) >= least {
             let message = "Deployment has minimum availability.";
-            self.set(ConditionType::Available, ConditionStatus::True, "MinimumReplicasAvailable", message);
+            self.set(
+                ConditionType::Available,
+                ConditionStatus::True,
+                "MinimumReplicasAvailable",
+                message,
+            );
         } else {
             let message = "Deployment does not have minimum availability.";
-            self.set(ConditionType::Available, ConditionStatus::False, "MinimumReplicasUnavailable", message);
+            self.set(
+                ConditionType::Available,
+                ConditionStatus::False,
+                "MinimumReplicasUnavailable",
+                message,
+            );
         }
     }
 
@@ -140,7 +176,8 @@ impl<'a> Draft<'a> {
             self.conditions.retain(|condition| !condition.is(ConditionType::Progressing));
             return;
         }
-        let reason = self.get(ConditionType::Progressing).and_then(|condition| condition.reason.as_deref());
+        let reason =
+            self.get(ConditionType::Progressing).and_then(|condition| condition.reason.as_deref());
         if status.replicas == status.updated_replicas && reason == Some(COMPLETE) {
             return;
         }
@@ -162,7 +199,12 @@ impl<'a> Draft<'a> {
                 .and_then(|condition| condition.last_transition_time.clone());
             self.conditions.retain(|condition| !condition.is(ConditionType::Progressing));
             let message = format!("{subject} is progressing.");
-            self.set(ConditionType::Progressing, ConditionStatus::True, "ReplicaSetUpdated", &message);
+            self.set(
+                ConditionType::Progressing,
+                ConditionStatus::True,
+                "ReplicaSetUpdated",
+                &message,
+            );
             if let (Some(since), Some(condition)) = (since, self.conditions.last_mut()) {
                 condition.last_transition_time = Some(since);
             }
@@ -190,7 +232,9 @@ impl<'a> Draft<'a> {
         };
         let found = new.and_then(failure).or_else(|| sets.iter().find_map(|set| failure(set)));
         match found {
-            None => self.conditions.retain(|condition| !condition.is(ConditionType::ReplicaFailure)),
+            None => {
+                self.conditions.retain(|condition| !condition.is(ConditionType::ReplicaFailure))
+            }
             Some(failure) => {
                 let (reason, message) =
                     (failure.reason.unwrap_or_default(), failure.message.unwrap_or_default());
@@ -316,7 +360,7 @@ mod tests {
 
     fn shown(status: &DeploymentStatus, type_: ConditionType) -> (String, String, String) {
         let conditions = status.conditions.iter().flatten();
-        let condition = condition::find(conditions, type_).expect(type_.as_str());
+        let condition = condition::find(conditions, type_).expect("the condition");
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         (condition.status.clone(), text(&condition.reason), text(&condition.message))
     }
@@ -408,6 +452,9 @@ mod tests {
                 "reason": "FailedCreate", "message": "exceeded quota" }]))
             .expect("conditions");
         let status = Draft::new(&deployment, at(0)).rolled(&[&new], Some(&new));
-        assert_eq!(shown(&status, ConditionType::ReplicaFailure), is("True", "FailedCreate", "exceeded quota"));
+        assert_eq!(
+            shown(&status, ConditionType::ReplicaFailure),
+            is("True", "FailedCreate", "exceeded quota")
+        );
     }
 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_api::condition::{self, Condition, ConditionType};
-use coffer_api::kinds::pod_disruption_budget::{
-    set_disruption_allowed, set_sync_failed,
-};
+use coffer_api::kinds::pod_disruption_budget::{set_disruption_allowed, set_sync_failed};
 use coffer_api::names;
 use coffer_api::share::{Rounding, scaled};
 use jiff::{SignedDuration, Timestamp};
@@ -174,7 +172,8 @@ struct Evicted {
 }
 
 fn evicted(status: &PodDisruptionBudgetStatus, pods: &[Arc<Pod>], now: Timestamp) -> Evicted {
-    let mut evicted = Evicted { pending: BTreeMap::new(), not_deleted: Vec::new(), recheck_after: None };
+    let mut evicted =
+        Evicted { pending: BTreeMap::new(), not_deleted: Vec::new(), recheck_after: None };
     let Some(disrupted) = &status.disrupted_pods else { return evicted };
     for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let name = pod.metadata.name.as_deref().unwrap_or_default();

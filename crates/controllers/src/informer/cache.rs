@@ -9,8 +9,8 @@ use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kube::Resource;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -65,7 +65,8 @@ impl Controller for Namespaces {
         match plan(&namespace, &findings, crate::events::now()) {
             Step::Nothing => {}
             Step::Finalize(next) => {
-                let (finalize, params) = (SubresourceName::Finalize.as_str(), PostParams::default());
+                let (finalize, params) =
+                    (SubresourceName::Finalize.as_str(), PostParams::default());
                 let done = api.replace_subresource(finalize, &key.name, &params, &*next).await;
                 error::ignore_not_found(done).map_err(Error::api("finalize namespace"))?;
             }

@@ -27,10 +27,11 @@ pub(crate) enum Decision {
 /// Decides for a pod on a node, by the taint that it tolerates for the shortest time.
 pub(crate) fn decide(pod: &Pod, node: &Node, now: Timestamp) -> Decision {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    let ends = taints.filter(|taint| taint.effect == taint_effect::NO_EXECUTE).filter_map(|taint| {
-        let since = taint.time_added.as_ref().map_or(now, |Time(at)| *at);
-        tolerated_for(pod, taint).map(|time| since.saturating_add(time).unwrap_or(now))
-    });
+    let ends =
+        taints.filter(|taint| taint.effect == taint_effect::NO_EXECUTE).filter_map(|taint| {
+            let since = taint.time_added.as_ref().map_or(now, |Time(at)| *at);
+            tolerated_for(pod, taint).map(|time| since.saturating_add(time).unwrap_or(now))
+        });
     match ends.min() {
         None => Decision::Keep,
         Some(end) => {

@@ -191,7 +191,11 @@ impl NodeLifecycle {
 
     /// Evicts pods, and marks pods as not ready if the node is not ready. Returns when the next one is to be
     /// evicted.
-    async fn reconcile_pods(&self, node: &Node, key: &ObjectKey) -> Result<Option<Duration>, Error> {
+    async fn reconcile_pods(
+        &self,
+        node: &Node,
+        key: &ObjectKey,
+    ) -> Result<Option<Duration>, Error> {
         let are_current = pod_statuses_are_current(node);
         let mut next = None;
         for pod in self.pods.get(&key.name).into_iter().filter(|pod| !is_terminal(pod)) {
@@ -333,7 +337,8 @@ mod tests {
         };
         let (first, second) = (lease("2026-01-01T00:00:00Z"), lease("2026-01-01T00:00:10Z"));
         controller.lease_changed(&Change { old: None, new: Some(first.clone()) });
-        let last_heartbeat = |controller: &NodeLifecycle| controller.last_heartbeat().get("n").copied();
+        let last_heartbeat =
+            |controller: &NodeLifecycle| controller.last_heartbeat().get("n").copied();
         let at = last_heartbeat(&controller).expect("recorded");
         tokio::time::advance(Duration::from_secs(10)).await;
         controller.lease_changed(&Change { old: Some(first.clone()), new: Some(first.clone()) });

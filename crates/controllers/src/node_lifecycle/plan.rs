@@ -106,7 +106,9 @@ fn wanted(node: &Node) -> Vec<(&'static str, &'static str)> {
     };
     let mut wanted = Vec::new();
     match status(ConditionType::Ready) {
-        Some(ConditionStatus::False) => wanted.extend([(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)]),
+        Some(ConditionStatus::False) => {
+            wanted.extend([(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)])
+        }
         Some(ConditionStatus::Unknown) => {
             wanted.extend([(UNREACHABLE, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]);
         }

@@ -101,7 +101,11 @@ impl<K: Replicator> Replication<K> {
             } else if change.old.is_none() {
                 self.expectations.creation_observed(key);
             }
-            if change.old.as_ref().is_none_or(|old| change.is_delete() || !counts_the_same(old, pod)) {
+            if change
+                .old
+                .as_ref()
+                .is_none_or(|old| change.is_delete() || !counts_the_same(old, pod))
+            {
                 self.queue.add(key.clone());
             }
         }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{PodSpec, Taint};
 use super::cluster::Cluster;
 use super::host_port::{HostPort, host_ports};
 use super::node_info::View;
-use super::topology::{TopologyConflict, Rules};
+use super::topology::{Rules, TopologyConflict};
 use super::{affinity, score, taints};
 use crate::owner::controller_of;
 use crate::pod::{Pod, Spec};
@@ -157,7 +157,9 @@ impl Rejection<'_> {
             Self::Ports
             | Self::Resources { unresolvable: false, .. }
             | Self::Others(
-                TopologyConflict::Spread | TopologyConflict::AntiAffinity | TopologyConflict::ExistingAntiAffinity,
+                TopologyConflict::Spread
+                | TopologyConflict::AntiAffinity
+                | TopologyConflict::ExistingAntiAffinity,
             ) => "No preemption victims found for incoming pod",
             _ => "Preemption is not helpful for scheduling",
         }

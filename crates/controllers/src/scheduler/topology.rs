@@ -173,7 +173,9 @@ impl Rules {
     /// The first constraint that a node violates, in upstream's order.
     pub(crate) fn conflict(&self, node: &Node) -> Option<TopologyConflict> {
         for spread in self.spread.iter().filter(|spread| spread.hard) {
-            let Some(value) = label(node, &spread.key) else { return Some(TopologyConflict::SpreadLabel) };
+            let Some(value) = label(node, &spread.key) else {
+                return Some(TopologyConflict::SpreadLabel);
+            };
             let count = spread.counts.get(value).copied().unwrap_or(0) + spread.own;
             if count.saturating_sub(spread.least) > spread.skew_max {
                 return Some(TopologyConflict::Spread);

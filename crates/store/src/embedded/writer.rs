@@ -5,8 +5,8 @@
 //! their results. Between batches it compacts what is older than the history that is kept.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
@@ -266,9 +266,7 @@ impl<S: Sink> Writer<S> {
     }
 
     fn has_superseded(&self) -> bool {
-        self.failed.is_none()
-            && !self.disk_full
-            && !self.index.read().superseded(1).is_empty()
+        self.failed.is_none() && !self.disk_full && !self.index.read().superseded(1).is_empty()
     }
 }
 

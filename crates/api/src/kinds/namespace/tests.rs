@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::Namespace;
-use crate::well_known::label;
-use crate::subresource::SubresourceName;
 use crate::kinds::Kind;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
+use crate::subresource::SubresourceName;
+use crate::well_known::label;
 
 fn valid() -> Value {
     json!({"metadata": {"name": "myns"}})

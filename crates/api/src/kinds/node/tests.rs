@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Node;
-use crate::subresource::SubresourceName;
 use crate::kinds::Kind;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
+use crate::subresource::SubresourceName;
 
 fn valid() -> Value {
     json!({

@@ -14,12 +14,12 @@ use super::kind::Kind;
 use super::optional::{list, text};
 use super::roles::{Grant, READ_WRITE, Role};
 use super::{equal, meta};
-use crate::subresource::SubresourceName;
 use crate::condition::{ConditionStatus, ConditionType};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::phase::PodPhase;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::RowCondition;
 use crate::well_known::api_group;
 

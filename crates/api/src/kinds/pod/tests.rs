@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::subresource::SubresourceName;
 use crate::kinds::testing::{created, stored, updated, with};
 use crate::kinds::{Kind, Pod};
+use crate::subresource::SubresourceName;
 
 mod containers;
 mod fuzz;

@@ -1,11 +1,11 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::subresource::SubresourceName;
 use crate::document::Document;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
 use crate::patch::{PatchKind, apply};
 use crate::schema;
+use crate::subresource::SubresourceName;
 
 fn budget() -> Value {
     json!({

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::ResourceQuota;
-use crate::subresource::SubresourceName;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
+use crate::subresource::SubresourceName;
 
 fn valid() -> Value {
     json!({

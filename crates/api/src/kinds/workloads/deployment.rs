@@ -12,7 +12,6 @@ use serde_json::Value;
 use super::{
     Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
 };
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::info::{KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
@@ -23,6 +22,7 @@ use crate::kinds::roles::Grant;
 use crate::kinds::{equal, meta};
 use crate::protobuf::tables::apps;
 use crate::share;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 use crate::well_known::api_group;
 

@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::{
     Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
 };
-use crate::subresource::SubresourceName;
 use crate::field::{ErrorList, Path};
 use crate::kinds::info::{KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
@@ -18,6 +17,7 @@ use crate::kinds::pod::{self, template};
 use crate::kinds::roles::Grant;
 use crate::kinds::{equal, meta};
 use crate::protobuf::tables::apps;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column, or_none};
 use crate::well_known::api_group;
 

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationControllerStatus};
 use serde_json::Value;
 
 use super::{Counts, non_negative, validate_template};
-use crate::subresource::SubresourceName;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::info::{Deletion, Dependents, KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
@@ -17,6 +16,7 @@ use crate::kinds::pod::{self, template};
 use crate::kinds::roles::Grant;
 use crate::kinds::{equal, meta};
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column, or_none};
 
 static INFO: KindInfo = KindInfo {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::subresource::SubresourceName;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
 use crate::kinds::{Deployment, Kind, ReplicaSet, ReplicationController};
+use crate::subresource::SubresourceName;
 
 fn template() -> Value {
     json!({
@@ -282,7 +282,8 @@ fn a_deployments_collisions_only_add_up() {
     old.status.get_or_insert_default().collision_count = Some(2);
     let count = |count: i32| {
         let object = with(&selected(), "status.collisionCount", json!(count));
-        let errors = updated(&old, &object, Some(SubresourceName::Status)).validate_update(&old, Some(SubresourceName::Status));
+        let errors = updated(&old, &object, Some(SubresourceName::Status))
+            .validate_update(&old, Some(SubresourceName::Status));
         errors.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(count(2), [""; 0]);

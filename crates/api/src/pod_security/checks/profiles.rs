@@ -119,7 +119,8 @@ pub(super) fn proc_mount(_: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
 
 /// Before there was a field for it.
 pub(super) fn seccomp_annotations(meta: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
-    let keys = containers(spec).map(|container| format!("{annotation::SECCOMP_CONTAINER_PREFIX}{}", container.name));
+    let keys = containers(spec)
+        .map(|container| [annotation::SECCOMP_CONTAINER_PREFIX, container.name].concat());
     let keys = std::iter::once(annotation::SECCOMP_POD.to_owned()).chain(keys);
     let annotations = meta.annotations.as_ref();
     let forbidden: BTreeSet<_> = keys

@@ -226,7 +226,8 @@ impl Who {
                 // A binding in a namespace may leave out its own.
                 let own = subject.namespace.as_deref().filter(|own| !own.is_empty());
                 let namespace = own.unwrap_or(namespace);
-                let user = coffer_api::well_known::user::of_service_account(namespace, &subject.name);
+                let user =
+                    coffer_api::well_known::user::of_service_account(namespace, &subject.name);
                 let meant = Identity { user, ..Identity::default() };
                 let same = meant.service_account() == Some((namespace, &*subject.name));
                 same.then_some(Self::User(meant.user))

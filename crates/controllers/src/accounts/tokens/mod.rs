@@ -101,7 +101,9 @@ impl Controller for Tokens {
         for action in plan(account.as_deref(), &key.name, &secrets, is_complete) {
             match (action, &account) {
                 (Action::Delete(name, uid), _) => self.delete(key, &name, uid).await?,
-                (Action::Complete(name), Some(account)) => self.complete(account, key, &name).await?,
+                (Action::Complete(name), Some(account)) => {
+                    self.complete(account, key, &name).await?
+                }
                 (Action::Create(name), Some(account)) => self.create(account, key, &name).await?,
                 (Action::Reference(secrets), Some(account)) => {
                     self.reference(account, key, &secrets).await?;

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::guide;
-use crate::subresource::SubresourceName;
 use crate::kinds::testing::with;
 use crate::kinds::{Kind, Pod};
+use crate::subresource::SubresourceName;
 
 fn places() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::guide;
-use crate::subresource::SubresourceName;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
 use crate::kinds::{Kind, Pod};
+use crate::subresource::SubresourceName;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::guide;
-use crate::subresource::SubresourceName;
 use crate::kinds::testing::{check_update, stored, updated, with};
 use crate::kinds::{Kind, Pod};
+use crate::subresource::SubresourceName;
 
 const REFUSED: &str = "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
 
@@ -212,7 +212,8 @@ fn a_status_keeps_its_class_and_its_dead_containers() {
         let dead = state("terminated");
         old.status.as_mut().unwrap().container_statuses = serde_json::from_value(dead).unwrap();
         let sent = with(&object, "status.containerStatuses", running.clone());
-        let errors = updated(&old, &sent, Some(SubresourceName::Status)).validate_update(&old, Some(SubresourceName::Status));
+        let errors = updated(&old, &sent, Some(SubresourceName::Status))
+            .validate_update(&old, Some(SubresourceName::Status));
         assert_eq!(!errors.is_empty(), refused, "{policy}: {errors:?}");
         if let Some(error) = errors.first() {
             assert_eq!(
@@ -253,7 +254,11 @@ fn ephemeral_containers_come_and_do_not_go() {
         ],
     );
     let old: Pod = stored(&guide());
-    let old = updated(&old, &with(&guide(), place, one.clone()), Some(SubresourceName::EphemeralContainers));
+    let old = updated(
+        &old,
+        &with(&guide(), place, one.clone()),
+        Some(SubresourceName::EphemeralContainers),
+    );
     let gone = updated(&old, &guide(), Some(SubresourceName::EphemeralContainers));
     assert_eq!(
         gone.validate_update(&old, Some(SubresourceName::EphemeralContainers))[0].to_string(),
