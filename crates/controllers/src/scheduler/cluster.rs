@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Node;
 
 use super::host_port::{HostPort, host_ports};
 use super::node_info::{NodeInfo, View};
-use super::topology::{Term, anti_affinity};
+use super::topology::{Preference, Term, anti_affinity, preferences_of_placed};
 use crate::owner::controller_of;
 use crate::pod::{Pod, Spec, is_terminal, node_name};
 
@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     by_namespace: HashMap<String, HashSet<String>>,
     /// Uids of the placed pods with required anti-affinity.
     anti_affine: HashSet<String>,
+    /// Uids of the placed pods with preferences for or against others.
+    with_preferences: HashSet<String>,
     /// Labels of namespaces.
     namespaces: HashMap<String, BTreeMap<String, String>>,
 }
@@ -45,6 +47,7 @@ struct Placed {
     namespace: String,
     labels: BTreeMap<String, String>,
     avoids: Vec<Term>,
+    prefers: Vec<Preference>,
     assumed: bool,
 }
 
@@ -59,6 +62,8 @@ pub(crate) struct PlacedPod<'a> {
     pub(crate) labels: &'a BTreeMap<String, String>,
     /// Its required anti-affinity.
     pub(crate) avoids: &'a [Term],
+    /// Its preferences for and against others.
+    pub(crate) prefers: &'a [Preference],
 }
 
 /// The effect of a change of a pod on unschedulable pods.
@@ -201,6 +206,11 @@ impl Cluster {
         self.anti_affine.iter().filter_map(|uid| self.placed_pod(uid))
     }
 
+    /// All placed pods with preferences on nodes with a Node.
+    pub(crate) fn with_preferences(&self) -> impl Iterator<Item = PlacedPod<'_>> {
+        self.with_preferences.iter().filter_map(|uid| self.placed_pod(uid))
+    }
+
     fn placed_pod(&self, uid: &str) -> Option<PlacedPod<'_>> {
         let placed = self.placed.get(uid)?;
         Some(PlacedPod {
@@ -208,6 +218,7 @@ impl Cluster {
             namespace: &placed.namespace,
             labels: &placed.labels,
             avoids: &placed.avoids,
+            prefers: &placed.prefers,
         })
     }
 
@@ -222,6 +233,9 @@ impl Cluster {
         if !placed.avoids.is_empty() {
             self.anti_affine.insert(uid.clone());
         }
+        if !placed.prefers.is_empty() {
+            self.with_preferences.insert(uid.clone());
+        }
         match self.by_namespace.get_mut(&placed.namespace) {
             Some(uids) => drop(uids.insert(uid.clone())),
             None => {
@@ -235,6 +249,7 @@ impl Cluster {
     fn remove_placed(&mut self, uid: &str) -> Option<Placed> {
         let placed = self.placed.remove(uid)?;
         self.anti_affine.remove(uid);
+        self.with_preferences.remove(uid);
         if let Some(uids) = self.by_namespace.get_mut(&placed.namespace) {
             uids.remove(uid);
             if uids.is_empty() {
@@ -280,6 +295,7 @@ impl Placed {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
             labels: pod.metadata.labels.clone().unwrap_or_default(),
             avoids: anti_affinity(pod),
+            prefers: preferences_of_placed(pod),
             assumed,
         }
     }

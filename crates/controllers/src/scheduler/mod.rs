@@ -82,13 +82,17 @@ impl Controller for Scheduler {
             match &decision {
                 Decision::Bind(node) => state.cluster.assume(&pod, node),
                 // Under the lock, so that a change that would retry it is not missed.
-                Decision::Unschedulable(_) => self.queue.mark_unschedulable(key, depends_on_others(&pod)),
+                Decision::Unschedulable(_) => {
+                    self.queue.mark_unschedulable(key, depends_on_others(&pod))
+                }
             }
             decision
         };
         match decision {
             Decision::Bind(node) => self.bind(&pod, key, &node).await?,
-            Decision::Unschedulable(message) => self.report_unschedulable(&pod, key, &message).await?,
+            Decision::Unschedulable(message) => {
+                self.report_unschedulable(&pod, key, &message).await?
+            }
         }
         Ok(Next::Change)
     }
@@ -180,7 +184,12 @@ impl Scheduler {
     }
 
     /// Reports with an event and a condition that a pod is unschedulable.
-    async fn report_unschedulable(&self, pod: &Pod, key: &ObjectKey, message: &str) -> Result<(), Error> {
+    async fn report_unschedulable(
+        &self,
+        pod: &Pod,
+        key: &ObjectKey,
+        message: &str,
+    ) -> Result<(), Error> {
         self.recorder.record(pod, EventType::Warning, "FailedScheduling", message);
         if is_reported(pod, message) {
             return Ok(());

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use coffer_api::demand::Resources;
-use k8s_openapi::api::core::v1::{PodSpec, Taint};
+use k8s_openapi::api::core::v1::PodSpec;
 
 use super::cluster::Cluster;
 use super::host_port::{HostPort, host_ports};
 use super::node_info::View;
-use super::topology::{TopologyConflict, Rules};
+use super::topology::{Rules, TopologyConflict};
 use super::{affinity, score, taints};
 use crate::owner::controller_of;
 use crate::pod::{Pod, Spec};
@@ -18,6 +18,8 @@ const FITTING_MIN: usize = 100;
 /// Percentage of nodes that is enough to choose from in a large cluster: the minimum of upstream's adaptive
 /// `percentageOfNodesToScore`, which is 50 less one for each 125 nodes.
 const FITTING_PERCENT_MIN: usize = 5;
+/// The preemption policy of pods that evict no others.
+const NEVER: &str = "Never";
 
 /// What to do with a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +41,9 @@ pub(crate) struct Candidate<'a> {
 
 /// Why a node does not fit.
 #[derive(Clone, Debug, PartialEq)]
-enum Rejection<'a> {
+enum Rejection {
     Cordoned,
-    Taint(&'a Taint),
+    Taint,
     Affinity,
     Ports,
     /// Insufficient resources, and whether they would be insufficient without any pod on the node.
@@ -79,7 +81,7 @@ pub(crate) fn plan(pod: &Pod, cluster: &Cluster, start: usize) -> (Decision, usi
     let visited = fitting.len() + rejections.len();
     let decision = match score::best(&candidate, &fitting) {
         Some(view) => Decision::Bind(view.name().to_owned()),
-        None => Decision::Unschedulable(message(&rejections)),
+        None => Decision::Unschedulable(message(&rejections, spec)),
     };
     (decision, visited)
 }
@@ -91,13 +93,13 @@ fn fitting_max(nodes: usize) -> usize {
 }
 
 /// The first reason why a node does not fit, in upstream's order.
-fn rejection<'a>(candidate: &Candidate<'_>, view: View<'a>) -> Option<Rejection<'a>> {
+fn rejection(candidate: &Candidate<'_>, view: View<'_>) -> Option<Rejection> {
     let spec = candidate.spec;
     if view.is_cordoned() && !taints::tolerates_unschedulable(spec) {
         return Some(Rejection::Cordoned);
     }
-    if let Some(taint) = taints::untolerated(spec, view.taints()) {
-        return Some(Rejection::Taint(taint));
+    if taints::untolerated(spec, view.taints()).is_some() {
+        return Some(Rejection::Taint);
     }
     if !affinity::matches(spec, view.node) {
         return Some(Rejection::Affinity);
@@ -110,7 +112,7 @@ fn rejection<'a>(candidate: &Candidate<'_>, view: View<'a>) -> Option<Rejection<
         .or_else(|| candidate.rules.conflict(view.node).map(Rejection::Others))
 }
 
-fn insufficient_resources<'a>(candidate: &Candidate<'_>, view: View<'a>) -> Option<Rejection<'a>> {
+fn insufficient_resources(candidate: &Candidate<'_>, view: View<'_>) -> Option<Rejection> {
     let (mut reasons, mut unresolvable) = (Vec::new(), false);
     if view.usage().pods + 1 > view.pods_max() {
         reasons.push("Too many pods".to_owned());
@@ -124,14 +126,12 @@ fn insufficient_resources<'a>(candidate: &Candidate<'_>, view: View<'a>) -> Opti
     (!reasons.is_empty()).then_some(Rejection::Resources { reasons, unresolvable })
 }
 
-impl Rejection<'_> {
+impl Rejection {
     fn reasons(&self) -> Vec<String> {
         let one = match self {
             Self::Cordoned => "node(s) were unschedulable".to_owned(),
-            Self::Taint(taint) => {
-                let value = taint.value.as_deref().unwrap_or_default();
-                format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)
-            }
+            // Keys and values of taints are not for the pod's owner, who may not read nodes.
+            Self::Taint => "node(s) had untolerated taint(s)".to_owned(),
             Self::Affinity => "node(s) didn't match Pod's node affinity/selector".to_owned(),
             Self::Ports => "node(s) didn't have free ports for the requested pod ports".to_owned(),
             Self::Resources { reasons, .. } => return reasons.clone(),
@@ -157,7 +157,9 @@ impl Rejection<'_> {
             Self::Ports
             | Self::Resources { unresolvable: false, .. }
             | Self::Others(
-                TopologyConflict::Spread | TopologyConflict::AntiAffinity | TopologyConflict::ExistingAntiAffinity,
+                TopologyConflict::Spread
+                | TopologyConflict::AntiAffinity
+                | TopologyConflict::ExistingAntiAffinity,
             ) => "No preemption victims found for incoming pod",
             _ => "Preemption is not helpful for scheduling",
         }
@@ -165,12 +167,17 @@ impl Rejection<'_> {
 }
 
 /// Upstream's `FitError`: reasons with their number of nodes, sorted as text.
-fn message(rejections: &[Rejection<'_>]) -> String {
+fn message(rejections: &[Rejection], spec: &PodSpec) -> String {
     if rejections.is_empty() {
         return "no nodes available to schedule pods".to_owned();
     }
     let available = format!("0/{} nodes are available", rejections.len());
     let reasons = histogram(rejections.iter().flat_map(Rejection::reasons));
+    if spec.preemption_policy.as_deref() == Some(NEVER) {
+        return format!(
+            "{available}: {reasons}. preemption: not eligible due to preemptionPolicy=Never."
+        );
+    }
     let preemption = histogram(rejections.iter().map(|one| one.preemption().to_owned()));
     format!("{available}: {reasons}. preemption: {available}: {preemption}.")
 }

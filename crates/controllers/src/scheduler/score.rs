@@ -8,6 +8,7 @@ use super::{affinity, taints};
 const WEIGHT_LEAST_ALLOCATED: i64 = 1;
 const WEIGHT_SPREAD: i64 = 2;
 const WEIGHT_AFFINITY: i64 = 2;
+const WEIGHT_POD_AFFINITY: i64 = 2;
 const WEIGHT_TAINTS: i64 = 3;
 /// The assumed usage of a pod without requests, so that such pods are spread: upstream's 100 millicores and
 /// 200 MiB.
@@ -21,6 +22,7 @@ struct Raw<'a> {
     siblings: i64,
     spread: i64,
     affinity: i64,
+    pod_affinity: i64,
     taints: i64,
 }
 
@@ -32,17 +34,22 @@ pub(super) fn best<'a>(candidate: &Candidate<'_>, fitting: &[View<'a>]) -> Optio
         siblings: siblings(candidate, *view),
         spread: candidate.rules.soft_spread_count(view.node),
         affinity: affinity::preference(candidate.spec, view.node),
+        pod_affinity: candidate.rules.preference(view.node),
         taints: taints::untolerated_preferences(candidate.spec, view.node),
     };
     let all: Vec<Raw<'_>> = fitting.iter().map(raw).collect();
     let max = |of: fn(&Raw<'_>) -> i64| all.iter().map(of).max().unwrap_or(0);
     let (siblings, spread) = (max(|raw| raw.siblings), max(|raw| raw.spread));
     let (affinity, taints) = (max(|raw| raw.affinity), max(|raw| raw.taints));
+    let nearest = max(|raw| raw.pod_affinity);
+    let farthest = all.iter().map(|raw| raw.pod_affinity).min().unwrap_or(0);
     let score = |raw: &Raw<'_>| {
         WEIGHT_LEAST_ALLOCATED * raw.least_allocated
             + WEIGHT_SPREAD * (100 - share(raw.siblings, siblings))
             + WEIGHT_SPREAD * (100 - share(raw.spread, spread))
             + WEIGHT_AFFINITY * share(raw.affinity, affinity)
+            + WEIGHT_POD_AFFINITY
+                * share(raw.pod_affinity.saturating_sub(farthest), nearest.saturating_sub(farthest))
             + WEIGHT_TAINTS * (100 - share(raw.taints, taints))
     };
     let order = |raw: &&Raw<'a>| (-score(raw), raw.view.usage().pods, raw.view.name());

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use coffer_api::selector::LabelSelector;
-use k8s_openapi::api::core::v1::{Node, PodAffinityTerm, PodSpec, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{
+    Node, PodAffinityTerm, PodSpec, TopologySpreadConstraint, WeightedPodAffinityTerm,
+};
 
 use super::cluster::{Cluster, PlacedPod};
 use super::node_info::View;
@@ -70,6 +72,43 @@ fn affinity_terms(pod: &Pod) -> Vec<Term> {
     terms(pod, required)
 }
 
+/// A term that makes the nodes of a domain better, or worse: upstream's InterPodAffinity score.
+#[derive(Clone, Debug)]
+pub(crate) struct Preference {
+    term: Term,
+    /// Negative for anti-affinity.
+    weight: i64,
+}
+
+/// The weight of a placed pod's required affinity for the score of pods that it selects: upstream's
+/// `hardPodAffinityWeight`.
+const REQUIRED_AFFINITY_WEIGHT: i64 = 1;
+
+/// The preferred affinity and anti-affinity of a pod.
+fn preferences(pod: &Pod) -> Vec<Preference> {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+    let near = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
+    let near = near.and_then(|it| it.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let away = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let away = away.and_then(|it| it.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let weighted = |sign: i64| {
+        move |it: &WeightedPodAffinityTerm| Preference {
+            term: Term::parse(&it.pod_affinity_term, namespace),
+            weight: sign * i64::from(it.weight),
+        }
+    };
+    let near = near.into_iter().flatten().map(weighted(1));
+    near.chain(away.into_iter().flatten().map(weighted(-1))).collect()
+}
+
+/// The preferences of a placed pod for the pods that are scheduled after it.
+pub(crate) fn preferences_of_placed(pod: &Pod) -> Vec<Preference> {
+    let required = affinity_terms(pod).into_iter();
+    let required = required.map(|term| Preference { term, weight: REQUIRED_AFFINITY_WEIGHT });
+    preferences(pod).into_iter().chain(required).collect()
+}
+
 fn terms(pod: &Pod, terms: Option<&Vec<PodAffinityTerm>>) -> Vec<Term> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     terms.into_iter().flatten().map(|term| Term::parse(term, namespace)).collect()
@@ -107,6 +146,8 @@ pub(crate) struct Rules {
     /// Domains that the anti-affinity of placed pods excludes.
     forbidden: HashSet<(String, String)>,
     spread: Vec<Spread>,
+    /// Domains with the sum of the weights of all preferences for and against them.
+    preferred: HashMap<(String, String), i64>,
 }
 
 #[derive(Debug)]
@@ -167,13 +208,42 @@ impl Rules {
             let node = other.node.node;
             rules.forbidden.extend(kept.filter_map(|term| domain(node, &term.topology_key)));
         }
+        rules.prefer(pod, &labels, cluster);
         rules
+    }
+
+    /// Adds up the preferences of the pod, and those of placed pods that select it.
+    fn prefer(&mut self, pod: &Pod, labels: &Labels, cluster: &Cluster) {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let mut add = |preference: &Preference, node: &Node| {
+            if let Some(domain) = domain(node, &preference.term.topology_key) {
+                let sum = self.preferred.entry(domain).or_default();
+                *sum = sum.saturating_add(preference.weight);
+            }
+        };
+        let own = preferences(pod);
+        if !own.is_empty() {
+            let about = |namespace: &str| own.iter().any(|it| it.term.is_about(namespace, cluster));
+            for other in cluster.pods_of(about) {
+                own.iter()
+                    .filter(|it| it.term.selects(other.namespace, other.labels, cluster))
+                    .for_each(|it| add(it, other.node.node));
+            }
+        }
+        for other in cluster.with_preferences() {
+            let for_this = other.prefers.iter();
+            for_this
+                .filter(|it| it.term.selects(namespace, labels, cluster))
+                .for_each(|it| add(it, other.node.node));
+        }
     }
 
     /// The first constraint that a node violates, in upstream's order.
     pub(crate) fn conflict(&self, node: &Node) -> Option<TopologyConflict> {
         for spread in self.spread.iter().filter(|spread| spread.hard) {
-            let Some(value) = label(node, &spread.key) else { return Some(TopologyConflict::SpreadLabel) };
+            let Some(value) = label(node, &spread.key) else {
+                return Some(TopologyConflict::SpreadLabel);
+            };
             let count = spread.counts.get(value).copied().unwrap_or(0) + spread.own;
             if count.saturating_sub(spread.least) > spread.skew_max {
                 return Some(TopologyConflict::Spread);
@@ -197,6 +267,17 @@ impl Rules {
             return Some(TopologyConflict::AntiAffinity);
         }
         meets(&self.forbidden).then_some(TopologyConflict::ExistingAntiAffinity)
+    }
+
+    /// The sum of the weights of all preferences for and against the node.
+    pub(crate) fn preference(&self, node: &Node) -> i64 {
+        if self.preferred.is_empty() {
+            return 0;
+        }
+        let labels = node.metadata.labels.iter().flatten();
+        let weights =
+            labels.filter_map(|(key, value)| self.preferred.get(&(key.clone(), value.clone())));
+        weights.fold(0, |sum, weight| sum.saturating_add(*weight))
     }
 
     /// The number of pods in the node's domains that the soft spread constraints select.

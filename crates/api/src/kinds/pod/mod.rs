@@ -14,12 +14,12 @@ use super::kind::Kind;
 use super::optional::{list, text};
 use super::roles::{Grant, READ_WRITE, Role};
 use super::{equal, meta};
-use crate::subresource::SubresourceName;
 use crate::condition::{ConditionStatus, ConditionType};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::phase::PodPhase;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::RowCondition;
 use crate::well_known::api_group;
 
@@ -117,7 +117,8 @@ impl Kind for Pod {
     fn prepare_for_create(&mut self) {
         meta::first_generation(&mut self.metadata);
         let mut status = PodStatus { phase: Some(PodPhase::Pending.into()), ..Default::default() };
-        if let Some(spec) = &self.spec {
+        if let Some(spec) = &mut self.spec {
+            placement::apply_label_keys(spec, self.metadata.labels.as_ref());
             status.qos_class = Some(qos::class(spec).to_owned());
             if !list(&spec.scheduling_gates).is_empty() {
                 status.conditions = Some(vec![gated_condition()]);

@@ -1,12 +1,12 @@
 //! Where a pod may run: tolerations, affinity, topology spread, and label selectors in general.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{
     Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec,
     Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::meta::{complaints, validate_labels};
@@ -243,6 +243,7 @@ fn validate_pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
     ] {
         errors.extend(validate_label_keys(keys, term.label_selector.is_some(), &path.child(name)));
     }
+    errors.extend(validate_keys_of_selector(term, path));
     let mismatched: BTreeSet<&String> = list(&term.mismatch_label_keys).iter().collect();
     for (at, key) in list(&term.match_label_keys).iter().enumerate() {
         if mismatched.contains(key) {
@@ -258,6 +259,54 @@ fn validate_pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
     let wrong = names::qualified_name(&term.topology_key);
     errors.extend(complaints(&topology, &term.topology_key, wrong));
     errors
+}
+
+/// Keys of `matchLabelKeys` that the selector has besides the requirement that they add to it.
+fn validate_keys_of_selector(term: &PodAffinityTerm, path: &Path) -> ErrorList {
+    let Some(selector) = &term.label_selector else { return ErrorList::new() };
+    let mut seen: BTreeSet<&String> =
+        selector.match_labels.iter().flat_map(BTreeMap::keys).collect();
+    let mut errors = ErrorList::new();
+    for LabelSelectorRequirement { key, .. } in list(&selector.match_expressions) {
+        let at = list(&term.match_label_keys).iter().rposition(|it| it == key);
+        if let (Some(at), false) = (at, seen.insert(key)) {
+            // Upstream's path, which does not name the field.
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(Error::invalid(&path.index(at), key, detail));
+        }
+    }
+    errors
+}
+
+/// Adds to the selectors of affinity terms what `matchLabelKeys` and `mismatchLabelKeys` mean for a pod with
+/// these labels, as upstream does when a pod is created. Keys that the pod does not have are skipped.
+pub(super) fn apply_label_keys(spec: &mut PodSpec, labels: Option<&BTreeMap<String, String>>) {
+    let (Some(affinity), Some(labels)) = (&mut spec.affinity, labels) else { return };
+    let mut terms: Vec<&mut PodAffinityTerm> = Vec::new();
+    if let Some(near) = &mut affinity.pod_affinity {
+        terms.extend(near.required_during_scheduling_ignored_during_execution.iter_mut().flatten());
+        let preferred = near.preferred_during_scheduling_ignored_during_execution.iter_mut();
+        terms.extend(preferred.flatten().map(|it| &mut it.pod_affinity_term));
+    }
+    if let Some(away) = &mut affinity.pod_anti_affinity {
+        terms.extend(away.required_during_scheduling_ignored_during_execution.iter_mut().flatten());
+        let preferred = away.preferred_during_scheduling_ignored_during_execution.iter_mut();
+        terms.extend(preferred.flatten().map(|it| &mut it.pod_affinity_term));
+    }
+    for term in terms {
+        let Some(selector) = &mut term.label_selector else { continue };
+        let requirements = [("In", &term.match_label_keys), ("NotIn", &term.mismatch_label_keys)];
+        for (operator, keys) in requirements {
+            for key in list(keys) {
+                let Some(value) = labels.get(key) else { continue };
+                selector.match_expressions.get_or_insert_default().push(LabelSelectorRequirement {
+                    key: key.clone(),
+                    operator: operator.to_owned(),
+                    values: Some(vec![value.clone()]),
+                });
+            }
+        }
+    }
 }
 
 fn validate_label_keys(keys: &[String], has_selector: bool, path: &Path) -> ErrorList {

@@ -107,6 +107,13 @@ fn insufficient_resources_are_reported() {
         "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
          1 Preemption is not helpful for scheduling.",
     );
+    let mut never = asks("1");
+    never["preemptionPolicy"] = json!("Never");
+    assert_eq!(
+        refusal(&pod("p", never), &hungry),
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to \
+         preemptionPolicy=Never.",
+    );
     let pods = ["a", "b", "c"].map(|name| ("node1", pod(name, json!({}))));
     assert_eq!(
         refusal(&pod("p", json!({})), &cluster(&nodes, &pods)),
@@ -136,9 +143,8 @@ fn nodes_are_counted_by_reason() {
     );
     assert_eq!(
         refusal(&pod("p", asks("1")), &cluster),
-        "0/5 nodes are available: 1 node(s) had untolerated taint {gpu: a100}, \
-         1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, \
-         1 node(s) were unschedulable, 2 Insufficient cpu. preemption: 0/5 nodes are available: \
+        "0/5 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu, \
+         2 node(s) had untolerated taint(s). preemption: 0/5 nodes are available: \
          5 Preemption is not helpful for scheduling.",
     );
 }

@@ -169,3 +169,38 @@ fn a_soft_spread_constraint_is_a_preference() {
     pinned["nodeSelector"] = json!({ "zone": "a" });
     assert!(place(&pod("3", "web", pinned), &mut cluster).starts_with('a'));
 }
+
+fn preferred(kind: &str, weight: i64, term: Value) -> Value {
+    json!({ "affinity": { kind: { "preferredDuringSchedulingIgnoredDuringExecution": [
+        { "weight": weight, "podAffinityTerm": term }] } } })
+}
+
+#[test]
+fn preferred_affinity_and_anti_affinity_are_weighed_by_domain() {
+    let mut cluster = cluster();
+    cluster.assume(&pod("1", "db", json!({})), "b1");
+    let near = preferred("podAffinity", 100, term("db", "host"));
+    assert_eq!(place(&pod("2", "web", near), &mut cluster), "b1");
+    let away = preferred("podAntiAffinity", 100, term("db", "zone"));
+    assert!(place(&pod("3", "web", away.clone()), &mut cluster).starts_with('a'));
+    // It is only a preference.
+    let mut pinned = away;
+    pinned["nodeSelector"] = json!({ "zone": "b" });
+    assert!(place(&pod("4", "web", pinned), &mut cluster).starts_with('b'));
+}
+
+#[test]
+fn preferences_of_placed_pods_weigh_for_pods_that_they_select() {
+    let mut cluster = cluster();
+    cluster.assume(&pod("1", "db", preferred("podAffinity", 100, term("web", "host"))), "b2");
+    assert_eq!(place(&pod("2", "web", json!({})), &mut cluster), "b2");
+    cluster
+        .assume(&pod("3", "cache", preferred("podAntiAffinity", 100, term("job", "zone"))), "a1");
+    assert!(place(&pod("4", "job", json!({})), &mut cluster).starts_with('b'));
+    // A pod that they do not select is placed as before.
+    assert!(place(&pod("5", "other", json!({})), &mut cluster).starts_with('a'));
+    cluster.remove_pod("3");
+    let mut pods: Vec<_> = cluster.with_preferences().map(|pod| pod.namespace).collect();
+    pods.dedup();
+    assert_eq!(pods, ["ns"]);
+}
