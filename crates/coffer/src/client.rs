@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use parking_lot::RwLock;
@@ -16,7 +18,38 @@ use tokio::time::Instant;
 /// renewed when a fifth of their lifetime is left, which is much longer.
 const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
+/// The part that a client belongs to. Its name is the beginning of the User-Agent, and so the manager of the
+/// fields that it writes, as upstream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Component {
+    /// The controllers.
+    ControllerManager,
+    /// The scheduler.
+    Scheduler,
+    /// The kubelet.
+    Kubelet,
+    /// The program itself.
+    Coffer,
+}
+
+impl Component {
+    fn user_agent(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::ControllerManager => concat!("kube-controller-manager/v", env!("CARGO_PKG_VERSION")),
+            Self::Scheduler => concat!("kube-scheduler/v", env!("CARGO_PKG_VERSION")),
+            Self::Kubelet => concat!("kubelet/v", env!("CARGO_PKG_VERSION")),
+            Self::Coffer => concat!("coffer/v", env!("CARGO_PKG_VERSION")),
+        })
+    }
+
+    fn client(self, mut config: Config) -> Result<Client> {
+        config.headers.push((USER_AGENT, self.user_agent()));
+        Ok(config.try_into()?)
+    }
+}
+
 struct Follower {
+    component: Component,
     kubeconfig: PathBuf,
     current: RwLock<Current>,
 }
@@ -46,13 +79,13 @@ pub(crate) async fn config(kubeconfig: &Path) -> Result<Config> {
 ///
 /// # Errors
 /// As [`config`].
-pub(crate) async fn following(kubeconfig: &Path) -> Result<Client> {
+pub(crate) async fn following(kubeconfig: &Path, component: Component) -> Result<Client> {
     let modified = modified(kubeconfig).await;
     let config = config(kubeconfig).await?;
     let namespace = config.default_namespace.clone();
-    let current = Current { client: config.try_into()?, modified, checked: Instant::now() };
+    let current = Current { client: component.client(config)?, modified, checked: Instant::now() };
     let current = RwLock::new(current);
-    let follower = Arc::new(Follower { kubeconfig: kubeconfig.to_owned(), current });
+    let follower = Arc::new(Follower { component, kubeconfig: kubeconfig.to_owned(), current });
     let send = tower::service_fn(move |request| {
         let follower = follower.clone();
         async move { follower.client().await.send(request).await }
@@ -71,7 +104,7 @@ impl Follower {
         if modified.is_none() || modified == known.modified {
             return known.client;
         }
-        let renewed = async { Ok::<_, anyhow::Error>(config(&self.kubeconfig).await?.try_into()?) };
+        let renewed = async { self.component.client(config(&self.kubeconfig).await?) };
         let client = renewed.await.unwrap_or_else(|error: anyhow::Error| {
             let error = format!("{error:#}");
             tracing::warn!(error, "cannot use the changed kubeconfig");
@@ -149,7 +182,7 @@ mod tests {
         let (first, second) = (server("first").await, server("second").await);
         write(&path, first);
         let before = modified(&path).await;
-        let client = following(&path).await.unwrap();
+        let client = following(&path, Component::Kubelet).await.unwrap();
         let get = || client.request_text(http::Request::get("/").body(Vec::new()).unwrap());
         assert_eq!(get().await.unwrap(), "first");
         // File times may be coarse: the change must be visible.

@@ -129,7 +129,7 @@ async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()>
         kubelet.run(states, stop).await;
         Ok(())
     });
-    let client = parts::client(&data.kubeconfig("scheduler")).await?;
+    let client = parts::client(&data.kubeconfig("scheduler"), parts::Component::Scheduler).await?;
     clients.spawn("the scheduler", |stop| async move {
         coffer_controllers::scheduler(client).run(stop).await;
         Ok(())
@@ -141,7 +141,7 @@ async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()>
         controllers.run(stop).await;
         Ok(())
     });
-    until_ready(parts::client(&data.admin_kubeconfig()).await?, node, kubelet_state).await
+    until_ready(parts::client(&data.admin_kubeconfig(), parts::Component::Coffer).await?, node, kubelet_state).await
 }
 
 async fn start_containerd(clients: &mut Parts, context: &Context<'_>) -> Result<String> {

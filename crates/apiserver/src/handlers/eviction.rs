@@ -44,6 +44,7 @@ impl Handlers {
             let why = "name in URL does not match name in Eviction object";
             return Err(Failure::bad_request(why));
         }
+        super::write::same_namespace(call, &eviction.metadata)?;
         let mut delete = eviction.delete_options.unwrap_or_default();
         if dry_run(&call.query).is_ok_and(|asked| asked) {
             delete.dry_run = Some(vec!["All".to_owned()]);

@@ -103,6 +103,7 @@ impl Handlers {
             let why = "name in URL does not match name in Binding object";
             return Err(Failure::bad_request(why));
         }
+        super::write::same_namespace(call, &binding.metadata)?;
         let node = binding.target.name.clone().unwrap_or_default();
         let kind = binding.target.kind.as_deref().unwrap_or("Node");
         if node.is_empty() || kind != "Node" {

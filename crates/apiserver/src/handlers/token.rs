@@ -41,12 +41,7 @@ impl Handlers {
             decode::value_and_warnings(&bytes, media, KIND, &[], validation)?;
         let request = TokenRequest { metadata: asked.metadata, spec: asked.spec, status: None };
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
-        let given = request.metadata.namespace.as_deref().unwrap_or_default();
-        if !given.is_empty() && given != namespace {
-            return Err(Failure::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
+        super::write::same_namespace(call, &request.metadata)?;
         // The account and the pod may have been made a moment ago.
         self.core.registry.settle().await?;
         let resources = self.core.resources();

@@ -242,16 +242,19 @@ pub(super) fn take_namespace(object: &mut dyn Object, call: &Call) -> Result<(),
         meta.namespace = None;
         return Ok(());
     }
-    match meta.namespace.as_deref() {
-        None | Some("") => meta.namespace = Some(call.path.namespace.clone()),
-        Some(own) if own == call.path.namespace => {}
-        Some(_) => {
-            return Err(Failure::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
-    }
+    same_namespace(call, meta)?;
+    meta.namespace = Some(call.path.namespace.clone());
     Ok(())
+}
+
+/// Refuses an object of another namespace than the URL's.
+pub(super) fn same_namespace(call: &Call, meta: &meta::ObjectMeta) -> Result<(), Failure> {
+    match meta.namespace.as_deref() {
+        Some(own) if !own.is_empty() && own != call.path.namespace => Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses an object whose name is not the URL's.

@@ -37,7 +37,7 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         Some(bootstrap) => Some(Membership::enter(kubeconfig, bootstrap, &node).await?),
         None => None,
     };
-    let client = parts::client(kubeconfig).await?;
+    let client = parts::client(kubeconfig, parts::Component::Kubelet).await?;
     let identity = node_identity::check(client.clone(), node.clone(), shutdown.clone());
     let endpoint = options.container_runtime_endpoint;
     let mut config = Config::new(node, options.root_dir, endpoint, client, server);

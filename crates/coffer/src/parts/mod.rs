@@ -9,13 +9,13 @@ use anyhow::Result;
 use coffer_controllers::{Manager, Options, Signer};
 
 use crate::cli::{ClientOptions, ControllerManagerOptions};
-pub(crate) use crate::client::{config, following as client};
+pub(crate) use crate::client::{Component, config, following as client};
 use crate::{join, signals};
 
 /// The scheduler alone, until a signal.
 pub(crate) async fn scheduler(options: ClientOptions) -> Result<()> {
     let shutdown = signals::shutdown()?;
-    let client = client(&options.kubeconfig).await?;
+    let client = client(&options.kubeconfig, Component::Scheduler).await?;
     coffer_controllers::scheduler(client).run(shutdown).await;
     Ok(())
 }
@@ -42,5 +42,6 @@ pub(crate) async fn controller_manager(options: ControllerManagerOptions) -> Res
 /// All controllers but the scheduler, around one set of informers.
 pub(crate) async fn controllers(kubeconfig: &Path, signer: Option<Signer>) -> Result<Manager> {
     let options = Options { signer, ..Options::of_config(&config(kubeconfig).await?) };
-    Ok(coffer_controllers::controller_manager(client(kubeconfig).await?, options))
+    let client = client(kubeconfig, Component::ControllerManager).await?;
+    Ok(coffer_controllers::controller_manager(client, options))
 }

@@ -209,7 +209,8 @@ impl Deployments {
                 let meta = json!({ "uid": uid, "annotations": { REVISION: revision } });
                 let patch = Patch::Merge(json!({ "metadata": meta }));
                 let api = self.deployments_of(key);
-                let done = api.patch(&key.name, &PatchParams::default(), &patch).await;
+                // Through the status, which keeps annotations, too: no change of the spec is counted, as upstream.
+                let done = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
                 let written = done.map_err(Error::api("annotate the deployment with its revision"))?;
                 Arc::make_mut(deployment).metadata = written.metadata;
                 Ok(())

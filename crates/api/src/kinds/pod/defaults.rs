@@ -1,8 +1,8 @@
 //! What a pod spec gets where the client said nothing: the v1 defaults, in pods and in templates.
 
 use k8s_openapi::api::core::v1::{
-    Container, DownwardAPIVolumeFile, EnvVar, HTTPGetAction, LifecycleHandler, PodSpec, Probe,
-    Volume, VolumeProjection,
+    Container, DownwardAPIVolumeFile, EnvVar, HTTPGetAction, LifecycleHandler, PodIP, PodSpec, PodStatus,
+    Probe, Volume, VolumeProjection,
 };
 
 use super::ephemeral::edit_as_container;
@@ -51,6 +51,19 @@ pub(super) fn set_for_pod(spec: &mut PodSpec) {
     }
     if let Some(requirements) = &mut spec.resources {
         resources::requests_from_limits(requirements);
+    }
+}
+
+/// Makes `podIP` and the first of `podIPs` the same. Where both are given and differ, the former counts: older
+/// kubelets write only that. Source: upstream's `Convert_v1_PodStatus_To_core_PodStatus`.
+pub(super) fn set_addresses(status: &mut PodStatus) {
+    let first = status.pod_ips.iter().flatten().next().map(|it| it.ip.clone());
+    match status.pod_ip.as_ref().filter(|ip| !ip.is_empty()) {
+        Some(ip) if first.as_ref() != Some(ip) => {
+            status.pod_ips = Some(vec![PodIP { ip: ip.clone() }]);
+        }
+        None if first.is_some() => status.pod_ip = first,
+        _ => {}
     }
 }
 

@@ -112,6 +112,9 @@ impl Kind for Pod {
         let spec = self.spec.get_or_insert_default();
         defaults::set(spec);
         defaults::set_for_pod(spec);
+        if let Some(status) = &mut self.status {
+            defaults::set_addresses(status);
+        }
     }
 
     fn prepare_for_create(&mut self) {

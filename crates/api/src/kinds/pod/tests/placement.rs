@@ -311,6 +311,7 @@ fn label_keys_of_affinity_terms_become_requirements_of_the_selector_at_creation(
     twice["spec"]["affinity"] = json!({ "podAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
     let mut twice: Pod = serde_json::from_value(twice).unwrap();
+    twice.set_defaults();
     twice.prepare_for_create();
     let errors: Vec<String> = twice.validate().iter().map(ToString::to_string).collect();
     let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0][0]";

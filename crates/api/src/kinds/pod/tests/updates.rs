@@ -260,3 +260,25 @@ fn ephemeral_containers_come_and_do_not_go() {
         "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debug\" may not be removed\n"
     );
 }
+
+#[test]
+fn the_addresses_of_a_pod_follow_from_its_address() {
+    let addresses = |status: Value| {
+        let mut pod = guide();
+        pod["status"] = status;
+        let mut pod: Pod = serde_json::from_value(pod).unwrap();
+        pod.set_defaults();
+        let status = pod.status.unwrap();
+        let all = status.pod_ips.into_iter().flatten().map(|it| it.ip).collect::<Vec<_>>();
+        (status.pod_ip, all)
+    };
+    let ip = |ip: &str| json!([{ "ip": ip }, { "ip": "::1" }]);
+    let (one, both) = (vec!["10.0.0.1".to_owned()], vec!["10.0.0.1".to_owned(), "::1".to_owned()]);
+    let first = Some("10.0.0.1".to_owned());
+    assert_eq!(addresses(json!({ "podIP": "10.0.0.1" })), (first.clone(), one.clone()));
+    assert_eq!(addresses(json!({ "podIP": "10.0.0.1", "podIPs": ip("10.0.0.2") })), (first.clone(), one));
+    let same = json!({ "podIP": "10.0.0.1", "podIPs": ip("10.0.0.1") });
+    assert_eq!(addresses(same), (first.clone(), both.clone()));
+    assert_eq!(addresses(json!({ "podIPs": ip("10.0.0.1") })), (first, both));
+    assert_eq!(addresses(json!({})), (None, vec![]));
+}
