@@ -159,6 +159,7 @@ impl Handlers {
                         let media = MediaType::of_object(&call.headers)?;
                         decode::value(&bytes, media, SCALE.0, SCALE.1)?
                     };
+                    super::write::same_namespace(call, &scale.metadata)?;
                     let expected = crate::scale::expected(&scale)?;
                     let mut object = resource.parse(&old.encode())?;
                     crate::scale::set(&mut *object, &scale, resource)?;

@@ -255,6 +255,12 @@ impl<K: Resource> Cache<K> {
         changes(old, object)
     }
 
+    /// Ends the waits for a first list. What is derived from changes must be complete by then, so handlers have
+    /// seen them first.
+    pub(super) fn set_synced(&self) {
+        self.0.synced.send_replace(true);
+    }
+
     /// Replaces all objects by a complete list. Unchanged objects are kept.
     pub(super) fn replace_all(&self, listed: BTreeMap<ObjectKey, Arc<K>>) -> Vec<Change<K>> {
         let mut all = Vec::new();
@@ -271,8 +277,6 @@ impl<K: Resource> Cache<K> {
         for key in deleted {
             all.extend(changes(store.take(&key), None));
         }
-        drop(store);
-        self.0.synced.send_replace(true);
         all
     }
 }

@@ -151,6 +151,7 @@ impl<K: Resource + Debug + 'static> Informer<K> {
                     });
                     let objects = objects.collect();
                     self.handle(&self.cache.replace_all(objects));
+                    self.cache.set_synced();
                 }
                 Err(error) => {
                     let error = crate::error::shown(&error);
@@ -179,7 +180,11 @@ impl<K: Resource + Debug + 'static> Informer<K> {
                     listed.insert(ObjectKey::of(&object), Arc::new(object));
                     continue;
                 }
-                Ok(watcher::Event::InitDone) => self.cache.replace_all(std::mem::take(&mut listed)),
+                Ok(watcher::Event::InitDone) => {
+                    self.handle(&self.cache.replace_all(std::mem::take(&mut listed)));
+                    self.cache.set_synced();
+                    continue;
+                }
                 Ok(watcher::Event::Apply(mut object)) => {
                     (self.trim)(&mut object);
                     self.cache.replace(ObjectKey::of(&object), Some(Arc::new(object)))
@@ -274,6 +279,23 @@ mod tests {
         assert_eq!(seen, ["a -→1", "b -→2", "c -→3", "a 1→4", "b 2→5", "d -→7", "c 3→-"]);
         assert_eq!(cache.in_namespace("ns").len(), 3);
         assert_eq!(cache.in_namespace("n").len(), 0);
+    }
+
+    /// A scheduler that began to place pods before all others were counted put too many on a node.
+    #[tokio::test]
+    async fn a_cache_is_synced_after_handlers_have_seen_the_whole_first_list() {
+        let mut informer = Informer::<ConfigMap>::trimming(|_| {});
+        let (cache, synced) = (informer.cache(), Arc::new(Mutex::new(Vec::new())));
+        let log = synced.clone();
+        let seen = cache.clone();
+        informer.on_change(move |_: &Change<ConfigMap>| {
+            log.lock().push(futures::FutureExt::now_or_never(seen.synced()).is_some());
+        });
+        let list = [InitApply(object("a", "1", "1")), InitApply(object("b", "2", "2")), InitDone];
+        let events = futures::stream::iter([Init].into_iter().chain(list).map(Ok));
+        informer.apply(events, "configmaps", CancellationToken::new()).await;
+        assert_eq!(*synced.lock(), [false, false]);
+        cache.synced().await;
     }
 
     #[tokio::test]

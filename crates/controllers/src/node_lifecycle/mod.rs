@@ -23,7 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use parking_lot::{Mutex, MutexGuard};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::eviction::{Decision, decide};
@@ -216,6 +216,15 @@ impl NodeLifecycle {
         let key = ObjectKey::of(pod);
         let message = format!("Marking for deletion Pod {key}");
         self.recorder.record(pod, EventType::Normal, "TaintManagerEviction", message);
+        let condition = json!({
+            "type": ConditionType::DisruptionTarget.as_str(), "status": ConditionStatus::True.as_str(),
+            "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+            "lastTransitionTime": Time(now()),
+        });
+        if !self.write_pod_condition(pod, &condition).await? {
+            return Ok(());
+        }
         let same = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
         let params = DeleteParams::default().preconditions(same);
         let done = self.pods_api(&key).delete(&key.name, &params).await;
@@ -223,14 +232,24 @@ impl NodeLifecycle {
     }
 
     async fn mark_not_ready(&self, pod: &Pod) -> Result<(), Error> {
-        let key = ObjectKey::of(pod);
+        self.recorder.record(pod, EventType::Warning, "NodeNotReady", "Node is not ready".to_owned());
         let (ready, not) = (ConditionType::Ready.as_str(), ConditionStatus::False.as_str());
         let condition = json!({ "type": ready, "status": not, "lastTransitionTime": Time(now()) });
+        self.write_pod_condition(pod, &condition).await.map(drop)
+    }
+
+    /// Writes a condition of a pod. Returns whether the pod still exists.
+    async fn write_pod_condition(&self, pod: &Pod, condition: &Value) -> Result<bool, Error> {
+        let key = ObjectKey::of(pod);
         let patch = Patch::Strategic(json!({
             "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } }));
         let params = PatchParams::default();
-        let done = self.pods_api(&key).patch_status(&key.name, &params, &patch).await;
-        error::ignore_recreated(done).map_err(Error::api("mark pod not ready"))
+        match self.pods_api(&key).patch_status(&key.name, &params, &patch).await {
+            Ok(_) => Ok(true),
+            failed => error::ignore_recreated(failed)
+                .map(|()| false)
+                .map_err(Error::api("write a condition of the pod")),
+        }
     }
 
     fn nodes_api(&self) -> Api<Node> {
@@ -313,6 +332,7 @@ mod tests {
         assert_eq!(
             lines,
             [
+                "PATCH /api/v1/namespaces/ns/pods/mine/status",
                 "DELETE /api/v1/namespaces/ns/pods/mine",
                 "PATCH /api/v1/namespaces/ns/pods/mine/status"
             ],
