@@ -15,7 +15,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 /// The time a request has; `None` for watches and tunnels.
 ///
 /// # Errors
-/// 400 for a `timeout` that is no duration as Go writes them.
+/// 400 for a `timeout` that is not a duration in Go's syntax.
 pub(crate) fn of(info: &RequestInfo) -> Result<Option<Duration>, Failure> {
     if info.resource.is_none() || info.is_long_running() {
         return Ok(None);
@@ -36,7 +36,7 @@ pub(crate) fn exceeded() -> Failure {
     failure
 }
 
-/// A negative one is over at once, and so is 0.
+/// A negative one counts as 0.
 fn parse(text: &str) -> Result<Duration, DurationError> {
     duration::parse(text).map(|asked| asked.try_into().unwrap_or_default())
 }

@@ -48,7 +48,7 @@ fn go_arch() -> &'static str {
     }
 }
 
-/// A discovery path's document; `None` where the path is none.
+/// The document at a discovery path; `None` for any other path.
 ///
 /// # Errors
 /// 404 for a group or version that is not served.

@@ -67,7 +67,7 @@ impl FairQueue {
     /// Waits for a worker.
     ///
     /// # Errors
-    /// [`QueueFull`], at once.
+    /// [`QueueFull`], immediately.
     pub(crate) async fn acquire(self: &Arc<Self>, user: &str) -> Result<Worker, QueueFull> {
         let waits = {
             let mut state = self.lock();

@@ -1,5 +1,5 @@
-//! Which way a request's work goes: at once on the threads that serve connections, or, where it takes
-//! the processor for long, on a few threads of its own.
+//! Where a request's work runs: on the threads that serve connections, or, if it takes the processor
+//! for long, on a few threads of its own.
 //!
 //! What is heavy is judged by bytes: of the body and of the stored object that the work is about.
 //! Heavy work waits for a worker ([`FairQueue`]), user by user, so that one who floods waits behind their
@@ -162,14 +162,14 @@ impl Lanes {
         if capacity > HEAVY_BYTES {
             room = Some(self.rooms.for_body(user, capacity).await.map_err(Broken::Other)?);
         }
-        // Room for all of it at once: a vector that grows leaves copies of the payload behind.
+        // Room for all of it from the beginning: a vector that grows leaves copies of the payload behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(if exact { announced } else { 4096 }));
         let began = Instant::now();
         loop {
             let slow =
                 began + SLOW_START.max(Duration::from_secs(bytes.len() as u64 / RATE_MIN + 1));
             let frame = match room {
-                // A small body is no burden, however slowly it comes.
+                // A small body may come as slowly as it does.
                 None => body.frame().await,
                 Some(_) => {
                     tokio::time::timeout_at(slow, body.frame()).await.map_err(|_| Broken::Slow)?

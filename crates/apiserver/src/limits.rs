@@ -115,7 +115,7 @@ impl Limits {
         Ok(Some(Slot { _slots: places.map(Some) }))
     }
 
-    /// A slot for a watch, or 429 at once.
+    /// A slot for a watch, or 429 immediately.
     fn watch(&self, identity: &Identity) -> Result<Option<Slot>, Failure> {
         if identity.in_group(MASTERS) {
             return Ok(None);

@@ -228,8 +228,8 @@ impl Query {
         self.0.contains_key(name)
     }
 
-    /// A boolean parameter: absent, `0`, `false` are no; present without a value, and anything
-    /// else, is yes.
+    /// A boolean parameter: absent, `0` and `false` mean no; present without a value, and any other
+    /// value, mean yes.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.flag_given(name).unwrap_or(false)
     }
@@ -240,7 +240,7 @@ impl Query {
         Some(value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
-    /// An integer parameter; present without a value is no integer.
+    /// An integer parameter; present without a value it is not valid.
     ///
     /// # Errors
     /// 400 in the words of Go's parser.
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_resource_path_is_none() {
+    fn non_resource_paths_have_no_resource() {
         for uri in [
             "/",
             "/api",

@@ -1,9 +1,9 @@
-//! Room in memory: how many bytes of bodies, and of answers that are made for one client, one user and
-//! all users may have at a time.
+//! Limits of memory: how many bytes of bodies, and of responses that are made for one client, one user
+//! and all users may have at a time.
 //!
-//! Bodies hold theirs until their request is answered, answers until they are sent; neither waits for
-//! the other. Answers that are the cache's own bytes take nothing, but those with a large collection keep
-//! that as it was, and have slots of which each user has a few.
+//! Bodies hold theirs until their request has its response, responses until they are sent; neither waits
+//! for the other. Responses that are the cache's own bytes take nothing, but those with a large collection
+//! keep that as it was, and have slots of which each user has a few.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::failure::too_many_requests;
 
-/// Bytes of an answer that are longer than this are not copied into a frame with others.
+/// Bytes of a response that are longer than this are not copied into a frame with others.
 pub(crate) const COPY_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of large bodies that one user may have in memory, from the first byte until its request is
-/// answered.
+/// Bytes of large bodies that one user may have in memory, from the first byte until its request has
+/// its response.
 const USER_BODIES_KIB_MAX: usize = 12 * 1024;
 /// The same of all users.
 const BODIES_KIB_MAX: usize = 64 * 1024;
-/// Bytes of large answers that are made for one user, until they are sent.
-const USER_ANSWERS_KIB_MAX: usize = 12 * 1024;
+/// Bytes of large responses that are made for one user, until they are sent.
+const USER_RESPONSES_KIB_MAX: usize = 12 * 1024;
 /// The same of all users.
-const ANSWERS_KIB_MAX: usize = 64 * 1024;
-/// Answers to one user, at a time, that begin with the state of a large collection: lists, and watches
+const RESPONSES_KIB_MAX: usize = 64 * 1024;
+/// Responses to one user, at a time, that begin with the state of a large collection: lists, and watches
 /// until they have sent it.
 const USER_STATES_MAX: u32 = 20;
-/// Slots that a state of the past takes, which only this answer has in memory.
+/// Slots that a state of the past takes, which only this response has in memory.
 const PAST_SLOTS: u32 = 10;
 /// How long a large body waits for room, and such an answer for its slot.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ impl Rooms {
     fn waiting(wait: Duration) -> Self {
         Self {
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
-            answers: Arc::new(Semaphore::new(ANSWERS_KIB_MAX)),
+            answers: Arc::new(Semaphore::new(RESPONSES_KIB_MAX)),
             users: Mutex::default(),
             wait,
         }
@@ -115,7 +115,7 @@ impl Rooms {
     /// As [`Rooms::for_answer`], for an answer that has begun: it is sent as there is room, or its
     /// client gives up.
     pub(crate) async fn for_next_answer(&self, user: &str, bytes: usize) -> Room {
-        let most = USER_ANSWERS_KIB_MAX * 1024;
+        let most = USER_RESPONSES_KIB_MAX * 1024;
         rooms(self.user(user).answers, self.answers.clone(), bytes.min(most)).await
     }
 
@@ -156,7 +156,7 @@ impl Rooms {
         }
         let new = User {
             bodies: Arc::new(Semaphore::new(USER_BODIES_KIB_MAX)),
-            answers: Arc::new(Semaphore::new(USER_ANSWERS_KIB_MAX)),
+            answers: Arc::new(Semaphore::new(USER_RESPONSES_KIB_MAX)),
             states: Arc::new(Semaphore::new(USER_STATES_MAX as usize)),
         };
         users.insert(user.to_owned(), new.clone());

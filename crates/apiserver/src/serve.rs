@@ -127,7 +127,7 @@ impl Service {
         Box::pin(self.meta(&info, request.headers())).await
     }
 
-    /// Paths that are no resource: health, version, discovery, OpenAPI.
+    /// Non-resource paths: health, version, discovery, OpenAPI.
     async fn meta(&self, info: &RequestInfo, headers: &HeaderMap) -> Result<Answer, Failure> {
         if !matches!(&*info.method, "get" | "head") {
             return Err(Failure::method_not_allowed());

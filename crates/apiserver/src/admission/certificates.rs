@@ -27,7 +27,7 @@ const CLIENT_SIGNER: &str = coffer_api::well_known::signer::KUBE_APISERVER_CLIEN
 /// A new request.
 ///
 /// # Errors
-/// 422 for what is no request; 403 for one that would make an administrator.
+/// 422 for what is not a certificate request; 403 for one that would make an administrator.
 pub(super) fn create(
     permit: &Permit,
     resource: &Resource,

@@ -125,7 +125,7 @@ impl Admission {
         Ok(Admitted::new(resource, New { object, turn }, warnings))
     }
 
-    /// What of a new object can be judged at once. Returns warnings.
+    /// All checks of a new object but that of its quotas, which may have to wait. Returns warnings.
     fn check_new(
         &self,
         permit: &Permit,

@@ -83,7 +83,7 @@ pub(super) fn create(
     }
 }
 
-/// A successor of an object, through any of its doors.
+/// A successor of an object, through the object itself or a subresource.
 pub(super) fn update(
     permit: &Permit,
     resource: &Resource,

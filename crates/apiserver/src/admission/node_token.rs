@@ -18,8 +18,8 @@ use crate::authz::{Authorizer, Decision, Permit};
 use crate::object::Resources;
 use crate::request::ResourcePath;
 
-/// The right to ask for tokens for an audience that no volume of the pod names. The audience stands
-/// in the place of the resource, the account in that of the name.
+/// The right to ask for tokens for an audience that no volume of the pod names. The audience is
+/// sent as the resource, the account as the name.
 const AUDIENCE_VERB: &str = "request-serviceaccounts-token-audience";
 /// How long a token lives, in seconds, whose audience comes from a right or whose volume says
 /// nothing: what a TokenRequest gets that says nothing.

@@ -24,8 +24,8 @@ const ACCOUNTS: [&str; 3] = [
     "system:serviceaccount:kube-system:replication-controller",
 ];
 
-/// Whether a caller is one of the controllers that make objects from templates. Such a caller's own
-/// rights are no answer to what the template's writer was allowed.
+/// Whether a caller is one of the controllers that make objects from templates. The rights of
+/// such a caller do not tell what the template's writer was allowed.
 pub(super) fn is_controller(identity: &Identity) -> bool {
     identity.user == MANAGER || ACCOUNTS.contains(&identity.user.as_str())
 }

@@ -136,7 +136,7 @@ fn find<'a>(classes: &'a Named<Class>, name: &str) -> Result<&'a Class, String> 
     }
 }
 
-/// The class of pods that name none: of several, which two writers at once may make, the lowest.
+/// The class of pods that name none. Two concurrent writers may make two default classes: then the lowest.
 ///
 /// # Errors
 /// A class that cannot be read: it may be the one.

@@ -32,7 +32,7 @@ const RUNTIME_PREFIXES: [&str; 8] = [
 /// Or whose domains end so.
 const RUNTIME_DOMAINS: [&str; 2] = ["nri.io", "nri.containerd.io"];
 
-/// The label by which the pods of a Deployment's templates are told apart.
+/// The label that distinguishes the pods of a Deployment's templates.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// What an object runs.

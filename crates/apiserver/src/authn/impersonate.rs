@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_a_user_is_refused_and_no_header_is_no_impersonation() {
+    fn a_group_without_a_user_is_refused_and_without_headers_the_caller_stays() {
         assert!(Wanted::of(&headers(&[("impersonate-group", "system:masters")])).is_err());
         assert_eq!(Wanted::of(&headers(&[("accept", "*/*")])).unwrap(), None);
     }

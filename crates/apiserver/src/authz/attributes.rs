@@ -23,7 +23,7 @@ pub(crate) struct Attributes<'a> {
 #[derive(Clone, Debug)]
 pub(crate) enum Target<'a> {
     Resource(ResourceTarget<'a>),
-    /// A path that is no resource, `/healthz`.
+    /// A path of no resource: `/healthz`.
     Path(Cow<'a, str>),
 }
 
@@ -137,7 +137,7 @@ mod tests {
         let Attributes { verb, target } = Attributes::of(info);
         match target {
             Target::Resource(target) => (verb.into_owned(), target),
-            Target::Path(path) => panic!("{path} is no resource"),
+            Target::Path(path) => panic!("{path} is not the path of a resource"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a watcher has yet to be told: the state it begins with, then events.
+//! The queue of a watcher: the state that the watch begins with, then events.
 //!
 //! Both sides hold the same queue, so that it can be emptied from the cache's side: a client that does
 //! not read is never asked for what it holds, and would keep every object of its time alive. It is
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(inbox.next().await.unwrap().revision, 1);
     }
 
-    /// A fixed time ended each watcher of a large collection on a slow link, every time anew.
+    /// A fixed time ended each watcher of a large collection on a slow link, at every try.
     #[tokio::test(start_paused = true)]
     async fn a_slow_and_steady_watcher_reads_a_large_state_to_its_end_and_a_slower_one_does_not() {
         const MIB: usize = 1 << 20;

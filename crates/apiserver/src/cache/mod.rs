@@ -139,8 +139,8 @@ impl Cache {
         Ok(revision)
     }
 
-    /// Follows the store until told to stop. A broken watch is answered by listing again; watchers
-    /// are ended then, and what they ask to resume from is too old.
+    /// Follows the store until `shutdown`. After a broken watch it lists again; watchers
+    /// are ended then, and the revision that they ask to resume from is too old.
     pub(crate) async fn follow(&self, shutdown: CancellationToken) {
         loop {
             let ended = shutdown.run_until_cancelled(self.follow_once()).await;
@@ -212,7 +212,7 @@ impl Cache {
         *self.applied.borrow()
     }
 
-    /// Waits until everything written before this call is applied; answers that revision.
+    /// Waits until everything written before this call is applied; returns that revision.
     pub(crate) async fn fresh(&self) -> Result<Revision, CacheError> {
         let target = self.store.revision().await?;
         self.reach(target).await?;

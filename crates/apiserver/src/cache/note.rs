@@ -1,4 +1,4 @@
-//! What the cache keeps of an object beside its bytes, and how a writer of this process hands it over.
+//! What the cache keeps of an object in addition to its bytes, and how a writer of this process hands it over.
 //!
 //! The registry has the typed object when it stores it. It notes on the stored value what the cache would
 //! have to read out of the bytes again ([`Note`]); the cache takes it when the store's watch brings the
@@ -49,7 +49,7 @@ impl Note {
     }
 
     /// The bytes that are served, made by the first that wants them: the writer, for its response, or the
-    /// cache. The other takes them, so that the note keeps nothing of an object that is gone from the cache.
+    /// cache. The other takes them, so that the note keeps nothing of an object that the cache has dropped.
     ///
     /// # Errors
     /// What `stamp` returns.

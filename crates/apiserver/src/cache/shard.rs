@@ -23,7 +23,7 @@ const LARGE_OBJECTS: usize = 1024;
 /// So is one with more bytes than this.
 const LARGE_BYTES: usize = 1 << 20;
 
-/// Fields that watchers are told apart by, because many watch for one value each: every node its
+/// Fields that watchers are indexed by, because many watch for one value each: every node its
 /// own pods.
 const INDEXED_FIELDS: [&str; 1] = ["spec.nodeName"];
 
@@ -87,8 +87,8 @@ pub(crate) struct Subscription {
     pub(crate) revision: Revision,
 }
 
-/// Told of every change under the lock that makes it visible, before any watcher is: what is
-/// derived from objects is never behind what somebody has seen. Must not call back into the shard.
+/// Called with every change under the lock that makes it visible, before any watcher gets it: what is
+/// derived from objects is never behind what a client has seen. Must not call back into the shard.
 pub(crate) trait Observer: Send + Sync {
     /// Whether it makes facts: only then are values decoded for it.
     fn makes_facts(&self) -> bool {
@@ -334,7 +334,7 @@ impl Shard {
         });
     }
 
-    /// Whether so much has a key that begins with `prefix` that answers with all of it are counted.
+    /// Whether the collection below `prefix` is so large that responses with all of it are limited.
     pub(crate) fn is_large(&self, prefix: &str) -> bool {
         let objects = &self.read().objects;
         let is_large = |count, bytes| count > LARGE_OBJECTS || bytes > LARGE_BYTES;
@@ -356,7 +356,7 @@ impl Shard {
         revision >= self.read().floor
     }
 
-    /// Takes one write: `new` is the object after it, `None` when it is gone.
+    /// Takes one write: `new` is the object after it, `None` when it is deleted.
     pub(super) fn apply(&self, key: &str, revision: Revision, new: Option<New>) {
         let mut state = self.write();
         let old = match &new {
@@ -705,11 +705,11 @@ mod tests {
         for revision in 1..=(QUEUE_EVENTS_MAX as u64) {
             put(&shard, "/registry/secrets/n/a", revision);
         }
-        assert!(slow.inbox.try_next().is_ok(), "a full queue is none too many");
+        assert!(slow.inbox.try_next().is_ok(), "a full queue is not too full");
         for revision in 0..2 {
             put(&shard, "/registry/secrets/n/a", QUEUE_EVENTS_MAX as u64 + 1 + revision);
         }
-        // Nor is what it was not told kept for it: it resumes from what it saw.
+        // Nor is what it did not get kept for it: it resumes from what it saw.
         assert_eq!(slow.inbox.try_next().err(), Some(NoEvent::Ended));
         assert!(shard.read().watchers.is_empty());
     }

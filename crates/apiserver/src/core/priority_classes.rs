@@ -13,7 +13,7 @@ use crate::object::Object;
 /// # Errors
 /// What the registry returns.
 pub(crate) async fn create(core: &Core) -> Result<(), Failure> {
-    // All at once, so that the store commits them together.
+    // Concurrently, so that the store commits them together.
     let all = SYSTEM_CLASSES.iter().map(|class| ensure(core, class));
     futures::future::try_join_all(all).await.map(drop)
 }

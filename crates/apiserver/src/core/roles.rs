@@ -16,7 +16,7 @@ use crate::object::Resource;
 /// # Errors
 /// What the registry returns.
 pub(crate) async fn reconcile(core: &Core) -> Result<(), Failure> {
-    // All at once, so that the store commits them together.
+    // Concurrently, so that the store commits them together.
     tokio::try_join!(
         ensure_all(core, policy::cluster_roles()),
         ensure_all(core, policy::cluster_role_bindings()),

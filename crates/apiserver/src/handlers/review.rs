@@ -34,7 +34,7 @@ impl Handlers {
             return Err(Failure::method_not_allowed());
         }
         let accept = info.accepted.plain()?;
-        // Nothing is kept anyway: a dry run is no different.
+        // A review is never stored: a dry run does the same.
         let options = WriteOptions::parse(&info.query, "CreateOptions")?;
         let media = MediaType::of_object(headers)?;
         let bytes = body::take(payload)?;

@@ -60,7 +60,7 @@ impl Handlers {
         .await
     }
 
-    /// A request below an object that is no tunnel.
+    /// A request for a subresource that is not a tunnel.
     async fn below(
         &self,
         sub: SubresourceName,

@@ -154,10 +154,11 @@ impl Handlers {
     }
 }
 
-/// How long a watch lives: as its client wants, else at random, so that not all come back at once.
+/// How long a watch lives: as its client wants, else a random time, so that clients do not all reconnect
+/// at the same time.
 fn life(query: &Query) -> Result<Duration, Failure> {
     let wanted = query.number("timeoutSeconds")?.filter(|seconds| *seconds != 0);
-    // A negative time is over at once.
+    // A negative time counts as 0.
     let wanted = wanted.map(|seconds| u64::try_from(seconds).unwrap_or_default());
     let seconds = wanted.unwrap_or_else(|| rand::random_range(LIFE_S));
     Ok(Duration::from_secs(seconds.min(LIFE_MAX_S)))

@@ -33,7 +33,7 @@ impl Handlers {
         take_namespace(&mut *object, call)?;
         let version = object.meta().resource_version.as_deref().unwrap_or_default();
         if version.parse::<u64>().is_ok_and(|version| version > 0) {
-            // Upstream answers 500 and so blames itself; the words and the missing reason are its.
+            // Upstream returns 500, as if the server had failed; message and missing reason are upstream's.
             let why = "resourceVersion should not be set on objects to be created";
             return Err(Failure::with_code(400, Reason::Unknown, why));
         }

@@ -133,7 +133,7 @@ impl ListChunks {
     }
 
     /// The next bytes. A large item that is made into another form takes of the room of the user who
-    /// gets it, until it is sent: there may be many answers, and clients that read slowly.
+    /// gets it, until it is sent: there may be many responses, and clients that read slowly.
     pub(crate) async fn next_within(
         &mut self,
         rooms: &Rooms,
@@ -215,7 +215,7 @@ impl Iterator for ListChunks {
             return Some(Ok(ready));
         }
         if !self.shared.is_empty() {
-            // Not all at once, so that it is looked at between whether there is time left.
+            // In pieces, so that the time that is left is checked between them.
             let length = self.shared.len().min(CHUNK_BYTES);
             return Some(Ok(self.shared.split_to(length)));
         }

@@ -1,5 +1,5 @@
-//! Certificate requests through the door: a machine with a bootstrap token asks, somebody else
-//! approves, somebody else signs.
+//! Certificate requests through the API: a machine with a bootstrap token requests, one user approves,
+//! another one signs.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn request(user: &str, group: &str, signer: &str) -> Value {
             "request": base64::engine::general_purpose::STANDARD.encode(pem),
             "signerName": signer,
             "usages": ["digital signature", "client auth"],
-            // Nobody says for themselves who they are.
+            // The server replaces what a client says about its own identity.
             "username": "system:masters", "groups": ["system:masters"],
         },
     })

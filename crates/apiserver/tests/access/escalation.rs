@@ -1,4 +1,4 @@
-//! Nobody gives what they do not have.
+//! A user can grant only what they have.
 
 use serde_json::{Value, json};
 
@@ -58,10 +58,10 @@ async fn a_namespaces_admin_gives_what_they_have_and_no_more() {
          {APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}\n\
          {NonResourceURLs:[\"*\"], Verbs:[\"*\"]}"
     );
-    let reply = ada.ask("POST", &bindings, Some(&binding("x", "ClusterRole", "gone"))).await;
+    let reply = ada.ask("POST", &bindings, Some(&binding("x", "ClusterRole", "deleted"))).await;
     assert_eq!(
         (reply.code, reply.message()),
-        (404, "clusterroles.rbac.authorization.k8s.io \"gone\" not found")
+        (404, "clusterroles.rbac.authorization.k8s.io \"deleted\" not found")
     );
     // Nor by widening what is there.
     let widened = json!({ "rules": [{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }] });

@@ -1,7 +1,7 @@
-//! The deny matrix: every sort of caller, every sort of request, and the answer to each.
+//! The deny matrix: every sort of caller, every sort of request, and the response to each.
 //!
-//! `matrix.txt` is the answer book. A change of it is a change of who may do what, and is to be
-//! reviewed as one; `COFFER_BLESS=1` writes it anew.
+//! `matrix.txt` has the expected responses. A change of it is a change of who may do what, and is to be
+//! reviewed as one; `COFFER_BLESS=1` writes it again.
 
 use std::fmt::Write as _;
 
@@ -135,12 +135,12 @@ async fn every_caller_gets_the_response_of_the_matrix() {
         write!(table, "{:<92}", format!("{method} {shown}")).unwrap();
         for caller in &callers {
             let reply = caller.ask(method, &path, body.as_ref()).await;
-            let answer = match reply.code {
+            let response = match reply.code {
                 403 => "-".to_owned(),
                 200 | 201 => "yes".to_owned(),
                 other => format!("{other}"),
             };
-            write!(table, " {answer:>9}").unwrap();
+            write!(table, " {response:>9}").unwrap();
         }
         table.push('\n');
     }

@@ -51,7 +51,7 @@ async fn a_pod_gets_its_account_and_the_accounts_credentials() {
     );
 }
 
-/// The guide's first commands: a namespace, and at once a pod in it. The default account comes a
+/// The guide's first commands: a namespace, and immediately a pod in it. The default account comes a
 /// moment later, from a controller; the pod waits for it, and not for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_in_a_new_namespace_waits_for_its_default_account() {
@@ -145,7 +145,7 @@ async fn a_token_secret_is_filled_in_and_is_good_while_it_is_there() {
     assert_eq!(app.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 401);
 }
 
-/// Who may make secrets and not read them would read an account's token in the answer.
+/// Who may make secrets and not read them would read an account's token in the response.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_who_may_not_read_a_token_secret_does_not_get_its_token() {
     let cluster = Cluster::start().await;
@@ -289,7 +289,7 @@ async fn a_user_without_use_on_a_secret_creates_no_pod_with_it() {
     assert_eq!(secret.code, 403);
 }
 
-/// An operator scales and labels what somebody else set up; the secrets in it are not theirs.
+/// An operator scales and labels what another user set up; the secrets in it are not theirs.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_creators() {
     let cluster = Cluster::start().await;
@@ -306,7 +306,7 @@ async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_crea
     let reply = dave.ask("PATCH", &format!("{path}/d"), Some(&more)).await;
     assert!(reply.message().contains("cannot use secret \"other\""), "{}", reply.message());
 
-    // Another program in the same pods could show what they use: whoever brings it needs the right.
+    // Another program in the same pods could show what they use: the user who adds it needs the right.
     let image = json!({ "spec": { "containers": [{ "name": "c", "image": "evil" }] } });
     let ephemeral = json!({ "spec": { "ephemeralContainers": [{
         "name": "e", "image": "evil", "terminationMessagePolicy": "File",
@@ -347,7 +347,7 @@ async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_crea
     assert_eq!(reply.code, 200, "{}", reply.message());
 
     let manager = cluster.user("control", "system:kube-controller-manager", &[]).await;
-    // A controller acts for whoever wrote a template, and for nobody without one.
+    // A controller acts for the user who wrote a template, and for no user without one.
     let reply = manager.ask("POST", PODS, Some(&pod("made", "db"))).await;
     assert_eq!(reply.code, 403, "{}", reply.message());
     let sets = "/apis/apps/v1/namespaces/a/replicasets";

@@ -1,4 +1,4 @@
-//! Tokens through the door: what they are good for, and what ends them.
+//! Tokens through the API: where they are valid, and what makes them invalid.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,16 +46,16 @@ async fn a_bound_token_is_valid_until_what_it_is_bound_to_is_deleted() {
     assert_eq!(user["extra"]["authentication.kubernetes.io/node-name"], json!(["node-a"]));
     assert_eq!(claims(&to_pod)["kubernetes.io"]["pod"]["name"], "pa");
 
-    for (token, gone) in [
+    for (token, path) in [
         (&to_pod, "/api/v1/namespaces/a/pods/pa?gracePeriodSeconds=0"),
         (&to_secret, "/api/v1/namespaces/a/secrets/other"),
         (&to_node, "/api/v1/nodes/node-b"),
         (&to_account, "/api/v1/namespaces/a/serviceaccounts/app"),
     ] {
-        assert_eq!(whoami(&cluster, token).await.0, 201, "{gone}");
-        assert_eq!(cluster.admin.ask("DELETE", gone, None).await.code, 200);
+        assert_eq!(whoami(&cluster, token).await.0, 201, "{path}");
+        assert_eq!(cluster.admin.ask("DELETE", path, None).await.code, 200);
         cluster.admin.ask("GET", "/api/v1/namespaces", None).await;
-        assert_eq!(whoami(&cluster, token).await.0, 401, "{gone}");
+        assert_eq!(whoami(&cluster, token).await.0, 401, "{path}");
     }
     // An account of the same name is not the same account.
     let again = json!({ "metadata": { "name": "app" } });
@@ -76,7 +76,7 @@ async fn what_a_token_cannot_be_asked_for_is_refused() {
         })
         .await;
     for (namespace, account, spec, code, message) in [
-        ("a", "nobody", json!({}), 404, "serviceaccounts \"nobody\" not found"),
+        ("a", "missing", json!({}), 404, "serviceaccounts \"missing\" not found"),
         (
             "a",
             "app",
@@ -130,7 +130,7 @@ async fn what_a_token_cannot_be_asked_for_is_refused() {
     }
 }
 
-/// Everything is checked and answered, but for what would let somebody in.
+/// A dry run checks everything, and its response has all but the token.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_gives_no_token() {
     let cluster = Cluster::start().await;
@@ -145,7 +145,7 @@ async fn a_dry_run_gives_no_token() {
     assert_eq!(cluster.admin.ask("POST", path, Some(&short)).await.code, 422);
 }
 
-/// As upstream's --service-account-max-token-expiration: it is no error to ask for more.
+/// As upstream's --service-account-max-token-expiration: to ask for more is not an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_asked_for_longer_than_tokens_last_is_shortened_with_a_warning() {
     let access = AccessConfig {
@@ -256,8 +256,8 @@ async fn a_token_without_an_owner_is_refused_and_not_anonymous() {
     assert_eq!(nobody.ask("GET", "/healthz", None).await.code, 401);
 }
 
-/// Keys are exchanged while clients work: first the new one is accepted, then it signs, then the
-/// old one goes. No client with a valid token is refused at any moment.
+/// Keys are rotated while clients work: first the new one is accepted, then it signs, then the
+/// old one is removed. No client with a valid token is refused at any moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_rotated_while_fifty_clients_work() {
     let first = generate_signing_key().unwrap();
@@ -277,13 +277,13 @@ async fn keys_are_rotated_while_fifty_clients_work() {
             let caller = Caller::new("token", cluster.server.bearer(Some(&old_token)));
             let stop = stop.clone();
             tokio::spawn(async move {
-                let mut answered = 0_u32;
+                let mut served = 0_u32;
                 while !stop.load(Ordering::Relaxed) {
                     let reply = caller.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await;
                     assert_eq!(reply.code, 200, "{}", reply.message());
-                    answered += 1;
+                    served += 1;
                 }
-                answered
+                served
             })
         })
         .collect();

@@ -1,5 +1,5 @@
-//! Somebody who may write roles and bindings, and has neither `escalate` nor `bind`, tries to have
-//! more than they were given: by the content of roles, and by what stands beside it.
+//! A user who may write roles and bindings, and has neither `escalate` nor `bind`, tries to get
+//! more than they were given: by the content of roles, and by the other fields of the object.
 
 use coffer_testkit::Attacks;
 use serde_json::{Value, json};
@@ -219,7 +219,7 @@ async fn no_write_of_a_role_or_binding_gives_more_than_its_writer_has() {
 
 /// The garbage collector has no role's rights, and must be able to take an owner or a finalizer off.
 #[tokio::test(flavor = "multi_thread")]
-async fn finalizers_and_owners_are_no_matter_of_rights_and_own_rights_can_be_given() {
+async fn finalizers_and_owners_can_be_changed_and_own_rights_can_be_granted() {
     let cluster = Cluster::start().await;
     let (op, admin) = (operator(&cluster).await, &cluster.admin);
     admin.make(BINDINGS, binding("all", "ClusterRole", "cluster-admin", "friend")).await;

@@ -1,4 +1,4 @@
-//! Work that takes the processor for long: whoever brings it waits behind himself.
+//! Work that takes the processor for long: its user waits behind their own requests only.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
-/// How long an answer is waited for that must not wait for others: a bound of the test, far from what
+/// How long a response is waited for that must not wait for others: a bound of the test, far from what
 /// is measured.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -63,7 +63,7 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/le
 const FLOOD: usize = 40;
 
 /// While a flood of heavy requests is on its way, nothing that the cluster lives by waits for it; and
-/// each of the flood is answered, if only with 429.
+/// each request of the flood gets a response, if only 429.
 #[tokio::test(flavor = "multi_thread")]
 async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
     let cluster = Cluster::start().await;
@@ -98,7 +98,7 @@ async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
             sender.ready().await.unwrap();
             let request = request(&cluster, method.clone(), &path, media, full(body.clone()));
             let sent = sender.send_request(request);
-            flood.spawn(async move { sent.await.map(|answer| answer.status().as_u16()) });
+            flood.spawn(async move { sent.await.map(|response| response.status().as_u16()) });
         }
         let calm = async {
             let renewal = json!({ "spec": { "leaseDurationSeconds": 41 } });
@@ -113,9 +113,9 @@ async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
         };
         let calm = tokio::time::timeout(PATIENCE, calm).await.unwrap_or_default();
         attacks.attempt(&format!("{what}: others"), calm.iter().all(|code| *code == 200), calm);
-        let answers =
+        let responses =
             tokio::time::timeout(PATIENCE * 4, flood.join_all()).await.unwrap_or_default();
-        let codes: Vec<u16> = answers.into_iter().flatten().collect();
+        let codes: Vec<u16> = responses.into_iter().flatten().collect();
         attacks.attempt(&format!("{what}: the flood"), codes.len() == FLOOD, codes);
     }
     attacks.finish();
@@ -139,7 +139,7 @@ async fn bodies_that_do_not_come_hold_no_place_of_another_user() {
                 "application/json",
                 body,
             ));
-            flood.spawn(async move { sent.await.map(|answer| answer.status().as_u16()).ok() });
+            flood.spawn(async move { sent.await.map(|response| response.status().as_u16()).ok() });
         }
     }
     let lease = json!({

@@ -47,8 +47,8 @@ impl Thief {
 }
 
 /// How long a token lives, in seconds, by what it says itself.
-fn life_s(answer: &Value) -> i64 {
-    let token = answer["status"]["token"].as_str().unwrap();
+fn life_s(response: &Value) -> i64 {
+    let token = response["status"]["token"].as_str().unwrap();
     let claims = token.split('.').nth(1).unwrap();
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();

@@ -224,7 +224,7 @@ async fn no_way_to_write_goes_around_the_standard() {
     let path = pods("a");
     let one = |name: &str| format!("{}/{name}", pods("a"));
     let apply = "application/apply-patch+yaml";
-    // Whoever asks.
+    // For any caller.
     for (who, caller) in [("admin", admin), ("edit", &app)] {
         let reply = caller.ask("POST", &path, Some(&privileged("x"))).await;
         let expected = "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\": privileged (container \"c\" must not set securityContext.privileged=true)";
@@ -457,7 +457,7 @@ async fn templates_and_tightened_namespaces_return_warnings() {
             .await;
         assert_eq!((reply.code, reply.warnings.len()), (200, 0), "{plural}");
     }
-    // A pod that is let in may still deserve a warning.
+    // A pod that is admitted may still get a warning.
     namespace(
         admin,
         "soft",

@@ -103,7 +103,7 @@ async fn a_pod_has_the_priority_of_its_class_and_no_other() {
             attacks.attempt(&format!("PUT of {field} through {sub}"), after != value, &reply);
         }
     }
-    // To leave them out is no change.
+    // To leave them out changes nothing.
     let mut bare = pod("low", json!({}));
     bare["spec"]["serviceAccountName"] = made["spec"]["serviceAccountName"].clone();
     bare["spec"]["volumes"] = made["spec"]["volumes"].clone();

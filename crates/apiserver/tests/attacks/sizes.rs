@@ -21,9 +21,9 @@ async fn send(
 ) -> (u16, Value) {
     let request = Request::builder().method(method).uri(path).header("content-type", media);
     let request = request.body(kube::client::Body::from(body.into_bytes())).unwrap();
-    let answer = client.send(request).await.unwrap();
-    let code = answer.status().as_u16();
-    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    let response = client.send(request).await.unwrap();
+    let code = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
     (code, serde_json::from_slice(&bytes).unwrap_or_default())
 }
 

@@ -106,7 +106,7 @@ async fn one_user_cannot_take_all_tunnels_and_idle_ones_end() {
         attacks.attempt(below, code == 429, text);
     }
 
-    // Another user is not concerned, nor is what is no tunnel.
+    // Another user is not affected, nor are other requests.
     let mut calm = Vec::new();
     for below in TUNNELS {
         let (code, text, mut stream) = upgrade(server, "calm", below).await;
@@ -123,7 +123,7 @@ async fn one_user_cannot_take_all_tunnels_and_idle_ones_end() {
     // What its client leaves is closed.
     let open = kubelet.connections();
     drop((logs, senders));
-    until("logs that nobody reads stay open", || kubelet.connections() < open).await;
+    until("logs whose client has left stay open", || kubelet.connections() < open).await;
     let mut sender = connect(server, "flood").await;
     assert_eq!(log(&mut sender).await.status(), StatusCode::OK);
 

@@ -7,7 +7,7 @@ mod support;
 
 mod content;
 mod deletion;
-mod door;
+mod client;
 mod eviction;
 mod garbage;
 mod limit_range;

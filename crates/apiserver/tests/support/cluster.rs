@@ -36,7 +36,7 @@ impl Caller {
         Self { name, client }
     }
 
-    /// Asks, and reads the whole answer unless it is a watch's.
+    /// Asks, and reads the whole response unless it is a watch's.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Reply {
         self.ask_as(method, path, body, &[]).await
     }

@@ -130,7 +130,7 @@ impl Ledger {
                 }
                 state.begin_pods();
             }
-            // Whatever changes from here on is told.
+            // The follower reports each change from here on.
             let (found, _) = pods.shard().list(&pods.collection(namespace), &Scope::All);
             let mut piece = 0;
             for object in found {
@@ -199,7 +199,7 @@ impl Follower {
         let (key, mut state) = (&event.subject().key, shared.state());
         match usage {
             Ok(usage) => state.set_pod(key, event.revision, usage),
-            // Whoever asks next reads all pods, and fails by this one.
+            // The next request reads all pods, and fails because of this one.
             Err(_) => state.forget_pods(),
         }
     }
@@ -357,7 +357,7 @@ mod tests {
         ]
     }
 
-    /// A namespace as the cache would have it, and the ledger that is told of it.
+    /// A namespace as the cache would have it, and the ledger that follows it.
     struct Model {
         ledger: Arc<Ledger>,
         followers: [Follower; 2],

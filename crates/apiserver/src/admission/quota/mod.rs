@@ -97,7 +97,7 @@ impl Quotas {
         QuotaTurn { held, tasks: self.tasks.clone() }
     }
 
-    /// Looks whether the quotas of its namespace have room for a new object, and keeps it. What the
+    /// Checks whether the quotas of its namespace have room for a new object, and reserves it. What the
     /// server itself makes is not counted: it could not start in a namespace that is full.
     ///
     /// # Errors

@@ -131,7 +131,7 @@ impl Namespace {
         self.pods.is_some()
     }
 
-    /// Begins to keep what pods ask for: from now on each change of a pod must be told.
+    /// Begins to keep what pods request: from now on each change of a pod must be reported.
     pub(super) fn begin_pods(&mut self) {
         self.pods.get_or_insert_default();
     }
@@ -215,7 +215,7 @@ impl Namespace {
         }
     }
 
-    /// Looks whether all quotas have room for an object, and keeps it. `applied` is a revision up to
+    /// Checks whether all quotas have room for an object, and reserves it. `applied` is a revision up to
     /// which all writes are in the counts.
     pub(super) fn reserve(
         &mut self,
@@ -284,7 +284,7 @@ impl Namespace {
     }
 
     /// What the quotas' pods use, by quota, and how many objects there are: for tests that compare it
-    /// with what is counted anew.
+    /// with a recount.
     #[cfg(test)]
     pub(super) fn state(&mut self) -> (BTreeMap<String, Totals>, HashMap<KindId, usize>) {
         let pods = self.pods.as_ref().expect("pods are kept");

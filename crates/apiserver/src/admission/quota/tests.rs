@@ -11,7 +11,7 @@ use super::ledger::PODS_READ;
 use super::*;
 use crate::object::Object;
 
-/// How long a test looks whether a create that must wait does.
+/// How long a test checks that a create waits.
 const WAIT: Duration = Duration::from_millis(100);
 
 struct Setup {
@@ -147,7 +147,7 @@ async fn a_create_that_is_abandoned_or_fails_gives_its_place_back() {
     setup.put("pods", &*setup.pod("taken")).await.expect("a pod");
     let abandoned = setup.reserve("a").await.expect("room");
     let mut waiting = setup.reserving("b");
-    assert!(tokio::time::timeout(WAIT, &mut waiting).await.is_err(), "there is no room beside it");
+    assert!(tokio::time::timeout(WAIT, &mut waiting).await.is_err(), "the quota is full");
     drop(abandoned);
     let mut failing = waiting.await.expect("no panic").expect("the place is free again");
     // Its name is taken; the reservation stays for another try, and goes with the request.
@@ -161,7 +161,7 @@ async fn a_create_that_is_abandoned_or_fails_gives_its_place_back() {
 
 /// The client goes away while its object is being written: the room is kept for what may come of it.
 #[tokio::test]
-async fn a_write_whose_caller_is_gone_is_counted() {
+async fn a_write_whose_caller_disconnects_is_counted() {
     let setup = Setup::new().await;
     setup.quota(json!({ "pods": "1" })).await;
     let mut turn = setup.reserve("a").await.expect("room");

@@ -49,14 +49,14 @@ impl Fetcher {
     pub(super) async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, FetchError> {
         let uri = target(url).ok_or_else(|| FetchError::Url(url.to_owned()))?;
         let failed = |cause: String| FetchError::Exchange { url: url.to_owned(), cause };
-        let answered = tokio::time::timeout(TIMEOUT, self.exchange(&uri)).await;
-        let bytes = answered
+        let received = tokio::time::timeout(TIMEOUT, self.request(&uri)).await;
+        let bytes = received
             .map_err(|_| failed("no answer in time".to_owned()))?
             .map_err(|error| failed(error.to_string()))?;
         serde_json::from_slice(&bytes).map_err(|error| failed(coffer_api::redact::json(&error)))
     }
 
-    async fn exchange(&self, uri: &Uri) -> Result<Bytes, Fault> {
+    async fn request(&self, uri: &Uri) -> Result<Bytes, Fault> {
         let authority = uri.authority().ok_or("no host")?;
         let port = authority.port_u16().unwrap_or(443);
         let stream = http1::connect_tls(authority.host(), port, self.0.clone()).await?;

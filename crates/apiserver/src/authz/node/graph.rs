@@ -1,7 +1,7 @@
 //! Which node is related to which object: pod → node, and secret, config map, account → pod.
 //!
 //! Kept current by the cache under the lock that makes a pod visible: a kubelet that learns of its
-//! pod may read the pod's secrets in the same instant, and no longer once the pod is gone.
+//! pod may read the pod's secrets in the same instant, and no longer once the pod is deleted.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -180,7 +180,7 @@ mod tests {
             self.facts(&pod, object.bytes.len())
         }
 
-        fn told(&self, event: &CacheEvent) {
+        fn observe(&self, event: &CacheEvent) {
             let facts = event.new.as_ref().and_then(|new| self.read(new));
             self.changed(event, facts.as_ref());
         }
@@ -197,15 +197,15 @@ mod tests {
         let graph = Arc::new(Graph::default());
         let follower = PodFollower(graph.clone());
         let (first, second) = (pod("p", "a", "s", false), pod("q", "a", "s", false));
-        follower.told(&event(None, Some(&first)));
-        follower.told(&event(None, Some(&second)));
+        follower.observe(&event(None, Some(&first)));
+        follower.observe(&event(None, Some(&second)));
         assert!(graph.related("a", SECRET, "n", "s"));
         assert!(!graph.related("b", SECRET, "n", "s"));
         assert!(!graph.related("a", SECRET, "other", "s"));
         assert!(graph.related("a", VertexKind::Pod, "n", "p"));
-        follower.told(&event(Some(&first), None));
+        follower.observe(&event(Some(&first), None));
         assert!(graph.related("a", SECRET, "n", "s"));
-        follower.told(&event(Some(&second), None));
+        follower.observe(&event(Some(&second), None));
         assert!(!graph.related("a", SECRET, "n", "s"));
         assert!(graph.0.read().needed.is_empty());
     }
@@ -218,14 +218,14 @@ mod tests {
         let facts = follower.read(&waiting);
         follower.reset(&mut [(&*waiting, facts.as_ref())].into_iter());
         assert!(!graph.related("", SECRET, "n", "s"));
-        follower.told(&event(Some(&waiting), Some(&bound)));
+        follower.observe(&event(Some(&waiting), Some(&bound)));
         assert!(graph.related("a", SECRET, "n", "s"));
     }
 
     #[test]
     fn a_mirror_pod_gives_its_node_itself_only() {
         let graph = Arc::new(Graph::default());
-        PodFollower(graph.clone()).told(&event(None, Some(&pod("p", "a", "s", true))));
+        PodFollower(graph.clone()).observe(&event(None, Some(&pod("p", "a", "s", true))));
         assert!(graph.related("a", VertexKind::Pod, "n", "p"));
         assert!(!graph.related("a", SECRET, "n", "s"));
     }

@@ -1,7 +1,7 @@
 //! Role-based access control: roles and bindings as the cache has them, and what follows from them.
 //!
 //! [`Roles`] is kept current by the cache itself, under the same lock that lets a watcher see a
-//! change, so nobody can see a binding that does not hold yet. Evaluation is pure and reads it.
+//! change, so a client cannot see a binding that does not hold yet. Evaluation is pure and reads it.
 
 pub(crate) mod aggregate;
 mod controllers;
@@ -129,7 +129,7 @@ impl Roles {
         if allowed { Ok(()) } else { Err(errors) }
     }
 
-    /// Counts changes of roles and bindings: while it stays, so do the answers.
+    /// Counts changes of roles and bindings: while it stays the same, so do all decisions.
     pub(crate) fn generation(&self) -> u64 {
         self.read().generation
     }
@@ -175,8 +175,8 @@ impl Roles {
         bytes.saturating_add(largest.unwrap_or_default())
     }
 
-    /// Shows every role that applies, cluster-wide ones first, each of a scope once, until told to
-    /// stop.
+    /// Shows every role that applies, cluster-wide ones first, each of a scope once, until the
+    /// visitor stops.
     fn visit(
         &self,
         identity: &Identity,
@@ -217,7 +217,7 @@ impl State {
 }
 
 impl Who {
-    /// Whom a subject of a binding means; nobody, where it cannot mean anybody.
+    /// The user or group that a subject of a binding names; `None` for a subject that is not valid.
     fn of(subject: &Subject, namespace: &str) -> Option<Self> {
         match subject.kind.as_str() {
             "User" => Some(Self::User(subject.name.clone())),

@@ -48,7 +48,7 @@ fn named(verbs: &[&str], group: &str, resource: &str, names: &[&str]) -> PolicyR
     PolicyRule { resource_names: owned(names), ..rule(verbs, &[group], &[resource]) }
 }
 
-/// A rule over paths that are no resources.
+/// A rule over non-resource URLs.
 pub(super) fn paths(verbs: &[&str], urls: &[&str]) -> PolicyRule {
     PolicyRule {
         verbs: owned(verbs).unwrap_or_default(),
@@ -62,7 +62,7 @@ pub(super) fn events() -> PolicyRule {
     rule(&["create", "update", "patch"], &["", EVENTS], &["events"])
 }
 
-/// Marked as made by the server, and as updated by it at every start unless somebody says no.
+/// Marked as made by the server, and as updated by it at every start unless an administrator turns that off.
 pub(super) fn meta(name: &str) -> ObjectMeta {
     let pair = |key: &str, value: &str| Some(BTreeMap::from([(key.to_owned(), value.to_owned())]));
     ObjectMeta {
@@ -337,8 +337,8 @@ fn controller_manager_rules() -> Vec<PolicyRule> {
     ]
 }
 
-/// What every node may do, before the graph narrows it; also the rules of `system:node`, which is
-/// bound to nobody.
+/// What every node may do, before the graph narrows it; also the rules of `system:node`, which has
+/// no binding.
 pub(crate) fn node_rules() -> Vec<PolicyRule> {
     vec![
         rule(&["create"], &[AUTHENTICATION], &["tokenreviews"]),
@@ -372,8 +372,8 @@ pub(crate) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
         same("system:kube-controller-manager", users(&["system:kube-controller-manager"])),
         same("system:kube-scheduler", users(&["system:kube-scheduler"])),
         same("system:node", Vec::new()),
-        // What kubeadm sets up: whoever has a bootstrap token may ask to become a node, and a node
-        // may ask for its next certificate. Both are approved as what they are.
+        // What kubeadm sets up: the owner of a bootstrap token may ask for a node's certificate, and a
+        // node may ask for its next one. Both kinds of requests are approved.
         binding(
             "coffer:kubelet-bootstrap",
             "system:node-bootstrapper",

@@ -172,12 +172,12 @@ fn nodes_get_nothing_from_roles_and_controllers_what_they_need() {
 #[test]
 fn a_binding_to_a_deleted_role_is_an_error_in_the_denial() {
     let subject = serde_json::json!({"kind": "User", "name": "vera", "apiGroup": GROUP});
-    let roles = roles(&[bound("n", "gone", subject)]);
+    let roles = roles(&[bound("n", "deleted", subject)]);
     let target =
         ResourceTarget { resource: "pods".into(), namespace: "n".into(), ..Default::default() };
     let errors =
         roles.authorize(&user("vera", &[]), &Attributes::resource("get", target)).unwrap_err();
-    assert_eq!(errors[0].to_string(), "clusterroles.rbac.authorization.k8s.io \"gone\" not found");
+    assert_eq!(errors[0].to_string(), "clusterroles.rbac.authorization.k8s.io \"deleted\" not found");
 }
 
 #[test]

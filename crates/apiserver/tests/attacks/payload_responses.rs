@@ -1,4 +1,4 @@
-//! Wanda writes secrets and may not read them: no answer to a write shows her what they hold.
+//! Wanda writes secrets and may not read them: no response to a write shows her what they hold.
 
 use coffer_testkit::Attacks;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ fn shows(reply: &crate::cluster::Reply) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_write_returns_a_secret_to_a_caller_without_get() {
-    let mut attacks = Attacks::group("a secret's payload in the answer to a write");
+    let mut attacks = Attacks::group("a secret's payload in the response to a write");
     let cluster = Cluster::start().await;
     let wanda = wanda(&cluster).await;
     cluster.admin.make(SECRETS, secret("s")).await;
@@ -147,7 +147,7 @@ async fn no_write_returns_a_secret_to_a_caller_without_get() {
     named["metadata"]["name"] = "made".into();
     let reply = wanda.ask("POST", SECRETS, Some(&named)).await;
     attacks.attempt("POST", reply.code == 201 && !shows(&reply), &reply);
-    // A deletion that waits answers with the object, and a collection with all of them.
+    // A deletion that waits returns the object, and that of a collection all of them.
     let mut held = secret("held");
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
     cluster.admin.make(SECRETS, held).await;

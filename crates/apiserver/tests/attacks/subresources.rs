@@ -1,4 +1,4 @@
-//! Endpoints beside the object itself, and annotations of another object, that change what pods get.
+//! Subresources, and annotations of other objects, that could change what pods get.
 
 use coffer_testkit::Attacks;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ async fn subresources_change_nothing_that_decides_what_pods_get() {
         attacks.attempt(what, reply.code == 403, &reply);
     }
 
-    // A pod that waits for its gates is bound by nobody.
+    // A pod that waits for its gates cannot be bound.
     let mut gated = pod("gated", "db");
     gated["spec"]["schedulingGates"] = json!([{ "name": "a/b" }]);
     cluster.admin.make(PODS, gated).await;
@@ -87,7 +87,7 @@ async fn subresources_change_nothing_that_decides_what_pods_get() {
         attacks.attempt(&format!("a level by namespaces/{sub}"), failed, (&reply, &now));
     }
 
-    // The right to impersonate accounts is none to impersonate users.
+    // The right to impersonate accounts does not include users.
     for user in
         ["system:serviceaccount:a:", "system:serviceaccount:a:b:c", "system:serviceaccount::x"]
     {
