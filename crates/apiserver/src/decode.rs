@@ -39,7 +39,7 @@ pub(crate) fn object(
     expect_kind(&mut document, kind, &version, &[])?;
     let object =
         defaulted(resource, &mut document).map_err(|error| not_its_kind(resource, &error))?;
-    let warnings = judged(found, kind, &version, validation)?;
+    let warnings = check_strict(found, kind, &version, validation)?;
     Ok(Decoded { object, warnings })
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn value_warnings(
     let Ok((_, found)) = parse(bytes, media, (kind, version), validation) else {
         return Ok(Vec::new());
     };
-    judged(found, kind, version, validation)
+    check_strict(found, kind, version, validation)
 }
 
 /// A typed value of a kind that is not stored: Scale, reviews. What there is to warn about it is asked of
@@ -90,7 +90,7 @@ pub(crate) fn value_and_warnings<T: serde::de::DeserializeOwned>(
 ) -> Result<(T, Vec<String>), Failure> {
     let (mut document, found) = parse(bytes, media, kind, validation)?;
     let value = typed_value(&mut document, kind, earlier)?;
-    Ok((value, judged(found, kind.0, kind.1, validation)?))
+    Ok((value, check_strict(found, kind.0, kind.1, validation)?))
 }
 
 fn typed_value<T: serde::de::DeserializeOwned>(
@@ -238,7 +238,7 @@ fn no_conversion(found_version: &str, found_kind: &str, kind: &str, version: &st
 }
 
 /// Unknown and duplicate fields: refused when strict, else texts to warn with.
-fn judged(
+fn check_strict(
     found: Vec<String>,
     kind: &str,
     version: &str,

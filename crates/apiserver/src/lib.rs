@@ -30,7 +30,7 @@ mod handlers;
 mod health;
 mod identity;
 mod kubelets;
-mod lanes;
+mod executor;
 mod limits;
 mod listen;
 mod managed;
@@ -38,12 +38,12 @@ mod object;
 pub mod openapi;
 mod openapi_routes;
 mod options;
-mod present;
+mod representation;
 mod registry;
 mod request;
 mod respond;
 mod reviews;
-mod rooms;
+mod memory_pool;
 mod scale;
 mod serve;
 mod tasks;
@@ -200,8 +200,8 @@ impl Server {
         let handlers = Arc::new(Handlers {
             core: Core::new(registry, admission, authorizer, permit),
             authenticator,
-            token_life_max_s: access.service_account_max_token_expiration_s,
-            lanes: Default::default(),
+            token_lifetime_max_s: access.service_account_max_token_expiration_s,
+            executor: Default::default(),
             kubelets: Kubelets::new(certificates.clone(), serving.clone()),
             tunnels: Tunnels::new(outgoing, serving.clone()),
             shutdown: serving.stop().clone(),

@@ -59,7 +59,7 @@ struct Client {
     watches: Arc<Semaphore>,
 }
 
-/// A slot, given back when dropped: with the last byte of the answer.
+/// A slot, given back when dropped: with the last byte of the response.
 pub(crate) struct Slot {
     _slots: [Option<OwnedSemaphorePermit>; 3],
 }

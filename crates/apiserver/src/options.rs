@@ -90,7 +90,7 @@ impl StateOptions {
     /// Reads the query of a list, and of a deletion of what a list finds.
     ///
     /// # Errors
-    /// 422 for combinations that upstream forbids, all of them in one answer.
+    /// 422 for combinations that upstream forbids, all of them in one response.
     pub(crate) fn of_list(query: &Query) -> Result<Self, Failure> {
         let options = Self::read(query);
         options.refuse(options.list_faults()).map(|()| options)

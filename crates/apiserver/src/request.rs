@@ -234,7 +234,7 @@ impl Query {
         self.flag_given(name).unwrap_or(false)
     }
 
-    /// As [`Query::flag`], where leaving it out is a third answer.
+    /// As [`Query::flag`], with `None` where it is left out.
     pub(crate) fn flag_given(&self, name: &str) -> Option<bool> {
         let value = self.0.get(name)?.first()?;
         Some(value != "0" && !value.eq_ignore_ascii_case("false"))

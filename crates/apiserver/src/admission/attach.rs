@@ -51,7 +51,7 @@ pub(super) fn attach(
     limit: Option<&Secrets>,
 ) -> Result<Vec<String>, String> {
     let of_account = account.metadata.annotations.as_ref();
-    if refuses(of_account) || refuses(pod.metadata.annotations.as_ref()) {
+    if is_turned_off(of_account) || is_turned_off(pod.metadata.annotations.as_ref()) {
         return Ok(Vec::new());
     }
     let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
@@ -82,7 +82,7 @@ pub(super) fn attach(
 }
 
 /// Whether annotations say that nothing is attached.
-fn refuses(annotations: Option<&BTreeMap<String, String>>) -> bool {
+fn is_turned_off(annotations: Option<&BTreeMap<String, String>>) -> bool {
     annotations.and_then(|all| all.get(ATTACH)).is_some_and(|value| value == "false")
 }
 
@@ -122,8 +122,8 @@ pub(super) fn listed_by_account(admission: &Admission, pod: &Pod) -> OfAccount {
         .filter_map(|it| it.name.clone())
         .filter(|name| !is_token(resources, namespace, name))
         .collect();
-    let refused = refuses(account.metadata.annotations.as_ref())
-        || refuses(pod.metadata.annotations.as_ref());
+    let refused = is_turned_off(account.metadata.annotations.as_ref())
+        || is_turned_off(pod.metadata.annotations.as_ref());
     let mut wanted = if refused { BTreeSet::new() } else { all.clone() };
     for name in pull.filter(|_| !brings_own) {
         wanted.insert(name.clone());

@@ -87,8 +87,8 @@ pub(super) fn update(
         conditions.filter(|it| kinds.contains(&it.type_.as_str())).cloned().collect::<Vec<_>>()
     };
     let changed = |kinds: &[&str]| of(&new_status, kinds) != of(&old_status, kinds);
-    // By which subresource a change may be written is the kind's to judge; both rights are asked by
-    // what changed, so that no subresource is a way around one.
+    // The kind decides by which subresource a change may be written. The rights are checked by what
+    // changed, so that no subresource is a way around one.
     let wanted = [
         ("approve", changed(&[APPROVED, DENIED])),
         ("sign", new_status.certificate != old_status.certificate || changed(&[FAILED])),

@@ -122,7 +122,7 @@ pub(crate) fn keep(object: &mut dyn Object, old: Option<&dyn Object>) {
 }
 
 /// Takes the server's own annotations out of what an applier wants: it cannot own them.
-pub(crate) fn disown(applied: &mut Value) {
+pub(crate) fn remove_from_applied(applied: &mut Value) {
     let annotations = applied.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
     let Some(annotations) = annotations else { return };
     for key in SERVER_OWNED {

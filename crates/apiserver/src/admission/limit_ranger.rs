@@ -2,7 +2,7 @@
 //! a container or the pod asks for is within their limits.
 //!
 //! Only new pods are looked at, as upstream: what a pod asks for does not change afterwards. Ranges are taken
-//! by name, all defaults before any limit, so that what the defaults give is judged, too.
+//! by name, all defaults before any limit, so that the limits apply to the defaults, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

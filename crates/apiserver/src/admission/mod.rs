@@ -84,7 +84,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// A chain that judges by what the cache has. `tasks`: where writes go whose callers no longer wait.
+    /// A chain that reads from the cache. `tasks`: where writes go whose callers no longer wait.
     pub(crate) fn new(
         config: AdmissionConfig,
         resources: Arc<Resources>,
@@ -109,8 +109,7 @@ impl Admission {
         }
     }
 
-    /// Admits a new object. It holds its turn in a namespace with quotas until it is persisted or
-    /// dropped.
+    /// Admits a new object. It holds its reservation of quota until it is persisted or dropped.
     ///
     /// # Errors
     /// 403 as each check words it, 404 for a namespace that is not there.
@@ -121,8 +120,8 @@ impl Admission {
         mut object: Box<dyn Object>,
     ) -> Result<Admitted<'a, New>, Failure> {
         let warnings = self.check_new(permit, resource, &mut *object)?;
-        let turn = self.quotas.admit(permit, resource, &*object).await?;
-        Ok(Admitted::new(resource, New { object, turn }, warnings))
+        let quota = self.quotas.admit(permit, resource, &*object).await?;
+        Ok(Admitted::new(resource, New { object, quota }, warnings))
     }
 
     /// All checks of a new object but that of its quotas, which may have to wait. Returns warnings.

@@ -22,7 +22,7 @@ use crate::object::{Object, Resource, Resources};
 ///
 /// # Errors
 /// 403 for a node that does not say which.
-pub(super) fn asking<'a>(
+pub(super) fn requesting_node<'a>(
     permit: &'a Permit,
     resource: GroupResource<'_>,
     name: &str,
@@ -37,7 +37,7 @@ pub(super) fn asking<'a>(
     }
 }
 
-/// An object of a resource that is being written, with how to say no.
+/// An object of a resource that is being written, for refusals.
 pub(super) struct Subject<'a> {
     pub(super) resource: &'a Resource,
     pub(super) name: &'a str,
@@ -61,7 +61,7 @@ pub(super) fn create(
     object: &dyn Object,
 ) -> Result<(), Failure> {
     let name = name_of(object);
-    let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else { return Ok(()) };
     let subject = Subject { resource, name };
     match (resource.info.group, resource.info.plural) {
         ("", "pods") => match object.pod() {
@@ -91,7 +91,7 @@ pub(super) fn update(
     old: &dyn Object,
 ) -> Result<(), Failure> {
     let name = name_of(old);
-    let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else { return Ok(()) };
     let subject = Subject { resource, name };
     match (resource.info.group, resource.info.plural) {
         // The authorizer lets a node at the status only.
@@ -112,7 +112,7 @@ pub(super) fn delete(
     namespace: &str,
     name: &str,
 ) -> Result<(), Failure> {
-    let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else { return Ok(()) };
     let subject = Subject { resource, name };
     match (resource.info.group, resource.info.plural) {
         ("", "pods") => {

@@ -1,7 +1,7 @@
-//! The objects of a kind that admission judges by at every create, parsed once per revision.
+//! The objects of a kind that admission needs at every create, parsed once per revision.
 //!
 //! The cache shows each write here before its revision counts as applied: what is here is as fresh as a read
-//! that settles. An object that cannot be parsed stays here without its content, so that a step that judges by
+//! that settles. An object that cannot be parsed stays here without its content, so that a step that needs
 //! it can refuse.
 
 use std::collections::{BTreeMap, HashMap};
@@ -45,7 +45,7 @@ impl<T: Send + Sync + 'static> Parsed<T> {
     fn parse(&self, object: &CachedObject) -> Option<Arc<T>> {
         let parsed = (self.parse)(&object.bytes);
         if parsed.is_none() {
-            tracing::error!(key = &*object.key, "cannot be read; what is judged by it is refused");
+            tracing::error!(key = &*object.key, "cannot decode the object; writes that depend on it are refused");
         }
         parsed.map(Arc::new)
     }

@@ -26,7 +26,7 @@ const EXISTING_PODS_MAX: usize = 3000;
 /// How long that may take.
 const EXISTING_PODS_TIME: Duration = Duration::from_secs(1);
 
-/// Judges a new object. Returns warnings.
+/// Checks a new object. Returns warnings.
 ///
 /// # Errors
 /// 403 for a pod that its namespace does not allow, 422 for a namespace with labels that say nothing.
@@ -36,16 +36,16 @@ pub(super) fn create(
     object: &dyn Object,
 ) -> Result<Vec<String>, Failure> {
     if let Some(namespace) = object.of_kind::<Namespace>() {
-        labels_make_sense(admission, resource, namespace, None)?;
+        validate_labels(admission, resource, namespace, None)?;
         return Ok(Vec::new());
     }
     match object.pod() {
-        Some(pod) => judge_pod(admission, resource, object, pod),
-        None => Ok(judge_template(admission, resource, object)),
+        Some(pod) => check_pod(admission, resource, object, pod),
+        None => Ok(check_template(admission, resource, object)),
     }
 }
 
-/// Judges a successor of an object. Returns warnings.
+/// Checks a successor of an object. Returns warnings.
 ///
 /// # Errors
 /// As [`create`].
@@ -61,11 +61,11 @@ pub(super) fn update(
         if sub == Some("status") {
             return Ok(Vec::new());
         }
-        // What this endpoint does not write is not judged: it stays as it was.
+        // What this endpoint does not write is not checked: it stays as it was.
         let mut pod = pod.clone();
         Object::prepare_for_update(&mut pod, before, sub);
         return if is_significant(&pod, before) {
-            judge_pod(admission, resource, object, &pod)
+            check_pod(admission, resource, object, &pod)
         } else {
             Ok(Vec::new())
         };
@@ -75,12 +75,12 @@ pub(super) fn update(
     }
     match (object.of_kind::<Namespace>(), old.of_kind::<Namespace>()) {
         (Some(namespace), Some(before)) => {
-            let now = labels_make_sense(admission, resource, namespace, Some(before))?;
+            let now = validate_labels(admission, resource, namespace, Some(before))?;
             let (before, _) = policy_of(admission, &before.metadata);
             let name = namespace.metadata.name.as_deref().unwrap_or_default();
-            Ok(if now.tightens(&before) { existing(admission, name, &now) } else { Vec::new() })
+            Ok(if now.tightens(&before) { check_existing_pods(admission, name, &now) } else { Vec::new() })
         }
-        _ => Ok(judge_template(admission, resource, object)),
+        _ => Ok(check_template(admission, resource, object)),
     }
 }
 
@@ -92,7 +92,7 @@ fn policy_of(admission: &Admission, meta: &ObjectMeta) -> (Policy, Vec<String>) 
 }
 
 /// What a namespace's labels come to. Those that were wrong before may stay so.
-fn labels_make_sense(
+fn validate_labels(
     admission: &Admission,
     resource: &Resource,
     namespace: &Namespace,
@@ -119,7 +119,7 @@ fn policy_in(admission: &Admission, namespace: &str) -> Option<Policy> {
     Some(Policy::of(&found.labels, admission.config.pod_security_default).0)
 }
 
-fn judge_pod(
+fn check_pod(
     admission: &Admission,
     resource: &Resource,
     object: &dyn Object,
@@ -141,7 +141,7 @@ fn judge_pod(
     Ok(warnings_of(&policy, resource, namespace, &pod.metadata, spec))
 }
 
-fn judge_template(admission: &Admission, resource: &Resource, object: &dyn Object) -> Vec<String> {
+fn check_template(admission: &Admission, resource: &Resource, object: &dyn Object) -> Vec<String> {
     let Some(template) = object.pod_template() else { return Vec::new() };
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     // A template runs nothing: without a namespace, which is refused elsewhere, there is nothing to warn of.
@@ -201,7 +201,7 @@ fn is_significant(new: &Pod, old: &Pod) -> bool {
 
 /// Warnings about the pods of a namespace that violate what it enforces from now on, those with the
 /// same violations named once. Of the pods of one controller one is looked at before all others.
-fn existing(admission: &Admission, namespace: &str, policy: &Policy) -> Vec<String> {
+fn check_existing_pods(admission: &Admission, namespace: &str, policy: &Policy) -> Vec<String> {
     let deadline = Instant::now() + EXISTING_PODS_TIME;
     let pods = admission.resources.core("pods");
     let scope = Scope::Namespace(namespace.to_owned());

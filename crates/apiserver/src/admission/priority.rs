@@ -46,7 +46,7 @@ impl PriorityClasses {
         pod.spec.as_mut().map_or(Ok(()), |spec| resolve(&self.0.of(""), spec))
     }
 
-    /// Judges a class that is written: the cluster has one default.
+    /// Checks a class that is written: the cluster has one default.
     ///
     /// # Errors
     /// 403 for a second one.

@@ -25,7 +25,7 @@ use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::authz::{Decision, Permit};
 use crate::object::{Object, Resource};
 
-/// A write whose secrets are judged.
+/// A write whose secrets are checked.
 pub(super) struct Write<'a> {
     pub(super) admission: &'a Admission,
     pub(super) permit: &'a Permit,
@@ -54,7 +54,7 @@ pub(super) fn limit(
 }
 
 impl Write<'_> {
-    /// Judges a new object, records the grant of one that has a template. Returns warnings where
+    /// Checks a new object, records the grant of one that has a template. Returns warnings where
     /// they are all that is wanted.
     ///
     /// # Errors
@@ -70,17 +70,17 @@ impl Write<'_> {
         if owner::is_controller(self.permit.identity()) {
             return self.controllers_own(object, owner);
         }
-        let (is_template, judged) = (workload.is_template, self.judge(&workload));
+        let (is_template, checked) = (workload.is_template, self.check(&workload));
         let mut grant = Grant {
-            secrets: judged.granted,
+            secrets: checked.granted,
             // What a node runs by itself is the machine's own, and never fetched from here.
-            host_paths: !is_node && host_paths::judge(self, &workload)?,
+            host_paths: !is_node && host_paths::check(self, &workload)?,
         };
         if let Some(owner) = owner {
             grant.secrets = grant.secrets.map(|own| own.and(owner.secrets));
             grant.host_paths &= owner.host_paths;
         }
-        let warning = self.refuse(&judged.denied)?;
+        let warning = self.refuse(&checked.denied)?;
         record(object, grant, is_template);
         Ok(warning)
     }
@@ -125,7 +125,7 @@ impl Write<'_> {
         Ok(warning)
     }
 
-    /// Judges a successor; `sub` is the subresource that is written.
+    /// Checks a successor; `sub` is the subresource that is written.
     ///
     /// # Errors
     /// As for a new object.
@@ -150,9 +150,9 @@ impl Write<'_> {
             if same {
                 return Ok(None);
             }
-            let judged = if writes_spec { &new } else { &before };
-            host_paths::keep(self, judged, Grant::of(old.meta()).host_paths)?;
-            return self.refuse(&self.judge(judged).denied);
+            let checked = if writes_spec { &new } else { &before };
+            host_paths::check_update(self, checked, Grant::of(old.meta()).host_paths)?;
+            return self.refuse(&self.check(checked).denied);
         }
         if !writes_spec {
             return Ok(None);
@@ -178,10 +178,10 @@ impl Write<'_> {
         if owner::is_controller(self.permit.identity()) {
             return self.controllers_own(object, owner);
         }
-        let judged = self.judge(&new);
-        let host_paths = host_paths::judge(self, &new)?;
-        let warning = self.refuse(&judged.denied)?;
-        record(object, Grant { secrets: judged.granted, host_paths }, true);
+        let checked = self.check(&new);
+        let host_paths = host_paths::check(self, &new)?;
+        let warning = self.refuse(&checked.denied)?;
+        record(object, Grant { secrets: checked.granted, host_paths }, true);
         Ok(warning)
     }
 
@@ -200,9 +200,9 @@ impl Write<'_> {
     }
 
     /// What the writer may give and what not.
-    fn judge(&self, workload: &Workload<'_>) -> Judged {
+    fn check(&self, workload: &Workload<'_>) -> Checked {
         if self.mode() == SecretUseCheck::Off {
-            return Judged { granted: None, denied: Vec::new() };
+            return Checked { granted: None, denied: Vec::new() };
         }
         let mut wanted = secrets_of(&workload.pod);
         let mut all = wanted.clone();
@@ -213,15 +213,15 @@ impl Write<'_> {
         }
         // Who may use every secret may use each.
         if self.may_use("", workload) {
-            return Judged { granted: Some(Secrets::Every), denied: Vec::new() };
+            return Checked { granted: Some(Secrets::Every), denied: Vec::new() };
         }
         let (may, denied): (BTreeSet<_>, BTreeSet<_>) =
             all.into_iter().partition(|name| self.may_use(name, workload));
         let denied = denied.into_iter().filter(|name| wanted.contains(name)).collect();
-        Judged { granted: Some(Secrets::Named(may)), denied }
+        Checked { granted: Some(Secrets::Named(may)), denied }
     }
 
-    /// Judges an account. It is the list that counts: what is on it already is another user's
+    /// Checks an account. It is the list that counts: what is on it already is another user's
     /// word, unless it is mounted elsewhere from now on.
     fn account(
         &self,
@@ -247,7 +247,7 @@ impl Write<'_> {
         self.refuse(&denied.cloned().collect::<Vec<_>>())
     }
 
-    /// Judges where a secret says that it is mounted: in pods that have other secrets, too, whose
+    /// Checks where a secret says that it is mounted: in pods that have other secrets, too, whose
     /// programs may read what lies there.
     fn mount_path(
         &self,
@@ -299,7 +299,7 @@ impl Write<'_> {
 }
 
 /// What of the secrets a workload gets its writer may give.
-struct Judged {
+struct Checked {
     granted: Option<Secrets>,
     denied: Vec<String>,
 }

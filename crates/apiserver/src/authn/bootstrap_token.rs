@@ -21,7 +21,7 @@ pub(super) fn owner(resources: &Resources, token: &str, now: jiff::Timestamp) ->
     let secrets = resources.core("secrets");
     let found = secrets.shard().get(&secrets.key(NAMESPACE, &format!("{NAME_PREFIX}{id}")))?;
     let held: Secret = serde_json::from_slice(&found.bytes).ok()?;
-    judge(&held, id, secret, now)
+    check(&held, id, secret, now)
 }
 
 fn parts(token: &str) -> Option<(&str, &str)> {
@@ -31,7 +31,7 @@ fn parts(token: &str) -> Option<(&str, &str)> {
     (sized && plain(id) && plain(secret)).then_some((id, secret))
 }
 
-fn judge(held: &Secret, id: &str, secret: &str, now: jiff::Timestamp) -> Option<Identity> {
+fn check(held: &Secret, id: &str, secret: &str, now: jiff::Timestamp) -> Option<Identity> {
     let value = |key: &str| held.data.get(key).map(|value| value.expose()).unwrap_or_default();
     let text = |key: &str| std::str::from_utf8(value(key)).unwrap_or_default();
     let same: bool = value("token-secret").ct_eq(secret.as_bytes()).into();
@@ -96,7 +96,7 @@ mod tests {
 
     fn owner_of(secret: &Secret, token: &str) -> Option<Identity> {
         let (id, rest) = parts(token)?;
-        judge(secret, id, rest, "2026-01-01T00:00:00Z".parse().unwrap())
+        check(secret, id, rest, "2026-01-01T00:00:00Z".parse().unwrap())
     }
 
     #[test]

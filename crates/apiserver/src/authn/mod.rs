@@ -93,14 +93,14 @@ impl Authenticator {
         let seen = registry.revision();
         let first = self.owner_by_cache(registry, token, audiences);
         match (&first, &self.oidc) {
-            (Err(TokenError::Foreign), Some(oidc)) => {
+            (Err(TokenError::OtherIssuer), Some(oidc)) => {
                 let now_s = jiff::Timestamp::now().as_second();
                 let identity = oidc.owner(token, now_s).await?;
                 // An ID token's audience is the client that it was issued to, not this server.
                 return Ok(Verified { identity, audiences: self.tokens.audiences.clone() });
             }
             // A bootstrap token is not a token of any other kind.
-            (Err(TokenError::Gone { .. } | TokenError::Malformed), _) => {}
+            (Err(TokenError::Deleted { .. } | TokenError::Malformed), _) => {}
             _ => return first,
         }
         match registry.fresh().await {

@@ -1,7 +1,7 @@
 //! What an authorizer is asked: one verb on one target, by some caller.
 //!
 //! A request becomes attributes here and nowhere else, so that a SubjectAccessReview and the
-//! request that it predicts are judged by the same words.
+//! request that it predicts are evaluated by the same attributes.
 
 use std::borrow::Cow;
 

@@ -4,7 +4,7 @@
 //! not read is never asked for what it holds, and would keep every object of its time alive. It is
 //! ended when it falls too far behind, when what it has not read is no longer in the history, and when
 //! it reads the state it begins with too slowly. It then resumes from its resourceVersion, or lists
-//! again. One whose client takes nothing at all ends with its answer, which `coffer-net` breaks off.
+//! again. One whose client takes nothing at all ends with its response, which `coffer-net` breaks off.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

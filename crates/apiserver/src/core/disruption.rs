@@ -1,6 +1,6 @@
-//! Disruption budgets: whether one of them guards a pod from an eviction, and what an eviction takes of it.
+//! Disruption budgets: whether one of them selects a pod that is evicted, and whether it allows the eviction.
 //!
-//! The disruption controller counts the pods and writes how many may go. Taking one is a compare-and-swap
+//! The disruption controller counts the pods and writes how many may be evicted. Taking one is a compare-and-swap
 //! of the budget's status, so that two evictions cannot both take the last one. The rules and the messages
 //! are upstream's (`pkg/registry/core/pod/storage/eviction.go`).
 
@@ -31,12 +31,12 @@ const RETRY_AFTER_S: i32 = 10;
 
 /// Why a pod may be evicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Leave {
-    /// No budget guards it.
-    Unguarded,
-    /// A budget guards it and has allowed this disruption.
-    Taken,
-    /// It is not ready, and the budget of this name lets such pods go: it must still be as it was judged.
+pub(crate) enum EvictionAllowed {
+    /// No budget selects it.
+    NoBudget,
+    /// A budget selects it and has allowed this disruption.
+    ByBudget,
+    /// It is not ready, and the budget of this name allows evictions of such pods: it must not change until then.
     Unready(String),
 }
 
@@ -44,11 +44,11 @@ pub(crate) enum Leave {
 /// is being deleted.
 pub(crate) fn ignores_budgets(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    is_going(pod) || phase == Some("Pending")
+    is_terminating(pod) || phase == Some("Pending")
 }
 
 /// Whether a pod ignores budgets and cannot become one that does not.
-pub(crate) fn is_going(pod: &Pod) -> bool {
+pub(crate) fn is_terminating(pod: &Pod) -> bool {
     is_terminal(pod) || pod.metadata.deletion_timestamp.is_some()
 }
 
@@ -65,7 +65,7 @@ impl Core {
     /// # Errors
     /// 429 where the budget allows none now, 403 for a budget with a status that cannot be, 500 where
     /// more than one guards the pod, 504 where others were faster each time.
-    pub(crate) async fn take_disruption(&self, pod: &Pod, dry_run: bool) -> Result<Leave, Failure> {
+    pub(crate) async fn take_disruption(&self, pod: &Pod, dry_run: bool) -> Result<EvictionAllowed, Failure> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let Some(resource) = self.resources().find(GROUP, "v1", PLURAL) else {
             return Err(Failure::internal("disruption budgets are not served"));
@@ -78,12 +78,12 @@ impl Core {
             let budget = resource.parse(&budget.bytes)?;
             let budget = budget.of_kind::<PodDisruptionBudget>();
             let budget = budget.ok_or_else(|| Failure::internal("not a disruption budget"))?;
-            if guards_pod(budget, pod)? {
+            if selects_pod(budget, pod)? {
                 guards.push(budget.clone());
             }
         }
         let budget = match guards.as_slice() {
-            [] => return Ok(Leave::Unguarded),
+            [] => return Ok(EvictionAllowed::NoBudget),
             [one] => one,
             _ => {
                 let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
@@ -91,8 +91,8 @@ impl Core {
             }
         };
         let name = budget.metadata.name.as_deref().unwrap_or_default();
-        if lets_unready_go(budget, pod) {
-            return Ok(Leave::Unready(name.to_owned()));
+        if allows_unready(budget, pod) {
+            return Ok(EvictionAllowed::Unready(name.to_owned()));
         }
         let pod = pod.metadata.name.as_deref().unwrap_or_default();
         let target = (namespace, name);
@@ -101,7 +101,7 @@ impl Core {
             take(budget.ok_or_else(|| Failure::internal("not a disruption budget"))?, pod, now())
         });
         match taken.await {
-            Ok(()) => Ok(Leave::Taken),
+            Ok(()) => Ok(EvictionAllowed::ByBudget),
             Err(failure) if failure.reason == Reason::Conflict => Err(conflicts(name)),
             Err(failure) => Err(failure),
         }
@@ -111,8 +111,8 @@ impl Core {
 /// Whether the budget's selector selects the pod. Without one it selects none; an empty one selects all.
 ///
 /// # Errors
-/// 500 for a selector that validation would have refused: what it guards is not known.
-fn guards_pod(budget: &PodDisruptionBudget, pod: &Pod) -> Result<bool, Failure> {
+/// 500 for a selector that validation would have refused: what it selects is not known.
+fn selects_pod(budget: &PodDisruptionBudget, pod: &Pod) -> Result<bool, Failure> {
     let Some(selector) = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
         return Ok(false);
     };
@@ -121,9 +121,9 @@ fn guards_pod(budget: &PodDisruptionBudget, pod: &Pod) -> Result<bool, Failure> 
     Ok(selector.matches(pod.metadata.labels.as_ref().unwrap_or(&none)))
 }
 
-/// Whether a pod that is not ready may go without a disruption being taken: always by the budget's policy,
+/// Whether a pod that is not ready may be evicted without taking a disruption: always by the budget's policy,
 /// or because enough others are ready.
-fn lets_unready_go(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+fn allows_unready(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     if is_true(conditions, ConditionType::Ready) {
         return false;
@@ -157,7 +157,7 @@ fn take(budget: &mut PodDisruptionBudget, pod: &str, now: Time) -> Result<(), Fa
         );
     }
     if allowed == 0 {
-        return Err(refused(why_none(&name, status), None));
+        return Err(refused(denial_cause(&name, status), None));
     }
     status.disrupted_pods.get_or_insert_default().insert(pod.to_owned(), now.clone());
     status.disruptions_allowed -= 1;
@@ -168,7 +168,7 @@ fn take(budget: &mut PodDisruptionBudget, pod: &str, now: Time) -> Result<(), Fa
 }
 
 /// Why a budget allows no disruption. A count that failed is not to be trusted, so that comes first.
-fn why_none(name: &str, status: &PodDisruptionBudgetStatus) -> String {
+fn denial_cause(name: &str, status: &PodDisruptionBudgetStatus) -> String {
     let conditions = status.conditions.iter().flatten();
     let denied = conditions
         .filter(|condition| condition.type_ == DISRUPTION_ALLOWED)
@@ -255,11 +255,11 @@ mod tests {
             (Value::Null, false),
         ] {
             let budget = budget(json!({ "selector": selector }), json!({}));
-            assert_eq!(guards_pod(&budget, &pod("True")).expect("readable"), guards, "{selector}");
+            assert_eq!(selects_pod(&budget, &pod("True")).expect("readable"), guards, "{selector}");
         }
         let unreadable = json!({ "matchExpressions": [{ "key": "app", "operator": "Odd" }] });
         let budget = budget(json!({ "selector": unreadable }), json!({}));
-        assert_eq!(guards_pod(&budget, &pod("True")).unwrap_err().code, 500);
+        assert_eq!(selects_pod(&budget, &pod("True")).unwrap_err().code, 500);
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
             ("True", json!("AlwaysAllow"), healthy(3, 2), false),
         ] {
             let budget = budget(json!({ "unhealthyPodEvictionPolicy": policy }), status.clone());
-            assert_eq!(lets_unready_go(&budget, &pod(ready)), goes, "{ready} {policy} {status}");
+            assert_eq!(allows_unready(&budget, &pod(ready)), goes, "{ready} {policy} {status}");
         }
     }
 
@@ -296,11 +296,11 @@ mod tests {
             ("Failed", true, true),
         ] {
             let pod = in_phase(phase);
-            assert_eq!((ignores_budgets(&pod), is_going(&pod)), (ignores, going), "{phase}");
+            assert_eq!((ignores_budgets(&pod), is_terminating(&pod)), (ignores, going), "{phase}");
         }
         let mut deleted = pod("True");
         deleted.metadata.deletion_timestamp = Some(at());
-        assert!(ignores_budgets(&deleted) && is_going(&deleted));
+        assert!(ignores_budgets(&deleted) && is_terminating(&deleted));
     }
 
     #[test]

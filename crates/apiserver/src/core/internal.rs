@@ -1,6 +1,6 @@
 //! What the server writes on its own behalf: the only module that has the server's own permit.
 //!
-//! It goes the way of every write, through admission to the registry; no caller is judged, and its
+//! It goes the way of every write, through admission to the registry; no caller is checked, and its
 //! objects count against no quota.
 
 use coffer_api::status::Failure;

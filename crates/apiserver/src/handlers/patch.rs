@@ -16,7 +16,7 @@ use crate::call::Call;
 use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
-use crate::respond::Answer;
+use crate::respond::Response;
 use crate::{decode, managed};
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
@@ -36,7 +36,7 @@ impl Handlers {
         &self,
         call: &Call,
         payload: Payload,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "PatchOptions")?;
         if MediaType::of(&call.headers) == Some(MediaType::ApplyYaml) {
             return self.post_apply(call, payload, &options).await;
@@ -91,7 +91,7 @@ impl Handlers {
         call: &Call,
         payload: Payload,
         options: &WriteOptions,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         if options.field_manager.is_none() {
             let path = coffer_api::field::Path::new("fieldManager");
             let error = coffer_api::field::Error::required(&path, "is required for apply patch");
@@ -101,7 +101,7 @@ impl Handlers {
         let bytes = body::take(payload)?;
         let (mut patch, warnings) =
             decode::apply_patch(resource, &bytes, options.field_validation)?;
-        grant::disown(patch.value_mut());
+        grant::remove_from_applied(patch.value_mut());
         let writer = managed::applier(call, options);
         let change = |old: &dyn crate::object::Object| {
             let live = client_form(resource, old)?;
@@ -162,7 +162,7 @@ fn client_form(
     if resource.is_stored_form() {
         return Ok(object.document());
     }
-    let bytes = resource.present(&crate::encoded::erasing(object.encode()));
+    let bytes = resource.to_client_version(&crate::encoded::erasing(object.encode()));
     let info = resource.info;
     let schema = schema::of(&info.api_version(), info.kind);
     body::parse(&bytes, MediaType::Json, schema).map_err(|error| error.or(Failure::internal))

@@ -70,7 +70,7 @@ impl Handlers {
         Ok(list)
     }
 
-    /// Judges a JSON patch of a secret by a caller who may not read it.
+    /// Checks a JSON patch of a secret by a caller who may not read it.
     ///
     /// # Errors
     /// 403 for one that reads the payload, 400 or 413 for one that cannot be looked at.

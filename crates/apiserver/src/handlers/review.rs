@@ -9,7 +9,7 @@ use crate::body::{self, MediaType, Payload};
 use crate::decode;
 use crate::options::WriteOptions;
 use crate::request::{RequestInfo, Verb};
-use crate::respond::{self, Answer};
+use crate::respond::{self, Response};
 use crate::reviews::{Question, Review, access, identity, rules};
 
 impl Handlers {
@@ -24,7 +24,7 @@ impl Handlers {
         info: &RequestInfo,
         headers: &HeaderMap,
         payload: Payload,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let Some((verb, path)) = &info.resource else { return Err(Failure::no_such_path()) };
         if review.namespaced == path.namespace.is_empty() {
             return Err(Failure::no_such_path());
@@ -41,7 +41,7 @@ impl Handlers {
         let asked = Question { review, media, bytes: &bytes };
         let (authorizer, who) = (&self.core.authorizer, permit.identity());
         let status = StatusCode::CREATED;
-        let mut answer = match review.kind {
+        let mut response = match review.kind {
             "SelfSubjectReview" => {
                 respond::value(status, accept.syntax, &identity::of_caller(&asked, who)?)
             }
@@ -51,25 +51,25 @@ impl Handlers {
                 &identity::of_token(&self.authenticator, &self.core.registry, &asked).await?,
             ),
             "SelfSubjectAccessReview" => {
-                let answer = access::of_caller(authorizer, &asked, who).await?;
-                respond::value(status, accept.syntax, &answer)
+                let response = access::of_caller(authorizer, &asked, who).await?;
+                respond::value(status, accept.syntax, &response)
             }
             "SubjectAccessReview" => {
-                let answer = access::of_subject(authorizer, &asked).await?;
-                respond::value(status, accept.syntax, &answer)
+                let response = access::of_subject(authorizer, &asked).await?;
+                respond::value(status, accept.syntax, &response)
             }
             "LocalSubjectAccessReview" => {
-                let answer = access::local(authorizer, &asked, &path.namespace).await?;
-                respond::value(status, accept.syntax, &answer)
+                let response = access::local(authorizer, &asked, &path.namespace).await?;
+                respond::value(status, accept.syntax, &response)
             }
             _ => {
-                let answer = rules::of_caller(authorizer, &asked, who)?;
-                respond::value(status, accept.syntax, &answer)
+                let response = rules::of_caller(authorizer, &asked, who)?;
+                respond::value(status, accept.syntax, &response)
             }
         };
         let kind = (review.kind, &*review.api_version());
         let warnings = decode::value_warnings(&bytes, media, kind, options.field_validation)?;
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        respond::warn(&mut response, &warnings);
+        Ok(response)
     }
 }

@@ -18,7 +18,7 @@ use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
 use crate::request::{Query, ResourcePath, Verb};
-use crate::respond::{self, Accepted, Answer};
+use crate::respond::{self, Accepted, Response};
 use crate::{body, decode, managed};
 
 /// What is read and written at `scale`.
@@ -35,7 +35,7 @@ impl Handlers {
         resource: Arc<Resource>,
         path: ResourcePath,
         (query, accepted, request): (Query, Accepted, Request<Incoming>),
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let Some(sub) = resource.info.subresource(&path.subresource) else {
             return Err(Failure::no_such_path());
         };
@@ -54,7 +54,7 @@ impl Handlers {
         let (parts, body) = request.into_parts();
         let call = Call { permit, resource, path, query, headers: parts.headers, accept };
         let handlers = self.clone();
-        self.laned(verb, call, body, move |call, body| async move {
+        self.execute(verb, call, body, move |call, body| async move {
             handlers.below(name, verb, &call, body).await
         })
         .await
@@ -67,7 +67,7 @@ impl Handlers {
         verb: Verb,
         call: &Call,
         body: Payload,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         use SubresourceName as Sub;
 
         match (sub, verb) {
@@ -92,7 +92,7 @@ impl Handlers {
     }
 
     /// `pods/binding`: gives a pod its node, once.
-    async fn post_binding(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
+    async fn post_binding(&self, call: &Call, payload: Payload) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
@@ -130,13 +130,13 @@ impl Handlers {
                 Ok(Change { object, expected: None })
             })
             .await?;
-        let mut answer = respond::created(call.accept.syntax);
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        let mut response = respond::created(call.accept.syntax);
+        respond::warn(&mut response, &warnings);
+        Ok(response)
     }
 
     /// `scale`: the replica count of a workload in the form every autoscaler knows.
-    async fn scale(&self, verb: Verb, call: &Call, payload: Payload) -> Result<Answer, Failure> {
+    async fn scale(&self, verb: Verb, call: &Call, payload: Payload) -> Result<Response, Failure> {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         let mut warnings = Vec::new();
         let bytes = match verb {
@@ -174,9 +174,9 @@ impl Handlers {
             }
         };
         let scale = crate::scale::of(&*resource.parse(&bytes)?)?;
-        let mut answer = respond::value(StatusCode::OK, call.accept.syntax, &scale);
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        let mut response = respond::value(StatusCode::OK, call.accept.syntax, &scale);
+        respond::warn(&mut response, &warnings);
+        Ok(response)
     }
 }
 

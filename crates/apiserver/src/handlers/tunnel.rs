@@ -12,7 +12,7 @@ use crate::authz::Permit;
 use crate::kubelets::Endpoint;
 use crate::object::Resource;
 use crate::request::{Query, ResourcePath};
-use crate::respond::Answer;
+use crate::respond::Response;
 
 impl Handlers {
     /// Sends a request on to the kubelet of a pod.
@@ -23,7 +23,7 @@ impl Handlers {
         path: &ResourcePath,
         query: &Query,
         request: Request<Incoming>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let found = self.core.registry.get(resource, &path.namespace, &path.name).await?;
         let object = resource.parse(&found.bytes)?;
         let pod = object.pod().ok_or_else(Failure::no_such_path)?;

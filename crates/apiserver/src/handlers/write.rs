@@ -18,14 +18,14 @@ use crate::call::Call;
 
 use crate::object::{Object, Resource};
 use crate::options::{WriteOptions, dry_run};
-use crate::present::{self, Include};
+use crate::representation::{self, Include};
 use crate::registry::{Change, DeleteOptions, Deleted, ListQuery, Written};
-use crate::respond::{self, Answer};
-use crate::rooms::StateSlot;
+use crate::respond::{self, Response};
+use crate::memory_pool::CollectionSlot;
 use crate::{body, decode, managed};
 
 impl Handlers {
-    pub(super) async fn post_new(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_new(&self, call: &Call, body: Payload) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let resource = &*call.resource;
         let decoded = decode::object(resource, &call.headers, body, options.field_validation)?;
@@ -53,7 +53,7 @@ impl Handlers {
         self.core.write_new(&call.permit, &call.resource, object, options.dry_run).await
     }
 
-    pub(super) async fn post_update(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_update(&self, call: &Call, body: Payload) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
         let resource = &*call.resource;
         let decoded = decode::object(resource, &call.headers, body, options.field_validation)?;
@@ -129,17 +129,17 @@ impl Handlers {
     }
 
     /// The response to a write.
-    pub(super) fn written(&self, call: &Call, written: Written) -> Result<Answer, Failure> {
+    pub(super) fn written(&self, call: &Call, written: Written) -> Result<Response, Failure> {
         let include = Include::parse(&call.query)?;
         let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
         let bytes = self.shown(call, &written.name, written.bytes)?;
-        let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
-        let mut answer = respond::json(status, call.accept.syntax, bytes);
-        respond::warn(&mut answer, &written.warnings);
-        Ok(answer)
+        let bytes = representation::object(&call.resource, &bytes, call.accept.form, include, true)?;
+        let mut response = respond::json(status, call.accept.syntax, bytes);
+        respond::warn(&mut response, &written.warnings);
+        Ok(response)
     }
 
-    pub(super) async fn post_delete(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_delete(&self, call: &Call, body: Payload) -> Result<Response, Failure> {
         let options = delete_options(call, body)?;
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         let admitted =
@@ -147,12 +147,12 @@ impl Handlers {
         let deleted = self.core.registry.persist_delete(admitted, &options).await?;
         let (bytes, status) = match deleted {
             // Upstream makes this difference for clients of the old parameter only.
-            Deleted::Going(bytes) if options.orphan_dependents == Some(false) => {
+            Deleted::Terminating(bytes) if options.orphan_dependents == Some(false) => {
                 (bytes, StatusCode::ACCEPTED)
             }
-            Deleted::Going(bytes) => (bytes, StatusCode::OK),
-            Deleted::Gone { last, return_object: true, .. } => (last, StatusCode::OK),
-            Deleted::Gone { uid, .. } => {
+            Deleted::Terminating(bytes) => (bytes, StatusCode::OK),
+            Deleted::Removed { last, return_object: true, .. } => (last, StatusCode::OK),
+            Deleted::Removed { uid, .. } => {
                 return Ok(respond::json(
                     StatusCode::OK,
                     call.accept.syntax,
@@ -162,7 +162,7 @@ impl Handlers {
         };
         let include = Include::parse(&call.query)?;
         let bytes = self.shown(call, name, bytes)?;
-        let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
+        let bytes = representation::object(&call.resource, &bytes, call.accept.form, include, true)?;
         Ok(respond::json(status, call.accept.syntax, bytes))
     }
 
@@ -171,8 +171,8 @@ impl Handlers {
         call: &Call,
         query: &ListQuery,
         body: Payload,
-        slot: Option<StateSlot>,
-    ) -> Result<Answer, Failure> {
+        slot: Option<CollectionSlot>,
+    ) -> Result<Response, Failure> {
         let include = Include::parse(&call.query)?;
         let options = delete_options(call, body)?;
         let list = self.core.registry.list(&call.resource, &call.path.namespace, query).await?;

@@ -15,7 +15,7 @@ pub(super) fn events_view() -> Resource {
             let event = typed::<SeriesEvent>(document)?;
             Ok(Box::new(kinds::event::to_core(event)))
         },
-        outward: Some(|bytes| {
+        convert: Some(|bytes| {
             let event = serde_json::from_slice::<Event>(bytes).ok()?;
             serde_json::to_vec(&kinds::event::from_core(event)).ok().map(Zeroizing::new)
         }),

@@ -26,12 +26,12 @@ pub(crate) struct Resource {
     pub(super) decode: Decode,
     pub(super) parse: Parse,
     pub(super) shallow: Parse,
-    pub(super) outward: Option<Outward>,
+    pub(super) convert: Option<Convert>,
     pub(super) shard: OnceLock<Arc<Shard>>,
 }
 
 /// From the stored version's JSON to a second version's.
-pub(super) type Outward = fn(&[u8]) -> Option<Zeroizing<Vec<u8>>>;
+pub(super) type Convert = fn(&[u8]) -> Option<Zeroizing<Vec<u8>>>;
 
 impl Resource {
     pub(super) fn of<K: Kind>() -> Self {
@@ -44,7 +44,7 @@ impl Resource {
             decode: decode::<K>,
             parse: parse::<K>,
             shallow: shallow::<K>,
-            outward: None,
+            convert: None,
             shard: OnceLock::new(),
         }
     }
@@ -88,7 +88,7 @@ impl Resource {
 
     /// Whether clients get the stored bytes as they are.
     pub(crate) fn is_stored_form(&self) -> bool {
-        self.outward.is_none()
+        self.convert.is_none()
     }
 
     /// The object a document describes.
@@ -127,12 +127,12 @@ impl Resource {
 
     /// The stored event, where this is the second form of events.
     fn series_event<'a>(&self, object: &'a dyn Object) -> Option<&'a Event> {
-        self.outward.and_then(|_| object.of_kind())
+        self.convert.and_then(|_| object.of_kind())
     }
 
     /// The bytes a client of this version gets.
-    pub(crate) fn present(&self, bytes: &Bytes) -> Bytes {
-        match self.outward.and_then(|outward| outward(bytes)) {
+    pub(crate) fn to_client_version(&self, bytes: &Bytes) -> Bytes {
+        match self.convert.and_then(|convert| convert(bytes)) {
             Some(converted) => crate::encoded::erasing(converted),
             None => bytes.clone(),
         }

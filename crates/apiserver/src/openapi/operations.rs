@@ -186,7 +186,7 @@ impl Endpoint {
         &self,
         verb: &Verb,
         suffix: &str,
-        answer: &str,
+        definition: &str,
         parameters: Vec<Value>,
         codes: &[&str],
     ) -> Value {
@@ -202,7 +202,7 @@ impl Endpoint {
             "consumes": ["*/*"],
             "produces": produces,
             "parameters": parameters,
-            "responses": responses(answer, codes),
+            "responses": responses(definition, codes),
             "x-kubernetes-action": verb.action,
             "x-kubernetes-group-version-kind":
                 { "group": self.group, "kind": self.kind, "version": self.version },
@@ -337,11 +337,11 @@ const BOOKMARKS: &str = "Whether a watch sends events of type BOOKMARK.";
 const CONTINUE: &str = "The token of the previous page, to get the next page of the same list.";
 const FIELD_SELECTOR: &str = "A selector that restricts the returned objects by their fields.";
 const LABEL_SELECTOR: &str = "A selector that restricts the returned objects by their labels.";
-const LIMIT: &str = "The maximum number of objects in one answer; more are fetched with continue.";
+const LIMIT: &str = "The maximum number of objects in one response; more are fetched with continue.";
 const RESOURCE_VERSION: &str =
     "Which version of the collection may be served: see resourceVersionMatch.";
 const RESOURCE_VERSION_MATCH: &str =
     "How resourceVersion is applied to a list: NotOlderThan or Exact.";
 const SEND_INITIAL_EVENTS: &str = "Whether a watch begins with the objects that exist, followed by a bookmark. Needs resourceVersionMatch=NotOlderThan.";
 const TIMEOUT: &str = "The seconds after which a list or watch ends, whatever happens.";
-const WATCH: &str = "Answer with a stream of changes instead of a list.";
+const WATCH: &str = "Return a stream of changes instead of a list.";

@@ -82,9 +82,9 @@ impl DeleteOptions {
 /// What a deletion came to.
 pub(crate) enum Deleted {
     /// Removed. The object as it was, for kinds that return it.
-    Gone { last: Bytes, uid: String, return_object: bool },
-    /// Marked: it goes when its grace period or its finalizers end.
-    Going(Bytes),
+    Removed { last: Bytes, uid: String, return_object: bool },
+    /// Marked: it is removed when its grace period or its finalizers end.
+    Terminating(Bytes),
 }
 
 /// What is to be written for a deletion.
@@ -112,14 +112,14 @@ impl Registry {
             preconditions(resource, name, &*object, options)?;
             let uid = object.meta().uid.clone().unwrap_or_default();
             let return_object = resource.info.deletion.returns_object;
-            let gone = |last| Deleted::Gone { last, uid: uid.clone(), return_object };
+            let removed = |last| Deleted::Removed { last, uid: uid.clone(), return_object };
             let step = plan(resource, object, options, now());
             let done = match step {
-                Step::Unchanged => return Ok(Deleted::Going(current.bytes.clone())),
-                Step::Remove if options.dry_run => return Ok(gone(current.bytes.clone())),
+                Step::Unchanged => return Ok(Deleted::Terminating(current.bytes.clone())),
+                Step::Remove if options.dry_run => return Ok(removed(current.bytes.clone())),
                 Step::Remove => {
                     self.store.delete(&current.key, current.revision).await.map(|revision| {
-                        gone(crate::encoded::restamp(
+                        removed(crate::encoded::restamp(
                             resource.head(),
                             &current.bytes,
                             current.revision,
@@ -135,7 +135,7 @@ impl Registry {
                     } else {
                         self.store.update(&current.key, value, current.revision).await
                     };
-                    revision.map(|at| Deleted::Going(encoded.stamped(at)))
+                    revision.map(|at| Deleted::Terminating(encoded.stamped(at)))
                 }
             };
             match done {

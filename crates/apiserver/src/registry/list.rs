@@ -97,11 +97,11 @@ impl Selection {
 pub(crate) struct ListQuery {
     pub(crate) selection: Selection,
     limit: Option<usize>,
-    state: Wanted,
+    state: RequestedState,
 }
 
 /// Which state of the collection a list asks for.
-enum Wanted {
+enum RequestedState {
     Newest,
     Any,
     NotOlderThan(Revision),
@@ -131,28 +131,28 @@ impl ListQuery {
         let state = wanted(&options, limit.is_some())?;
         // Informers begin with a page of any state. They get all of it: it is in the cache, and the
         // pages after the first would not be.
-        let limit = limit.filter(|_| !matches!(state, Wanted::Any));
+        let limit = limit.filter(|_| !matches!(state, RequestedState::Any));
         Ok(Self { selection, limit, state })
     }
 }
 
 /// The table of the API conventions: what the parameters, taken together, ask for.
-fn wanted(options: &StateOptions, paged: bool) -> Result<Wanted, Failure> {
+fn wanted(options: &StateOptions, paged: bool) -> Result<RequestedState, Failure> {
     if let Some(token) = &options.continue_ {
         let token = Token::decode(token)?;
         return match options.revision()? {
-            None | Some(0) => Ok(Wanted::Continue(token)),
+            None | Some(0) => Ok(RequestedState::Continue(token)),
             Some(_) => Err(Failure::bad_request(
                 "specifying resource version is not allowed when using continue",
             )),
         };
     }
     Ok(match options.revision()? {
-        None => Wanted::Newest,
-        Some(0) => Wanted::Any,
+        None => RequestedState::Newest,
+        Some(0) => RequestedState::Any,
         // A page of a version without a word on how it is meant is a page of exactly that version.
-        Some(version) if options.exact() || paged && !options.matches() => Wanted::Exact(version),
-        Some(version) => Wanted::NotOlderThan(version),
+        Some(version) if options.exact() || paged && !options.matches() => RequestedState::Exact(version),
+        Some(version) => RequestedState::NotOlderThan(version),
     })
 }
 
@@ -160,9 +160,9 @@ impl Registry {
     /// Whether a list reads a state that only the store has: each such list has objects of its own.
     pub(crate) fn reads_the_past(resource: &Resource, query: &ListQuery) -> bool {
         let revision = match &query.state {
-            Wanted::Exact(revision) => Some(*revision),
-            Wanted::Continue(token) => token.revision(),
-            Wanted::Newest | Wanted::Any | Wanted::NotOlderThan(_) => None,
+            RequestedState::Exact(revision) => Some(*revision),
+            RequestedState::Continue(token) => token.revision(),
+            RequestedState::Newest | RequestedState::Any | RequestedState::NotOlderThan(_) => None,
         };
         revision.is_some_and(|revision| !resource.shard().remembers(revision))
     }
@@ -179,17 +179,17 @@ impl Registry {
     ) -> Result<Listed, Failure> {
         let prefix = resource.collection(namespace);
         match &query.state {
-            Wanted::Newest => self.list_newest(resource, namespace, &prefix, query, None).await,
-            Wanted::Any => Ok(self.list_cached(resource, namespace, &prefix, query, None)),
-            Wanted::NotOlderThan(revision) => {
+            RequestedState::Newest => self.list_newest(resource, namespace, &prefix, query, None).await,
+            RequestedState::Any => Ok(self.list_cached(resource, namespace, &prefix, query, None)),
+            RequestedState::NotOlderThan(revision) => {
                 self.wait_for(*revision).await?;
                 Ok(self.list_cached(resource, namespace, &prefix, query, None))
             }
-            Wanted::Exact(revision) => self
+            RequestedState::Exact(revision) => self
                 .list_at(resource, &prefix, query, *revision, None)
                 .await
                 .map_err(|error| self.past(error, too_old)),
-            Wanted::Continue(token) => {
+            RequestedState::Continue(token) => {
                 let after = token.after(&prefix);
                 let Some(revision) = token.revision() else {
                     return self

@@ -29,7 +29,7 @@ pub(crate) async fn of_caller(
         spec.resource_attributes.as_ref(),
         spec.non_resource_attributes.as_ref(),
     )?;
-    let status = judge(authorizer, who, &attributes).await;
+    let status = evaluate(authorizer, who, &attributes).await;
     review.metadata.creation_timestamp = Some(now());
     review.status = Some(status);
     Ok(review)
@@ -41,7 +41,7 @@ pub(crate) async fn of_subject(
 ) -> Result<SubjectAccessReview, Failure> {
     let mut review: SubjectAccessReview = asked.decode()?;
     asked.has_no_metadata(&review.metadata)?;
-    review.status = Some(judge_subject(authorizer, asked, &review.spec).await?);
+    review.status = Some(evaluate_subject(authorizer, asked, &review.spec).await?);
     review.metadata.creation_timestamp = Some(now());
     Ok(review)
 }
@@ -71,13 +71,13 @@ pub(crate) async fn local(
         let why = format!("must match metadata.namespace: {namespace}");
         return Err(asked.invalid(Error::invalid(&path, named, why)));
     }
-    review.status = Some(judge_subject(authorizer, asked, &review.spec).await?);
+    review.status = Some(evaluate_subject(authorizer, asked, &review.spec).await?);
     review.metadata.namespace = Some(namespace.to_owned());
     review.metadata.creation_timestamp = Some(now());
     Ok(review)
 }
 
-async fn judge_subject(
+async fn evaluate_subject(
     authorizer: &Authorizer,
     asked: &Question<'_>,
     spec: &SubjectAccessReviewSpec,
@@ -98,10 +98,10 @@ async fn judge_subject(
         spec.resource_attributes.as_ref(),
         spec.non_resource_attributes.as_ref(),
     )?;
-    Ok(judge(authorizer, &identity, &attributes).await)
+    Ok(evaluate(authorizer, &identity, &attributes).await)
 }
 
-async fn judge(
+async fn evaluate(
     authorizer: &Authorizer,
     who: &Identity,
     asked: &Attributes<'_>,

@@ -88,7 +88,7 @@ impl Review {
         })
     }
 
-    /// Whether its answer grows with what the caller has, and not with what is asked.
+    /// Whether its response grows with what the caller has, and not with what is asked.
     pub(crate) fn shows_rights(&self) -> bool {
         self.kind == "SelfSubjectRulesReview"
     }

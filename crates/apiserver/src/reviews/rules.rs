@@ -12,7 +12,7 @@ use crate::authz::{Authorizer, aggregate};
 use crate::clock::now;
 use crate::identity::Identity;
 
-/// Rules that are shown, each once: a role's worth and some more. The answer says where it ends early.
+/// Rules that are shown, each once: a role's worth and some more. The response says where it ends early.
 const RULES_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 pub(crate) fn of_caller(

@@ -44,7 +44,7 @@ pub(crate) struct Issue<'a> {
     pub(crate) binding: Option<Binding>,
     pub(crate) audiences: Vec<String>,
     pub(crate) now: jiff::Timestamp,
-    pub(crate) life_s: i64,
+    pub(crate) lifetime_s: i64,
 }
 
 /// A bound token.
@@ -96,7 +96,7 @@ impl Claims {
         let (namespace, account) = (issue.namespace.to_owned(), issue.account.clone());
         Self {
             aud: Audience::Several(issue.audiences.clone()),
-            exp: now.saturating_add(issue.life_s),
+            exp: now.saturating_add(issue.lifetime_s),
             iat: now,
             iss: issuer.to_owned(),
             jti: uuid::Uuid::new_v4().to_string(),

@@ -50,7 +50,7 @@ fn check(
     if meta.as_ref().is_some_and(same) {
         return Ok(());
     }
-    Err(TokenError::Gone { what, name: format!("{namespace}/{}", bound.name) })
+    Err(TokenError::Deleted { what, name: format!("{namespace}/{}", bound.name) })
 }
 
 /// A bound token's account and what it is bound to.
@@ -86,14 +86,14 @@ pub(super) fn check_legacy(
     let (namespace, uid) = (&legacy.namespace, legacy.uid.clone());
     let account = Bound { name: legacy.account.clone(), uid };
     check(resources, ("service account", "serviceaccounts"), namespace, &account, now)?;
-    let gone =
-        || TokenError::Gone { what: "secret", name: format!("{namespace}/{}", legacy.secret) };
+    let deleted =
+        || TokenError::Deleted { what: "secret", name: format!("{namespace}/{}", legacy.secret) };
     let secrets = resources.core("secrets");
-    let found = secrets.shard().get(&secrets.key(namespace, &legacy.secret)).ok_or_else(gone)?;
-    let secret: Secret = serde_json::from_slice(&found.bytes).map_err(|_| gone())?;
-    let held = legacy_token(&secret).ok_or_else(gone)?;
+    let found = secrets.shard().get(&secrets.key(namespace, &legacy.secret)).ok_or_else(deleted)?;
+    let secret: Secret = serde_json::from_slice(&found.bytes).map_err(|_| deleted())?;
+    let held = legacy_token(&secret).ok_or_else(deleted)?;
     let same: bool = held.ct_eq(token.as_bytes()).into();
-    if same && lives(&secret.metadata, now) { Ok(()) } else { Err(gone()) }
+    if same && lives(&secret.metadata, now) { Ok(()) } else { Err(deleted()) }
 }
 
 /// The token in a service account's token Secret.

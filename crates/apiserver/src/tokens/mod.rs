@@ -37,7 +37,7 @@ pub(crate) const TOKEN_BYTES_MAX: usize = 16 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenError {
     #[error("not a token of this issuer")]
-    Foreign,
+    OtherIssuer,
     #[error("malformed token")]
     Malformed,
     #[error("no key verifies the token")]
@@ -51,7 +51,7 @@ pub(crate) enum TokenError {
     #[error("cannot fetch the issuer's signing keys")]
     Issuer,
     #[error("{what} {name} no longer exists or was recreated (UID mismatch)")]
-    Gone { what: &'static str, name: String },
+    Deleted { what: &'static str, name: String },
 }
 
 /// A token's owner and which of the audiences asked for it is good for.
@@ -158,7 +158,7 @@ impl Authority {
             return Ok(Verified { identity: legacy.identity(), audiences: shared });
         }
         if issuer != self.issuer {
-            return Err(TokenError::Foreign);
+            return Err(TokenError::OtherIssuer);
         }
         self.keys.current().verify(&parts)?;
         let claims: Claims = parts.claims()?;

@@ -14,8 +14,8 @@ use crate::object::Resources;
 
 /// How long a token lives that asks for no time, in seconds.
 const DEFAULT_TOKEN_S: i64 = 3600;
-/// Shortest and longest life, in seconds.
-const LIFE_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
+/// Shortest and longest lifetime, in seconds.
+const LIFETIME_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 
 /// Issues a token of an account, by what the cache has. A dry run returns none: upstream gives one, but
 /// what is not done cannot be used. A token lives `max_s` seconds at
@@ -23,7 +23,7 @@ const LIFE_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 ///
 /// # Errors
 /// 404 for an account or bound object that is not there, 409 for another one of the same name,
-/// 422 for another account's name in the body and for a life out of range.
+/// 422 for another account's name in the body and for a lifetime out of range.
 pub(crate) fn create(
     authority: &Authority,
     resources: &Resources,
@@ -44,10 +44,10 @@ pub(crate) fn create(
     let found = meta_of(resources, "serviceaccounts", namespace, account)?;
     let asked_s = request.spec.expiration_seconds.unwrap_or(DEFAULT_TOKEN_S);
     validate(asked_s)?;
-    let life_s = max_s.map_or(asked_s, |max_s| asked_s.min(max_s));
-    request.spec.expiration_seconds = Some(life_s);
-    let warning = (life_s < asked_s).then(|| {
-        format!("requested expiration of {asked_s} seconds shortened to {life_s} seconds")
+    let lifetime_s = max_s.map_or(asked_s, |max_s| asked_s.min(max_s));
+    request.spec.expiration_seconds = Some(lifetime_s);
+    let warning = (lifetime_s < asked_s).then(|| {
+        format!("requested expiration of {asked_s} seconds shortened to {lifetime_s} seconds")
     });
     let binding = match &request.spec.bound_object_ref {
         Some(reference) => Some(bind(resources, (namespace, account), reference)?),
@@ -63,15 +63,15 @@ pub(crate) fn create(
         binding,
         audiences: request.spec.audiences.clone(),
         now,
-        life_s,
+        lifetime_s,
     };
     let token = if dry_run {
         String::new()
     } else {
-        // The answer is the one place where a token is meant to be written out.
+        // The response is the one place where a token is meant to be written out.
         authority.issue(&issue).map_err(Failure::internal)?.as_str().to_owned()
     };
-    let end = jiff::Timestamp::from_second(now.as_second().saturating_add(life_s))
+    let end = jiff::Timestamp::from_second(now.as_second().saturating_add(lifetime_s))
         .map_err(Failure::internal)?;
     request.metadata = ObjectMeta {
         name: Some(account.to_owned()),
@@ -87,18 +87,18 @@ fn invalid(name: &str, error: Error) -> Failure {
     Failure::invalid("authentication.k8s.io", "TokenRequest", name, &vec![error])
 }
 
-fn validate(life_s: i64) -> Result<(), Failure> {
-    if LIFE_S.contains(&life_s) {
+fn validate(lifetime_s: i64) -> Result<(), Failure> {
+    if LIFETIME_S.contains(&lifetime_s) {
         return Ok(());
     }
     let path = Path::new("spec").child("expirationSeconds");
-    let why = if life_s < *LIFE_S.start() {
+    let why = if lifetime_s < *LIFETIME_S.start() {
         "may not specify a duration less than 10 minutes"
     } else {
         "may not specify a duration larger than 2^32 seconds"
     };
     // Upstream names no object here.
-    Err(invalid("", Error::invalid(&path, life_s, why)))
+    Err(invalid("", Error::invalid(&path, lifetime_s, why)))
 }
 
 fn meta_of(

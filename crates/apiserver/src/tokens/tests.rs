@@ -15,7 +15,7 @@ fn issue(now: i64) -> Issue<'static> {
         binding: Some(Binding::Pod(bound("p"), Some(bound("node")))),
         audiences: vec!["https://a".to_owned(), "b".to_owned()],
         now: jiff::Timestamp::from_second(now).unwrap(),
-        life_s: 3600,
+        lifetime_s: 3600,
     }
 }
 

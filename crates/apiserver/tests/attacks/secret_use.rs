@@ -276,10 +276,10 @@ impl Form {
     }
 }
 
-/// A template that is harmless when it is judged and gets the secret after a change of annotations.
+/// A template that is harmless when it is checked and gets the secret after a change of annotations.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_whose_annotations_change_later() {
-    let mut attacks = Attacks::group("a template's annotations changed after it was judged");
+    let mut attacks = Attacks::group("a template's annotations changed after it was checked");
     let world = World::new().await;
     let mut count = 0;
     for kind in KINDS {
@@ -635,7 +635,7 @@ async fn the_record_and_the_owners() {
             written,
         );
     }
-    // While a Deployment is paused its template can be written, and is judged.
+    // While a Deployment is paused its template can be written, and is checked.
     let mut paused = DEPLOYMENT.object("paused", &template("default"));
     paused["spec"]["paused"] = true.into();
     world.mallory.make(DEPLOYMENT.path, paused.clone()).await;

@@ -35,7 +35,7 @@ pub(crate) struct Quotas {
 /// Room that is kept for one new object, if quotas are about it; given back when it is dropped before
 /// the object is written. Only [`Quotas::admit`] makes one, so that nothing is written that was not
 /// counted.
-pub(crate) struct QuotaTurn {
+pub(crate) struct QuotaReservation {
     held: Option<Reserved>,
     tasks: Group,
 }
@@ -63,10 +63,10 @@ impl Drop for Reserved {
     }
 }
 
-impl QuotaTurn {
+impl QuotaReservation {
     /// Does the object's write, and to its end also where its caller goes away in between: the room is
     /// kept until it is known what came of it. `None` where the server is shutting down.
-    pub(crate) async fn hold_across(
+    pub(crate) async fn hold_during(
         &mut self,
         write: impl Future<Output = Result<Revision, StoreError>> + Send + 'static,
     ) -> Option<Result<Revision, StoreError>> {
@@ -93,8 +93,8 @@ impl Quotas {
         Self { resources, cache, tasks, ledger }
     }
 
-    fn turn(&self, held: Option<Reserved>) -> QuotaTurn {
-        QuotaTurn { held, tasks: self.tasks.clone() }
+    fn reservation(&self, held: Option<Reserved>) -> QuotaReservation {
+        QuotaReservation { held, tasks: self.tasks.clone() }
     }
 
     /// Checks whether the quotas of its namespace have room for a new object, and reserves it. What the
@@ -107,9 +107,9 @@ impl Quotas {
         permit: &Permit,
         resource: &Resource,
         object: &dyn Object,
-    ) -> Result<QuotaTurn, Failure> {
+    ) -> Result<QuotaReservation, Failure> {
         if permit.is_internal() {
-            return Ok(self.turn(None));
+            return Ok(self.reservation(None));
         }
         self.reserve(resource, object).await
     }
@@ -118,11 +118,11 @@ impl Quotas {
         &self,
         resource: &Resource,
         object: &dyn Object,
-    ) -> Result<QuotaTurn, Failure> {
+    ) -> Result<QuotaReservation, Failure> {
         let name = object.meta().namespace.as_deref().unwrap_or_default();
         let qualified = qualified(resource);
-        let Some(kind) = self.ledger.kind(&qualified) else { return Ok(self.turn(None)) };
-        let Some(namespace) = self.ledger.with_quotas(name) else { return Ok(self.turn(None)) };
+        let Some(kind) = self.ledger.kind(&qualified) else { return Ok(self.reservation(None)) };
+        let Some(namespace) = self.ledger.with_quotas(name) else { return Ok(self.reservation(None)) };
         let pod = object.pod();
         let pod = pod.map(|pod| (pod, Arc::new(PodUsage::of(pod))));
         let request = Request { kind, resource: &qualified, pod };
@@ -137,7 +137,7 @@ impl Quotas {
             let outcome = namespace.state().reserve(&request, applied, jiff::Timestamp::now());
             match outcome {
                 Outcome::Reserved(id) => {
-                    return Ok(self.turn(Some(Reserved {
+                    return Ok(self.reservation(Some(Reserved {
                         namespace: namespace.clone(),
                         id,
                         written: false,

@@ -73,22 +73,22 @@ impl Setup {
         self.cache.fresh().await.expect("the cache follows");
     }
 
-    async fn reserve(&self, name: &str) -> Result<QuotaTurn, Failure> {
+    async fn reserve(&self, name: &str) -> Result<QuotaReservation, Failure> {
         self.quotas.reserve(self.resources.core("pods"), &*self.pod(name)).await
     }
 
     /// A reservation that is asked for on a task of its own.
-    fn reserving(&self, name: &str) -> tokio::task::JoinHandle<Result<QuotaTurn, Failure>> {
+    fn reserving(&self, name: &str) -> tokio::task::JoinHandle<Result<QuotaReservation, Failure>> {
         let (quotas, resources, pod) =
             (self.quotas.clone(), self.resources.clone(), self.pod(name));
         tokio::spawn(async move { quotas.reserve(resources.core("pods"), &*pod).await })
     }
 
-    async fn write(&self, turn: &mut QuotaTurn, name: &str) -> Result<Revision, StoreError> {
+    async fn write(&self, reservation: &mut QuotaReservation, name: &str) -> Result<Revision, StoreError> {
         let key = self.resources.core("pods").key("n", name);
         let (store, value) = (self.store.clone(), self.pod(name).encode().to_vec());
         let write = async move { store.create(&key, Value::new(value)).await };
-        turn.hold_across(write).await.expect("the server runs")
+        reservation.hold_during(write).await.expect("the server runs")
     }
 }
 
@@ -98,7 +98,7 @@ impl Drop for Setup {
     }
 }
 
-fn message(refused: Result<QuotaTurn, Failure>) -> String {
+fn message(refused: Result<QuotaReservation, Failure>) -> String {
     refused.err().expect("refused").message
 }
 
@@ -113,16 +113,16 @@ async fn a_create_among_many_pods_reads_no_other_pod() {
         setup.put("pods", &*pod).await.expect("a pod");
     }
     setup.quota(json!({ "pods": "1000", "count/pods": "1000" })).await;
-    let mut turn = setup.reserve("first").await.expect("room");
+    let mut reservation = setup.reserve("first").await.expect("room");
     assert_eq!(PODS_READ.get(), 50, "once, when the first quota is asked");
-    setup.write(&mut turn, "first").await.expect("written");
+    setup.write(&mut reservation, "first").await.expect("written");
     for number in 0..10 {
         let name = format!("new-{number}");
         setup.cache.fresh().await.expect("the cache follows");
         let before = PODS_READ.get();
-        let mut turn = setup.reserve(&name).await.expect("room");
+        let mut reservation = setup.reserve(&name).await.expect("room");
         assert_eq!(PODS_READ.get(), before, "admission reads no pod");
-        setup.write(&mut turn, &name).await.expect("written");
+        setup.write(&mut reservation, &name).await.expect("written");
         setup.cache.fresh().await.expect("the cache follows");
         assert_eq!(PODS_READ.get(), before + 1, "the new pod is counted, and no other is read");
     }
@@ -164,7 +164,7 @@ async fn a_create_that_is_abandoned_or_fails_gives_its_place_back() {
 async fn a_write_whose_caller_disconnects_is_counted() {
     let setup = Setup::new().await;
     setup.quota(json!({ "pods": "1" })).await;
-    let mut turn = setup.reserve("a").await.expect("room");
+    let mut reservation = setup.reserve("a").await.expect("room");
     let (begin, begun) = tokio::sync::oneshot::channel::<()>();
     let (store, pod) = (setup.store.clone(), setup.pod("a"));
     let key = setup.resources.core("pods").key("n", "a");
@@ -172,10 +172,10 @@ async fn a_write_whose_caller_disconnects_is_counted() {
         begun.await.expect("the test goes on");
         store.create(&key, Value::new(pod.encode().to_vec())).await
     };
-    let mut write = Box::pin(turn.hold_across(write));
+    let mut write = Box::pin(reservation.hold_during(write));
     assert!(tokio::time::timeout(WAIT, &mut write).await.is_err());
     drop(write);
-    drop(turn);
+    drop(reservation);
     let mut second = setup.reserving("b");
     assert!(tokio::time::timeout(WAIT, &mut second).await.is_err(), "the write is under way");
     begin.send(()).expect("the write waits");
@@ -193,11 +193,11 @@ async fn objects_that_are_written_and_not_yet_seen_hold_their_places() {
         let (store, pod) = (setup.store.clone(), setup.pod(&format!("r{number}")));
         racers.push(tokio::spawn(async move {
             let pods = resources.core("pods");
-            let mut turn = quotas.reserve(pods, &*pod).await?;
+            let mut reservation = quotas.reserve(pods, &*pod).await?;
             let key = pods.key("n", &format!("r{number}"));
             let value = Value::new(pod.encode().to_vec());
             let write = async move { store.create(&key, value).await };
-            turn.hold_across(write).await.expect("the server runs").map_err(Failure::internal)
+            reservation.hold_during(write).await.expect("the server runs").map_err(Failure::internal)
         }));
     }
     let mut made = 0;
@@ -214,8 +214,8 @@ async fn objects_that_are_written_and_not_yet_seen_hold_their_places() {
 async fn what_ends_or_is_deleted_makes_room_and_other_kinds_are_counted_without_being_read() {
     let setup = Setup::new().await;
     setup.quota(json!({ "pods": "1", "count/secrets": "1", "secrets": "1" })).await;
-    let mut turn = setup.reserve("a").await.expect("room");
-    let revision = setup.write(&mut turn, "a").await.expect("written");
+    let mut reservation = setup.reserve("a").await.expect("room");
+    let revision = setup.write(&mut reservation, "a").await.expect("written");
     assert_eq!(message(setup.reserve("b").await), FULL);
     let key = setup.resources.core("pods").key("n", "a");
     let ended = setup.object("pods", &json!({

@@ -39,7 +39,7 @@ fn pod_specs(schema: Schema, at: &str, found: &mut Vec<String>, depth: usize) {
 
 /// A kind that is served one day and that no one thought of here would be a way around the check.
 #[test]
-fn every_served_kind_with_a_pod_in_it_is_judged() {
+fn every_served_kind_with_a_pod_in_it_is_checked() {
     let mut with_pods = Vec::new();
     for resource in Resources::all().iter() {
         let info = resource.info;
@@ -66,7 +66,7 @@ fn every_served_kind_with_a_pod_in_it_is_judged() {
             object["spec"]["selector"] = Value::Null;
         }
         let object = resource.parse(object.to_string().as_bytes()).expect("an object of its kind");
-        let workload = super::of(&*object).unwrap_or_else(|| panic!("{} is not judged", info.kind));
+        let workload = super::of(&*object).unwrap_or_else(|| panic!("{} is not checked", info.kind));
         assert_eq!(secrets_of(&workload.pod), ["db".to_owned()].into(), "{}", info.kind);
         assert_eq!(workload.is_template, info.kind != "Pod");
     }
@@ -84,7 +84,7 @@ const NAMED_OTHERWISE: [(&str, &str); 56] = [
     ("coffer.dev/secret-stand-ins", "its earlier name"),
     (
         "coffer.dev/mount-path",
-        "read from accounts and secrets; of an account it is judged with its list",
+        "read from accounts and secrets; of an account it is checked with its list",
     ),
     ("coffer.dev/granted-secrets", "the server's own"),
     ("coffer.dev/granted-host-paths", "the server's own"),
@@ -128,8 +128,8 @@ const NAMED_OTHERWISE: [(&str, &str); 56] = [
     ("kubernetes.io/metadata.name", "a namespace's label"),
     ("kubernetes.io/bootstrapping", "the label of default roles"),
     ("rbac.authorization.kubernetes.io/autoupdate", "of default roles"),
-    ("kubernetes.io/service-account.name", "read from secrets; judged with their type"),
-    ("kubernetes.io/service-account.uid", "read from secrets; judged with their type"),
+    ("kubernetes.io/service-account.name", "read from secrets; checked with their type"),
+    ("kubernetes.io/service-account.uid", "read from secrets; checked with their type"),
     ("kubernetes.io/description", "read by no part"),
     ("k8s.io/initial-events-end", "of bookmarks in a watch"),
     ("kubectl.kubernetes.io/default-container", "read by kubectl"),
@@ -143,9 +143,9 @@ const NAMED_OTHERWISE: [(&str, &str); 56] = [
 const NOT_NAMES: [&str; 4] =
     ["kubernetes.io~", "io.kubernetes.container.", "io.kubernetes.pod.", "io.kubernetes.sandbox"];
 
-/// A new annotation of a pod that a part of Coffer reads must be classified here: judged or not.
+/// A new annotation of a pod that a part of Coffer reads must be classified here: checked or not.
 #[test]
-fn every_annotation_that_is_read_from_a_pod_is_judged_or_listed_with_a_reason() {
+fn every_annotation_that_is_read_from_a_pod_is_checked_or_listed_with_a_reason() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut names = BTreeSet::new();
     for part in [

@@ -68,7 +68,7 @@ pub enum OidcError {
     Authorities(String),
 }
 
-/// Judges tokens of one issuer.
+/// Authenticates tokens of one issuer.
 pub(crate) struct Oidc {
     config: OidcConfig,
     algorithms: Vec<Algorithm>,
@@ -103,11 +103,11 @@ impl Oidc {
     /// Whose token this is.
     ///
     /// # Errors
-    /// [`TokenError::Foreign`] for another issuer's.
+    /// [`TokenError::OtherIssuer`] for another issuer's.
     pub(crate) async fn owner(&self, token: &str, now_s: i64) -> Result<Identity, TokenError> {
         let parts = Parts::of(token)?;
         if parts.issuer()? != self.config.issuer_url {
-            return Err(TokenError::Foreign);
+            return Err(TokenError::OtherIssuer);
         }
         // The operator's word decides which algorithms there are, never the token's.
         let algorithm = Algorithm::named(&parts.header.alg)

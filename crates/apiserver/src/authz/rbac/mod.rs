@@ -58,7 +58,7 @@ pub(crate) struct Rules {
 /// Who a role is given to.
 struct Binding {
     role: Arc<Reference>,
-    subjects: Vec<Who>,
+    subjects: Vec<SubjectKey>,
 }
 
 /// A role by kind and name, as a binding of some scope refers to it.
@@ -70,7 +70,7 @@ struct Reference {
 
 /// A subject of a binding; a service account is the user that it logs in as.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Who {
+enum SubjectKey {
     User(String),
     Group(String),
 }
@@ -81,7 +81,7 @@ struct Bindings {
     by_name: HashMap<String, Arc<Binding>>,
     /// What each subject is given, with how many subjects of bindings give it: a role counts once,
     /// however often it is bound.
-    given: HashMap<Who, BTreeMap<Arc<Reference>, usize>>,
+    given: HashMap<SubjectKey, BTreeMap<Arc<Reference>, usize>>,
 }
 
 #[derive(Default)]
@@ -163,7 +163,7 @@ impl Roles {
 
     /// How many bytes of roles a check looks at before this caller may give some role in a namespace:
     /// of all that they have, and of the largest that they could give.
-    pub(crate) fn bytes_to_judge(&self, identity: &Identity, namespace: &str) -> usize {
+    pub(crate) fn bytes_to_evaluate(&self, identity: &Identity, namespace: &str) -> usize {
         let mut bytes: usize = 0;
         self.visit(identity, namespace, |found| {
             bytes = bytes.saturating_add(found.map_or(0, |rules| rules.bytes));
@@ -185,9 +185,9 @@ impl Roles {
     ) {
         let state = self.read();
         let scopes: &[&str] = if namespace.is_empty() { &[""] } else { &["", namespace] };
-        let user = Who::User(identity.user.clone());
-        let groups = identity.groups.iter().cloned().map(Who::Group);
-        let all: HashSet<Who> = groups.chain([user]).collect();
+        let user = SubjectKey::User(identity.user.clone());
+        let groups = identity.groups.iter().cloned().map(SubjectKey::Group);
+        let all: HashSet<SubjectKey> = groups.chain([user]).collect();
         for scope in scopes {
             let Some(bindings) = state.bindings.get(*scope) else { continue };
             let given = all.iter().filter_map(|who| bindings.given.get(who));
@@ -216,7 +216,7 @@ impl State {
     }
 }
 
-impl Who {
+impl SubjectKey {
     /// The user or group that a subject of a binding names; `None` for a subject that is not valid.
     fn of(subject: &Subject, namespace: &str) -> Option<Self> {
         match subject.kind.as_str() {
@@ -330,7 +330,7 @@ impl Binding {
         let subjects = subjects.iter().flatten();
         Arc::new(Self {
             role: Arc::new(Reference { kind: role.kind.clone(), name: role.name.clone() }),
-            subjects: subjects.filter_map(|it| Who::of(it, namespace)).collect(),
+            subjects: subjects.filter_map(|it| SubjectKey::of(it, namespace)).collect(),
         })
     }
 }

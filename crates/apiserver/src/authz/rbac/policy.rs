@@ -27,7 +27,7 @@ const EVENTS: &str = "events.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 const NODE: &str = "node.k8s.io";
 
-const EVERYBODY: [&str; 2] = ["system:authenticated", "system:unauthenticated"];
+const ALL_USERS: [&str; 2] = ["system:authenticated", "system:unauthenticated"];
 
 fn owned(values: &[&str]) -> Option<Vec<String>> {
     (!values.is_empty()).then(|| values.iter().map(|&value| value.to_owned()).collect())
@@ -368,7 +368,7 @@ pub(crate) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
         same("system:monitoring", groups(&["system:monitoring"])),
         same("system:discovery", groups(&["system:authenticated"])),
         same("system:basic-user", groups(&["system:authenticated"])),
-        same("system:public-info-viewer", groups(&EVERYBODY)),
+        same("system:public-info-viewer", groups(&ALL_USERS)),
         same("system:kube-controller-manager", users(&["system:kube-controller-manager"])),
         same("system:kube-scheduler", users(&["system:kube-scheduler"])),
         same("system:node", Vec::new()),

@@ -14,7 +14,7 @@ use crate::cache::CachedObject;
 use crate::object::Resource;
 use crate::registry::Listed;
 use crate::respond::Form;
-use crate::rooms::{self, Rooms};
+use crate::memory_pool::{self, MemoryPool};
 
 /// Bytes of a list sent at a time.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
@@ -136,7 +136,7 @@ impl ListChunks {
     /// gets it, until it is sent: there may be many responses, and clients that read slowly.
     pub(crate) async fn next_within(
         &mut self,
-        rooms: &Rooms,
+        memory: &MemoryPool,
         user: &str,
     ) -> Option<Result<Bytes, Failure>> {
         if let Some(late) = self.late() {
@@ -148,26 +148,26 @@ impl ListChunks {
         };
         // Metadata, and rows with metadata, are mostly short, however large the object is.
         let is_whole = self.form == Form::Object || self.include == Include::Object;
-        let mut room = match is_whole {
-            true => Some(rooms.for_next_answer(user, item.bytes.len()).await),
+        let mut reservation = match is_whole {
+            true => Some(memory.reserve_chunk(user, item.bytes.len()).await),
             false => None,
         };
         let first = self.first;
         let mut chunk = self.next()?;
-        if let (None, Ok(bytes)) = (&room, &chunk)
+        if let (None, Ok(bytes)) = (&reservation, &chunk)
             && bytes.len() > CHUNK_BYTES
         {
             let length = bytes.len();
-            room = rooms.free_for_answer(user, length);
-            if room.is_none() {
+            reservation = memory.try_reserve_response(user, length);
+            if reservation.is_none() {
                 // What waits holds nothing.
                 drop(chunk);
                 (self.first, _) = (first, self.items.push_front(item));
-                room = Some(rooms.for_next_answer(user, length).await);
+                reservation = Some(memory.reserve_chunk(user, length).await);
                 chunk = self.next()?;
             }
         }
-        Some(chunk.map(|chunk| rooms::holding(chunk, room)))
+        Some(chunk.map(|chunk| memory_pool::with_reservation(chunk, reservation)))
     }
 
     /// Ends the list where its client has had its time: it keeps in memory what may be deleted since.
@@ -201,7 +201,7 @@ impl ListChunks {
                     out.put_slice(&rest);
                 }
             }
-            _ => out.put_slice(&self.resource.present(&item.bytes)),
+            _ => out.put_slice(&self.resource.to_client_version(&item.bytes)),
         }
         Ok(())
     }
