@@ -25,7 +25,7 @@ impl Call {
         Some(self.path.subresource.as_str()).filter(|sub| !sub.is_empty())
     }
 
-    /// Who is to be recorded as the writer of fields: the `fieldManager` parameter, or the
+    /// The manager that is recorded for written fields: the `fieldManager` parameter, or the
     /// program's name from its User-Agent.
     pub(crate) fn manager(&self, named: Option<&str>) -> String {
         let agent = self.headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok());

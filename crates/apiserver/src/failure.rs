@@ -21,7 +21,7 @@ pub(crate) fn unavailable(error: CacheError) -> Failure {
     }
 }
 
-/// A store's error that its caller has no better word for.
+/// The failure for an error of the store that has no more specific one.
 pub(crate) fn store_failure(error: StoreError) -> Failure {
     match error {
         StoreError::Compacted { .. } => {

@@ -1,4 +1,4 @@
-//! Who a caller is: the value that authentication yields and authorization takes.
+//! The identity of a caller: the value that authentication yields and authorization takes.
 //!
 //! Here are the words only; how a certificate or a token becomes an [`Identity`] is `authn`'s.
 

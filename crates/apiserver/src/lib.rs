@@ -123,19 +123,19 @@ pub enum BuildError {
     /// The store cannot be read.
     #[error("cannot load the store: {0}")]
     Load(String),
-    /// The namespaces every cluster has cannot be made.
-    #[error("cannot make namespace {name}: {failure}")]
+    /// The namespaces every cluster has cannot be created.
+    #[error("cannot create namespace {name}: {failure}")]
     Namespace {
         /// Which.
         name: &'static str,
         /// Why.
         failure: Failure,
     },
-    /// The roles and bindings every cluster has cannot be made.
-    #[error("cannot make the default roles: {0}")]
+    /// The roles and bindings every cluster has cannot be created.
+    #[error("cannot create the default roles: {0}")]
     Roles(Failure),
-    /// The priority classes every cluster has cannot be made.
-    #[error("cannot make the system priority classes: {0}")]
+    /// The priority classes every cluster has cannot be created.
+    #[error("cannot create the system priority classes: {0}")]
     PriorityClasses(Failure),
 }
 

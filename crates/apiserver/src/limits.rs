@@ -4,8 +4,8 @@
 //! and the other tunnels are long by nature and do not count: watches have a limit of their own here,
 //! tunnels in `tunnels.rs`.
 //!
-//! What the cluster lives by, leases and nodes' status, has slots of its own besides those of all
-//! clients, so that clients who fill these cannot make a node look dead.
+//! Leases and nodes' status have slots of their own besides those of all clients, so that clients who
+//! fill these cannot make a node look dead.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ struct Client {
     watches: Arc<Semaphore>,
 }
 
-/// A slot, given back when dropped: with the last byte of the response.
+/// A slot, released when dropped: with the last byte of the response.
 pub(crate) struct Slot {
     _slots: [Option<OwnedSemaphorePermit>; 3],
 }
@@ -215,7 +215,7 @@ mod tests {
         for uri in [lease, "/api/v1/nodes/n", "/api/v1/nodes/n/status"] {
             assert!(limits.enter(&node, &get(uri)).await.is_ok(), "{uri}");
         }
-        // Who fills the places of leases fills its own.
+        // A client that fills the places of leases fills only its own.
         let mut leases = Vec::new();
         while let Ok(place) = limits.enter(&user("flood-0"), &get(lease)).await {
             leases.push(place);

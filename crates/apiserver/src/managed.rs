@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::object::Object;
 use crate::options::WriteOptions;
 
-/// Who writes, through which endpoint.
+/// A field manager, with the endpoint that it writes through.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
     manager: String,

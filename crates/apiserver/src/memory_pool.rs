@@ -53,13 +53,13 @@ struct User {
     collections: Arc<Semaphore>,
 }
 
-/// Memory for a body or a response, given back when dropped.
+/// Memory for a body or a response, released when dropped.
 pub(crate) struct MemoryReservation {
     _user: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
 
-/// The slots of a response that begins with the state of a large collection, given back when dropped.
+/// The slots of a response that begins with the state of a large collection, released when dropped.
 pub(crate) type CollectionSlot = OwnedSemaphorePermit;
 
 /// Bytes that hold their reservation until the last of them is sent; short ones need none.

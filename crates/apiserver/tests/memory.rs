@@ -402,8 +402,8 @@ async fn lists_that_are_not_read_do_not_hold_copies() {
         eprintln!("{what}: peak {} KiB of {counts:?} streams", peak >> 10);
         attacks.attempt(what, peak <= COPIES_PEAK_BYTES, (peak, counts));
         // However these wait, another user's list does not.
-        let beside = maps.list(&ListParams::default()).await.unwrap().items.len();
-        attacks.attempt(&format!("{what}, another user"), beside == 30, beside);
+        let listed = maps.list(&ListParams::default()).await.unwrap().items.len();
+        attacks.attempt(&format!("{what}, another user"), listed == 30, listed);
         unread.connections.iter().for_each(tokio::task::JoinHandle::abort);
     }
     attacks.finish();

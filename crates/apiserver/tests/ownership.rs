@@ -1,4 +1,4 @@
-//! Who owns which field, and what the documents say of it: the machine's kubectl applies, patches
+//! Field ownership and the OpenAPI documents: the machine's kubectl applies, patches
 //! and explains against a real server.
 
 mod support;

@@ -20,7 +20,7 @@ pub(crate) struct New {
     pub(crate) quota: QuotaReservation,
 }
 
-/// A successor of an object.
+/// An updated object.
 pub(crate) struct Update {
     pub(crate) object: Box<dyn Object>,
 }

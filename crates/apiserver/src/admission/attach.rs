@@ -22,11 +22,11 @@ use super::service_account::{account_name, containers, find};
 use crate::object::Resources;
 
 /// Where a secret is mounted. On a secret: a path. On an account: a path, if it has one such secret,
-/// or `NAME=PATH` separated by commas. The account's word goes before the secret's.
+/// or `NAME=PATH` separated by commas. The account's annotation overrides the secret's.
 pub(crate) const MOUNT_PATH: &str = "coffer.dev/mount-path";
 /// `false` on an account or a pod: nothing is attached.
 pub(crate) const ATTACH: &str = "coffer.dev/attach-secrets";
-/// Where secrets are mounted that name no place.
+/// Where secrets without a path are mounted.
 const DEFAULT_DIRECTORY: &str = "/var/run/secrets/coffer.dev";
 const FILE_MODE: i32 = 0o644;
 /// Volume names are DNS labels.
@@ -72,7 +72,7 @@ pub(super) fn attach(
         let path = paths.path_of(secret)?;
         if !mount(spec, &secret.name, &path) {
             warnings.push(format!(
-                "secret {:?} of service account {:?} is not mounted: something is at {path} already",
+                "secret {:?} of service account {:?} is not mounted: {path} conflicts with another mount",
                 secret.name,
                 account.metadata.name.as_deref().unwrap_or_default(),
             ));
@@ -171,9 +171,9 @@ fn listed(
                 let mount_path = annotations.and_then(|all| all.get(MOUNT_PATH)).cloned();
                 all.push(Listed { name: name.to_owned(), type_: head.type_, mount_path });
             }
-            // Tokens come and go; a pod does not wait for what may never have been a secret.
+            // A pod does not wait for a name that may never have been a secret, or was a token.
             None => warnings.push(format!(
-                "secret {name:?} of service account {:?} is not there and is not attached",
+                "secret {name:?} of service account {:?} is not attached: not found",
                 account.metadata.name.as_deref().unwrap_or_default(),
             )),
         }
@@ -234,7 +234,7 @@ impl Paths {
     }
 }
 
-/// Mounts a secret in every container that has nothing there; whether any has it now.
+/// Mounts a secret in every container where no mount conflicts; whether any container has it now.
 fn mount(spec: &mut PodSpec, secret: &str, path: &str) -> bool {
     let own = |volume: &&Volume| {
         let source = volume.secret.as_ref();
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_leads_astray_is_refused() {
+    fn an_invalid_mount_path_is_refused() {
         for bad in ["etc", "/", "", "/a/../b", "/a:b", "/a//b", "/./a"] {
             let error = path(None, &listed("db", Some(bad)), &[]).unwrap_err();
             assert!(error.contains("must be an absolute path"), "{bad}: {error}");
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_of_the_pods_own_is_never_covered_nor_held() {
+    fn a_secret_is_not_mounted_where_it_conflicts_with_a_mount_of_the_pod() {
         let spec = json!({
             "containers": [
                 { "name": "a" },

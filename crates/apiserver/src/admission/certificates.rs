@@ -1,7 +1,7 @@
-//! Certificate requests: who asks, who may approve and sign, and what no client gets.
+//! Certificate requests: the requester, who may approve and sign, and which certificates are never issued.
 //!
-//! A request's asker is the caller, whatever the body says. Approving and signing are rights on a
-//! signer (`approve`, `sign` on `signers`), besides the right to write the subresource.
+//! The requester is the caller, whatever the body says. Approving and signing require permission on the
+//! signer (`approve`, `sign` on `signers`), in addition to permission to write the subresource.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ use crate::identity::MASTERS;
 use crate::object::{Object, Resource};
 
 const GROUP: &str = "certificates.k8s.io";
-/// Certificates of this signer open the API.
+/// Certificates of this signer authenticate clients of the API.
 const CLIENT_SIGNER: &str = coffer_api::well_known::signer::KUBE_APISERVER_CLIENT;
 
 /// A new request.
@@ -66,7 +66,7 @@ fn invalid(name: &str, why: &str) -> Failure {
 /// An approval, a denial, a certificate or a signer's refusal.
 ///
 /// # Errors
-/// 403 for who has no right on the signer.
+/// 403 for a caller without permission on the signer.
 pub(super) fn update(
     admission: &Admission,
     permit: &Permit,

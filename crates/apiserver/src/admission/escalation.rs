@@ -1,7 +1,7 @@
-//! A user cannot give rights that they do not have: RBAC's escalation checks.
+//! A user cannot grant permissions that they do not have: RBAC's escalation checks.
 //!
-//! A role may hold what its writer may do (or the writer has `escalate` on it); a binding may give
-//! a role whose rules its writer has (or the writer has `bind` on that role).
+//! A role may have the rules that its writer has (or the writer has `escalate` on it); a binding may
+//! grant a role whose rules its writer has (or the writer has `bind` on that role).
 
 use std::borrow::Cow;
 

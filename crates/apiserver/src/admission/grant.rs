@@ -1,4 +1,4 @@
-//! What the last writer of a pod template was allowed, as the server records it on the object.
+//! What the last writer of a pod template was allowed to use, as the server records it on the object.
 //!
 //! A controller makes pods long after a user wrote the template, and what an account lists may
 //! have changed since. So the object carries what was admitted with its template, in annotations of

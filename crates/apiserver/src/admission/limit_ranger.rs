@@ -168,12 +168,12 @@ fn fill_in<'a>(amounts: &mut Option<Amounts>, from: &'a Amounts) -> Vec<&'a str>
 }
 
 /// What something asks for, by resource.
-struct Asked {
+struct Requested {
     requests: BTreeMap<String, Quantity>,
     limits: BTreeMap<String, Quantity>,
 }
 
-impl Asked {
+impl Requested {
     fn of(requests: &demand::Resources, limits: &demand::Resources) -> Self {
         let owned = |all: &demand::Resources| {
             all.iter().map(|(name, amount)| (name.to_owned(), amount.clone())).collect()
@@ -275,9 +275,9 @@ fn violations(range: &Limits, spec: &PodSpec) -> Vec<String> {
         match bounds.of {
             Of::Container => {
                 let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-                found.extend(all.flat_map(|it| Asked::by_container(it).violations(bounds)));
+                found.extend(all.flat_map(|it| Requested::by_container(it).violations(bounds)));
             }
-            Of::Pod => found.extend(Asked::by_pod(spec).violations(bounds)),
+            Of::Pod => found.extend(Requested::by_pod(spec).violations(bounds)),
         }
     }
     found

@@ -2,8 +2,8 @@
 //! yields [`Admitted`](admitted::Admitted), the only thing a registry write accepts.
 //!
 //! The order is upstream's: first whether the namespace takes objects at all, then what nodes may
-//! write, then what a pod gets from its service account, then who may use and give what, last, because
-//! it holds others up, whether there is room in the namespace's quotas.
+//! write, then what a pod gets from its service account, then who may use and grant what, last, because
+//! it may wait, whether there is room in the namespace's quotas.
 
 pub(crate) mod admitted;
 mod attach;
@@ -163,7 +163,7 @@ impl Admission {
         Ok(warnings)
     }
 
-    /// Admits a successor of an object.
+    /// Admits an update of an object.
     ///
     /// # Errors
     /// 403 as each check words it.
@@ -204,7 +204,7 @@ impl Admission {
     /// Admits a deletion.
     ///
     /// # Errors
-    /// 403 for an object that is protected, or that is not the node's who asks.
+    /// 403 for an object that is protected, or that does not belong to the calling node.
     pub(crate) fn admit_delete<'a>(
         &self,
         permit: &Permit,
@@ -219,7 +219,7 @@ impl Admission {
         Ok(Admitted::new(resource, deletion, Vec::new()))
     }
 
-    /// Gives a new pod what its service account says, of secrets no more than `limit`. Returns warnings.
+    /// Gives a new pod what its service account has for it, of secrets no more than `limit`. Returns warnings.
     fn add_account(&self, pod: &mut Pod, limit: Option<&Secrets>) -> Result<Vec<String>, String> {
         if !self.config.service_account_admission {
             return Ok(Vec::new());

@@ -2,7 +2,7 @@
 //!
 //! The Node authorizer sees paths; this sees content. A node changes its own Node (and no label or
 //! taint that would draw other workloads to it), its own Lease, the status of its own pods; it makes
-//! mirror pods that refer to nothing. What tokens it gets is [`super::node_token`]'s to say.
+//! mirror pods that refer to nothing. [`super::node_token`] decides on its tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +83,7 @@ pub(super) fn create(
     }
 }
 
-/// A successor of an object, through the object itself or a subresource.
+/// An updated object, through the object itself or a subresource.
 pub(super) fn update(
     permit: &Permit,
     resource: &Resource,
@@ -94,7 +94,7 @@ pub(super) fn update(
     let Some(node) = requesting_node(permit, resource.group_resource(), name)? else { return Ok(()) };
     let subject = Subject { resource, name };
     match (resource.info.group, resource.info.plural) {
-        // The authorizer lets a node at the status only.
+        // The authorizer allows a node to write the status only.
         ("", "pods") => pod_status(node, &subject, object, old),
         ("", "nodes") => {
             own_node(node, &subject)?;

@@ -2,7 +2,7 @@
 //!
 //! A node asks for tokens on behalf of its pods. It gets one that is bound to such a pod, for an
 //! audience that the pod projects into a volume, and no longer than that volume says; another
-//! audience takes the right `request-serviceaccounts-token-audience` on it, as upstream's
+//! audience requires `request-serviceaccounts-token-audience` on it, as upstream's
 //! ServiceAccountNodeAudienceRestriction has it. CSI drivers, whose token requests upstream counts,
 //! are not served.
 

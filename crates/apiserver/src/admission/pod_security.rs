@@ -3,8 +3,8 @@
 //!
 //! Pods are refused; for templates, whose pods would be, the client gets a warning. A namespace's labels
 //! must be valid, and a client that tightens them is warned of the pods that violate them. The checks
-//! themselves are pure: [`coffer_api::pod_security`]. Who may update a namespace sets its level, as
-//! upstream.
+//! themselves are pure: [`coffer_api::pod_security`]. A user who may update a namespace sets its
+//! level, as upstream.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ pub(super) fn create(
     }
 }
 
-/// Checks a successor of an object. Returns warnings.
+/// Checks an update of an object. Returns warnings.
 ///
 /// # Errors
 /// As [`create`].
@@ -91,7 +91,7 @@ fn policy_of(admission: &Admission, meta: &ObjectMeta) -> (Policy, Vec<String>) 
     (policy, errors.iter().map(ToString::to_string).collect())
 }
 
-/// What a namespace's labels come to. Those that were wrong before may stay so.
+/// The policy of a namespace's labels. Those that were invalid before may stay so.
 fn validate_labels(
     admission: &Admission,
     resource: &Resource,

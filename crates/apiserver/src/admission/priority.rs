@@ -1,5 +1,5 @@
 //! Priority: a new pod has the priority of the PriorityClass that it names, of the cluster's default class,
-//! or zero. A pod cannot state another one: who is placed first is the administrator's word.
+//! or zero. A pod cannot state another one: the administrator decides which pods are scheduled first.
 //!
 //! Validation keeps what a pod has been given; a PUT that leaves it out means what is there.
 
@@ -72,7 +72,7 @@ impl PriorityClasses {
     }
 }
 
-/// A successor of a pod, to which what it leaves out of its priority is put back.
+/// An updated pod, to which what it leaves out of its priority is put back.
 pub(super) fn update(pod: &mut Pod, old: &Pod) {
     let (Some(spec), Some(old)) = (&mut pod.spec, &old.spec) else { return };
     spec.priority = spec.priority.or(old.priority);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_cannot_be_read_refuses_who_names_it_and_who_needs_the_default() {
+    fn pods_that_need_a_class_that_cannot_be_decoded_are_refused() {
         let mut classes = classes(&[("high", 1000, LOWER, false)]);
         classes.insert("broken".to_owned(), None);
         assert_eq!(

@@ -51,7 +51,7 @@ fn set_overhead(spec: &mut PodSpec, class: Option<&RuntimeClass>) -> Result<(), 
     Ok(())
 }
 
-/// Both the pod's and the class's word on nodes.
+/// The pod's and the class's constraints on nodes.
 fn set_scheduling(spec: &mut PodSpec, scheduling: Scheduling) -> Result<(), String> {
     if let Some(wanted) = scheduling.node_selector {
         let selector = spec.node_selector.get_or_insert_default();

@@ -1,10 +1,10 @@
-//! Use is a right: who makes a pod that uses a secret must be allowed to use that secret.
+//! Use of secrets is a permission: a user who creates a pod with a secret must be allowed to use that secret.
 //!
 //! In Kubernetes a user who may create pods in a namespace may read all its secrets, by running a pod
-//! that shows them; the guide names it as a risk. Here a pod, a pod template or an account that
-//! refers to a secret takes the right `use` or `get` on it, also of a user who changes what runs
-//! with the secret: another image in another user's pod could show it as well. Scaling what another user
-//! set up takes no right to its secrets.
+//! that prints them; the guide names it as a risk. Here a pod, a pod template or an account that
+//! references a secret requires `use` or `get` on it, also of a user who changes what runs
+//! with the secret: another image in another user's pod could print it as well. Scaling another user's
+//! workload requires no permission on its secrets.
 //!
 //! A template's pods are made later, by a controller, and what their account lists may have changed
 //! by then. What the template's writer was allowed is recorded ([`super::grant`]), and a
@@ -58,8 +58,8 @@ impl Write<'_> {
     /// they are all that is wanted.
     ///
     /// # Errors
-    /// 403 that names every secret the writer may not use; 409 for a controller's pod that is not
-    /// what its owner's present template makes.
+    /// 403 that names every secret the writer may not use; 409 for a controller's pod that does not
+    /// match its owner's current template.
     pub(super) fn create(
         &self,
         object: &mut dyn Object,
@@ -73,7 +73,7 @@ impl Write<'_> {
         let (is_template, checked) = (workload.is_template, self.check(&workload));
         let mut grant = Grant {
             secrets: checked.granted,
-            // What a node runs by itself is the machine's own, and never fetched from here.
+            // A mirror pod runs from the node's own files, and uses no secrets of the API.
             host_paths: !is_node && host_paths::check(self, &workload)?,
         };
         if let Some(owner) = owner {
@@ -85,8 +85,7 @@ impl Write<'_> {
         Ok(warning)
     }
 
-    /// What a controller makes has what its owner has: what the owner's template is, and what was
-    /// admitted with it.
+    /// An object that a controller creates gets its owner's template and what was granted with it.
     fn controllers_own(
         &self,
         object: &mut dyn Object,
@@ -95,7 +94,7 @@ impl Write<'_> {
         let pod = object.pod();
         let nothing = Grant { secrets: Some(Secrets::Named(BTreeSet::new())), host_paths: false };
         let Some(pod) = pod else {
-            // A template that its owner has left meanwhile is scaled down before long.
+            // If the owner's template has changed meanwhile, its controller scales this one down soon.
             let grant = owner.filter(|owner| owner.is_made_from).map(|owner| owner.grant);
             record(object, grant.unwrap_or(nothing), true);
             return Ok(None);
@@ -115,7 +114,7 @@ impl Write<'_> {
                     listed(&denied)
                 ),
                 None => format!(
-                    "no template gives {}, and a controller gives a pod nothing else",
+                    "no owner's template references {}, and a controller's pod may use no other secrets",
                     listed(&denied)
                 ),
             };
@@ -125,7 +124,7 @@ impl Write<'_> {
         Ok(warning)
     }
 
-    /// Checks a successor; `sub` is the subresource that is written.
+    /// Checks an updated object; `sub` is the subresource that is written.
     ///
     /// # Errors
     /// As for a new object.
@@ -170,7 +169,7 @@ impl Write<'_> {
         }
         let stored = Grant::of(old.meta());
         if new.runs_as(&before) {
-            // A restart. What is listed by now goes to the same program, if who restarts it may.
+            // A restart: what the account lists now is granted to the same program as far as the writer may use it.
             let secrets = self.extended(&new, stored.secrets.clone());
             record(object, Grant { secrets, ..stored }, true);
             return Ok(None);
@@ -185,7 +184,7 @@ impl Write<'_> {
         Ok(warning)
     }
 
-    /// The grant of a template whose program stays: what it had, and what its account lists by now
+    /// The grant of a template whose program stays the same: what it had, and what its account lists now,
     /// as far as this writer may use it. A controller adds nothing.
     fn extended(&self, workload: &Workload<'_>, stored: Option<Secrets>) -> Option<Secrets> {
         if self.mode() == SecretUseCheck::Off || owner::is_controller(self.permit.identity()) {
@@ -199,7 +198,7 @@ impl Write<'_> {
         Some(had.with(more))
     }
 
-    /// What the writer may give and what not.
+    /// Which secrets the writer may grant and which not.
     fn check(&self, workload: &Workload<'_>) -> Checked {
         if self.mode() == SecretUseCheck::Off {
             return Checked { granted: None, denied: Vec::new() };
@@ -211,7 +210,7 @@ impl Write<'_> {
             wanted.extend(listed.wanted);
             all.extend(listed.all);
         }
-        // Who may use every secret may use each.
+        // A user who may use every secret may use each.
         if self.may_use("", workload) {
             return Checked { granted: Some(Secrets::Every), denied: Vec::new() };
         }
@@ -221,8 +220,8 @@ impl Write<'_> {
         Checked { granted: Some(Secrets::Named(may)), denied }
     }
 
-    /// Checks an account. It is the list that counts: what is on it already is another user's
-    /// word, unless it is mounted elsewhere from now on.
+    /// Checks an account. Only changes of its list count: what is on it already was another user's
+    /// decision, unless its mount path changes.
     fn account(
         &self,
         object: &dyn Object,
@@ -265,7 +264,7 @@ impl Write<'_> {
         }
         let (user, namespace) = (&self.permit.identity().user, &self.namespace);
         self.warn_or_refuse(format!(
-            "User {user:?} cannot change the annotation {MOUNT_PATH}: it decides what pods see next to other secrets, and takes the verb \"use\" or \"get\" on all secrets in the namespace {namespace:?}"
+            "User {user:?} cannot change the annotation {MOUNT_PATH}: pods with other secrets mount it, so this requires the verb \"use\" or \"get\" on all secrets in the namespace {namespace:?}"
         ))
     }
 
@@ -285,7 +284,7 @@ impl Write<'_> {
         let user = &self.permit.identity().user;
         let namespace = &self.namespace;
         self.warn_or_refuse(format!(
-            "User {user:?} cannot use {} in the namespace {namespace:?}: that takes the verb \"use\" or \"get\" on it",
+            "User {user:?} cannot use {} in the namespace {namespace:?}: this requires the verb \"use\" or \"get\" on it",
             listed(denied)
         ))
     }
@@ -298,13 +297,13 @@ impl Write<'_> {
     }
 }
 
-/// What of the secrets a workload gets its writer may give.
+/// Of the secrets that a workload gets: which its writer may grant.
 struct Checked {
     granted: Option<Secrets>,
     denied: Vec<String>,
 }
 
-/// A template's grant stays on its object; a pod's says only what the kubelet wants to know.
+/// A template's grant stays on its object; a pod's has only what the kubelet reads.
 fn record(object: &mut dyn Object, grant: Grant, is_template: bool) {
     let secrets = grant.secrets.filter(|_| is_template);
     Grant { secrets, ..grant }.record(object.meta_mut());

@@ -140,7 +140,7 @@ fn mirror(pod: &Pod) -> Result<(), String> {
     Ok(())
 }
 
-/// The pod's word, then the account's, then yes.
+/// The pod's field, then the account's, then the default: yes.
 fn automounts(account: &ServiceAccount, spec: &PodSpec) -> bool {
     let own = spec.automount_service_account_token;
     own.or(account.automount_service_account_token).unwrap_or(true)
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_volume_is_upstreams() {
+    fn the_token_volume_equals_upstreams() {
         let volume = serde_json::to_value(token_volume("v".to_owned())).unwrap();
         assert_eq!(
             volume,
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pods_word_goes_before_the_accounts() {
+    fn automount_of_the_pod_overrides_the_accounts() {
         for (pod, account, mounts) in [
             (None, None, true),
             (None, Some(false), false),

@@ -46,7 +46,7 @@ fn check(held: &Secret, id: &str, secret: &str, now: jiff::Timestamp) -> Option<
     }
     let mut groups = vec![GROUP.to_owned()];
     for group in text("auth-extra-groups").split(',').filter(|group| !group.is_empty()) {
-        // A group that has no place here makes the whole token suspect.
+        // A group that bootstrap tokens may not have makes the whole token invalid.
         if !is_bootstrap_group(group) {
             return None;
         }

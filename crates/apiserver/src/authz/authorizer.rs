@@ -23,7 +23,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Who was allowed.
+    /// The caller that was allowed.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }

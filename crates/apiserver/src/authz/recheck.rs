@@ -1,4 +1,4 @@
-//! Rights that are used over time: a watch is authorized again while it runs, and ends with its right.
+//! Permissions that are used over time: a watch is authorized again while it runs, and ends with its right.
 //!
 //! Upstream authorizes a watch once and lets it run for up to an hour. Here a node whose pod is
 //! deleted no longer sees the pod's secrets, nor a user whose binding is.

@@ -1,7 +1,7 @@
 //! What a pod's spec refers to: the secrets, config maps and account that it cannot run without.
 //!
 //! One walk over the spec serves the node graph (which node may read what), admission (who may use
-//! what) and the checks on mirror pods, so that none of them knows a way in that another forgot.
+//! what) and the checks on mirror pods, so that all of them see the same references.
 
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, PodSpec, Volume};
 

@@ -1,7 +1,7 @@
 //! The queue of a watcher: the state that the watch begins with, then events.
 //!
-//! Both sides hold the same queue, so that it can be emptied from the cache's side: a client that does
-//! not read is never asked for what it holds, and would keep every object of its time alive. It is
+//! Both sides hold the same queue, so that the cache can empty it: a client that does not read would keep
+//! every object of its time in memory. It is
 //! ended when it falls too far behind, when what it has not read is no longer in the history, and when
 //! it reads the state it begins with too slowly. It then resumes from its resourceVersion, or lists
 //! again. One whose client takes nothing at all ends with its response, which `coffer-net` breaks off.
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_history_has_lost_is_not_kept_for_a_watcher() {
+    fn events_that_left_the_history_are_not_kept_for_a_watcher() {
         let (queue, inbox) = queue(Vec::new(), VecDeque::new());
         queue.push(&event(5));
         queue.end_if_behind(4);

@@ -101,14 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_stamped_is_an_error_for_each_and_leaves_nothing() {
+    fn a_value_that_cannot_be_stamped_is_an_error_for_writer_and_cache() {
         let note = note();
         assert_eq!(note.stamped(7, || Err("not an object")), Err("not an object"));
         assert_eq!(stamped(&note, 7, b"seven"), "seven");
     }
 
     #[test]
-    fn what_a_writer_says_is_taken_once() {
+    fn the_entry_and_facts_of_a_note_are_taken_once() {
         let note = note();
         assert!(note.take().is_some());
         assert!(note.take().is_none());

@@ -1,4 +1,4 @@
-//! One kind's objects, its recent events, and who watches them.
+//! One kind's objects, its recent events, and its watchers.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -66,7 +66,7 @@ impl Scope {
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// With the present state, then what comes.
+    /// With the current state, then later events.
     Now,
     /// After a revision the watcher has seen.
     After(Revision),
@@ -80,10 +80,10 @@ pub(crate) struct TooOld {
 
 /// A watch, registered.
 pub(crate) struct Subscription {
-    /// First what was: the present state for [`Start::Now`], else past events; then what comes. It
-    /// ends when the watcher was too slow or the server stops.
+    /// First the current state for [`Start::Now`], or past events; then later events. It ends when the
+    /// watcher was too slow or the server stops.
     pub(crate) inbox: Inbox,
-    /// The revision at which what was ends and what comes begins.
+    /// The revision of the state, or of the last past event, that the inbox begins with.
     pub(crate) revision: Revision,
 }
 
@@ -198,7 +198,7 @@ impl Shard {
             let look = &mut |object: &dyn Any| facts = self.facts(object, value.len());
             match self.index.whole(value, look) {
                 Ok(entry) => return Ok(Described { entry, facts }),
-                Err(error) => tracing::error!(key, %error, "cannot be read"),
+                Err(error) => tracing::error!(key, %error, "cannot decode a stored object"),
             }
         }
         let facts = (0..count).map(|_| None).collect();
@@ -230,7 +230,7 @@ impl Shard {
     }
 
     /// All objects whose key begins with `prefix` and comes after `after`, as they were at a
-    /// revision that is applied: the present state with what happened since undone. `None` where
+    /// revision that is applied: the current state with what happened since undone. `None` where
     /// that is no longer known.
     pub(crate) fn list_at(
         &self,
@@ -287,7 +287,7 @@ impl Shard {
         self.observers.read()
     }
 
-    /// Adds an observer and shows it the present state.
+    /// Adds an observer and shows it the current state.
     pub(crate) fn observe(&self, observer: Arc<dyn Observer>) {
         loop {
             let (objects, newest) = self.list(&self.prefix, &Scope::All);
@@ -313,7 +313,7 @@ impl Shard {
         let mut look = |typed: &dyn Any| facts = observer.facts(typed, object.bytes.len());
         if let Err(error) = self.index.whole(&object.bytes, &mut look) {
             // What was stored was typed once; of what cannot be read nothing follows.
-            tracing::error!(key = &*object.key, %error, "cannot be read");
+            tracing::error!(key = &*object.key, %error, "cannot decode a stored object");
         }
         facts
     }
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_of_one_object_is_not_handed_its_neighbours() {
+    fn a_watch_of_one_object_gets_no_events_of_others() {
         let shard = shard();
         let one = shard.subscribe(Scope::Key("/registry/secrets/n/a".into()), Start::Now).unwrap();
         put(&shard, "/registry/secrets/n/b", 1);
@@ -581,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_the_past_is_the_present_with_what_happened_since_undone() {
+    fn a_past_state_is_the_current_state_with_later_events_undone() {
         let shard = shard();
         let put = |key: &str, revision| put(&shard, &format!("/registry/secrets/{key}"), revision);
         put("n/a", 1);

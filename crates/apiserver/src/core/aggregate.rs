@@ -46,7 +46,7 @@ pub(crate) async fn follow(core: &Core, shutdown: &CancellationToken) {
         while let Initial::Object(_) = changes.inbox.next_initial() {}
         loop {
             if let Err(failure) = reconcile(core).await {
-                tracing::warn!(%failure, "cluster roles not aggregated");
+                tracing::warn!(%failure, "cannot aggregate cluster roles");
             }
             let next = shutdown.run_until_cancelled(changes.inbox.next()).await;
             if next.flatten().is_none() {

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_guards_what_it_selects_and_without_a_selector_nothing() {
+    fn a_budget_without_a_selector_selects_no_pod() {
         for (selector, guards) in [
             (json!({ "matchLabels": { "app": "web" } }), true),
             (json!({ "matchLabels": { "app": "db" } }), false),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unready_pod_goes_by_policy_or_while_enough_are_ready() {
+    fn an_unready_pod_is_evicted_by_policy_or_while_enough_are_ready() {
         let healthy = |current: i32, desired: i32| json!({ "currentHealthy": current, "desiredHealthy": desired });
         for (ready, policy, status, goes) in [
             ("False", Value::Null, healthy(2, 2), true),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_why_in_its_cause_and_when_to_come_back() {
+    fn a_refusal_has_a_cause_and_retry_after() {
         let many: BTreeMap<String, Time> =
             (0..=2000).map(|at_| (format!("p{at_}"), at())).collect();
         let denied = |reason: &str, message: &str| {

@@ -30,7 +30,7 @@ async fn sweep(core: &Core, now: jiff::Timestamp) {
         }
         // A newer write of the same event wins; whatever else fails is tried at the next sweep.
         if let Err(failure) = core.expire_own(events, &event).await {
-            tracing::debug!(%failure, "expired event not removed");
+            tracing::debug!(%failure, "cannot remove an expired event");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What responses to writes show of secrets: to a caller who may not `get` a secret, its metadata only.
 //!
-//! A write returns the whole object, also where it changed nothing (`dryRun`, an empty patch), so that the right to write would be one to read. Annotations are payload too, since client-side
-//! apply copies the object into one; field managers name the payload's keys. A JSON patch that looks
-//! at the payload, or copies it to where it is shown, takes the right to read as well.
+//! A write returns the whole object, also where it changed nothing (`dryRun`, an empty patch), so that the
+//! permission to write would include reading. Annotations are payload too, since client-side apply copies
+//! the object into one; field managers name the payload's keys. A JSON patch that tests the payload, or
+//! copies it to a field that is returned, requires the permission to read as well.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -86,7 +87,7 @@ impl Handlers {
             return Ok(());
         }
         let why = format!(
-            "User {:?} cannot read it: a JSON patch that tests, copies or moves what it holds takes the verb \"get\" on it",
+            "User {:?} cannot read it: a JSON patch that tests, copies or moves its content requires the verb \"get\" on it",
             call.permit.identity().user
         );
         Err(Failure::forbidden(call.resource.group_resource(), name, &why))

@@ -10,7 +10,7 @@ use crate::decode;
 use crate::options::WriteOptions;
 use crate::request::{RequestInfo, Verb};
 use crate::respond::{self, Response};
-use crate::reviews::{Question, Review, access, identity, rules};
+use crate::reviews::{ReviewBody, Review, access, identity, rules};
 
 impl Handlers {
     /// A permitted request for a review.
@@ -38,7 +38,7 @@ impl Handlers {
         let options = WriteOptions::parse(&info.query, "CreateOptions")?;
         let media = MediaType::of_object(headers)?;
         let bytes = body::take(payload)?;
-        let asked = Question { review, media, bytes: &bytes };
+        let asked = ReviewBody { review, media, bytes: &bytes };
         let (authorizer, who) = (&self.core.authorizer, permit.identity());
         let status = StatusCode::CREATED;
         let mut response = match review.kind {

@@ -55,7 +55,7 @@ struct Watch {
     /// What happened up to here the client has seen, or says so of what is yet to come.
     after: Revision,
     bookmarks: bool,
-    /// The client asked for the present state first and for a bookmark where it ends.
+    /// The client asked for the current state first and for a bookmark where it ends.
     marks_initial_end: bool,
     /// The initial state has been sent.
     begun: bool,
@@ -142,7 +142,7 @@ impl Handlers {
         let version = options.revision()?.filter(|version| *version > 0);
         let initial = options.send_initial_events;
         match version {
-            // Only the present state can be too old: what is to come may begin any time later.
+            // Only the current state can be too old: what is to come may begin any time later.
             Some(version) if initial != Some(true) => return Ok(Start::After(version)),
             Some(version) => self.core.registry.wait_for(version).await?,
             None => self.core.registry.settle().await?,

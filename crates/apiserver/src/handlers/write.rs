@@ -113,7 +113,7 @@ impl Handlers {
             .registry
             .persist_update(resource, target, call.sub(), options.dry_run, |old| {
                 same_uid(resource, &call.path.name, uid.as_deref(), old)?;
-                // It is not kept while its successor is made; another try decodes it again.
+                // It is not kept while the updated one is made; another try decodes it again.
                 let mut object = match object.take() {
                     Some(object) => object,
                     None => resource.parse(&encoded)?,

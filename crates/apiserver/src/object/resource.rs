@@ -112,7 +112,7 @@ impl Resource {
         }
     }
 
-    /// Everything wrong with a successor, by the rules of the version it came in.
+    /// Everything wrong with an updated object, by the rules of the version it came in.
     pub(crate) fn validate_update(
         &self,
         object: &dyn Object,

@@ -32,17 +32,17 @@ pub(super) fn paths(info: &KindInfo, names: &impl Names) -> Vec<(String, Value)>
         return Vec::new();
     };
     let KindInfo { group, version, kind, namespaced, .. } = *info;
-    let door = Endpoint { group, version, kind, namespaced, object };
+    let endpoint = Endpoint { group, version, kind, namespaced, object };
     let collection = collection(group, version, info.plural, namespaced);
     let item = format!("{collection}/{{name}}");
-    let mut paths = vec![(collection, door.collection(&list)), (item.clone(), door.item())];
+    let mut paths = vec![(collection, endpoint.collection(&list)), (item.clone(), endpoint.item())];
     if namespaced {
         let everywhere = format!("{}/{}", prefix(group, version), info.plural);
-        paths.push((everywhere, door.everywhere(&list)));
+        paths.push((everywhere, endpoint.everywhere(&list)));
     }
     for sub in info.subresources {
         if let Some(definition) = names.definition(sub.group, sub.version, sub.kind) {
-            paths.push((format!("{item}/{}", sub.name), door.subresource(sub, &definition)));
+            paths.push((format!("{item}/{}", sub.name), endpoint.subresource(sub, &definition)));
         }
     }
     paths
@@ -52,8 +52,8 @@ pub(super) fn paths(info: &KindInfo, names: &impl Names) -> Vec<(String, Value)>
 pub(super) fn review(review: &Review, names: &impl Names) -> Option<(String, Value)> {
     let Review { group, kind, namespaced, .. } = *review;
     let object = names.definition(group, VERSION, kind)?;
-    let door = Endpoint { group, version: VERSION, kind, namespaced, object };
-    let item = json!({ "post": door.create(), "parameters": door.path_parameters(false) });
+    let endpoint = Endpoint { group, version: VERSION, kind, namespaced, object };
+    let item = json!({ "post": endpoint.create(), "parameters": endpoint.path_parameters(false) });
     Some((collection(group, VERSION, review.plural, namespaced), item))
 }
 

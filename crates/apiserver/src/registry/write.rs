@@ -34,9 +34,9 @@ pub(crate) struct Written {
     pub(crate) warnings: Vec<String>,
 }
 
-/// What a successor of an object is made from.
+/// What an update of an object is made from.
 pub(crate) struct Change<'a> {
-    /// The admitted successor.
+    /// The admitted object.
     pub(crate) object: Admitted<'a, Update>,
     /// The revision the client expects, if it named one.
     pub(crate) expected: Option<Revision>,

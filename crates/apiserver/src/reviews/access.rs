@@ -10,7 +10,7 @@ use k8s_openapi::api::authorization::v1::{
     SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
 };
 
-use super::Question;
+use super::ReviewBody;
 use crate::authz::attributes::{Attributes, ResourceTarget, Target};
 use crate::authz::{Authorizer, Decision};
 use crate::clock::now;
@@ -18,7 +18,7 @@ use crate::identity::Identity;
 
 pub(crate) async fn of_caller(
     authorizer: &Authorizer,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     who: &Identity,
 ) -> Result<SelfSubjectAccessReview, Failure> {
     let mut review: SelfSubjectAccessReview = asked.decode()?;
@@ -37,7 +37,7 @@ pub(crate) async fn of_caller(
 
 pub(crate) async fn of_subject(
     authorizer: &Authorizer,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
 ) -> Result<SubjectAccessReview, Failure> {
     let mut review: SubjectAccessReview = asked.decode()?;
     asked.has_no_metadata(&review.metadata)?;
@@ -48,7 +48,7 @@ pub(crate) async fn of_subject(
 
 pub(crate) async fn local(
     authorizer: &Authorizer,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     namespace: &str,
 ) -> Result<LocalSubjectAccessReview, Failure> {
     let mut review: LocalSubjectAccessReview = asked.decode()?;
@@ -79,7 +79,7 @@ pub(crate) async fn local(
 
 async fn evaluate_subject(
     authorizer: &Authorizer,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     spec: &SubjectAccessReviewSpec,
 ) -> Result<SubjectAccessReviewStatus, Failure> {
     let identity = Identity {
@@ -116,7 +116,7 @@ async fn evaluate(
 
 /// The attributes a review asks about; exactly one of the two kinds.
 fn attributes<'a>(
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     resource: Option<&'a ResourceAttributes>,
     path: Option<&'a NonResourceAttributes>,
 ) -> Result<Attributes<'a>, Failure> {

@@ -112,13 +112,13 @@ pub(crate) fn find(path: &ResourcePath) -> Option<&'static Review> {
 }
 
 /// The body of a review, to be decoded as its kind.
-pub(crate) struct Question<'a> {
+pub(crate) struct ReviewBody<'a> {
     pub(crate) review: &'a Review,
     pub(crate) media: MediaType,
     pub(crate) bytes: &'a [u8],
 }
 
-impl Question<'_> {
+impl ReviewBody<'_> {
     fn decode<T: DeserializeOwned + Serialize>(&self) -> Result<T, Failure> {
         decode::value(self.bytes, self.media, self.review.kind, &self.review.api_version())
     }

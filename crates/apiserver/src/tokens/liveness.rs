@@ -11,7 +11,7 @@ use super::claims::{Bound, Claims, Legacy};
 use crate::object::Resources;
 
 /// How long a token outlives the deletion time of what it is bound to, in seconds: a pod that is
-/// ending may still say goodbye. Upstream's leeway.
+/// terminating may still make requests. Upstream's leeway.
 const LEEWAY_S: i64 = 60;
 /// The key of a token Secret's token.
 pub(crate) const TOKEN_KEY: &str = "token";

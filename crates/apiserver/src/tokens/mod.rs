@@ -1,4 +1,4 @@
-//! Service account tokens: keys, issue, and what makes a token good.
+//! Service account tokens: keys, issuing, and what makes a token valid.
 //!
 //! A token is a JWT signed by one of this cluster's keys. A signature is not enough: the account,
 //! and the pod, secret or node a token is bound to, must still be there and be the same ones; they
@@ -28,7 +28,7 @@ use self::keyring::Keyring;
 use crate::identity::{AUTHENTICATED, Identity};
 use crate::object::Resources;
 
-/// Who tokens say issued them, where nothing else is configured; upstream's usual value.
+/// The issuer of tokens, where nothing else is configured; upstream's usual value.
 pub(crate) const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// Longest token looked at, in bytes.
 pub(crate) const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -86,11 +86,11 @@ impl std::fmt::Debug for TokenKeys {
     }
 }
 
-/// Issues tokens and says whose they are.
+/// Issues and verifies tokens.
 pub(crate) struct Authority {
     keys: TokenKeys,
     pub(crate) issuer: String,
-    /// What this server is to a token's audience; the first is what a token gets that asks for none.
+    /// The audiences of tokens for this server; the first is the default of new tokens.
     pub(crate) audiences: Vec<String>,
     /// Where `openid-configuration` says the keys are; derived from the issuer where empty.
     pub(crate) jwks_uri: Option<String>,
@@ -128,7 +128,7 @@ impl Authority {
         self.keys.current().sign(&Claims::of(issue, &self.issuer))
     }
 
-    /// Signs a token without an end, good while its Secret holds it.
+    /// Signs a token without expiration, valid while its Secret holds it.
     ///
     /// # Errors
     /// [`KeyError::NoKey`] where this server has none to sign with.
@@ -136,7 +136,7 @@ impl Authority {
         self.keys.current().sign(legacy)
     }
 
-    /// Whose token this is, if it is good for one of `audiences`, by what the cache has now.
+    /// The owner of a token that is valid for one of `audiences`, by what the cache has now.
     pub(crate) fn verify(
         &self,
         resources: &Resources,

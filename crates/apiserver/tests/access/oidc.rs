@@ -56,7 +56,7 @@ impl Stage {
     async fn whoami(&self, token: &str) -> (u16, Value) {
         let caller = Caller::new("oidc", self.server.bearer(Some(token)));
         let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
-        let reply = caller.ask("POST", path, Some(&json!({}))).await;
+        let reply = caller.request("POST", path, Some(&json!({}))).await;
         (reply.code, reply.body["status"]["userInfo"].clone())
     }
 }

@@ -37,7 +37,7 @@ async fn leap(other: &Caller) {
     tokio::time::advance(LEAP).await;
     tokio::time::resume();
     for _ in 0..3 {
-        assert_eq!(other.ask("GET", "/version", None).await.code, 200);
+        assert_eq!(other.request("GET", "/version", None).await.code, 200);
     }
 }
 

@@ -72,7 +72,7 @@ async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
         "metadata": { "name": "node-a", "namespace": "kube-node-lease" },
         "spec": { "holderIdentity": "node-a", "leaseDurationSeconds": 40 },
     });
-    let made = node.ask("POST", LEASES, Some(&lease)).await;
+    let made = node.request("POST", LEASES, Some(&lease)).await;
     assert_eq!(made.code, 201, "{}", made.message());
     let mut attacks = Attacks::group("heavy requests that others wait for");
     let items = vec![r#"{"name":"A00000"}"#; 8_000].join(",");
@@ -102,13 +102,13 @@ async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
         }
         let calm = async {
             let renewal = json!({ "spec": { "leaseDurationSeconds": 41 } });
-            let renewed = node.ask("PATCH", &format!("{LEASES}/node-a"), Some(&renewal)).await.code;
+            let renewed = node.request("PATCH", &format!("{LEASES}/node-a"), Some(&renewal)).await.code;
             let status = json!({ "status": { "nodeInfo": {} } });
             let path = "/api/v1/nodes/node-a/status";
-            let status = node.ask("PATCH", path, Some(&status)).await.code;
-            let health = cluster.admin.ask("GET", "/healthz", None).await.code;
-            let ready = cluster.admin.ask("GET", "/readyz", None).await.code;
-            let list = cluster.admin.ask("GET", PODS, None).await.code;
+            let status = node.request("PATCH", path, Some(&status)).await.code;
+            let health = cluster.admin.request("GET", "/healthz", None).await.code;
+            let ready = cluster.admin.request("GET", "/readyz", None).await.code;
+            let list = cluster.admin.request("GET", PODS, None).await.code;
             [renewed, status, health, ready, list]
         };
         let calm = tokio::time::timeout(PATIENCE, calm).await.unwrap_or_default();
@@ -147,10 +147,10 @@ async fn bodies_that_do_not_come_hold_no_place_of_another_user() {
         "spec": { "holderIdentity": "node-a", "leaseDurationSeconds": 40 },
     });
     let node = cluster.node("node-a").await;
-    let made = tokio::time::timeout(PATIENCE, node.ask("POST", LEASES, Some(&lease))).await;
+    let made = tokio::time::timeout(PATIENCE, node.request("POST", LEASES, Some(&lease))).await;
     let code = made.map(|reply| reply.code).unwrap_or_default();
     attacks.attempt("a lease meanwhile", code == 201, code);
-    let health = cluster.admin.ask("GET", "/livez", None);
+    let health = cluster.admin.request("GET", "/livez", None);
     let health = tokio::time::timeout(PATIENCE, health).await.map(|it| it.code).unwrap_or_default();
     attacks.attempt("health meanwhile", health == 200, health);
     // Those who have a place lose it, as they send too slowly.
@@ -185,13 +185,13 @@ async fn selectors_with_too_many_terms_are_refused() {
     ] {
         for (verb, watch) in [("list", ""), ("watch", "&watch=true")] {
             let path = format!("/api/v1/secrets?{query}{watch}");
-            let reply = cluster.admin.ask("GET", &path, None).await;
+            let reply = cluster.admin.request("GET", &path, None).await;
             let refused = reply.code == 400 && reply.message().contains(wanted);
             attacks.attempt(&format!("{verb} by {what}"), refused, (reply.code, reply.message()));
         }
     }
     attacks.finish();
     let query = format!("labelSelector={}", terms("!abc", 1000));
-    let reply = cluster.admin.ask("GET", &format!("/api/v1/secrets?{query}"), None).await;
+    let reply = cluster.admin.request("GET", &format!("/api/v1/secrets?{query}"), None).await;
     assert_eq!(reply.code, 200, "a thousand are served");
 }

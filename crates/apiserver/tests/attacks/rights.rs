@@ -60,7 +60,7 @@ async fn response_to(
     path: &str,
     body: Option<&Value>,
 ) -> (u16, String, Value) {
-    match tokio::time::timeout(PATIENCE, who.ask(method, path, body)).await {
+    match tokio::time::timeout(PATIENCE, who.request(method, path, body)).await {
         Ok(reply) => (reply.code, reply.message().to_owned(), reply.body),
         Err(_) => (0, "no response".to_owned(), Value::Null),
     }
@@ -76,7 +76,7 @@ async fn slow_rights_checks_do_not_delay_other_users() {
     ann_is_admin["roleRef"]["kind"] = "ClusterRole".into();
     admin.make(BINDINGS, ann_is_admin).await;
 
-    // An empty role, bound many times to everybody, and filled afterwards.
+    // An empty role, bound many times to all users, and filled afterwards.
     ann.make(ROLES, role("many", json!([]))).await;
     for n in 0..TIMES {
         let everybody = json!([group("system:authenticated"), user("ann")]);
@@ -97,7 +97,7 @@ async fn slow_rights_checks_do_not_delay_other_users() {
     let proportionate = code == 201 && (RULES..2 * RULES).contains(&shown);
     attacks.attempt("the list of one's rights", proportionate, (code, message, shown));
 
-    // Each binding is judged by all that the writer has and all that the role holds.
+    // Each binding is checked against all that the writer has and all that the role holds.
     admin.make(ROLES, role("unheld", one_name_each("get", "nodes"))).await;
     let mut flood = JoinSet::new();
     for n in 0..6 {
@@ -116,19 +116,19 @@ async fn slow_rights_checks_do_not_delay_other_users() {
     attacks.attempt("others meanwhile", (health, list) == (200, 403), (health, list));
     while let Some(done) = flood.join_next().await {
         let (held, code, message) = done.unwrap();
-        let (expected, told) = if held {
+        let (expected, denial) = if held {
             (201, String::new())
         } else {
-            let told = "is attempting to grant RBAC permissions not currently held:\n\
+            let denial = "is attempting to grant RBAC permissions not currently held:\n\
                 {APIGroups:[\"\"], Resources:[\"nodes\"], ResourceNames:[\"n0\"], Verbs:[\"get\"]}\n";
-            (403, told.to_owned())
+            (403, denial.to_owned())
         };
-        let right = code == expected && message.contains(&told);
+        let right = code == expected && message.contains(&denial);
         let start: String = message.chars().take(300).collect();
         attacks.attempt(&format!("a binding, held: {held}"), right, (code, start));
     }
 
-    // Everybody's requests are judged by the rules that everybody is given.
+    // Every user's requests are evaluated by the rules that all users are given.
     for (path, expected) in [("n13999", 404), ("n14000", 403), ("n", 403)] {
         let (code, message, _) = response_to(&bob, "GET", &format!("{PODS}/{path}"), None).await;
         attacks.attempt(&format!("pod {path} of everybody's"), code == expected, message);
@@ -185,8 +185,8 @@ async fn slow_rights_checks_do_not_delay_other_users() {
     }]);
     let (code, message, _) =
         response_to(&ann, "POST", ROLES, Some(&role("product", product.clone()))).await;
-    let told = "is attempting to grant RBAC permissions not currently held";
-    let refused = code == 403 && message.contains(told) && message.len() < 1024 * 1024;
+    let denial = "is attempting to grant RBAC permissions not currently held";
+    let refused = code == 403 && message.contains(denial) && message.len() < 1024 * 1024;
     attacks.attempt("a rule of long lists", refused, (code, message.len()));
     let (code, message, _) =
         response_to(admin, "POST", CLUSTER_ROLES, Some(&role("product", product))).await;

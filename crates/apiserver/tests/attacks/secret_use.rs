@@ -152,16 +152,16 @@ impl World {
     async fn account(&self, name: &str, secrets: &[&str]) {
         let listed: Vec<Value> = secrets.iter().map(|name| json!({ "name": name })).collect();
         let account = json!({ "metadata": { "name": name }, "secrets": listed });
-        let reply = self.admin().ask("POST", ACCOUNTS, Some(&account)).await;
+        let reply = self.admin().request("POST", ACCOUNTS, Some(&account)).await;
         if reply.code == 409 {
             let reply =
-                self.admin().ask("PUT", &format!("{ACCOUNTS}/{name}"), Some(&account)).await;
+                self.admin().request("PUT", &format!("{ACCOUNTS}/{name}"), Some(&account)).await;
             assert_eq!(reply.code, 200, "{}", reply.message());
         }
     }
 
     async fn get(&self, at: &str) -> Value {
-        let reply = self.admin().ask("GET", at, None).await;
+        let reply = self.admin().request("GET", at, None).await;
         assert_eq!(reply.code, 200, "{at}: {}", reply.message());
         reply.body
     }
@@ -173,7 +173,7 @@ impl World {
         set["metadata"] = json!({
             "generateName": format!("{deployment}-"), "ownerReferences": [reference(DEPLOYMENT, &owner)],
         });
-        let reply = self.control.ask("POST", REPLICA_SET.path, Some(&set)).await;
+        let reply = self.control.request("POST", REPLICA_SET.path, Some(&set)).await;
         (reply.code == 201).then(|| reply.body["metadata"]["name"].as_str().unwrap().to_owned())
     }
 
@@ -185,7 +185,7 @@ impl World {
             let Some(set) = self.replica_set(name).await else { return json!("no replica set") };
             (owner, of) = (self.get(&REPLICA_SET.at(&set)).await, REPLICA_SET);
         }
-        let reply = self.control.ask("POST", PODS, Some(&pod_of(of, &owner))).await;
+        let reply = self.control.request("POST", PODS, Some(&pod_of(of, &owner))).await;
         if reply.code == 201 { reply.body } else { json!({ "refused": reply.body["message"] }) }
     }
 
@@ -271,14 +271,14 @@ impl Form {
                 ("PATCH", path, wanted.clone(), "application/apply-patch+yaml")
             }
         };
-        let reply = caller.ask_typed(method, &path, &body, media).await;
+        let reply = caller.request_typed(method, &path, &body, media).await;
         (reply.code, reply.body)
     }
 }
 
 /// A template that is harmless when it is checked and gets the secret after a change of annotations.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_whose_annotations_change_later() {
+async fn annotations_that_change_after_the_check_give_no_secret() {
     let mut attacks = Attacks::group("a template's annotations changed after it was checked");
     let world = World::new().await;
     let mut count = 0;
@@ -293,14 +293,14 @@ async fn a_template_whose_annotations_change_later() {
                     Form::Apply => {
                         Form::Apply.write(&world.mallory, &kind.at(&name), &quiet).await.0
                     }
-                    _ => world.mallory.ask("POST", kind.path, Some(&quiet)).await.code,
+                    _ => world.mallory.request("POST", kind.path, Some(&quiet)).await.code,
                 };
                 let mut loud = kind.object(&name, &template("app"));
                 if matches!(form, Form::Put) {
                     loud["metadata"]["annotations"] = json!({ GRANTED: "*" });
                 }
                 let changed = form.write(&world.mallory, &kind.at(&name), &loud).await;
-                let there = world.admin().ask("GET", &kind.at(&name), None).await.code == 200;
+                let there = world.admin().request("GET", &kind.at(&name), None).await.code == 200;
                 let got = there && world.gets(kind, &name).await;
                 let refused = matches!(made, 403 | 422) || matches!(changed.0, 403 | 422);
                 attacks.attempt(
@@ -316,7 +316,7 @@ async fn a_template_whose_annotations_change_later() {
 
 /// Every way to write a template that names a secret, or runs as an account that lists one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_with_a_secret_by_every_write() {
+async fn a_template_with_a_secret_is_refused_by_every_kind_and_write() {
     let mut attacks = Attacks::group("a template with a secret, by every kind and write");
     let world = World::new().await;
     let env = json!([{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }]);
@@ -358,7 +358,7 @@ async fn a_template_with_a_secret_by_every_write() {
             }
             if *over == "new" {
                 let loud = kind.object(&format!("new{count}"), wanted);
-                let reply = world.mallory.ask("POST", kind.path, Some(&loud)).await;
+                let reply = world.mallory.request("POST", kind.path, Some(&loud)).await;
                 attacks.attempt(
                     &format!("{} {what} by POST", kind.kind),
                     reply.code == 403,
@@ -379,7 +379,7 @@ async fn a_template_with_a_secret_by_every_write() {
 
 /// The secret, or the account, comes after the template.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_account_lists_later() {
+async fn accounts_and_secrets_that_come_later_give_no_secret() {
     let mut attacks = Attacks::group("an account or secret that comes after the template");
     let world = World::new().await;
     for kind in KINDS {
@@ -409,7 +409,7 @@ async fn what_an_account_lists_later() {
             json!({ "spec": { "replicas": 2 } }),
             json!({ "metadata": { "labels": { "x": "y" } } }),
         ] {
-            world.admin().ask("PATCH", &kind.at(&case), Some(&body)).await;
+            world.admin().request("PATCH", &kind.at(&case), Some(&body)).await;
             let got = world.pod(kind, &case).await;
             attacks.attempt(
                 &format!("{case} with the administrator's {body}"),
@@ -424,7 +424,7 @@ async fn what_an_account_lists_later() {
         world.account(&account, &[&secret]).await;
         let reply = world
             .mallory
-            .ask("POST", kind.path, Some(&kind.object(&case, &template(&account))))
+            .request("POST", kind.path, Some(&kind.object(&case, &template(&account))))
             .await;
         attacks.attempt(&case, reply.code == 403, &reply);
 
@@ -438,7 +438,7 @@ async fn what_an_account_lists_later() {
         world.admin().make(ACCOUNTS, off("false")).await;
         world.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
         let at = format!("{ACCOUNTS}/{account}");
-        assert_eq!(world.admin().ask("PUT", &at, Some(&off("true"))).await.code, 200);
+        assert_eq!(world.admin().request("PUT", &at, Some(&off("true"))).await.code, 200);
         let got = world.pod(kind, &case).await;
         attacks.attempt(&case, !has(&got, "db"), got);
 
@@ -446,7 +446,7 @@ async fn what_an_account_lists_later() {
         let (case, account) = (name("again"), name("again-account"));
         world.account(&account, &[]).await;
         world.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
-        world.admin().ask("DELETE", &format!("{ACCOUNTS}/{account}"), None).await;
+        world.admin().request("DELETE", &format!("{ACCOUNTS}/{account}"), None).await;
         world.account(&account, &["db"]).await;
         let got = world.pod(kind, &case).await;
         attacks.attempt(&case, !has(&got, "db"), got);
@@ -460,7 +460,7 @@ async fn what_an_account_lists_later() {
         world.admin().make(ACCOUNTS, wrong).await;
         let reply = world
             .mallory
-            .ask("POST", kind.path, Some(&kind.object(&case, &template(&account))))
+            .request("POST", kind.path, Some(&kind.object(&case, &template(&account))))
             .await;
         attacks.attempt(&case, reply.code == 403, &reply);
 
@@ -471,7 +471,7 @@ async fn what_an_account_lists_later() {
         let pull =
             json!({ "metadata": { "name": account }, "imagePullSecrets": [{ "name": "db" }] });
         let at = format!("{ACCOUNTS}/{account}");
-        assert_eq!(world.admin().ask("PUT", &at, Some(&pull)).await.code, 200);
+        assert_eq!(world.admin().request("PUT", &at, Some(&pull)).await.code, 200);
         let got = world.pod(kind, &case).await;
         attacks.attempt(&case, !has(&got, "db"), got);
     }
@@ -481,7 +481,7 @@ async fn what_an_account_lists_later() {
     world.admin().make(SECRETS, token).await;
     world.account("tokens", &["was-token"]).await;
     world.mallory.make(DEPLOYMENT.path, DEPLOYMENT.object("token", &template("tokens"))).await;
-    world.admin().ask("DELETE", &format!("{SECRETS}/was-token"), None).await;
+    world.admin().request("DELETE", &format!("{SECRETS}/was-token"), None).await;
     world.admin().make(SECRETS, crate::cluster::secret("was-token")).await;
     let got = world.pod(DEPLOYMENT, "token").await;
     attacks.attempt("a token that became a password", !has(&got, "was-token"), got);
@@ -490,7 +490,7 @@ async fn what_an_account_lists_later() {
 
 /// The record itself, owners, and old templates of people with rights.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_record_and_the_owners() {
+async fn forged_grants_owners_and_rollbacks_give_no_secret() {
     let mut attacks = Attacks::group("a forged grant, owner or rollback");
     let world = World::new().await;
     world.account("plain", &[]).await;
@@ -503,11 +503,11 @@ async fn the_record_and_the_owners() {
                 json!({ GRANTED: "*", "coffer.dev/granted-host-paths": "true" });
             object["spec"]["template"]["metadata"]["annotations"] =
                 json!({ GRANTED: "*", "x": "y" });
-            let made = world.mallory.ask("POST", kind.path, Some(&object)).await;
+            let made = world.mallory.request("POST", kind.path, Some(&object)).await;
             let written = form.write(&world.mallory, &kind.at(&name), &object).await;
             let patch = json!({ "metadata": { "annotations": { GRANTED: "*" } } });
-            world.mallory.ask("PATCH", &kind.at(&name), Some(&patch)).await;
-            world.mallory.ask("PATCH", &format!("{}/status", kind.at(&name)), Some(&patch)).await;
+            world.mallory.request("PATCH", &kind.at(&name), Some(&patch)).await;
+            world.mallory.request("PATCH", &format!("{}/status", kind.at(&name)), Some(&patch)).await;
             let stored = world.get(&kind.at(&name)).await;
             let annotations = &stored["metadata"]["annotations"];
             let clean = annotations[GRANTED] == "[]"
@@ -516,8 +516,8 @@ async fn the_record_and_the_owners() {
                     .to_string()
                     .contains(&format!("f:{GRANTED}\":{{}},\"f:coffer"));
             attacks.attempt(&name, made.code == 201 && written.0 == 200 && clean, stored);
-            let gone = json!({ "metadata": { "annotations": { GRANTED: null } } });
-            world.mallory.ask("PATCH", &kind.at(&name), Some(&gone)).await;
+            let removed = json!({ "metadata": { "annotations": { GRANTED: null } } });
+            world.mallory.request("PATCH", &kind.at(&name), Some(&removed)).await;
             let stored = world.get(&kind.at(&name)).await;
             attacks.attempt(
                 &format!("{name} taken away"),
@@ -534,12 +534,12 @@ async fn the_record_and_the_owners() {
     let set = world.replica_set("admins").await.expect("the controller may");
     let set = world.get(&REPLICA_SET.at(&set)).await;
     let mut forged = pod_of(REPLICA_SET, &set);
-    let reply = world.mallory.ask("POST", PODS, Some(&forged)).await;
+    let reply = world.mallory.request("POST", PODS, Some(&forged)).await;
     attacks.attempt("a pod of the administrator's ReplicaSet", reply.code == 403, &reply);
     forged["spec"] = template("app")["spec"].clone();
     forged["spec"]["containers"][0]["image"] = "evil".into();
     for (who, caller) in [("mallory", &world.mallory), ("a controller", &world.control)] {
-        let reply = caller.ask("POST", PODS, Some(&forged)).await;
+        let reply = caller.request("POST", PODS, Some(&forged)).await;
         attacks.attempt(
             &format!("another program in such a pod, by {who}"),
             !has(&reply.body, "db"),
@@ -548,7 +548,7 @@ async fn the_record_and_the_owners() {
     }
     let mut own = REPLICA_SET.object("own", &template("plain"));
     own["metadata"]["ownerReferences"] = json!([reference(DEPLOYMENT, &admins)]);
-    let reply = world.mallory.ask("POST", REPLICA_SET.path, Some(&own)).await;
+    let reply = world.mallory.request("POST", REPLICA_SET.path, Some(&own)).await;
     attacks.attempt("a ReplicaSet of the administrator's Deployment", reply.code == 403, &reply);
     // One whose account lists nothing yet, so that nothing is refused; a controller writes it.
     world.account("empty", &[]).await;
@@ -557,7 +557,7 @@ async fn the_record_and_the_owners() {
     world.mallory.make(REPLICA_SET.path, own).await;
     world.account("empty", &["db"]).await;
     let scale = json!({ "spec": { "replicas": 2 } });
-    assert_eq!(world.control.ask("PATCH", &REPLICA_SET.at("own"), Some(&scale)).await.code, 200);
+    assert_eq!(world.control.request("PATCH", &REPLICA_SET.at("own"), Some(&scale)).await.code, 200);
     let got = world.pod(REPLICA_SET, "own").await;
     attacks.attempt(
         "a ReplicaSet with that owner, scaled by the controller",
@@ -575,10 +575,10 @@ async fn the_record_and_the_owners() {
         if uid.is_null() {
             pod["metadata"]["ownerReferences"] = Value::Null;
         }
-        let reply = world.control.ask("POST", PODS, Some(&pod)).await;
+        let reply = world.control.request("POST", PODS, Some(&pod)).await;
         attacks.attempt(&format!("a controller's pod of {what}"), !has(&reply.body, "db"), &reply);
         pod["spec"] = naming(template("plain"), "db")["spec"].clone();
-        let reply = world.control.ask("POST", PODS, Some(&pod)).await;
+        let reply = world.control.request("POST", PODS, Some(&pod)).await;
         attacks.attempt(&format!("one that names it, of {what}"), reply.code == 403, &reply);
     }
 
@@ -611,7 +611,7 @@ async fn the_record_and_the_owners() {
     assert_eq!(undo.0, 200, "{}", undo.1);
     world.account("then", &["db"]).await;
     let scale = json!({ "spec": { "replicas": 3 } });
-    assert_eq!(world.control.ask("PATCH", &REPLICA_SET.at(&old), Some(&scale)).await.code, 200);
+    assert_eq!(world.control.request("PATCH", &REPLICA_SET.at(&old), Some(&scale)).await.code, 200);
     let got = world.pod(REPLICA_SET, &old).await;
     attacks.attempt(
         "the old ReplicaSet after a rollback that took no right",
@@ -624,7 +624,7 @@ async fn the_record_and_the_owners() {
     world.mallory.make(DEPLOYMENT.path, DEPLOYMENT.object("orphan", &template("default"))).await;
     let adopter = world.get(&DEPLOYMENT.at("orphan")).await;
     let adopt = json!({ "metadata": { "ownerReferences": [reference(DEPLOYMENT, &adopter)] } });
-    assert_eq!(world.control.ask("PATCH", &REPLICA_SET.at("orphan"), Some(&adopt)).await.code, 200);
+    assert_eq!(world.control.request("PATCH", &REPLICA_SET.at("orphan"), Some(&adopt)).await.code, 200);
     let mut evil = REPLICA_SET.object("orphan", &template("app"));
     evil["spec"]["template"]["spec"]["containers"][0]["image"] = "evil".into();
     for form in FORMS {
@@ -641,12 +641,12 @@ async fn the_record_and_the_owners() {
     world.mallory.make(DEPLOYMENT.path, paused.clone()).await;
     paused["spec"]["template"] =
         DEPLOYMENT.object("paused", &template("app"))["spec"]["template"].clone();
-    let reply = world.mallory.ask("PUT", &DEPLOYMENT.at("paused"), Some(&paused)).await;
+    let reply = world.mallory.request("PUT", &DEPLOYMENT.at("paused"), Some(&paused)).await;
     attacks.attempt("a paused Deployment", reply.code == 403, &reply);
     for kind in KINDS {
         let reply = world
             .mallory
-            .ask(
+            .request(
                 "POST",
                 &format!("{}?dryRun=All", kind.path),
                 Some(&kind.object("dry", &template("app"))),
@@ -659,7 +659,7 @@ async fn the_record_and_the_owners() {
 
 /// Pods that are there and have the secret.
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_that_are_there() {
+async fn existing_pods_with_a_secret_cannot_be_changed_by_another_user() {
     let mut attacks = Attacks::group("a change of another user's pod with a secret");
     let world = World::new().await;
     let mut pod = json!({ "metadata": { "name": "p", "annotations": { "cmd": "true" } }, "spec": template("app")["spec"] });
@@ -688,27 +688,27 @@ async fn pods_that_are_there() {
         ("an ephemeral container", "/ephemeralcontainers", ephemeral),
     ] {
         for media in ["application/merge-patch+json", "application/strategic-merge-patch+json"] {
-            let reply = world.mallory.ask_typed("PATCH", &format!("{at}{sub}"), &body, media).await;
+            let reply = world.mallory.request_typed("PATCH", &format!("{at}{sub}"), &body, media).await;
             attacks.attempt(&format!("{what} by {media}"), reply.code == 403, &reply);
         }
         let mut whole = world.get(&at).await;
         merge(&mut whole, &body);
-        let reply = world.mallory.ask("PUT", &format!("{at}{sub}"), Some(&whole)).await;
+        let reply = world.mallory.request("PUT", &format!("{at}{sub}"), Some(&whole)).await;
         attacks.attempt(&format!("{what} by PUT"), reply.code == 403, &reply);
     }
     let binding = json!({ "metadata": { "name": "p", "annotations": { "cmd": "cat /s/*" } },
         "target": { "apiVersion": "v1", "kind": "Node", "name": "node-a" } });
-    let reply = world.mallory.ask("POST", &format!("{at}/binding"), Some(&binding)).await;
+    let reply = world.mallory.request("POST", &format!("{at}/binding"), Some(&binding)).await;
     attacks.attempt("a command by the binding's annotations", reply.code == 403, &reply);
     // An account's list, and where it is mounted.
     let path = json!({ "metadata": { "annotations": { "coffer.dev/mount-path": "/usr/share/nginx/html" } } });
-    let reply = world.mallory.ask("PATCH", &format!("{ACCOUNTS}/app"), Some(&path)).await;
+    let reply = world.mallory.request("PATCH", &format!("{ACCOUNTS}/app"), Some(&path)).await;
     attacks.attempt("another mount path of an account's secrets", reply.code == 403, &reply);
     let listed = json!({ "secrets": [{ "name": "db" }, { "name": "other" }] });
-    let reply = world.mallory.ask("PATCH", &format!("{ACCOUNTS}/app"), Some(&listed)).await;
+    let reply = world.mallory.request("PATCH", &format!("{ACCOUNTS}/app"), Some(&listed)).await;
     attacks.attempt("another secret on an account's list", reply.code == 403, &reply);
     let again = json!({ "metadata": { "name": "again" }, "spec": template("app")["spec"] });
-    let reply = world.mallory.ask("POST", PODS, Some(&again)).await;
+    let reply = world.mallory.request("POST", PODS, Some(&again)).await;
     attacks.attempt("a pod of the account", reply.code == 403, &reply);
     attacks.finish();
 }
@@ -727,7 +727,7 @@ fn merge(into: &mut Value, patch: &Value) {
 
 /// What people do all day goes on working.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_takes_no_right_and_what_a_right_gives() {
+async fn writes_that_take_no_right_and_writes_with_the_right_are_accepted() {
     let world = World::new().await;
     let admin = world.admin();
     for kind in KINDS {
@@ -742,12 +742,12 @@ async fn what_takes_no_right_and_what_a_right_gives() {
         let scale = json!({ "spec": { "replicas": 3 } });
         for sub in ["", "/scale"] {
             let reply =
-                world.mallory.ask("PATCH", &format!("{}{sub}", kind.at(&name)), Some(&scale)).await;
+                world.mallory.request("PATCH", &format!("{}{sub}", kind.at(&name)), Some(&scale)).await;
             assert_eq!(reply.code, 200, "{name}{sub}: {}", reply.message());
         }
         let restart = json!({ "spec": { "template": { "metadata": { "annotations": { "kubectl.kubernetes.io/restartedAt": "now" } } } } });
         for body in [json!({ "metadata": { "labels": { "x": "y" } } }), restart] {
-            let reply = world.mallory.ask("PATCH", &kind.at(&name), Some(&body)).await;
+            let reply = world.mallory.request("PATCH", &kind.at(&name), Some(&body)).await;
             assert_eq!(reply.code, 200, "{name}: {}", reply.message());
         }
         assert!(world.gets(kind, &name).await, "{name} after a restart");
@@ -766,7 +766,7 @@ async fn what_takes_no_right_and_what_a_right_gives() {
     // The administrator's restart gives what is listed by now.
     let restart =
         json!({ "spec": { "template": { "metadata": { "annotations": { "r": "1" } } } } });
-    assert_eq!(admin.ask("PATCH", &DEPLOYMENT.at("two"), Some(&restart)).await.code, 200);
+    assert_eq!(admin.request("PATCH", &DEPLOYMENT.at("two"), Some(&restart)).await.code, 200);
     let pod = world.pod(DEPLOYMENT, "two").await;
     assert!(has(&pod, "db") && has(&pod, "other"), "{pod}");
     // An apply of the same intent conflicts with nothing and changes nothing.
@@ -774,7 +774,7 @@ async fn what_takes_no_right_and_what_a_right_gives() {
     intent["metadata"]["annotations"] = json!({ "own": "x" });
     let first = Form::Apply.write(admin, &DEPLOYMENT.at("applied"), &intent).await;
     let second = admin
-        .ask_typed(
+        .request_typed(
             "PATCH",
             &format!("{}?fieldManager=mallory", DEPLOYMENT.at("applied")),
             &intent,

@@ -118,7 +118,7 @@ async fn one_user_cannot_take_all_tunnels_and_idle_ones_end() {
         assert_eq!(&echo, b"ping");
         calm.push((below, stream));
     }
-    assert_eq!(cluster.admin.ask("GET", POD, None).await.code, 200);
+    assert_eq!(cluster.admin.request("GET", POD, None).await.code, 200);
 
     // What its client leaves is closed.
     let open = kubelet.connections();

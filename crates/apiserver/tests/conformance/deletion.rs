@@ -79,7 +79,7 @@ async fn preconditions_protect_objects_that_were_changed_or_recreated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_that_make_no_sense_are_refused_in_upstreams_words() {
+async fn invalid_options_are_refused_with_upstreams_messages() {
     let api = ApiClient::start().await;
     api.post(MAPS, &map("a", &[])).await.ok();
     let path = format!("{MAPS}/a");
@@ -220,7 +220,7 @@ fn pod(name: &str, node: Option<&str>) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_runs_somewhere_gets_its_time_and_it_can_only_be_shortened() {
+async fn a_scheduled_pod_gets_its_grace_period_which_can_only_be_shortened() {
     let api = ApiClient::start().await;
     let path = format!("{PODS}/p");
     let period = |object: &Value| object["metadata"]["deletionGracePeriodSeconds"].clone();
@@ -267,7 +267,7 @@ async fn a_pod_that_runs_somewhere_gets_its_time_and_it_can_only_be_shortened() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_eviction_is_a_deletion_that_says_why() {
+async fn an_eviction_deletes_the_pod_with_the_reason_in_a_condition() {
     let api = ApiClient::start().await;
     api.post(PODS, &pod("p", Some("n1"))).await.ok();
     let eviction = |name: &str, options: Value| json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": name }, "deleteOptions": options });
@@ -288,7 +288,7 @@ async fn an_eviction_is_a_deletion_that_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_goes_takes_nothing_new_and_waits_for_its_finalizer() {
+async fn a_terminating_namespace_accepts_no_objects_and_waits_for_its_finalizer() {
     let api = ApiClient::start().await;
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
     api.post("/api/v1/namespaces", &namespace).await.ok();

@@ -155,7 +155,7 @@ async fn a_pod_that_two_budgets_guard_is_not_evicted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_that_serve_nothing_ask_no_budget_and_unready_ones_by_its_policy() {
+async fn pods_that_are_not_running_ignore_budgets_and_unready_ones_follow_its_policy() {
     let api = ApiClient::start().await;
     budget(&api, "web", json!({ "minAvailable": 9 }), allows(0)).await;
     let short = json!({ "status": { "currentHealthy": 1, "desiredHealthy": 2 } });

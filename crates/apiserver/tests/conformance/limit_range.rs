@@ -54,7 +54,7 @@ async fn a_pod_gets_the_defaults_before_quotas_count_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_beyond_the_limits_is_refused_in_upstreams_words_until_they_change() {
+async fn a_pod_beyond_the_limits_is_refused_with_upstreams_message_until_they_change() {
     let api = ApiClient::start().await;
     let limits = json!([{ "type": "Container", "max": { "cpu": "1", "memory": "1Gi" } }]);
     api.post(RANGES, &range("sizes", limits)).await.ok();

@@ -166,7 +166,7 @@ async fn a_version_of_the_future_is_waited_for_and_then_timed_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_with_a_selector_add_up_and_count_nothing() {
+async fn pages_with_a_selector_are_complete_and_have_no_remaining_count() {
     let api = ApiClient::start().await;
     fill(&api, 25).await;
     for (selector, wanted) in
@@ -208,7 +208,7 @@ async fn pages_with_a_selector_add_up_and_count_nothing() {
 
 /// The past is forgotten between two pages: 410, with a token that goes on in the newest state.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_a_forgotten_state_comes_with_one_that_goes_on() {
+async fn an_expired_continue_token_comes_with_one_for_the_newest_state() {
     let api = ApiClient::start().await;
     fill(&api, 6).await;
     let first = api.get(&format!("{MAPS}?limit=2")).await.ok();

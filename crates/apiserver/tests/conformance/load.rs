@@ -142,8 +142,8 @@ impl Watcher {
         Self(Box::new(stream))
     }
 
-    /// It lost the watch and not the server its memory: what was queued comes, then the end, and who
-    /// resumes learns that it is too late.
+    /// The watch ends, so that the server does not run out of memory: queued events come, then the end, and a
+    /// resumed watch gets 410.
     async fn was_let_go(self, api: &ApiClient) {
         use futures::{AsyncBufReadExt as _, StreamExt as _};
         let (mut lines, mut last, mut count) = (self.0.lines(), String::new(), 0);

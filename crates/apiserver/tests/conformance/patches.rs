@@ -22,9 +22,9 @@ async fn with_secret() -> ApiClient {
 /// Members of the patch that it has twice or that mean nothing in it, and fields that its result
 /// has and the kind has not, in that order.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_patch_says_in_vain_is_refused_warned_of_or_dropped() {
+async fn unknown_and_duplicate_fields_of_a_patch_are_refused_warned_of_or_dropped() {
     let api = with_secret().await;
-    for (media, patch, told) in [
+    for (media, patch, findings) in [
         (
             JSON_PATCH,
             r#"[{"op":"add","path":"/typo","value":1,"vlaue":2,"op":"add"}]"#,
@@ -51,14 +51,14 @@ async fn what_a_patch_says_in_vain_is_refused_warned_of_or_dropped() {
             if validation == "Strict" {
                 let wanted = format!(
                     " \"\" is invalid: patch: Invalid value: \"<patched object>\": strict decoding error: {}",
-                    told.join(", ")
+                    findings.join(", ")
                 );
                 assert_eq!(response.refusal(), (422, "Invalid".into(), wanted), "{media}");
                 continue;
             }
             let found: Vec<_> =
                 response.headers.get_all("warning").iter().map(|it| it.to_str().unwrap()).collect();
-            let warned = told.iter().map(|it| format!("299 - \"{}\"", it.replace('"', "\\\"")));
+            let warned = findings.iter().map(|it| format!("299 - \"{}\"", it.replace('"', "\\\"")));
             let wanted =
                 if validation == "Ignore" { Vec::new() } else { warned.collect::<Vec<_>>() };
             assert_eq!(found, wanted, "{media} {validation}");

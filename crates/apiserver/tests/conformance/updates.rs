@@ -260,7 +260,7 @@ async fn everything(api: &ApiClient) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_and_doubled_fields_are_refused_warned_of_or_dropped() {
+async fn unknown_and_duplicate_fields_are_refused_warned_of_or_dropped() {
     let api = ApiClient::start().await;
     let body = r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"typo":1,"stringData":{"k":"1","k":"2"}}"#;
     let yaml = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ntypo: 1\n";
@@ -339,7 +339,7 @@ async fn unknown_and_doubled_fields_are_refused_warned_of_or_dropped() {
 
 /// Reviews, bindings, tokens, evictions and scales are read as strictly as what is stored.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_stored_has_no_unknown_fields_either() {
+async fn unknown_fields_of_kinds_that_are_not_stored_are_refused_warned_of_or_dropped() {
     let api = ApiClient::start().await;
     let pods = "/api/v1/namespaces/default/pods";
     let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "c", "image": "redis" }] } });
@@ -403,7 +403,7 @@ async fn what_is_not_stored_has_no_unknown_fields_either() {
 /// A patch whose result is not an object of its kind: the patch is at fault, and its result, which has
 /// the whole secret in it, is not shown.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_patch_that_makes_nonsense_is_unprocessable_and_shows_nothing() {
+async fn a_patch_with_an_invalid_result_is_422_and_shows_no_value() {
     let api = ApiClient::start().await;
     let object = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a" }, "stringData": { "password": "CANARY" },
@@ -458,8 +458,8 @@ async fn owners_that_are_named_twice_are_named_once_with_a_warning() {
     api.close().await;
 }
 
-/// The right to change is not the right to make: what a PUT or an apply does not find it may make
-/// only for who may create.
+/// Permission to update does not include create: a PUT or an apply that finds no object creates it only
+/// for a caller who may create.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_patch_but_without_create_creates_nothing() {
     let api = ApiClient::start().await;

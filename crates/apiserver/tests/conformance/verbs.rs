@@ -294,9 +294,9 @@ impl Life<'_> {
             assert_eq!(refused.status, 405, "a collection of namespaces cannot be deleted");
             return;
         }
-        let gone = api.get(&path).await;
-        if gone.status != 404 {
-            self.wrong.push(format!("{path}: still there: {}", gone.text()));
+        let deleted = api.get(&path).await;
+        if deleted.status != 404 {
+            self.wrong.push(format!("{path}: still there: {}", deleted.text()));
         }
         for name in ["two", "three"] {
             let created = api.post(&collection, &self.row.object(name)).await;
@@ -433,7 +433,7 @@ impl Life<'_> {
 /// Upstream's `AllowCreateOnUpdate`: components that write leases, events and roles need not know
 /// whether they are there.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_put_of_what_is_not_there_makes_it_for_some_kinds_and_is_404_for_others() {
+async fn a_put_of_a_missing_object_creates_it_for_some_kinds_and_is_404_for_others() {
     const MADE: [&str; 8] = [
         "api/v1/limitranges",
         "apis/coordination.k8s.io/v1/leases",
@@ -546,7 +546,7 @@ async fn request(
 
 /// A right in one namespace must not reach objects that are in none.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_no_namespace_is_not_found_below_one() {
+async fn cluster_scoped_resources_are_not_found_below_a_namespace() {
     let api = ApiClient::start().await;
     for row in table().iter().filter(|row| !row.namespaced) {
         let below = format!("/{}/namespaces/default/{}", row.root, row.plural);

@@ -72,7 +72,7 @@ impl Kubelet {
             "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
         } });
         let path = format!("/api/v1/nodes/{node}/status");
-        let reply = admin.ask("PATCH", &path, Some(&status)).await;
+        let reply = admin.request("PATCH", &path, Some(&status)).await;
         assert_eq!(reply.code, 200, "{}", reply.message());
         Self { open, silent, _task: AbortOnDropHandle::new(task) }
     }

@@ -96,7 +96,7 @@ async fn a_host_path_into_the_data_directory_takes_a_right() {
         let event = until_event(&kubectl, name, refused, 1).await;
         assert!(
             event.ends_with(
-                "that takes the verb \"use\" on \"hostpaths\" in the API group \"coffer.dev\""
+                "this requires the verb \"use\" on \"hostpaths\" in the API group \"coffer.dev\""
             ),
             "{event}"
         );

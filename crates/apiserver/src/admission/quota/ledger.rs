@@ -37,7 +37,7 @@ pub(super) struct Shared {
     state: Mutex<Namespace>,
     /// Notified when a reservation ends.
     pub(super) ended: Notify,
-    /// Who reads the namespace's pods, so that they are read once.
+    /// Held by the task that reads the namespace's pods, so that they are read once.
     reading: tokio::sync::Mutex<()>,
 }
 
@@ -47,7 +47,7 @@ impl Shared {
     }
 }
 
-/// How a resource is called in quotas: `secrets.`, `deployments.apps`.
+/// The name of a resource in quotas: `secrets.`, `deployments.apps`.
 pub(super) fn qualified(resource: &Resource) -> String {
     format!("{}.{}", resource.info.plural, resource.info.group)
 }
@@ -75,7 +75,7 @@ impl Ledger {
         ledger
     }
 
-    /// The kind that quotas call so, if they may be about it.
+    /// The kind of this name in quotas, if they may be about it.
     pub(super) fn kind(&self, resource: &str) -> Option<KindId> {
         self.kinds.get(resource).copied()
     }
@@ -102,7 +102,7 @@ impl Ledger {
     fn forget_empty(&self, namespace: &str) {
         let mut namespaces = self.namespaces.write();
         let empty = |shared: &Arc<Shared>| {
-            // What another task has in its hands it may be about to fill.
+            // A task that holds it may be about to fill it.
             Arc::strong_count(shared) == 1 && shared.state().is_empty()
         };
         if namespaces.get(namespace).is_some_and(empty) {

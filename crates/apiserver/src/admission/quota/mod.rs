@@ -129,7 +129,7 @@ impl Quotas {
         loop {
             // What others have written or deleted before this request came is counted.
             self.cache.fresh().await.map_err(unavailable)?;
-            // From before the look: nothing that ends after it is missed.
+            // Registered before the check, so that no later notification is missed.
             let ended = namespace.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();

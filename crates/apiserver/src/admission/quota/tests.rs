@@ -129,7 +129,7 @@ async fn a_create_among_many_pods_reads_no_other_pod() {
 }
 
 #[tokio::test]
-async fn the_last_place_goes_to_one_and_the_other_is_refused_once_it_is_taken() {
+async fn of_two_creates_for_the_last_place_one_waits_and_is_refused() {
     let setup = Setup::new().await;
     setup.quota(json!({ "pods": "1" })).await;
     let mut first = setup.reserve("a").await.expect("room");
@@ -159,7 +159,7 @@ async fn a_create_that_is_abandoned_or_fails_gives_its_place_back() {
     assert!(waiting.await.expect("no panic").is_ok());
 }
 
-/// The client goes away while its object is being written: the room is kept for what may come of it.
+/// The client disconnects while its object is being written: the reservation is kept until the write has ended.
 #[tokio::test]
 async fn a_write_whose_caller_disconnects_is_counted() {
     let setup = Setup::new().await;
@@ -211,7 +211,7 @@ async fn objects_that_are_written_and_not_yet_seen_hold_their_places() {
 }
 
 #[tokio::test]
-async fn what_ends_or_is_deleted_makes_room_and_other_kinds_are_counted_without_being_read() {
+async fn ended_and_deleted_pods_free_their_quota_and_other_kinds_are_counted_without_decoding() {
     let setup = Setup::new().await;
     setup.quota(json!({ "pods": "1", "count/secrets": "1", "secrets": "1" })).await;
     let mut reservation = setup.reserve("a").await.expect("room");

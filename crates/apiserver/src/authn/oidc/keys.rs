@@ -17,7 +17,7 @@ use super::jwk::{Algorithm, JwkSet, Key};
 use crate::tokens::TokenError;
 use crate::tokens::jwt::Parts;
 
-/// How long the issuer is left alone after it was asked.
+/// The least time between two requests to the issuer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct IssuerKeys {

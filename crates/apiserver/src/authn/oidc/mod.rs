@@ -109,7 +109,7 @@ impl Oidc {
         if parts.issuer()? != self.config.issuer_url {
             return Err(TokenError::OtherIssuer);
         }
-        // The operator's word decides which algorithms there are, never the token's.
+        // The operator decides which algorithms are accepted, never the token.
         let algorithm = Algorithm::named(&parts.header.alg)
             .filter(|named| self.algorithms.contains(named))
             .ok_or(TokenError::Signature)?;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_claims_say_is_believed_only_in_the_right_form() {
+    fn claims_of_an_unexpected_type_are_refused_or_ignored() {
         let with = |name: &str, value: Value| {
             let mut claims = json!({ "aud": ["x", "coffer"], "exp": 2000, "sub": "7" });
             claims[name] = value;

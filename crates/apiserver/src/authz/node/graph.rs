@@ -124,8 +124,8 @@ impl State {
     }
 }
 
-/// The edges of one pod: itself, and what it refers to. A mirror pod is its node's own word and
-/// gives it nothing.
+/// The edges of one pod: itself, and what it refers to. A mirror pod is made by its node and
+/// gives it no rights.
 fn bound(pod: &Pod) -> Option<Bound> {
     let spec = pod.spec.as_ref()?;
     let node = spec.node_name.clone().filter(|node| !node.is_empty())?;

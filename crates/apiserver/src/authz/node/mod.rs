@@ -1,8 +1,8 @@
 //! The Node authorizer: what a kubelet's credential may do.
 //!
 //! A node reads the secrets and config maps of pods that run on it and of no others, its own Node
-//! and Lease, and its own pods. A stolen node key gives what that node runs and no more.
-//! What a node may write into the objects it may write is admission's to say.
+//! and Lease, and its own pods. A stolen node key gives access to what that node runs and no more.
+//! Admission decides what a node may write into the objects that it may write.
 
 pub(crate) mod graph;
 

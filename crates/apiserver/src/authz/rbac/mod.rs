@@ -35,7 +35,7 @@ pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
 /// Annotation of default roles and bindings: `true` lets the server add to them what they lack.
 pub(crate) const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
-/// Missing roles that a denial tells of.
+/// Missing roles that a denial names.
 const ERRORS_MAX: usize = 100;
 
 /// A role that is referred to and not there (or of no kind that is known).
@@ -55,7 +55,7 @@ pub(crate) struct Rules {
     bytes: usize,
 }
 
-/// Who a role is given to.
+/// The subjects that a role is bound to.
 struct Binding {
     role: Arc<Reference>,
     subjects: Vec<SubjectKey>,
@@ -417,7 +417,7 @@ impl Bindings {
 /// What was stored was typed once; a role that cannot be read gives no rights.
 pub(crate) fn parse<T: DeserializeOwned>(object: &CachedObject) -> Option<T> {
     serde_json::from_slice(&object.bytes)
-        .inspect_err(|error| tracing::error!(key = &*object.key, %error, "cannot be read"))
+        .inspect_err(|error| tracing::error!(key = &*object.key, %error, "cannot decode a stored object"))
         .ok()
 }
 

@@ -149,7 +149,7 @@ pub(crate) fn cluster_roles() -> Vec<ClusterRole> {
     all
 }
 
-/// What callers get for who they are.
+/// The roles of all callers: authenticated ones, and anonymous ones.
 fn caller_roles() -> Vec<ClusterRole> {
     let info = ["/livez", "/readyz", "/healthz", "/version", "/version/"];
     let mut discovery = info.to_vec();

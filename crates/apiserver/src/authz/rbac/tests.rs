@@ -90,14 +90,14 @@ fn may(roles: &Roles, who: &Identity, verb: &str, path: &str, namespace: &str) -
 }
 
 #[test]
-fn everybody_may_ask_for_health_and_only_the_named_for_the_api() {
+fn anonymous_callers_may_get_health_and_authenticated_ones_discovery() {
     let roles = roles(&[]);
-    let (nobody, alice) = (Identity::anonymous(), user("alice", &["system:authenticated"]));
+    let (anonymous, alice) = (Identity::anonymous(), user("alice", &["system:authenticated"]));
     for (who, path, allowed) in [
-        (&nobody, "/healthz", true),
-        (&nobody, "/version", true),
-        (&nobody, "/apis", false),
-        (&nobody, "/openapi/v2", false),
+        (&anonymous, "/healthz", true),
+        (&anonymous, "/version", true),
+        (&anonymous, "/apis", false),
+        (&anonymous, "/openapi/v2", false),
         (&alice, "/apis/apps/v1", true),
         (&alice, "/openapi/v3", true),
         (&alice, "/metrics", false),
@@ -181,7 +181,7 @@ fn a_binding_to_a_deleted_role_is_an_error_in_the_denial() {
 }
 
 #[test]
-fn what_is_taken_out_gives_no_rights_any_more() {
+fn deleted_roles_and_bindings_give_no_rights() {
     let subject = serde_json::json!({"kind": "User", "name": "vera", "apiGroup": GROUP});
     let (kind, binding) = bound("n", "view", subject);
     let roles = roles(&[]);
