@@ -143,7 +143,7 @@ fn parse(
     (kind, version): (&str, &str),
     validation: FieldValidation,
 ) -> Result<(Document, Vec<String>), Failure> {
-    // Upstream goes on with the first bytes of the body, which may be anything.
+    // Upstream quotes the first bytes of the body here, which may be secret.
     let shown = if bytes.is_empty() { " (<empty>)" } else { "" };
     let unrecognized = |why: &str| {
         Failure::bad_request(format!(

@@ -18,7 +18,7 @@ use crate::limits::Slot;
 use crate::request::Query;
 use crate::respond::{Accepted, Response, Body};
 
-/// Bytes that are indented at a time, and compressed: others get their turn at the processor between.
+/// Bytes that are indented or compressed before other tasks may run.
 const PIECE_BYTES: usize = 32 * 1024;
 /// Shortest body that is compressed, in bytes: upstream's threshold.
 const GZIP_BYTES_MIN: usize = 128 * 1024;

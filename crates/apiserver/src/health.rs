@@ -11,7 +11,7 @@ use crate::registry::Registry;
 use crate::request::Query;
 use crate::respond::{self, Response};
 
-/// What is looked at, named as upstream names it: programs exclude checks by these names.
+/// A health check, with upstream's name: programs exclude checks by these names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Check {
     /// The server responds at all.

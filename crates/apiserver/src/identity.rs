@@ -23,7 +23,7 @@ pub(crate) const AUTHENTICATED: &str = "system:authenticated";
 pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The name of a caller without a credential.
 pub(crate) const ANONYMOUS: &str = coffer_api::well_known::user::ANONYMOUS;
-/// Its members may do everything; no other rule is looked at.
+/// Its members may do everything; no other rule is evaluated.
 pub(crate) const MASTERS: &str = coffer_api::well_known::group::MASTERS;
 /// In `extra`: which credential was used, for audit; the hash of the certificate.
 pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";

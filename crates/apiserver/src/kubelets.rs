@@ -1,7 +1,7 @@
 //! Streams to and from kubelets: what exec, attach, port-forward and logs are made of.
 //!
 //! The request is sent on over TLS with this server's client certificate; after a `101` the bytes
-//! of both sides are copied unread. What protocol they speak (SPDY or WebSocket) is theirs.
+//! of both sides are copied unread. Client and kubelet agree on the protocol (SPDY or WebSocket).
 
 use std::net::IpAddr;
 
@@ -83,7 +83,7 @@ impl Kubelets {
         Ok(sender)
     }
 
-    /// Sends a request. Returns what comes of it.
+    /// Sends a request. Returns the response.
     async fn send(
         &self,
         endpoint: &Endpoint,

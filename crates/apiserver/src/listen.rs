@@ -2,7 +2,7 @@
 //! of one network.
 //!
 //! The further address is for pods. It belongs to a bridge that need not exist yet, so the socket is
-//! bound before the address is there. The kernel would take connections to it from any network; those
+//! bound before the address exists. The kernel would take connections to it from any network; those
 //! that do not come from the address's own are closed before anything is read, so that a server on loopback is still
 //! reached from its own machine only.
 

@@ -223,7 +223,7 @@ impl Query {
         self.0.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether a parameter is there, with whatever value.
+    /// Whether a parameter is given, with any value.
     pub(crate) fn given(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }

@@ -218,7 +218,7 @@ fn yaml(json: &[u8]) -> Bytes {
     crate::encoded::erasing(yaml_text(document.value(), json))
 }
 
-/// YAML of a value, of which the JSON is there. Lines are indented by their depth, so that YAML of what
+/// YAML of a value whose JSON is given. Lines are indented by their depth, so that YAML of what
 /// is nested deep can be many times as long: then it is the JSON, which is YAML, too.
 pub(crate) fn yaml_text(value: &serde_json::Value, json: &[u8]) -> Zeroizing<Vec<u8>> {
     let most = json.len().saturating_mul(YAML_GROWTH_MAX).saturating_add(YAML_FREE_BYTES);

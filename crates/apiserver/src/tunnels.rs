@@ -94,7 +94,7 @@ impl Tunnels {
         new
     }
 
-    /// Copies between two streams once both are there, until both have ended or nothing passes.
+    /// Copies between two streams once both are open, until both have ended or are idle.
     pub(crate) fn pipe<A, B>(
         &self,
         permit: TunnelPermit,

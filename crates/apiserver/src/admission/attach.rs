@@ -98,11 +98,11 @@ pub(super) fn all_of(account: &ServiceAccount) -> BTreeSet<String> {
 pub(super) struct OfAccount {
     /// What they get as things are: all but what an annotation says is not attached.
     pub(super) wanted: BTreeSet<String>,
-    /// What they would get without that annotation. Those that are not there (yet) are in both.
+    /// What they would get without that annotation. Those that do not exist (yet) are in both.
     pub(super) all: BTreeSet<String>,
 }
 
-/// What the account of a template lists now. One that is not there lists nothing.
+/// What the account of a template lists now. One that does not exist lists nothing.
 pub(super) fn listed_by_account(admission: &Admission, pod: &Pod) -> OfAccount {
     if !admission.config.service_account_admission {
         return OfAccount::default();
@@ -135,7 +135,7 @@ pub(super) fn listed_by_account(admission: &Admission, pod: &Pod) -> OfAccount {
     OfAccount { wanted, all }
 }
 
-/// Whether a secret is there and is a token, which is never attached.
+/// Whether a secret exists and is a token, which is never attached.
 fn is_token(resources: &Resources, namespace: &str, name: &str) -> bool {
     let secrets = resources.core("secrets");
     let found = secrets.shard().get(&secrets.key(namespace, name));

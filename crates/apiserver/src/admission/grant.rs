@@ -38,7 +38,7 @@ impl Secrets {
         }
     }
 
-    /// What both have.
+    /// The intersection.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Every, other) => other,
@@ -47,7 +47,7 @@ impl Secrets {
         }
     }
 
-    /// The same and more.
+    /// The union with further names.
     pub(super) fn with(self, more: impl IntoIterator<Item = String>) -> Self {
         match self {
             Self::Every => Self::Every,
@@ -59,7 +59,7 @@ impl Secrets {
     }
 }
 
-/// What the pods of a template may get.
+/// What the pods of a template may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
     /// `None` where no check recorded any: an object of an earlier version, or one that was written
@@ -81,7 +81,7 @@ impl Grant {
         Self { secrets, host_paths }
     }
 
-    /// Writes the grant into an object's metadata, in place of what is there.
+    /// Writes the grant into an object's metadata, and removes an earlier one.
     pub(super) fn record(&self, meta: &mut ObjectMeta) {
         let secrets = self.secrets.as_ref().map(|secrets| match secrets {
             Secrets::Every => EVERY.to_owned(),

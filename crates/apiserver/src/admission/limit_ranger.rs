@@ -1,7 +1,7 @@
-//! LimitRanger: containers of a new pod that say nothing get what the namespace's LimitRanges give, and what
-//! a container or the pod asks for is within their limits.
+//! LimitRanger: containers of a new pod get the defaults of the namespace's LimitRanges, and the requests and
+//! limits of containers and of the pod must be within those of the LimitRanges.
 //!
-//! Only new pods are looked at, as upstream: what a pod asks for does not change afterwards. Ranges are taken
+//! Only new pods are checked, as upstream: a pod's requests do not change afterwards. Ranges are taken
 //! by name, all defaults before any limit, so that the limits apply to the defaults, too.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -112,7 +112,7 @@ impl Admission {
     /// Admits a new object. It holds its reservation of quota until it is persisted or dropped.
     ///
     /// # Errors
-    /// 403 as each check words it, 404 for a namespace that is not there.
+    /// 403 as each check words it, 404 for a namespace that does not exist.
     pub(crate) async fn admit_new<'a>(
         &self,
         permit: &Permit,

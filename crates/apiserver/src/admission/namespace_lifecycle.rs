@@ -1,5 +1,5 @@
-//! NamespaceLifecycle: nothing is made in a namespace that is not there or is going away, and some
-//! namespaces never go.
+//! NamespaceLifecycle: no object is created in a namespace that does not exist or is terminating, and some
+//! namespaces cannot be deleted.
 
 use coffer_api::reason::CAUSE_NAMESPACE_TERMINATING;
 use coffer_api::status::Failure;

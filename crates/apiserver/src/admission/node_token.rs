@@ -29,7 +29,7 @@ const LIFETIME_S: i64 = 3600;
 /// the token may live at most.
 ///
 /// # Errors
-/// 403 in upstream's words, 404 for a pod that is not there.
+/// 403 in upstream's words, 404 for a pod that does not exist.
 pub(crate) fn check(
     resources: &Resources,
     authorizer: &Authorizer,

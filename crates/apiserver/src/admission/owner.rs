@@ -1,8 +1,8 @@
 //! The object that controls another one, as it is stored: what a Deployment grants its ReplicaSets
 //! and those their pods.
 //!
-//! An owner reference is a claim of its writer. It counts where the object that it names is
-//! there, is the one that is meant (its uid), and its template is what the dependent is made from.
+//! An owner reference is a claim of its writer. It counts only if the object that it names exists with
+//! this uid, and its template is what the dependent is made from.
 
 use coffer_api::kinds::equal;
 use coffer_api::status::Failure;
@@ -15,9 +15,9 @@ use crate::authz::Permit;
 use crate::identity::Identity;
 use crate::object::{Object, Resource, Resources};
 
-/// Whom Coffer's controllers are to the server.
+/// The user name of Coffer's controllers.
 const MANAGER: &str = "system:kube-controller-manager";
-/// Whom upstream's controllers of templates are where each has its own account.
+/// The user names of upstream's controllers with templates, where each has its own account.
 const ACCOUNTS: [&str; 3] = [
     "system:serviceaccount:kube-system:deployment-controller",
     "system:serviceaccount:kube-system:replicaset-controller",
@@ -44,7 +44,7 @@ pub(super) struct Owner {
     pub(super) is_made_from: bool,
 }
 
-/// The owner that controls an object, if it has a template and is there.
+/// The owner that controls an object, if it has a template and exists.
 ///
 /// # Errors
 /// 500 for a stored owner that cannot be read.

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::cache::Cache;
 
-    /// What is there when the server starts and what comes later, and in both cases one whose content is
+    /// Objects that exist when the server starts, and later ones; in both cases also one whose content is
     /// invalid.
     #[tokio::test]
     async fn objects_are_parsed_at_the_start_and_at_each_write_and_unreadable_ones_have_no_content()

@@ -21,7 +21,7 @@ use crate::authz::Permit;
 use crate::cache::Scope;
 use crate::object::{Object, Resource};
 
-/// Pods looked at when a namespace is tightened.
+/// Pods checked when a namespace is tightened.
 const EXISTING_PODS_MAX: usize = 3000;
 /// How long that may take.
 const EXISTING_PODS_TIME: Duration = Duration::from_secs(1);
@@ -200,7 +200,7 @@ fn is_significant(new: &Pod, old: &Pod) -> bool {
 }
 
 /// Warnings about the pods of a namespace that violate what it enforces from now on, those with the
-/// same violations named once. Of the pods of one controller one is looked at before all others.
+/// same violations named once. Of the pods of one controller one is checked before all others.
 fn check_existing_pods(admission: &Admission, namespace: &str, policy: &Policy) -> Vec<String> {
     let deadline = Instant::now() + EXISTING_PODS_TIME;
     let pods = admission.resources.core("pods");

@@ -1,7 +1,7 @@
 //! Priority: a new pod has the priority of the PriorityClass that it names, of the cluster's default class,
 //! or zero. A pod cannot state another one: the administrator decides which pods are scheduled first.
 //!
-//! Validation keeps what a pod has been given; a PUT that leaves it out means what is there.
+//! Validation keeps a pod's priority; a PUT that leaves it out keeps the stored one.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! RuntimeClass: a pod names a class that exists, or is refused; what the class says of overhead and
 //! of nodes goes into the pod.
 //!
-//! Only new pods are looked at, as upstream: a template may name a class that comes later, and its
+//! Only new pods are checked, as upstream: a template may name a class that comes later, and its
 //! pods are refused until then.
 
 use coffer_api::kinds;

@@ -138,7 +138,7 @@ impl Write<'_> {
         let (Some(new), Some(before)) = (workload::of(object), workload::of(old)) else {
             return self.account(object, Some(old));
         };
-        // What a node writes to a pod that is there is its status, whatever it sends along.
+        // A node writes only the status of an existing pod, whatever else it sends.
         if self.permit.identity().node().is_some() {
             return Ok(None);
         }

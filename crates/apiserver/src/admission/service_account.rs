@@ -2,7 +2,7 @@
 //!
 //! The account's name where the pod names none; a projected volume with a token, the cluster's CA
 //! and the namespace in every container; image pull secrets where the pod has none. A pod whose
-//! account is not there is refused.
+//! account does not exist is refused.
 
 use std::time::Duration;
 
@@ -28,15 +28,15 @@ const ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 /// Where containers find their account's credentials.
 pub(super) const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
-/// How long a mounted token is good for, in seconds: upstream's, recognisable in audit.
+/// The lifetime of a mounted token, in seconds: upstream's, recognisable in audit.
 const TOKEN_S: i64 = 3607;
 /// The config map with the cluster's CA, in every namespace.
 const ROOT_CA: &str = coffer_api::well_known::ROOT_CA_CONFIG_MAP;
 /// rw-r--r--.
 const FILE_MODE: i32 = 0o644;
 
-/// Waits, for a bounded time, until the default account of a new pod's namespace is there. A
-/// controller makes it a moment after the namespace; clients should not have to know that.
+/// Waits, for a bounded time, until the default account of a new pod's namespace exists. A
+/// controller creates it a moment after the namespace; clients should not have to know that.
 pub(crate) async fn await_default_account(
     resources: &Resources,
     resource: &Resource,

@@ -17,7 +17,7 @@ use crate::authz::Permit;
 use crate::object::Object;
 use crate::tokens::{ACCOUNT_UID, Legacy, TOKEN_KEY};
 
-/// Fills in a token Secret that has no token, if its account is there.
+/// Fills in a token Secret that has no token, if its account exists.
 ///
 /// # Errors
 /// 500 where signing fails.

@@ -116,7 +116,7 @@ impl Authenticator {
         audiences: &[String],
     ) -> Result<Verified, TokenError> {
         let now = jiff::Timestamp::now();
-        // These two know no audiences: what they name is good for this server.
+        // These two have no audiences: they are valid for this server.
         let named = match self.token_file.owner(token) {
             Some(identity) => Some(identity),
             None => bootstrap_token::owner(registry.resources(), token, now),

@@ -56,7 +56,7 @@ impl<'a> Attributes<'a> {
     /// The attributes of a request.
     ///
     /// A list or watch that a field selector narrows to one name is a request for that name: it is
-    /// how clients read one object without knowing whether it is there.
+    /// how clients read one object without knowing whether it exists.
     pub(crate) fn of(info: &'a RequestInfo) -> Self {
         let Some((verb, path)) = &info.resource else {
             let (verb, path) = (Cow::Borrowed(&*info.method), Cow::Borrowed(&*info.path));

@@ -85,7 +85,7 @@ impl Queue {
         self.pending.lock()
     }
 
-    /// Queues an event; whether the watcher goes on.
+    /// Queues an event. Returns whether the watcher continues.
     pub(super) fn push(&self, event: &Arc<CacheEvent>) -> bool {
         let mut pending = self.lock();
         if !pending.ended && pending.events.len() >= pending.events_max {

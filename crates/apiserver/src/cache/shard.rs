@@ -304,7 +304,7 @@ impl Shard {
         }
     }
 
-    /// What a new observer makes of an object that is there.
+    /// A new observer's facts of an existing object.
     fn facts_for(&self, observer: &dyn Observer, object: &CachedObject) -> Option<Facts> {
         let mut facts = None;
         if !observer.makes_facts() {

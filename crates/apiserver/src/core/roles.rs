@@ -1,6 +1,6 @@
 //! Creates and reconciles the default roles and bindings at every start.
 //!
-//! What one that is there lacks is decided in `authz::rbac::reconcile`.
+//! `authz::rbac::reconcile` decides what an existing one lacks.
 
 use coffer_api::Document;
 use coffer_api::reason::Reason;

@@ -74,7 +74,7 @@ impl Handlers {
     /// Checks a JSON patch of a secret by a caller who may not read it.
     ///
     /// # Errors
-    /// 403 for one that reads the payload, 400 or 413 for one that cannot be looked at.
+    /// 403 for one that reads the payload, 400 or 413 for one that cannot be parsed.
     pub(super) fn check_patch(&self, call: &Call, patch: &[u8]) -> Result<(), Failure> {
         let name = &call.path.name;
         if !is_secret(call) || self.may_get(call, &call.path.namespace, name) {

@@ -102,7 +102,7 @@ impl Handlers {
         }
         let chunks = stream::unfold((chunks, executor, user, slot), |state| async move {
             let (mut chunks, executor, user, slot) = state;
-            // Others get their turn between two.
+            // Other tasks may run between two.
             tokio::task::yield_now().await;
             let chunk = chunks.next_within(&executor.memory, &user).await?;
             let frame = chunk.map(Frame::data).map_err(std::io::Error::other);

@@ -34,7 +34,7 @@ const DEFAULT_TIMEOUT_S: std::ops::Range<u64> = 1800..3600;
 const TIMEOUT_MAX_S: u64 = 366 * 24 * 3600;
 /// Bytes gathered into one frame when many events wait.
 const FRAME_BYTES: usize = 64 * 1024;
-/// Bytes of objects looked at before others get their turn at the processor.
+/// Bytes of objects visited before other tasks may run.
 const VISIT_BYTES: usize = 256 * 1024;
 /// A watch with longer selectors, in bytes, takes of the memory that its user has.
 const LARGE_SELECTOR: usize = 4096;
@@ -227,7 +227,7 @@ impl Watch {
         }
     }
 
-    /// Waits for what comes, and puts it.
+    /// Waits for an event, and puts it.
     async fn put_live(&mut self) {
         let shutdown = self.handlers.shutdown.clone();
         let wake = self.next_bookmark.min(self.ends_at);

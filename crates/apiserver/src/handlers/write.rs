@@ -118,7 +118,7 @@ impl Handlers {
                     Some(object) => object,
                     None => resource.parse(&encoded)?,
                 };
-                // Not before the object is found: what is not there has no version to name.
+                // Only once the object is found: a missing one is 404, whatever version the client names.
                 let expected = expected_revision(resource, &*object)?;
                 writer.track(&mut *object, Some(old))?;
                 let object =

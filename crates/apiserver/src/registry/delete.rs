@@ -21,7 +21,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 pub(crate) enum Propagation {
     /// The kind's default: the garbage collector deletes them afterwards.
     Background,
-    /// They go first.
+    /// They are deleted first.
     Foreground,
     /// They stay, without an owner.
     Orphan,
@@ -34,7 +34,7 @@ pub(crate) struct DeleteOptions {
     pub(crate) uid: Option<String>,
     pub(crate) resource_version: Option<String>,
     pub(crate) propagation: Option<Propagation>,
-    /// The old way to say the propagation, as it was said.
+    /// The deprecated form of the propagation policy, as the client sent it.
     pub(crate) orphan_dependents: Option<bool>,
     pub(crate) dry_run: bool,
 }
@@ -147,7 +147,7 @@ impl Registry {
         Err(modified(resource, name))
     }
 
-    /// Removes an object whose time is over, at the revision at which that was seen. Unlike a deletion
+    /// Removes an expired object, at the revision at which that was seen. Unlike a deletion
     /// it knows neither a grace period nor finalizers.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ fn plan(
 /// Whether and how long an object is given to end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grace {
-    /// Its kind has none, or its time is over.
+    /// Its kind has no grace period, or it is over.
     None,
     /// It is running already and this deletion does not shorten it.
     Pending,
@@ -261,7 +261,7 @@ fn begin_grace(object: &mut dyn Object, options: &DeleteOptions, now: &meta::Tim
     let mut end = after(end, seconds - running);
     if end.0 < now.0 {
         end = now.clone();
-        // Its end is still the kubelet's to say: the shortest time that is one.
+        // The kubelet still ends the pod: the shortest grace period that is not 0.
         seconds = seconds.min(1);
     }
     meta.deletion_timestamp = Some(end);

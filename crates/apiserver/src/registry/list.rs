@@ -170,7 +170,7 @@ impl Registry {
     /// One page of a collection.
     ///
     /// # Errors
-    /// 410 for a state that is no longer there, 504 for one that is not there yet.
+    /// 410 for a state that is no longer kept, 504 for one that does not exist yet.
     pub(crate) async fn list(
         &self,
         resource: &Resource,
@@ -255,8 +255,8 @@ impl Registry {
         page(items, applied.max(newest), prefix, query)
     }
 
-    /// A state of the past: from the cache while that remembers it, which is what those who read
-    /// page by page come for, else from the store.
+    /// A past state: from the cache while that remembers it, as for most clients that read page by page,
+    /// else from the store.
     async fn list_at(
         &self,
         resource: &Resource,
@@ -335,7 +335,7 @@ fn too_old() -> Failure {
     Failure::expired("The resourceVersion for the provided list is too old.")
 }
 
-/// 504 for a state that is not there yet.
+/// 504 for a state that does not exist yet.
 fn too_large(requested: Revision, newest: Revision) -> Failure {
     let message = format!("Timeout: Too large resource version: {requested}, current: {newest}");
     let mut failure = Failure::plain(Reason::Timeout, message);

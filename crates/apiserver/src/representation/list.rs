@@ -18,7 +18,7 @@ use crate::memory_pool::{self, MemoryPool};
 
 /// Bytes of a list sent at a time.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
-/// Bytes of objects looked at for one chunk.
+/// Bytes of objects visited for one chunk.
 const VISIT_BYTES: usize = 256 * 1024;
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! Reviews: questions about identity and access that are asked by creating an object that is not kept.
+//! Reviews: queries of identity and access, by creating an object that is not stored.
 //!
 //! `authentication.k8s.io` says who a user is, `authorization.k8s.io` what a user may do. Each review
 //! is one POST; nothing is stored, read or listed. Here is what each says; `handlers::review` posts.
@@ -123,9 +123,9 @@ impl ReviewBody<'_> {
         decode::value(self.bytes, self.media, self.review.kind, &self.review.api_version())
     }
 
-    /// A question has no name, no labels and the like.
+    /// A review has no name, labels or other metadata.
     fn has_no_metadata(&self, metadata: &ObjectMeta) -> Result<(), Failure> {
-        // The server's own part is not looked at.
+        // Fields that the server sets are ignored.
         let asked = ObjectMeta {
             managed_fields: None,
             creation_timestamp: None,

@@ -23,7 +23,7 @@ pub(crate) const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bound {
     pub(crate) name: String,
-    /// Empty for a node that is not there.
+    /// Empty for a node that does not exist.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) uid: String,
 }

@@ -30,7 +30,7 @@ use crate::object::Resources;
 
 /// The issuer of tokens, where nothing else is configured; upstream's usual value.
 pub(crate) const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-/// Longest token looked at, in bytes.
+/// Longest token that is parsed, in bytes.
 pub(crate) const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a token is not accepted. Logged at debug level only; the client gets `Unauthorized`.
@@ -54,7 +54,7 @@ pub(crate) enum TokenError {
     Deleted { what: &'static str, name: String },
 }
 
-/// A token's owner and which of the audiences asked for it is good for.
+/// A token's owner, and for which of the requested audiences it is valid.
 pub(crate) struct Verified {
     pub(crate) identity: Identity,
     pub(crate) audiences: Vec<String>,
@@ -148,7 +148,7 @@ impl Authority {
             return Err(TokenError::Malformed);
         }
         let parts = jwt::Parts::of(token)?;
-        // The claims are looked at before the signature only to see which issuer the token is of.
+        // Before the signature is verified the claims are used only to find the issuer.
         let issuer = parts.issuer()?;
         if issuer == LEGACY_ISSUER {
             self.keys.current().verify(&parts)?;

@@ -12,7 +12,7 @@ use super::claims::{Binding, Bound, Issue};
 use super::{Authority, liveness};
 use crate::object::Resources;
 
-/// How long a token lives that asks for no time, in seconds.
+/// The default lifetime of tokens, in seconds.
 const DEFAULT_TOKEN_S: i64 = 3600;
 /// Shortest and longest lifetime, in seconds.
 const LIFETIME_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
@@ -22,7 +22,7 @@ const LIFETIME_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 /// most; one that asked for more comes with a warning.
 ///
 /// # Errors
-/// 404 for an account or bound object that is not there, 409 for another one of the same name,
+/// 404 for an account or bound object that does not exist, 409 for another one of the same name,
 /// 422 for another account's name in the body and for a lifetime out of range.
 pub(crate) fn create(
     authority: &Authority,
@@ -125,7 +125,7 @@ fn bind(
         "Pod" => {
             let (bound, pod) = bind_pod(resources, (namespace, account), name)?;
             same(reference, &bound)?;
-            // A node that is not there is named all the same.
+            // A node that does not exist yet is named nevertheless.
             let node = pod.spec.and_then(|spec| spec.node_name).filter(|node| !node.is_empty());
             let node = node.map(|name| {
                 let meta = liveness::metadata(resources, "nodes", "", &name);

@@ -1,5 +1,5 @@
-//! What all namespaces use, as the cache's events tell it: an object that comes or goes is counted when
-//! it does, so that admission reads none.
+//! The usage of all namespaces, kept by the cache's events: objects are counted as they are created and
+//! deleted, so that admission reads none.
 //!
 //! Counts are of all namespaces. What pods ask for is kept only where a quota has been asked about a
 //! pod: from then on each change of a pod there is read once, after the cache has let go of its lock and
@@ -18,7 +18,7 @@ use super::namespace::{KindId, Namespace};
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer, Scope};
 use crate::object::{Resource, Resources};
 
-/// Bytes of pods that are read before other tasks get their turn at the processor.
+/// Bytes of pods that are read before other tasks may run.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// What quotas are not about, as upstream has it: recording events must not fail for want of room.

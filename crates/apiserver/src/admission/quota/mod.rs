@@ -32,7 +32,7 @@ pub(crate) struct Quotas {
     ledger: Arc<Ledger>,
 }
 
-/// Room that is kept for one new object, if quotas are about it; given back when it is dropped before
+/// A reservation of quota for one new object, if quotas are about it; released when it is dropped before
 /// the object is written. Only [`Quotas::admit`] makes one, so that nothing is written that was not
 /// counted.
 pub(crate) struct QuotaReservation {
@@ -64,8 +64,8 @@ impl Drop for Reserved {
 }
 
 impl QuotaReservation {
-    /// Does the object's write, and to its end also where its caller goes away in between: the room is
-    /// kept until it is known what came of it. `None` where the server is shutting down.
+    /// Runs the object's write, to its end also where its caller is dropped in between: the reservation is
+    /// kept until the result is known. `None` where the server is shutting down.
     pub(crate) async fn hold_during(
         &mut self,
         write: impl Future<Output = Result<Revision, StoreError>> + Send + 'static,

@@ -172,7 +172,7 @@ impl Namespace {
         self.replace_pod(key, revision, new);
     }
 
-    /// Deleted pods whose time is over no longer count as live, though they are still there.
+    /// Deleted pods whose grace period is over no longer count as live, though they still exist.
     fn end_overdue_pods(&mut self, now: Timestamp) {
         while let Some(pods) = &self.pods
             && let Some((until, key)) = pods.ending.first()

@@ -38,7 +38,7 @@ pub(crate) const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdat
 /// Missing roles that a denial names.
 const ERRORS_MAX: usize = 100;
 
-/// A role that is referred to and not there (or of no kind that is known).
+/// A role that a binding references and that does not exist, or whose kind is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RoleError {
     #[error("{} {name:?} not found", GroupResource { group: GROUP, resource })]
@@ -335,7 +335,7 @@ impl Binding {
     }
 }
 
-/// What an object of one of the four kinds is now, if it is there. One that cannot be read gives no
+/// What an object of one of the four kinds is now, if it exists. One that cannot be decoded gives no
 /// rights.
 struct Change<'a> {
     object: &'a CachedObject,

@@ -243,9 +243,9 @@ fn component_roles() -> Vec<ClusterRole> {
     ]
 }
 
-/// What the roles of a namespace may do with kinds that are not served, or not yet: those who were
-/// bound to a role have these rights the day a kind is served, as in Kubernetes. What a served kind
-/// declares goes before what is said of it here.
+/// What the roles of a namespace may do with kinds that are not served, or not yet: subjects of a role
+/// have these permissions from the day that a kind is served, as in Kubernetes. What a served kind
+/// declares overrides this.
 const UNSERVED: &[(&str, &str, &[Grant])] = &[
     ("", "bindings", &[Grant::view(&[""])]),
     ("", "endpoints", &[Grant::view(&[""])]),

@@ -99,7 +99,7 @@ proptest! {
     }
 }
 
-/// A payload is read over, whatever it is; the rest has to be of its type.
+/// A payload is skipped, whatever it is; the rest has to be of its type.
 #[test]
 fn a_secret_is_indexed_without_its_payload_being_decoded() {
     let resources = Resources::all();
