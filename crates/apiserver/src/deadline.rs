@@ -24,7 +24,12 @@ pub(crate) fn of(info: &RequestInfo) -> Result<Option<Duration>, Failure> {
         Failure::bad_request(format!("invalid timeout specified in the request URL - {why}"))
     })?;
     // Zero means the server's default.
-    Ok(Some(asked.filter(|asked| !asked.is_zero()).unwrap_or(REQUEST_TIMEOUT_MAX).min(REQUEST_TIMEOUT_MAX)))
+    Ok(Some(
+        asked
+            .filter(|asked| !asked.is_zero())
+            .unwrap_or(REQUEST_TIMEOUT_MAX)
+            .min(REQUEST_TIMEOUT_MAX),
+    ))
 }
 
 /// 504 for a request that did not end in time.

@@ -168,7 +168,11 @@ pub(crate) fn paths(resources: &Resources) -> Value {
 
 /// Aggregated discovery, for a client that asks for it at `/api` or `/apis`; with a hash, because
 /// kubectl keeps what it got and asks whether it is still so.
-pub(crate) fn aggregated(resources: &Resources, path: &str, headers: &HeaderMap) -> Option<Response> {
+pub(crate) fn aggregated(
+    resources: &Resources,
+    path: &str,
+    headers: &HeaderMap,
+) -> Option<Response> {
     let accept = headers.get(ACCEPT)?.to_str().ok()?;
     let version = aggregated_version(path, accept)?;
     let document = aggregate(resources, path, version).to_string();

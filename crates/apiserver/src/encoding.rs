@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, StreamBody};
 
 use crate::limits::Slot;
 use crate::request::Query;
-use crate::respond::{Accepted, Response, Body};
+use crate::respond::{Accepted, Body, Response};
 
 /// Bytes that are indented or compressed before other tasks may run.
 const PIECE_BYTES: usize = 32 * 1024;

@@ -27,8 +27,8 @@ use crate::deadline::REQUEST_TIMEOUT_MAX;
 use crate::failure::too_many_requests;
 use crate::fair_queue::{self, FairQueue};
 use crate::identity::Identity;
-use crate::request::{ResourcePath, Verb};
 use crate::memory_pool::MemoryPool;
+use crate::request::{ResourcePath, Verb};
 
 /// Work on more bytes than this is heavy.
 pub(crate) const HEAVY_BYTES: usize = 64 * 1024;
@@ -159,7 +159,8 @@ impl Executor {
         let mut capacity = if exact { announced } else { HEAVY_BYTES };
         let mut reservation = None;
         if capacity > HEAVY_BYTES {
-            reservation = Some(self.memory.reserve_body(user, capacity).await.map_err(BodyError::Other)?);
+            reservation =
+                Some(self.memory.reserve_body(user, capacity).await.map_err(BodyError::Other)?);
         }
         // Room for all of it from the beginning: a vector that grows leaves copies of the payload behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(if exact { announced } else { 4096 }));
@@ -170,13 +171,14 @@ impl Executor {
             let frame = match reservation {
                 // A small body may come as slowly as it does.
                 None => body.frame().await,
-                Some(_) => {
-                    tokio::time::timeout_at(slow, body.frame()).await.map_err(|_| BodyError::Slow)?
-                }
+                Some(_) => tokio::time::timeout_at(slow, body.frame())
+                    .await
+                    .map_err(|_| BodyError::Slow)?,
             };
             let Some(frame) = frame else { break };
-            let frame = frame
-                .map_err(|_| BodyError::Other(Failure::bad_request("the request body ended early")))?;
+            let frame = frame.map_err(|_| {
+                BodyError::Other(Failure::bad_request("the request body ended early"))
+            })?;
             let Ok(mut data) = frame.into_data() else { continue };
             let length = bytes.len() + data.remaining();
             if length > BODY_BYTES_MAX {
@@ -184,7 +186,8 @@ impl Executor {
             }
             if length > capacity {
                 capacity = BODY_BYTES_MAX;
-                reservation = Some(self.memory.reserve_body(user, capacity).await.map_err(BodyError::Other)?);
+                reservation =
+                    Some(self.memory.reserve_body(user, capacity).await.map_err(BodyError::Other)?);
             }
             while data.has_remaining() {
                 let chunk = data.chunk();

@@ -148,7 +148,8 @@ fn backend(endpoint: &Endpoint, error: &dyn std::fmt::Display) -> Failure {
     Failure::internal(format!("error dialing backend: node {}: {error}", endpoint.node))
 }
 
-type RequestBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, std::convert::Infallible>;
+type RequestBody =
+    http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, std::convert::Infallible>;
 
 /// The request to a kubelet: the client's upgrade headers, none of its credentials.
 fn build(

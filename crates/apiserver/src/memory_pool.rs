@@ -64,7 +64,9 @@ pub(crate) type CollectionSlot = OwnedSemaphorePermit;
 
 /// Bytes that hold their reservation until the last of them is sent; short ones need none.
 pub(crate) fn with_reservation(bytes: Bytes, reservation: Option<MemoryReservation>) -> Bytes {
-    let Some(reservation) = reservation.filter(|_| bytes.len() > COPY_BYTES_MAX) else { return bytes };
+    let Some(reservation) = reservation.filter(|_| bytes.len() > COPY_BYTES_MAX) else {
+        return bytes;
+    };
 
     struct Held(Bytes, #[expect(dead_code, reason = "held, not read")] MemoryReservation);
 
@@ -97,7 +99,11 @@ impl MemoryPool {
     ///
     /// # Errors
     /// 429 where it is not free in time.
-    pub(crate) async fn reserve_body(&self, user: &str, bytes: usize) -> Result<MemoryReservation, Failure> {
+    pub(crate) async fn reserve_body(
+        &self,
+        user: &str,
+        bytes: usize,
+    ) -> Result<MemoryReservation, Failure> {
         let reservation = reserve(self.user(user).bodies, self.bodies.clone(), bytes);
         tokio::time::timeout(self.wait, reservation).await.map_err(|_| too_many_requests())
     }
@@ -107,7 +113,11 @@ impl MemoryPool {
     ///
     /// # Errors
     /// 429.
-    pub(crate) async fn reserve_response(&self, user: &str, bytes: usize) -> Result<MemoryReservation, Failure> {
+    pub(crate) async fn reserve_response(
+        &self,
+        user: &str,
+        bytes: usize,
+    ) -> Result<MemoryReservation, Failure> {
         let reservation = tokio::time::timeout(self.wait, self.reserve_chunk(user, bytes)).await;
         reservation.map_err(|_| too_many_requests())
     }
@@ -120,7 +130,11 @@ impl MemoryPool {
     }
 
     /// As [`MemoryPool::reserve_response`]; `None` where it is not free now.
-    pub(crate) fn try_reserve_response(&self, user: &str, bytes: usize) -> Option<MemoryReservation> {
+    pub(crate) fn try_reserve_response(
+        &self,
+        user: &str,
+        bytes: usize,
+    ) -> Option<MemoryReservation> {
         let kib = kib(bytes);
         let own = self.user(user).responses.try_acquire_many_owned(kib).ok()?;
         let all = self.responses.clone().try_acquire_many_owned(kib).ok()?;
@@ -132,7 +146,11 @@ impl MemoryPool {
     ///
     /// # Errors
     /// 429.
-    pub(crate) async fn collection_slot(&self, user: &str, is_past: bool) -> Result<CollectionSlot, Failure> {
+    pub(crate) async fn collection_slot(
+        &self,
+        user: &str,
+        is_past: bool,
+    ) -> Result<CollectionSlot, Failure> {
         let slots = if is_past { PAST_SLOTS } else { 1 };
         let slot = self.user(user).collections.acquire_many_owned(slots);
         match tokio::time::timeout(self.wait, slot).await {

@@ -15,7 +15,11 @@ use crate::respond::{self, Response};
 ///
 /// # Errors
 /// 404 for a group or version that is not served.
-pub(crate) fn response(path: &str, query: &Query, headers: &HeaderMap) -> Result<Response, Failure> {
+pub(crate) fn response(
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response, Failure> {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let json = "application/json";
     match path.trim_start_matches("/openapi/") {
@@ -64,7 +68,11 @@ fn set(response: &mut Response, name: HeaderName, value: &str) {
     }
 }
 
-fn document(encoded: &'static Encoded, content_type: &'static str, headers: &HeaderMap) -> Response {
+fn document(
+    encoded: &'static Encoded,
+    content_type: &'static str,
+    headers: &HeaderMap,
+) -> Response {
     let etag = format!("\"{}\"", encoded.hash);
     let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
     let (status, body) = match known {

@@ -128,7 +128,11 @@ impl Service {
     }
 
     /// Non-resource paths: health, version, discovery, OpenAPI.
-    async fn non_resource(&self, info: &RequestInfo, headers: &HeaderMap) -> Result<Response, Failure> {
+    async fn non_resource(
+        &self,
+        info: &RequestInfo,
+        headers: &HeaderMap,
+    ) -> Result<Response, Failure> {
         if !matches!(&*info.method, "get" | "head") {
             return Err(Failure::method_not_allowed());
         }
@@ -138,7 +142,9 @@ impl Service {
         }
         let path = info.path.trim_end_matches('/');
         let registry = &self.handlers.core.registry;
-        if let Some(response) = health::response(path, &info.query, registry, self.tasks.stop()).await {
+        if let Some(response) =
+            health::response(path, &info.query, registry, self.tasks.stop()).await
+        {
             return Ok(response);
         }
         let ok = StatusCode::OK;

@@ -133,7 +133,7 @@ async fn a_conflict_of_server_side_apply_names_the_owner() {
     let forced =
         ["apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-"];
     ok(&server, &forced, &other).await;
-    // What `other` no longer wants and no one else owns goes away; `username` has two owners.
+    // A field that `other` no longer applies and that has no other owner is removed; `username` has two owners.
     let less = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: mysecret\n";
     ok(&server, &theirs, less).await;
     let path = "go-template={{range $key, $value := .data}}{{$key}} {{end}}";

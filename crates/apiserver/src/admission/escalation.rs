@@ -121,7 +121,9 @@ impl Writer<'_> {
         // An aggregated role can gather anything; one that no longer does keeps what it has gathered.
         let aggregated = aggregates(role) || old.is_some_and(aggregates);
         if aggregated && self.covered(&everything()).is_err() {
-            return Err(self.forbidden("must have cluster-admin privileges to use the aggregationRule"));
+            return Err(
+                self.forbidden("must have cluster-admin privileges to use the aggregationRule")
+            );
         }
         Ok(())
     }

@@ -61,7 +61,9 @@ pub(super) fn create(
     object: &dyn Object,
 ) -> Result<(), Failure> {
     let name = name_of(object);
-    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else {
+        return Ok(());
+    };
     let subject = Subject { resource, name };
     match (resource.info.group, resource.info.plural) {
         ("", "pods") => match object.pod() {
@@ -91,7 +93,9 @@ pub(super) fn update(
     old: &dyn Object,
 ) -> Result<(), Failure> {
     let name = name_of(old);
-    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else {
+        return Ok(());
+    };
     let subject = Subject { resource, name };
     match (resource.info.group, resource.info.plural) {
         // The authorizer allows a node to write the status only.
@@ -112,7 +116,9 @@ pub(super) fn delete(
     namespace: &str,
     name: &str,
 ) -> Result<(), Failure> {
-    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else {
+        return Ok(());
+    };
     let subject = Subject { resource, name };
     match (resource.info.group, resource.info.plural) {
         ("", "pods") => {

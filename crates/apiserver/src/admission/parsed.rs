@@ -45,7 +45,10 @@ impl<T: Send + Sync + 'static> Parsed<T> {
     fn parse(&self, object: &CachedObject) -> Option<Arc<T>> {
         let parsed = (self.parse)(&object.bytes);
         if parsed.is_none() {
-            tracing::error!(key = &*object.key, "cannot decode the object; writes that depend on it are refused");
+            tracing::error!(
+                key = &*object.key,
+                "cannot decode the object; writes that depend on it are refused"
+            );
         }
         parsed.map(Arc::new)
     }

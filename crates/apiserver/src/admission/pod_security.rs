@@ -78,7 +78,11 @@ pub(super) fn update(
             let now = validate_labels(admission, resource, namespace, Some(before))?;
             let (before, _) = policy_of(admission, &before.metadata);
             let name = namespace.metadata.name.as_deref().unwrap_or_default();
-            Ok(if now.tightens(&before) { check_existing_pods(admission, name, &now) } else { Vec::new() })
+            Ok(if now.tightens(&before) {
+                check_existing_pods(admission, name, &now)
+            } else {
+                Vec::new()
+            })
         }
         _ => Ok(check_template(admission, resource, object)),
     }

@@ -196,7 +196,9 @@ mod tests {
 
     #[test]
     fn a_group_without_a_user_is_refused_and_without_headers_the_caller_stays() {
-        assert!(ImpersonationRequest::of(&headers(&[("impersonate-group", "system:masters")])).is_err());
+        assert!(
+            ImpersonationRequest::of(&headers(&[("impersonate-group", "system:masters")])).is_err()
+        );
         assert_eq!(ImpersonationRequest::of(&headers(&[("accept", "*/*")])).unwrap(), None);
     }
 }

@@ -65,7 +65,11 @@ impl Core {
     /// # Errors
     /// 429 where the budget allows none now, 403 for a budget with a status that cannot be, 500 where
     /// more than one guards the pod, 504 where others were faster each time.
-    pub(crate) async fn take_disruption(&self, pod: &Pod, dry_run: bool) -> Result<EvictionAllowed, Failure> {
+    pub(crate) async fn take_disruption(
+        &self,
+        pod: &Pod,
+        dry_run: bool,
+    ) -> Result<EvictionAllowed, Failure> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let Some(resource) = self.resources().find(GROUP, "v1", PLURAL) else {
             return Err(Failure::internal("disruption budgets are not served"));

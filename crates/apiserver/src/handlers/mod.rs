@@ -24,16 +24,16 @@ use crate::authz::{Permit, rbac};
 use crate::body::Payload;
 use crate::call::Call;
 use crate::core::Core;
+use crate::executor::{self, Executor};
 use crate::failure::too_many_requests;
 use crate::identity::MASTERS;
 use crate::kubelets::Kubelets;
-use crate::executor::{self, Executor};
-use crate::representation::Include;
-use crate::registry::ListQuery;
-use crate::request::{RequestInfo, ResourcePath, Verb};
-use crate::respond::{self, Accepted, Response, Form, Syntax};
-use crate::reviews;
 use crate::memory_pool::MemoryReservation;
+use crate::registry::ListQuery;
+use crate::representation::Include;
+use crate::request::{RequestInfo, ResourcePath, Verb};
+use crate::respond::{self, Accepted, Form, Response, Syntax};
+use crate::reviews;
 use crate::tunnels::Tunnels;
 
 /// What all handlers work with.
@@ -173,12 +173,18 @@ impl Handlers {
 
     /// A response that is made for one client, if memory can be reserved for it. `reservation`: what it has
     /// already.
-    fn with_reservation(&self, user: &str, response: Response, reservation: Option<MemoryReservation>) -> Result<Response, Failure> {
+    fn with_reservation(
+        &self,
+        user: &str,
+        response: Response,
+        reservation: Option<MemoryReservation>,
+    ) -> Result<Response, Failure> {
         let bytes = length(&response);
         if bytes <= executor::HEAVY_BYTES {
             return Ok(response);
         }
-        let reservation = reservation.or_else(|| self.executor.memory.try_reserve_response(user, bytes));
+        let reservation =
+            reservation.or_else(|| self.executor.memory.try_reserve_response(user, bytes));
         let reservation = reservation.ok_or_else(too_many_requests)?;
         Ok(response.map(|body| Holding::new(body, reservation).boxed_unsync()))
     }

@@ -10,11 +10,11 @@ use super::Handlers;
 use crate::cache::Scope;
 use crate::call::Call;
 
-use crate::options::revision;
-use crate::representation::{self, Include, ListChunks};
-use crate::registry::{ListQuery, Listed, Registry};
-use crate::respond::{self, Response, Syntax};
 use crate::memory_pool::CollectionSlot;
+use crate::options::revision;
+use crate::registry::{ListQuery, Listed, Registry};
+use crate::representation::{self, Include, ListChunks};
+use crate::respond::{self, Response, Syntax};
 
 impl Handlers {
     pub(super) async fn get(&self, call: &Call) -> Result<Response, Failure> {
@@ -30,7 +30,8 @@ impl Handlers {
         }
         let found =
             self.core.registry.get(&call.resource, &call.path.namespace, &call.path.name).await?;
-        let bytes = representation::object(&call.resource, &found.bytes, call.accept.form, include, true)?;
+        let bytes =
+            representation::object(&call.resource, &found.bytes, call.accept.form, include, true)?;
         Ok(respond::json(StatusCode::OK, call.accept.syntax, bytes))
     }
 
@@ -72,7 +73,12 @@ impl Handlers {
         query: &ListQuery,
     ) -> Result<Option<CollectionSlot>, Failure> {
         if Registry::reads_the_past(&call.resource, query) {
-            return self.executor.memory.collection_slot(&call.permit.identity().user, true).await.map(Some);
+            return self
+                .executor
+                .memory
+                .collection_slot(&call.permit.identity().user, true)
+                .await
+                .map(Some);
         }
         let scope = query.selection.scope(&call.resource, &call.path.namespace);
         self.slot_for(call, &scope).await

@@ -10,7 +10,7 @@ use crate::decode;
 use crate::options::WriteOptions;
 use crate::request::{RequestInfo, Verb};
 use crate::respond::{self, Response};
-use crate::reviews::{ReviewBody, Review, access, identity, rules};
+use crate::reviews::{Review, ReviewBody, access, identity, rules};
 
 impl Handlers {
     /// A permitted request for a review.

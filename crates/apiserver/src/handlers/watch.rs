@@ -19,12 +19,12 @@ use crate::authz::AccessRecheck;
 use crate::cache::{CacheEvent, CachedObject, Initial, NoEvent, Start, Subscription};
 use crate::call::Call;
 
-use crate::options::StateOptions;
-use crate::representation::{self, Include};
-use crate::registry::Selection;
-use crate::request::Query;
-use crate::respond::{self, Response, Form, Syntax};
 use crate::memory_pool::{COPY_BYTES_MAX, MemoryReservation, with_reservation};
+use crate::options::StateOptions;
+use crate::registry::Selection;
+use crate::representation::{self, Include};
+use crate::request::Query;
+use crate::respond::{self, Form, Response, Syntax};
 
 /// Time between bookmarks on a quiet watch.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);

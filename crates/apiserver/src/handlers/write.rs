@@ -16,12 +16,12 @@ use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::body::{MediaType, Payload};
 use crate::call::Call;
 
+use crate::memory_pool::CollectionSlot;
 use crate::object::{Object, Resource};
 use crate::options::{WriteOptions, dry_run};
-use crate::representation::{self, Include};
 use crate::registry::{Change, DeleteOptions, Deleted, ListQuery, Written};
+use crate::representation::{self, Include};
 use crate::respond::{self, Response};
-use crate::memory_pool::CollectionSlot;
 use crate::{body, decode, managed};
 
 impl Handlers {
@@ -53,7 +53,11 @@ impl Handlers {
         self.core.write_new(&call.permit, &call.resource, object, options.dry_run).await
     }
 
-    pub(super) async fn post_update(&self, call: &Call, body: Payload) -> Result<Response, Failure> {
+    pub(super) async fn post_update(
+        &self,
+        call: &Call,
+        body: Payload,
+    ) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
         let resource = &*call.resource;
         let decoded = decode::object(resource, &call.headers, body, options.field_validation)?;
@@ -133,13 +137,18 @@ impl Handlers {
         let include = Include::parse(&call.query)?;
         let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
         let bytes = self.shown(call, &written.name, written.bytes)?;
-        let bytes = representation::object(&call.resource, &bytes, call.accept.form, include, true)?;
+        let bytes =
+            representation::object(&call.resource, &bytes, call.accept.form, include, true)?;
         let mut response = respond::json(status, call.accept.syntax, bytes);
         respond::warn(&mut response, &written.warnings);
         Ok(response)
     }
 
-    pub(super) async fn post_delete(&self, call: &Call, body: Payload) -> Result<Response, Failure> {
+    pub(super) async fn post_delete(
+        &self,
+        call: &Call,
+        body: Payload,
+    ) -> Result<Response, Failure> {
         let options = delete_options(call, body)?;
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         let admitted =
@@ -162,7 +171,8 @@ impl Handlers {
         };
         let include = Include::parse(&call.query)?;
         let bytes = self.shown(call, name, bytes)?;
-        let bytes = representation::object(&call.resource, &bytes, call.accept.form, include, true)?;
+        let bytes =
+            representation::object(&call.resource, &bytes, call.accept.form, include, true)?;
         Ok(respond::json(status, call.accept.syntax, bytes))
     }
 

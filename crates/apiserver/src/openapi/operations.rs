@@ -337,7 +337,8 @@ const BOOKMARKS: &str = "Whether a watch sends events of type BOOKMARK.";
 const CONTINUE: &str = "The token of the previous page, to get the next page of the same list.";
 const FIELD_SELECTOR: &str = "A selector that restricts the returned objects by their fields.";
 const LABEL_SELECTOR: &str = "A selector that restricts the returned objects by their labels.";
-const LIMIT: &str = "The maximum number of objects in one response; more are fetched with continue.";
+const LIMIT: &str =
+    "The maximum number of objects in one response; more are fetched with continue.";
 const RESOURCE_VERSION: &str =
     "Which version of the collection may be served: see resourceVersionMatch.";
 const RESOURCE_VERSION_MATCH: &str =

@@ -151,7 +151,9 @@ fn wanted(options: &StateOptions, paged: bool) -> Result<RequestedState, Failure
         None => RequestedState::Newest,
         Some(0) => RequestedState::Any,
         // A page of a version without a word on how it is meant is a page of exactly that version.
-        Some(version) if options.exact() || paged && !options.matches() => RequestedState::Exact(version),
+        Some(version) if options.exact() || paged && !options.matches() => {
+            RequestedState::Exact(version)
+        }
         Some(version) => RequestedState::NotOlderThan(version),
     })
 }
@@ -179,7 +181,9 @@ impl Registry {
     ) -> Result<Listed, Failure> {
         let prefix = resource.collection(namespace);
         match &query.state {
-            RequestedState::Newest => self.list_newest(resource, namespace, &prefix, query, None).await,
+            RequestedState::Newest => {
+                self.list_newest(resource, namespace, &prefix, query, None).await
+            }
             RequestedState::Any => Ok(self.list_cached(resource, namespace, &prefix, query, None)),
             RequestedState::NotOlderThan(revision) => {
                 self.wait_for(*revision).await?;

@@ -52,7 +52,8 @@ impl Registry {
         admitted: Admitted<'_, New>,
         dry_run: bool,
     ) -> Result<Written, Failure> {
-        let (resource, New { mut object, quota: mut reservation }, mut warnings) = admitted.into_parts();
+        let (resource, New { mut object, quota: mut reservation }, mut warnings) =
+            admitted.into_parts();
         warnings.extend(single_owners(object.meta_mut()));
         set_server_fields(resource, &mut *object);
         object.prepare_for_create();

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::{Include, ListMeta, Table, metadata_json, row, row_bytes};
 use crate::cache::CachedObject;
+use crate::memory_pool::{self, MemoryPool};
 use crate::object::Resource;
 use crate::registry::Listed;
 use crate::respond::Form;
-use crate::memory_pool::{self, MemoryPool};
 
 /// Bytes of a list sent at a time.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::list::{CHUNK_BYTES, ListChunks};
 use crate::cache::CachedObject;
 use crate::executor::Executor;
-use crate::respond::{self, Body};
 use crate::memory_pool::{self, CollectionSlot};
+use crate::respond::{self, Body};
 
 /// A list as YAML on its way.
 struct YamlList {

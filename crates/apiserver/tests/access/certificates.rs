@@ -85,14 +85,18 @@ async fn a_request_is_its_askers_and_takes_rights_to_approve_and_to_sign() {
     let pem = base64::engine::general_purpose::STANDARD.encode(&cluster.server.ca_pem);
     let signed = json!({ "status": { "certificate": pem } });
     let path = format!("{CSRS}/join/status");
-    assert!(clerk.request("PATCH", &path, Some(&signed)).await.message().contains("to sign requests"));
+    assert!(
+        clerk.request("PATCH", &path, Some(&signed)).await.message().contains("to sign requests")
+    );
     // Only a signer may mark a request as failed, too: that is final.
     let decided = joining.request("GET", &format!("{CSRS}/join"), None).await.body;
     let mut conditions = decided["status"]["conditions"].clone();
     let failed = json!({ "type": "Failed", "status": "True", "reason": "No" });
     conditions.as_array_mut().unwrap().push(failed);
     let refused = json!({ "status": { "conditions": conditions } });
-    assert!(clerk.request("PATCH", &path, Some(&refused)).await.message().contains("to sign requests"));
+    assert!(
+        clerk.request("PATCH", &path, Some(&refused)).await.message().contains("to sign requests")
+    );
     let reply = control.request("PATCH", &path, Some(&signed)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
     let seen = joining.request("GET", &format!("{CSRS}/join"), None).await;

@@ -63,7 +63,7 @@ async fn a_namespaces_admin_gives_what_they_have_and_no_more() {
         (reply.code, reply.message()),
         (404, "clusterroles.rbac.authorization.k8s.io \"deleted\" not found")
     );
-    // Nor by widening what is there.
+    // Nor by adding rules to an existing role.
     let widened = json!({ "rules": [{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }] });
     let reply = ada.request("PATCH", &format!("{roles}/r"), Some(&widened)).await;
     assert_eq!(reply.code, 403, "{}", reply.message());
@@ -149,11 +149,12 @@ async fn a_role_with_the_label_becomes_part_of_view() {
         assert!(std::time::Instant::now() < deadline, "the role was never aggregated");
         tokio::task::yield_now().await;
     }
-    let view = cluster.admin.request("GET", &format!("/apis/{RBAC}/v1/clusterroles/edit"), None).await;
+    let view =
+        cluster.admin.request("GET", &format!("/apis/{RBAC}/v1/clusterroles/edit"), None).await;
     assert!(view.body["rules"].to_string().contains("leases"));
 }
 
-/// What an administrator takes away stays away; what is missing comes back; what was added stays.
+/// With autoupdate off, removed rules stay removed; otherwise missing rules come back. Added ones stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn default_roles_are_reconciled_at_the_next_start() {
     let cluster = Cluster::start().await;

@@ -35,7 +35,7 @@ impl Stage {
         Self { issuer, server }
     }
 
-    /// Claims of a good token, with some changed; null takes one away.
+    /// Claims of a valid token, with some changed; null removes one.
     fn claims(&self, change: Value) -> Value {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let mut claims = json!({

@@ -67,7 +67,8 @@ async fn a_pod_in_a_new_namespace_waits_for_its_default_account() {
     later.await.unwrap();
 
     cluster.admin.make("/api/v1/namespaces", json!({ "metadata": { "name": "newer" } })).await;
-    let reply = cluster.admin.request("POST", "/api/v1/namespaces/newer/pods", Some(&plain("p"))).await;
+    let reply =
+        cluster.admin.request("POST", "/api/v1/namespaces/newer/pods", Some(&plain("p"))).await;
     assert_eq!(
         reply.message(),
         "pods \"p\" is forbidden: error looking up service account newer/default: serviceaccount \"default\" not found"

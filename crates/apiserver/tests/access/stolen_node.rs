@@ -1,4 +1,4 @@
-//! Someone has node A's key. What they try against node B, one by one, and what comes of it.
+//! An attacker has node A's key: what they try against node B, one by one, and the responses.
 
 use serde_json::{Value, json};
 

@@ -125,7 +125,8 @@ async fn invalid_token_requests_are_refused() {
             "the namespace of the provided object does not match the namespace sent on the request",
         ),
     ] {
-        let reply = cluster.admin.request("POST", path, Some(&json!({ "metadata": metadata }))).await;
+        let reply =
+            cluster.admin.request("POST", path, Some(&json!({ "metadata": metadata }))).await;
         assert_eq!((reply.code, reply.message()), (code, message));
     }
 }
@@ -279,7 +280,8 @@ async fn keys_are_rotated_while_fifty_clients_work() {
             tokio::spawn(async move {
                 let mut served = 0_u32;
                 while !stop.load(Ordering::Relaxed) {
-                    let reply = caller.request("GET", "/api/v1/namespaces/a/secrets/db", None).await;
+                    let reply =
+                        caller.request("GET", "/api/v1/namespaces/a/secrets/db", None).await;
                     assert_eq!(reply.code, 200, "{}", reply.message());
                     served += 1;
                 }

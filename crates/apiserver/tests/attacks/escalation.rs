@@ -11,7 +11,7 @@ const CLUSTER_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebi
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/roles";
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings";
 
-/// One way of writing to an object that is there.
+/// One way of writing to an object that exists.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     Put,

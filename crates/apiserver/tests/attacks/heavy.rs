@@ -102,7 +102,8 @@ async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
         }
         let calm = async {
             let renewal = json!({ "spec": { "leaseDurationSeconds": 41 } });
-            let renewed = node.request("PATCH", &format!("{LEASES}/node-a"), Some(&renewal)).await.code;
+            let renewed =
+                node.request("PATCH", &format!("{LEASES}/node-a"), Some(&renewal)).await.code;
             let status = json!({ "status": { "nodeInfo": {} } });
             let path = "/api/v1/nodes/node-a/status";
             let status = node.request("PATCH", path, Some(&status)).await.code;

@@ -18,7 +18,9 @@ fn container(name: &str, resources: Value) -> Value {
 
 async fn apply(caller: &Caller, path: &str, body: &Value) -> Reply {
     let content = [("content-type", "application/apply-patch+yaml")];
-    caller.request_as("PATCH", &format!("{path}?fieldManager=m&force=true"), Some(body), &content).await
+    caller
+        .request_as("PATCH", &format!("{path}?fieldManager=m&force=true"), Some(body), &content)
+        .await
 }
 
 /// What is beyond the limits, in one place or another.
@@ -122,7 +124,7 @@ async fn no_pod_goes_beyond_its_namespaces_limits() {
         said["metadata"]["annotations"] = json!({ "kubernetes.io/limit-ranger": "LimitRanger plugin set: cpu limit for container c" });
         let reply = admin.request("POST", PODS, Some(&said)).await;
         attacks.attempt(&format!("{what} with the annotation"), refused(&reply), &reply);
-        // A pod that is there does not become it.
+        // An existing pod cannot be changed to it.
         let path = format!("{PODS}/kept");
         let mut resources = spec["containers"][0]["resources"].clone();
         resources["limits"]["memory"] = "2Gi".into();
@@ -134,7 +136,8 @@ async fn no_pod_goes_beyond_its_namespaces_limits() {
     }
     let debug = json!({ "spec": { "ephemeralContainers": [
         { "name": "e", "image": "i", "resources": { "limits": { "cpu": "2" } } }] } });
-    let reply = admin.request("PATCH", &format!("{PODS}/kept/ephemeralcontainers"), Some(&debug)).await;
+    let reply =
+        admin.request("PATCH", &format!("{PODS}/kept/ephemeralcontainers"), Some(&debug)).await;
     attacks.attempt("an ephemeral container", reply.code == 422, &reply);
 
     // A user with `edit` in the namespace reads its limits and does not write them.

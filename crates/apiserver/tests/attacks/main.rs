@@ -19,7 +19,7 @@ mod node_tokens;
 mod payload_responses;
 mod rights;
 mod secret_use;
-mod subresources;
 mod sizes;
+mod subresources;
 mod tunnels;
 mod watches;

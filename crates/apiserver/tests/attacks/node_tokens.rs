@@ -1,4 +1,4 @@
-//! Someone has a node's key. Which tokens of service accounts they get with it.
+//! An attacker has a node's key: which tokens of service accounts they get with it.
 
 use base64::Engine as _;
 use coffer_testkit::Attacks;

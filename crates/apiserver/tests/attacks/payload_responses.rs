@@ -74,7 +74,11 @@ async fn no_write_returns_a_secret_to_a_caller_without_get() {
             let has_metadata = reply.code == 200
                 && reply.body["metadata"]["name"] == "s"
                 && reply.body["type"] == "Opaque";
-            attacks.attempt(&format!("{media} {body} {query}"), has_metadata && !shows(&reply), &reply);
+            attacks.attempt(
+                &format!("{media} {body} {query}"),
+                has_metadata && !shows(&reply),
+                &reply,
+            );
             let accept = [("accept", table), ("content-type", media)];
             let reply = wanda
                 .request_as(
@@ -131,10 +135,11 @@ async fn no_write_returns_a_secret_to_a_caller_without_get() {
             json!([{ "op": "copy", "from": "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration", "path": "/metadata/labels/y" }]),
         ),
     ] {
-        let reply = wanda.request_typed("PATCH", &format!("{at}?dryRun=All"), &operations, patch).await;
+        let reply =
+            wanda.request_typed("PATCH", &format!("{at}?dryRun=All"), &operations, patch).await;
         attacks.attempt(what, reply.code == 403 && !shows(&reply), &reply);
     }
-    // A replacement shows its own writer nothing of what was there, nor a refused one.
+    // A replacement, also a refused one, shows its writer nothing of the object before.
     let mut other = secret("s");
     other["metadata"]["annotations"] = Value::Null;
     other["data"] = json!({ "other": "eA==" });
@@ -207,7 +212,7 @@ async fn a_caller_with_get_sees_the_secret_in_the_response() {
         items.iter().find(|item| item["metadata"]["name"] == name).unwrap()["data"].clone()
     };
     assert_eq!((of("s")["password"].as_str(), of("t")), (Some(CANARY_BASE64), Value::Null));
-    // A patch that names a version goes on working.
+    // A patch that names a version still works.
     let version = cluster.admin.request("GET", &format!("{SECRETS}/t"), None).await.body;
     let operations = json!([
         { "op": "test", "path": "/metadata/resourceVersion", "value": version["metadata"]["resourceVersion"] },

@@ -166,7 +166,8 @@ async fn what_a_level_forbids_is_refused_in_every_list_of_containers() {
         let pod = with(&plain("p"), path, value.clone());
         let reply = admin.request("POST", &pods("a"), Some(&pod)).await;
         refused(&format!("{path} {value}"), "baseline", &reply);
-        let allowed = admin.request("POST", &format!("{}?dryRun=All", pods("open")), Some(&pod)).await;
+        let allowed =
+            admin.request("POST", &format!("{}?dryRun=All", pods("open")), Some(&pod)).await;
         assert_eq!(allowed.code, 201, "{path} {value}: {}", allowed.message());
     }
     for (path, value) in of_containers() {
@@ -281,7 +282,7 @@ async fn no_way_to_write_goes_around_the_standard() {
     let expected = "pods \"node-debugger-\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true, hostPID=true, hostIPC=true), hostPath volumes (volume \"host-root\")";
     attacks.attempt("kubectl debug node", reply.message() == expected, &reply);
 
-    // A pod that is there.
+    // An existing pod.
     admin.make(&path, plain("there")).await;
     let stored = || async { admin.request("GET", &one("there"), None).await.body };
     let context = json!({ "privileged": true });
@@ -397,7 +398,10 @@ async fn kube_system_is_privileged_by_a_label_that_an_operator_may_change() {
     let level = |reply: &Reply| reply.body["metadata"]["labels"][LEVEL].clone();
     assert_eq!(level(&admin.request("GET", &path, None).await), "privileged");
     admin.make(&pods("kube-system"), privileged("p")).await;
-    assert_eq!(level(&admin.request("GET", &format!("{NAMESPACES}/default"), None).await), Value::Null);
+    assert_eq!(
+        level(&admin.request("GET", &format!("{NAMESPACES}/default"), None).await),
+        Value::Null
+    );
     // As in a data directory from before there was the label.
     let without = json!({ "metadata": { "labels": { LEVEL: null } } });
     let reply = admin.request("PATCH", &path, Some(&without)).await;
@@ -453,7 +457,11 @@ async fn templates_and_tightened_namespaces_return_warnings() {
             "{plural}"
         );
         let reply = admin
-            .request("PATCH", &format!("{path}/w/scale"), Some(&json!({ "spec": { "replicas": 2 } })))
+            .request(
+                "PATCH",
+                &format!("{path}/w/scale"),
+                Some(&json!({ "spec": { "replicas": 2 } })),
+            )
             .await;
         assert_eq!((reply.code, reply.warnings.len()), (200, 0), "{plural}");
     }

@@ -29,7 +29,9 @@ fn class(name: &str, value: i64) -> Value {
 
 async fn apply(caller: &Caller, path: &str, body: &Value) -> Reply {
     let content = [("content-type", "application/apply-patch+yaml")];
-    caller.request_as("PATCH", &format!("{path}?fieldManager=m&force=true"), Some(body), &content).await
+    caller
+        .request_as("PATCH", &format!("{path}?fieldManager=m&force=true"), Some(body), &content)
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +47,7 @@ async fn a_pod_has_the_priority_of_its_class_and_no_other() {
         ("a negative number", json!({ "priority": -1 })),
         ("more than its class", json!({ "priority": 1001, "priorityClassName": "high" })),
         ("none of its class", json!({ "priority": 0, "priorityClassName": "high" })),
-        ("a class that is not there", json!({ "priorityClassName": "higher" })),
+        ("a class that does not exist", json!({ "priorityClassName": "higher" })),
         ("another spelling", json!({ "priorityClassName": "HIGH" })),
         ("another policy", json!({ "preemptionPolicy": "Never" })),
         (
@@ -72,7 +74,7 @@ async fn a_pod_has_the_priority_of_its_class_and_no_other() {
         attacks.attempt(&format!("a mirror pod of {what}"), reply.code == 403, &reply);
     }
 
-    // A pod that is there keeps what it got, through every endpoint.
+    // A pod that exists keeps what it got, through every endpoint.
     let made = admin.make(PODS, pod("low", json!({}))).await;
     let changes = [
         ("priority", json!(1000)),

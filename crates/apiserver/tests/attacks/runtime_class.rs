@@ -50,7 +50,7 @@ async fn a_pod_names_a_class_that_exists_or_is_not_made() {
     let reply = apply(admin, &format!("{PODS}/applied"), &pod("applied", "runc")).await;
     attacks.attempt("server-side apply", reply.code == 403, &reply);
     let reply = admin.request("PUT", &format!("{PODS}/put"), Some(&pod("put", "runc"))).await;
-    attacks.attempt("PUT of a pod that is not there", reply.code == 404, &reply);
+    attacks.attempt("PUT of a pod that does not exist", reply.code == 404, &reply);
     let mirror = json!({ "kubernetes.io/config.mirror": "x" });
     let mut fixed = pod("mirror", "runc");
     fixed["metadata"]["annotations"] = mirror;
@@ -64,7 +64,7 @@ async fn a_pod_names_a_class_that_exists_or_is_not_made() {
     let reply = admin.request("POST", PODS, Some(&pod("path", "../runc"))).await;
     attacks.attempt("a path as name", matches!(reply.code, 403 | 422), &reply);
 
-    // A pod that is there keeps its handler.
+    // A pod that exists keeps its handler.
     admin.make(PODS, pod("kept", "sandbox")).await;
     admin
         .make(PODS, json!({ "metadata": { "name": "plain" }, "spec": pod("", "")["spec"]["containers"].as_array().map(|it| json!({ "containers": it })) }))

@@ -99,7 +99,7 @@ async fn subresources_change_nothing_that_decides_what_pods_get() {
     }
     attacks.finish();
 
-    // An eviction of the version that is there goes on.
+    // An eviction of the current version succeeds.
     let there = cluster.admin.request("GET", &format!("{PODS}/gated"), None).await.body;
     let eviction = json!({
         "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "gated" },

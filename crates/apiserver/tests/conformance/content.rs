@@ -5,7 +5,7 @@ use std::io::Read as _;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Response, ApiClient, JSON};
+use crate::client::{ApiClient, JSON, Response};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Response, ApiClient, JSON};
+use crate::client::{ApiClient, JSON, Response};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -188,7 +188,7 @@ async fn the_propagation_policy_becomes_a_finalizer_for_the_collector() {
         match finalizers {
             Some(finalizers) => {
                 assert_eq!(&response["metadata"]["finalizers"], finalizers, "{options}");
-                // A later word changes an earlier one while the object waits.
+                // A later deletion changes the policy of an earlier one while the object waits.
                 delete_with(&api, &path, &json!({ "propagationPolicy": "Background" })).await.ok();
             }
             None => assert_eq!(response["kind"], "Status", "{options}"),

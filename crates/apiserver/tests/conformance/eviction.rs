@@ -1,9 +1,9 @@
-//! Evictions under disruption budgets: what the budgets' status allows, and what an eviction takes of it.
+//! Evictions under disruption budgets: what the budgets' status allows, and how an eviction changes it.
 //! There is no controller here; the tests write the status.
 
 use serde_json::{Value, json};
 
-use crate::client::{Response, ApiClient};
+use crate::client::{ApiClient, Response};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";

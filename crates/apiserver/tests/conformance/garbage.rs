@@ -1,5 +1,5 @@
-//! Bytes that mean nothing: whatever comes in, the response is a refusal or sense, never a fault of the
-//! server's, never a secret, and the server lives.
+//! Random input: the response is a success or a 4xx, never a 5xx, never shows a secret, and the server
+//! keeps running.
 
 use coffer_store::Store as _;
 use http::Method;
@@ -8,7 +8,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
-use crate::client::{Response, ApiClient};
+use crate::client::{ApiClient, Response};
 
 const SECRETS: &str = "/api/v1/namespaces/default/secrets";
 /// What no response to a refused request may hold, in any coding.

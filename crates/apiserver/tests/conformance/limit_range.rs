@@ -72,7 +72,7 @@ async fn a_pod_beyond_the_limits_is_refused_with_upstreams_message_until_they_ch
     api.post(PODS, &pod("p", two)).await.ok();
     api.delete(&format!("{RANGES}/sizes")).await.ok();
     api.post(PODS, &pod("q", json!({ "limits": { "cpu": "3" } }))).await.ok();
-    // A PUT to a name that is not there creates, as upstream.
+    // A PUT to a name that does not exist creates, as upstream.
     let put = api.put(&format!("{RANGES}/put"), &range("put", json!([]))).await;
     assert_eq!(put.status, 201);
     api.close().await;

@@ -75,7 +75,7 @@ async fn each_combination_of_list_parameters_means_what_the_table_says() {
         // Any state is the cache's, which is not paged.
         ("limit=1&resourceVersion=0".into(), State(after)),
         ("limit=1&resourceVersion=0&resourceVersionMatch=NotOlderThan".into(), State(after)),
-        // A page of a version, without a word on how it is meant, is exactly that version.
+        // A page of a version, without resourceVersionMatch, is exactly that version.
         (format!("limit=9&resourceVersion={old}"), State(before)),
         ("resourceVersionMatch=Exact".into(), Invalid(forbidden)),
         ("resourceVersionMatch=Exact&resourceVersion=0".into(), Invalid(exact_zero)),
@@ -123,7 +123,7 @@ async fn each_combination_of_list_parameters_means_what_the_table_says() {
     api.close().await;
 }
 
-/// A version that is not there yet: the client gets a retry hint, in the words client-go knows.
+/// A version that does not exist yet: the client gets a retry hint, in the words client-go knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_of_the_future_is_waited_for_and_then_timed_out() {
     let api = ApiClient::start().await;
@@ -206,7 +206,7 @@ async fn pages_with_a_selector_are_complete_and_have_no_remaining_count() {
     api.close().await;
 }
 
-/// The past is forgotten between two pages: 410, with a token that goes on in the newest state.
+/// History is compacted between two pages: 410, with a token that continues in the newest state.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_continue_token_comes_with_one_for_the_newest_state() {
     let api = ApiClient::start().await;
@@ -317,6 +317,6 @@ async fn an_empty_list_has_items() {
     let list = api.get(MAPS).await.ok();
     assert_eq!(list["items"], json!([]));
     let elsewhere = api.get("/api/v1/namespaces/no-such-namespace/configmaps").await.ok();
-    assert_eq!(elsewhere["items"], json!([]), "a namespace that is not there lists as empty");
+    assert_eq!(elsewhere["items"], json!([]), "a namespace that does not exist lists as empty");
     api.close().await;
 }

@@ -36,7 +36,9 @@ async fn no_more_objects_are_made_than_a_quota_allows_however_many_try_concurren
             "secrets \"{name}\" is forbidden: exceeded quota: few, requested: secrets=1, used: secrets=3, limited: secrets=3"
         )
     };
-    for (response, secret) in responses.iter().zip(&racers).filter(|(response, _)| response.status != 201) {
+    for (response, secret) in
+        responses.iter().zip(&racers).filter(|(response, _)| response.status != 201)
+    {
         let name = secret["metadata"]["name"].as_str().unwrap();
         assert_eq!(response.refusal(), (403, "Forbidden".to_owned(), words(name)));
     }

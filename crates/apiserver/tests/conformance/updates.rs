@@ -290,8 +290,7 @@ async fn unknown_and_duplicate_fields_are_refused_warned_of_or_dropped() {
         }
     }
     let path = format!("{SECRETS}?dryRun=All&fieldValidation=Strict");
-    let strict =
-        api.send(Method::POST, &path, &[("content-type", "application/yaml")], yaml).await;
+    let strict = api.send(Method::POST, &path, &[("content-type", "application/yaml")], yaml).await;
     assert_eq!(strict.status, 400);
     // What YAML has twice counts the last time, in a body and in an intent.
     let yaml =
@@ -677,7 +676,7 @@ async fn a_zero_that_is_spelled_out_changes_nothing() {
     assert_eq!(put["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
     assert_eq!(put["spec"], made["spec"]);
 
-    // A pointer's zero is a word of its own.
+    // A zero of a pointer field differs from an absent one.
     let mut loud = made["spec"]["template"]["spec"].clone();
     loud["automountServiceAccountToken"] = json!(false);
     let put = api.put(&format!("{all}/d"), &deployment(loud)).await.ok();

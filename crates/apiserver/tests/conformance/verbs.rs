@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Response, ApiClient, JSON};
+use crate::client::{ApiClient, JSON, Response};
 
 /// One resource and an object of it.
 struct Row {
@@ -428,10 +428,8 @@ impl Life<'_> {
     }
 }
 
-/// Paths below objects: what each returns where there is nothing to talk to. 404 and 405 would say
-/// that discovery promised too much.
 /// Upstream's `AllowCreateOnUpdate`: components that write leases, events and roles need not know
-/// whether they are there.
+/// whether they exist.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_of_a_missing_object_creates_it_for_some_kinds_and_is_404_for_others() {
     const MADE: [&str; 8] = [
@@ -474,6 +472,8 @@ async fn a_put_of_a_missing_object_creates_it_for_some_kinds_and_is_404_for_othe
     api.close().await;
 }
 
+/// Subresources: what each returns where no kubelet runs. 404 and 405 would mean that discovery lists too
+/// much.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_subresource_that_discovery_lists_is_served() {
     let api = ApiClient::start().await;

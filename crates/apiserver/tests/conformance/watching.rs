@@ -114,7 +114,7 @@ async fn one_object_is_watched_by_field_selector_by_its_path_and_by_the_old_path
     api.close().await;
 }
 
-/// A watch may begin at a version that has not happened: it says nothing of what comes before it.
+/// A watch may begin at a later version than the current one: it omits events before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_of_the_future_waits_for_it() {
     let api = ApiClient::start().await;

@@ -32,7 +32,7 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    /// Starts one, as that of a node that is there.
+    /// Starts one, as that of a node that exists.
     pub(crate) async fn start(server: &TestServer, admin: &Caller, node: &str) -> Self {
         let pair = server.serving_certificate();
         let chain = rustls_pki_types::CertificateDer::from_pem_slice(&pair.cert_pem).unwrap();

@@ -122,7 +122,9 @@ impl Quotas {
         let name = object.meta().namespace.as_deref().unwrap_or_default();
         let qualified = qualified(resource);
         let Some(kind) = self.ledger.kind(&qualified) else { return Ok(self.reservation(None)) };
-        let Some(namespace) = self.ledger.with_quotas(name) else { return Ok(self.reservation(None)) };
+        let Some(namespace) = self.ledger.with_quotas(name) else {
+            return Ok(self.reservation(None));
+        };
         let pod = object.pod();
         let pod = pod.map(|pod| (pod, Arc::new(PodUsage::of(pod))));
         let request = Request { kind, resource: &qualified, pod };

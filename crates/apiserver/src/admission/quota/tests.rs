@@ -84,7 +84,11 @@ impl Setup {
         tokio::spawn(async move { quotas.reserve(resources.core("pods"), &*pod).await })
     }
 
-    async fn write(&self, reservation: &mut QuotaReservation, name: &str) -> Result<Revision, StoreError> {
+    async fn write(
+        &self,
+        reservation: &mut QuotaReservation,
+        name: &str,
+    ) -> Result<Revision, StoreError> {
         let key = self.resources.core("pods").key("n", name);
         let (store, value) = (self.store.clone(), self.pod(name).encode().to_vec());
         let write = async move { store.create(&key, Value::new(value)).await };
@@ -197,7 +201,11 @@ async fn objects_that_are_written_and_not_yet_seen_hold_their_places() {
             let key = pods.key("n", &format!("r{number}"));
             let value = Value::new(pod.encode().to_vec());
             let write = async move { store.create(&key, value).await };
-            reservation.hold_during(write).await.expect("the server runs").map_err(Failure::internal)
+            reservation
+                .hold_during(write)
+                .await
+                .expect("the server runs")
+                .map_err(Failure::internal)
         }));
     }
     let mut made = 0;

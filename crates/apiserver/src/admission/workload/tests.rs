@@ -66,7 +66,8 @@ fn every_served_kind_with_a_pod_in_it_is_checked() {
             object["spec"]["selector"] = Value::Null;
         }
         let object = resource.parse(object.to_string().as_bytes()).expect("an object of its kind");
-        let workload = super::of(&*object).unwrap_or_else(|| panic!("{} is not checked", info.kind));
+        let workload =
+            super::of(&*object).unwrap_or_else(|| panic!("{} is not checked", info.kind));
         assert_eq!(secrets_of(&workload.pod), ["db".to_owned()].into(), "{}", info.kind);
         assert_eq!(workload.is_template, info.kind != "Pod");
     }

@@ -133,7 +133,9 @@ fn lease(node: &str, verb: &str, target: &ResourceTarget<'_>) -> Decision {
         return Decision::denied("can only get, create, update, patch, or delete a node lease");
     }
     if target.namespace != LEASES {
-        return Decision::denied(format!("can only access leases in the {LEASES:?} system namespace"));
+        return Decision::denied(format!(
+            "can only access leases in the {LEASES:?} system namespace"
+        ));
     }
     // The name of a new lease is in its body: NodeRestriction looks at it.
     if verb != "create" && target.name != node {

@@ -417,7 +417,9 @@ impl Bindings {
 /// What was stored was typed once; a role that cannot be read gives no rights.
 pub(crate) fn parse<T: DeserializeOwned>(object: &CachedObject) -> Option<T> {
     serde_json::from_slice(&object.bytes)
-        .inspect_err(|error| tracing::error!(key = &*object.key, %error, "cannot decode a stored object"))
+        .inspect_err(
+            |error| tracing::error!(key = &*object.key, %error, "cannot decode a stored object"),
+        )
         .ok()
 }
 

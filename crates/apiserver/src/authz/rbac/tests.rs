@@ -177,7 +177,10 @@ fn a_binding_to_a_deleted_role_is_an_error_in_the_denial() {
         ResourceTarget { resource: "pods".into(), namespace: "n".into(), ..Default::default() };
     let errors =
         roles.authorize(&user("vera", &[]), &Attributes::resource("get", target)).unwrap_err();
-    assert_eq!(errors[0].to_string(), "clusterroles.rbac.authorization.k8s.io \"deleted\" not found");
+    assert_eq!(
+        errors[0].to_string(),
+        "clusterroles.rbac.authorization.k8s.io \"deleted\" not found"
+    );
 }
 
 #[test]
