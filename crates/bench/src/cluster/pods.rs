@@ -51,6 +51,22 @@ pub(crate) struct SecretVolume {
 pub(crate) struct Status {
     pub(crate) phase: String,
     pub(crate) message: String,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) status: String,
+}
+
+impl Status {
+    /// Whether its containers are ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.conditions.iter().any(|one| one.kind == "Ready" && one.status == "True")
+    }
 }
 
 /// When a pod was first seen to have come so far.

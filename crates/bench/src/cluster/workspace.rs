@@ -36,8 +36,18 @@ const COLLECTIONS: [&str; 8] = [
     "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
 ];
+/// The namespace of nodes' leases.
+pub(crate) const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Where nodes have their leases.
 pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+/// What simulated nodes leave outside the run's namespace, with the accounts that renew their leases.
+const SIMULATED: [&str; 5] = [
+    LEASES,
+    "/api/v1/nodes",
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-node-lease/rolebindings",
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-node-lease/roles",
+    "/api/v1/namespaces/kube-node-lease/serviceaccounts",
+];
 /// Clients that delete: one request to delete 50,000 objects takes longer than servers let it.
 const DELETERS: usize = 32;
 /// Objects listed at a time to be deleted.
@@ -120,8 +130,9 @@ impl Workspace {
         }
         if self.simulated {
             let selector = format!("&labelSelector={RUN_LABEL}%3D{}", self.run);
-            self.delete_each(LEASES, &selector, "").await?;
-            self.delete_each("/api/v1/nodes", &selector, "").await?;
+            for path in SIMULATED {
+                self.delete_each(path, &selector, "").await?;
+            }
         }
         if self.is_gone(&path, CONTROLLER_PATIENCE).await? {
             return Ok(());

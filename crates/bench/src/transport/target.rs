@@ -46,6 +46,8 @@ pub(crate) struct Target {
     /// Bytes of the socket's receive buffer, if not the system's choice.
     receive_buffer: Option<u32>,
     tls: Option<Tls>,
+    /// What it was made of, unless it is a server of this process.
+    config: Option<Arc<Config>>,
 }
 
 #[derive(Clone)]
@@ -57,28 +59,29 @@ struct Tls {
 impl Target {
     /// Reads a kubeconfig.
     pub(crate) async fn load(file: &Path, context: Option<&str>) -> Result<Arc<Self>> {
-        Self::load_as(file, context, None).await
-    }
-
-    /// The server of a kubeconfig, as another user than the kubeconfig's.
-    pub(crate) async fn load_as(
-        file: &Path,
-        context: Option<&str>,
-        user: Option<AuthInfo>,
-    ) -> Result<Arc<Self>> {
         let load = || format!("cannot use kubeconfig {}", file.display());
         let parsed = Kubeconfig::read_from(file).with_context(load)?;
         let options =
             KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
-        let mut config =
-            Config::from_custom_kubeconfig(parsed, &options).await.with_context(load)?;
-        if let Some(user) = user {
-            config.auth_info = user;
-        }
-        Self::of(&config).await.map(Arc::new).with_context(load)
+        let config = Config::from_custom_kubeconfig(parsed, &options).await.with_context(load)?;
+        Self::of(config).await.map(Arc::new).with_context(load)
     }
 
-    async fn of(config: &Config) -> Result<Self> {
+    /// The server of a kubeconfig, as another user than the kubeconfig's.
+    pub(crate) async fn as_user(&self, user: AuthInfo) -> Result<Arc<Self>> {
+        let config = self.config.as_deref().context("the server is not a kubeconfig's")?;
+        let mut config = config.clone();
+        config.auth_info = user;
+        Self::of(config).await.map(Arc::new)
+    }
+
+    /// The server of a kubeconfig, as the user of a token.
+    pub(crate) async fn with_token(&self, token: &str) -> Result<Arc<Self>> {
+        let token = Some(token.to_owned().into());
+        self.as_user(AuthInfo { token, ..Default::default() }).await
+    }
+
+    async fn of(config: Config) -> Result<Self> {
         let url = &config.cluster_url;
         let https = match url.scheme_str() {
             Some("https") => true,
@@ -94,12 +97,13 @@ impl Target {
             url: url.to_string().trim_end_matches('/').to_owned(),
             authority: url.authority().map(ToString::to_string).unwrap_or_default(),
             prefix: url.path().trim_end_matches('/').to_owned(),
-            authorization: authorization(config).await?,
+            authorization: authorization(&config).await?,
             host,
             port,
             source: None,
             receive_buffer: None,
             tls,
+            config: Some(Arc::new(config)),
         })
     }
 
@@ -143,6 +147,7 @@ impl Target {
             port,
             source: None,
             receive_buffer: None,
+            config: None,
         }))
     }
 

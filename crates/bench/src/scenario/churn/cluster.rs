@@ -46,8 +46,10 @@ pub(super) const ROWS: &[&str] = &[
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests of all nodes under way at the same time: what a server lets one client have.
 const NODE_REQUESTS_MAX: usize = 128;
-/// Besides these, leases and nodes' status, which have places of their own in the server.
+/// The same of nodes' status reports, which must not wait for the others.
 const HEARTBEATS_MAX: usize = 16;
+/// The same of the lease renewals of one account.
+pub(super) const RENEWALS_MAX: usize = 16;
 /// Keeps pods that are not ours off nodes that run nothing.
 pub(super) const TAINT: &str = "coffer-bench.coffer.dev/hollow";
 
@@ -68,8 +70,8 @@ pub(super) struct Cluster {
     /// The path of the pods.
     pub(super) pods: String,
     /// Places for the nodes' requests.
-    places: Semaphore,
-    heartbeat_places: Semaphore,
+    places: Arc<Semaphore>,
+    heartbeat_places: Arc<Semaphore>,
     tally: Mutex<Arc<Tally>>,
     registered: AtomicUsize,
     watching: Notify,
@@ -107,8 +109,8 @@ impl Cluster {
             run: workspace.run.clone(),
             secrets,
             pods: workspace.path("pods"),
-            places: Semaphore::new(NODE_REQUESTS_MAX),
-            heartbeat_places: Semaphore::new(HEARTBEATS_MAX),
+            places: Arc::new(Semaphore::new(NODE_REQUESTS_MAX)),
+            heartbeat_places: Arc::new(Semaphore::new(HEARTBEATS_MAX)),
             tally: Mutex::new(Arc::new(Tally::new(ROWS))),
             registered: AtomicUsize::new(0),
             watching: Notify::new(),
@@ -119,13 +121,13 @@ impl Cluster {
 
     /// Places for requests of nodes. The nodes together must not exceed what a server lets one user do,
     /// because they are one; each kubelet of a real cluster is a user of its own.
-    pub(super) fn places(&self) -> &Semaphore {
-        &self.places
+    pub(super) fn places(&self) -> Arc<Semaphore> {
+        self.places.clone()
     }
 
-    /// Places for leases and nodes' status.
-    pub(super) fn heartbeat_places(&self) -> &Semaphore {
-        &self.heartbeat_places
+    /// Places for nodes' status.
+    pub(super) fn heartbeat_places(&self) -> Arc<Semaphore> {
+        self.heartbeat_places.clone()
     }
 
     /// What is counted now.

@@ -32,14 +32,15 @@ pub(super) struct Kubelet {
 struct Caller {
     cluster: Arc<Cluster>,
     client: Client,
-    places: fn(&Cluster) -> &Semaphore,
+    places: Arc<Semaphore>,
 }
 
 /// What a node tells the server of itself, however long its pods keep it busy: a kubelet does both
 /// concurrently, too, and one that is late with it is thought dead.
 struct Heart {
     name: String,
-    caller: Caller,
+    renewer: Caller,
+    reporter: Caller,
     beats: Heartbeats,
 }
 
@@ -66,7 +67,8 @@ impl Heartbeats {
 impl Kubelet {
     pub(super) fn new(cluster: Arc<Cluster>, number: u64, client: Client) -> Self {
         let name = cluster.node_name(number);
-        Self { number, name, caller: Caller { cluster, client, places: Cluster::places } }
+        let places = cluster.places();
+        Self { number, name, caller: Caller { cluster, client, places } }
     }
 
     /// Registers, then serves its pods until the server cannot be reached. Where the server ends the
@@ -74,14 +76,17 @@ impl Kubelet {
     pub(super) async fn run(
         mut self,
         mut watch: Client,
-        heartbeats: Client,
+        reports: Client,
+        (renewals, renewal_places): (Client, Arc<Semaphore>),
         ready: Arc<Barrier>,
     ) -> Result<()> {
         self.register().await.with_context(|| format!("node {} cannot register", self.name))?;
         let cluster = self.caller.cluster.clone();
         let beats = Heartbeats::new(&cluster, self.number);
-        let caller = Caller { cluster, client: heartbeats, places: Cluster::heartbeat_places };
-        let heart = Heart { name: self.name.clone(), caller, beats };
+        let places = cluster.heartbeat_places();
+        let reporter = Caller { cluster: cluster.clone(), client: reports, places };
+        let renewer = Caller { cluster, client: renewals, places: renewal_places };
+        let heart = Heart { name: self.name.clone(), renewer, reporter, beats };
         tokio::select! {
             ended = self.serve_on(&mut watch, ready) => ended,
             never = heart.beat() => match never {},
@@ -146,6 +151,10 @@ impl Kubelet {
             let now =
                 json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0 });
             self.caller.request(END, Method::DELETE, &path, json_body(&now)).await;
+        } else if pod.status.phase == "Running" && !pod.status.is_ready() {
+            // The cluster thought this node lost.
+            let body = Some((STRATEGIC_PATCH, running().to_string().into()));
+            self.caller.request(STATUS, Method::PATCH, &format!("{path}/status"), body).await;
         } else if !matches!(pod.status.phase.as_str(), "Running" | "Succeeded" | "Failed") {
             let secrets = pod.spec.volumes.iter().filter_map(|volume| volume.secret.as_ref());
             for secret in secrets {
@@ -192,8 +201,7 @@ impl Caller {
         path: &str,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<Bytes, CallError> {
-        let _place =
-            (self.places)(&self.cluster).acquire().await.expect("the semaphores are never closed");
+        let _place = self.places.acquire().await.expect("the semaphores are never closed");
         self.client.call(method, path, body).await
     }
 }
@@ -212,7 +220,7 @@ impl Heart {
         let path = format!("{LEASES}/{}", self.name);
         let patch = json!({ "spec": { "renewTime": now() } });
         let body = Some((MERGE_PATCH, patch.to_string().into()));
-        self.caller.request(LEASE, Method::PATCH, &path, body).await;
+        self.renewer.request(LEASE, Method::PATCH, &path, body).await;
     }
 
     /// Tells the server of itself, which it does also when nothing has changed.
@@ -220,7 +228,7 @@ impl Heart {
         let path = format!("/api/v1/nodes/{}/status", self.name);
         let status = json!({ "status": { "conditions": [ready()] } });
         let body = Some((STRATEGIC_PATCH, status.to_string().into()));
-        self.caller.request(HEARTBEAT, Method::PATCH, &path, body).await;
+        self.reporter.request(HEARTBEAT, Method::PATCH, &path, body).await;
     }
 }
 

@@ -2,22 +2,29 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
-use tokio::sync::Barrier;
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use tokio::sync::{Barrier, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, RENEWALS_MAX};
 use super::kubelet::Kubelet;
+use crate::cluster::account::account;
+use crate::cluster::workspace::LEASE_NAMESPACE;
 use crate::context::Context;
 use crate::measure::progress;
 use crate::measure::report::Phase;
-use crate::transport::client;
+use crate::options::Protocol;
+use crate::transport::client::{self, Client};
 use crate::transport::target::Target;
 
 /// Connections that the nodes' requests share; watches have others.
 const REQUEST_CONNECTIONS: usize = 8;
-/// The same of their leases and status reports.
+/// The same of their status reports.
 const HEARTBEAT_CONNECTIONS: usize = 2;
+/// Nodes whose leases one account renews. Servers bound how many renewals of one user are under way, which
+/// for the nodes of a real cluster, a user each, is no limit.
+const NODES_PER_ACCOUNT: usize = 250;
 
 /// Nodes and other tasks that must not end before the run does.
 pub(super) struct Nodes(JoinSet<Result<()>>);
@@ -37,14 +44,15 @@ impl Nodes {
         let shared = count.div_ceil(REQUEST_CONNECTIONS);
         let requests = client::connect(target, protocol, count, shared).await?;
         let shared = count.div_ceil(HEARTBEAT_CONNECTIONS);
-        let heartbeats = client::connect(target, protocol, count, shared).await?;
+        let reports = client::connect(target, protocol, count, shared).await?;
+        let renewals = renewals(target, protocol, cluster, count).await?;
         let metering = context.meter.start();
         let ready = Arc::new(Barrier::new(count + 1));
         let mut nodes = Self(JoinSet::new());
-        let clients = requests.into_iter().zip(watches).zip(heartbeats);
-        for (number, ((requests, watch), heartbeats)) in clients.enumerate() {
+        let clients = requests.into_iter().zip(watches).zip(reports.into_iter().zip(renewals));
+        for (number, ((requests, watch), (reports, renewals))) in clients.enumerate() {
             let kubelet = Kubelet::new(cluster.clone(), number as u64, requests);
-            nodes.0.spawn(kubelet.run(watch, heartbeats, ready.clone()));
+            nodes.0.spawn(kubelet.run(watch, reports, renewals, ready.clone()));
         }
         let all = ready.wait();
         tokio::pin!(all);
@@ -77,6 +85,31 @@ impl Nodes {
             Some(ended) => ended_early(ended).expect_err("it says how the task ended"),
         }
     }
+}
+
+/// A client for each node to renew its lease with, and the places of the account that it belongs to.
+async fn renewals(
+    target: &Arc<Target>,
+    protocol: Protocol,
+    cluster: &Cluster,
+    count: usize,
+) -> Result<Vec<(Client, Arc<Semaphore>)>> {
+    let mut admin = Client::connect(target, Protocol::Http1).await?;
+    let mut all = Vec::with_capacity(count);
+    let rules = json!([{
+        "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "patch"],
+    }]);
+    while all.len() < count {
+        let name = format!("coffer-bench-{}-{}", cluster.run, all.len() / NODES_PER_ACCOUNT);
+        let token = account(&mut admin, LEASE_NAMESPACE, &cluster.run, &name, rules.clone()).await;
+        let token = token.context("no account to renew leases with")?;
+        let user = target.with_token(&token).await?;
+        let nodes = NODES_PER_ACCOUNT.min(count - all.len());
+        let places = Arc::new(Semaphore::new(RENEWALS_MAX));
+        let clients = client::connect(&user, protocol, nodes, nodes).await?;
+        all.extend(clients.into_iter().map(|client| (client, places.clone())));
+    }
+    Ok(all)
 }
 
 fn ended_early(ended: Result<Result<()>, JoinError>) -> Result<()> {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Kind;
 use super::attack::{Attack, Call};
-use super::identities::{account, as_user, with_token};
+use crate::cluster::account::account;
 use crate::cluster::workspace::{Workspace, json_body};
 use crate::context::Context;
 use crate::load::{self, Failed, Work, in_row};
@@ -45,10 +45,10 @@ pub(super) async fn prepare(
 ) -> Result<Attack> {
     workspace.ensure_default_account().await?;
     let mut client = Client::connect(admin, Protocol::Http1).await?;
-    let token = account(&mut client, workspace, "flood", rights(kind))
+    let token = account(&mut client, &workspace.namespace, &workspace.run, "flood", rights(kind))
         .await
         .context("no account to flood with")?;
-    let user = with_token(context, &token).await?.with_source(from);
+    let user = admin.with_token(&token).await?.with_source(from);
     let config_maps = workspace.path("configmaps");
     let fill = |count: u64, bytes: usize| {
         let maps = ConfigMaps { path: config_maps.clone(), value: "x".repeat(bytes) };
@@ -57,7 +57,7 @@ pub(super) async fn prepare(
     };
     Ok(match kind {
         Kind::IdleConnections => {
-            Attack::Idle(as_user(context, AuthInfo::default()).await?.with_source(from))
+            Attack::Idle(admin.as_user(AuthInfo::default()).await?.with_source(from))
         }
         Kind::HeavyBodies => Attack::Calls(user, vec![heavy_body()]),
         Kind::HeavyPatches => {

@@ -13,8 +13,9 @@ use http::Method;
 use kube::config::AuthInfo;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::cluster::account::account;
 use crate::cluster::workspace::{Workspace, json_body};
 use crate::context::Context;
 use crate::load::secrets::Secrets;
@@ -27,7 +28,7 @@ const SELF_REVIEWS: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 /// How long the cluster gets to sign a certificate.
 const SIGNING_PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
-/// How long tokens and certificates are good for: longer than all floods together.
+/// How long the node's certificate is valid: longer than all floods together.
 const CREDENTIAL_SECONDS: u64 = 7200;
 
 /// The users whose requests are measured.
@@ -46,67 +47,6 @@ pub(super) struct Identities {
     pub(super) anonymous: Arc<Target>,
 }
 
-/// A kubeconfig's server as another user.
-pub(super) async fn as_user(context: &Context, user: AuthInfo) -> Result<Arc<Target>> {
-    let file = context.options.kubeconfig.as_ref().context("there is no --kubeconfig")?;
-    Target::load_as(file, context.options.context.as_deref(), Some(user)).await
-}
-
-/// A kubeconfig's server with a token.
-pub(super) async fn with_token(context: &Context, token: &str) -> Result<Arc<Target>> {
-    as_user(context, AuthInfo { token: Some(token.to_owned().into()), ..Default::default() }).await
-}
-
-#[derive(Deserialize)]
-struct TokenRequest {
-    status: TokenStatus,
-}
-
-#[derive(Deserialize)]
-struct TokenStatus {
-    token: String,
-}
-
-/// Makes an account in a namespace that may do what the rules say there; returns its token.
-pub(super) async fn account(
-    client: &mut Client,
-    workspace: &Workspace,
-    name: &str,
-    rules: Value,
-) -> Result<String> {
-    let made = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name },
-    });
-    let accounts = workspace.path("serviceaccounts");
-    client.call(Method::POST, &accounts, json_body(&made)).await?;
-    if rules.as_array().is_some_and(|rules| !rules.is_empty()) {
-        let group = "rbac.authorization.k8s.io";
-        let of =
-            |plural: &str| format!("/apis/{group}/v1/namespaces/{}/{plural}", workspace.namespace);
-        let role = json!({
-            "apiVersion": format!("{group}/v1"), "kind": "Role",
-            "metadata": { "name": name }, "rules": rules,
-        });
-        client.call(Method::POST, &of("roles"), json_body(&role)).await?;
-        let binding = json!({
-            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
-            "metadata": { "name": name },
-            "roleRef": { "apiGroup": group, "kind": "Role", "name": name },
-            "subjects": [{
-                "kind": "ServiceAccount", "name": name, "namespace": workspace.namespace,
-            }],
-        });
-        client.call(Method::POST, &of("rolebindings"), json_body(&binding)).await?;
-    }
-    let wanted = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": { "expirationSeconds": CREDENTIAL_SECONDS },
-    });
-    let path = format!("{accounts}/{name}/token");
-    let answer = client.call(Method::POST, &path, json_body(&wanted)).await?;
-    Ok(parse::<TokenRequest>(&path, &answer)?.status.token)
-}
-
 impl Identities {
     /// Makes them, and the secret that is read.
     pub(super) async fn make(
@@ -122,22 +62,23 @@ impl Identities {
             "apiGroups": [""], "resources": ["secrets"], "resourceNames": [secrets.name(0)],
             "verbs": ["get"],
         }]);
-        let reader_token = account(&mut client, workspace, "reader", rules)
-            .await
-            .context("no account to read with")?;
+        let reader_token =
+            account(&mut client, &workspace.namespace, &workspace.run, "reader", rules)
+                .await
+                .context("no account to read with")?;
         let node = match node_kubeconfig {
             Some(file) => Target::load(file, None).await?,
-            None => node(context, &mut client, &workspace.run).await?,
+            None => node(target, &mut client, &workspace.run).await?,
         };
         let node_name = name_of_node(&node).await?;
         Ok(Self {
-            reader: with_token(context, &reader_token).await?.without_resumption(),
+            reader: target.with_token(&reader_token).await?.without_resumption(),
             reader_token,
             secret: secrets.path_of(0),
             secret_name: secrets.name(0),
             node: node.without_resumption(),
             node_name,
-            anonymous: as_user(context, AuthInfo::default()).await?.without_resumption(),
+            anonymous: target.as_user(AuthInfo::default()).await?.without_resumption(),
         })
     }
 
@@ -200,7 +141,7 @@ struct SignedStatus {
 }
 
 /// A node with a certificate that the cluster signs for it.
-async fn node(context: &Context, client: &mut Client, run: &str) -> Result<Arc<Target>> {
+async fn node(target: &Target, client: &mut Client, run: &str) -> Result<Arc<Target>> {
     let name = format!("coffer-bench-{run}");
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
@@ -234,7 +175,7 @@ async fn node(context: &Context, client: &mut Client, run: &str) -> Result<Arc<T
         client_key_data: Some(STANDARD.encode(key.serialize_pem()).into()),
         ..Default::default()
     };
-    as_user(context, user).await
+    target.as_user(user).await
 }
 
 /// The certificate of an approved request, base64 as kubeconfigs have it.
