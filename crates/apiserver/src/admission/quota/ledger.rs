@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coffer_api::quota::{PodUsage, Quota};
+use coffer_api::redact;
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -142,7 +143,9 @@ impl Ledger {
                     piece = 0;
                     tokio::task::yield_now().await;
                 }
-                let usage = read(&object.bytes).map_err(Failure::internal)?;
+                let usage = read(&object.bytes).map_err(|error| {
+                    Failure::internal(format!("stored pod: {}", redact::json(&error)))
+                })?;
                 shared.state().set_pod(&object.key, object.revision, Some(usage));
             }
             if shared.state().complete_pods() {
