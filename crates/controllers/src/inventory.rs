@@ -153,6 +153,21 @@ impl Inventory {
     }
 }
 
+#[cfg(test)]
+impl Inventory {
+    /// One that knows kinds and watches none.
+    pub(crate) fn knowing(kinds: &[Arc<Kind>]) -> Self {
+        let inventory = Watcher::default().inventory();
+        let entry = |kind: &Arc<Kind>| {
+            (kind.qualified(), Entry { kind: kind.clone(), held: None, stop: None })
+        };
+        let mut known = inventory.0.kinds.write().expect("no code panics while it holds them");
+        known.extend(kinds.iter().map(entry));
+        drop(known);
+        inventory
+    }
+}
+
 type Handler = Arc<dyn Fn(&Arc<Kind>, &MetaChange<'_>) + Send + Sync>;
 
 /// The watches behind an [`Inventory`]: register handlers, then [`Watcher::run`] it.

@@ -11,6 +11,7 @@ pub(crate) mod plan;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Client;
@@ -27,6 +28,10 @@ use crate::queue::Queue;
 
 /// Owners known not to exist; uids are never used again.
 const ABSENT_MAX: usize = 500;
+
+/// How long an object waits whose owner is of a kind that is not served, before its owners are looked at
+/// again: upstream's longest back-off here. Until then it costs neither a request nor a worker.
+const UNSERVED_RETRY: Duration = Duration::from_secs(1000);
 
 /// Deletes what has lost its owners.
 pub(crate) struct GarbageCollector {
@@ -55,6 +60,10 @@ impl Controller for GarbageCollector {
         let Some(node) = node else { return Ok(Next::Change) };
         if node.deletion == Deletion::None && self.has_all_owners(&node) {
             return Ok(Next::Change);
+        }
+        // Anybody who makes objects can name such owners, so this must not cost a request each time.
+        if node.deletion == Deletion::None && !self.serves_kinds(&node.owners) {
+            return Ok(Next::After(UNSERVED_RETRY));
         }
         let Some(meta) = self.fresh(&node, uid).await? else { return Ok(Next::Change) };
         match Deletion::of(&meta) {
@@ -114,6 +123,12 @@ impl GarbageCollector {
     fn has_all_owners(&self, node: &Node) -> bool {
         let mut owners = node.owners.iter();
         owners.all(|reference| self.known_owner(node, reference) == Some(Owner::Solid))
+    }
+
+    /// Whether the kinds of all owners are served.
+    fn serves_kinds(&self, owners: &[OwnerReference]) -> bool {
+        let mut owners = owners.iter();
+        owners.all(|owner| self.inventory.kind(&owner.api_version, &owner.kind).is_some())
     }
 
     /// What became of an owner that the watches have shown.
@@ -301,14 +316,14 @@ mod tests {
     #[tokio::test]
     async fn an_object_whose_owners_are_known_costs_no_request_and_one_without_is_read_again() {
         let server = Server::answering(|_| None);
+        let maps = kind("ConfigMap", "configmaps");
         let collector = GarbageCollector {
             client: server.client(),
-            inventory: crate::inventory::Watcher::default().inventory(),
+            inventory: Inventory::knowing(std::slice::from_ref(&maps)),
             queue: Queue::default(),
             graph: Mutex::default(),
             absent: Mutex::default(),
         };
-        let maps = kind("ConfigMap", "configmaps");
         let see = |meta: &ObjectMeta| {
             collector.changed(&maps, &MetaChange { old: None, new: Some(meta) });
         };
@@ -320,5 +335,29 @@ mod tests {
         see(&meta("lost", Some("gone")));
         collector.reconcile(&"lost".to_owned()).await.expect("reconciled");
         assert_eq!(server.lines(), ["GET /api/v1/namespaces/ns/configmaps/lost"]);
+    }
+
+    /// A user may make as many as fit, and nothing ever settles them.
+    #[tokio::test]
+    async fn an_object_with_an_owner_of_a_kind_that_is_not_served_costs_no_request() {
+        let server = Server::answering(|_| None);
+        let maps = kind("ConfigMap", "configmaps");
+        let collector = GarbageCollector {
+            client: server.client(),
+            inventory: Inventory::knowing(std::slice::from_ref(&maps)),
+            queue: Queue::default(),
+            graph: Mutex::default(),
+            absent: Mutex::default(),
+        };
+        let mut stray = meta("stray", Some("gone"));
+        let owners = stray.owner_references.as_mut().expect("an owner");
+        let unserved = OwnerReference { kind: "Cheese".to_owned(), ..owners[0].clone() };
+        owners.push(unserved);
+        collector.changed(&maps, &MetaChange { old: None, new: Some(&stray) });
+        for _ in 0..3 {
+            let next = collector.reconcile(&"stray".to_owned()).await.expect("no error to retry");
+            assert_eq!(next, Next::After(UNSERVED_RETRY));
+        }
+        assert_eq!(server.lines(), Vec::<String>::new());
     }
 }
