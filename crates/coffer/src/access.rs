@@ -244,7 +244,7 @@ impl KeyFollower {
         match read.and_then(|keys| Ok(self.keys.replace(&keys)?)) {
             Ok(()) => tracing::info!("service account keys reloaded"),
             Err(error) => {
-                let error = format!("{error:#}");
+                let error = crate::report::one_line(&error);
                 tracing::error!(error, "cannot reload service account keys");
             }
         }

@@ -1,11 +1,12 @@
 //! API clients that follow their kubeconfig: a part that runs for years gets its renewed certificates
 //! this way.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use parking_lot::RwLock;
@@ -50,7 +51,9 @@ pub(crate) async fn following(kubeconfig: &Path) -> Result<Client> {
     let modified = modified(kubeconfig).await;
     let config = config(kubeconfig).await?;
     let namespace = config.default_namespace.clone();
-    let current = Current { client: config.try_into()?, modified, checked: Instant::now() };
+    let client = connecting(config)
+        .with_context(|| format!("cannot use kubeconfig {}", kubeconfig.display()))?;
+    let current = Current { client, modified, checked: Instant::now() };
     let current = RwLock::new(current);
     let follower = Arc::new(Follower { kubeconfig: kubeconfig.to_owned(), current });
     let send = tower::service_fn(move |request| {
@@ -58,6 +61,17 @@ pub(crate) async fn following(kubeconfig: &Path) -> Result<Client> {
         async move { follower.client().await.send(request).await }
     });
     Ok(Client::new(send, namespace))
+}
+
+/// A client of a configuration.
+///
+/// # Errors
+/// When the credentials or certificates in it cannot be used. kube panics at a token, in the file or of a
+/// plugin, that is no header's value.
+pub(crate) fn connecting(config: Config) -> Result<Client> {
+    let made = std::panic::catch_unwind(AssertUnwindSafe(|| Client::try_from(config)));
+    let made = made.map_err(|_| anyhow!("the credentials cannot be used"))?;
+    Ok(made?)
 }
 
 impl Follower {
@@ -71,9 +85,9 @@ impl Follower {
         if modified.is_none() || modified == known.modified {
             return known.client;
         }
-        let renewed = async { Ok::<_, anyhow::Error>(config(&self.kubeconfig).await?.try_into()?) };
+        let renewed = async { connecting(config(&self.kubeconfig).await?) };
         let client = renewed.await.unwrap_or_else(|error: anyhow::Error| {
-            let error = format!("{error:#}");
+            let error = crate::report::one_line(&error);
             tracing::warn!(error, "cannot use the changed kubeconfig");
             known.client
         });

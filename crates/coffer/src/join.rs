@@ -122,7 +122,7 @@ impl Membership {
                 match self.renew_when_due().await {
                     Ok(wait) => tokio::time::sleep(wait).await,
                     Err(error) => {
-                        let error = format!("{error:#}");
+                        let error = crate::report::one_line(&error);
                         tracing::warn!(error, "cannot renew the node's certificate, retrying");
                         tokio::time::sleep(RETRY).await;
                     }

@@ -25,6 +25,7 @@ pub(crate) async fn check(client: Client, node: String, stop: CancellationToken)
             match reviews.create(&PostParams::default(), &review).await {
                 Ok(review) => return review.status.and_then(|status| status.user_info),
                 Err(error) => {
+                    let error = coffer_client::error::shown(&error);
                     tracing::debug!(%error, "cannot check the kubelet's identity yet");
                     tokio::time::sleep(RETRY).await;
                 }

@@ -138,7 +138,7 @@ impl ClusterCredentials {
             let Ok((same, outcome)) = outcome.await else { return };
             renewal = same;
             if let Err(error) = outcome {
-                let error = format!("{error:#}");
+                let error = crate::report::one_line(&error);
                 tracing::error!(error, "cannot renew certificates");
             }
         }

@@ -90,7 +90,7 @@ async fn client(options: &ApplyOptions) -> Result<(Client, String)> {
         .await
         .context("cannot use the kubeconfig")?;
     let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    Ok((Client::try_from(config)?, namespace))
+    Ok((crate::client::connecting(config)?, namespace))
 }
 
 /// The endpoint of one object.

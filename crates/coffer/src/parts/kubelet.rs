@@ -159,7 +159,7 @@ impl Serving {
         let mut ticks = tokio::time::interval(LOOK);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if let Err(error) = self.make() {
-                let error = format!("{error:#}");
+                let error = crate::report::one_line(&error);
                 tracing::error!(error, "cannot renew the serving certificate");
             }
         }
