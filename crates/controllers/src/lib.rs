@@ -69,5 +69,5 @@ pub(crate) mod testing;
 
 pub use certificates::approve::KUBELET_CLIENT;
 pub use certificates::sign::{Signer, SignerError, SigningAuthority};
-pub use manager::Manager;
+pub use manager::{Manager, Panicked};
 pub use registration::{Options, controller_manager, scheduler};

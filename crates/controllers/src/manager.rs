@@ -131,7 +131,11 @@ impl Manager {
 
     /// Runs everything until `shutdown`; returns when all tasks have ended. A task that panics
     /// ends the process's controllers, because half of them running is worse than none.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// When a task panicked. Nothing else of the process is ended by that.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Panicked> {
+        let shutdown = shutdown.child_token();
         let mut tasks = JoinSet::new();
         tasks.spawn(self.event_writer.run(shutdown.clone()));
         let reports: Vec<_> = self.informers.values().map(|informer| informer.report()).collect();
@@ -149,18 +153,51 @@ impl Manager {
         tracing::debug!(controllers = ?self.controllers, "controllers are running");
         // Controllers hold the other ends; without this one the writer ends when they have.
         drop(self.events);
+        let mut outcome = Ok(());
         while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a controller ended abnormally, stopping all");
+            // The message of a panic may quote an object.
+            if ended.is_err() {
+                tracing::error!("a controller panicked, stopping all");
                 shutdown.cancel();
+                outcome = Err(Panicked);
             }
         }
+        outcome
     }
 }
+
+/// A controller panicked, and all were ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a controller panicked")]
+pub struct Panicked;
 
 async fn report(reports: Vec<Report>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(REPORT_INTERVAL);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         reports.iter().for_each(|report| report());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_all_controllers_and_nothing_else_of_the_process() {
+        let mut manager = Manager::new(crate::testing::unreachable_client());
+        manager.add_worker::<()>(|_| async { panic!("hunter2") }.boxed());
+        manager.add_worker::<()>(|shutdown| async move { shutdown.cancelled().await }.boxed());
+        let process = CancellationToken::new();
+        assert_eq!(manager.run(process.clone()).await, Err(Panicked));
+        assert!(!process.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_is_no_error() {
+        let mut manager = Manager::new(crate::testing::unreachable_client());
+        manager.add_worker::<()>(|shutdown| async move { shutdown.cancelled().await }.boxed());
+        let process = CancellationToken::new();
+        process.cancel();
+        assert_eq!(manager.run(process).await, Ok(()));
     }
 }

@@ -16,8 +16,7 @@ use crate::{join, signals};
 pub(crate) async fn scheduler(options: ClientOptions) -> Result<()> {
     let shutdown = signals::shutdown()?;
     let client = client(&options.kubeconfig).await?;
-    coffer_controllers::scheduler(client).run(shutdown).await;
-    Ok(())
+    Ok(coffer_controllers::scheduler(client).run(shutdown).await?)
 }
 
 /// The controllers alone, until a signal.
@@ -35,8 +34,7 @@ pub(crate) async fn controller_manager(options: ControllerManagerOptions) -> Res
         _ => None,
     };
     let signer = signer.map(|it| it.lasting(options.signing.duration()));
-    controllers(kubeconfig, signer).await?.run(shutdown).await;
-    Ok(())
+    Ok(controllers(kubeconfig, signer).await?.run(shutdown).await?)
 }
 
 /// All controllers but the scheduler, around one set of informers.

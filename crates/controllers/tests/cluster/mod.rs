@@ -57,7 +57,8 @@ impl Cluster {
         let root_ca_pem = Some(cluster.server.ca_pem.clone().into());
         let options = Options { root_ca_pem, ..options };
         let manager = coffer_controllers::controller_manager(client, options);
-        cluster.tasks.spawn(manager.run(cluster.shutdown.clone()));
+        let shutdown = cluster.shutdown.clone();
+        cluster.tasks.spawn(async move { manager.run(shutdown).await.expect("no panic") });
         cluster
     }
 
@@ -65,7 +66,8 @@ impl Cluster {
     pub async fn with_scheduler(mut self) -> Self {
         let client = self.server.client("system:kube-scheduler", &[]).await;
         let shutdown = self.shutdown.clone();
-        self.tasks.spawn(coffer_controllers::scheduler(client).run(shutdown));
+        let scheduler = coffer_controllers::scheduler(client);
+        self.tasks.spawn(async move { scheduler.run(shutdown).await.expect("no panic") });
         self
     }
 
