@@ -16,7 +16,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         &mut findings,
     );
     drop(findings.into_errors());
-    match coffer_api::yaml::parse_last_wins(text) {
+    let mut budget = Budget::of_body(text.len());
+    match coffer_api::yaml::read_last_wins(text, None, Unknown::Keep, &mut budget) {
         Ok(document) => coffer_fuzz::body(*first, text, document),
         Err(error) => drop(error.to_string()),
     }

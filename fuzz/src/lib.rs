@@ -65,7 +65,7 @@ fn typed<K: Kind>(document: &Document, old: Option<&Document>) {
 
     let schema = schema::of(&K::INFO.api_version(), K::INFO.kind).expect("each kind has one");
     let mut tracked = encoded;
-    apply::track_update(old, &mut tracked, &writer(schema, &K::INFO.api_version(), K::INFO.kind));
+    track(old, &mut tracked, &writer(schema, &K::INFO.api_version(), K::INFO.kind));
 
     let mut old = old.and_then(decoded::<K>).unwrap_or(again);
     old.set_defaults();
@@ -84,7 +84,7 @@ fn typed<K: Kind>(document: &Document, old: Option<&Document>) {
 fn decoded<K: Kind>(document: &Document) -> Option<K> {
     let mut document = Document::new(document.value().clone());
     let schema = schema::of(&K::INFO.api_version(), K::INFO.kind)?;
-    schema::fit::settle(document.value_mut(), schema);
+    schema::fit::normalize(document.value_mut(), schema);
     document.decode().ok()
 }
 
@@ -95,6 +95,16 @@ fn report(errors: &coffer_api::field::ErrorList) {
 fn writer<'a>(schema: Schema, api_version: &'a str, kind: &'a str) -> Writer<'a> {
     let now = jiff::Timestamp::UNIX_EPOCH;
     Writer { schema, api_version, kind, manager: "fuzz", subresource: None, now }
+}
+
+/// Writes down who owns which field, as the registry does.
+fn track(old: Option<&Document>, new: &mut Document, writer: &Writer<'_>) {
+    let managed = apply::managed_fields(old.map(Document::value), new.value(), writer);
+    if let Some(metadata) = new.value_mut().get_mut("metadata").and_then(Value::as_object_mut) {
+        let entries = managed.entries().unwrap_or_default();
+        let entries = serde_json::to_value(entries).expect("an API type encodes");
+        metadata.insert("managedFields".to_owned(), entries);
+    }
 }
 
 /// An object with something in all places that patches have rules for.
@@ -132,7 +142,7 @@ fn live(first: u8) -> (String, &'static str, Document) {
     });
     let mut document = Document::new(object);
     let schema = schema::of(api_version, kind).expect("it is served");
-    apply::track_update(None, &mut document, &writer(schema, api_version, kind));
+    track(None, &mut document, &writer(schema, api_version, kind));
     (api_version.to_owned(), kind, document)
 }
 

@@ -158,7 +158,7 @@ fn settled(document: &mut Document) -> Option<Pod> {
     if !read::weigh(document.value(), Some(schema), &mut budget) {
         return None;
     }
-    schema::fit::settle(document.value_mut(), schema);
+    schema::fit::normalize(document.value_mut(), schema);
     let mut pod: Pod = document.decode().ok()?;
     pod.set_defaults();
     Some(pod)

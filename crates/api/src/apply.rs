@@ -1,6 +1,6 @@
 //! Who owns which field: `metadata.managedFields`, and server-side apply, which works by it.
 //!
-//! [`track_update`] records what a create, update or patch changed; [`apply`] merges what someone
+//! [`managed_fields`] records what a create, update or patch changed; [`apply`] merges what someone
 //! wants into what is, refuses where others own what would change, and takes away what the same
 //! manager wanted before and wants no more. Pure functions on documents and schemas; the time is
 //! passed in. The rules are those of `sigs.k8s.io/structured-merge-diff` and of the field manager
@@ -28,11 +28,28 @@ pub use set::FieldSet;
 
 use crate::document::Document;
 use crate::schema::Schema;
+use crate::subresource::SubresourceName;
 use managers::{Id, Managers};
 
 /// managedFields that are longer than this as JSON, in bytes, are not written down: no store takes the
 /// object.
 pub const MANAGED_BYTES_MAX: usize = 3 * 512 * 1024;
+
+/// How deep the fields of one manager may be nested as JSON, which with what is around them is less than
+/// [`NESTING_MAX`](crate::document::NESTING_MAX). No kind needs half of it.
+pub const FIELDS_NESTING_MAX: usize = 40;
+
+/// Takes managedFields out of an object that are nested so deeply that no list of them is kept: they count as
+/// not given, as all do that cannot be read.
+pub fn drop_deep_managed_fields(object: &mut Document) {
+    if !managers::field(object.value()).is_some_and(managers::is_deep) {
+        return;
+    }
+    let metadata = object.value_mut().get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(mut fields) = metadata.and_then(|metadata| metadata.remove("managedFields")) {
+        crate::document::erase(&mut fields);
+    }
+}
 
 /// What is written, by whom, through which endpoint, when.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +63,7 @@ pub struct Writer<'a> {
     /// The field manager: the request's parameter, else what its User-Agent begins with.
     pub manager: &'a str,
     /// `status` and its like; `None` for the object itself.
-    pub subresource: Option<&'a str>,
+    pub subresource: Option<SubresourceName>,
     /// When.
     pub now: Timestamp,
 }
@@ -81,12 +98,6 @@ impl Managed {
 /// the tracking, a good list replaces the old one, anything else is ignored.
 pub fn managed_fields(old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Managed {
     Managed(tracked(old, new, writer))
-}
-
-/// As [`managed_fields`], written into the document.
-pub fn track_update(old: Option<&Document>, new: &mut Document, writer: &Writer<'_>) {
-    let managers = tracked(old.map(Document::value), new.value(), writer);
-    managers.write(new.value_mut());
 }
 
 fn tracked(old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Managers {

@@ -40,6 +40,8 @@ text_enum! {
         Available = "Available",
         /// Workloads: a replica could not be created or deleted.
         ReplicaFailure = "ReplicaFailure",
+        /// PodDisruptionBudget: a pod may be evicted.
+        DisruptionAllowed = "DisruptionAllowed",
         /// CertificateSigningRequest: it may be signed.
         Approved = "Approved",
         /// CertificateSigningRequest: it may not be signed.
@@ -69,6 +71,12 @@ text_enum! {
         /// It is not known.
         Unknown = "Unknown",
     }
+}
+
+impl ConditionStatus {
+    /// The three texts in the order in which upstream's validation lists them.
+    pub const TEXTS: [&'static str; 3] =
+        [Self::False.as_str(), Self::True.as_str(), Self::Unknown.as_str()];
 }
 
 impl From<bool> for ConditionStatus {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use crate::quantity::Quantity;
@@ -12,9 +12,15 @@ use crate::quantity::Quantity;
 pub struct Resources(BTreeMap<String, Quantity>);
 
 impl Resources {
-    /// Reads amounts as objects carry them. The API server has validated them; one that does not
-    /// parse counts as nothing.
+    /// Reads amounts as objects carry them, each as sums count it ([`Quantity::bounded`]). The API server has
+    /// validated them, or is about to; one that does not parse counts as nothing.
     pub fn of<'a>(amounts: impl IntoIterator<Item = (&'a String, &'a Text)>) -> Self {
+        let exact = Self::exact(amounts).0.into_iter();
+        Self(exact.map(|(name, amount)| (name, amount.bounded())).collect())
+    }
+
+    /// Reads amounts as they are written, to compare them. Sums of them may saturate.
+    pub fn exact<'a>(amounts: impl IntoIterator<Item = (&'a String, &'a Text)>) -> Self {
         let parsed = amounts.into_iter().filter_map(|(name, text)| {
             let amount = Quantity::of(text).ok()?;
             Some((name.clone(), amount))
@@ -54,32 +60,108 @@ impl Resources {
     /// Raises each amount to the other one where that is larger.
     fn raise(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
-            let here = self.0.entry(name.clone()).or_insert(Quantity::ZERO);
+            let here = self.0.entry(name.clone()).or_insert_with(|| amount.clone());
             if amount > here {
+                *here = amount.clone();
+            }
+        }
+    }
+
+    /// Takes over each of the other amounts that is zero or absent here.
+    fn fill(&mut self, other: &Self) {
+        for (name, amount) in &other.0 {
+            let here = self.0.entry(name.clone()).or_insert(Quantity::ZERO);
+            if here.is_zero() {
                 *here = amount.clone();
             }
         }
     }
 }
 
+type Amounts = BTreeMap<String, Text>;
+
 /// What a pod needs at its fullest: all its containers together, or an init container with the
-/// sidecars started before it, whichever is more; and what its sandbox costs.
+/// sidecars started before it, whichever is more; what it asks for as a whole, where that is more yet; and
+/// what its sandbox costs.
 pub fn requests(spec: &PodSpec) -> Resources {
-    at_fullest(spec, requests_of)
+    let mut asked = of_containers(spec, requests_of);
+    asked.raise(&of_pods(requests_of(spec.resources.as_ref())));
+    with_overhead(spec, asked)
 }
 
-/// The most that a pod may take, counted the same way.
+/// The most that a pod may take, counted the same way. A container without a limit of its own may take as much
+/// as the pod as a whole: that is what its node gives it.
 pub fn limits(spec: &PodSpec) -> Resources {
-    at_fullest(spec, limits_of)
+    let whole = of_pods(limits_of(spec.resources.as_ref()));
+    let mut limits = of_containers(spec, |said| {
+        let mut own = limits_of(said);
+        own.fill(&whole);
+        own
+    });
+    limits.raise(&whole);
+    with_overhead(spec, limits)
+}
+
+/// What a pod would need and take less than nothing of, as quotas name it (`cpu`, `limits.memory`), in order.
+/// Validation refuses such a pod; until then it must not make room for others.
+pub fn negative(spec: &PodSpec) -> Vec<String> {
+    let is_measured = |name: &str| matches!(name, "cpu" | "memory" | "ephemeral-storage");
+    let below = |of: fn(Option<&ResourceRequirements>) -> Resources| {
+        let mut all = of_containers(spec, of).0;
+        // Upstream's count, where the pod as a whole goes before its containers.
+        all.extend(of_pods(of(spec.resources.as_ref())).0);
+        all.into_iter().filter(|(_, amount)| amount.is_negative()).map(|(name, _)| name)
+    };
+    let mut names: Vec<String> = below(|said| exact(said, stated_limits))
+        .filter(|name| is_measured(name))
+        .map(|name| format!("limits.{name}"))
+        .collect();
+    for name in below(exact_requests) {
+        names.push(format!("requests.{name}"));
+        if is_measured(&name) || name.starts_with(HUGE_PAGES) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    names
+}
+
+/// What the containers of a pod state together that they request, exactly as they write it.
+pub(crate) fn stated_by_containers(spec: &PodSpec) -> Resources {
+    of_containers(spec, |said| exact(said, |said| said.requests.as_ref()))
+}
+
+/// The same of limits.
+pub(crate) fn limited_by_containers(spec: &PodSpec) -> Resources {
+    of_containers(spec, |said| exact(said, stated_limits))
+}
+
+/// Whether an init container keeps running with the pod's containers, as `restartPolicy: Always` says.
+pub fn is_sidecar(init: &Container) -> bool {
+    init.restart_policy.as_deref() == Some("Always")
 }
 
 /// Whether a pod may say of a resource what it needs as a whole.
-fn is_of_pods(name: &str) -> bool {
-    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+pub(crate) fn is_of_pods(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with(HUGE_PAGES)
 }
 
-/// What the pod says as a whole counts instead of its containers' sum.
-fn at_fullest(spec: &PodSpec, of: fn(Option<&ResourceRequirements>) -> Resources) -> Resources {
+const HUGE_PAGES: &str = "hugepages-";
+
+fn of_pods(mut whole: Resources) -> Resources {
+    whole.0.retain(|name, _| is_of_pods(name));
+    whole
+}
+
+fn with_overhead(spec: &PodSpec, mut asked: Resources) -> Resources {
+    asked.add(&Resources::of(spec.overhead.iter().flatten()));
+    asked
+}
+
+fn of_containers(
+    spec: &PodSpec,
+    of: impl Fn(Option<&ResourceRequirements>) -> Resources,
+) -> Resources {
     let mut running = Resources::default();
     for container in &spec.containers {
         running.add(&of(container.resources.as_ref()));
@@ -88,7 +170,7 @@ fn at_fullest(spec: &PodSpec, of: fn(Option<&ResourceRequirements>) -> Resources
     let mut starting = Resources::default();
     for container in spec.init_containers.iter().flatten() {
         let mut asked = of(container.resources.as_ref());
-        if container.restart_policy.as_deref() == Some("Always") {
+        if is_sidecar(container) {
             running.add(&asked);
             sidecars.add(&asked);
             starting.raise(&sidecars);
@@ -98,9 +180,6 @@ fn at_fullest(spec: &PodSpec, of: fn(Option<&ResourceRequirements>) -> Resources
         }
     }
     running.raise(&starting);
-    let own = of(spec.resources.as_ref()).0;
-    running.0.extend(own.into_iter().filter(|(name, _)| is_of_pods(name)));
-    running.add(&Resources::of(spec.overhead.iter().flatten()));
     running
 }
 
@@ -113,7 +192,24 @@ pub(crate) fn requests_of(said: Option<&ResourceRequirements>) -> Resources {
 }
 
 pub(crate) fn limits_of(said: Option<&ResourceRequirements>) -> Resources {
-    Resources::of(said.and_then(|said| said.limits.as_ref()).into_iter().flatten())
+    Resources::of(said.and_then(stated_limits).into_iter().flatten())
+}
+
+fn exact_requests(said: Option<&ResourceRequirements>) -> Resources {
+    let mut asked = exact(said, stated_limits);
+    asked.0.extend(exact(said, |said| said.requests.as_ref()).0);
+    asked
+}
+
+fn exact(
+    said: Option<&ResourceRequirements>,
+    amounts: fn(&ResourceRequirements) -> Option<&Amounts>,
+) -> Resources {
+    Resources::exact(said.and_then(amounts).into_iter().flatten())
+}
+
+fn stated_limits(said: &ResourceRequirements) -> Option<&Amounts> {
+    said.limits.as_ref()
 }
 
 #[cfg(test)]
@@ -149,13 +245,80 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pod_says_as_a_whole_counts_instead_of_its_containers_sum() {
-        let spec = json!({ "containers": [asks("1m"), asks("1")], "overhead": { "cpu": "1m" },
-            "resources": { "requests": { "cpu": "64" }, "limits": { "cpu": "65", "memory": "1Gi" } } });
-        let asked = requests(pod(spec.clone()).spec.as_ref().unwrap());
-        assert_eq!((asked.get("cpu").milli(), asked.get("memory").units()), (64_001, 1 << 30));
-        let limited = limits(pod(spec).spec.as_ref().unwrap());
-        assert_eq!(limited.get("cpu").milli(), 65_001);
+    fn what_a_pod_says_as_a_whole_counts_where_it_is_more_than_its_containers_sum() {
+        let whole = |resources: serde_json::Value| {
+            let spec = json!({ "containers": [asks("1m"), asks("1")], "overhead": { "cpu": "1m" },
+                "resources": resources });
+            let asked = requests(pod(spec).spec.as_ref().unwrap());
+            (asked.get("cpu").milli(), asked.get("memory").units())
+        };
+        let more =
+            json!({ "requests": { "cpu": "64" }, "limits": { "cpu": "65", "memory": "1Gi" } });
+        assert_eq!(whole(more), (64_001, 1 << 30));
+        for less in [json!({ "requests": { "cpu": "1m" } }), json!({ "requests": {} }), json!({})] {
+            assert_eq!(whole(less.clone()), (1002, 0), "{less}");
+        }
+        let foreign = json!({ "requests": { "example.com/x": "9" } });
+        let spec = json!({ "containers": [asks("1")], "resources": foreign });
+        assert!(requests(pod(spec).spec.as_ref().unwrap()).get("example.com/x").is_zero());
+    }
+
+    /// A node gives a container without a limit the pod's as a whole, and each such container all of it.
+    #[test]
+    fn a_container_without_a_limit_counts_with_the_whole_pods() {
+        let limited = |memory: &str| {
+            json!({ "name": "c", "resources": {
+            "limits": { "memory": memory } } })
+        };
+        let silent = json!({ "name": "s" });
+        let memory = |containers: serde_json::Value, init: serde_json::Value| {
+            let spec = json!({ "containers": containers, "initContainers": init,
+                "resources": { "limits": { "memory": "4Gi" } } });
+            limits(pod(spec).spec.as_ref().unwrap()).get("memory").units() >> 30
+        };
+        let none = json!([]);
+        assert_eq!(memory(json!([silent]), none.clone()), 4);
+        assert_eq!(memory(json!([silent, silent]), none.clone()), 8);
+        assert_eq!(memory(json!([limited("1Gi"), limited("1Gi")]), none.clone()), 4);
+        assert_eq!(memory(json!([limited("3Gi"), limited("0")]), none.clone()), 7);
+        assert_eq!(memory(json!([limited("1Gi")]), json!([silent])), 4);
+        let sidecar = json!({ "name": "i", "restartPolicy": "Always" });
+        assert_eq!(memory(json!([limited("1Gi")]), json!([sidecar])), 5);
+    }
+
+    #[test]
+    fn less_than_nothing_counts_as_nothing_and_is_named_as_quotas_name_it() {
+        let of = |cpu: &str, limit: &str| {
+            pod(json!({ "containers": [
+                { "name": "c", "resources": { "requests": { "cpu": cpu, "example.com/x": cpu } } },
+                { "name": "d", "resources": { "limits": { "memory": limit } } },
+            ] }))
+            .spec
+            .unwrap()
+        };
+        let below = of("-1000", "-1");
+        assert!(requests(&below).iter().all(|(_, amount)| amount.is_zero()));
+        assert!(limits(&below).iter().all(|(_, amount)| amount.is_zero()));
+        let named = ["cpu", "limits.memory", "memory", "requests.cpu", "requests.example.com/x"];
+        assert_eq!(negative(&below), [&named[..], &["requests.memory"]].concat());
+        assert!(negative(&of("1", "1")).is_empty());
+        let whole = json!({ "containers": [], "resources": { "requests": { "cpu": "-1" } } });
+        assert_eq!(negative(pod(whole).spec.as_ref().unwrap()), ["cpu", "requests.cpu"]);
+    }
+
+    #[test]
+    fn what_was_added_is_taken_away_again_however_much_it_was() {
+        let huge = requests(pod(json!({ "containers": [asks("170e36")] })).spec.as_ref().unwrap());
+        let small = requests(pod(json!({ "containers": [asks("1m")] })).spec.as_ref().unwrap());
+        let mut sum = small.clone();
+        for _ in 0..1000 {
+            sum.add(&huge);
+        }
+        assert!(sum.get("cpu") > huge.get("cpu"));
+        for _ in 0..1000 {
+            sum.sub(&huge);
+        }
+        assert_eq!(sum.get("cpu"), small.get("cpu"));
     }
 
     #[test]

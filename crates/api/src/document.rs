@@ -7,6 +7,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
+/// How deep an object that is stored may be nested. It has to be read again: by the server, and within a list, a
+/// table or an event of a watch by clients, of which .NET's read 64 levels and Rust's 128. YAML is read no deeper
+/// either, because each level takes of a thread's stack. Go's decoders read 10,000 levels, so that upstream takes
+/// any. No kind needs half as much but for what nothing looks at: the fields of managers, which a pod template may
+/// have, too.
+pub const NESTING_MAX: usize = 48;
+
 /// A JSON tree that erases its strings on drop.
 #[derive(Clone, Default, PartialEq)]
 pub struct Document(Value);
@@ -43,6 +50,11 @@ impl Document {
         serde_json::to_value(object).map(Self)
     }
 
+    /// How many objects and lists are within each other at the deepest place, the outermost counted.
+    pub fn nesting(&self) -> usize {
+        nesting(&self.0)
+    }
+
     /// Its length as JSON, in bytes.
     pub fn json_len(&self) -> usize {
         json_len(&self.0)
@@ -66,6 +78,16 @@ impl std::fmt::Debug for Document {
 impl Drop for Document {
     fn drop(&mut self) {
         erase(&mut self.0);
+    }
+}
+
+/// As [`Document::nesting`].
+pub(crate) fn nesting(value: &Value) -> usize {
+    let of = |deepest: Option<usize>| 1 + deepest.unwrap_or(0);
+    match value {
+        Value::Array(items) => of(items.iter().map(nesting).max()),
+        Value::Object(fields) => of(fields.values().map(nesting).max()),
+        _ => 0,
     }
 }
 

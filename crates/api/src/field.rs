@@ -1,7 +1,7 @@
 //! Field paths and the errors found at them, worded as `k8s.io/apimachinery`'s `field` package does.
 //!
 //! Validation collects a [`ErrorList`]; the API server turns it into the causes of an `Invalid`
-//! Status. A value that may be secret is never put into an error: use [`Error::redacted`] kinds.
+//! Status. A value that may be secret is never put into an error: its [`Error::value`] is `None`.
 
 use std::fmt;
 

@@ -35,6 +35,15 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// What Go's `ParseBool` makes of a text; `None` for what it refuses.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Letters, marks, numbers, punctuation, symbols and the space. Behind another character, so that a
 /// mark counts as well.
 fn printable(c: char) -> bool {
@@ -162,6 +171,22 @@ mod tests {
             ("\u{e0001}", r#""\U000e0001""#),
         ] {
             assert_eq!(quoted(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_bool_is_what_go_parses_as_one() {
+        for (text, parsed) in [
+            ("true", Some(true)),
+            ("T", Some(true)),
+            ("1", Some(true)),
+            ("False", Some(false)),
+            ("0", Some(false)),
+            ("", None),
+            ("yes", None),
+            ("tRUE", None),
+        ] {
+            assert_eq!(parse_bool(text), parsed, "{text:?}");
         }
     }
 

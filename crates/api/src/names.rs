@@ -1,15 +1,15 @@
 //! What may stand where a name stands: object names, label keys and values, payload keys,
 //! environment variables, ports. Messages are `k8s.io/apimachinery`'s, byte for byte.
 //!
-//! Every check returns a list of complaints, empty when the text is fine; the caller knows the
+//! Every check returns a list of messages, empty when the text is fine; the caller knows the
 //! field and makes `field::Error`s of them.
 
-/// Complaints about one value; empty is good.
-pub type Complaints = Vec<String>;
+/// Messages about one value; empty is good.
+pub type Messages = Vec<String>;
 
 /// The rule a kind's object names follow. `prefix` is true for `generateName`, to which a suffix
 /// will be appended, so that a trailing dash is fine.
-pub type NameRule = fn(name: &str, prefix: bool) -> Complaints;
+pub type NameRule = fn(name: &str, prefix: bool) -> Messages;
 
 /// Longest DNS label (RFC 1123 and 1035).
 pub const LABEL_BYTES_MAX: usize = 63;
@@ -24,7 +24,7 @@ const QUALIFIED_REGEX: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const QUALIFIED_TEXT: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 
 /// `msg (e.g. 'a',  or 'b', regex used for validation is 'r')`, with upstream's two spaces.
-pub fn regex_complaint(message: &str, regex: &str, examples: &[&str]) -> String {
+pub fn regex_message(message: &str, regex: &str, examples: &[&str]) -> String {
     let mut text = format!("{message} (");
     for (at, example) in examples.iter().enumerate() {
         text.push_str(if at == 0 { "e.g. " } else { " or " });
@@ -35,12 +35,12 @@ pub fn regex_complaint(message: &str, regex: &str, examples: &[&str]) -> String 
 }
 
 /// `must be no more than N characters`.
-pub fn max_length_complaint(max: usize) -> String {
+pub fn max_length_message(max: usize) -> String {
     format!("must be no more than {max} characters")
 }
 
 /// `must be between LO and HI, inclusive`.
-pub fn range_complaint(low: i64, high: i64) -> String {
+pub fn range_message(low: i64, high: i64) -> String {
     format!("must be between {low} and {high}, inclusive")
 }
 
@@ -69,46 +69,46 @@ fn is_subdomain_shaped(text: &str) -> bool {
 }
 
 /// A label of a DNS name (RFC 1123).
-pub fn dns1123_label(text: &str) -> Complaints {
-    let mut complaints = Complaints::new();
+pub fn dns1123_label(text: &str) -> Messages {
+    let mut messages = Messages::new();
     if text.len() > LABEL_BYTES_MAX {
-        complaints.push(max_length_complaint(LABEL_BYTES_MAX));
+        messages.push(max_length_message(LABEL_BYTES_MAX));
     }
     if !is_label_shaped(text) {
-        complaints.push(if is_subdomain_shaped(text) {
+        messages.push(if is_subdomain_shaped(text) {
             "must not contain dots".to_owned()
         } else {
-            regex_complaint(
+            regex_message(
                 "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
                 LABEL_REGEX,
                 &["my-name", "123-abc"],
             )
         });
     }
-    complaints
+    messages
 }
 
 /// A DNS name in lower case (RFC 1123).
-pub fn dns1123_subdomain(text: &str) -> Complaints {
-    let mut complaints = Complaints::new();
+pub fn dns1123_subdomain(text: &str) -> Messages {
+    let mut messages = Messages::new();
     if text.len() > SUBDOMAIN_BYTES_MAX {
-        complaints.push(max_length_complaint(SUBDOMAIN_BYTES_MAX));
+        messages.push(max_length_message(SUBDOMAIN_BYTES_MAX));
     }
     if !is_subdomain_shaped(text) {
-        complaints.push(regex_complaint(
+        messages.push(regex_message(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
             SUBDOMAIN_REGEX,
             &["example.com"],
         ));
     }
-    complaints
+    messages
 }
 
 /// A DNS name in which labels may start with, and contain, underscores: search paths.
-pub fn dns1123_subdomain_with_underscore(text: &str) -> Complaints {
-    let mut complaints = Complaints::new();
+pub fn dns1123_subdomain_with_underscore(text: &str) -> Messages {
+    let mut messages = Messages::new();
     if text.len() > SUBDOMAIN_BYTES_MAX {
-        complaints.push(max_length_complaint(SUBDOMAIN_BYTES_MAX));
+        messages.push(max_length_message(SUBDOMAIN_BYTES_MAX));
     }
     let inner = |byte: u8| lower_alnum(byte) || matches!(byte, b'-' | b'_');
     let label = |label: &str| {
@@ -116,39 +116,39 @@ pub fn dns1123_subdomain_with_underscore(text: &str) -> Complaints {
         shaped(rest, lower_alnum, inner, lower_alnum)
     };
     if !text.split('.').all(label) {
-        complaints.push(regex_complaint(
+        messages.push(regex_message(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
             r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
             &["example.com"],
         ));
     }
-    complaints
+    messages
 }
 
 /// Object names that are DNS subdomains: most kinds.
-pub fn subdomain_name(name: &str, prefix: bool) -> Complaints {
+pub fn subdomain_name(name: &str, prefix: bool) -> Messages {
     dns1123_subdomain(&masked(name, prefix))
 }
 
 /// Object names that are DNS labels: namespaces.
-pub fn label_name(name: &str, prefix: bool) -> Complaints {
+pub fn label_name(name: &str, prefix: bool) -> Messages {
     dns1123_label(&masked(name, prefix))
 }
 
 /// Object names that are one path segment and nothing more: RBAC kinds and events.
-pub fn path_segment_name(name: &str, prefix: bool) -> Complaints {
+pub fn path_segment_name(name: &str, prefix: bool) -> Messages {
     if prefix { path_segment_characters(name) } else { path_segment(name) }
 }
 
 /// A name that can be one segment of a URL path.
-pub fn path_segment(name: &str) -> Complaints {
+pub fn path_segment(name: &str) -> Messages {
     match name {
         "." | ".." => vec![format!("may not be '{name}'")],
         _ => path_segment_characters(name),
     }
 }
 
-fn path_segment_characters(name: &str) -> Complaints {
+fn path_segment_characters(name: &str) -> Messages {
     ['/', '%']
         .into_iter()
         .filter(|illegal| name.contains(*illegal))
@@ -171,19 +171,19 @@ fn masked(name: &str, prefix: bool) -> std::borrow::Cow<'_, str> {
 }
 
 /// A qualified name: `name` or `dns.prefix/name`. Label keys, finalizers, resource names.
-pub fn qualified_name(text: &str) -> Complaints {
+pub fn qualified_name(text: &str) -> Messages {
     let shape =
-        || regex_complaint(QUALIFIED_TEXT, QUALIFIED_REGEX, &["MyName", "my.name", "123-abc"]);
-    let mut complaints = Complaints::new();
+        || regex_message(QUALIFIED_TEXT, QUALIFIED_REGEX, &["MyName", "my.name", "123-abc"]);
+    let mut messages = Messages::new();
     let mut parts = text.split('/');
     let name = match (parts.next(), parts.next(), parts.next()) {
         (Some(name), None, _) => name,
         (Some(prefix), Some(name), None) => {
             if prefix.is_empty() {
-                complaints.push("prefix part must be non-empty".to_owned());
+                messages.push("prefix part must be non-empty".to_owned());
             } else {
                 let found = dns1123_subdomain(prefix);
-                complaints.extend(found.into_iter().map(|text| format!("prefix part {text}")));
+                messages.extend(found.into_iter().map(|text| format!("prefix part {text}")));
             }
             name
         }
@@ -195,14 +195,14 @@ pub fn qualified_name(text: &str) -> Complaints {
         }
     };
     if name.is_empty() {
-        complaints.push("name part must be non-empty".to_owned());
+        messages.push("name part must be non-empty".to_owned());
     } else if name.len() > LABEL_BYTES_MAX {
-        complaints.push(format!("name part {}", max_length_complaint(LABEL_BYTES_MAX)));
+        messages.push(format!("name part {}", max_length_message(LABEL_BYTES_MAX)));
     }
     if !is_qualified_shaped(name) {
-        complaints.push(format!("name part {}", shape()));
+        messages.push(format!("name part {}", shape()));
     }
-    complaints
+    messages
 }
 
 fn is_qualified_shaped(text: &str) -> bool {
@@ -212,37 +212,37 @@ fn is_qualified_shaped(text: &str) -> bool {
 }
 
 /// A label's value: empty, or like the name part of a qualified name.
-pub fn label_value(text: &str) -> Complaints {
-    let mut complaints = Complaints::new();
+pub fn label_value(text: &str) -> Messages {
+    let mut messages = Messages::new();
     if text.len() > LABEL_BYTES_MAX {
-        complaints.push(max_length_complaint(LABEL_BYTES_MAX));
+        messages.push(max_length_message(LABEL_BYTES_MAX));
     }
     if !text.is_empty() && !is_qualified_shaped(text) {
-        complaints.push(regex_complaint(
+        messages.push(regex_message(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
             &format!("({QUALIFIED_REGEX})?"),
             &["MyValue", "my_value", "12345"],
         ));
     }
-    complaints
+    messages
 }
 
 /// A key of a Secret's or ConfigMap's data, which becomes a file name.
-pub fn config_map_key(text: &str) -> Complaints {
-    let mut complaints = Complaints::new();
+pub fn config_map_key(text: &str) -> Messages {
+    let mut messages = Messages::new();
     if text.len() > SUBDOMAIN_BYTES_MAX {
-        complaints.push(max_length_complaint(SUBDOMAIN_BYTES_MAX));
+        messages.push(max_length_message(SUBDOMAIN_BYTES_MAX));
     }
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if text.is_empty() || !text.bytes().all(fits) {
-        complaints.push(regex_complaint(
+        messages.push(regex_message(
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
             "[-._a-zA-Z0-9]+",
             &["key.name", "KEY_NAME", "key-name"],
         ));
     }
-    complaints.extend(parent_directory(text));
-    complaints
+    messages.extend(parent_directory(text));
+    messages
 }
 
 fn parent_directory(text: &str) -> Option<String> {
@@ -255,30 +255,30 @@ fn parent_directory(text: &str) -> Option<String> {
 }
 
 /// An environment variable's name. Since 1.34 any printable ASCII but `=` will do.
-pub fn env_var_name(text: &str) -> Complaints {
+pub fn env_var_name(text: &str) -> Messages {
     if text.is_empty() {
         return vec!["environment variable name must be non-empty".to_owned()];
     }
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'=') {
-        return Complaints::new();
+        return Messages::new();
     }
     vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
 }
 
 /// A port number.
-pub fn port_number(port: i64) -> Complaints {
-    if (1..=65535).contains(&port) { Complaints::new() } else { vec![range_complaint(1, 65535)] }
+pub fn port_number(port: i64) -> Messages {
+    if (1..=65535).contains(&port) { Messages::new() } else { vec![range_message(1, 65535)] }
 }
 
 /// A port's name (RFC 6335, lower case only).
-pub fn port_name(text: &str) -> Complaints {
-    let mut complaints = Complaints::new();
-    let mut unless = |fine: bool, complaint: &str| {
+pub fn port_name(text: &str) -> Messages {
+    let mut messages = Messages::new();
+    let mut unless = |fine: bool, message: &str| {
         if !fine {
-            complaints.push(complaint.to_owned());
+            messages.push(message.to_owned());
         }
     };
-    unless(text.len() <= 15, &max_length_complaint(15));
+    unless(text.len() <= 15, &max_length_message(15));
     unless(
         !text.is_empty() && text.bytes().all(|byte| lower_alnum(byte) || byte == b'-'),
         "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
@@ -289,15 +289,15 @@ pub fn port_name(text: &str) -> Complaints {
     );
     unless(!text.contains("--"), "must not contain consecutive hyphens");
     unless(!text.starts_with('-') && !text.ends_with('-'), "must not begin or end with a hyphen");
-    complaints
+    messages
 }
 
 /// The name of an HTTP header.
-pub fn http_header_name(text: &str) -> Complaints {
+pub fn http_header_name(text: &str) -> Messages {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        return Complaints::new();
+        return Messages::new();
     }
-    vec![regex_complaint(
+    vec![regex_message(
         "a valid HTTP header must consist of alphanumeric characters or '-'",
         "[-A-Za-z0-9]+",
         &["X-Header-Name"],
@@ -305,12 +305,12 @@ pub fn http_header_name(text: &str) -> Complaints {
 }
 
 /// A percentage: `25%`.
-pub fn percent(text: &str) -> Complaints {
+pub fn percent(text: &str) -> Messages {
     let digits = text.strip_suffix('%').unwrap_or_default();
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Complaints::new();
+        return Messages::new();
     }
-    vec![regex_complaint(
+    vec![regex_message(
         "a valid percent string must be a numeric string followed by an ending '%'",
         "[0-9]+%",
         &["1%", "93%"],
@@ -318,15 +318,15 @@ pub fn percent(text: &str) -> Complaints {
 }
 
 /// The reason of a condition: `MinimumReplicasAvailable`.
-pub fn condition_reason(text: &str) -> Complaints {
+pub fn condition_reason(text: &str) -> Messages {
     fn word(byte: u8) -> bool {
         byte.is_ascii_alphanumeric() || byte == b'_'
     }
     let inner = |byte: u8| word(byte) || matches!(byte, b',' | b':');
     if shaped(text, |byte| byte.is_ascii_alphabetic(), inner, word) {
-        return Complaints::new();
+        return Messages::new();
     }
-    vec![regex_complaint(
+    vec![regex_message(
         "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
         "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
         &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
@@ -358,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subdomain_complaint_is_upstreams_sentence() {
+    fn a_subdomain_message_is_upstreams() {
         assert_eq!(
             dns1123_subdomain("My_Secret"),
             [
@@ -409,13 +409,13 @@ mod tests {
 
     #[test]
     fn port_names_are_short_and_have_a_letter() {
-        for (name, complaint) in [
+        for (name, message) in [
             ("a--b", "must not contain consecutive hyphens"),
             ("-ab", "must not begin or end with a hyphen"),
             ("80", "must contain at least one letter (a-z)"),
             ("A1b", "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"),
         ] {
-            assert_eq!(port_name(name), [complaint], "{name}");
+            assert_eq!(port_name(name), [message], "{name}");
         }
         assert!(port_name("web-1").is_empty());
     }

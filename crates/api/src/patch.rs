@@ -49,18 +49,6 @@ pub enum PatchKind {
     Strategic,
 }
 
-impl PatchKind {
-    /// The kind of a content type without parameters; `None` for others, apply among them.
-    pub fn of_content_type(content_type: &str) -> Option<Self> {
-        match content_type {
-            "application/json-patch+json" => Some(Self::Json),
-            "application/merge-patch+json" => Some(Self::Merge),
-            "application/strategic-merge-patch+json" => Some(Self::Strategic),
-            _ => None,
-        }
-    }
-}
-
 /// Why a patch was not applied. `Display` never holds a value of the patch or of its target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
@@ -136,18 +124,6 @@ pub fn apply(
 /// Merges a document as JSON merge patch does: for callers that have one decoded.
 pub fn merge(target: &mut Document, patch: &Document) {
     merge::apply(target.value_mut(), patch.value().clone());
-}
-
-/// Merges a document as strategic merge patch does: for callers that have one decoded.
-///
-/// # Errors
-/// See [`PatchError`]; the target may be half patched then, and is of no more use.
-pub fn strategic_merge(
-    target: &mut Document,
-    patch: &Document,
-    schema: Schema,
-) -> Result<(), PatchError> {
-    strategic::apply(target.value_mut(), patch.value(), schema)
 }
 
 /// The body as a JSON object, or what is wrong with it, in Go's words where it has the wrong type.

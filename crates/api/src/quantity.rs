@@ -47,6 +47,12 @@ pub struct Quantity {
 }
 
 const NANO: i32 = -9;
+const MILLI: i32 = -3;
+/// Sums count no amount as more than `10^24` units: a hundred billion such amounts, in thousandths, fit into
+/// an `i128`.
+const SUMMED_MAX_EXPONENT: i32 = 24;
+/// All that a number of 64 bits may have: their product with one of 64 bits fits into a `u128`.
+const LEADING_DIGITS: u32 = 19;
 const BINARY_MAX: i128 = i64::MAX as i128;
 const DECIMAL_SUFFIXES: [(&str, i32); 10] = [
     ("n", -9),
@@ -199,6 +205,19 @@ impl Quantity {
         (self.value, self.exponent, self.text) = (value, exponent, None);
     }
 
+    /// The amount as sums count it: nothing where it is negative, thousandths at the finest, and at most
+    /// `10^24` units. A sum of such amounts does not saturate, so that what was added can be taken away.
+    pub fn bounded(mut self) -> Self {
+        if self.is_negative() {
+            return Self { format: self.format, ..Self::ZERO };
+        }
+        if self.compare_to(1, SUMMED_MAX_EXPONENT) == Ordering::Greater {
+            (self.value, self.exponent, self.text) = (1, SUMMED_MAX_EXPONENT, None);
+        }
+        self.round_up_to(MILLI);
+        self
+    }
+
     /// Whether it is nothing.
     pub fn is_zero(&self) -> bool {
         self.value == 0
@@ -269,6 +288,27 @@ impl Quantity {
             value = value.saturating_mul(10);
         }
         value
+    }
+
+    /// Whether a positive amount is more than so many thousandths of another one. Amounts of more than 19 digits
+    /// are cut to these, this one upwards and the other one downwards.
+    pub fn exceeds(&self, thousandths: i64, other: &Self) -> bool {
+        let (mut own, mut others) = (self.leading_digits(true), other.leading_digits(false));
+        own.0 *= 1000;
+        others.0 *= u128::try_from(thousandths).unwrap_or(0);
+        others.0 == 0 || compare_magnitudes(own, others) == Ordering::Greater
+    }
+
+    /// The first 19 digits of a magnitude, and the power of ten that they are of.
+    fn leading_digits(&self, up: bool) -> (u128, i32) {
+        let (mut value, mut exponent) = (self.value.unsigned_abs(), self.exponent);
+        let mut exact = true;
+        while value >= 10_u128.pow(LEADING_DIGITS) {
+            exact &= value % 10 == 0;
+            value /= 10;
+            exponent += 1;
+        }
+        (value + u128::from(up && !exact), exponent)
     }
 
     fn compare_to(&self, value: i128, exponent: i32) -> Ordering {

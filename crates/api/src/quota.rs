@@ -8,10 +8,12 @@ mod pod;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceQuota, ResourceQuotaSpec};
+use k8s_openapi::api::core::v1::{
+    Container, Pod, ResourceQuota, ResourceQuotaSpec, ResourceRequirements,
+};
 
 pub use self::pod::{PodUsage, Totals};
-use crate::demand::{Resources, limits_of, requests_of};
+use crate::demand::{self, Resources, limits_of, requests_of};
 use crate::quantity::Quantity;
 
 /// Amounts by what a quota calls them: `pods`, `requests.cpu`, `count/secrets`.
@@ -20,7 +22,7 @@ pub type Amounts = BTreeMap<String, Quantity>;
 /// A quota that asks for amounts and gets a pod that does not say them, or one that is used up.
 /// Upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Excess {
+pub enum QuotaExceeded {
     /// A container does not say how much it needs.
     #[error("failed quota: {quota}: must specify {missing}")]
     Unspecified {
@@ -28,6 +30,12 @@ pub enum Excess {
         quota: String,
         /// `cpu for: one,two; memory for: one`.
         missing: String,
+    },
+    /// The pod would need or take less than nothing, and so make room for others.
+    #[error("quota usage is negative for resource(s): {resources}")]
+    Negative {
+        /// What of: `cpu,requests.cpu`.
+        resources: String,
     },
     /// There is not that much left.
     #[error("exceeded quota: {quota}, requested: {requested}, used: {used}, limited: {limited}")]
@@ -55,7 +63,7 @@ impl Quota {
     /// A quota as it is stored.
     pub fn of(quota: ResourceQuota) -> Self {
         let spec = quota.spec.unwrap_or_default();
-        let hard = Resources::of(spec.hard.iter().flatten());
+        let hard = Resources::exact(spec.hard.iter().flatten());
         Self { name: quota.metadata.name.unwrap_or_default(), spec, hard }
     }
 
@@ -73,16 +81,35 @@ impl Quota {
     ///
     /// # Errors
     /// Which do not.
-    pub fn check_specified(&self, pod: &Pod) -> Result<(), Excess> {
+    pub fn check_specified(&self, pod: &Pod) -> Result<(), QuotaExceeded> {
         check_specified(&self.name, &self.spec, pod)
+    }
+
+    /// Whether the quota counts anything of the pod: it is in the quota's scopes, and something that pods need
+    /// is limited.
+    pub fn is_about(&self, pod: &PodUsage) -> bool {
+        let mut names = self.spec.hard.iter().flat_map(BTreeMap::keys);
+        pod.is_in_scope(&self.spec) && names.any(|name| of_pods(name).is_some())
     }
 
     /// Whether the quota has room for what is added to what is used.
     ///
     /// # Errors
     /// What there is not enough of.
-    pub fn check(&self, used: &Amounts, added: &Amounts) -> Result<(), Excess> {
+    pub fn check(&self, used: &Amounts, added: &Amounts) -> Result<(), QuotaExceeded> {
         check_hard(&self.name, &self.hard, used, added)
+    }
+}
+
+/// Whether a pod needs and takes no less than nothing of everything.
+///
+/// # Errors
+/// Of what it does not.
+pub fn check_positive(pod: &Pod) -> Result<(), QuotaExceeded> {
+    let negative = pod.spec.as_ref().map(demand::negative).unwrap_or_default();
+    match negative.is_empty() {
+        true => Ok(()),
+        false => Err(QuotaExceeded::Negative { resources: negative.join(",") }),
     }
 }
 
@@ -149,8 +176,8 @@ pub fn check(
     spec: &ResourceQuotaSpec,
     used: &Amounts,
     added: &Amounts,
-) -> Result<(), Excess> {
-    check_hard(quota, &Resources::of(spec.hard.iter().flatten()), used, added)
+) -> Result<(), QuotaExceeded> {
+    check_hard(quota, &Resources::exact(spec.hard.iter().flatten()), used, added)
 }
 
 fn check_hard(
@@ -158,7 +185,7 @@ fn check_hard(
     hard: &Resources,
     used: &Amounts,
     added: &Amounts,
-) -> Result<(), Excess> {
+) -> Result<(), QuotaExceeded> {
     let exceeded = |name: &&String| {
         let mut sum = used.get(*name).cloned().unwrap_or(Quantity::ZERO);
         sum.add(&added[*name]);
@@ -173,7 +200,7 @@ fn check_hard(
             names.iter().map(|name| format!("{name}={}", of(name).to_text().0)).collect();
         parts.join(",")
     };
-    Err(Excess::Exceeded {
+    Err(QuotaExceeded::Exceeded {
         quota: quota.to_owned(),
         requested: list(&|name| added[name].clone()),
         used: list(&|name| used.get(name).cloned().unwrap_or(Quantity::ZERO)),
@@ -185,31 +212,31 @@ fn check_hard(
 ///
 /// # Errors
 /// Which do not.
-pub fn check_specified(quota: &str, spec: &ResourceQuotaSpec, pod: &Pod) -> Result<(), Excess> {
+pub fn check_specified(
+    quota: &str,
+    spec: &ResourceQuotaSpec,
+    pod: &Pod,
+) -> Result<(), QuotaExceeded> {
     const ASKED: &[&str] =
         &["cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory"];
     let Some(pod_spec) = pod.spec.as_ref().filter(|_| PodUsage::of(pod).is_in_scope(spec)) else {
         return Ok(());
     };
-    // A pod that says it as a whole need not say it of each container.
-    let own = pod_spec.resources.as_ref();
-    if own.is_some_and(|own| own.requests.is_some() || own.limits.is_some()) {
-        return Ok(());
-    }
     let init = pod_spec.init_containers.iter().flatten();
     let containers: Vec<&Container> = pod_spec.containers.iter().chain(init).collect();
     let mut missing = Vec::new();
     let names = spec.hard.iter().flat_map(BTreeMap::keys);
     for name in names.filter(|name| ASKED.contains(&name.as_str())) {
-        let says = |container: &Container| {
-            let said = container.resources.as_ref();
-            match of_pods(name) {
-                Some(PodResource::Requests(resource)) => requests_of(said).has(resource),
-                Some(PodResource::Limits(resource)) => limits_of(said).has(resource),
-                _ => true,
-            }
+        let says = |said: Option<&ResourceRequirements>| match of_pods(name) {
+            Some(PodResource::Requests(resource)) => requests_of(said).has(resource),
+            Some(PodResource::Limits(resource)) => limits_of(said).has(resource),
+            _ => true,
         };
-        let silent = containers.iter().filter(|container| !says(container));
+        // What a pod says as a whole it need not say of each container.
+        if says(pod_spec.resources.as_ref()) {
+            continue;
+        }
+        let silent = containers.iter().filter(|container| !says(container.resources.as_ref()));
         let silent: BTreeSet<&str> = silent.map(|container| container.name.as_str()).collect();
         if !silent.is_empty() {
             let silent: Vec<&str> = silent.into_iter().collect();
@@ -218,7 +245,9 @@ pub fn check_specified(quota: &str, spec: &ResourceQuotaSpec, pod: &Pod) -> Resu
     }
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(Excess::Unspecified { quota: quota.to_owned(), missing: missing.join("; ") }),
+        false => {
+            Err(QuotaExceeded::Unspecified { quota: quota.to_owned(), missing: missing.join("; ") })
+        }
     }
 }
 
@@ -417,5 +446,68 @@ mod tests {
         let amounts = json!({ "limits": { "cpu": "1", "memory": "1Gi" } });
         whole.spec.as_mut().unwrap().resources = serde_json::from_value(amounts).unwrap();
         assert_eq!(check_specified("q", &quota, &whole), Ok(()));
+    }
+
+    /// What a pod says as a whole excuses its containers from saying that, and nothing else.
+    #[test]
+    fn a_pod_that_says_something_else_as_a_whole_is_asked_of_each_container() {
+        let quota = spec(json!({ "hard": { "limits.memory": "1Gi", "requests.cpu": "1" } }));
+        let missing = |whole: Value| {
+            let mut pod = pod(json!([{ "name": "c" }]));
+            pod.spec.as_mut().unwrap().resources = serde_json::from_value(whole).unwrap();
+            match check_specified("q", &quota, &pod) {
+                Err(QuotaExceeded::Unspecified { missing, .. }) => missing,
+                other => format!("{other:?}"),
+            }
+        };
+        let both = "limits.memory for: c; requests.cpu for: c";
+        for silent in [
+            json!({}),
+            json!({ "requests": {} }),
+            json!({ "limits": {} }),
+            json!({ "claims": [{ "name": "c" }] }),
+            json!({ "requests": { "memory": "1Gi" } }),
+            json!({ "limits": { "hugepages-2Mi": "2Mi" } }),
+        ] {
+            assert_eq!(missing(silent.clone()), both, "{silent}");
+        }
+        assert_eq!(missing(json!({ "requests": { "cpu": "1m" } })), "limits.memory for: c");
+        assert_eq!(missing(json!({ "limits": { "cpu": "1" } })), "limits.memory for: c");
+        assert_eq!(missing(json!({ "limits": { "memory": "1" } })), "requests.cpu for: c");
+    }
+
+    #[test]
+    fn pods_of_absurd_amounts_leave_the_totals_as_they_were() {
+        let pods: Vec<PodUsage> = ["170e36", "170e36", "1", "-1000", "1e32000", "250m"]
+            .map(|cpu| {
+                let amounts = json!({ "cpu": cpu, "memory": cpu });
+                let resources = json!({ "requests": amounts, "limits": amounts });
+                PodUsage::of(&pod(json!([{ "name": "c", "resources": resources }])))
+            })
+            .into();
+        let mut totals = Totals::of(&pods);
+        for pod in &pods {
+            totals.sub(pod);
+        }
+        assert_eq!(totals, Totals::default());
+        let one = Totals::of(&pods[2..4]);
+        assert_eq!(one.amount("requests.cpu"), Some(Quantity::whole(1)));
+    }
+
+    #[test]
+    fn a_pod_that_needs_less_than_nothing_is_refused_with_upstreams_message() {
+        let below = pod(json!([{ "name": "c", "resources": { "requests": { "cpu": "-1000" } } }]));
+        let error = check_positive(&below).expect_err("negative").to_string();
+        assert_eq!(error, "quota usage is negative for resource(s): cpu,requests.cpu");
+        let above = pod(json!([{ "name": "c", "resources": { "requests": { "cpu": "0" } } }]));
+        assert_eq!(check_positive(&above), Ok(()));
+        let about = |spec: Value| {
+            let quota = json!({ "metadata": { "name": "q" }, "spec": spec });
+            let quota = Quota::of(serde_json::from_value(quota).expect("a quota"));
+            quota.is_about(&PodUsage::of(&below))
+        };
+        assert!(about(json!({ "hard": { "count/pods": "1" } })));
+        assert!(!about(json!({ "hard": { "secrets": "1" } })));
+        assert!(!about(json!({ "hard": { "pods": "1" }, "scopes": ["Terminating"] })));
     }
 }

@@ -257,7 +257,8 @@ pub fn path(path: &Path) -> String {
     shown
 }
 
-fn key(key: &str) -> &str {
+/// A key as it may be shown: `*` for one that does not look like a name.
+pub(crate) fn key(key: &str) -> &str {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
     let shown = !key.is_empty() && key.len() <= KEY_BYTES_MAX && key.bytes().all(fits);
     if shown { key } else { UNKNOWN_KEY }

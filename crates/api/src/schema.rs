@@ -17,6 +17,7 @@ pub use definitions::{Definitions, Gvk, PREFIX, definitions};
 use registry::{Definition, Node, NodeShape};
 
 use crate::go;
+use schemars::JsonSchema;
 use serde_json::Value;
 pub use strict::unknown_fields;
 
@@ -42,6 +43,15 @@ pub enum Shape {
 /// The schema of a kind, its List kinds among them; `None` for a kind that is not known here.
 pub fn of(api_version: &str, kind: &str) -> Option<Schema> {
     registry::root(api_version, kind).map(Schema)
+}
+
+/// The schema of an API struct, or of an optional one; `None` for other types, and for a struct that no kind
+/// has in it.
+pub fn of_type<T: JsonSchema>() -> Option<Schema> {
+    let name = T::schema_name();
+    // What schemars calls an `Option<T>`.
+    let name = name.strip_prefix("Nullable_").unwrap_or(&name);
+    registry::structure(name).map(Schema)
 }
 
 impl Schema {
@@ -93,6 +103,12 @@ impl Schema {
                 Value::Array(items) => items.is_empty(),
                 scalar => go::is_zero(scalar),
             }
+    }
+
+    /// Whether upstream's Go struct holds the field by value: it is there, if empty, in every such struct,
+    /// so that no one ever adds it to one.
+    pub(crate) fn is_held(self) -> bool {
+        self.0.held
     }
 
     /// The value that a list's key field has where an item leaves it out: `TCP` for a port's

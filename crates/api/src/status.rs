@@ -37,6 +37,14 @@ pub struct GroupResource<'a> {
     pub resource: &'a str,
 }
 
+impl GroupResource<'_> {
+    /// The name in quotas and in the conditions of namespaces, which has a dot for core kinds, too:
+    /// `secrets.`, `deployments.apps`.
+    pub fn qualified(self) -> String {
+        format!("{}.{}", self.resource, self.group)
+    }
+}
+
 impl std::fmt::Display for GroupResource<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.group.is_empty() {
@@ -57,7 +65,7 @@ pub const PART_BYTES_MAX: usize = 2 * 1024;
 const ELLIPSIS: &str = "...";
 
 /// A text of up to `max` bytes: a longer one loses its end, and says so.
-pub(crate) fn cut(mut text: String, max: usize) -> String {
+pub fn cut(mut text: String, max: usize) -> String {
     if text.len() > max {
         text.truncate(text.floor_char_boundary(max.saturating_sub(ELLIPSIS.len())));
         text.push_str(ELLIPSIS);

@@ -54,17 +54,27 @@ impl SubresourceName {
             | Self::Finalize => false,
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kinds::ALL;
-
-    #[test]
-    fn each_subresource_of_a_kind_has_a_name_here() {
-        for sub in ALL.iter().flat_map(|info| info.subresources) {
-            assert!(SubresourceName::parse(sub.name).is_some(), "{}", sub.name);
+    /// Whether a write there may change what pods run: a pod's spec, or the template of pods.
+    ///
+    /// Admission judges such a write by what it sends. A new subresource does not compile before it is
+    /// decided here.
+    pub const fn writes_spec(self) -> bool {
+        match self {
+            Self::EphemeralContainers | Self::Resize => true,
+            // A binding writes a pod's node, and a Scale the number of pods.
+            Self::Status
+            | Self::Scale
+            | Self::Binding
+            | Self::Eviction
+            | Self::Attach
+            | Self::Exec
+            | Self::Log
+            | Self::PortForward
+            | Self::Proxy
+            | Self::Token
+            | Self::Approval
+            | Self::Finalize => false,
         }
     }
 }

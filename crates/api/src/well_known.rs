@@ -37,6 +37,12 @@ pub mod annotation {
     pub const RBAC_AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
     /// On the last event of a watch list's initial state.
     pub const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+    /// A container's AppArmor profile before it was a field: the container's name follows.
+    pub const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+    /// A pod's seccomp profile before it was a field.
+    pub const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+    /// A container's: the container's name follows.
+    pub const SECCOMP_CONTAINER_PREFIX: &str = "container.seccomp.security.alpha.kubernetes.io/";
 
     /// How a running pod's secret volumes follow their secrets: `live`, or not at all.
     pub const SECRET_UPDATE: &str = "coffer.dev/secret-update";
@@ -72,6 +78,12 @@ pub mod label {
     pub const REGION: &str = "topology.kubernetes.io/region";
     /// A node's machine type.
     pub const INSTANCE_TYPE: &str = "node.kubernetes.io/instance-type";
+    /// [`ZONE`] before it was stable.
+    pub const ZONE_BETA: &str = "failure-domain.beta.kubernetes.io/zone";
+    /// [`REGION`] before it was stable.
+    pub const REGION_BETA: &str = "failure-domain.beta.kubernetes.io/region";
+    /// [`INSTANCE_TYPE`] before it was stable.
+    pub const INSTANCE_TYPE_BETA: &str = "beta.kubernetes.io/instance-type";
     /// A node's role is what follows.
     pub const NODE_ROLE_PREFIX: &str = "node-role.kubernetes.io/";
     /// The hash of the pod template that a ReplicaSet was made from.
@@ -96,6 +108,26 @@ pub mod taint {
     pub const PID_PRESSURE: &str = "node.kubernetes.io/pid-pressure";
     /// Its network is not set up.
     pub const NETWORK_UNAVAILABLE: &str = "node.kubernetes.io/network-unavailable";
+}
+
+/// `effect` of a taint, and of a toleration that is for one effect only.
+pub mod taint_effect {
+    /// New pods do not get to the node.
+    pub const NO_SCHEDULE: &str = "NoSchedule";
+    /// New pods get to the node only if no other one takes them.
+    pub const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
+    /// New pods do not get to the node, and those on it are evicted.
+    pub const NO_EXECUTE: &str = "NoExecute";
+}
+
+/// Finalizers that Kubernetes itself sets.
+pub mod finalizer {
+    /// In the spec of a namespace: its objects are deleted first.
+    pub const KUBERNETES: &str = "kubernetes";
+    /// The object's dependents lose their owner reference first.
+    pub const ORPHAN: &str = "orphan";
+    /// The object's dependents are deleted first.
+    pub const FOREGROUND: &str = "foregroundDeletion";
 }
 
 /// Namespaces that are always there.
@@ -224,18 +256,28 @@ pub mod api_group {
     pub const AUTHENTICATION: &str = "authentication.k8s.io";
     /// Access reviews.
     pub const AUTHORIZATION: &str = "authorization.k8s.io";
+    /// Scales.
+    pub const AUTOSCALING: &str = "autoscaling";
+    /// Jobs. No kind of it is served.
+    pub const BATCH: &str = "batch";
     /// Certificate signing requests.
     pub const CERTIFICATES: &str = "certificates.k8s.io";
     /// Leases.
     pub const COORDINATION: &str = "coordination.k8s.io";
     /// Events in their second form.
     pub const EVENTS: &str = "events.k8s.io";
+    /// Options of requests, partial objects and tables.
+    pub const META: &str = "meta.k8s.io";
+    /// Ingresses. No kind of it is served.
+    pub const NETWORKING: &str = "networking.k8s.io";
     /// Runtime classes.
     pub const NODE: &str = "node.k8s.io";
     /// Evictions and budgets.
     pub const POLICY: &str = "policy";
     /// Roles and bindings.
     pub const RBAC: &str = "rbac.authorization.k8s.io";
+    /// Priority classes.
+    pub const SCHEDULING: &str = "scheduling.k8s.io";
     /// Coffer's own rights.
     pub const COFFER: &str = crate::host_paths::GROUP;
 }

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::document::Document;
+use crate::document::{Document, NESTING_MAX};
 use crate::schema::Schema;
 use crate::schema::read::{self, Budget, Unknown};
 use crate::schema::strict::Findings;
@@ -40,15 +40,8 @@ pub fn parse(bytes: &[u8]) -> Result<Document, YamlError> {
         .map_err(|error| located(&error))
 }
 
-/// One document as Go's reader takes it: of a key that stands twice in a map, the last counts.
-///
-/// # Errors
-/// [`YamlError`].
-pub fn parse_last_wins(bytes: &[u8]) -> Result<Document, YamlError> {
-    read_last_wins(bytes, None, Unknown::Keep, &mut Budget::of_body(bytes.len()))
-}
-
-/// As [`parse_last_wins`], of a schema and within a budget.
+/// One document as Go's reader takes it: of a key that stands twice in a map, the last counts. Of a
+/// schema, and within a budget.
 ///
 /// # Errors
 /// [`YamlError`]; of no interest where the budget is exceeded.
@@ -109,9 +102,12 @@ fn text(bytes: &[u8]) -> Result<&str, YamlError> {
 const REPEATED_EVENTS_MIN: usize = 16 * 1024;
 
 /// For a text of so many bytes: what aliases repeat of it is in proportion, because aliases of aliases
-/// make megabytes of a few hundred bytes.
+/// make megabytes of a few hundred bytes. It is read as deep as an object may be nested.
 fn options(bytes: usize) -> serde_saphyr::Options {
     let mut options = serde_saphyr::options! { legacy_octal_numbers: true };
+    if let Some(budget) = &mut options.budget {
+        budget.max_depth = NESTING_MAX;
+    }
     options.alias_limits.max_total_replayed_events = REPEATED_EVENTS_MIN.saturating_add(bytes);
     options
 }
@@ -124,13 +120,23 @@ fn passing_on(bytes: usize) -> serde_saphyr::Options {
 }
 
 fn located(error: &serde_saphyr::Error) -> YamlError {
-    let duplicate = error.to_string().contains("duplicate");
-    let problem =
-        if duplicate { "key already set in map" } else { "did not find expected content" };
+    let problem = match innermost(error) {
+        serde_saphyr::Error::DuplicateMappingKey { .. } => "key already set in map",
+        _ => "did not find expected content",
+    };
     match error.location() {
         Some(at) => YamlError::Syntax { line: at.line(), problem },
         None => YamlError::Unreadable,
     }
+}
+
+/// The error itself, where the reader wrapped it to say where an alias was used or to quote the text.
+fn innermost(mut error: &serde_saphyr::Error) -> &serde_saphyr::Error {
+    use serde_saphyr::Error::{AliasError, WithSnippet};
+    while let AliasError { error: inner, .. } | WithSnippet { error: inner, .. } = error {
+        error = inner;
+    }
+    error
 }
 
 /// The closing brackets that a JSON-like text lacks at its very end, if that is all that is wrong
@@ -181,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_the_line_and_not_the_secret() {
+    fn an_error_has_the_line_and_not_the_secret() {
         let error = parse(b"data:\n  password: \"hunter2\n bad").unwrap_err().to_string();
         assert!(error.starts_with("yaml: line") && !error.contains("hunter2"), "{error}");
         let error = parse(b"password: hunter2\npassword: hunter3\n").unwrap_err().to_string();
@@ -201,7 +207,8 @@ mod tests {
     fn the_last_of_duplicate_keys_counts_and_duplicates_are_reported() {
         let text = b"kind: Secret\ndata: {a: eA==, a: eQ==}\ntypo: 1\ntype: a\ntype: b\n";
         assert!(parse(text).is_err());
-        let document = parse_last_wins(text).expect("it is YAML");
+        let mut budget = Budget::of_body(text.len());
+        let document = read_last_wins(text, None, Unknown::Keep, &mut budget).expect("it is YAML");
         assert_eq!(
             (&document.value()["data"]["a"], &document.value()["type"]),
             (&"eQ==".into(), &"b".into())

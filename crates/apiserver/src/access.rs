@@ -18,13 +18,13 @@ pub struct AccessConfig {
     /// How long a token lives at most, in seconds (`--service-account-max-token-expiration`); longer
     /// ones are shortened.
     pub service_account_max_token_expiration_s: Option<i64>,
-    /// What this server is to a token's audience (`--api-audiences`); the issuer where empty.
+    /// The audiences that tokens for this server have (`--api-audiences`); the issuer where empty.
     pub api_audiences: Vec<String>,
     /// `--token-auth-file`, read.
     pub token_file: TokenFile,
     /// An OpenID Connect issuer whose tokens are accepted.
     pub oidc: Option<OidcConfig>,
-    /// Refuses requests without credentials, instead of letting them in as `system:anonymous`.
+    /// Refuses requests without credentials, instead of serving them as `system:anonymous`.
     pub refuse_anonymous: bool,
     /// Whether pods get a service account, its token and its secrets. Needs the controllers that
     /// make the default accounts; without them no pod could be made.

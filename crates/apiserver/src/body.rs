@@ -9,7 +9,7 @@ use coffer_api::{Document, yaml};
 use http::HeaderMap;
 use zeroize::Zeroizing;
 
-use crate::rooms::Room;
+use crate::memory_pool::MemoryReservation;
 
 /// Largest body accepted, in bytes: upstream's limit.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -70,7 +70,7 @@ pub(crate) fn unsupported(accepted: &str) -> Failure {
 pub(crate) struct Payload {
     read: Result<Zeroizing<Vec<u8>>, Failure>,
     /// Held as long as the bytes are needed.
-    room: Option<Room>,
+    reservation: Option<MemoryReservation>,
 }
 
 impl Payload {
@@ -80,13 +80,13 @@ impl Payload {
     }
 
     /// The bytes of a body, and the room they take.
-    pub(crate) fn read(bytes: Zeroizing<Vec<u8>>, room: Option<Room>) -> Self {
-        Self { read: Ok(bytes), room }
+    pub(crate) fn read(bytes: Zeroizing<Vec<u8>>, reservation: Option<MemoryReservation>) -> Self {
+        Self { read: Ok(bytes), reservation }
     }
 
     /// A body that was not taken.
     pub(crate) fn refused(failure: Failure) -> Self {
-        Self { read: Err(failure), room: None }
+        Self { read: Err(failure), reservation: None }
     }
 
     /// Its length in bytes.
@@ -98,7 +98,7 @@ impl Payload {
 /// Bytes of a body and the room they take.
 pub(crate) struct Received {
     bytes: Zeroizing<Vec<u8>>,
-    _room: Option<Room>,
+    _reservation: Option<MemoryReservation>,
 }
 
 impl std::ops::Deref for Received {
@@ -115,7 +115,7 @@ impl std::ops::Deref for Received {
 /// 413 over the limit, 400 when the client broke off, 408 when it was too slow, 429 where there is no
 /// room.
 pub(crate) fn take(payload: Payload) -> Result<Received, Failure> {
-    Ok(Received { bytes: payload.read?, _room: payload.room })
+    Ok(Received { bytes: payload.read?, _reservation: payload.reservation })
 }
 
 /// Why a body is not a document.
@@ -166,10 +166,10 @@ pub(crate) fn parse(
 pub(crate) fn parse_strict(
     bytes: &[u8],
     media: MediaType,
-    schema: Option<Schema>,
+    schema: Schema,
 ) -> Result<(Document, Vec<String>), ParseError> {
     let mut findings = Findings::default();
-    let document = parse_by(bytes, media, schema, Some(&mut findings))?;
+    let document = parse_by(bytes, media, Some(schema), Some(&mut findings))?;
     Ok((document, findings.into_errors()))
 }
 

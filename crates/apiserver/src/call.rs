@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coffer_api::subresource::SubresourceName;
 use http::HeaderMap;
 
 use crate::authz::Permit;
@@ -21,11 +22,11 @@ pub(crate) struct Call {
 
 impl Call {
     /// The subresource, `None` for the object itself.
-    pub(crate) fn sub(&self) -> Option<&str> {
-        Some(self.path.subresource.as_str()).filter(|sub| !sub.is_empty())
+    pub(crate) fn sub(&self) -> Option<SubresourceName> {
+        SubresourceName::parse(&self.path.subresource)
     }
 
-    /// Who is to be recorded as the writer of fields: the `fieldManager` parameter, or the
+    /// The manager that is recorded for written fields: the `fieldManager` parameter, or the
     /// program's name from its User-Agent.
     pub(crate) fn manager(&self, named: Option<&str>) -> String {
         let agent = self.headers.get(http::header::USER_AGENT).and_then(|it| it.to_str().ok());

@@ -46,7 +46,7 @@ impl Certificates {
         Ok(Self(Arc::new(Inner { client_ca_pem, state })))
     }
 
-    /// Shows these from here on. Who is let in as a client does not change.
+    /// Presents these from here on. The CA of client certificates does not change.
     ///
     /// # Errors
     /// [`TlsError`]; the ones in use stay then.

@@ -1,4 +1,4 @@
-//! The present, as object metadata has it.
+//! The current time, as object metadata has it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 

@@ -1,5 +1,5 @@
-//! How long a request may take: as its client says with `timeout`, and never longer than upstream
-//! lets any request take that is not long by nature.
+//! How long a request may take: as its client says with `timeout`, and never longer than upstream's
+//! limit for requests that are not long-running.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use coffer_api::status::Failure;
 
 use crate::request::RequestInfo;
 
-/// Longest time of a request, whatever its client says.
-pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+/// The longest timeout of a request, whatever its client says.
+pub(crate) const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// The time a request has; `None` for watches and tunnels.
+/// The timeout of a request; `None` for watches and tunnels.
 ///
 /// # Errors
-/// 400 for a `timeout` that is no duration as Go writes them.
+/// 400 for a `timeout` that is not a duration in Go's syntax.
 pub(crate) fn of(info: &RequestInfo) -> Result<Option<Duration>, Failure> {
     if info.resource.is_none() || info.is_long_running() {
         return Ok(None);
@@ -23,8 +23,13 @@ pub(crate) fn of(info: &RequestInfo) -> Result<Option<Duration>, Failure> {
     let asked = info.query.get("timeout").map(parse).transpose().map_err(|why| {
         Failure::bad_request(format!("invalid timeout specified in the request URL - {why}"))
     })?;
-    // No time at all means that the client leaves it to the server.
-    Ok(Some(asked.filter(|asked| !asked.is_zero()).unwrap_or(LONGEST).min(LONGEST)))
+    // Zero means the server's default.
+    Ok(Some(
+        asked
+            .filter(|asked| !asked.is_zero())
+            .unwrap_or(REQUEST_TIMEOUT_MAX)
+            .min(REQUEST_TIMEOUT_MAX),
+    ))
 }
 
 /// 504 for a request that did not end in time.
@@ -36,7 +41,7 @@ pub(crate) fn exceeded() -> Failure {
     failure
 }
 
-/// A negative one is over at once, and so is 0.
+/// A negative one counts as 0.
 fn parse(text: &str) -> Result<Duration, DurationError> {
     duration::parse(text).map(|asked| asked.try_into().unwrap_or_default())
 }

@@ -1,9 +1,11 @@
 //! From a request body to a typed, defaulted object of the resource's kind.
 
 use coffer_api::Document;
+use coffer_api::apply;
+use coffer_api::document::NESTING_MAX;
 use coffer_api::field::{Error, Path};
 use coffer_api::patch::PatchKind;
-use coffer_api::schema::{self, strict};
+use coffer_api::schema::{self, Schema, strict};
 use coffer_api::status::Failure;
 use http::HeaderMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
@@ -37,9 +39,10 @@ pub(crate) fn object(
     // A payload is in no more places than it has to be: what is made is made of the tree alone.
     drop(bytes);
     expect_kind(&mut document, kind, &version, &[])?;
-    let object =
-        defaulted(resource, &mut document).map_err(|error| not_its_kind(resource, &error))?;
-    let warnings = judged(found, kind, &version, validation)?;
+    let schema = schema_of(&version, kind)?;
+    let object = defaulted(resource, &mut document, schema)
+        .map_err(|error| not_its_kind(resource, &error))?;
+    let warnings = check_strict(found, kind, &version, validation)?;
     Ok(Decoded { object, warnings })
 }
 
@@ -57,7 +60,7 @@ pub(crate) fn value_warnings(
     let Ok((_, found)) = parse(bytes, media, (kind, version), validation) else {
         return Ok(Vec::new());
     };
-    judged(found, kind, version, validation)
+    check_strict(found, kind, version, validation)
 }
 
 /// A typed value of a kind that is not stored: Scale, reviews. What there is to warn about it is asked of
@@ -90,7 +93,7 @@ pub(crate) fn value_and_warnings<T: serde::de::DeserializeOwned>(
 ) -> Result<(T, Vec<String>), Failure> {
     let (mut document, found) = parse(bytes, media, kind, validation)?;
     let value = typed_value(&mut document, kind, earlier)?;
-    Ok((value, judged(found, kind.0, kind.1, validation)?))
+    Ok((value, check_strict(found, kind.0, kind.1, validation)?))
 }
 
 fn typed_value<T: serde::de::DeserializeOwned>(
@@ -108,7 +111,7 @@ fn typed_value<T: serde::de::DeserializeOwned>(
 /// # Errors
 /// 400 for another kind, and for invalid options.
 pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOptions, Failure> {
-    let schema = schema::of("v1", "DeleteOptions");
+    let schema = Some(schema_of("v1", "DeleteOptions")?);
     let document =
         body::parse(bytes, media, schema).map_err(|error| error.or(Failure::bad_request))?;
     let kind = document.value()["kind"].as_str().unwrap_or_default();
@@ -121,13 +124,27 @@ pub(crate) fn delete_options(bytes: &[u8], media: MediaType) -> Result<DeleteOpt
 }
 
 /// The typed object of a document, with the kind's defaults.
-fn defaulted(resource: &Resource, document: &mut Document) -> Result<Box<dyn Object>, DecodeError> {
-    if let Some(schema) = schema::of(&resource.info.api_version(), resource.info.kind) {
-        schema::fit::settle(document.value_mut(), schema);
+fn defaulted(
+    resource: &Resource,
+    document: &mut Document,
+    schema: Schema,
+) -> Result<Box<dyn Object>, DecodeError> {
+    schema::fit::normalize(document.value_mut(), schema);
+    apply::drop_deep_managed_fields(document);
+    if document.nesting() > NESTING_MAX {
+        return Err(DecodeError::too_deep());
     }
     let mut object = resource.decode(document)?;
     object.set_defaults();
     Ok(object)
+}
+
+/// The schema that the bodies of a kind are read by. Without one nothing is read: unknown fields would go
+/// unseen, and what it takes in memory unmeasured.
+fn schema_of(version: &str, kind: &str) -> Result<Schema, Failure> {
+    let missing =
+        || Failure::internal(format!("no schema for kind {kind:?} in version {version:?}"));
+    schema::of(version, kind).ok_or_else(missing)
 }
 
 /// 400 as upstream words it.
@@ -143,16 +160,16 @@ fn parse(
     (kind, version): (&str, &str),
     validation: FieldValidation,
 ) -> Result<(Document, Vec<String>), Failure> {
-    // Upstream goes on with the first bytes of the body, which may be anything.
+    // Upstream quotes the first bytes of the body here, which may be secret.
     let shown = if bytes.is_empty() { " (<empty>)" } else { "" };
     let unrecognized = |why: &str| {
         Failure::bad_request(format!(
             "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}{shown}"
         ))
     };
-    let schema = schema::of(version, kind);
-    let read = if validation == FieldValidation::Ignore || schema.is_none() {
-        body::parse(bytes, media, schema).map(|document| (document, Vec::new()))
+    let schema = schema_of(version, kind)?;
+    let read = if validation == FieldValidation::Ignore {
+        body::parse(bytes, media, Some(schema)).map(|document| (document, Vec::new()))
     } else {
         body::parse_strict(bytes, media, schema)
     };
@@ -186,7 +203,7 @@ fn version_only(api_version: &str) -> &str {
 fn package(api_version: &str) -> &str {
     match api_version.split_once('/') {
         // Both forms of events are one type inside.
-        None | Some(("events.k8s.io", _)) => "core",
+        None | Some((coffer_api::well_known::api_group::EVENTS, _)) => "core",
         Some((group, _)) => group.split('.').next().unwrap_or(group),
     }
 }
@@ -238,7 +255,7 @@ fn no_conversion(found_version: &str, found_kind: &str, kind: &str, version: &st
 }
 
 /// Unknown and duplicate fields: refused when strict, else texts to warn with.
-fn judged(
+fn check_strict(
     found: Vec<String>,
     kind: &str,
     version: &str,
@@ -261,9 +278,10 @@ pub(crate) fn apply_patch(
     validation: FieldValidation,
 ) -> Result<(Document, Vec<String>), Failure> {
     let (kind, version) = (resource.info.kind, resource.info.api_version());
-    let schema = schema::of(&version, kind);
+    let schema = schema_of(&version, kind)?;
     let read = if validation == FieldValidation::Ignore {
-        body::parse(bytes, MediaType::ApplyYaml, schema).map(|document| (document, Vec::new()))
+        body::parse(bytes, MediaType::ApplyYaml, Some(schema))
+            .map(|document| (document, Vec::new()))
     } else {
         body::parse_strict(bytes, MediaType::ApplyYaml, schema)
     };
@@ -299,9 +317,9 @@ pub(crate) fn applied(
     resource: &Resource,
     document: &mut Document,
 ) -> Result<Box<dyn Object>, Failure> {
-    let schema = schema::of(&resource.info.api_version(), resource.info.kind);
-    body::check_weight(document, document.json_len(), schema)?;
-    defaulted(resource, document).map_err(|error| not_its_kind(resource, &error))
+    let schema = schema_of(&resource.info.api_version(), resource.info.kind)?;
+    body::check_weight(document, document.json_len(), Some(schema))?;
+    defaulted(resource, document, schema).map_err(|error| not_its_kind(resource, &error))
 }
 
 /// The object of what a patch made, with the kind's defaults, and what to warn about.
@@ -330,12 +348,12 @@ pub(crate) fn patched(
     if (version, found_kind) != (&*own_version, own_kind) {
         return Err(unfit(no_conversion(version, found_kind, own_kind, &own_version)));
     }
-    let schema = schema::of(&own_version, own_kind);
-    body::check_weight(document, document.json_len(), schema)?;
-    let object = defaulted(resource, document).map_err(|error| unfit(error.to_string()))?;
-    let Some(schema) = schema.filter(|_| validation != FieldValidation::Ignore) else {
+    let schema = schema_of(&own_version, own_kind)?;
+    body::check_weight(document, document.json_len(), Some(schema))?;
+    let object = defaulted(resource, document, schema).map_err(|error| unfit(error.to_string()))?;
+    if validation == FieldValidation::Ignore {
         return Ok((object, Vec::new()));
-    };
+    }
     // What does not parse was no patch.
     let mut errors = strict::check_patch(patch, kind == PatchKind::Json).unwrap_or_default();
     errors.extend(strict::unknown_fields(document.value(), schema));
@@ -343,4 +361,21 @@ pub(crate) fn patched(
         return Err(unfit(strict::message(&errors)));
     }
     Ok((object, errors))
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_api::reason::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_body_of_a_kind_without_a_schema_is_not_read() {
+        for validation in [FieldValidation::Ignore, FieldValidation::Warn, FieldValidation::Strict]
+        {
+            let kind = ("Unregistered", "v1");
+            let read = value_and_warnings::<Value>(b"{}", MediaType::Json, kind, &[], validation);
+            assert_eq!(read.unwrap_err().reason, Reason::InternalError);
+        }
+    }
 }

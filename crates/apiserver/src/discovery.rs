@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::object::Resources;
-use crate::respond::{self, Answer};
+use crate::respond::{self, Response};
 use crate::reviews::{self, Review};
 
 /// The Kubernetes minor version whose API is served.
@@ -48,7 +48,7 @@ fn go_arch() -> &'static str {
     }
 }
 
-/// A discovery path's document; `None` where the path is none.
+/// The document at a discovery path; `None` for any other path.
 ///
 /// # Errors
 /// 404 for a group or version that is not served.
@@ -168,16 +168,20 @@ pub(crate) fn paths(resources: &Resources) -> Value {
 
 /// Aggregated discovery, for a client that asks for it at `/api` or `/apis`; with a hash, because
 /// kubectl keeps what it got and asks whether it is still so.
-pub(crate) fn aggregated(resources: &Resources, path: &str, headers: &HeaderMap) -> Option<Answer> {
+pub(crate) fn aggregated(
+    resources: &Resources,
+    path: &str,
+    headers: &HeaderMap,
+) -> Option<Response> {
     let accept = headers.get(ACCEPT)?.to_str().ok()?;
     let version = aggregated_version(path, accept)?;
     let document = aggregate(resources, path, version).to_string();
     let digest = ring::digest::digest(&ring::digest::SHA256, document.as_bytes());
     let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
     let etag = HeaderValue::from_str(&format!("\"{hash}\"")).ok()?;
-    let mut answer = match headers.get(IF_NONE_MATCH) {
+    let mut response = match headers.get(IF_NONE_MATCH) {
         Some(known) if *known == etag => {
-            let mut unchanged = Answer::new(respond::full(bytes::Bytes::new()));
+            let mut unchanged = Response::new(respond::full(bytes::Bytes::new()));
             *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
             unchanged
         }
@@ -189,11 +193,11 @@ pub(crate) fn aggregated(resources: &Resources, path: &str, headers: &HeaderMap)
             respond::typed(StatusCode::OK, media, respond::full(document))
         }
     };
-    let to = answer.headers_mut();
+    let to = response.headers_mut();
     to.insert(ETAG, etag);
     to.insert(VARY, HeaderValue::from_static("Accept"));
     to.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
-    Some(answer)
+    Some(response)
 }
 
 /// The version of aggregated discovery that the client takes first.
@@ -250,7 +254,7 @@ fn discovered(info: &KindInfo) -> Value {
         .iter()
         .map(|sub| {
             json!({
-                "subresource": sub.name, "verbs": sub.verbs,
+                "subresource": sub.name.as_str(), "verbs": sub.verbs,
                 "responseKind": kind(sub.group, sub.version, sub.kind),
             })
         })

@@ -18,7 +18,7 @@ const FIRST_BYTES: usize = 1024;
 
 /// Encodes an object.
 pub(crate) fn encode<K: Kind>(object: &K) -> Zeroizing<Vec<u8>> {
-    // The buffer is made for the payload at once.
+    // The buffer has room for the payload from the beginning.
     let payload = secret(object).map_or(0, Secret::payload_json_len);
     let mut out = Erasing(Zeroizing::new(Vec::with_capacity(FIRST_BYTES + payload)));
     serde_json::to_writer(&mut out, &MetadataFirst(object))

@@ -1,6 +1,6 @@
 //! Objects as bytes: what the store keeps, and what clients get.
 //!
-//! An object is encoded once ([`encode`]), at its write, without its resourceVersion, which is not known until
+//! An object is encoded once ([`encode`](crate::encode)), at its write, without its resourceVersion, which is not known until
 //! the store returns. Every encoding starts with the same head for its kind, so the version is put
 //! in at a fixed place by copying, never by parsing:
 //!

@@ -1,4 +1,4 @@
-//! The last step of an answer: indented for people, compressed where it is long, and its request's
+//! The last step of a response: indented for people, compressed where it is long, and its request's
 //! slot held until the last byte is sent.
 //!
 //! Bodies pass through in pieces as they are made, so that a long list is never whole here either.
@@ -6,6 +6,7 @@
 use std::io::Write as _;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use coffer_api::go;
 use coffer_net::Holding;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -16,9 +17,9 @@ use http_body_util::{BodyExt, StreamBody};
 
 use crate::limits::Slot;
 use crate::request::Query;
-use crate::respond::{Accepted, Answer, Body};
+use crate::respond::{Accepted, Body, Response};
 
-/// Bytes that are indented at a time, and compressed: others get their turn at the processor between.
+/// Bytes that are indented or compressed before other tasks may run.
 const PIECE_BYTES: usize = 32 * 1024;
 /// Shortest body that is compressed, in bytes: upstream's threshold.
 const GZIP_BYTES_MIN: usize = 128 * 1024;
@@ -26,21 +27,21 @@ const GZIP_BYTES_MIN: usize = 128 * 1024;
 /// Whether the client is a person: asks with `pretty`, or comes with a tool that people type.
 pub(crate) fn wants_indent(query: &Query, accepted: &Accepted, headers: &HeaderMap) -> bool {
     if let Some(asked) = query.get("pretty") {
-        return matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True");
+        return go::parse_bool(asked) == Some(true);
     }
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool))
         || accepted.is_pretty()
 }
 
-/// Indents a JSON answer.
-pub(crate) fn indented(answer: Answer) -> Answer {
-    let json = answer.headers().get(CONTENT_TYPE);
+/// Indents a JSON response.
+pub(crate) fn indented(response: Response) -> Response {
+    let json = response.headers().get(CONTENT_TYPE);
     if !json.is_some_and(|value| value.as_bytes().starts_with(b"application/json")) {
-        return answer;
+        return response;
     }
     let mut indenter = Indenter::default();
-    answer.map(|body| in_pieces(body, move |rest| indenter.indent(rest)))
+    response.map(|body| in_pieces(body, move |rest| indenter.indent(rest)))
 }
 
 /// A body in short frames: `next` takes the beginning of what is left of a frame and makes one of it.
@@ -127,17 +128,17 @@ impl Indenter {
     }
 }
 
-/// Compresses an answer that is long enough, for a client that takes it.
-pub(crate) async fn compressed(answer: Answer, takes_gzip: bool) -> Answer {
-    if answer.status() != StatusCode::OK || !takes_gzip {
-        return answer;
+/// Compresses a response that is long enough, for a client that takes it.
+pub(crate) async fn compressed(response: Response, takes_gzip: bool) -> Response {
+    if response.status() != StatusCode::OK || !takes_gzip {
+        return response;
     }
-    Box::pin(compress(answer)).await
+    Box::pin(compress(response)).await
 }
 
-/// The same answer, compressed if it is long.
-async fn compress(answer: Answer) -> Answer {
-    let (mut parts, body) = answer.into_parts();
+/// The same response, compressed if it is long.
+async fn compress(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
     let mut body = in_pieces(body, |rest| rest.split_to(rest.len().min(PIECE_BYTES)));
     // As many pieces as it takes to know whether the whole is long.
     let (mut first, mut length) = (Vec::new(), 0);
@@ -152,7 +153,7 @@ async fn compress(answer: Answer) -> Answer {
     });
     let whole = futures::StreamExt::chain(futures::stream::iter(first), rest);
     if length <= GZIP_BYTES_MIN {
-        return Answer::from_parts(parts, StreamBody::new(whole).boxed_unsync());
+        return Response::from_parts(parts, StreamBody::new(whole).boxed_unsync());
     }
     parts.headers.remove(CONTENT_LENGTH);
     parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -181,7 +182,7 @@ async fn compress(answer: Answer) -> Answer {
             }
         }
     });
-    Answer::from_parts(parts, StreamBody::new(zipped).boxed_unsync())
+    Response::from_parts(parts, StreamBody::new(zipped).boxed_unsync())
 }
 
 /// Whether the client takes gzip. A weight below one does not count, as upstream has it.
@@ -194,11 +195,11 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
         .any(|coding| coding.trim() == "gzip")
 }
 
-/// The answer, which keeps its request's slot until its last byte is sent.
-pub(crate) fn holding(answer: Answer, slot: Option<Slot>) -> Answer {
+/// The response, which keeps its request's slot until its last byte is sent.
+pub(crate) fn holding(response: Response, slot: Option<Slot>) -> Response {
     match slot {
-        None => answer,
-        Some(slot) => answer.map(|body| Holding::new(body, slot).boxed_unsync()),
+        None => response,
+        Some(slot) => response.map(|body| Holding::new(body, slot).boxed_unsync()),
     }
 }
 
@@ -237,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_long_responses_are_compressed_and_only_for_clients_that_accept_it() {
-        let answer = |bytes: usize| Answer::new(crate::respond::full(vec![b'a'; bytes]));
+        let response = |bytes: usize| Response::new(crate::respond::full(vec![b'a'; bytes]));
         let mut headers = HeaderMap::new();
         for (accepted, bytes, gzip) in [
             ("gzip", GZIP_BYTES_MIN + 1, true),
@@ -247,7 +248,7 @@ mod tests {
             ("gzip", GZIP_BYTES_MIN, false),
         ] {
             headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
-            let sent = compressed(answer(bytes), takes_gzip(&headers)).await;
+            let sent = compressed(response(bytes), takes_gzip(&headers)).await;
             assert_eq!(sent.headers().contains_key(CONTENT_ENCODING), gzip, "{accepted} {bytes}");
             let body = sent.into_body().collect().await.unwrap().to_bytes();
             let mut plain = Vec::new();

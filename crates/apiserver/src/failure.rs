@@ -17,11 +17,10 @@ pub(crate) fn unavailable(error: CacheError) -> Failure {
             Reason::Timeout,
             "Timeout: the watch cache has not caught up with the store",
         ),
-        CacheError::Decode { .. } => Failure::internal(error),
     }
 }
 
-/// A store's error that its caller has no better word for.
+/// The failure for an error of the store that has no more specific one.
 pub(crate) fn store_failure(error: StoreError) -> Failure {
     match error {
         StoreError::Compacted { .. } => {

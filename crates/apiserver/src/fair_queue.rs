@@ -18,11 +18,11 @@ const WAITING_MAX: usize = 512;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueueFull;
 
-/// The workers, and who waits for one.
+/// The workers, and the jobs that wait for one.
 pub(crate) struct FairQueue {
     state: Mutex<State>,
     workers: usize,
-    /// FairQueue that one user may have at a time: one worker is left for the others.
+    /// Workers that one user may have at a time: one worker is left for the others.
     user_workers: usize,
 }
 
@@ -41,7 +41,7 @@ struct User {
     waiting: VecDeque<oneshot::Sender<Worker>>,
 }
 
-/// The right to one worker, given back when dropped.
+/// The right to one worker, released when dropped.
 pub(crate) struct Worker {
     queue: Option<Arc<FairQueue>>,
     user: String,
@@ -54,7 +54,7 @@ pub(crate) fn workers(wanted: usize) -> usize {
 }
 
 impl FairQueue {
-    /// FairQueue at so many workers, as [`workers`] has them.
+    /// A queue for so many workers, as [`workers`] counts them.
     pub(crate) fn with_workers(count: usize) -> Arc<Self> {
         let workers = workers(count);
         Arc::new(Self { state: Mutex::default(), workers, user_workers: workers - 1 })
@@ -67,7 +67,7 @@ impl FairQueue {
     /// Waits for a worker.
     ///
     /// # Errors
-    /// [`QueueFull`], at once.
+    /// [`QueueFull`], immediately.
     pub(crate) async fn acquire(self: &Arc<Self>, user: &str) -> Result<Worker, QueueFull> {
         let waits = {
             let mut state = self.lock();
@@ -98,8 +98,8 @@ impl FairQueue {
         waits.await.map_err(|_| QueueFull)
     }
 
-    /// Gives free workers to those who wait.
-    fn deal(self: &Arc<Self>, state: &mut State) {
+    /// Assigns free workers to jobs that wait.
+    fn assign_workers(self: &Arc<Self>, state: &mut State) {
         let mut passed_over = 0;
         while state.running < self.workers && passed_over < state.ring.len() {
             let Some(name) = state.ring.pop_front() else { break };
@@ -156,7 +156,7 @@ impl Drop for Worker {
             user.running -= 1;
         }
         state.forget_if_idle(&self.user);
-        queue.deal(&mut state);
+        queue.assign_workers(&mut state);
     }
 }
 
@@ -194,11 +194,11 @@ mod tests {
     async fn a_job_whose_caller_dropped_it_never_begins() {
         let queue = FairQueue::with_workers(2);
         let held = queue.acquire("a").await.unwrap();
-        let mut gone = Box::pin(queue.acquire("a"));
-        assert!(gone.as_mut().now_or_never().is_none());
+        let mut dropped = Box::pin(queue.acquire("a"));
+        assert!(dropped.as_mut().now_or_never().is_none());
         let mut next = Box::pin(queue.acquire("a"));
         assert!(next.as_mut().now_or_never().is_none());
-        drop(gone);
+        drop(dropped);
         drop(held);
         assert_eq!(queue.load(), (1, 0));
         drop(next.await.unwrap());
@@ -209,11 +209,11 @@ mod tests {
     async fn a_turn_that_comes_when_its_caller_goes_is_passed_on() {
         let queue = FairQueue::with_workers(2);
         let held = queue.acquire("a").await.unwrap();
-        let mut gone = Box::pin(queue.acquire("a"));
-        assert!(gone.as_mut().now_or_never().is_none());
+        let mut dropped = Box::pin(queue.acquire("a"));
+        assert!(dropped.as_mut().now_or_never().is_none());
         drop(held);
         assert_eq!(queue.load(), (1, 0));
-        drop(gone);
+        drop(dropped);
         assert_eq!(queue.load(), (0, 0));
     }
 

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::registry::Registry;
 use crate::request::Query;
-use crate::respond::{self, Answer};
+use crate::respond::{self, Response};
 
-/// What is looked at, named as upstream names it: programs exclude checks by these names.
+/// A health check, with upstream's name: programs exclude checks by these names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Check {
     /// The server responds at all.
@@ -59,12 +59,12 @@ fn checks(root: &str) -> Option<&'static [Check]> {
 }
 
 /// The response at a health path; `None` at another one.
-pub(crate) async fn answer(
+pub(crate) async fn response(
     path: &str,
     query: &Query,
     registry: &Registry,
     shutdown: &CancellationToken,
-) -> Option<Answer> {
+) -> Option<Response> {
     let path = path.strip_prefix('/')?;
     let (root, one) = path.split_once('/').map_or((path, None), |(root, one)| (root, Some(one)));
     let checks = checks(root)?;
@@ -88,7 +88,7 @@ async fn all(
     query: &Query,
     registry: &Registry,
     shutdown: &CancellationToken,
-) -> Answer {
+) -> Response {
     let excluded = query.all("exclude");
     let (mut lines, mut failed) = (String::new(), false);
     for check in checks {

@@ -1,4 +1,4 @@
-//! Who a caller is: the value that authentication yields and authorization takes.
+//! The identity of a caller: the value that authentication yields and authorization takes.
 //!
 //! Here are the words only; how a certificate or a token becomes an [`Identity`] is `authn`'s.
 
@@ -18,12 +18,12 @@ pub(crate) struct Identity {
 }
 
 /// Every authenticated caller is in this group.
-pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+pub(crate) const AUTHENTICATED: &str = coffer_api::well_known::group::AUTHENTICATED;
 /// Callers without a credential are in this one.
-pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub(crate) const UNAUTHENTICATED: &str = coffer_api::well_known::group::UNAUTHENTICATED;
 /// The name of a caller without a credential.
 pub(crate) const ANONYMOUS: &str = coffer_api::well_known::user::ANONYMOUS;
-/// Its members may do everything; no other rule is looked at.
+/// Its members may do everything; no other rule is evaluated.
 pub(crate) const MASTERS: &str = coffer_api::well_known::group::MASTERS;
 /// In `extra`: which credential was used, for audit; the hash of the certificate.
 pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";

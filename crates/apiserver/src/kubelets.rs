@@ -1,22 +1,19 @@
 //! Streams to and from kubelets: what exec, attach, port-forward and logs are made of.
 //!
 //! The request is sent on over TLS with this server's client certificate; after a `101` the bytes
-//! of both sides are copied unread. What protocol they speak (SPDY or WebSocket) is theirs.
-
-use std::net::IpAddr;
+//! of both sides are copied unread. Client and kubelet agree on the protocol (SPDY or WebSocket).
 
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_net::{Incoming, MayPause};
+use coffer_wire::http1;
 use http::header::{CONNECTION, HOST, UPGRADE};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 
 use crate::certificates::Certificates;
-use crate::respond::{self, Answer};
+use crate::respond::{self, Response};
 use crate::tasks::Group;
 use crate::tunnels::{TunnelPermit, Tunnels};
 
@@ -49,7 +46,7 @@ impl Kubelets {
     async fn dial(
         &self,
         endpoint: &Endpoint,
-    ) -> Result<hyper::client::conn::http1::SendRequest<Outward>, Failure> {
+    ) -> Result<hyper::client::conn::http1::SendRequest<RequestBody>, Failure> {
         let Endpoint { node, address, port } = endpoint;
         let config = self.certificates.kubelets().ok_or_else(|| {
             Failure::internal("this server has no client certificate for kubelets")
@@ -60,39 +57,29 @@ impl Kubelets {
             ))
         };
         // A kubelet's certificate names its node or its address; the address is what is dialled.
-        let name = match address.parse::<IpAddr>() {
-            Ok(ip) => ServerName::IpAddress(ip.into()),
-            Err(_) => ServerName::try_from(address.clone()).map_err(|error| failed(&error))?,
-        };
-        let connect = async {
-            let tcp = TcpStream::connect((address.as_str(), *port)).await?;
-            tcp.set_nodelay(true)?;
-            tokio_rustls::TlsConnector::from(config).connect(name, tcp).await
-        };
-        let stream = tokio::time::timeout(DIAL_TIMEOUT, connect)
+        let stream = tokio::time::timeout(DIAL_TIMEOUT, http1::connect_tls(address, *port, config))
             .await
             .map_err(|_| failed(&"i/o timeout"))?
             .map_err(|error| failed(&error))?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| failed(&error))?;
+        let (sender, connection) =
+            http1::upgradable(stream).await.map_err(|error| failed(&error))?;
         // Ends by itself with the request and its response: either side closing closes the other.
         self.tasks.spawn(async move {
-            let _ = connection.with_upgrades().await;
+            let _ = connection.await;
         });
         Ok(sender)
     }
 
-    /// Sends a request. Returns what comes of it.
+    /// Sends a request. Returns the response.
     async fn send(
         &self,
         endpoint: &Endpoint,
-        request: Request<Outward>,
+        request: Request<RequestBody>,
     ) -> Result<Response<hyper::body::Incoming>, Failure> {
         let mut sender = self.dial(endpoint).await?;
-        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, sender.send_request(request)).await;
-        let answer = answer.map_err(|_| backend(endpoint, &"i/o timeout"))?;
-        answer.map_err(|error| backend(endpoint, &error))
+        let response = tokio::time::timeout(RESPONSE_TIMEOUT, sender.send_request(request)).await;
+        let response = response.map_err(|_| backend(endpoint, &"i/o timeout"))?;
+        response.map_err(|error| backend(endpoint, &error))
     }
 
     /// A plain GET whose body is passed on as it comes.
@@ -101,17 +88,17 @@ impl Kubelets {
         (tunnels, permit): (&Tunnels, TunnelPermit),
         endpoint: &Endpoint,
         target: &str,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let request = build(Method::GET, target, endpoint, &HeaderMap::new())?;
-        let answer = self.send(endpoint, request).await?;
-        if answer.status().is_success() {
-            let body = tunnels.pass_on(permit, answer.into_body());
-            let mut answer = respond::typed(StatusCode::OK, "text/plain", body);
+        let response = self.send(endpoint, request).await?;
+        if response.status().is_success() {
+            let body = tunnels.pass_on(permit, response.into_body());
+            let mut response = respond::typed(StatusCode::OK, "text/plain", body);
             // A user pages through it.
-            answer.extensions_mut().insert(MayPause);
-            return Ok(answer);
+            response.extensions_mut().insert(MayPause);
+            return Ok(response);
         }
-        Err(refused(answer).await)
+        Err(refused(response).await)
     }
 
     /// An upgrade: both connections become one pipe.
@@ -121,18 +108,18 @@ impl Kubelets {
         endpoint: &Endpoint,
         target: &str,
         mut request: Request<Incoming>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         if !request.headers().contains_key(UPGRADE) {
             return Err(Failure::bad_request("Upgrade request required"));
         }
-        let outward = build(request.method().clone(), target, endpoint, request.headers())?;
-        let answer = self.send(endpoint, outward).await?;
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(refused(answer).await);
+        let forwarded = build(request.method().clone(), target, endpoint, request.headers())?;
+        let response = self.send(endpoint, forwarded).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refused(response).await);
         }
-        let headers = answer.headers().clone();
+        let headers = response.headers().clone();
         let client = hyper::upgrade::on(&mut request);
-        let kubelet = hyper::upgrade::on(answer);
+        let kubelet = hyper::upgrade::on(response);
         tunnels.pipe(permit, async move {
             let (client, kubelet) = (client.await.ok()?, kubelet.await.ok()?);
             Some((TokioIo::new(client), TokioIo::new(kubelet)))
@@ -148,7 +135,8 @@ fn backend(endpoint: &Endpoint, error: &dyn std::fmt::Display) -> Failure {
     Failure::internal(format!("error dialing backend: node {}: {error}", endpoint.node))
 }
 
-type Outward = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, std::convert::Infallible>;
+type RequestBody =
+    http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, std::convert::Infallible>;
 
 /// The request to a kubelet: the client's upgrade headers, none of its credentials.
 fn build(
@@ -156,7 +144,7 @@ fn build(
     target: &str,
     endpoint: &Endpoint,
     from: &HeaderMap,
-) -> Result<Request<Outward>, Failure> {
+) -> Result<Request<RequestBody>, Failure> {
     let uri: Uri = target.parse().map_err(|_| Failure::bad_request("the path is not a URI"))?;
     let mut request = Request::new(Empty::new().boxed_unsync());
     *request.method_mut() = method;
@@ -180,10 +168,10 @@ fn build(
 }
 
 /// A kubelet's refusal, as a Status: its own where it sent one, else its text.
-async fn refused(answer: Response<hyper::body::Incoming>) -> Failure {
+async fn refused(response: Response<hyper::body::Incoming>) -> Failure {
     const TEXT_BYTES_MAX: usize = 64 * 1024;
-    let code = answer.status().as_u16();
-    let limited = http_body_util::Limited::new(answer.into_body(), TEXT_BYTES_MAX);
+    let code = response.status().as_u16();
+    let limited = http_body_util::Limited::new(response.into_body(), TEXT_BYTES_MAX);
     let text = match limited.collect().await {
         Ok(body) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
         Err(_) => String::new(),

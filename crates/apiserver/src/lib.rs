@@ -24,26 +24,26 @@ mod discovery;
 mod encode;
 mod encoded;
 mod encoding;
+mod executor;
 mod failure;
 mod fair_queue;
 mod handlers;
 mod health;
 mod identity;
 mod kubelets;
-mod lanes;
 mod limits;
 mod listen;
 mod managed;
+mod memory_pool;
 mod object;
 pub mod openapi;
 mod openapi_routes;
 mod options;
-mod present;
 mod registry;
+mod representation;
 mod request;
 mod respond;
 mod reviews;
-mod rooms;
 mod scale;
 mod serve;
 mod tasks;
@@ -123,19 +123,19 @@ pub enum BuildError {
     /// The store cannot be read.
     #[error("cannot load the store: {0}")]
     Load(String),
-    /// The namespaces every cluster has cannot be made.
-    #[error("cannot make namespace {name}: {failure}")]
+    /// The namespaces every cluster has cannot be created.
+    #[error("cannot create namespace {name}: {failure}")]
     Namespace {
         /// Which.
         name: &'static str,
         /// Why.
         failure: Failure,
     },
-    /// The roles and bindings every cluster has cannot be made.
-    #[error("cannot make the default roles: {0}")]
+    /// The roles and bindings every cluster has cannot be created.
+    #[error("cannot create the default roles: {0}")]
     Roles(Failure),
-    /// The priority classes every cluster has cannot be made.
-    #[error("cannot make the system priority classes: {0}")]
+    /// The priority classes every cluster has cannot be created.
+    #[error("cannot create the system priority classes: {0}")]
     PriorityClasses(Failure),
 }
 
@@ -146,6 +146,12 @@ pub struct Server {
     cache: Arc<Cache>,
     handlers: Arc<Handlers>,
     tasks: Tasks,
+}
+
+/// What the store must encrypt before it reaches the disk: what the keys of these objects begin with, as
+/// the kinds declare it.
+pub fn sealed_prefixes() -> Vec<String> {
+    Resources::all().sealed_prefixes()
 }
 
 impl Server {
@@ -200,8 +206,8 @@ impl Server {
         let handlers = Arc::new(Handlers {
             core: Core::new(registry, admission, authorizer, permit),
             authenticator,
-            token_life_max_s: access.service_account_max_token_expiration_s,
-            lanes: Default::default(),
+            token_lifetime_max_s: access.service_account_max_token_expiration_s,
+            executor: Default::default(),
             kubelets: Kubelets::new(certificates.clone(), serving.clone()),
             tunnels: Tunnels::new(outgoing, serving.clone()),
             shutdown: serving.stop().clone(),

@@ -4,8 +4,8 @@
 //! and the other tunnels are long by nature and do not count: watches have a limit of their own here,
 //! tunnels in `tunnels.rs`.
 //!
-//! What the cluster lives by, leases and nodes' status, has slots of its own besides those of all
-//! clients, so that clients who fill these cannot make a node look dead.
+//! Leases and nodes' status have slots of their own besides those of all clients, so that clients who
+//! fill these cannot make a node look dead.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ struct Client {
     watches: Arc<Semaphore>,
 }
 
-/// A slot, given back when dropped: with the last byte of the answer.
+/// A slot, released when dropped: with the last byte of the response.
 pub(crate) struct Slot {
     _slots: [Option<OwnedSemaphorePermit>; 3],
 }
@@ -115,7 +115,7 @@ impl Limits {
         Ok(Some(Slot { _slots: places.map(Some) }))
     }
 
-    /// A slot for a watch, or 429 at once.
+    /// A slot for a watch, or 429 immediately.
     fn watch(&self, identity: &Identity) -> Result<Option<Slot>, Failure> {
         if identity.in_group(MASTERS) {
             return Ok(None);
@@ -155,7 +155,9 @@ fn is_vital(identity: &Identity, info: &RequestInfo) -> bool {
     let Some((verb, path)) = &info.resource else { return false };
     let one = !path.name.is_empty() || *verb == Verb::Create;
     match (&*path.group, &*path.resource, &*path.subresource) {
-        ("coordination.k8s.io", "leases", "") => one && *verb != Verb::DeleteCollection,
+        (coffer_api::well_known::api_group::COORDINATION, "leases", "") => {
+            one && *verb != Verb::DeleteCollection
+        }
         // Also what a node reads before it writes.
         ("", "nodes", "" | "status") => one && identity.node() == Some(&*path.name),
         _ => false,
@@ -215,7 +217,7 @@ mod tests {
         for uri in [lease, "/api/v1/nodes/n", "/api/v1/nodes/n/status"] {
             assert!(limits.enter(&node, &get(uri)).await.is_ok(), "{uri}");
         }
-        // Who fills the places of leases fills its own.
+        // A client that fills the places of leases fills only its own.
         let mut leases = Vec::new();
         while let Ok(place) = limits.enter(&user("flood-0"), &get(lease)).await {
             leases.push(place);

@@ -2,8 +2,8 @@
 //! of one network.
 //!
 //! The further address is for pods. It belongs to a bridge that need not exist yet, so the socket is
-//! bound before the address is there. The kernel would take connections to it from any network; those
-//! that do not come from the address's own are closed unheard, so that a server on loopback is still
+//! bound before the address exists. The kernel would take connections to it from any network; those
+//! that do not come from the address's own are closed before anything is read, so that a server on loopback is still
 //! reached from its own machine only.
 
 use std::io;
@@ -93,7 +93,7 @@ mod tests {
 
     /// 198.51.100.0/24 is for documentation: no machine has an address of it.
     #[tokio::test]
-    async fn an_address_that_is_not_there_yet_can_be_listened_at() {
+    async fn an_address_that_does_not_exist_yet_can_be_bound() {
         let mut listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let network = ClientNetwork { address: [198, 51, 100, 1].into(), prefix_bits: 24 };
         listeners.add(network).unwrap();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_of_another_network_is_not_heard() {
+    async fn a_connection_from_another_network_is_closed() {
         let mut listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let network = ClientNetwork { address: [127, 1, 2, 3].into(), prefix_bits: 24 };
         listeners.add(network).unwrap();

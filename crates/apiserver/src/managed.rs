@@ -6,17 +6,18 @@ use coffer_api::apply;
 use coffer_api::kinds::{KindInfo, Secret};
 use coffer_api::schema;
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 
 use crate::admission::grant;
 use crate::call::Call;
 use crate::object::Object;
 use crate::options::WriteOptions;
 
-/// Who writes, through which endpoint.
+/// A field manager, with the endpoint that it writes through.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
     manager: String,
-    subresource: Option<String>,
+    subresource: Option<SubresourceName>,
     api_version: String,
     kind: &'static str,
 }
@@ -34,7 +35,7 @@ pub(crate) fn applier(call: &Call, options: &WriteOptions) -> Writer {
 fn of(call: &Call, options: &WriteOptions, info: &'static KindInfo) -> Writer {
     Writer {
         manager: call.manager(options.field_manager.as_deref()),
-        subresource: call.sub().map(str::to_owned),
+        subresource: call.sub(),
         api_version: info.api_version(),
         kind: info.kind,
     }
@@ -51,7 +52,7 @@ impl Writer {
             api_version: &self.api_version,
             kind: self.kind,
             manager: &self.manager,
-            subresource: self.subresource.as_deref(),
+            subresource: self.subresource,
             now: crate::clock::now().0,
         })
     }

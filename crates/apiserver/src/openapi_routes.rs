@@ -9,13 +9,17 @@ use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 
 use crate::openapi::{self, Encoded, V2_PROTO};
 use crate::request::Query;
-use crate::respond::{self, Answer};
+use crate::respond::{self, Response};
 
 /// The document at a path below `/openapi/`.
 ///
 /// # Errors
 /// 404 for a group or version that is not served.
-pub(crate) fn answer(path: &str, query: &Query, headers: &HeaderMap) -> Result<Answer, Failure> {
+pub(crate) fn response(
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response, Failure> {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let json = "application/json";
     match path.trim_start_matches("/openapi/") {
@@ -31,47 +35,51 @@ pub(crate) fn answer(path: &str, query: &Query, headers: &HeaderMap) -> Result<A
             match query.get("hash").filter(|hash| !hash.is_empty()) {
                 None => Ok(document(found, json, headers)),
                 Some(hash) if hash == found.hash => {
-                    let mut answer = document(found, json, headers);
-                    lasts(&mut answer);
-                    Ok(answer)
+                    let mut response = document(found, json, headers);
+                    allow_caching(&mut response);
+                    Ok(response)
                 }
-                Some(_) => Ok(elsewhere(&format!("{path}?hash={}", found.hash))),
+                Some(_) => Ok(redirect(&format!("{path}?hash={}", found.hash))),
             }
         }
     }
 }
 
 /// The response at a path with the right hash never changes: clients may keep it for a year.
-fn lasts(answer: &mut Answer) {
+fn allow_caching(response: &mut Response) {
     let next_year = Timestamp::now().to_zoned(TimeZone::UTC).saturating_add(1.year());
     let expires = next_year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    set(answer, VARY, "Accept");
-    set(answer, CACHE_CONTROL, "public, immutable");
-    set(answer, EXPIRES, &expires);
+    set(response, VARY, "Accept");
+    set(response, CACHE_CONTROL, "public, immutable");
+    set(response, EXPIRES, &expires);
 }
 
-/// The document is another one by now.
-fn elsewhere(address: &str) -> Answer {
+/// A redirect to the address of the document as it is now.
+fn redirect(address: &str) -> Response {
     let empty = respond::full(bytes::Bytes::new());
-    let mut answer = respond::typed(StatusCode::MOVED_PERMANENTLY, "text/plain", empty);
-    set(&mut answer, LOCATION, address);
-    answer
+    let mut response = respond::typed(StatusCode::MOVED_PERMANENTLY, "text/plain", empty);
+    set(&mut response, LOCATION, address);
+    response
 }
 
-fn set(answer: &mut Answer, name: HeaderName, value: &str) {
+fn set(response: &mut Response, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
-        answer.headers_mut().insert(name, value);
+        response.headers_mut().insert(name, value);
     }
 }
 
-fn document(encoded: &'static Encoded, content_type: &'static str, headers: &HeaderMap) -> Answer {
+fn document(
+    encoded: &'static Encoded,
+    content_type: &'static str,
+    headers: &HeaderMap,
+) -> Response {
     let etag = format!("\"{}\"", encoded.hash);
     let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
     let (status, body) = match known {
         true => (StatusCode::NOT_MODIFIED, respond::full(bytes::Bytes::new())),
         false => (StatusCode::OK, respond::full(bytes::Bytes::from_static(&encoded.bytes))),
     };
-    let mut answer = respond::typed(status, content_type, body);
-    set(&mut answer, ETAG, &etag);
-    answer
+    let mut response = respond::typed(status, content_type, body);
+    set(&mut response, ETAG, &etag);
+    response
 }

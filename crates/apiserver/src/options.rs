@@ -2,6 +2,7 @@
 
 use coffer_api::field::{Error, ErrorList, Path};
 use coffer_api::status::Failure;
+use coffer_api::well_known::api_group;
 use coffer_store::Revision;
 
 use crate::request::Query;
@@ -38,7 +39,7 @@ impl WriteOptions {
     pub(crate) fn parse(query: &Query, kind: &str) -> Result<Self, Failure> {
         let invalid = |field: &str, value: &str, supported: &[&str]| {
             let error = Error::not_supported(&Path::new(field), value, supported);
-            Failure::invalid("meta.k8s.io", kind, "", &vec![error])
+            Failure::invalid(api_group::META, kind, "", &vec![error])
         };
         let field_validation = match query.get("fieldValidation") {
             None | Some("Warn") => FieldValidation::Warn,
@@ -52,7 +53,7 @@ impl WriteOptions {
             let path = Path::new("fieldManager");
             let errors = coffer_api::kinds::meta::validate_field_manager(manager, &path);
             if !errors.is_empty() {
-                return Err(Failure::invalid("meta.k8s.io", kind, "", &errors));
+                return Err(Failure::invalid(api_group::META, kind, "", &errors));
             }
         }
         Ok(Self {
@@ -90,7 +91,7 @@ impl StateOptions {
     /// Reads the query of a list, and of a deletion of what a list finds.
     ///
     /// # Errors
-    /// 422 for combinations that upstream forbids, all of them in one answer.
+    /// 422 for combinations that upstream forbids, all of them in one response.
     pub(crate) fn of_list(query: &Query) -> Result<Self, Failure> {
         let options = Self::read(query);
         options.refuse(options.list_faults()).map(|()| options)
@@ -119,7 +120,7 @@ impl StateOptions {
         if faults.is_empty() {
             return Ok(());
         }
-        Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &faults))
+        Err(Failure::invalid(api_group::META, "ListOptions", "", &faults))
     }
 
     fn list_faults(&self) -> ErrorList {

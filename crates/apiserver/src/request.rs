@@ -13,6 +13,9 @@ use http::Method;
 
 use crate::respond::Accepted;
 
+/// What follows the name of a namespace in a path and is not a resource in it.
+const OF_NAMESPACES: [SubresourceName; 2] = [SubresourceName::Status, SubresourceName::Finalize];
+
 /// What the caller wants done, in RBAC's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -178,7 +181,7 @@ fn resource_path(path: &str) -> Option<(ResourcePath, bool)> {
         // `/namespaces/NAME`, `/namespaces/NAME/status` and `/finalize` are the object itself.
         let is_object = match rest {
             [] => true,
-            [sub] => sub == "status" || sub == "finalize",
+            [sub] => SubresourceName::parse(sub).is_some_and(|sub| OF_NAMESPACES.contains(&sub)),
             _ => false,
         };
         if !is_object {
@@ -223,24 +226,24 @@ impl Query {
         self.0.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether a parameter is there, with whatever value.
+    /// Whether a parameter is given, with any value.
     pub(crate) fn given(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// A boolean parameter: absent, `0`, `false` are no; present without a value, and anything
-    /// else, is yes.
+    /// A boolean parameter: absent, `0` and `false` mean no; present without a value, and any other
+    /// value, mean yes.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.flag_given(name).unwrap_or(false)
     }
 
-    /// As [`Query::flag`], where leaving it out is a third answer.
+    /// As [`Query::flag`], with `None` where it is left out.
     pub(crate) fn flag_given(&self, name: &str) -> Option<bool> {
         let value = self.0.get(name)?.first()?;
         Some(value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
-    /// An integer parameter; present without a value is no integer.
+    /// An integer parameter; present without a value it is not valid.
     ///
     /// # Errors
     /// 400 in the words of Go's parser.
@@ -327,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_resource_path_is_none() {
+    fn non_resource_paths_have_no_resource() {
         for uri in [
             "/",
             "/api",

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
@@ -21,15 +21,15 @@ use zeroize::Zeroizing;
 pub(crate) const YAML_GROWTH_MAX: usize = 4;
 /// What YAML of any value may have, in bytes.
 const YAML_FREE_BYTES: usize = 4096;
-/// Characters of all warnings of one answer, as upstream's.
+/// Characters of all warnings of one response, as upstream's.
 const WARNINGS_CHARS_MAX: usize = 4096;
 /// Characters of each of them, where all together are longer.
 const LONG_WARNING_CHARS_MAX: usize = 256;
 
-/// The body of every answer.
+/// The body of every response.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
-/// An answer.
-pub(crate) type Answer = Response<Body>;
+/// A response of this server.
+pub(crate) type Response<B = Body> = http::Response<B>;
 
 /// A version of `meta.k8s.io`; the kinds here are the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(crate) enum Form {
     Metadata(MetaVersion),
 }
 
-/// How the answer is written.
+/// How the response is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Syntax {
     Json,
@@ -194,17 +194,17 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// Bytes with a content type.
-pub(crate) fn typed(status: StatusCode, content_type: &'static str, body: Body) -> Answer {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+pub(crate) fn typed(status: StatusCode, content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    answer
+    response
 }
 
 /// JSON bytes in the agreed syntax.
-pub(crate) fn json(status: StatusCode, syntax: Syntax, bytes: Bytes) -> Answer {
+pub(crate) fn json(status: StatusCode, syntax: Syntax, bytes: Bytes) -> Response {
     match syntax {
         Syntax::Json => typed(status, "application/json", full(bytes)),
         Syntax::Yaml => typed(status, "application/yaml", full(yaml(&bytes))),
@@ -218,7 +218,7 @@ fn yaml(json: &[u8]) -> Bytes {
     crate::encoded::erasing(yaml_text(document.value(), json))
 }
 
-/// YAML of a value, of which the JSON is there. Lines are indented by their depth, so that YAML of what
+/// YAML of a value whose JSON is given. Lines are indented by their depth, so that YAML of what
 /// is nested deep can be many times as long: then it is the JSON, which is YAML, too.
 pub(crate) fn yaml_text(value: &serde_json::Value, json: &[u8]) -> Zeroizing<Vec<u8>> {
     let most = json.len().saturating_mul(YAML_GROWTH_MAX).saturating_add(YAML_FREE_BYTES);
@@ -253,13 +253,13 @@ impl std::fmt::Write for Bounded<'_> {
 }
 
 /// A value of ours as JSON.
-pub(crate) fn value<T: Serialize>(status: StatusCode, syntax: Syntax, value: &T) -> Answer {
+pub(crate) fn value<T: Serialize>(status: StatusCode, syntax: Syntax, value: &T) -> Response {
     let bytes = serde_json::to_vec(value).expect("API types have string keys only");
     json(status, syntax, bytes.into())
 }
 
 /// What a create returns that makes no object to show, such as a binding or an eviction.
-pub(crate) fn created(syntax: Syntax) -> Answer {
+pub(crate) fn created(syntax: Syntax) -> Response {
     let status = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201
     });
@@ -267,35 +267,35 @@ pub(crate) fn created(syntax: Syntax) -> Answer {
 }
 
 /// Plain text.
-pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    let mut answer = typed(status, "text/plain; charset=utf-8", full(text));
-    answer
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    let mut response = typed(status, "text/plain; charset=utf-8", full(text));
+    response
         .headers_mut()
         .insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
+    response
 }
 
 /// A failure as a Status.
-pub(crate) fn failure(failure: &Failure, syntax: Syntax) -> Answer {
+pub(crate) fn failure(failure: &Failure, syntax: Syntax) -> Response {
     let code = StatusCode::from_u16(failure.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = value(code, syntax, &failure.status());
+    let mut response = value(code, syntax, &failure.status());
     if let Some(seconds) = failure.details.as_ref().and_then(|it| it.retry_after_seconds) {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if code == StatusCode::UNAUTHORIZED {
         let challenge = HeaderValue::from_static("Bearer realm=\"coffer\"");
-        answer.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
+        response.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
     }
-    answer
+    response
 }
 
 /// Adds one `Warning` header per text, each text once.
-pub(crate) fn warn(answer: &mut Answer, warnings: &[String]) {
+pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
     for text in bounded(warnings) {
         let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
         let plain = escaped.replace(char::is_control, " ");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{plain}\"").as_bytes()) {
-            answer.headers_mut().append(http::header::WARNING, value);
+            response.headers_mut().append(http::header::WARNING, value);
         }
     }
 }
@@ -325,9 +325,9 @@ mod tests {
     #[test]
     fn warnings_fit_into_headers_whatever_they_quote() {
         let sent = |warnings: &[String]| -> Vec<String> {
-            let mut answer = value(StatusCode::OK, Syntax::Json, &serde_json::json!({}));
-            warn(&mut answer, warnings);
-            let all = answer.headers().get_all(http::header::WARNING).iter();
+            let mut response = value(StatusCode::OK, Syntax::Json, &serde_json::json!({}));
+            warn(&mut response, warnings);
+            let all = response.headers().get_all(http::header::WARNING).iter();
             all.map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap()).collect()
         };
         let texts =

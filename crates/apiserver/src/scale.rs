@@ -31,7 +31,7 @@ pub(crate) fn of(object: &dyn Object) -> Result<Scale, Failure> {
 /// The revision a client's Scale names.
 ///
 /// # Errors
-/// 422 for what is no number.
+/// 422 for what is not a number.
 pub(crate) fn expected(scale: &Scale) -> Result<Option<u64>, Failure> {
     let text = scale.metadata.resource_version.as_deref().unwrap_or_default();
     if text.is_empty() || text == "0" {

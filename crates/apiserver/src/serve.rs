@@ -16,7 +16,7 @@ use crate::identity::{ANONYMOUS, Identity};
 use crate::limits::Limits;
 use crate::listen::Listeners;
 use crate::request::{Query, RequestInfo, Verb};
-use crate::respond::{self, Accepted, Answer, Syntax};
+use crate::respond::{self, Accepted, Response, Syntax};
 use crate::tasks::Group;
 use crate::{deadline, discovery, encoding, health, tokens};
 
@@ -57,18 +57,18 @@ async fn serve(
         let caller = certificate.map(|leaf| Identity::from_certificate(leaf).map(Arc::new));
         move |request| {
             let (service, caller) = (service.clone(), caller.clone());
-            async move { service.answer(caller, request).await }
+            async move { service.respond(caller, request).await }
         }
     };
     connection.serve(tls, &Settings::default(), service_of, shutdown).await
 }
 
 impl Service {
-    async fn answer(
+    async fn respond(
         &self,
         caller: Option<Result<Arc<Identity>, Failure>>,
         request: Request<Incoming>,
-    ) -> Answer {
+    ) -> Response {
         let head = request.method() == http::Method::HEAD;
         let accepted = Accepted::of(request.headers());
         let query = Query::parse(request.uri().query().unwrap_or_default());
@@ -78,20 +78,20 @@ impl Service {
         // A watch is never indented nor compressed: its lines must leave as they come.
         let verb = info.as_ref().ok().and_then(|info| Some(info.resource.as_ref()?.0));
         let openapi = request.uri().path().starts_with("/openapi/");
-        let mut answer = match self.handle(caller, info, request).await {
-            Ok(answer) => answer,
+        let mut response = match self.handle(caller, info, request).await {
+            Ok(response) => response,
             Err(failure) => respond::failure(&failure, accepted.syntax()),
         };
         if verb != Some(Verb::Watch) && !openapi && indents {
-            answer = encoding::indented(answer);
+            response = encoding::indented(response);
         }
         if matches!(verb, Some(Verb::Get | Verb::List)) {
-            answer = encoding::compressed(answer, takes_gzip).await;
+            response = encoding::compressed(response, takes_gzip).await;
         }
         if head {
-            *answer.body_mut() = respond::full(bytes::Bytes::new());
+            *response.body_mut() = respond::full(bytes::Bytes::new());
         }
-        answer
+        response
     }
 
     async fn handle(
@@ -99,7 +99,7 @@ impl Service {
         caller: Option<Result<Arc<Identity>, Failure>>,
         info: Result<RequestInfo, Failure>,
         request: Request<Incoming>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let Handlers { authenticator, core, .. } = &*self.handlers;
         let headers = request.headers();
         let identity = authenticator.authenticate(&core.registry, caller, headers).await?;
@@ -116,19 +116,23 @@ impl Service {
         if info.resource.is_some() {
             // On the heap from here: it is large, and would be copied from hand to hand.
             let handled = Box::pin(self.handlers.handle(permit, info, request));
-            let answer = match time {
+            let response = match time {
                 Some(time) => tokio::time::timeout(time, handled)
                     .await
                     .unwrap_or_else(|_| Err(deadline::exceeded()))?,
                 None => handled.await?,
             };
-            return Ok(encoding::holding(answer, slot));
+            return Ok(encoding::holding(response, slot));
         }
-        Box::pin(self.meta(&info, request.headers())).await
+        Box::pin(self.non_resource(&info, request.headers())).await
     }
 
-    /// Paths that are no resource: health, version, discovery, OpenAPI.
-    async fn meta(&self, info: &RequestInfo, headers: &HeaderMap) -> Result<Answer, Failure> {
+    /// Non-resource paths: health, version, discovery, OpenAPI.
+    async fn non_resource(
+        &self,
+        info: &RequestInfo,
+        headers: &HeaderMap,
+    ) -> Result<Response, Failure> {
         if !matches!(&*info.method, "get" | "head") {
             return Err(Failure::method_not_allowed());
         }
@@ -138,12 +142,14 @@ impl Service {
         }
         let path = info.path.trim_end_matches('/');
         let registry = &self.handlers.core.registry;
-        if let Some(answer) = health::answer(path, &info.query, registry, self.tasks.stop()).await {
-            return Ok(answer);
+        if let Some(response) =
+            health::response(path, &info.query, registry, self.tasks.stop()).await
+        {
+            return Ok(response);
         }
         let ok = StatusCode::OK;
-        if let Some(answer) = discovery::aggregated(self.resources(), path, headers) {
-            return Ok(answer);
+        if let Some(response) = discovery::aggregated(self.resources(), path, headers) {
+            return Ok(response);
         }
         if let Some((media, bytes)) = tokens::document(&self.handlers.authenticator.tokens, path) {
             return Ok(respond::typed(ok, media, respond::full(bytes)));
@@ -152,7 +158,7 @@ impl Service {
             "/version" => Ok(respond::value(ok, Syntax::Json, &discovery::version())),
             "" => Ok(respond::value(ok, Syntax::Json, &discovery::paths(self.resources()))),
             _ if path.starts_with("/openapi/") => {
-                crate::openapi_routes::answer(path, &info.query, headers)
+                crate::openapi_routes::response(path, &info.query, headers)
             }
             _ => match discovery::document(self.resources(), path) {
                 Some(document) => Ok(respond::value(ok, info.accepted.syntax(), &document?)),
@@ -170,17 +176,17 @@ impl Service {
 mod tests {
     use super::*;
 
-    /// What a request waits in is moved several times before it is first polled, whatever the request.
+    /// The future of a request is moved several times before it is first polled, whatever the request.
     /// Large parts that few requests need are on the heap, where they are needed.
     const REQUEST_BYTES_MAX: usize = 6 << 10;
 
     #[test]
-    fn what_a_request_waits_in_is_small() {
+    fn the_future_of_a_request_is_small() {
         type Caller = Option<Result<Arc<Identity>, Failure>>;
         fn size<'a, F: Future>(_: impl Fn(&'a Service, Caller, Request<Incoming>) -> F) -> usize {
             size_of::<F>()
         }
-        let bytes = size(Service::answer);
+        let bytes = size(Service::respond);
         assert!(bytes <= REQUEST_BYTES_MAX, "{bytes}");
     }
 }

@@ -1,8 +1,8 @@
 //! The tasks of one server: each has its owner here, and they end in order.
 //!
-//! What serves clients ends first, within a time; then what the server does by itself; and last what the
-//! others read from, the cache's reader of the store. Nothing is left when a server has ended, also one
-//! that could not start.
+//! What serves clients ends first, within a time; then what the server does by itself; and last the cache's
+//! reader of the store, which the others read from. No task is left when a server has ended, also one that
+//! could not start.
 
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ impl Group {
         self.tracker.wait().await;
     }
 
-    /// Drops the tasks where they stand.
-    fn cut(&self) {
+    /// Aborts the tasks.
+    fn abort(&self) {
         self.stop.cancel();
         self.cut.cancel();
     }
@@ -74,8 +74,8 @@ impl Tasks {
     /// Ends everything, in order.
     pub(crate) async fn end(&self) {
         if tokio::time::timeout(DRAIN_TIMEOUT, self.serving.end()).await.is_err() {
-            tracing::warn!("requests still under way were cut off");
-            self.serving.cut();
+            tracing::warn!("requests under way were aborted");
+            self.serving.abort();
             self.serving.end().await;
         }
         self.background.end().await;
@@ -84,10 +84,10 @@ impl Tasks {
 }
 
 impl Drop for Tasks {
-    /// Where the server is dropped and not ended its tasks end, too, though nothing waits for that.
+    /// If the server is dropped and not ended, its tasks end too, though nothing waits for that.
     fn drop(&mut self) {
         for group in [&self.serving, &self.background, &self.cache] {
-            group.cut();
+            group.abort();
         }
     }
 }

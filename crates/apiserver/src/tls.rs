@@ -74,7 +74,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The listening side. A client that offers a certificate must have one from `client_ca_pem`.
+/// The server side. A client that offers a certificate must have one from `client_ca_pem`.
 pub(crate) fn server_config(
     serving: &KeyPair,
     client_ca_pem: &[u8],
@@ -97,7 +97,7 @@ pub(crate) fn server_config(
     Ok(Arc::new(config))
 }
 
-/// The dialling side, towards kubelets: our client certificate, their serving CA.
+/// The client side, to kubelets: our client certificate, their serving CA.
 pub(crate) fn kubelet_client_config(
     client: &KeyPair,
     kubelet_ca_pem: &[u8],
@@ -113,7 +113,7 @@ pub(crate) fn kubelet_client_config(
     Ok(Arc::new(config))
 }
 
-/// The dialling side, towards servers of others: their CA, or the authorities that the system trusts.
+/// The client side, to other servers: their CA, or the authorities that the system trusts.
 pub(crate) fn web_client_config(
     ca_pem: Option<&[u8]>,
 ) -> Result<Arc<rustls::ClientConfig>, TlsError> {

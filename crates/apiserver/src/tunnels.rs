@@ -34,8 +34,8 @@ const USERS_MIN: usize = 4;
 /// How long nothing may pass through a tunnel: the default of upstream's
 /// `--streaming-connection-idle-timeout`.
 const IDLE_MAX: Duration = Duration::from_secs(4 * 3600);
-/// Pieces of a log on their way: one that is read, and the last word.
-const PIECES_MAX: usize = 2;
+/// Chunks of a log in the channel: one that is read, and the error at its end.
+const CHUNKS_MAX: usize = 2;
 /// Users remembered; those without tunnels are forgotten beyond this.
 const USERS_REMEMBERED: usize = 1024;
 /// When a refused client should come back, in seconds.
@@ -50,7 +50,7 @@ pub(crate) struct Tunnels {
     tasks: Group,
 }
 
-/// One of a user's tunnels, given back when dropped.
+/// One of a user's tunnels, released when dropped.
 pub(crate) struct TunnelPermit {
     _user: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
@@ -94,7 +94,7 @@ impl Tunnels {
         new
     }
 
-    /// Copies between two streams once both are there, until both have ended or nothing passes.
+    /// Copies between two streams once both are open, until both have ended or are idle.
     pub(crate) fn pipe<A, B>(
         &self,
         permit: TunnelPermit,
@@ -112,25 +112,25 @@ impl Tunnels {
         });
     }
 
-    /// A body that passes on what comes from a kubelet. It breaks off, and does not end, where nothing
-    /// passes for too long or the server ends: its client must not take it for whole.
+    /// A body that forwards a kubelet's response. It fails, and does not end, if it is idle for too long or the
+    /// server stops: its client must not take it for complete.
     pub(crate) fn pass_on<B>(&self, permit: TunnelPermit, body: B) -> Body
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync,
     {
-        let (pieces, taken) = mpsc::channel(PIECES_MAX);
+        let (pieces, taken) = mpsc::channel(CHUNKS_MAX);
         let (idle_max, stop) = (self.idle_max, self.tasks.stop().clone());
         self.tasks.spawn_to_end(async move {
             let _permit = permit;
-            let last_word = pieces.clone().reserve_owned().await;
+            let last_chunk = pieces.clone().reserve_owned().await;
             let broken = tokio::select! {
                 () = pieces.closed() => None,
                 broken = forward(body, &pieces, idle_max) => broken,
                 () = stop.cancelled() => Some("the server is shutting down"),
             };
-            if let (Some(why), Ok(last_word)) = (broken, last_word) {
-                last_word.send(Err(io::Error::other(why)));
+            if let (Some(why), Ok(last_chunk)) = (broken, last_chunk) {
+                last_chunk.send(Err(io::Error::other(why)));
             }
         });
         let frames = stream::unfold(taken, |mut taken| async move {
@@ -141,7 +141,7 @@ impl Tunnels {
     }
 }
 
-/// Sends what comes until it ends. Returns why it did not.
+/// Forwards a body to its end. Returns why it stopped before.
 async fn forward<B>(
     mut body: B,
     pieces: &mpsc::Sender<io::Result<Frame<Bytes>>>,
@@ -159,7 +159,7 @@ where
         match tokio::time::timeout(idle_max, pass).await {
             Ok(true) => {}
             Ok(false) => return None,
-            Err(_) => return Some("nothing was passed on for too long"),
+            Err(_) => return Some("the tunnel was idle for too long"),
         }
     }
 }
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_its_client_leaves_gives_its_place_back() {
+    async fn a_log_whose_client_disconnects_frees_its_place() {
         let tasks = Tasks::default();
         let tunnels = Tunnels::new(16, tasks.serving.clone());
         let never = StreamBody::new(stream::pending::<io::Result<Frame<Bytes>>>());

@@ -56,7 +56,7 @@ impl Client {
         Self { sender }
     }
 
-    /// The status of the answer, whose body is read as it comes and not kept.
+    /// The status of the response, whose body is read as it comes and not kept.
     async fn send(&mut self, method: Method, path: &str, media: &str, body: Bytes) -> u16 {
         self.sender.ready().await.unwrap();
         let request = Request::builder()
@@ -66,9 +66,9 @@ impl Client {
             .header("content-type", media)
             .body(Full::new(body))
             .unwrap();
-        let answer = self.sender.send_request(request).await.unwrap();
-        let status = answer.status().as_u16();
-        let mut body = answer.into_body();
+        let response = self.sender.send_request(request).await.unwrap();
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
         while body.frame().await.is_some() {}
         status
     }
@@ -104,7 +104,7 @@ fn secret(name: &str, data: &Value) -> Value {
     })
 }
 
-/// Copies that a write makes between its body, as it was read, and its answer, before that is sent.
+/// Copies that a write makes between its body, as it was read, and its response, before that is sent.
 /// Each is one base64 text, or three quarters of one where it is decoded. What connections take differs
 /// from one request to the next by about one copy, for which there is room.
 #[tokio::test(flavor = "multi_thread")]
@@ -214,7 +214,7 @@ async fn lies_in_memory_at_most(most: usize, text: Vec<u8>, what: &str) {
     }
 }
 
-/// The base64 of what is sent as text is made by the server alone: after the answer, which shows it to no
+/// The base64 of what is sent as text is made by the server alone: after the response, which shows it to no
 /// client, one of it is left, which is the cache's.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_encoding_of_a_payload_is_left_in_memory_after_a_write() {
@@ -266,7 +266,7 @@ async fn one_encoding_of_a_payload_is_left_in_memory_after_a_write() {
     }
 }
 
-/// What is sent as base64 is decoded by the server alone, and nothing of that is left after the answer.
+/// What is sent as base64 is decoded by the server alone, and nothing of that is left after the response.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_decoded_is_left_in_memory_after_a_write() {
     let _alone = ALONE.lock().await;

@@ -59,7 +59,7 @@ async fn a_secret_is_created_shown_changed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_manifest_is_said_in_upstreams_words() {
+async fn an_invalid_manifest_gets_upstreams_message() {
     let server = TestServer::start().await;
     let missing = refused(&server, &["create", "-n", "nope", "-f", "-"], SECRET).await;
     assert!(missing.ends_with("namespaces \"nope\" not found\n"), "{missing}");
@@ -98,7 +98,7 @@ async fn client_side_apply_merges_what_three_parties_wrote() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_written_is_there_after_a_restart() {
+async fn objects_survive_a_restart() {
     let server = TestServer::start().await;
     ok(&server, &["create", "-f", "-"], SECRET).await;
     let dir = server.stop().await;
@@ -117,7 +117,7 @@ async fn explain_knows_the_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn server_side_apply_names_the_owner_of_what_it_will_not_take() {
+async fn a_conflict_of_server_side_apply_names_the_owner() {
     let server = TestServer::start().await;
     let first = ok(&server, &["apply", "--server-side", "-f", "-"], SECRET).await;
     assert_eq!(first, "secret/mysecret serverside-applied\n");
@@ -133,7 +133,7 @@ async fn server_side_apply_names_the_owner_of_what_it_will_not_take() {
     let forced =
         ["apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-"];
     ok(&server, &forced, &other).await;
-    // What `other` no longer wants and no one else owns goes away; `username` has two owners.
+    // A field that `other` no longer applies and that has no other owner is removed; `username` has two owners.
     let less = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: mysecret\n";
     ok(&server, &theirs, less).await;
     let path = "go-template={{range $key, $value := .data}}{{$key}} {{end}}";

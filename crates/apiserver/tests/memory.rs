@@ -25,9 +25,9 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 const PEAK_PER_BYTE: usize = 128;
 /// What any request may take: connections, the writer's buffers, a body that is small.
 const FREE_BYTES: usize = 8 << 20;
-/// Memory that answers with a collection may take together while none of them is read, in bytes.
+/// Memory that responses with a collection may take together while none of them is read, in bytes.
 const UNREAD_PEAK_BYTES: usize = 24 << 20;
-/// The same of answers for which items are made into another form: what the users may have in memory.
+/// The same of responses for which items are made into another form: what the users may have in memory.
 const COPIES_PEAK_BYTES: usize = 48 << 20;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -63,10 +63,10 @@ impl Client {
             .header("content-type", media)
             .body(Full::new(body.clone()))
             .unwrap();
-        let answer = self.sender.send_request(request).await.unwrap();
-        let status = answer.status().as_u16();
+        let response = self.sender.send_request(request).await.unwrap();
+        let status = response.status().as_u16();
         // Read as it comes and not kept.
-        let (mut body, mut length) = (answer.into_body(), 0);
+        let (mut body, mut length) = (response.into_body(), 0);
         while let Some(frame) = body.frame().await {
             length += frame.unwrap().data_ref().map_or(0, Bytes::len);
         }
@@ -261,16 +261,16 @@ async fn a_body_takes_a_bounded_multiple_of_its_length_in_memory() {
         let body = Bytes::from(body);
         let before = ALLOCATOR.current_usage();
         ALLOCATOR.reset_peak_usage();
-        let (status, answered) = client.send((method, &path, media), &body).await;
+        let (status, length) = client.send((method, &path, media), &body).await;
         let peak = ALLOCATOR.peak_usage().saturating_sub(before);
         let most = FREE_BYTES + PEAK_PER_BYTE * body.len();
         eprintln!(
-            "{what}: {} bytes, answer {status} of {answered}, peak {} MiB, {} per byte",
+            "{what}: {} bytes, response {status} of {length} bytes, peak {} MiB, {} per byte",
             body.len(),
             peak >> 20,
             peak / body.len()
         );
-        attacks.attempt(what, peak <= most, (status, answered, body.len(), peak));
+        attacks.attempt(what, peak <= most, (status, length, body.len(), peak));
     }
     attacks.finish();
 }
@@ -279,9 +279,9 @@ async fn a_body_takes_a_bounded_multiple_of_its_length_in_memory() {
 const USERS: [&str; 3] = ["one", "two", "three"];
 const STREAMS: usize = 20;
 
-/// Streams that have been answered and are not read.
+/// Streams that have their response and are not read.
 struct Unread {
-    answers: Vec<Response<Incoming>>,
+    responses: Vec<Response<Incoming>>,
     refused: usize,
     connections: Vec<tokio::task::JoinHandle<hyper::Result<()>>>,
 }
@@ -294,7 +294,7 @@ impl Unread {
 
     /// The same with a merge patch.
     async fn send(server: &TestServer, accept: &str, path: &str, patch: Option<&str>) -> Self {
-        let mut all = Self { answers: Vec::new(), refused: 0, connections: Vec::new() };
+        let mut all = Self { responses: Vec::new(), refused: 0, connections: Vec::new() };
         let mut asked = tokio::task::JoinSet::new();
         for user in USERS {
             let io = TokioIo::new(server.tls(user, &[b"h2"]).await);
@@ -315,9 +315,9 @@ impl Unread {
                 asked.spawn(async move { sender.send_request(request).await.unwrap() });
             }
         }
-        for answer in asked.join_all().await {
-            match answer.status().as_u16() {
-                200 => all.answers.push(answer),
+        for response in asked.join_all().await {
+            match response.status().as_u16() {
+                200 => all.responses.push(response),
                 status => {
                     assert_eq!(status, 429);
                     all.refused += 1;
@@ -365,8 +365,8 @@ async fn watches_that_are_not_read_do_not_hold_the_collection() {
         let mut unread = Unread::open(&client.server, accept, &format!("{MAPS}?{query}")).await;
         // Every stream has something to send once its first byte is here.
         let mut first = 0;
-        for answer in &mut unread.answers {
-            first += usize::from(answer.body_mut().frame().await.is_some());
+        for response in &mut unread.responses {
+            first += usize::from(response.body_mut().frame().await.is_some());
         }
         let peak = ALLOCATOR.peak_usage().saturating_sub(before);
         eprintln!("{what}: peak {} KiB of {first} streams", peak >> 10);
@@ -398,12 +398,12 @@ async fn lists_that_are_not_read_do_not_hold_copies() {
         ALLOCATOR.reset_peak_usage();
         let unread = Unread::open(&client.server, accept, &format!("{MAPS}{query}")).await;
         let peak = ALLOCATOR.peak_usage().saturating_sub(before);
-        let answered = (unread.answers.len(), unread.refused);
-        eprintln!("{what}: peak {} KiB of {answered:?} streams", peak >> 10);
-        attacks.attempt(what, peak <= COPIES_PEAK_BYTES, (peak, answered));
+        let counts = (unread.responses.len(), unread.refused);
+        eprintln!("{what}: peak {} KiB of {counts:?} streams", peak >> 10);
+        attacks.attempt(what, peak <= COPIES_PEAK_BYTES, (peak, counts));
         // However these wait, another user's list does not.
-        let beside = maps.list(&ListParams::default()).await.unwrap().items.len();
-        attacks.attempt(&format!("{what}, another user"), beside == 30, beside);
+        let listed = maps.list(&ListParams::default()).await.unwrap().items.len();
+        attacks.attempt(&format!("{what}, another user"), listed == 30, listed);
         unread.connections.iter().for_each(tokio::task::JoinHandle::abort);
     }
     attacks.finish();
@@ -419,7 +419,7 @@ fn nested_map() -> String {
     )
 }
 
-/// An answer that was made for its client alone was held for as long as that did not read it.
+/// A response that was made for its client alone was held for as long as that did not read it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn responses_that_are_not_read_hold_no_copies() {
     let _alone = ALONE.lock().await;
@@ -443,14 +443,14 @@ async fn responses_that_are_not_read_hold_no_copies() {
         ALLOCATOR.reset_peak_usage();
         let mut unread =
             Unread::send(&client.server, accept, &format!("{MAPS}{path}"), patch).await;
-        for answer in &mut unread.answers {
-            answer.body_mut().frame().await.unwrap().unwrap();
+        for response in &mut unread.responses {
+            response.body_mut().frame().await.unwrap().unwrap();
         }
         let peak = ALLOCATOR.peak_usage().saturating_sub(before);
-        let answered = (unread.answers.len(), unread.refused);
-        eprintln!("{what}: peak {} KiB of {answered:?} streams", peak >> 10);
-        let is_good = answered.0 > 0 && peak <= COPIES_PEAK_BYTES;
-        attacks.attempt(what, is_good, (peak, answered));
+        let counts = (unread.responses.len(), unread.refused);
+        eprintln!("{what}: peak {} KiB of {counts:?} streams", peak >> 10);
+        let is_good = counts.0 > 0 && peak <= COPIES_PEAK_BYTES;
+        attacks.attempt(what, is_good, (peak, counts));
         unread.connections.iter().for_each(tokio::task::JoinHandle::abort);
     }
     attacks.finish();
@@ -482,9 +482,9 @@ async fn lists_of_the_past_are_few_at_a_time() {
         ALLOCATOR.reset_peak_usage();
         let unread = Unread::open(&client.server, JSON, &path).await;
         let peak = ALLOCATOR.peak_usage().saturating_sub(before);
-        let answered = (unread.answers.len(), unread.refused);
-        eprintln!("{what}: peak {} KiB of {answered:?} streams", peak >> 10);
-        attacks.attempt(what, answered.0 > 0 && peak <= COPIES_PEAK_BYTES, (peak, answered));
+        let counts = (unread.responses.len(), unread.refused);
+        eprintln!("{what}: peak {} KiB of {counts:?} streams", peak >> 10);
+        attacks.attempt(what, counts.0 > 0 && peak <= COPIES_PEAK_BYTES, (peak, counts));
         unread.connections.iter().for_each(tokio::task::JoinHandle::abort);
     }
     attacks.finish();

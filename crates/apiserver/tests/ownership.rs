@@ -1,4 +1,4 @@
-//! Who owns which field, and what the documents say of it: the machine's kubectl applies, patches
+//! Field ownership and the OpenAPI documents: the machine's kubectl applies, patches
 //! and explains against a real server.
 
 mod support;
@@ -154,11 +154,11 @@ async fn openapi_is_served_as_protobuf_under_a_type_that_go_can_parse() {
         .header("accept", accept)
         .body(kube::client::Body::empty())
         .unwrap();
-    let answer = client.send(request).await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    let response = client.send(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
     assert_eq!(content_type, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
-    let etag = answer.headers()["etag"].clone();
+    let etag = response.headers()["etag"].clone();
     let again = http::Request::get("/openapi/v2")
         .header("accept", accept)
         .header("if-none-match", etag)

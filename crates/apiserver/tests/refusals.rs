@@ -185,7 +185,7 @@ fn cases() -> Vec<Case> {
             )
         },
         Case {
-            name: "a namespace that is not there",
+            name: "a namespace that does not exist",
             path: "/api/v1/namespaces/nope/secrets",
             ..post("", &secret(json!({})), (404, "NotFound", "namespaces \"nope\" not found"))
         },

@@ -5,7 +5,7 @@
 //! lean enough (hyper on rustls, a bounded number of connections) not to be what is measured.
 //! `baseline` says what that client costs against a server that does nothing.
 //!
-//! arguments → [`scenario`] → phases of [`load`] on [`client`]s → [`report`] as table and JSON.
+//! arguments → [`scenario`] → phases of [`load`] on [`transport`]'s clients → [`report`] as table and JSON.
 
 mod cli;
 mod cluster;

@@ -1,9 +1,9 @@
 //! The program against a real server: scenarios run, measure something, and leave nothing.
 
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use coffer_testkit::apiserver::TestServer;
+use coffer_testkit::eventually;
 use serde_json::Value;
 
 async fn bench(arguments: Vec<String>) -> Output {
@@ -163,11 +163,7 @@ async fn an_interrupted_run_cleans_up() {
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts");
-    let end = Instant::now() + Duration::from_secs(30);
-    while left_over(&server).await.is_empty() {
-        assert!(Instant::now() < end, "the run did not begin");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("the run to begin", async || !left_over(&server).await.is_empty()).await;
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
     let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();

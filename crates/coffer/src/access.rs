@@ -1,29 +1,14 @@
-//! Identity and access as the command line has them: token keys in the data directory, their
-//! rotation, and the flags.
-//!
-//! The signing key is `pki/sa.key`, as in kubeadm. Earlier keys are in `pki/sa-accepted/`: their tokens
-//! are valid until the key is removed. A running server follows both, so that a rotation needs no restart
-//! and invalidates no token.
+//! Authentication and authorization as the command line has them: the flags, and the server's
+//! configuration that they make. The keys of service account tokens are in [`crate::token_keys`].
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use coffer_apiserver::tokens::{ServiceAccountKeys, TokenKeys, generate_signing_key};
 use coffer_apiserver::{AccessConfig, OidcConfig, PodSecurityLevel, SecretUseCheck, TokenFile};
-use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::data_dir::pki_of;
-use crate::files;
-
-const SIGNING: &str = "sa.key";
-const ACCEPTED: &str = "sa-accepted";
-/// How often a running server checks for changed keys.
-const POLL: Duration = Duration::from_secs(1);
+use crate::token_keys::KeyFiles;
 
 /// Flags about authentication and authorization.
 #[derive(Clone, Debug, Args)]
@@ -148,19 +133,6 @@ pub(crate) enum UseCheck {
     Enforce,
 }
 
-/// Rotate the key that signs service account tokens. A running server uses the new key within a second.
-/// Tokens signed with earlier keys stay valid.
-#[derive(Debug, Args)]
-pub(crate) struct RotateOptions {
-    /// The data directory of the API server.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/coffer")]
-    pub(crate) data_dir: PathBuf,
-    /// Also remove all keys before the current one: their tokens become invalid, those of the current key
-    /// stay valid.
-    #[arg(long)]
-    pub(crate) drop_old: bool,
-}
-
 impl AccessOptions {
     /// The server's configuration; `pki` is the directory of keys, `root_ca_pem` what clients check
     /// the server with.
@@ -173,7 +145,7 @@ impl AccessOptions {
             None => TokenFile::default(),
         };
         Ok(AccessConfig {
-            service_account_keys: Some(self.keys(pki)?),
+            service_account_keys: Some(self.key_files(pki).load()?),
             service_account_issuer: self.service_account_issuer.clone(),
             service_account_max_token_expiration_s: Some(
                 self.service_account_max_token_expiration.0,
@@ -194,139 +166,18 @@ impl AccessOptions {
         })
     }
 
-    fn keys(&self, pki: &Path) -> Result<ServiceAccountKeys> {
-        let mut keys = load_or_make(pki)?;
-        if let Some(path) = &self.service_account_signing_key_file {
-            keys.accepted_pem.push(std::mem::replace(&mut keys.signing_pem, read_key(path)?));
-        }
-        for path in &self.service_account_key_file {
-            keys.accepted_pem.push(read_key(path)?);
-        }
-        Ok(keys)
-    }
-}
-
-/// Follows the keys on disk, so that a rotation needs no restart.
-pub(crate) struct KeyFollower {
-    options: AccessOptions,
-    pki: PathBuf,
-    keys: TokenKeys,
-}
-
-impl KeyFollower {
-    /// Follows the keys of a directory for a server.
-    pub(crate) fn new(options: &AccessOptions, pki: PathBuf, keys: TokenKeys) -> Self {
-        Self { options: options.clone(), pki, keys }
-    }
-
-    /// Reloads the server's keys whenever those on disk change, until `stop`.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut seen = None;
-        let mut follower = self;
-        let mut ticks = tokio::time::interval(POLL);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let check = tokio::task::spawn_blocking(move || {
-                let now = stamps(&follower.pki);
-                // The server has loaded the keys that were there at first.
-                if seen.as_ref().is_some_and(|seen| *seen != now) {
-                    follower.reload();
-                }
-                (follower, Some(now))
-            });
-            // An error means that the runtime is shutting down.
-            let Ok((same, now)) = check.await else { return };
-            (follower, seen) = (same, now);
+    /// The files of the keys of service account tokens.
+    pub(crate) fn key_files(&self, pki: &Path) -> KeyFiles {
+        KeyFiles {
+            pki: pki.to_owned(),
+            signing: self.service_account_signing_key_file.clone(),
+            accepted: self.service_account_key_file.clone(),
         }
     }
-
-    fn reload(&self) {
-        let read = self.options.keys(&self.pki);
-        match read.and_then(|keys| Ok(self.keys.replace(&keys)?)) {
-            Ok(()) => tracing::info!("service account keys reloaded"),
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::error!(error, "cannot reload service account keys");
-            }
-        }
-    }
-}
-
-/// The `rotate-token-key` verb.
-pub(crate) fn rotate(options: &RotateOptions) -> Result<()> {
-    let pki = pki_of(&options.data_dir);
-    let signing = pki.join(SIGNING);
-    let accepted = pki.join(ACCEPTED);
-    let old = read_key(&signing)?;
-    if options.drop_old {
-        for path in accepted_files(&pki)? {
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-    }
-    files::private_directory(&accepted)
-        .with_context(|| format!("cannot make {}", accepted.display()))?;
-    // The old key is accepted under its new name before the new key replaces it, so that its tokens
-    // are valid at every moment and after every crash.
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    write(&accepted.join(format!("{}.key", since.as_nanos())), &old)?;
-    write(&signing, &generate_signing_key()?)
-}
-
-fn load_or_make(pki: &Path) -> Result<ServiceAccountKeys> {
-    let path = pki.join(SIGNING);
-    let signing_pem = match fs::read(&path) {
-        Ok(bytes) => Zeroizing::new(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = generate_signing_key()?;
-            write(&path, &made)?;
-            made
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let accepted_pem =
-        accepted_files(pki)?.iter().map(|path| read_key(path)).collect::<Result<_>>()?;
-    Ok(ServiceAccountKeys { signing_pem, accepted_pem })
-}
-
-/// Complete key files; one that is being written has another extension.
-fn accepted_files(pki: &Path) -> Result<Vec<PathBuf>> {
-    let directory = pki.join(ACCEPTED);
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-        }
-    };
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|it| it == "key" || it == "pub"))
-        .collect();
-    paths.sort();
-    Ok(paths)
-}
-
-/// Changes whenever a key file changes.
-fn stamps(pki: &Path) -> Vec<(PathBuf, Option<SystemTime>)> {
-    let mut paths = vec![pki.join(SIGNING)];
-    paths.extend(accepted_files(pki).unwrap_or_default());
-    let stamp = |path: PathBuf| {
-        let changed = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
-        (path, changed)
-    };
-    paths.into_iter().map(stamp).collect()
-}
-
-fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Zeroizing::new(bytes))
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    files::write_private(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]
@@ -341,24 +192,5 @@ mod tests {
         for text in ["59m", "0s", "-1h", "4294967297s", "forever", ""] {
             assert!(token_duration(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_rotation_keeps_earlier_keys_unless_drop_old_is_given() {
-        let data = tempfile::tempdir().unwrap();
-        let pki = pki_of(data.path());
-        files::private_directory(&pki).unwrap();
-        let first = load_or_make(&pki).unwrap().signing_pem;
-        assert_eq!(load_or_make(&pki).unwrap().signing_pem, first, "a second start keeps it");
-        let options = |drop_old| RotateOptions { data_dir: data.path().to_owned(), drop_old };
-        let before = stamps(&pki);
-        rotate(&options(false)).unwrap();
-        assert_ne!(stamps(&pki), before);
-        let second = load_or_make(&pki).unwrap();
-        assert_ne!(second.signing_pem, first);
-        assert_eq!(second.accepted_pem, [first]);
-        rotate(&options(true)).unwrap();
-        let third = load_or_make(&pki).unwrap();
-        assert_eq!(third.accepted_pem, [second.signing_pem]);
     }
 }

@@ -32,9 +32,9 @@ pub(crate) enum Verb {
     /// Run only the kubelet, the agent of a node.
     Kubelet(KubeletOptions),
     /// Create a bootstrap token, and print a kubeconfig with it for a new node.
-    BootstrapKubeconfig(crate::join::BootstrapOptions),
+    BootstrapKubeconfig(crate::bootstrap::BootstrapOptions),
     /// Rotate the key that signs service account tokens.
-    RotateTokenKey(crate::access::RotateOptions),
+    RotateTokenKey(crate::token_keys::RotateOptions),
     /// Apply manifests with server-side apply.
     Apply(crate::apply::ApplyOptions),
     /// Run an OCI runtime (runc), replacing placeholders by the values of Secrets.

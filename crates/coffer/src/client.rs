@@ -1,11 +1,14 @@
 //! API clients that follow their kubeconfig: a part that runs for years gets its renewed certificates
 //! this way.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use parking_lot::RwLock;
@@ -16,7 +19,40 @@ use tokio::time::Instant;
 /// renewed when a fifth of their lifetime is left, which is much longer.
 const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
+/// The part that a client belongs to. Its name is the beginning of the User-Agent, and so the manager of the
+/// fields that it writes, as upstream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Component {
+    /// The controllers.
+    ControllerManager,
+    /// The scheduler.
+    Scheduler,
+    /// The kubelet.
+    Kubelet,
+    /// The program itself.
+    Coffer,
+}
+
+impl Component {
+    fn user_agent(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::ControllerManager => {
+                concat!("kube-controller-manager/v", env!("CARGO_PKG_VERSION"))
+            }
+            Self::Scheduler => concat!("kube-scheduler/v", env!("CARGO_PKG_VERSION")),
+            Self::Kubelet => concat!("kubelet/v", env!("CARGO_PKG_VERSION")),
+            Self::Coffer => concat!("coffer/v", env!("CARGO_PKG_VERSION")),
+        })
+    }
+
+    fn client(self, mut config: Config) -> Result<Client> {
+        config.headers.push((USER_AGENT, self.user_agent()));
+        connecting(config)
+    }
+}
+
 struct Follower {
+    component: Component,
     kubeconfig: PathBuf,
     current: RwLock<Current>,
 }
@@ -46,18 +82,32 @@ pub(crate) async fn config(kubeconfig: &Path) -> Result<Config> {
 ///
 /// # Errors
 /// As [`config`].
-pub(crate) async fn following(kubeconfig: &Path) -> Result<Client> {
+pub(crate) async fn following(kubeconfig: &Path, component: Component) -> Result<Client> {
     let modified = modified(kubeconfig).await;
     let config = config(kubeconfig).await?;
     let namespace = config.default_namespace.clone();
-    let current = Current { client: config.try_into()?, modified, checked: Instant::now() };
+    let client = component
+        .client(config)
+        .with_context(|| format!("cannot use kubeconfig {}", kubeconfig.display()))?;
+    let current = Current { client, modified, checked: Instant::now() };
     let current = RwLock::new(current);
-    let follower = Arc::new(Follower { kubeconfig: kubeconfig.to_owned(), current });
+    let follower = Arc::new(Follower { component, kubeconfig: kubeconfig.to_owned(), current });
     let send = tower::service_fn(move |request| {
         let follower = follower.clone();
         async move { follower.client().await.send(request).await }
     });
     Ok(Client::new(send, namespace))
+}
+
+/// A client of a configuration.
+///
+/// # Errors
+/// When the credentials or certificates in it cannot be used. kube panics at a token, in the file or of a
+/// plugin, that cannot be the value of a header.
+pub(crate) fn connecting(config: Config) -> Result<Client> {
+    let made = std::panic::catch_unwind(AssertUnwindSafe(|| Client::try_from(config)));
+    let made = made.map_err(|_| anyhow!("the credentials cannot be used"))?;
+    Ok(made?)
 }
 
 impl Follower {
@@ -71,9 +121,9 @@ impl Follower {
         if modified.is_none() || modified == known.modified {
             return known.client;
         }
-        let renewed = async { Ok::<_, anyhow::Error>(config(&self.kubeconfig).await?.try_into()?) };
+        let renewed = async { self.component.client(config(&self.kubeconfig).await?) };
         let client = renewed.await.unwrap_or_else(|error: anyhow::Error| {
-            let error = format!("{error:#}");
+            let error = crate::report::one_line(&error);
             tracing::warn!(error, "cannot use the changed kubeconfig");
             known.client
         });
@@ -98,6 +148,13 @@ async fn modified(path: &Path) -> Option<SystemTime> {
     let path = path.to_owned();
     let modified = spawn_blocking(move || std::fs::metadata(path)?.modified());
     modified.await.ok()?.ok()
+}
+
+/// The certificates that a configuration trusts, PEM.
+pub(crate) fn ca_pem(config: &Config) -> Result<String> {
+    let pem = coffer_controllers::Options::of_config(config).root_ca_pem;
+    let pem = pem.context("the kubeconfig has no certificate authority")?;
+    String::from_utf8(pem).context("the certificate authority is not PEM")
 }
 
 #[cfg(test)]
@@ -149,7 +206,7 @@ mod tests {
         let (first, second) = (server("first").await, server("second").await);
         write(&path, first);
         let before = modified(&path).await;
-        let client = following(&path).await.unwrap();
+        let client = following(&path, Component::Kubelet).await.unwrap();
         let get = || client.request_text(http::Request::get("/").body(Vec::new()).unwrap());
         assert_eq!(get().await.unwrap(), "first");
         // File times may be coarse: the change must be visible.

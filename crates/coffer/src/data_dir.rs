@@ -49,7 +49,7 @@ pub(crate) struct DataDir {
 
 impl DataDir {
     /// Creates the directory if it does not exist, and locks it.
-    pub(crate) fn hold(path: &Path) -> Result<Self, DataDirError> {
+    pub(crate) fn lock(path: &Path) -> Result<Self, DataDirError> {
         let open = |source| DataDirError::Open { path: path.to_owned(), source };
         // Checked before its mode is changed: `--data-dir /etc` must do no harm.
         if is_foreign(path).map_err(open)? {
@@ -129,12 +129,12 @@ mod tests {
     fn a_directory_can_be_locked_once_and_again_after_its_release() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
-        let held = DataDir::hold(&path).unwrap();
+        let held = DataDir::lock(&path).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        let second = DataDir::hold(&path).unwrap_err().to_string();
+        let second = DataDir::lock(&path).unwrap_err().to_string();
         assert!(second.contains(&format!("(process {})", std::process::id())), "{second}");
         drop(held);
-        DataDir::hold(&path).unwrap();
+        DataDir::lock(&path).unwrap();
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("passwd"), "").unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let error = DataDir::hold(directory.path()).unwrap_err();
+        let error = DataDir::lock(directory.path()).unwrap_err();
         assert!(matches!(error, DataDirError::Foreign { .. }), "{error}");
         assert_eq!(directory.path().metadata().unwrap().permissions().mode() & 0o777, 0o755);
     }
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_file_instead_of_a_directory_is_an_error_that_names_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = DataDir::hold(file.path()).unwrap_err();
+        let error = DataDir::lock(file.path()).unwrap_err();
         assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");
     }
 }

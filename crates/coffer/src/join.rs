@@ -10,18 +10,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::Args;
 use coffer_api::condition::{Condition as _, ConditionType};
 use coffer_api::well_known;
-use coffer_controllers::{KUBELET_CLIENT, Signer, SigningAuthority};
-use jiff::{SignedDuration, Timestamp};
+use coffer_controllers::KUBELET_CLIENT;
+use coffer_wire::backoff::{Backoff, Limits};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestSpec,
 };
 use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::wait::await_condition;
-use kube::{Api, Client, Config};
+use kube::{Api, Config};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
@@ -29,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::kubeconfig::Login;
-use crate::pki::{self, Credential};
+use crate::pki::Credential;
 use crate::{client, files, kubeconfig};
 
 /// How long the cluster may take to approve and sign a request; it may have to be approved by hand.
@@ -38,64 +37,10 @@ const SIGNING_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const AUTOMATIC_SIGNING_MAX: Duration = Duration::from_secs(10);
 /// A certificate is renewed when this part of its lifetime is over.
 const RENEW_AT: f64 = 0.8;
-/// How long to wait before a failed renewal is retried.
-const RETRY: Duration = Duration::from_secs(60);
-/// Maximum lifetime of a bootstrap token, in hours.
-const TTL_HOURS_MAX: i64 = 87_600;
+/// How long to wait before a failed renewal is retried. Spread: nodes lose the API server together.
+const RETRY: Limits = Limits::spread(Duration::from_secs(5), Duration::from_secs(60));
 /// Maximum time between checks: clocks are set, machines are suspended.
 const CHECK_PERIOD_MAX: Duration = Duration::from_secs(600);
-
-/// Create a bootstrap token, and print a kubeconfig with it for a new node.
-#[derive(Debug, Args)]
-pub(crate) struct BootstrapOptions {
-    /// The kubeconfig of an administrator.
-    #[arg(long, value_name = "FILE", default_value = "/var/lib/coffer/admin.kubeconfig")]
-    pub(crate) kubeconfig: PathBuf,
-    /// Lifetime of the token, such as 24h or 30m.
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = ttl)]
-    ttl: SignedDuration,
-    /// The former flag for the lifetime, in hours.
-    #[arg(long, value_name = "HOURS", hide = true, conflicts_with = "ttl")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=TTL_HOURS_MAX))]
-    ttl_hours: Option<u32>,
-}
-
-impl BootstrapOptions {
-    fn ttl(&self) -> SignedDuration {
-        self.ttl_hours.map_or(self.ttl, |hours| SignedDuration::from_hours(hours.into()))
-    }
-}
-
-fn ttl(text: &str) -> Result<SignedDuration, String> {
-    let ttl: SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
-    if !ttl.is_positive() || ttl > SignedDuration::from_hours(TTL_HOURS_MAX) {
-        return Err(format!("must be greater than 0 and at most {TTL_HOURS_MAX}h"));
-    }
-    Ok(ttl)
-}
-
-/// The certificate authorities in a `pki` directory.
-pub(crate) fn signer_in(directory: &Path) -> Result<Signer> {
-    let [clients, kubelets] = pki::signing_files(directory);
-    signer((&clients.0, &clients.1), Some((&kubelets.0, &kubelets.1)))
-}
-
-/// Certificate authorities from files with a certificate and a key: for client certificates and, optionally,
-/// for kubelets' serving certificates.
-pub(crate) fn signer(
-    clients: (&Path, &Path),
-    kubelet_serving: Option<(&Path, &Path)>,
-) -> Result<Signer> {
-    let read = |path: &Path| {
-        let text = std::fs::read_to_string(path);
-        text.map(Zeroizing::new).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let load = |(certificate, key): (&Path, &Path)| {
-        let authority = SigningAuthority::new(&read(certificate)?, &read(key)?);
-        authority.with_context(|| certificate.display().to_string())
-    };
-    Ok(Signer::new(load(clients)?, kubelet_serving.map(load).transpose()?)?)
-}
 
 /// A node's kubeconfig, whose certificate is renewed before it expires. Clients follow the file.
 pub(crate) struct Membership {
@@ -116,15 +61,19 @@ impl Membership {
     }
 
     /// Renews the certificate before it expires, until `stop`.
-    pub(crate) async fn keep(self, stop: CancellationToken) {
+    pub(crate) async fn renew_until(self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(RETRY);
         let kept = async {
             loop {
                 match self.renew_when_due().await {
-                    Ok(wait) => tokio::time::sleep(wait).await,
+                    Ok(wait) => {
+                        backoff.reset();
+                        tokio::time::sleep(wait).await;
+                    }
                     Err(error) => {
-                        let error = format!("{error:#}");
+                        let error = crate::report::one_line(&error);
                         tracing::warn!(error, "cannot renew the node's certificate, retrying");
-                        tokio::time::sleep(RETRY).await;
+                        backoff.wait().await;
                     }
                 }
             }
@@ -193,7 +142,7 @@ async fn renew(config: &Config, kubeconfig: &Path, node: &str) -> Result<()> {
         },
         status: None,
     };
-    let requests = Api::<CertificateSigningRequest>::all(Client::try_from(config.clone())?);
+    let requests = Api::<CertificateSigningRequest>::all(client::connecting(config.clone())?);
     let made = requests.create(&PostParams::default(), &request).await?;
     let name = made.metadata.name.unwrap_or_default();
     let decided = tokio::time::timeout(SIGNING_TIMEOUT, outcome(requests, &name))
@@ -210,7 +159,8 @@ async fn renew(config: &Config, kubeconfig: &Path, node: &str) -> Result<()> {
     let credential = Credential { cert_pem, key_pem, cert_path, key_path };
     let server = config.cluster_url.to_string();
     let login = Login::Certificate(&credential);
-    let text = kubeconfig::render(&user, server.trim_end_matches('/'), &ca_pem(config)?, &login);
+    let text =
+        kubeconfig::render(&user, server.trim_end_matches('/'), &client::ca_pem(config)?, &login);
     let path = kubeconfig.to_owned();
     let write = spawn_blocking(move || {
         // It often is in the kubelet's root directory, which the kubelet creates later.
@@ -249,85 +199,4 @@ fn is_decided(request: Option<&CertificateSigningRequest>) -> bool {
 fn reason(status: &Status) -> String {
     let last = status.conditions.iter().flatten().next_back();
     last.and_then(|condition| condition.message.clone()).unwrap_or_default()
-}
-
-/// The certificates that a configuration trusts, PEM.
-fn ca_pem(config: &Config) -> Result<String> {
-    let pem = coffer_controllers::Options::of_config(config).root_ca_pem;
-    let pem = pem.context("the kubeconfig has no certificate authority")?;
-    String::from_utf8(pem).context("the certificate authority is not PEM")
-}
-
-/// The `bootstrap-kubeconfig` verb.
-pub(crate) async fn bootstrap(options: BootstrapOptions) -> Result<()> {
-    let config = client::config(&options.kubeconfig).await?;
-    let (id, secret) = (random(6), random(16));
-    let end = Timestamp::now() + options.ttl();
-    let object = Zeroizing::new(serde_json::to_vec(&serde_json::json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": { "name": format!("bootstrap-token-{}", id.as_str()) },
-        "type": "bootstrap.kubernetes.io/token",
-        "stringData": {
-            "token-id": id.as_str(),
-            "token-secret": secret.as_str(),
-            "expiration": Timestamp::from_second(end.as_second())?.to_string(),
-            "usage-bootstrap-authentication": "true",
-        },
-    }))?);
-    let request = http::Request::post("/api/v1/namespaces/kube-system/secrets")
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(object.to_vec())?;
-    let client = Client::try_from(config.clone())?;
-    client.request_text(request).await.context("cannot create the token")?;
-    let token = Zeroizing::new(format!("{}.{}", id.as_str(), secret.as_str()));
-    let server = config.cluster_url.to_string();
-    #[expect(clippy::print_stdout, reason = "what the verb is for")]
-    {
-        let (server, login) = (server.trim_end_matches('/'), Login::Token(&token));
-        print!("{}", *kubeconfig::render("bootstrap", server, &ca_pem(&config)?, &login));
-    }
-    Ok(())
-}
-
-/// Letters and digits, as bootstrap tokens have them.
-fn random(length: usize) -> Zeroizing<String> {
-    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let character = |_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())]);
-    Zeroizing::new((0..length).map(character).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: BootstrapOptions,
-    }
-
-    #[test]
-    fn a_token_lifetime_is_a_bounded_duration_and_the_former_flag_still_works() {
-        let ttl = |flags: &[&str]| {
-            let line = Line::try_parse_from([&["coffer"], flags].concat());
-            line.map(|line| line.options.ttl()).ok()
-        };
-        assert_eq!(ttl(&[]), Some(SignedDuration::from_hours(24)));
-        assert_eq!(ttl(&["--ttl", "90m"]), Some(SignedDuration::from_mins(90)));
-        assert_eq!(ttl(&["--ttl-hours", "48"]), Some(SignedDuration::from_hours(48)));
-        for flags in [
-            &["--ttl", "0s"][..],
-            &["--ttl", "-1h"],
-            &["--ttl", "87601h"],
-            &["--ttl", "soon"],
-            &["--ttl-hours", "0"],
-            &["--ttl-hours", "4294967295"],
-            &["--ttl", "1h", "--ttl-hours", "1"],
-        ] {
-            assert_eq!(ttl(flags), None, "{flags:?}");
-        }
-    }
 }

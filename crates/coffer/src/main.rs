@@ -7,6 +7,7 @@
 
 mod access;
 mod apply;
+mod bootstrap;
 mod child;
 mod cli;
 mod client;
@@ -27,6 +28,8 @@ mod reach;
 mod renewal;
 mod report;
 mod signals;
+mod signing;
+mod token_keys;
 mod up;
 
 use std::pin::Pin;
@@ -87,8 +90,8 @@ fn run(verb: Verb, verbosity: u8) -> anyhow::Result<()> {
         Verb::Scheduler(options) => Box::pin(parts::scheduler(options)),
         Verb::ControllerManager(options) => Box::pin(parts::controller_manager(options)),
         Verb::Kubelet(options) => Box::pin(parts::kubelet::run(options)),
-        Verb::BootstrapKubeconfig(options) => Box::pin(join::bootstrap(options)),
-        Verb::RotateTokenKey(options) => Box::pin(async move { access::rotate(&options) }),
+        Verb::BootstrapKubeconfig(options) => Box::pin(bootstrap::bootstrap(options)),
+        Verb::RotateTokenKey(options) => Box::pin(async move { token_keys::rotate(&options) }),
         Verb::Apply(options) => Box::pin(apply::run(options)),
     };
     hardening::apply()?;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use coffer_wire::backoff::{Backoff, Limits};
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -13,20 +14,22 @@ use tokio_util::sync::CancellationToken;
 
 /// The group of all nodes.
 const NODES: &str = coffer_api::well_known::group::NODES;
-/// How long to wait before a failed request is retried.
-const RETRY: Duration = Duration::from_secs(10);
+/// How long to wait before a failed request is retried. Spread: nodes lose the API server together.
+const RETRY: Limits = Limits::spread(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Asks the API server for the user of `client`, retrying until `stop`, and warns if it is not `node`.
 pub(crate) async fn check(client: Client, node: String, stop: CancellationToken) {
     let reviews = Api::<SelfSubjectReview>::all(client);
     let asked = async {
+        let mut backoff = Backoff::new(RETRY);
         loop {
             let review = SelfSubjectReview::default();
             match reviews.create(&PostParams::default(), &review).await {
                 Ok(review) => return review.status.and_then(|status| status.user_info),
                 Err(error) => {
+                    let error = coffer_client::error::shown(&error);
                     tracing::debug!(%error, "cannot check the kubelet's identity yet");
-                    tokio::time::sleep(RETRY).await;
+                    backoff.wait().await;
                 }
             }
         }
@@ -41,7 +44,7 @@ pub(crate) async fn check(client: Client, node: String, stop: CancellationToken)
 fn warning(user: &UserInfo, node: &str) -> Option<String> {
     let name = user.username.as_deref().unwrap_or_default();
     let in_group = user.groups.iter().flatten().any(|group| group == NODES);
-    let wanted = format!("system:node:{node}");
+    let wanted = coffer_api::well_known::user::of_node(node);
     (name != wanted || !in_group).then(|| {
         format!(
             "the kubelet of node {node:?} runs as user {name:?}, not as {wanted:?} in group {NODES:?}: it is not limited to the secrets of its pods; join with --bootstrap-kubeconfig and a --kubeconfig of its own"

@@ -124,7 +124,12 @@ impl ClusterCredentials {
     }
 
     /// Renews certificates that expire soon, until `stop`.
-    pub(crate) async fn keep(self, server: Certificates, url: String, stop: CancellationToken) {
+    pub(crate) async fn renew_until(
+        self,
+        server: Certificates,
+        url: String,
+        stop: CancellationToken,
+    ) {
         let period = Duration::try_from(self.validity).unwrap_or(CHECK_PERIOD_MAX) / CHECKS;
         let mut ticks = tokio::time::interval(period.clamp(CHECK_PERIOD_MIN, CHECK_PERIOD_MAX));
         let mut renewal = Renewal { credentials: self, server, url, loaded: None };
@@ -138,7 +143,7 @@ impl ClusterCredentials {
             let Ok((same, outcome)) = outcome.await else { return };
             renewal = same;
             if let Err(error) = outcome {
-                let error = format!("{error:#}");
+                let error = crate::report::one_line(&error);
                 tracing::error!(error, "cannot renew certificates");
             }
         }
@@ -207,7 +212,7 @@ mod tests {
     #[test]
     fn every_certificate_is_renewed_when_less_than_a_fifth_of_its_lifetime_is_left() {
         let directory = tempfile::tempdir().unwrap();
-        let data = DataDir::hold(&directory.path().join("data")).unwrap();
+        let data = DataDir::lock(&directory.path().join("data")).unwrap();
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let node = OwnNode { name: "node".to_owned(), addresses: vec![address] };
         let credentials =

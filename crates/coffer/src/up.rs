@@ -34,7 +34,8 @@ use crate::parts::apiserver::ApiServer;
 use crate::pki::Pki;
 use crate::reach::Reach;
 use crate::renewal::{KUBELET, OwnNode};
-use crate::{join, node_name, oom, parts, signals};
+use crate::report::one_line;
+use crate::{node_name, oom, parts, signals, signing};
 
 /// The kubelet stops its pods with their own grace periods. A pod that it does not know, because the start
 /// was interrupted, gets this grace period in seconds.
@@ -47,7 +48,7 @@ const KUBELET_STOP_MAX: Duration = Duration::from_secs(30);
 /// How often the server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
 /// How often the log says what a start that takes long is waiting for.
-const COMPLAINT: Duration = Duration::from_secs(30);
+const WARN_AFTER: Duration = Duration::from_secs(30);
 
 /// The parameters of the parts.
 struct Context<'a> {
@@ -64,7 +65,7 @@ struct Context<'a> {
 pub(crate) async fn run(options: UpOptions, verbosity: u8) -> Result<()> {
     parts::kubelet::require_root("coffer up")?;
     let node = node_name::resolve(options.node_name.as_deref())?;
-    let data = DataDir::hold(&options.server.data_dir)?;
+    let data = DataDir::lock(&options.server.data_dir)?;
     let shutdown = signals::shutdown()?;
     let network = match &options.container_runtime_endpoint {
         Some(_) => None,
@@ -92,11 +93,16 @@ pub(crate) async fn run(options: UpOptions, verbosity: u8) -> Result<()> {
     };
     servers.spawn("the API server", |stop| server.run(stop));
     let outcome = async {
-        let start = start_clients(&mut clients, &context);
+        let ready = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            failure = servers.first_end() => return Err(failure),
+            started = start_clients(&mut clients, &context) => started?,
+        };
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             failure = servers.first_end() => return Err(failure),
-            started = start => started?,
+            failure = clients.first_end() => return Err(failure),
+            ready = ready => ready?,
         }
         #[expect(clippy::print_stdout, reason = "the line that other programs wait for")]
         {
@@ -116,8 +122,11 @@ pub(crate) async fn run(options: UpOptions, verbosity: u8) -> Result<()> {
     outcome.and(containerd)
 }
 
-/// Starts the server's clients, and waits until the node is ready for pods.
-async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()> {
+/// Starts the server's clients. The future that it returns waits until the node is ready for pods.
+async fn start_clients<'a>(
+    clients: &mut Parts,
+    context: &Context<'a>,
+) -> Result<impl Future<Output = Result<()>> + use<'a>> {
     let Context { options, data, node, .. } = *context;
     let endpoint = match &options.container_runtime_endpoint {
         Some(endpoint) => endpoint.clone(),
@@ -129,19 +138,16 @@ async fn start_clients(clients: &mut Parts, context: &Context<'_>) -> Result<()>
         kubelet.run(states, stop).await;
         Ok(())
     });
-    let client = parts::client(&data.kubeconfig("scheduler")).await?;
+    let client = parts::client(&data.kubeconfig("scheduler"), parts::Component::Scheduler).await?;
     clients.spawn("the scheduler", |stop| async move {
-        coffer_controllers::scheduler(client).run(stop).await;
-        Ok(())
+        Ok(coffer_controllers::scheduler(client).run(stop).await?)
     });
-    let signer = join::signer_in(&data.pki())?.lasting(options.server.signing.duration());
+    let signer = signing::signer_in(&data.pki())?.lasting(options.server.signing.duration());
     let kubeconfig = data.kubeconfig("controller-manager");
     let controllers = parts::controllers(&kubeconfig, Some(signer)).await?;
-    clients.spawn("the controllers", |stop| async move {
-        controllers.run(stop).await;
-        Ok(())
-    });
-    until_ready(parts::client(&data.admin_kubeconfig()).await?, node, kubelet_state).await
+    clients.spawn("the controllers", |stop| async move { Ok(controllers.run(stop).await?) });
+    let client = parts::client(&data.admin_kubeconfig(), parts::Component::Coffer).await?;
+    Ok(until_ready(client, node, kubelet_state))
 }
 
 async fn start_containerd(clients: &mut Parts, context: &Context<'_>) -> Result<String> {
@@ -259,7 +265,7 @@ async fn until_ready(client: Client, node: &str, kubelet: watch::Receiver<State>
     };
     tokio::pin!(ready);
     loop {
-        match timeout(COMPLAINT, &mut ready).await {
+        match timeout(WARN_AFTER, &mut ready).await {
             Ok(outcome) => return outcome,
             Err(_) => match kubelet.borrow().ended.as_deref() {
                 Some(ended) => {
@@ -301,7 +307,8 @@ impl Parts {
         match self.tasks.join_next().await {
             Some(Ok((name, Ok(())))) => anyhow!("{name} stopped unexpectedly"),
             Some(Ok((name, Err(error)))) => error.context(format!("{name} failed")),
-            Some(Err(panic)) => Error::new(panic).context("a part of Coffer panicked"),
+            // Its message may quote anything; the log has where it was.
+            Some(Err(_)) => anyhow!("a part of Coffer panicked"),
             None => std::future::pending().await,
         }
     }
@@ -312,8 +319,11 @@ impl Parts {
         while let Some(ended) = self.tasks.join_next().await {
             match ended {
                 Ok((_, Ok(()))) => {}
-                Ok((name, Err(error))) => tracing::error!("{name} failed to stop: {error:#}"),
-                Err(panic) => tracing::error!(%panic, "a part of Coffer panicked while stopping"),
+                Ok((name, Err(error))) => {
+                    let error = one_line(&error);
+                    tracing::error!(error, "{name} failed to stop");
+                }
+                Err(_) => tracing::error!("a part of Coffer panicked while stopping"),
             }
         }
     }

@@ -64,6 +64,51 @@ fn a_port_in_use() {
     assert_refused(&run(&mut command), &expected);
 }
 
+/// A kubeconfig holds tokens, and plugins print them: neither is quoted.
+#[test]
+fn a_kubeconfig_that_cannot_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kubeconfig");
+    let config = |user: &str| {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: c, cluster: {{server: \"https://127.0.0.1:1\"}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+             users:\n- name: u\n  user:\n{user}"
+        )
+    };
+    let plugin = "    exec:\n      apiVersion: client.authentication.k8s.io/v1\n      \
+                  command: /bin/sh\n      interactiveMode: Never\n      \
+                  args: [-c, 'echo hunter2; echo hunter2 >&2; exit 1']\n";
+    let credentials = "the credentials cannot be used";
+    for (text, expected) in [
+        (config("    token: hunter2\n  - hunter2\n"), "invalid YAML at line "),
+        (config("    token: [hunter2]\n"), "invalid YAML at line "),
+        (config("    client-key-data: hunter2!\n"), "the client key is not base64"),
+        (config(plugin), credentials),
+        (config(&plugin.replace("exit 1", "exit 0")), credentials),
+        (config("    token: \"hunter2\\n\"\n"), credentials),
+    ] {
+        std::fs::write(&file, &text).unwrap();
+        for verb in ["controller-manager", "scheduler", "apply"] {
+            let mut command = Command::new(PROGRAM);
+            command.arg(verb).arg("--kubeconfig").arg(&file);
+            if verb == "apply" {
+                command.args(["-f", "/dev/null"]);
+            }
+            let output = command.env("COFFER_LOG", "trace").output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(!stderr.contains("hunter2"), "{verb}: {stderr}");
+            if verb != "apply" {
+                assert_eq!(output.status.code(), Some(1), "{verb}: {stderr}");
+                let last = stderr.lines().last().unwrap_or_default();
+                assert!(last.starts_with("coffer: cannot use kubeconfig "), "{verb}: {stderr}");
+                assert!(last.contains(expected), "{verb}: {text}\n{stderr}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_missing_containerd() {
     let data_dir = tempfile::tempdir().unwrap();

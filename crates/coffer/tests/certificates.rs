@@ -3,11 +3,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use coffer_testkit::{Attacks, Coffer, CofferBuilder, Kubectl, Running, free_port};
+use coffer_testkit::{Attacks, Coffer, CofferBuilder, Kubectl, Running, eventually, free_port};
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SanType};
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -24,7 +23,6 @@ const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 /// Names that clients know the API server by, and kubelets are reached at.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "kubernetes.default.svc"];
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An API server and controllers, without a node.
 struct Plane {
@@ -146,17 +144,6 @@ fn client(
     let path = directory.join(format!("{name}.kubeconfig"));
     std::fs::write(&path, replaced.join("\n")).unwrap();
     Kubectl::new(path)
-}
-
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 fn manifest(wish: &Wish<'_>, key: &KeyPair) -> serde_json::Value {

@@ -1,14 +1,12 @@
 //! A kubelet that fails takes no other part along, and ends with the process that started it.
 
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
-use coffer_testkit::{Attacks, Coffer, CofferBuilder};
+use coffer_testkit::{Attacks, Coffer, CofferBuilder, eventually};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer");
-const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a kubelet is killed. Each time it is away for longer.
 const KILLS: usize = 3;
 
@@ -39,18 +37,6 @@ fn kubelets(coffer: &Coffer) -> Vec<Pid> {
     children.collect()
 }
 
-/// What there is once there is some.
-async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = found().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// A kubelet that serves, and is not one of those before.
 async fn kubelet(coffer: &Coffer, before: &[Pid]) -> Pid {
     eventually("a kubelet", async || {
@@ -62,8 +48,7 @@ async fn kubelet(coffer: &Coffer, before: &[Pid]) -> Pid {
 
 async fn says(coffer: &Coffer, words: &str) {
     let what = format!("a line with {words:?}");
-    eventually(&what, async || coffer.log().iter().any(|line| line.contains(words)).then_some(()))
-        .await;
+    eventually(&what, async || coffer.log().iter().any(|line| line.contains(words))).await;
 }
 
 async fn is_serving(coffer: &Coffer) -> bool {
@@ -80,7 +65,7 @@ async fn a_kubelet_that_fails_again_and_again_does_not_end_the_server() {
         let victim = kubelet(&coffer, &before).await;
         kill_process(victim, signal).unwrap();
         before.push(victim);
-        eventually("its end", async || (!kubelets(&coffer).contains(&victim)).then_some(())).await;
+        eventually("its end", async || !kubelets(&coffer).contains(&victim)).await;
         let is_serving = is_serving(&coffer).await;
         attacks.attempt(&format!("it ends by {signal:?}"), is_serving, coffer.log());
     }
@@ -123,7 +108,7 @@ async fn the_kubelet_ends_with_a_server_that_is_killed() {
     let mut coffer = start().await;
     let alive = kubelet(&coffer, &[]).await;
     coffer.kill().await.unwrap();
-    eventually("its end", async || read(alive, "cmdline").is_empty().then_some(())).await;
+    eventually("its end", async || read(alive, "cmdline").is_empty()).await;
     coffer.start().await.unwrap();
     // A stopped process does not end without SIGKILL.
     let stopped = kubelet(&coffer, &[]).await;

@@ -2,9 +2,9 @@
 //! before it ends.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Running};
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Running, eventually};
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
 use time::OffsetDateTime;
 use tokio::process::Command;
@@ -49,14 +49,6 @@ impl Node {
 async fn says(kubelet: &mut Running, what: &str) {
     let found = |line: &str| line.contains(what).then_some(());
     kubelet.until(Duration::from_secs(60), found).await.unwrap();
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// A kubeconfig like the node's own, whose certificate is good for another minute.
@@ -108,7 +100,7 @@ async fn a_node_joins_with_a_token_and_renews_its_certificate() {
 
     let first = node.start(&coffer, "second");
     let ready = ["wait", "--for=condition=Ready", "node/second", "--timeout=60s"];
-    eventually("the node never registered", async || {
+    eventually("the node to register", async || {
         kubectl.run(&["get", "node", "second"]).await.unwrap().status.success()
     })
     .await;
@@ -127,7 +119,7 @@ async fn a_node_joins_with_a_token_and_renews_its_certificate() {
     nearly_over(&coffer.data_dir().join("pki"), &node.kubeconfig());
     let before = std::fs::read(node.kubeconfig()).unwrap();
     let second = node.start(&coffer, "second");
-    eventually("the certificate was never renewed", async || {
+    eventually("a renewed certificate", async || {
         std::fs::read(node.kubeconfig()).unwrap() != before
     })
     .await;
@@ -151,8 +143,7 @@ async fn a_node_joins_with_a_token_and_renews_its_certificate() {
     let events = kubectl.ok(&["describe", "csr", &pending]).await.unwrap();
     assert!(events.contains("NodeNameInUse"), "{events}");
     kubectl.ok(&["certificate", "approve", &pending]).await.unwrap();
-    eventually("the approved machine never joined", async || without_key.kubeconfig().exists())
-        .await;
+    eventually("the approved machine to join", async || without_key.kubeconfig().exists()).await;
     drop(third);
 
     // A kubelet that runs as an administrator logs that it is not limited to its pods.

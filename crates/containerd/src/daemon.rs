@@ -42,7 +42,7 @@ const END_MARGIN: Duration = Duration::from_secs(30);
 /// How often a starting containerd is polled: it does not notify when its socket is ready.
 const POLL: Duration = Duration::from_millis(20);
 /// Restarts of a daemon that ends again and again.
-const RESTART: Limits = Limits::exact(Duration::from_millis(20), Duration::from_secs(30));
+const RESTART: Limits = Limits::spread(Duration::from_millis(20), Duration::from_secs(30));
 /// A log longer than this is truncated at the next start.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// The namespace that containerd's CRI service keeps its images in.

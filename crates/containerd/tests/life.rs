@@ -1,10 +1,9 @@
 //! A containerd of our own, from its start to its end, with a real pod in it.
 
 use std::path::Path;
-use std::time::Duration;
 
 use coffer_containerd::{Containerd, Settings, mounts, stop_with_pods};
-use coffer_testkit::images;
+use coffer_testkit::{eventually, images};
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
@@ -183,16 +182,10 @@ async fn a_killed_daemon_is_started_again_and_its_pods_do_not_notice() {
         containerd.run(&stop).await;
     });
     kill_process(listener(&socket), Signal::KILL).unwrap();
-    let again = async {
-        loop {
-            let request = ListPodSandboxRequest { filter: None };
-            if client.list_pod_sandbox(request).await.is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), again).await.unwrap();
+    eventually("containerd to respond again", async || {
+        client.list_pod_sandbox(ListPodSandboxRequest { filter: None }).await
+    })
+    .await;
     let still = exec(&mut client, &container, &["stat", "-c", "%Y", "/proc/1"]).await;
     assert_eq!(still, started);
 

@@ -1,7 +1,5 @@
-//! Which objects a controller object owns, adopts or releases: one rule for the pods of ReplicaSets
-//! and for the ReplicaSets of Deployments, and the indices that find the candidates.
-
-use std::collections::BTreeMap;
+//! Which objects a controller object owns, adopts or releases: one rule for the pods of ReplicaSets and for
+//! the ReplicaSets of Deployments, and the indices that find the candidates.
 
 use coffer_api::selector::LabelSelector;
 use k8s_openapi::NamespaceResourceScope;
@@ -14,65 +12,27 @@ use crate::error::Error;
 use crate::informer::{IndexBy, Watched};
 use crate::key::ObjectKey;
 use crate::owner::{controller_of, is_controlled_by};
-
-type Labels = BTreeMap<String, String>;
-/// A namespace, and a label with its value there; without one all of the namespace.
-type Place = (String, Option<(String, String)>);
+use crate::selection::{Compiled, LabelKey, Selects, compile, label_keys, selector_keys};
 
 /// A kind whose objects own others that fit their selector.
-pub(crate) trait Claimer: Watched + Resource<Scope = NamespaceResourceScope> {
-    /// Which objects it claims.
+pub(crate) trait Claimer:
+    Watched + Selects + Resource<Scope = NamespaceResourceScope>
+{
+    /// Which objects it claims; without a selector none.
     ///
     /// # Errors
     /// The selector is malformed.
-    fn selector(&self) -> Result<LabelSelector, Error>;
-
-    /// The labels that the selector asks for by value; it may have other conditions too.
-    fn match_labels(&self) -> Option<&Labels>;
-}
-
-impl Claimer for ReplicaSet {
     fn selector(&self) -> Result<LabelSelector, Error> {
-        structured(self.spec.as_ref().map(|spec| &spec.selector))
-    }
-
-    fn match_labels(&self) -> Option<&Labels> {
-        self.spec.as_ref()?.selector.match_labels.as_ref()
+        compile(self).map(Option::unwrap_or_default).map_err(Error::Object)
     }
 }
 
-impl Claimer for Deployment {
-    fn selector(&self) -> Result<LabelSelector, Error> {
-        structured(self.spec.as_ref().map(|spec| &spec.selector))
-    }
+impl Claimer for ReplicaSet {}
+impl Claimer for Deployment {}
+impl Claimer for ReplicationController {}
 
-    fn match_labels(&self) -> Option<&Labels> {
-        self.spec.as_ref()?.selector.match_labels.as_ref()
-    }
-}
-
-impl Claimer for ReplicationController {
-    fn selector(&self) -> Result<LabelSelector, Error> {
-        let none = Labels::new();
-        LabelSelector::of_map(self.match_labels().unwrap_or(&none))
-            .map_err(|error| Error::Object(error.to_string()))
-    }
-
-    fn match_labels(&self) -> Option<&Labels> {
-        self.spec.as_ref()?.selector.as_ref()
-    }
-}
-
-type Structured = k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-
-fn structured(selector: Option<&Structured>) -> Result<LabelSelector, Error> {
-    let none = Structured::default();
-    LabelSelector::of_structured(selector.unwrap_or(&none))
-        .map_err(|error| Error::Object(error.to_string()))
-}
-
-/// Objects that may be claimed: by the uid of the object that controls them, or, while none does, by
-/// namespace and label. A controller object finds its own and those that it might adopt, and no others.
+/// Objects that may be claimed: by the uid of their controller, or, without a controller, by namespace and
+/// label. A controller object finds its own and those that it might adopt, and no others.
 pub(crate) struct Claimable;
 
 /// A key of [`Claimable`].
@@ -80,8 +40,8 @@ pub(crate) struct Claimable;
 pub(crate) enum ClaimKey {
     /// Controlled by the object with this uid.
     ControlledBy(String),
-    /// Not controlled by any.
-    Orphan(Place),
+    /// Without a controller.
+    Orphan(LabelKey),
 }
 
 impl<K: Resource + 'static> IndexBy<K> for Claimable {
@@ -91,47 +51,32 @@ impl<K: Resource + 'static> IndexBy<K> for Claimable {
         let meta = object.meta();
         match controller_of(meta) {
             Some(owner) => each(ClaimKey::ControlledBy(owner.uid.clone())),
-            None => places(meta).for_each(|place| each(ClaimKey::Orphan(place))),
+            None => label_keys(meta).for_each(|key| each(ClaimKey::Orphan(key))),
         }
     }
 }
 
 impl ClaimKey {
-    /// The keys of all that an object controls or might adopt. An orphan is looked for by one label
-    /// that the selector asks for; all orphans of the namespace are looked at only where the selector
-    /// asks for no label's value.
-    pub(crate) fn of<K: Claimer>(claimer: &K) -> [Self; 2] {
+    /// The keys of all that an object controls or might adopt. An orphan is looked for by the values that
+    /// the selector asks for of one label; all orphans of the namespace are looked at only where it asks for
+    /// no label's value.
+    pub(crate) fn of<K: Claimer>(claimer: &K) -> Vec<Self> {
         let uid = claimer.meta().uid.clone().unwrap_or_default();
-        [Self::ControlledBy(uid), Self::Orphan(place(claimer))]
+        let orphans = selector_keys(claimer).into_iter().map(Self::Orphan);
+        std::iter::once(Self::ControlledBy(uid)).chain(orphans).collect()
     }
 }
 
-/// Controller objects by one label that their selectors ask for: finds those that might adopt an
-/// orphan.
+/// Controller objects by the values that their selectors ask for of one label: finds those that might adopt
+/// an orphan.
 pub(crate) struct BySelector;
 
 impl<K: Claimer> IndexBy<K> for BySelector {
-    type Key = Place;
+    type Key = LabelKey;
 
-    fn keys(claimer: &K, each: &mut dyn FnMut(Place)) {
-        each(place(claimer));
+    fn keys(claimer: &K, each: &mut dyn FnMut(LabelKey)) {
+        selector_keys(claimer).into_iter().for_each(each);
     }
-}
-
-/// Where an object is found: by each of its labels, and without.
-pub(crate) fn places(meta: &ObjectMeta) -> impl Iterator<Item = Place> {
-    let namespace = meta.namespace.clone().unwrap_or_default();
-    let labels = meta.labels.iter().flatten();
-    let labels = labels.map(|(label, value)| Some((label.clone(), value.clone())));
-    labels.chain([None]).map(move |label| (namespace.clone(), label))
-}
-
-/// Where what a selector selects is found. Of several labels the last: `pod-template-hash`, where
-/// there is one, tells more than `app`.
-fn place<K: Claimer>(claimer: &K) -> Place {
-    let label = claimer.match_labels().and_then(|labels| labels.last_key_value());
-    let label = label.map(|(label, value)| (label.clone(), value.clone()));
-    (claimer.meta().namespace.clone().unwrap_or_default(), label)
 }
 
 /// Whether the object still exists and is not being deleted, read from the API: before it adopts
@@ -145,40 +90,45 @@ pub(crate) async fn is_alive<K: Claimer>(client: &Client, object: &K) -> Result<
     }))
 }
 
-/// How one object stands to a controller object that might own it.
+/// What a controller object does with an object that it might own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// It is owned already.
+    /// It owns the object already.
     Keep,
-    /// No object controls it and it fits the selector.
+    /// The object has no controller and is selected.
     Adopt,
-    /// It is owned but does not fit the selector any more.
+    /// It owns the object, which is no longer selected.
     Release,
-    /// It belongs to another object, or to none and does not fit.
+    /// The object has another controller, or has none and is not selected.
     Ignore,
 }
 
-/// Decides ownership. `owner` is the controller's metadata; one that is being deleted takes and
-/// releases nothing, so that the garbage collector finds things as they are.
+/// Decides ownership. `owner` is the controller object's metadata. One that is being deleted neither adopts
+/// nor releases objects, so that the garbage collector finds them unchanged.
 pub(crate) fn claim(owner: &ObjectMeta, selector: &LabelSelector, object: &ObjectMeta) -> Claim {
     let uid = owner.uid.as_deref().unwrap_or_default();
-    let going = owner.deletion_timestamp.is_some();
-    let fits = selects(selector, object);
+    let deleted = owner.deletion_timestamp.is_some();
+    let selected = selects(selector, object);
     match controller_of(object) {
         Some(_) if !is_controlled_by(object, uid) => Claim::Ignore,
-        Some(_) if fits => Claim::Keep,
-        Some(_) if going => Claim::Ignore,
+        Some(_) if selected => Claim::Keep,
+        Some(_) if deleted => Claim::Ignore,
         Some(_) => Claim::Release,
-        None if going || !fits || object.deletion_timestamp.is_some() => Claim::Ignore,
+        None if deleted || !selected || object.deletion_timestamp.is_some() => Claim::Ignore,
         None => Claim::Adopt,
     }
 }
 
-/// Whether an object's labels are selected. An empty selector selects nothing here: no kind that
-/// owns others allows it, and what had adopted everything could not be told apart again.
+/// Whether a selector selects an object. An empty selector selects no object here: no kind that owns objects
+/// allows it, and after adopting every object of a namespace the former owners could not be restored.
 pub(crate) fn selects(selector: &LabelSelector, object: &ObjectMeta) -> bool {
     let none = Default::default();
     !selector.is_empty() && selector.matches(object.labels.as_ref().unwrap_or(&none))
+}
+
+/// Whether an object with this selector might claim another one; one whose selector cannot be read claims none.
+pub(crate) fn may_claim(selector: &Compiled, object: &ObjectMeta) -> bool {
+    matches!(selector, Ok(Some(selector)) if selects(selector, object))
 }
 
 #[cfg(test)]
@@ -197,7 +147,7 @@ mod tests {
     #[test]
     fn an_object_is_kept_adopted_released_or_ignored_by_owner_and_selector() {
         let selector = LabelSelector::parse("app=web").expect("a selector");
-        let object = |labels: Value, owner: Option<&str>, going: bool| -> ObjectMeta {
+        let object = |labels: Value, owner: Option<&str>, is_deleted: bool| -> ObjectMeta {
             let owners: Vec<Value> = owner
                 .iter()
                 .map(|uid| {
@@ -205,28 +155,28 @@ mod tests {
                                    "uid": uid, "controller": true })
                 })
                 .collect();
-            let deleted = going.then_some("2026-01-01T00:00:00Z");
+            let deleted = is_deleted.then_some("2026-01-01T00:00:00Z");
             serde_json::from_value(json!({ "labels": labels, "ownerReferences": owners,
                                            "deletionTimestamp": deleted }))
             .expect("metadata")
         };
         let (fits, strays) = (json!({ "app": "web", "x": "y" }), json!({ "app": "db" }));
         let ours = ObjectMeta { uid: Some("me".into()), ..ObjectMeta::default() };
-        let mut leaving = ours.clone();
-        leaving.deletion_timestamp =
+        let mut deleted = ours.clone();
+        deleted.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
-        for (owner, labels, owned_by, going, expected) in [
+        for (owner, labels, owned_by, is_deleted, expected) in [
             (&ours, &fits, Some("me"), false, Claim::Keep),
             (&ours, &fits, Some("other"), false, Claim::Ignore),
             (&ours, &fits, None, false, Claim::Adopt),
             (&ours, &fits, None, true, Claim::Ignore),
             (&ours, &strays, Some("me"), false, Claim::Release),
             (&ours, &strays, None, false, Claim::Ignore),
-            (&leaving, &fits, None, false, Claim::Ignore),
-            (&leaving, &strays, Some("me"), false, Claim::Ignore),
-            (&leaving, &fits, Some("me"), false, Claim::Keep),
+            (&deleted, &fits, None, false, Claim::Ignore),
+            (&deleted, &strays, Some("me"), false, Claim::Ignore),
+            (&deleted, &fits, Some("me"), false, Claim::Keep),
         ] {
-            let object = object(labels.clone(), owned_by, going);
+            let object = object(labels.clone(), owned_by, is_deleted);
             assert_eq!(
                 claim(owner, &selector, &object),
                 expected,
@@ -242,10 +192,10 @@ mod tests {
         );
     }
 
-    /// A namespace with ten thousand pods of others: a reconcile of one set sees its own pods and
-    /// the orphans with its label.
+    /// A namespace with ten thousand pods of others: a reconcile of one set reads its own pods and the
+    /// orphans with its label.
     #[test]
-    fn a_claimer_finds_its_own_and_the_orphans_that_it_might_adopt_and_visits_no_others() {
+    fn a_claimer_visits_only_its_own_objects_and_the_orphans_that_it_might_adopt() {
         let pods = Cache::<Pod>::default();
         let index = pods.index::<Claimable>();
         let pod = |name: &str, label: &str, owner: Option<&str>| -> Pod {
@@ -275,10 +225,18 @@ mod tests {
         let names: Vec<_> = found.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
         assert_eq!(names, ["mine", "stray"]);
         assert_eq!(pods.visited() - before, 2);
+        let listed: ReplicaSet = serde_json::from_value(json!({
+            "metadata": { "namespace": "ns", "name": "rs", "uid": "me" },
+            "spec": { "selector": { "matchExpressions": [
+                { "key": "app", "operator": "In", "values": ["web", "none"] }] } } }))
+        .expect("a set");
+        let before = pods.visited();
+        assert_eq!(index.get_all(&ClaimKey::of(&listed)).len(), 2);
+        assert_eq!(pods.visited() - before, 2);
     }
 
     #[test]
-    fn an_orphan_is_offered_to_those_whose_selectors_ask_for_one_of_its_labels() {
+    fn an_orphan_is_offered_to_the_owners_whose_selectors_may_select_it() {
         let sets = Cache::<ReplicaSet>::default();
         let index = sets.index::<BySelector>();
         let set = |name: &str, selector: Value| -> ReplicaSet {
@@ -294,12 +252,15 @@ mod tests {
             json!({ "matchExpressions": [
             { "key": "app", "operator": "Exists" }] }),
         ));
+        let listed = |values: Value| json!({ "matchExpressions": [{ "key": "app", "operator": "In", "values": values }] });
+        sets.insert(set("in", listed(json!(["db", "web"]))));
+        sets.insert(set("out", listed(json!(["db", "cache"]))));
         let orphan: ObjectMeta = serde_json::from_value(json!({
             "namespace": "ns", "labels": { "app": "web", "x": "y" } }))
         .expect("metadata");
-        let places: Vec<_> = places(&orphan).collect();
+        let keys: Vec<_> = label_keys(&orphan).collect();
         let names: Vec<_> =
-            index.get_all(&places).iter().filter_map(|set| set.metadata.name.clone()).collect();
-        assert_eq!(names, ["web", "any"]);
+            index.get_all(&keys).iter().filter_map(|set| set.metadata.name.clone()).collect();
+        assert_eq!(names, ["in", "web", "any"]);
     }
 }

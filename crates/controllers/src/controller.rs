@@ -1,5 +1,6 @@
-//! What a controller is, and what it gets to work with.
+//! The trait of controllers, and how one is set up.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,50 +18,51 @@ use crate::key::ObjectKey;
 use crate::manager::Manager;
 use crate::queue::{Queue, WorkQueue};
 
-/// A program that brings what is there in line with what users asked for, one key at a time.
+/// A control loop: compares the actual state with the desired one and writes the difference, one key at a
+/// time.
 ///
-/// The framework does the rest: it fills the caches before the first key, runs [`Self::WORKERS`] at a
-/// time but one key never twice at once, retries a key that failed with back-off, and ends at shutdown
-/// between two keys.
+/// The framework fills the caches before the first key, reconciles up to [`Self::WORKERS`] keys concurrently
+/// but never one key twice at a time, retries a failed key with back-off, and ends between two keys at
+/// shutdown.
 pub(crate) trait Controller: Send + Sync + Sized + 'static {
-    /// Upstream's name; logs have it.
+    /// Upstream's name of the controller, for logs.
     const NAME: &'static str;
-    /// How many keys are reconciled at once. Each worker has one request under way at a time unless the
-    /// controller says otherwise: this is what bounds its load on the API server.
+    /// How many keys are reconciled concurrently. A worker has one request in flight, unless the controller
+    /// documents otherwise, so that this bounds the load on the API server.
     const WORKERS: usize;
-    /// Where its keys come from, and what they are: [`Queue`]`<`[`ObjectKey`]`>` for nearly all, which
-    /// reconcile one object by its name.
+    /// The queue of its keys: [`Queue`]`<`[`ObjectKey`]`>` for nearly all, which reconcile one object by its
+    /// name.
     type Queue: WorkQueue;
 
-    /// Says which changes make which keys ready. The handlers run in the informers' tasks and must
-    /// neither wait nor look at more than the change is about.
+    /// Registers handlers, which add keys to the queue. They run in the informers' tasks and must neither
+    /// wait nor read more than what the change is about.
     fn watches(watches: &mut Watches<'_, Self>);
 
-    /// Brings one key in order: reads the caches, decides in a pure function, applies the decision. Must
-    /// read as if nothing was known of earlier calls, and may be called when there is nothing to do.
+    /// Reconciles one key: reads the caches, decides in a pure function, and applies the decision. It is
+    /// idempotent and does not depend on earlier calls.
     fn reconcile(
         &self,
         key: &<Self::Queue as WorkQueue>::Key,
     ) -> impl Future<Output = Result<Next, Error>> + Send;
 }
 
-/// When a key that was reconciled without an error is to be looked at again.
+/// When a key that was reconciled without an error is to be reconciled again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// When something changes.
+    /// After the next change.
     Change,
-    /// When something changes, and after this time at the latest.
+    /// After the next change, and after this time at the latest.
     After(Duration),
 }
 
 impl Next {
-    /// After the shorter one of two waits, if there is any.
+    /// After a time, if there is one.
     pub(crate) fn after(wait: Option<Duration>) -> Self {
         wait.map_or(Self::Change, Self::After)
     }
 }
 
-/// Hands a controller what it works with, and remembers which caches it has to wait for.
+/// Provides a controller with client, caches and queue, and records which caches it has to wait for.
 pub(crate) struct Setup<'a, C: Controller> {
     manager: &'a mut Manager,
     queue: C::Queue,
@@ -78,7 +80,7 @@ impl<'a, C: Controller> Setup<'a, C> {
         self.manager.recorder(component)
     }
 
-    /// The queue of this controller, for keys that become ready by its own doing.
+    /// The queue of this controller, for the keys that it adds itself.
     pub(crate) fn queue(&self) -> C::Queue {
         self.queue.clone()
     }
@@ -86,12 +88,12 @@ impl<'a, C: Controller> Setup<'a, C> {
     /// All objects of a kind.
     pub(crate) fn cache<K: Watched>(&mut self) -> Cache<K> {
         let cache = self.manager.informer::<K>().cache();
-        let waits = cache.clone();
-        self.synced.push(async move { waits.synced().await }.boxed());
+        let awaited = cache.clone();
+        self.synced.push(async move { awaited.synced().await }.boxed());
         cache
     }
 
-    /// Has a kind listed every `period` instead of watched; see [`crate::informer`].
+    /// Lists a kind every `period` instead of watching it; see [`crate::informer`].
     pub(crate) fn list_every<K: Watched>(&mut self, period: Duration) {
         self.manager.informer::<K>().list_every(period);
     }
@@ -104,8 +106,8 @@ impl<'a, C: Controller> Setup<'a, C> {
     /// The metadata of all objects of all kinds.
     pub(crate) fn inventory(&mut self) -> Inventory {
         let inventory = self.manager.inventory().inventory();
-        let waits = inventory.clone();
-        self.synced.push(async move { waits.synced().await }.boxed());
+        let awaited = inventory.clone();
+        self.synced.push(async move { awaited.synced().await }.boxed());
         inventory
     }
 }
@@ -141,12 +143,12 @@ impl<C: Controller> Watches<'_, C> {
 }
 
 impl<C: Controller<Queue = Queue<ObjectKey>>> Watches<'_, C> {
-    /// Makes an object's own name ready whenever it changes.
+    /// Adds an object's own key whenever it changes.
     pub(crate) fn own<K: Watched>(&mut self) {
         self.own_if::<K>(|_| true);
     }
 
-    /// Makes an object's own name ready whenever a change of it is of interest.
+    /// Adds an object's own key whenever it changes in a way that is of interest.
     pub(crate) fn own_if<K: Watched>(
         &mut self,
         is_of_interest: impl Fn(&Change<K>) -> bool + Send + Sync + 'static,
@@ -160,7 +162,7 @@ impl<C: Controller<Queue = Queue<ObjectKey>>> Watches<'_, C> {
     }
 }
 
-/// Adds a controller to a manager. `build` makes it from what [`Setup`] gives.
+/// Adds a controller, which `build` creates, to a manager.
 pub(crate) fn add<C: Controller>(
     manager: &mut Manager,
     build: impl FnOnce(&mut Setup<'_, C>) -> C,
@@ -188,10 +190,12 @@ pub(crate) fn add<C: Controller>(
     });
 }
 
-/// Reconciles one key after the other until `shutdown`.
+/// Reconciles one key after the other until `shutdown`. A key whose reconcile panics has failed as with any
+/// error: it is retried with back-off, and the others are not affected.
 async fn work<C: Controller>(controller: &C, queue: &C::Queue, shutdown: &CancellationToken) {
     while let Some(key) = shutdown.run_until_cancelled(queue.next()).await {
-        let outcome = controller.reconcile(&key).await;
+        let reconciled = AssertUnwindSafe(async { controller.reconcile(&key).await });
+        let outcome = reconciled.catch_unwind().await.unwrap_or(Err(Error::Panicked));
         if let Err(error) = &outcome {
             if error.is_routine() {
                 tracing::debug!(controller = C::NAME, %key, %error, "will retry");
@@ -203,7 +207,59 @@ async fn work<C: Controller>(controller: &C, queue: &C::Queue, shutdown: &Cancel
     }
 }
 
-/// The name of an object's namespace, as a key of what is reconciled by namespace.
+/// The key of an object's namespace.
 pub(crate) fn namespace_key<K: Resource>(object: &K) -> ObjectKey {
     ObjectKey::new("", object.meta().namespace.clone().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Panics at the first try of each key that begins so, and notes what it has reconciled.
+    #[derive(Default)]
+    struct Panics {
+        tried: Mutex<Vec<String>>,
+    }
+
+    impl Controller for Panics {
+        const NAME: &'static str = "panics";
+        const WORKERS: usize = 1;
+        type Queue = Queue<ObjectKey>;
+
+        fn watches(_: &mut Watches<'_, Self>) {}
+
+        async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
+            let is_first = {
+                let mut tried = self.tried.lock();
+                tried.push(key.name.clone());
+                tried.iter().filter(|name| **name == key.name).count() == 1
+            };
+            assert!(!(is_first && key.name.starts_with("panic")), "{} of a user", key.name);
+            Ok(Next::Change)
+        }
+    }
+
+    /// One pod's status ended all controllers, and the API server with them, at every start again.
+    #[tokio::test(start_paused = true)]
+    async fn a_key_whose_reconcile_panics_is_retried_and_others_are_reconciled() {
+        let (controller, queue) = (Panics::default(), Queue::default());
+        for name in ["panic-1", "fine", "panic-2"] {
+            queue.add(ObjectKey::new("ns", name));
+        }
+        let shutdown = CancellationToken::new();
+        let until = async {
+            while controller.tried.lock().len() < 5 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            shutdown.cancel();
+        };
+        tokio::join!(work(&controller, &queue, &shutdown), until);
+        let mut tried = controller.tried.lock().clone();
+        assert_eq!(tried[..3], ["panic-1", "fine", "panic-2"]);
+        tried[3..].sort();
+        assert_eq!(tried[3..], ["panic-1", "panic-2"]);
+    }
 }

@@ -1,41 +1,44 @@
-//! Why a reconciliation did not finish. All of them are retried; what differs is how loudly they
-//! are logged. None quotes the body of an object: of responses that do not decode they say the place only.
+//! Errors of reconciliations. All are retried; expected ones are logged at debug level only. None quotes the
+//! body of an object: the error of a response that does not decode has the position only.
 
 use coffer_api::reason::{CAUSE_NAMESPACE_TERMINATING, Reason};
 
 pub(crate) use coffer_client::error::shown;
 
-/// What went wrong while talking to the API.
+/// Why a reconciliation failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The API server refused or could not be reached.
+    /// The API server rejected the request or could not be reached.
     #[error("{operation}: {}", shown(.source))]
     Api {
-        /// What was being done, in words: `bind pod`.
+        /// The operation, for messages: `bind pod`.
         operation: &'static str,
-        /// What kube says.
+        /// The error of the client.
         source: kube::Error,
     },
-    /// An object cannot be acted on as it is, for example because its selector is malformed.
+    /// The object is invalid, for example because its selector is malformed.
     #[error("{0}")]
     Object(String),
-    /// Part of the work is waiting for something that no watch will announce; try again soon.
+    /// Part of the work waits for something that is not watched; it is retried.
     #[error("not finished: {0}")]
     Unfinished(&'static str),
+    /// The work on a key panicked. What the panic says may quote an object and is not repeated.
+    #[error("panicked: this is a bug")]
+    Panicked,
 }
 
 impl Error {
-    /// Names the operation that a kube error belongs to: `.map_err(Error::api("bind pod"))`.
+    /// Adds the operation to a client's error: `.map_err(Error::api("bind pod"))`.
     pub(crate) fn api(operation: &'static str) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Api { operation, source }
     }
 
-    /// Whether another client wrote first, so that a fresh read settles it.
+    /// Whether another client wrote first: it succeeds after a fresh read.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Api { source, .. } if is_conflict(source))
     }
 
-    /// Whether this is expected in normal operation and needs no warning.
+    /// Whether this is expected in normal operation.
     pub(crate) fn is_routine(&self) -> bool {
         self.is_conflict() || matches!(self, Self::Unfinished(_))
     }
@@ -51,27 +54,27 @@ pub(crate) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if Reason::from(&*status.reason) == Reason::Conflict)
 }
 
-/// The name is taken.
+/// The name is in use.
 pub(crate) fn is_already_exists(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if Reason::from(&*status.reason) == Reason::AlreadyExists)
 }
 
-/// The object does not pass validation; for a patch that names a uid: it is another object now.
+/// The object is invalid. For a patch with a uid: the object was recreated.
 pub(crate) fn is_invalid(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 422)
 }
 
-/// The namespace is being deleted: nothing can be created in it, and nothing needs to be.
+/// The namespace is being deleted: objects cannot and need not be created in it.
 pub(crate) fn is_namespace_terminating(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     status.code == 403 && causes.any(|cause| cause.reason == CAUSE_NAMESPACE_TERMINATING)
 }
 
-/// Nothing is left to be done where the object no longer exists.
+/// Success where the object no longer exists.
 ///
 /// # Errors
-/// Every other one.
+/// All others.
 pub(crate) fn ignore_not_found<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match done {
         Err(error) if is_not_found(&error) => Ok(()),
@@ -79,11 +82,11 @@ pub(crate) fn ignore_not_found<T>(done: Result<T, kube::Error>) -> Result<(), ku
     }
 }
 
-/// Nothing is left to be done where the object no longer exists, or was recreated (UID mismatch): for
-/// writes whose one precondition is the uid.
+/// Success where the object no longer exists, or was recreated (UID mismatch): for writes whose only
+/// precondition is the uid.
 ///
 /// # Errors
-/// Every other one.
+/// All others.
 pub(crate) fn ignore_recreated<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match done {
         Err(error) if is_conflict(&error) => Ok(()),
@@ -91,11 +94,10 @@ pub(crate) fn ignore_recreated<T>(done: Result<T, kube::Error>) -> Result<(), ku
     }
 }
 
-/// Nothing can be created in a namespace that is being deleted or does not exist, and nothing needs to
-/// be where the object exists.
+/// Success where the object exists already, or its namespace does not exist or is being deleted.
 ///
 /// # Errors
-/// Every other one.
+/// All others.
 pub(crate) fn ignore_uncreatable<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match done {
         Err(error) if is_already_exists(&error) || is_namespace_terminating(&error) => Ok(()),
@@ -103,7 +105,7 @@ pub(crate) fn ignore_uncreatable<T>(done: Result<T, kube::Error>) -> Result<(), 
     }
 }
 
-/// The message of an API error as the server words it.
+/// The server's message of an API error.
 pub(crate) fn message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),

@@ -1,4 +1,4 @@
-//! Events of controllers: [`coffer_client::events`], without a host.
+//! Events of controllers: [`coffer_client::events`] without a host.
 
 pub(crate) use coffer_client::events::{EventType, Recorder, Sink, Writer};
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ pub(crate) fn channel(client: Client) -> (Sink, Writer) {
     coffer_client::events::channel(client, None)
 }
 
-/// The present in whole seconds, as timestamps in objects are.
+/// The present in whole seconds, as in objects.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).expect("the present is in range")
 }

@@ -1,18 +1,19 @@
-//! Every object of every served kind, by its metadata: what namespace deletion, garbage collection
-//! and quotas look at, since they must know kinds that this program was not written for.
+//! The metadata of all objects of all served kinds, for namespace deletion, garbage collection and quotas,
+//! which have to handle kinds that this program has no types for.
 //!
-//! It is no second informer, but a set of them: one [`Informer`] for the metadata of each kind that
-//! discovery names, which is repeated, because a real API server may be taught new kinds. A kind that
-//! another controller watches by its type is not watched again; its informer feeds the inventory too.
-//! Of each object only its identity, owners and finalizers are kept: annotations of a secret count
-//! as its payload, and a hundred thousand objects must fit.
+//! It has one metadata [`Informer`] for each kind that discovery finds. Discovery is repeated, because other
+//! API servers may add kinds. A kind that another controller watches by its type is not watched twice: its
+//! informer reports to the inventory too. Only identity, owners and finalizers of an object are kept:
+//! annotations of secrets count as payload, and a hundred thousand objects must fit into memory.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::status::GroupResource;
+use coffer_api::well_known::api_group;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::NamespaceResourceScope;
@@ -21,6 +22,7 @@ use kube::api::ApiResource;
 use kube::discovery::{Scope, verbs};
 use kube::runtime::watcher;
 use kube::{Api, Client, Discovery, Resource};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,12 +31,12 @@ use crate::error;
 pub(crate) use crate::informer::metadata::Meta;
 use crate::informer::{Cache, Informer, Watched};
 
-/// How often the served kinds are asked for again, as upstream's garbage collector does.
+/// Interval of discovery: that of upstream's garbage collector.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(30);
 /// The same while discovery fails.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 
-/// What happened to one object, as far as its metadata tell. At least one side is there.
+/// A change of one object's metadata. At least one side is present.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MetaChange<'a> {
     /// The metadata before, unless the object is new.
@@ -77,7 +79,8 @@ impl Kind {
 
     /// `pods.` or `deployments.apps`, as conditions of namespaces name resources.
     pub(crate) fn qualified(&self) -> String {
-        format!("{}.{}", self.resource.plural, self.resource.group)
+        let ApiResource { group, plural, .. } = &self.resource;
+        GroupResource { group, resource: plural }.qualified()
     }
 }
 
@@ -87,7 +90,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A shared handle to what is known.
+/// A shared handle to the known kinds and their objects.
 #[derive(Clone)]
 pub(crate) struct Inventory(Arc<Shared>);
 
@@ -101,18 +104,18 @@ struct Shared {
 struct Entry {
     kind: Arc<Kind>,
     /// Absent for kinds that are listed when needed but not watched.
-    held: Option<Arc<dyn Held>>,
-    /// Ends the watch; `None` if it is not the inventory's own.
+    cache: Option<Arc<dyn ErasedCache>>,
+    /// Ends the watch; `None` if another informer watches the kind.
     stop: Option<CancellationToken>,
 }
 
-/// A cache whose kind has been forgotten.
-trait Held: Send + Sync {
+/// A cache without the type of its objects.
+trait ErasedCache: Send + Sync {
     fn count_in(&self, namespace: &str) -> usize;
     fn synced(&self) -> BoxFuture<'static, ()>;
 }
 
-impl<K: Send + Sync + 'static> Held for Cache<K> {
+impl<K: Send + Sync + 'static> ErasedCache for Cache<K> {
     fn count_in(&self, namespace: &str) -> usize {
         Cache::count_in(self, namespace)
     }
@@ -124,25 +127,25 @@ impl<K: Send + Sync + 'static> Held for Cache<K> {
 }
 
 impl Inventory {
-    /// The kind that an owner reference or event names; any served version will do.
+    /// The kind of an owner reference, in any served version.
     pub(crate) fn kind(&self, api_version: &str, kind: &str) -> Option<Arc<Kind>> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
+        let kinds = self.0.kinds.read();
         let mut kinds = kinds.values().map(|entry| &entry.kind);
         kinds.find(|found| found.resource.group == group && found.resource.kind == kind).cloned()
     }
 
-    /// Every kind that is known.
+    /// All known kinds.
     pub(crate) fn kinds(&self) -> Vec<Arc<Kind>> {
-        let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
+        let kinds = self.0.kinds.read();
         kinds.values().map(|entry| entry.kind.clone()).collect()
     }
 
-    /// How many objects of a resource, named as [`Kind::qualified`] does, a namespace has. `None` for
-    /// one that is not watched.
+    /// The number of objects of a resource ([`Kind::qualified`]) in a namespace. `None` for a resource that
+    /// is not watched.
     pub(crate) fn count(&self, qualified: &str, namespace: &str) -> Option<usize> {
-        let kinds = self.0.kinds.read().expect("no code panics while it holds the kinds");
-        Some(kinds.get(qualified)?.held.as_ref()?.count_in(namespace))
+        let kinds = self.0.kinds.read();
+        Some(kinds.get(qualified)?.cache.as_ref()?.count_in(namespace))
     }
 
     /// Waits until every kind of the first discovery has been listed once.
@@ -153,9 +156,24 @@ impl Inventory {
     }
 }
 
+#[cfg(test)]
+impl Inventory {
+    /// One that knows kinds and watches none.
+    pub(crate) fn knowing(kinds: &[Arc<Kind>]) -> Self {
+        let inventory = Watcher::default().inventory();
+        let entry = |kind: &Arc<Kind>| {
+            (kind.qualified(), Entry { kind: kind.clone(), cache: None, stop: None })
+        };
+        let mut known = inventory.0.kinds.write();
+        known.extend(kinds.iter().map(entry));
+        drop(known);
+        inventory
+    }
+}
+
 type Handler = Arc<dyn Fn(&Arc<Kind>, &MetaChange<'_>) + Send + Sync>;
 
-/// The watches behind an [`Inventory`]: register handlers, then [`Watcher::run`] it.
+/// The informers of an [`Inventory`]: register handlers, then [`Watcher::run`] it.
 pub(crate) struct Watcher {
     inventory: Inventory,
     handlers: Vec<Handler>,
@@ -170,7 +188,7 @@ impl Default for Watcher {
 }
 
 impl Watcher {
-    /// The view that this watcher keeps.
+    /// The inventory that this watcher fills.
     pub(crate) fn inventory(&self) -> Inventory {
         self.inventory.clone()
     }
@@ -183,18 +201,17 @@ impl Watcher {
         self.handlers.push(Arc::new(handler));
     }
 
-    /// Sees what an informer sees, instead of watching its kind again. All handlers must have been
-    /// registered before.
-    pub(crate) fn adopt<K: Watched>(&mut self, informer: &mut Informer<K>) {
+    /// Uses an existing informer instead of watching its kind again. All handlers must have been registered
+    /// before.
+    pub(crate) fn subscribe<K: Watched>(&mut self, informer: &mut Informer<K>) {
         let kind = Arc::new(Kind::of::<K>());
-        self.tell(informer, &kind);
-        let held: Arc<dyn Held> = Arc::new(informer.cache());
-        let entry = Entry { kind: kind.clone(), held: Some(held), stop: None };
-        let mut kinds = self.inventory.0.kinds.write().expect("no code panics while it holds them");
-        kinds.insert(kind.qualified(), entry);
+        self.forward(informer, &kind);
+        let cache: Arc<dyn ErasedCache> = Arc::new(informer.cache());
+        let entry = Entry { kind: kind.clone(), cache: Some(cache), stop: None };
+        self.inventory.0.kinds.write().insert(kind.qualified(), entry);
     }
 
-    fn tell<K: Resource + 'static>(&self, informer: &mut Informer<K>, kind: &Arc<Kind>) {
+    fn forward<K: Resource + 'static>(&self, informer: &mut Informer<K>, kind: &Arc<Kind>) {
         let (handlers, kind) = (self.handlers.clone(), kind.clone());
         informer.on_change(move |change| {
             let change = MetaChange {
@@ -211,7 +228,7 @@ impl Watcher {
         loop {
             let wait = match discover(&client).await {
                 Ok(kinds) => {
-                    self.follow(kinds, &client, &shutdown, &mut watches);
+                    self.update_watches(kinds, &client, &shutdown, &mut watches);
                     DISCOVERY_INTERVAL
                 }
                 Err(error) => {
@@ -228,8 +245,8 @@ impl Watcher {
         while watches.join_next().await.is_some() {}
     }
 
-    /// Begins to watch kinds that are new and stops at those that are gone.
-    fn follow(
+    /// Starts watches for new kinds and ends those for kinds that are no longer served.
+    fn update_watches(
         &self,
         discovered: Vec<Kind>,
         client: &Client,
@@ -237,7 +254,7 @@ impl Watcher {
         watches: &mut JoinSet<()>,
     ) {
         let shared = &self.inventory.0;
-        let mut kinds = shared.kinds.write().expect("no code panics while it holds the kinds");
+        let mut kinds = shared.kinds.write();
         kinds.retain(|_, entry| match &entry.stop {
             Some(stop) if !discovered.contains(&entry.kind) => {
                 stop.cancel();
@@ -249,13 +266,13 @@ impl Watcher {
             let entry = kinds.entry(kind.qualified());
             entry.or_insert_with(|| self.watch(Arc::new(kind), client, shutdown, watches));
         }
-        let held: Vec<_> = kinds.values().filter_map(|entry| entry.held.clone()).collect();
+        let caches: Vec<_> = kinds.values().filter_map(|entry| entry.cache.clone()).collect();
         drop(kinds);
         if !*shared.synced.borrow() {
             let inventory = self.inventory.clone();
             let shutdown = shutdown.clone();
             watches.spawn(async move {
-                let all = futures::future::join_all(held.iter().map(|held| held.synced()));
+                let all = futures::future::join_all(caches.iter().map(|cache| cache.synced()));
                 if shutdown.run_until_cancelled(all).await.is_some() {
                     inventory.0.synced.send_replace(true);
                 }
@@ -271,16 +288,16 @@ impl Watcher {
         watches: &mut JoinSet<()>,
     ) -> Entry {
         let stop = shutdown.child_token();
-        // Events own nothing, are owned by nothing, and outnumber everything else.
+        // Events have no owners and no dependents, and outnumber all other objects.
         if kind.resource.plural == "events" {
-            return Entry { kind, held: None, stop: Some(stop) };
+            return Entry { kind, cache: None, stop: Some(stop) };
         }
         let mut informer = Informer::<Meta>::trimming(|_| {});
-        let held: Arc<dyn Held> = Arc::new(informer.cache());
-        self.tell(&mut informer, &kind);
+        let cache: Arc<dyn ErasedCache> = Arc::new(informer.cache());
+        self.forward(&mut informer, &kind);
         let api = kind.api(client.clone(), "");
         watches.spawn(informer.run(api, watcher::Config::default(), stop.clone()));
-        Entry { kind, held: Some(held), stop: Some(stop) }
+        Entry { kind, cache: Some(cache), stop: Some(stop) }
     }
 }
 
@@ -294,9 +311,9 @@ async fn discover(client: &Client) -> Result<Vec<Kind>, kube::Error> {
     let wanted = [verbs::LIST, verbs::WATCH, verbs::DELETE];
     Ok(all
         .filter(|(resource, capabilities)| {
-            // One stored event has two kinds; the group's is the other face of core's.
-            let twin = resource.plural == "events" && resource.group == "events.k8s.io";
-            !twin && wanted.iter().all(|verb| capabilities.supports_operation(verb))
+            // Events are served in two groups. Those of the core group are enough.
+            let duplicate = resource.plural == "events" && resource.group == api_group::EVENTS;
+            !duplicate && wanted.iter().all(|verb| capabilities.supports_operation(verb))
         })
         .map(|(resource, capabilities)| Kind {
             resource,

@@ -1,5 +1,5 @@
-//! What the controllers of one process share: the client, one informer per kind, the event sink;
-//! and who owns their tasks.
+//! What the controllers of one process share (the client, one informer per kind, the event sink), and their
+//! tasks.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -16,16 +16,16 @@ use tokio_util::sync::CancellationToken;
 use crate::informer::{Informer, Watched};
 use crate::{events, inventory};
 
-/// How often, at debug level, the log says what informers hold and what reading them has cost.
+/// Interval of the debug log of informers: their objects, changes and reads.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Controllers that are registered and not running yet; see [`crate::controller_manager`].
+/// Registered controllers, which [`Manager::run`] runs; see [`crate::controller_manager`].
 pub struct Manager {
     client: Client,
-    informers: HashMap<TypeId, Box<dyn Watching>>,
+    informers: HashMap<TypeId, Box<dyn ErasedInformer>>,
     inventory: Option<inventory::Watcher>,
     workers: Vec<Worker>,
-    /// The types of the controllers, to say which are missing.
+    /// The names of the controllers' types, for a test that none is missing.
     controllers: Vec<&'static str>,
     events: events::Sink,
     event_writer: events::Writer,
@@ -34,23 +34,23 @@ pub struct Manager {
 type Worker = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
 type Report = Box<dyn Fn() + Send>;
 
-/// An informer whose kind has been forgotten.
-trait Watching: Send {
+/// An informer without the type of its objects.
+trait ErasedInformer: Send {
     fn as_any(&mut self) -> &mut dyn Any;
-    /// Lets the inventory have what this informer sees, so that no kind is watched twice.
+    /// Reports this informer's changes to the inventory, so that no kind is watched twice.
     fn feed(&mut self, inventory: &mut inventory::Watcher);
     fn report(&self) -> Report;
     fn run(self: Box<Self>, client: Client, shutdown: CancellationToken) -> BoxFuture<'static, ()>;
 }
 
-impl<K: Watched> Watching for Informer<K> {
+impl<K: Watched> ErasedInformer for Informer<K> {
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
 
     fn feed(&mut self, inventory: &mut inventory::Watcher) {
         if K::FIELDS.is_none() {
-            inventory.adopt(self);
+            inventory.subscribe(self);
         }
     }
 
@@ -98,7 +98,7 @@ impl Manager {
         self.events.recorder(component)
     }
 
-    /// The process's one informer for a kind.
+    /// The only informer of this process for a kind.
     pub(crate) fn informer<K: Watched>(&mut self) -> &mut Informer<K> {
         self.informers
             .entry(TypeId::of::<K>())
@@ -108,13 +108,13 @@ impl Manager {
             .expect("the map's key is the type")
     }
 
-    /// The process's one inventory of all kinds.
+    /// The only inventory of this process.
     pub(crate) fn inventory(&mut self) -> &mut inventory::Watcher {
         self.inventory.get_or_insert_default()
     }
 
-    /// Adds the task of a controller; it gets a token that is cancelled at shutdown and must then
-    /// return soon.
+    /// Adds the task of a controller. It gets a token that is cancelled at shutdown, and must then return
+    /// soon.
     pub(crate) fn add_worker<C>(
         &mut self,
         worker: impl FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send + 'static,
@@ -123,15 +123,19 @@ impl Manager {
         self.workers.push(Box::new(worker));
     }
 
-    /// The types of the controllers that were added.
+    /// The names of the types of the added controllers.
     #[cfg(test)]
     pub(crate) fn controllers(&self) -> &[&'static str] {
         &self.controllers
     }
 
-    /// Runs everything until `shutdown`; returns when all tasks have ended. A task that panics
-    /// ends the process's controllers, because half of them running is worse than none.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    /// Runs all tasks until `shutdown` and returns when they have ended. If a task panics, all are ended: it
+    /// is better that no controller runs than that only some do.
+    ///
+    /// # Errors
+    /// A task panicked. Other tasks of the process are not ended by that.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Panicked> {
+        let shutdown = shutdown.child_token();
         let mut tasks = JoinSet::new();
         tasks.spawn(self.event_writer.run(shutdown.clone()));
         let reports: Vec<_> = self.informers.values().map(|informer| informer.report()).collect();
@@ -147,20 +151,53 @@ impl Manager {
             tasks.spawn(worker(shutdown.clone()));
         }
         tracing::debug!(controllers = ?self.controllers, "controllers are running");
-        // Controllers hold the other ends; without this one the writer ends when they have.
+        // The event writer ends when the controllers have dropped their senders.
         drop(self.events);
+        let mut outcome = Ok(());
         while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a controller ended abnormally, stopping all");
+            // The message of a panic may quote an object.
+            if ended.is_err() {
+                tracing::error!("a task panicked, stopping all controllers");
                 shutdown.cancel();
+                outcome = Err(Panicked);
             }
         }
+        outcome
     }
 }
+
+/// A controller panicked, and all were ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a controller panicked")]
+pub struct Panicked;
 
 async fn report(reports: Vec<Report>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(REPORT_INTERVAL);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         reports.iter().for_each(|report| report());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_all_controllers_and_nothing_else_of_the_process() {
+        let mut manager = Manager::new(crate::testing::unreachable_client());
+        manager.add_worker::<()>(|_| async { panic!("hunter2") }.boxed());
+        manager.add_worker::<()>(|shutdown| async move { shutdown.cancelled().await }.boxed());
+        let process = CancellationToken::new();
+        assert_eq!(manager.run(process.clone()).await, Err(Panicked));
+        assert!(!process.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_returns_no_error() {
+        let mut manager = Manager::new(crate::testing::unreachable_client());
+        manager.add_worker::<()>(|shutdown| async move { shutdown.cancelled().await }.boxed());
+        let process = CancellationToken::new();
+        process.cancel();
+        assert_eq!(manager.run(process).await, Ok(()));
     }
 }

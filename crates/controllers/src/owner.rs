@@ -1,21 +1,21 @@
-//! Owner references: who made an object and manages it.
+//! Owner references.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use kube::api::Patch;
 use serde_json::{Value, json};
 
-/// The one owner that manages the object.
+/// The owner that is the object's controller.
 pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
-/// Whether the object with this uid manages the other.
+/// Whether the object with this uid is the controller of the other.
 pub(crate) fn is_controlled_by(meta: &ObjectMeta, uid: &str) -> bool {
     controller_of(meta).is_some_and(|owner| owner.uid == uid)
 }
 
-/// A reference that makes `owner` the managing one; foreground deletion waits for the dependent.
+/// A reference to `owner` as the controller. Foreground deletion of the owner waits for the dependent.
 pub(crate) fn controller_ref<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
     let meta = owner.meta();
     OwnerReference {
@@ -28,14 +28,13 @@ pub(crate) fn controller_ref<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerR
     }
 }
 
-/// A strategic merge patch that makes `owner` an owner of the object with `uid`, or fails if the
-/// object has been replaced.
+/// A strategic merge patch that adds `owner` to the object with `uid`. It fails if the object was recreated.
 pub(crate) fn adoption(owner: &OwnerReference, uid: Option<&str>) -> Patch<Value> {
     Patch::Strategic(json!({ "metadata": { "ownerReferences": [owner], "uid": uid } }))
 }
 
-/// A strategic merge patch that takes the owner with `owner_uid` off the object with `uid`.
+/// A strategic merge patch that removes the owner with `owner_uid` from the object with `uid`.
 pub(crate) fn release(owner_uid: &str, uid: Option<&str>) -> Patch<Value> {
-    let gone = json!({ "$patch": "delete", "uid": owner_uid });
-    Patch::Strategic(json!({ "metadata": { "ownerReferences": [gone], "uid": uid } }))
+    let removed = json!({ "$patch": "delete", "uid": owner_uid });
+    Patch::Strategic(json!({ "metadata": { "ownerReferences": [removed], "uid": uid } }))
 }

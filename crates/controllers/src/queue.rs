@@ -1,10 +1,10 @@
-//! A queue of keys to reconcile: each key is in it once, is worked on by one worker at a time, and
-//! comes back with exponential back-off when the work failed.
+//! A queue of keys to reconcile: each key is queued once, processed by one worker at a time, and retried with
+//! exponential back-off.
 //!
-//! The contract is client-go's work queue: a key added while it is being worked on is worked on
-//! again afterwards, so that no change is lost and none is worked on twice at once. Memory is
-//! bounded by the number of distinct keys. Every operation costs the logarithm of the number of keys
-//! that wait for a time, whatever that number is: each node of a cluster is one of them.
+//! The contract is that of client-go's work queue: a key that is added while it is processed is processed
+//! again afterwards, so that no change is lost and no key is processed twice concurrently. Memory is bounded
+//! by the number of distinct keys. Every operation is logarithmic in the number of delayed keys, which
+//! include every node of the cluster.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Display;
@@ -20,23 +20,25 @@ use tokio::time::Instant;
 use crate::controller::Next;
 use crate::error::Error;
 
-/// Waits before a key is retried, spread so that keys that failed together do not come back together.
+/// Back-off of failed keys, with jitter, so that keys that failed together are not retried together.
 const RETRY: Limits = Limits::spread(Duration::from_millis(5), Duration::from_secs(60));
 
-/// Where a controller takes its keys from. All handles of one share its keys.
+/// A key is not made to wait longer: clients write times and numbers that waits are made of.
+const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The queue of a controller. Clones are handles of the same queue.
 pub(crate) trait WorkQueue: Clone + Default + Send + Sync + 'static {
-    /// What is reconciled.
+    /// The type of the keys.
     type Key: Display + Send + Sync;
 
-    /// Takes the next ready key, waiting for one. A key that was taken is not handed out again before
-    /// [`WorkQueue::done`].
+    /// Waits for the next ready key. A key is not returned again before [`WorkQueue::done`].
     fn next(&self) -> impl Future<Output = Self::Key> + Send;
 
-    /// The work on a key is over, with what outcome: when to look again, or that it failed.
+    /// A key was processed; with the time of the next reconcile, or the error.
     fn done(&self, key: Self::Key, outcome: Result<Next, &Error>);
 }
 
-/// Waits until a queue has changed, or until the first of what waits in it is due.
+/// Waits until a queue has changed or its first delayed key is due.
 pub(crate) async fn changed_or_due(changed: &Notify, due: Option<Instant>) {
     match due {
         Some(due) => {
@@ -49,7 +51,7 @@ pub(crate) async fn changed_or_due(changed: &Notify, due: Option<Instant>) {
     }
 }
 
-/// The queue of every controller but the scheduler: first in, first out. A shared handle.
+/// The queue of all controllers except the scheduler: first in, first out. A shared handle.
 pub(crate) struct Queue<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -58,33 +60,33 @@ struct Inner<T> {
 }
 
 struct State<T> {
-    /// Ready, in order of arrival; the same keys as in `dirty` that are not `working`.
+    /// Ready keys, first in, first out: those of `dirty` that are not in `processing`.
     ready: VecDeque<T>,
-    /// To be worked on.
+    /// Keys to process.
     dirty: HashSet<T>,
-    /// Being worked on.
-    working: HashSet<T>,
-    later: Later<T>,
-    /// Consecutive failures.
+    /// Keys that workers process.
+    processing: HashSet<T>,
+    delayed: DelayQueue<T>,
+    /// Consecutive failures of each key.
     failures: HashMap<T, u32>,
 }
 
-/// Keys that become ready at a time, each at one.
-pub(crate) struct Later<T> {
-    /// By time; a number tells apart those of one instant.
+/// Keys with the time at which they become ready.
+pub(crate) struct DelayQueue<T> {
+    /// By time, and a number that distinguishes keys with the same time.
     order: BTreeMap<(Instant, u64), T>,
     due: HashMap<T, (Instant, u64)>,
     next: u64,
 }
 
-impl<T> Default for Later<T> {
+impl<T> Default for DelayQueue<T> {
     fn default() -> Self {
         Self { order: BTreeMap::new(), due: HashMap::new(), next: 0 }
     }
 }
 
-impl<T: Clone + Eq + Hash> Later<T> {
-    /// Makes a key due at a time, or at an earlier one it was already due.
+impl<T: Clone + Eq + Hash> DelayQueue<T> {
+    /// Makes a key due at a time, unless it is due earlier already.
     pub(crate) fn insert(&mut self, key: T, at: Instant) {
         if let Some(known) = self.due.get(&key).copied() {
             if known.0 <= at {
@@ -104,7 +106,7 @@ impl<T: Clone + Eq + Hash> Later<T> {
         }
     }
 
-    /// Takes a key whose time has come.
+    /// Removes a key that is due.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<T> {
         let first = self.order.first_entry().filter(|first| first.key().0 <= now)?;
         let key = first.remove();
@@ -129,8 +131,8 @@ impl<T> Default for Queue<T> {
         let state = State {
             ready: VecDeque::new(),
             dirty: HashSet::new(),
-            working: HashSet::new(),
-            later: Later::default(),
+            processing: HashSet::new(),
+            delayed: DelayQueue::default(),
             failures: HashMap::new(),
         };
         Self(Arc::new(Inner { state: Mutex::new(state), changed: Notify::new() }))
@@ -138,26 +140,26 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T: Clone + Eq + Hash> Queue<T> {
-    /// Makes a key ready now.
+    /// Adds a ready key.
     pub(crate) fn add(&self, key: T) {
         self.state().add(key);
         self.0.changed.notify_one();
     }
 
-    /// Makes a key ready after `delay`, or at an earlier time it was already due.
+    /// Makes a key ready after `delay`, unless it is due earlier already.
     pub(crate) fn add_after(&self, key: T, delay: Duration) {
-        let due = Instant::now() + delay;
+        let due = Instant::now() + delay.min(WAIT_MAX);
         let mut state = self.state();
-        let first = state.later.next_due();
-        state.later.insert(key, due);
+        let first = state.delayed.next_due();
+        state.delayed.insert(key, due);
         drop(state);
-        // Otherwise the workers sleep until an earlier time anyway.
+        // Otherwise the workers wake up earlier anyway.
         if first.is_none_or(|first| due < first) {
             self.0.changed.notify_one();
         }
     }
 
-    /// Makes a key ready after a wait that doubles with each failure in a row.
+    /// Makes a key ready after its back-off, which doubles with each consecutive failure.
     fn retry(&self, key: T) {
         let mut state = self.state();
         let failures = state.failures.entry(key.clone()).or_default();
@@ -167,7 +169,7 @@ impl<T: Clone + Eq + Hash> Queue<T> {
         self.add_after(key, delay);
     }
 
-    /// Forgets that a key ever failed.
+    /// Resets the back-off of a key.
     fn forget(&self, key: &T) {
         self.state().failures.remove(key);
     }
@@ -185,22 +187,22 @@ impl<T: Clone + Eq + Hash + Display + Send + Sync + 'static> WorkQueue for Queue
             let due = {
                 let mut state = self.state();
                 let now = Instant::now();
-                while let Some(key) = state.later.pop(now) {
+                while let Some(key) = state.delayed.pop(now) {
                     state.add(key);
                 }
                 if let Some(key) = state.take() {
-                    if !state.ready.is_empty() || state.later.next_due().is_some() {
+                    if !state.ready.is_empty() || state.delayed.next_due().is_some() {
                         self.0.changed.notify_one();
                     }
                     return key;
                 }
-                state.later.next_due()
+                state.delayed.next_due()
             };
             changed_or_due(&self.0.changed, due).await;
         }
     }
 
-    /// A key that was added meanwhile becomes ready again.
+    /// A key that was added while it was processed becomes ready again.
     fn done(&self, key: T, outcome: Result<Next, &Error>) {
         match outcome {
             Ok(next) => {
@@ -212,7 +214,7 @@ impl<T: Clone + Eq + Hash + Display + Send + Sync + 'static> WorkQueue for Queue
             Err(_) => self.retry(key.clone()),
         }
         let mut state = self.state();
-        state.working.remove(&key);
+        state.processing.remove(&key);
         if state.dirty.contains(&key) {
             state.ready.push_back(key);
             drop(state);
@@ -223,8 +225,8 @@ impl<T: Clone + Eq + Hash + Display + Send + Sync + 'static> WorkQueue for Queue
 
 impl<T: Clone + Eq + Hash> State<T> {
     fn add(&mut self, key: T) {
-        self.later.remove(&key);
-        if self.dirty.insert(key.clone()) && !self.working.contains(&key) {
+        self.delayed.remove(&key);
+        if self.dirty.insert(key.clone()) && !self.processing.contains(&key) {
             self.ready.push_back(key);
         }
     }
@@ -232,7 +234,7 @@ impl<T: Clone + Eq + Hash> State<T> {
     fn take(&mut self) -> Option<T> {
         let key = self.ready.pop_front()?;
         self.dirty.remove(&key);
-        self.working.insert(key.clone());
+        self.processing.insert(key.clone());
         Some(key)
     }
 }
@@ -242,7 +244,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_added_twice_is_worked_on_once() {
+    async fn a_key_that_is_added_twice_is_processed_once() {
         let queue = Queue::default();
         queue.add("a");
         queue.add("b");
@@ -250,32 +252,32 @@ mod tests {
         assert_eq!(queue.next().await, "a");
         assert_eq!(queue.next().await, "b");
         let third = tokio::time::timeout(Duration::from_secs(3600), queue.next()).await;
-        assert!(third.is_err(), "nothing is left");
+        assert!(third.is_err(), "the queue is empty");
     }
 
-    /// A change that arrives while its object is being reconciled must not be lost, and must not
-    /// be reconciled by a second worker at the same time.
+    /// A change during a reconcile must not be lost, and must not be reconciled by a second worker
+    /// concurrently.
     #[tokio::test(start_paused = true)]
-    async fn a_key_added_during_its_work_comes_back_afterwards() {
+    async fn a_key_that_is_added_while_it_is_processed_becomes_ready_afterwards() {
         let queue = Queue::default();
         queue.add("a");
         let key = queue.next().await;
         queue.add("a");
         let second = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
-        assert!(second.is_err(), "not while it is being worked on");
+        assert!(second.is_err(), "not while it is processed");
         queue.done(key, Ok(Next::Change));
         assert_eq!(queue.next().await, "a");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_wait_longer_each_time_up_to_a_limit() {
+    async fn the_back_off_doubles_with_each_failure_up_to_a_limit() {
         let queue = Queue::default();
         let mut waits = Vec::new();
         for _ in 0..30 {
             let start = Instant::now();
             queue.retry("a");
             let key = queue.next().await;
-            queue.0.state.lock().working.remove(key);
+            queue.0.state.lock().processing.remove(key);
             waits.push(start.elapsed());
         }
         // The clock of tokio counts milliseconds.
@@ -286,7 +288,7 @@ mod tests {
         assert!(within(waits[3], RETRY.initial * 8), "{waits:?}");
         assert!(within(waits[29], RETRY.max), "{waits:?}");
         let longest: std::collections::BTreeSet<_> = waits[20..].iter().collect();
-        assert!(longest.len() > 1, "keys that fail together come back at different times");
+        assert!(longest.len() > 1, "keys that fail together are retried at different times");
         queue.forget(&"a");
         let start = Instant::now();
         queue.retry("a");
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_earlier_of_two_times_counts() {
+    async fn a_key_with_several_times_is_ready_at_the_earliest() {
         let queue = Queue::default();
         let start = Instant::now();
         queue.add_after("a", Duration::from_secs(60));
@@ -303,6 +305,15 @@ mod tests {
         queue.add_after("a", Duration::from_secs(30));
         assert_eq!(queue.next().await, "a");
         assert_eq!(start.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_is_too_long_to_be_added_to_the_time() {
+        let queue = Queue::default();
+        queue.add_after("a", Duration::MAX);
+        let start = Instant::now();
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(start.elapsed(), WAIT_MAX);
     }
 
     #[tokio::test(start_paused = true)]
@@ -319,7 +330,7 @@ mod tests {
         }
     }
 
-    /// A key that became ready for another reason is not made ready once more by its old time.
+    /// A key that became ready for another reason must not become ready again at its old time.
     #[tokio::test(start_paused = true)]
     async fn a_key_that_is_added_is_no_longer_due() {
         let queue = Queue::default();
@@ -331,9 +342,9 @@ mod tests {
         assert!(again.is_err());
     }
 
-    /// Two workers: one takes the key that is ready, the other must still wake at the next time.
+    /// Of two workers one takes the ready key; the other must still wake at the next time.
     #[tokio::test(start_paused = true)]
-    async fn every_worker_wakes_for_what_becomes_due() {
+    async fn every_worker_wakes_for_the_next_due_key() {
         let queue = Queue::default();
         queue.add_after(1, Duration::from_secs(5));
         queue.add_after(2, Duration::from_secs(5));

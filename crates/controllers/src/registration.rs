@@ -1,5 +1,4 @@
-//! Which controllers there are: the one list that `coffer controller-manager` and `coffer up` run, and
-//! the scheduler.
+//! The list of controllers that `coffer controller-manager` and `coffer up` run, and the scheduler.
 
 use std::time::Duration;
 
@@ -25,18 +24,18 @@ use crate::quota::Quotas;
 use crate::replication::Replication;
 use crate::scheduler::Scheduler;
 
-/// What the controllers cannot learn from the API.
+/// Configuration of the controllers.
 #[derive(Debug)]
 pub struct Options {
-    /// The CA certificate of the API server, PEM: what pods check it with. Without it neither
-    /// `kube-root-ca.crt` nor the `ca.crt` of token Secrets is written.
+    /// The CA bundle with which pods verify the API server, PEM. Without it neither `kube-root-ca.crt` nor
+    /// the `ca.crt` of token Secrets is written.
     pub root_ca_pem: Option<Vec<u8>>,
-    /// What certificates are signed with. Without it requests are approved, and signed by others.
+    /// Signs certificates. Without it requests are approved only, and other programs sign them.
     pub signer: Option<Signer>,
-    /// How long a node may be silent before it counts as unreachable; upstream's
+    /// How long a node may send no heartbeat before it counts as unreachable: upstream's
     /// `--node-monitor-grace-period`.
     pub node_monitor_grace_period: Duration,
-    /// How long a node may be missing before its pods are removed.
+    /// How long a node may be missing before its pods are deleted.
     pub missing_node_grace_period: Duration,
 }
 
@@ -52,7 +51,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The CA that this process itself checks the API server with.
+    /// With the CA bundle with which this process verifies the API server.
     pub fn of_config(config: &kube::Config) -> Self {
         let certificates = config.root_cert.as_deref().unwrap_or_default();
         let all: Vec<u8> =
@@ -61,7 +60,7 @@ impl Options {
     }
 }
 
-/// Every controller but the scheduler, to [run](Manager::run).
+/// All controllers except the scheduler, to [run](Manager::run).
 #[must_use]
 pub fn controller_manager(client: Client, options: Options) -> Manager {
     let mut manager = Manager::new(client);
@@ -106,11 +105,11 @@ mod tests {
     use crate::testing::unreachable_client;
 
     /// Every `impl Controller for …` below a directory, as the name of its type.
-    fn written(directory: &Path, found: &mut BTreeSet<String>) {
+    fn implemented(directory: &Path, found: &mut BTreeSet<String>) {
         for entry in std::fs::read_dir(directory).expect("the sources are there") {
             let path = entry.expect("readable").path();
             if path.is_dir() {
-                written(&path, found);
+                implemented(&path, found);
                 continue;
             }
             let text = std::fs::read_to_string(&path).expect("UTF-8");
@@ -122,10 +121,9 @@ mod tests {
         }
     }
 
-    /// A controller that is written and not in the list would never run, and no test of its own
-    /// would notice.
+    /// A controller that is missing in the list would never run, and its own tests would not fail.
     #[tokio::test]
-    async fn every_controller_that_is_written_is_in_the_list() {
+    async fn every_controller_is_in_the_list() {
         let options = Options {
             root_ca_pem: Some(Vec::new()),
             signer: Some(authority()),
@@ -139,7 +137,7 @@ mod tests {
             .map(|path| path.rsplit("::").next().expect("a split has a last part").to_owned())
             .collect();
         let mut expected = BTreeSet::new();
-        written(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut expected);
+        implemented(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut expected);
         assert!(expected.len() > 10, "{expected:?}");
         assert_eq!(listed, expected);
     }

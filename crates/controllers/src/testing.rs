@@ -1,4 +1,4 @@
-//! API servers for tests of one controller: none, and one that answers as the test says.
+//! A fake API server for tests of one controller.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,32 +9,32 @@ use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// A client of a server that refuses everything, for what is only put together.
+/// A client whose requests all fail with 404, for controllers that are not run.
 pub(crate) fn unreachable_client() -> Client {
-    Api::answering(|_| None).client()
+    Api::responding(|_| None).client()
 }
 
-type Answer = dyn Fn(&str) -> Option<Value> + Send + Sync;
+type Responder = dyn Fn(&str) -> Option<Value> + Send + Sync;
 
-/// A server that keeps what it was asked.
+/// A server that records its requests.
 #[derive(Clone)]
 pub(crate) struct Api {
-    asked: Arc<Mutex<Vec<String>>>,
-    answer: Arc<Answer>,
+    requests: Arc<Mutex<Vec<String>>>,
+    respond: Arc<Responder>,
 }
 
 impl Api {
-    /// A server that responds with the object that `answer` returns for a method and path without the
-    /// query, `GET /api/v1/nodes/a`, or that there is none.
-    pub(crate) fn answering(
-        answer: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
+    /// A server that responds with the object that `respond` returns for a method and a path without query
+    /// (`GET /api/v1/nodes/a`), or with 404 for `None`.
+    pub(crate) fn responding(
+        respond: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
     ) -> Self {
-        Self { asked: Arc::default(), answer: Arc::new(answer) }
+        Self { requests: Arc::default(), respond: Arc::new(respond) }
     }
 
     /// Method and path of every request so far, in order.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.asked.lock().clone()
+        self.requests.lock().clone()
     }
 
     /// A client of it.
@@ -49,7 +49,7 @@ impl Api {
 
     fn serve(&self, request: &Request<Body>) -> Response<Body> {
         let line = format!("{} {}", request.method(), request.uri().path());
-        let (code, body) = match (self.answer)(&line) {
+        let (code, body) = match (self.respond)(&line) {
             Some(object) => (200, object),
             None => {
                 let missing = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure",
@@ -57,7 +57,7 @@ impl Api {
                 (404, missing)
             }
         };
-        self.asked.lock().push(line);
+        self.requests.lock().push(line);
         let response = Response::builder().status(code);
         response.body(Body::from(body.to_string().into_bytes())).expect("a valid response")
     }

@@ -1,5 +1,5 @@
-//! Service accounts against a real API server: every namespace has one, every one has a token that
-//! works, and tokens end with what they belong to.
+//! Service accounts against a real API server: every namespace has one, each has a valid token, and tokens
+//! are invalid after the deletion of their Secret or account.
 
 mod cluster;
 
@@ -32,7 +32,7 @@ async fn filled(client: &Client, namespace: &str, name: &str) -> Secret {
     within("filled", await_condition(secrets, name, is_full)).await.unwrap()
 }
 
-/// Who the API server says that the holder of a Secret's token is.
+/// The user name that the API server derives from a Secret's token.
 async fn holder(cluster: &Cluster, secret: &Secret) -> Result<String, kube::Error> {
     let token = String::from_utf8(secret.data.as_ref().unwrap()["token"].0.clone()).unwrap();
     let client = cluster.bearer(&token);
@@ -46,7 +46,7 @@ async fn holder(cluster: &Cluster, secret: &Secret) -> Result<String, kube::Erro
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_namespace_gets_an_account_with_a_token_that_works() {
+async fn a_new_namespace_gets_an_account_with_a_valid_token() {
     let cluster = Cluster::start().await;
     let client = cluster.client.clone();
     let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -56,8 +56,8 @@ async fn a_new_namespace_gets_an_account_with_a_token_that_works() {
     let secret = filled(&client, "myns", &name).await;
     assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/service-account-token"));
     assert_eq!(secret.data.as_ref().unwrap()["namespace"].0, b"myns");
-    let who = holder(&cluster, &secret).await.unwrap();
-    assert_eq!(who, "system:serviceaccount:myns:default");
+    let user = holder(&cluster, &secret).await.unwrap();
+    assert_eq!(user, "system:serviceaccount:myns:default");
 
     let maps: Api<ConfigMap> = Api::namespaced(client, "myns");
     let published =
@@ -69,7 +69,7 @@ async fn a_new_namespace_gets_an_account_with_a_token_that_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_token_secret_is_replaced_and_its_token_ends() {
+async fn a_deleted_token_secret_is_recreated_and_its_old_token_is_invalid() {
     let cluster = Cluster::start().await;
     let client = cluster.client.clone();
     let name = token_secret(&client, "default", "default").await;
@@ -87,10 +87,10 @@ async fn a_deleted_token_secret_is_replaced_and_its_token_ends() {
     cluster.stop().await;
 }
 
-/// Secrets go with their account, one that a user made by hand too; `default` comes back as
-/// another account with another token.
+/// All token Secrets of a deleted account are deleted, including one that a user created. The account
+/// `default` is recreated with a new token.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tokens_of_an_account_end_with_it() {
+async fn the_token_secrets_of_a_deleted_account_are_deleted() {
     let cluster = Cluster::start().await;
     let client = cluster.client.clone();
     let made = token_secret(&client, "default", "default").await;
@@ -108,8 +108,8 @@ async fn the_tokens_of_an_account_end_with_it() {
     for secret in [&made, &manual] {
         let (name, uid) =
             (secret.metadata.name.as_deref().unwrap(), secret.metadata.uid.as_deref().unwrap());
-        let gone = await_condition(secrets.clone(), name, conditions::is_deleted(uid));
-        within(name, gone).await;
+        let deleted = await_condition(secrets.clone(), name, conditions::is_deleted(uid));
+        within(name, deleted).await;
     }
     let name = token_secret(&client, "default", "default").await;
     let new = filled(&client, "default", &name).await;

@@ -1,5 +1,4 @@
-//! Disruption budgets against a real API server: what the controller writes, and what evictions and
-//! kubectl make of it.
+//! Disruption budgets against a real API server, with evictions and kubectl.
 
 mod cluster;
 
@@ -62,7 +61,7 @@ async fn a_budget_counts_its_pods_and_follows_evictions_and_scales() {
     let cells: Vec<&str> = table.split_whitespace().collect();
     assert_eq!(cells[..4], ["web", "N/A", "1", "1"], "{table}");
 
-    // One is evicted, is replaced, and the budget allows the next one.
+    // One pod is evicted and replaced. Then the budget allows the next eviction.
     let pods = cluster.namespaced::<Pod>();
     let evicted = pods.list(&ListParams::default()).await.unwrap().items[0].name_any();
     pods.evict(&evicted, &EvictParams::default()).await.unwrap();
@@ -83,9 +82,9 @@ async fn a_budget_counts_its_pods_and_follows_evictions_and_scales() {
     cluster.stop().await;
 }
 
-/// A controller that has no scale: the budget allows nothing and says why.
+/// The pods' controller has no scale.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_budget_of_pods_that_cannot_be_counted_allows_nothing_and_says_why() {
+async fn a_budget_whose_pods_cannot_be_counted_allows_no_eviction_and_reports_the_reason() {
     let cluster = Cluster::start().await;
     let node = cluster.node("node1", json!({})).await;
     let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": "node1",
@@ -108,9 +107,9 @@ async fn a_budget_of_pods_that_cannot_be_counted_allows_nothing_and_says_why() {
     cluster.stop().await;
 }
 
-/// `kubectl drain` evicts the pods one after the other, as the budget allows.
+/// `kubectl drain` evicts one pod after the other, as the budget allows.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_goes_through_one_pod_at_a_time() {
+async fn a_drain_evicts_one_pod_at_a_time() {
     let cluster = Cluster::start().await.with_scheduler().await.with_kubelets();
     cluster.node("node1", json!({})).await;
     cluster.kubectl(&["apply", "-f", "-"], WEB).await;

@@ -1,4 +1,4 @@
-//! Nodes that fall silent or go away, and what becomes of their pods; quotas that count.
+//! Nodes without heartbeats, deleted nodes and their pods; usage of quotas.
 
 mod cluster;
 
@@ -31,10 +31,10 @@ fn taints(node: Option<&Node>) -> Vec<String> {
     taints.iter().flatten().map(shown).collect()
 }
 
-/// The node says nothing for longer than it may: unknown, tainted, its pod not ready and then
-/// evicted; it speaks again and all is well.
+/// Without heartbeats a node becomes unknown and tainted, and its pod is evicted. After a heartbeat the
+/// taints are removed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_node_is_unknown_tainted_and_left() {
+async fn a_node_without_heartbeats_is_tainted_and_its_pods_are_evicted() {
     let grace = Duration::from_secs(1);
     let options = Options { node_monitor_grace_period: grace, ..Options::default() };
     let cluster = Cluster::with(options).await;
@@ -59,27 +59,27 @@ async fn a_silent_node_is_unknown_tainted_and_left() {
     let uid = pod.metadata.uid.unwrap();
     let now = DeleteParams::default().grace_period(0);
     pods.delete("mypod", &now).await.unwrap();
-    within("gone", await_condition(pods, "mypod", conditions::is_deleted(&uid))).await;
+    within("deleted", await_condition(pods, "mypod", conditions::is_deleted(&uid))).await;
 
     let alive = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True",
         "reason": "KubeletReady", "lastHeartbeatTime": "2026-01-01T00:00:00Z" }] } });
     let params = PatchParams::default();
     nodes.patch_status("node1", &params, &Patch::Strategic(alive)).await.unwrap();
-    let well = |node: Option<&Node>| node.is_some() && taints(node).is_empty();
-    within("no taints", await_condition(nodes, "node1", well)).await;
+    let untainted = |node: Option<&Node>| node.is_some() && taints(node).is_empty();
+    within("no taints", await_condition(nodes, "node1", untainted)).await;
     cluster.stop().await;
 }
 
-/// Two nodes whose status says nothing new: the one that renews its Lease stays ready until the other is
-/// unknown, though Leases are listed and not watched; its Lease goes with it, though no controller watches
-/// for that either.
+/// Of two nodes that do not update their status, the one that renews its Lease stays ready until the other is
+/// unknown, although Leases are listed and not watched. For the same reason the deletion of its Lease is
+/// tested.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_is_renewed_is_a_sign_of_life_and_goes_with_its_node() {
+async fn a_renewed_lease_is_a_heartbeat_and_is_deleted_with_its_node() {
     let options =
         Options { node_monitor_grace_period: Duration::from_secs(4), ..Options::default() };
     let cluster = Cluster::with(options).await;
     let alive = cluster.node("alive", json!({})).await;
-    cluster.node("silent", json!({})).await;
+    cluster.node("unresponsive", json!({})).await;
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), "kube-node-lease");
     let owner = json!([{ "apiVersion": "v1", "kind": "Node", "name": "alive",
                          "uid": alive.metadata.uid }]);
@@ -98,19 +98,19 @@ async fn a_lease_that_is_renewed_is_a_sign_of_life_and_goes_with_its_node() {
     tokio::select! {
         () = renew => {}
         () = async {
-            within("unknown", await_condition(nodes.clone(), "silent", unknown)).await;
+            within("unknown", await_condition(nodes.clone(), "unresponsive", unknown)).await;
         } => {}
     }
     let node = nodes.get("alive").await.unwrap();
     assert_eq!(ready(Some(&node)), Some(("True".into(), "KubeletReady".into())));
     nodes.delete("alive", &DeleteParams::default()).await.unwrap();
     let uid = lease.metadata.uid.unwrap();
-    within("gone", await_condition(leases.clone(), "alive", conditions::is_deleted(&uid))).await;
+    within("deleted", await_condition(leases.clone(), "alive", conditions::is_deleted(&uid))).await;
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pods_of_a_node_that_is_gone_are_removed() {
+async fn the_pods_of_a_deleted_node_are_deleted() {
     let grace = Duration::from_secs(1);
     let options = Options { missing_node_grace_period: grace, ..Options::default() };
     let cluster = Cluster::with(options).await;
@@ -120,12 +120,12 @@ async fn the_pods_of_a_node_that_is_gone_are_removed() {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     nodes.delete("node1", &DeleteParams::default()).await.unwrap();
     let uid = pod.metadata.uid.unwrap();
-    within("gone", await_condition(pods, "mypod", conditions::is_deleted(&uid))).await;
+    within("deleted", await_condition(pods, "mypod", conditions::is_deleted(&uid))).await;
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_counts_what_there_is() {
+async fn a_quota_reports_the_usage_of_its_namespace() {
     let cluster = Cluster::start().await;
     let quotas = cluster.namespaced::<ResourceQuota>();
     let hard = json!({ "hard": { "secrets": "10", "pods": "4", "requests.cpu": "2" } });

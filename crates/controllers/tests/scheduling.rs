@@ -1,8 +1,9 @@
-//! The scheduler against a real API server: pods are bound to nodes, or say why not.
+//! The scheduler against a real API server.
 
 mod cluster;
 
 use cluster::{Cluster, within};
+use coffer_testkit::eventually;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
@@ -32,20 +33,15 @@ fn condition(pod: Option<&Pod>) -> Option<(String, String, String)> {
 async fn event(cluster: &Cluster, reason: &str, object: &str) -> Event {
     let api = cluster.namespaced::<Event>();
     let fields = format!("reason={reason},involvedObject.name={object}");
-    within(reason, async {
-        loop {
-            let found = api.list(&ListParams::default().fields(&fields)).await?;
-            if let Some(event) = found.items.into_iter().next() {
-                return Ok::<_, kube::Error>(event);
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+    eventually(format!("the event {reason}"), async || {
+        let found = api.list(&ListParams::default().fields(&fields)).await.unwrap();
+        found.items.into_iter().next()
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_goes_to_the_node_and_an_event_says_so() {
+async fn a_pod_is_bound_to_the_node_with_an_event() {
     let cluster = Cluster::start().await.with_scheduler().await;
     cluster.node("node1", json!({})).await;
     let pods = cluster.namespaced::<Pod>();
@@ -66,9 +62,10 @@ async fn a_pod_goes_to_the_node_and_an_event_says_so() {
     cluster.stop().await;
 }
 
-/// The pod is there before any node is; then a node that does not fit; then its labels change.
+/// The pod exists before any node. Then a node is created that does not fit, and then the node's labels
+/// change.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_without_a_place_is_told_why_and_placed_when_a_node_changes() {
+async fn an_unschedulable_pod_has_the_reason_and_is_bound_when_a_node_changes() {
     let cluster = Cluster::start().await.with_scheduler().await;
     let pods = cluster.namespaced::<Pod>();
     cluster.create(&pods, pod("mypod", json!({ "nodeSelector": { "disk": "ssd" } }))).await;
@@ -97,9 +94,9 @@ async fn a_pod_without_a_place_is_told_why_and_placed_when_a_node_changes() {
     cluster.stop().await;
 }
 
-/// Forty pods at once on four nodes with room for ten each: all find a place, none is overfull.
+/// Four nodes with ten pods each at most, and 41 pods that are created concurrently.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_of_pods_never_overfills_a_node() {
+async fn concurrently_created_pods_do_not_exceed_the_limits_of_nodes() {
     let cluster = Cluster::start().await.with_scheduler().await;
     for name in ["a", "b", "c", "d"] {
         cluster.node(name, json!({ "status": { "allocatable": { "pods": "10" } } })).await;
@@ -125,9 +122,9 @@ async fn a_crowd_of_pods_never_overfills_a_node() {
     cluster.stop().await;
 }
 
-/// The class decides, not who came first: one place, for which two pods without a class wait longer.
+/// One node for one pod. Two pods without a class were created before the one with the higher class.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pod_of_the_higher_priority_class_gets_the_only_place() {
+async fn the_pod_with_the_higher_priority_class_is_bound_first() {
     let cluster = Cluster::start().await;
     let classes: Api<PriorityClass> = Api::all(cluster.client.clone());
     cluster.create(&classes, json!({ "metadata": { "name": "high" }, "value": 1000 })).await;

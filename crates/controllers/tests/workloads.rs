@@ -1,5 +1,5 @@
-//! Deployments, ReplicaSets and ReplicationControllers against a real API server, driven by
-//! kubectl, with stand-ins for kubelets.
+//! Deployments, ReplicaSets and ReplicationControllers against a real API server, with kubectl and fake
+//! kubelets.
 
 mod cluster;
 
@@ -41,7 +41,7 @@ async fn rolled_out(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployment_rolls_out_back_and_remembers() {
+async fn a_deployment_is_rolled_out_rolled_back_and_scaled() {
     let cluster = cluster().await;
     cluster.kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
     rolled_out(&cluster).await;
@@ -57,7 +57,7 @@ async fn a_deployment_rolls_out_back_and_remembers() {
     rolled_out(&cluster).await;
     assert_eq!(images(&cluster).await, ["redis:1"; 3]);
     let sets = cluster.namespaced::<ReplicaSet>().list(&ListParams::default()).await.unwrap();
-    assert_eq!(sets.items.len(), 2, "the first one came back");
+    assert_eq!(sets.items.len(), 2, "the first one is used again");
 
     cluster.kubectl(&["scale", "deployment/web", "--replicas=5"], "").await;
     rolled_out(&cluster).await;
@@ -68,10 +68,10 @@ async fn a_deployment_rolls_out_back_and_remembers() {
     cluster.stop().await;
 }
 
-/// The controller writes statuses from what it read a moment ago; what another client wrote meanwhile
-/// must not go back to that.
+/// The controller writes statuses from objects that it has read before. It must not revert what other clients
+/// have written since.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_write_during_a_rollout_stays() {
+async fn writes_of_other_clients_during_a_rollout_are_kept() {
     let cluster = cluster().await;
     cluster.kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
     let api = cluster.namespaced::<Deployment>();
@@ -93,9 +93,9 @@ async fn what_others_write_during_a_rollout_stays() {
     cluster.stop().await;
 }
 
-/// A broken image: one pod too many that does not work, and all of the old ones still there.
+/// One pod of the new image is created, and all pods of the old image are kept.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_image_takes_nothing_down() {
+async fn a_broken_image_does_not_replace_working_pods() {
     let cluster = cluster().await;
     cluster.kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
     rolled_out(&cluster).await;
@@ -114,9 +114,9 @@ async fn a_broken_image_takes_nothing_down() {
     cluster.stop().await;
 }
 
-/// Deleting a deployment takes its replica sets and pods with it, through the garbage collector.
+/// The garbage collector deletes the replica sets and pods of a deleted deployment.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_deployment_takes_its_pods_along() {
+async fn the_pods_of_a_deleted_deployment_are_deleted() {
     let cluster = cluster().await;
     cluster.kubectl(&["apply", "-f", "-"], DEPLOYMENT).await;
     rolled_out(&cluster).await;
@@ -125,17 +125,17 @@ async fn a_deleted_deployment_takes_its_pods_along() {
     cluster.kubectl(&["delete", "deployment", "web", "--cascade=foreground"], "").await;
     for pod in all {
         let (name, uid) = (pod.metadata.name.unwrap(), pod.metadata.uid.unwrap());
-        let gone = conditions::is_deleted(&uid);
-        within(&name, await_condition(pods.clone(), &name, gone)).await;
+        let deleted = conditions::is_deleted(&uid);
+        within(&name, await_condition(pods.clone(), &name, deleted)).await;
     }
     let sets = cluster.namespaced::<ReplicaSet>().list(&ListParams::default()).await.unwrap();
     assert!(sets.items.is_empty());
     cluster.stop().await;
 }
 
-/// A pod that a user deletes is replaced; one that fits and has no owner is adopted.
+/// A selected pod without an owner is adopted, and a deleted one is replaced.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replication_controller_replaces_and_adopts() {
+async fn a_replication_controller_adopts_and_replaces_pods() {
     let cluster = cluster().await;
     let pods = cluster.namespaced::<Pod>();
     let stray = json!({ "metadata": { "name": "stray", "labels": { "app": "db" } },
@@ -157,7 +157,7 @@ async fn a_replication_controller_replaces_and_adopts() {
 
     let uid = stray.metadata.uid.unwrap();
     pods.delete("stray", &DeleteParams::default()).await.unwrap();
-    within("gone", await_condition(pods.clone(), "stray", conditions::is_deleted(&uid))).await;
+    within("deleted", await_condition(pods.clone(), "stray", conditions::is_deleted(&uid))).await;
     within("three again", await_condition(controllers, "db", complete)).await;
     cluster.stop().await;
 }

@@ -82,7 +82,7 @@ impl SecretPlaceholders {
     }
 
     /// Whether containers of this handler may get values.
-    pub(crate) fn may_tell_values(&self, handler: &str) -> bool {
+    pub(crate) fn may_get_values(&self, handler: &str) -> bool {
         // One with placeholders is asked about for a sandbox from before them.
         self.are_for(handler) || self.dangerous_values_for_others
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use coffer_api::go::quoted;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -64,24 +65,6 @@ fn format_map(map: &BTreeMap<String, String>) -> String {
     lines.join("\n")
 }
 
-/// Go's `%q`.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 /// A container's request or limit, as `resourceFieldRef` names it. A limit that is not set is
 /// what the node has.
 pub(crate) fn resource(
@@ -116,7 +99,8 @@ pub(crate) fn resource(
         0 => 1,
         divisor => divisor,
     };
-    Some((amount / divisor + i64::from(amount % divisor != 0)).to_string())
+    let (whole, rest) = (amount.checked_div(divisor)?, amount.checked_rem(divisor)?);
+    Some(whole.saturating_add(i64::from(rest != 0)).to_string())
 }
 
 #[cfg(test)]
@@ -145,6 +129,11 @@ mod tests {
         assert_eq!(get("metadata.labels['b']").as_deref(), Some("x\"y"));
         assert_eq!(get("metadata.labels['none']").as_deref(), Some(""));
         assert_eq!(get("metadata.labels").as_deref(), Some("a=\"1\\n2\"\nb=\"x\\\"y\""));
+        let mut odd = pod.clone();
+        let bell = [("a".to_owned(), "\u{7}\u{85}\u{fffe}".to_owned())];
+        odd.metadata.annotations = Some(bell.into());
+        let shown = field(&odd, "metadata.annotations", facts(&ips));
+        assert_eq!(shown.as_deref(), Some("a=\"\\a\\u0085\\ufffe\""));
         assert_eq!(get("spec.nodeName").as_deref(), Some("node-1"));
         assert_eq!(get("status.podIP").as_deref(), Some("10.1.0.5"));
         assert_eq!(get("status.hostIP").as_deref(), Some("10.0.0.1"));

@@ -252,15 +252,15 @@ impl Kubelet {
         let Self { workers, agent, relist, writer, server, statics, lock } = self;
         let writing = tokio::spawn(writer.run());
         let sessions = Sessions::default();
-        let poke = {
+        let wake = {
             let workers = workers.clone();
-            move |uid: &str| workers.poke(uid)
+            move |uid: &str| workers.wake(uid)
         };
         let shared = workers.shared().clone();
         let working = async {
             tokio::join!(
                 agent.run(),
-                relist.run(poke),
+                relist.run(wake),
                 server.run(workers.clone(), statics.input(), sessions.clone()),
                 source::run(workers.clone(), statics.ready()),
                 statics.run(workers.clone()),

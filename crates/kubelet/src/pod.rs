@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use coffer_api::kinds::pod::is_sidecar;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec};
 
 /// Seconds a container gets to end by itself where its pod does not say.
@@ -192,11 +193,6 @@ pub(crate) fn spec(pod: &Pod) -> &PodSpec {
 
 pub(crate) fn init_containers(spec: &PodSpec) -> &[Container] {
     spec.init_containers.as_deref().unwrap_or_default()
-}
-
-/// Init containers with `restartPolicy: Always`, which keep running with the main ones.
-pub(crate) fn is_sidecar(init: &Container) -> bool {
-    init.restart_policy.as_deref() == Some("Always")
 }
 
 /// Every container of the spec in the order in which they are started.

@@ -1,7 +1,7 @@
 //! Probes: whether a container has started, is alive, and is ready.
 //!
 //! One task per probe of a running container; it ends with the container. What they find is kept
-//! in one place per container, from which the pod's worker reads it when it is poked.
+//! in one place per container, from which the pod's worker reads it when it is woken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(crate) struct Probing<'a> {
     pub(crate) spec: &'a Container,
     pub(crate) pod_ip: Option<&'a str>,
     /// Notified of each result.
-    pub(crate) poke: &'a Arc<Notify>,
+    pub(crate) wake: &'a Arc<Notify>,
 }
 
 impl Probes {
@@ -96,7 +96,7 @@ impl Probes {
                 container_id: probing.container_id.to_owned(),
                 spec: Arc::new(ports_only(spec)),
                 pod_ip: probing.pod_ip.map(str::to_owned),
-                poke: probing.poke.clone(),
+                wake: probing.wake.clone(),
                 findings: findings.clone(),
                 started: started.clone(),
                 starts: starts.clone(),
@@ -117,8 +117,8 @@ impl Probes {
         Some(if dead == Kind::Startup { "startup" } else { "liveness" })
     }
 
-    /// Asks no more, and keeps what was found.
-    pub(crate) fn rest(&mut self) {
+    /// Probes no more, and keeps the results.
+    pub(crate) fn pause(&mut self) {
         self.tasks.clear();
     }
 }
@@ -140,7 +140,7 @@ struct Prober {
     container_id: String,
     spec: Arc<Container>,
     pod_ip: Option<String>,
-    poke: Arc<Notify>,
+    wake: Arc<Notify>,
     findings: Arc<Mutex<Findings>>,
     started: Arc<watch::Sender<bool>>,
     starts: watch::Receiver<bool>,
@@ -211,7 +211,7 @@ impl Prober {
         if self.kind == Kind::Startup && verdict {
             self.started.send_replace(true);
         }
-        self.poke.notify_one();
+        self.wake.notify_one();
         is_last
     }
 }

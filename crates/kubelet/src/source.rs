@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use coffer_api::condition::{self, Condition as _, ConditionStatus, ConditionType};
-use coffer_api::well_known::annotation;
+use coffer_api::kinds::pod::is_mirror;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -132,11 +132,6 @@ impl Source {
             tend_mirror(&self.workers, &mirror).await;
         }
     }
-}
-
-/// Whether a pod is the shadow of a static pod, which runs already.
-fn is_mirror(pod: &Pod) -> bool {
-    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(annotation::MIRROR))
 }
 
 fn names(pod: &Pod) -> (&str, &str) {

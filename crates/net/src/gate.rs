@@ -54,8 +54,8 @@ impl Gate {
                 if let Some(delay) = delay {
                     tokio::time::sleep(delay).await;
                 }
-                let place = self.place(peer)?;
-                Some(Connection { stream, place: Arc::new(place) })
+                let permit = self.permit(peer)?;
+                Some(Connection { stream, permit: Arc::new(permit) })
             }
             // The client has already closed the connection.
             Err(error)
@@ -82,7 +82,7 @@ impl Gate {
         self.0.table().len()
     }
 
-    fn place(&self, peer: Peer) -> Option<Place> {
+    fn permit(&self, peer: Peer) -> Option<ConnectionPermit> {
         let activity = Arc::new(Activity::new());
         let admission = self.0.table().admit(peer, activity.clone());
         let id = match admission {
@@ -97,7 +97,7 @@ impl Gate {
                 return None;
             }
         };
-        Some(Place {
+        Some(ConnectionPermit {
             gate: self.clone(),
             id,
             activity,
@@ -117,11 +117,11 @@ impl std::fmt::Debug for Gate {
 /// A connection with a place, not yet served.
 pub struct Connection {
     pub(crate) stream: TcpStream,
-    pub(crate) place: Arc<Place>,
+    pub(crate) permit: Arc<ConnectionPermit>,
 }
 
 /// A connection's place, released when the connection is closed, also if it has become a tunnel.
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     gate: Gate,
     id: u64,
     pub(crate) activity: Arc<Activity>,
@@ -132,7 +132,7 @@ pub(crate) struct Place {
     unread: AtomicUsize,
 }
 
-impl Place {
+impl ConnectionPermit {
     pub(crate) fn reach(&self, progress: Progress) {
         if self.activity.reach(progress) {
             self.gate.0.table().reached(self.id, progress);
@@ -172,7 +172,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.gate.0.table().remove(self.id);
     }

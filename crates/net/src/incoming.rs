@@ -15,7 +15,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
-use crate::gate::Place;
+use crate::gate::ConnectionPermit;
 
 /// How much of a dropped body is read, in bytes. If there is more, the stream is reset or the connection
 /// closed.
@@ -26,17 +26,21 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request's body.
 pub struct Incoming {
     body: Option<hyper::body::Incoming>,
-    place: Arc<Place>,
+    permit: Arc<ConnectionPermit>,
     /// The client sends the body after `100 Continue`, which is sent when the body is read.
     is_held_back: bool,
 }
 
 impl Incoming {
-    pub(crate) fn new(body: hyper::body::Incoming, headers: &HeaderMap, place: Arc<Place>) -> Self {
+    pub(crate) fn new(
+        body: hyper::body::Incoming,
+        headers: &HeaderMap,
+        permit: Arc<ConnectionPermit>,
+    ) -> Self {
         let expect = headers.get(http::header::EXPECT);
         let is_held_back =
             expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        Self { body: Some(body), place, is_held_back }
+        Self { body: Some(body), permit, is_held_back }
     }
 }
 
@@ -76,16 +80,16 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         // Over HTTP/1.1 the connection ends with the response.
-        self.place.leave_unread();
+        self.permit.leave_unread();
         if self.is_held_back {
             return;
         }
         // Without a runtime there is no connection any more.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let place = self.place.clone();
+            let permit = self.permit.clone();
             runtime.spawn(async move {
                 if let Ok(true) = tokio::time::timeout(DRAIN_TIMEOUT, drain(body)).await {
-                    place.all_is_read();
+                    permit.all_is_read();
                 }
             });
         }

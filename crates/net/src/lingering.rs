@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use crate::gate::Place;
+use crate::gate::ConnectionPermit;
 use crate::outgoing::Socket;
 
 /// How long input is discarded after the response has been sent. Closing a socket with unread input resets the
@@ -21,12 +21,12 @@ const LINGER_BYTES_MAX: u64 = 64 << 20;
 
 pub(crate) struct Lingering {
     stream: Option<TlsStream<Socket>>,
-    place: Arc<Place>,
+    permit: Arc<ConnectionPermit>,
 }
 
 impl Lingering {
-    pub(crate) fn new(stream: TlsStream<Socket>, place: Arc<Place>) -> Self {
-        Self { stream: Some(stream), place }
+    pub(crate) fn new(stream: TlsStream<Socket>, permit: Arc<ConnectionPermit>) -> Self {
+        Self { stream: Some(stream), permit }
     }
 
     fn stream(&mut self) -> Pin<&mut TlsStream<Socket>> {
@@ -36,21 +36,21 @@ impl Lingering {
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        if self.place.has_stalled()
+        if self.permit.has_stalled()
             && let Some(stream) = &self.stream
         {
             stream.get_ref().0.reset_on_close();
             return;
         }
-        let Some(stream) = self.stream.take().filter(|_| self.place.has_unread()) else { return };
+        let Some(stream) = self.stream.take().filter(|_| self.permit.has_unread()) else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let place = self.place.clone();
+            let permit = self.permit.clone();
             runtime.spawn(async move {
                 let (stream, _) = stream.into_inner();
                 let mut rest = stream.take(LINGER_BYTES_MAX);
                 let mut nowhere = tokio::io::sink();
                 let read = tokio::io::copy(&mut rest, &mut nowhere);
-                let displaced = place.activity.displaced.cancelled();
+                let displaced = permit.activity.displaced.cancelled();
                 tokio::select! {
                     _ = tokio::time::timeout(LINGER, read) => {}
                     () = displaced => {}

@@ -20,7 +20,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::Progress;
-use crate::gate::{Connection, Place};
+use crate::gate::{Connection, ConnectionPermit};
 use crate::holding::Holding;
 use crate::incoming::Incoming;
 use crate::lingering::Lingering;
@@ -29,7 +29,7 @@ use crate::request::{self, Connected};
 use crate::sending::{Fault, MayPause, Outward, Sending};
 
 /// How long an idle connection may take to close after its client is notified.
-const GOODBYE: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often an active connection is checked, in parts of the idle limit.
 const CHECKS: u32 = 6;
 /// How often to check that a client reads its responses, in parts of the limit for that.
@@ -105,30 +105,30 @@ impl Connection {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Fault>,
     {
-        let Self { stream, place } = self;
-        let stream = Socket::new(stream, place.activity.clone())?;
+        let Self { stream, permit } = self;
+        let stream = Socket::new(stream, permit.activity.clone())?;
         let handshake = async {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            place.reach(Progress::Greeted);
+            permit.reach(Progress::Greeted);
             hello.into_stream(tls.config().clone()).await
         };
         let handshake = timeout(settings.handshake_max, handshake);
-        let displaced = place.activity.displaced.clone();
+        let displaced = permit.activity.displaced.clone();
         let stream = tokio::select! {
             done = handshake => done??,
             () = displaced.cancelled() => return Ok(()),
             () = shutdown.cancelled() => return Ok(()),
         };
-        place.reach(Progress::Secured);
+        permit.reach(Progress::Secured);
         let certificates = stream.get_ref().1.peer_certificates();
         let service = service(certificates.and_then(|chain| chain.first()));
-        let owner = place.clone();
+        let owner = permit.clone();
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
             let response = owner.respond(request, &service);
             async move { Ok::<_, Infallible>(response.await) }
         });
         let builder = builder(settings);
-        let stream = TokioIo::new(Lingering::new(stream, place.clone()));
+        let stream = TokioIo::new(Lingering::new(stream, permit.clone()));
         let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
         let mut check = pin!(sleep_until(Instant::now() + settings.head_max));
         let mut stalls = tokio::time::interval(settings.stall_max / STALL_CHECKS);
@@ -137,24 +137,24 @@ impl Connection {
             tokio::select! {
                 done = connection.as_mut() => return done,
                 () = displaced.cancelled() => {
-                    if place.activity.progress() < Progress::Authenticated {
+                    if permit.activity.progress() < Progress::Authenticated {
                         return Ok(());
                     }
                     break;
                 }
                 () = shutdown.cancelled() => {
-                    if place.activity.progress() < Progress::Anonymous {
+                    if permit.activity.progress() < Progress::Anonymous {
                         return Ok(());
                     }
                     connection.as_mut().graceful_shutdown();
                     return connection.await;
                 }
-                _ = stalls.tick() => if place.is_stalled(settings.stall_max) {
-                    place.stall();
+                _ = stalls.tick() => if permit.is_stalled(settings.stall_max) {
+                    permit.stall();
                     let why = "the client does not read";
                     return Err(Box::new(io::Error::new(io::ErrorKind::TimedOut, why)));
                 },
-                () = check.as_mut() => match place.silence(settings) {
+                () = check.as_mut() => match permit.silence(settings) {
                     Silence::Allowed(until) => check.as_mut().reset(until),
                     Silence::Mute => return Ok(()),
                     Silence::Idle => break,
@@ -162,7 +162,7 @@ impl Connection {
             }
         }
         connection.as_mut().graceful_shutdown();
-        timeout(GOODBYE, connection).await?
+        timeout(CLOSE_TIMEOUT, connection).await?
     }
 }
 
@@ -176,7 +176,7 @@ enum Silence {
     Idle,
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Passes a request to the service, and tracks it.
     fn respond<S, F, B>(
         self: &Arc<Self>,
@@ -194,7 +194,7 @@ impl Place {
         let (head, body) = request.into_parts();
         let body = Incoming::new(body, &head.headers, self.clone());
         let response = service(Request::from_parts(head, body));
-        let place = self.clone();
+        let permit = self.clone();
         async move {
             let response = response.await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -205,7 +205,7 @@ impl Place {
                 let under_way = under_way.allow_pauses();
                 return response.map(|body| Either::Right(Holding::new(body, Some(under_way))));
             }
-            response.map(|body| Either::Left(Sending::new(body, under_way, &place.responses)))
+            response.map(|body| Either::Left(Sending::new(body, under_way, &permit.responses)))
         }
     }
 

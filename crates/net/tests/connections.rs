@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coffer_net::{Bounds, Connected, Gate, Incoming, MayPause, Settings};
+use coffer_testkit::eventually;
 use futures::StreamExt as _;
 use http::{Request, Response};
 use http_body::Frame;
@@ -21,7 +22,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than any limit of these tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -171,7 +172,7 @@ where
     let ended = async {
         tokio::select! { () = end => {}, () = write => {} }
     };
-    timeout(PATIENCE, ended).await.is_ok()
+    timeout(TIMEOUT, ended).await.is_ok()
 }
 
 fn hurried() -> Settings {
@@ -235,7 +236,7 @@ async fn an_idle_client_is_closed_despite_pings_and_a_watch_is_not() {
         let (mut sender, ended) = server.client().await;
         let body = get(&mut sender, path).await.unwrap().into_body();
         body.collect().await.unwrap();
-        let ended = timeout(PATIENCE, ended).await.expect("it is still open").unwrap();
+        let ended = timeout(TIMEOUT, ended).await.expect("it is still open").unwrap();
         ended.unwrap();
     }
     get(&mut watching, "/in").await.unwrap();
@@ -291,9 +292,9 @@ async fn idle_authenticated_clients_make_room() {
             }
         }
     };
-    timeout(PATIENCE, newcomer).await.expect("it is not admitted");
+    timeout(TIMEOUT, newcomer).await.expect("it is not admitted");
     let (_, ended) = idle.remove(0);
-    timeout(PATIENCE, ended).await.expect("the idle one is still open").unwrap().unwrap();
+    timeout(TIMEOUT, ended).await.expect("the idle one is still open").unwrap().unwrap();
 }
 
 /// Serializes the tests that count large responses.
@@ -301,16 +302,6 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn impatient() -> Settings {
     Settings { stall_max: Duration::from_millis(400), ..Settings::default() }
-}
-
-/// Waits until it is so.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let wait = async {
-        while !is_so() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.expect(what);
 }
 
 /// A client with an HTTP/2 window of its own, which reads its connection and so much of each stream.
@@ -342,8 +333,8 @@ async fn a_client_that_does_not_read_is_closed_and_the_response_dropped() {
         let response = get(&mut sender, path).await.unwrap();
         streams.push((sender, response, ended));
     }
-    until("a connection is still open", || server.gate.connections() == 0).await;
-    until("a response is still held", || HELD.load(Ordering::SeqCst) == 0).await;
+    eventually("connections to be closed", async || server.gate.connections() == 0).await;
+    eventually("responses to be dropped", async || HELD.load(Ordering::SeqCst) == 0).await;
 }
 
 /// A client may have many watches on a connection, and be slow with one of them.
@@ -355,13 +346,13 @@ async fn a_response_that_is_not_read_is_dropped_and_concurrent_ones_continue() {
     let mut watch = get(&mut sender, "/watch").await.unwrap().into_body();
     watch.frame().await.unwrap().unwrap();
     let mut unread = get(&mut sender, "/large").await.unwrap().into_body();
-    until("the response is still held", || HELD.load(Ordering::SeqCst) == 0).await;
+    eventually("the response to be dropped", async || HELD.load(Ordering::SeqCst) == 0).await;
     get(&mut sender, "/in").await.unwrap().into_body().collect().await.unwrap();
     assert!(futures::poll!(std::pin::pin!(watch.frame())).is_pending(), "the watch has ended");
     // It is seen to be broken off, not taken for the whole.
     let mut read = 0;
     let error = loop {
-        match timeout(PATIENCE, unread.frame()).await.unwrap() {
+        match timeout(TIMEOUT, unread.frame()).await.unwrap() {
             Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
             Some(Err(error)) => break Some(error),
             None => break None,
@@ -401,7 +392,7 @@ async fn a_response_that_may_be_left_unread_is_complete_afterwards() {
     // Another client is closed meanwhile.
     let (mut other, other_ended) = with_window(&server, 1).await;
     let _unread = get(&mut other, "/large").await.unwrap();
-    timeout(PATIENCE, other_ended).await.unwrap().unwrap();
+    timeout(TIMEOUT, other_ended).await.unwrap().unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), LARGE);
     let mut read = Vec::new();
     stream.read_to_end(&mut read).await.unwrap();

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Mutex;
 
 use coffer_store::embedded::{Embedded, OpenError, Options};
 use coffer_store::{Change, ListOptions, Revision, Store, StoreError, Value};
+use parking_lot::Mutex;
 
 use support::{child, child_dir, content, restless, take};
 
@@ -42,7 +42,7 @@ async fn child_that_writes_until_it_is_killed() {
                     Some(at) => (store.update(&key, value(), at).await, n.to_string()),
                 };
                 let line = format!("acked {} {key} {what}\n", revision.expect("write"));
-                out.lock().expect("stdout").write_all(line.as_bytes()).expect("parent reads");
+                out.lock().write_all(line.as_bytes()).expect("parent reads");
             }
         })
     });

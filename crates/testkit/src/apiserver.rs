@@ -55,7 +55,9 @@ impl TestServer {
         let dir = TempDir::new().unwrap();
         let store = Embedded::open(&dir.path().join("store"), Options::default()).unwrap();
         let key = dir.path().join("sealing.key");
-        let sealed = Sealed::open(store.clone(), &key, &["/registry/secrets/"]).await.unwrap();
+        let prefixes = coffer_apiserver::sealed_prefixes();
+        let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+        let sealed = Sealed::open(store.clone(), &key, &prefixes).await.unwrap();
         Self::start_over(dir, access(), store, Arc::new(sealed)).await
     }
 

@@ -145,7 +145,7 @@ impl Coffer {
         command.args(&self.builder.arguments);
         let environment = self.builder.environment.iter();
         command.envs(environment.map(|(name, value)| (name, value)));
-        self.process = Some(Running::start(command)?.patience(STOP_MAX));
+        self.process = Some(Running::start(command)?.stop_timeout(STOP_MAX));
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! An OpenID Connect issuer over HTTPS: its discovery document, its keys, and tokens of any content.
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use base64::Engine as _;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ impl OidcIssuer {
         let ip = Ipv4Addr::LOCALHOST.into();
         let answering = state.clone();
         let handler = move |request: Request<Incoming>| {
-            let response = answer(&mut lock(&answering), &request);
+            let response = answer(&mut answering.lock(), &request);
             async move { response }
         };
         let served = serve(ip, Some(ca.server(ip)?), handler).await?;
@@ -71,12 +72,12 @@ impl OidcIssuer {
 
     /// How often its keys were asked for.
     pub fn asked(&self) -> usize {
-        lock(&self.state).asked
+        self.state.lock().asked
     }
 
     /// Makes it unavailable, or available again.
     pub fn set_down(&self, is_down: bool) {
-        lock(&self.state).is_down = is_down;
+        self.state.lock().is_down = is_down;
     }
 
     /// Rotates its key; the earlier one is no longer published.
@@ -84,7 +85,7 @@ impl OidcIssuer {
     /// # Errors
     /// When a key cannot be made.
     pub fn rotate(&self) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.key = new_key()?;
         state.rotations += 1;
         state.key_id = format!("key-{}", state.rotations);
@@ -96,7 +97,7 @@ impl OidcIssuer {
     /// # Errors
     /// When the key does not sign.
     pub fn token(&self, claims: &Value) -> Result<String> {
-        let header = json!({ "typ": "JWT", "alg": "ES256", "kid": lock(&self.state).key_id });
+        let header = json!({ "typ": "JWT", "alg": "ES256", "kid": self.state.lock().key_id });
         self.token_with(&header, claims)
     }
 
@@ -107,16 +108,14 @@ impl OidcIssuer {
     pub fn token_with(&self, header: &Value, claims: &Value) -> Result<String> {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(header), part(claims));
-        let signature = lock(&self.state)
+        let signature = self
+            .state
+            .lock()
             .key
             .sign(&SystemRandom::new(), signed.as_bytes())
             .map_err(|_| anyhow!("ring does not sign"))?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn new_key() -> Result<EcdsaKeyPair> {

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -20,7 +21,7 @@ pub struct Running {
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
     log: Arc<Mutex<Vec<String>>>,
-    patience: Duration,
+    stop_timeout: Duration,
 }
 
 impl Running {
@@ -40,13 +41,13 @@ impl Running {
         if let Some(output) = child.stderr.take() {
             forward(output, sender, Arc::clone(&log));
         }
-        Ok(Self { name, child, lines, log, patience: Duration::from_secs(15) })
+        Ok(Self { name, child, lines, log, stop_timeout: Duration::from_secs(15) })
     }
 
     /// How long the program may take to end after SIGTERM.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn stop_timeout(mut self, stop_timeout: Duration) -> Self {
+        self.stop_timeout = stop_timeout;
         self
     }
 
@@ -103,7 +104,7 @@ impl Running {
 
     /// All that the program has said so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().map(|log| log.clone()).unwrap_or_default()
+        self.log.lock().clone()
     }
 
     fn log_tail(&self) -> String {
@@ -119,7 +120,7 @@ pub(crate) fn tail(log: &[String]) -> String {
 impl Drop for Running {
     fn drop(&mut self) {
         self.signal(Signal::TERM);
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.stop_timeout;
         // `drop` cannot await; the process is asked until it has ended.
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
@@ -138,9 +139,7 @@ fn forward(
     tokio::spawn(async move {
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            if let Ok(mut log) = log.lock() {
-                log.push(line.clone());
-            }
+            log.lock().push(line.clone());
             let _ = sender.send(line);
         }
     });
@@ -177,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_ends_a_program_that_does_not_listen_to_sigterm() {
         let mut running =
-            shell("trap '' TERM; echo up; read forever < /dev/zero").patience(Duration::ZERO);
+            shell("trap '' TERM; echo up; read forever < /dev/zero").stop_timeout(Duration::ZERO);
         running.until(Duration::from_secs(10), |line| (line == "up").then_some(())).await.unwrap();
         let pid = running.pid().unwrap();
         drop(running);

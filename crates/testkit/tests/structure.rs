@@ -1,4 +1,5 @@
-//! The floors of every crate: no circle of imports crosses folders.
+//! The floors of every crate: no circle of imports crosses folders, and in the API server no floor imports
+//! from one above it.
 //!
 //! Files of one folder may lean on each other. A circle between folders means that neither can be
 //! read, tested or replaced without the other, so it fails here, with the names that tie it. To see
@@ -259,7 +260,7 @@ fn folder(target: &Target, module: &Module) -> Module {
 }
 
 /// Files that lean on each other, directly or through others; each circle once.
-fn circles(arrows: &BTreeMap<Module, BTreeMap<Module, String>>) -> Vec<BTreeSet<Module>> {
+fn circles(arrows: &Arrows) -> Vec<BTreeSet<Module>> {
     let reach = |from: &Module| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
         while let Some(at) = next.pop() {
@@ -283,8 +284,11 @@ fn circles(arrows: &BTreeMap<Module, BTreeMap<Module, String>>) -> Vec<BTreeSet<
     circles.into_iter().collect()
 }
 
-/// The circles of one target that cross folders, as text.
-fn crossing(root: &Path) -> Vec<String> {
+/// By importing module: the modules that it imports, each with a name that it takes from there.
+type Arrows = BTreeMap<Module, BTreeMap<Module, String>>;
+
+/// One target and the imports of its files.
+fn read(root: &Path) -> (Target, Arrows) {
     let mut target = Target::default();
     declare(&mut target, Module::new(), root.to_owned());
     let mut arrows = BTreeMap::new();
@@ -299,9 +303,16 @@ fn crossing(root: &Path) -> Vec<String> {
         imports.found.remove(module);
         arrows.insert(module.clone(), imports.found);
     }
-    let shown = |module: &Module| {
-        if module.is_empty() { "crate".to_owned() } else { module.join("::") }
-    };
+    (target, arrows)
+}
+
+fn shown(module: &Module) -> String {
+    if module.is_empty() { "crate".to_owned() } else { module.join("::") }
+}
+
+/// The circles of one target that cross folders, as text.
+fn crossing(root: &Path) -> Vec<String> {
+    let (target, arrows) = read(root);
     let mut found = Vec::new();
     for circle in circles(&arrows) {
         let folders: BTreeSet<_> = circle.iter().map(|it| folder(&target, it)).collect();
@@ -319,6 +330,107 @@ fn crossing(root: &Path) -> Vec<String> {
         found.push(text);
     }
     found
+}
+
+/// The floors of `crates/apiserver`, the lowest first: each imports only itself and those below. The crate's
+/// root builds them all.
+const FLOORS: &[(&str, &[&str])] = &[
+    (
+        "objects",
+        &[
+            "body",
+            "cache",
+            "certificates",
+            "clock",
+            "deadline",
+            "decode",
+            "encode",
+            "encoded",
+            "failure",
+            "fair_queue",
+            "identity",
+            "listen",
+            "memory_pool",
+            "object",
+            "options",
+            "request",
+            "respond",
+            "scale",
+            "tasks",
+            "tls",
+        ],
+    ),
+    ("admission", &["admission", "authz", "tokens"]),
+    ("registry", &["call", "managed", "registry"]),
+    ("core", &["core"]),
+    (
+        "handlers",
+        &["authn", "executor", "handlers", "kubelets", "representation", "reviews", "tunnels"],
+    ),
+    (
+        "HTTP",
+        &[
+            "access",
+            "discovery",
+            "encoding",
+            "health",
+            "limits",
+            "openapi",
+            "openapi_routes",
+            "serve",
+        ],
+    ),
+];
+
+/// The imports of a target that lead to a higher floor, and its modules that are on none, as text.
+fn upward(root: &Path, floors: &[(&str, &[&str])]) -> Vec<String> {
+    let floor_of = |module: &str| floors.iter().position(|(_, on_it)| on_it.contains(&module));
+    let mut found = Vec::new();
+    for (from, imports) in read(root).1 {
+        let Some(top) = from.first() else { continue };
+        let Some(floor) = floor_of(top) else {
+            found.push(format!("{top} is on no floor"));
+            continue;
+        };
+        for (to, name) in imports {
+            let above = to.first().and_then(|top| floor_of(top)).filter(|above| *above > floor);
+            if let Some(above) = above {
+                let (floor, above) = (floors[floor].0, floors[above].0);
+                let (from, to) = (shown(&from), shown(&to));
+                found.push(format!("{from} ({floor}) -> {to} ({above}): {name}"));
+            }
+        }
+    }
+    found.dedup();
+    found
+}
+
+#[test]
+fn no_floor_of_the_api_server_imports_from_above() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let root = crates.join("apiserver/src/lib.rs");
+    let found = upward(&root, FLOORS);
+    assert!(found.is_empty(), "imports lead up:\n{}", found.join("\n"));
+    let (target, _) = read(&root);
+    for (_, modules) in FLOORS {
+        for module in *modules {
+            let is_there = target.files.contains_key(&vec![(*module).to_owned()]);
+            assert!(is_there, "{module} is on a floor and does not exist");
+        }
+    }
+}
+
+#[test]
+fn an_import_from_above_and_a_module_without_a_floor_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("lib.rs", "mod upper; mod lower; mod new; use crate::upper::A;");
+    write("upper.rs", "pub struct A; use crate::lower::B;");
+    write("lower.rs", "pub struct B; fn f() { crate::upper::A; }");
+    write("new.rs", "");
+    let found =
+        upward(&folder.path().join("lib.rs"), &[("ground", &["lower"]), ("top", &["upper"])]);
+    assert_eq!(found, ["lower (ground) -> upper (top): A", "new is on no floor"]);
 }
 
 #[test]

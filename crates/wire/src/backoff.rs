@@ -1,5 +1,5 @@
 //! Waits between attempts: doubling up to a limit, forgotten after a quiet time, and spread, so that
-//! clients that failed together do not come back together.
+//! clients that failed together do not come back together. [`jitter`] does the same for a period.
 //!
 //! Time comes in as an argument or from tokio, so tests can pause it. Who retries what, and what
 //! is said about it meanwhile, is the caller's.
@@ -21,7 +21,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Waits that are as long as they are said to be.
+    /// Waits that are as long as they are said to be: for what no other machine waits for.
     pub const fn exact(initial: Duration, max: Duration) -> Self {
         Self { initial, max, jitter: 0.0 }
     }
@@ -38,11 +38,16 @@ impl Limits {
 
     /// A wait, spread.
     pub fn spread_out(&self, wait: Duration) -> Duration {
-        if self.jitter <= 0.0 {
-            return wait;
-        }
-        wait.saturating_add(wait.mul_f64(self.jitter * rand::rng().random::<f64>()))
+        jitter(wait, self.jitter)
     }
+}
+
+/// A wait, with up to the part `factor_max` of it added at random: 0.5 makes 10 s up to 15 s.
+pub fn jitter(wait: Duration, factor_max: f64) -> Duration {
+    if factor_max <= 0.0 {
+        return wait;
+    }
+    wait.saturating_add(wait.mul_f64(factor_max * rand::rng().random::<f64>()))
 }
 
 /// One thing that is being retried.

@@ -1,7 +1,7 @@
 //! One HTTP/1.1 request on a connection of its own: no pool, no redirect, no proxy.
 //!
-//! The connection lives and ends with the future that asks; nothing is left running behind it.
-//! Deadlines are the caller's.
+//! The connection lives and ends with the future that asks; nothing is left running behind it. One
+//! that may be upgraded is driven by a task of its caller's. Deadlines are the caller's.
 
 use std::error::Error;
 use std::io;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -38,10 +39,43 @@ pub async fn connect_tls(
     port: u16,
     config: Arc<ClientConfig>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let host = host.trim_matches(['[', ']']);
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let name = server_name(host)?;
     TlsConnector::from(config).connect(name, connect(host, port).await?).await
+}
+
+/// TLS on a connection that is there, to a server that proves to be `host`.
+///
+/// # Errors
+/// As [`connect_tls`].
+pub async fn start_tls(
+    stream: TcpStream,
+    host: &str,
+    config: Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    TlsConnector::from(config).connect(server_name(host)?, stream).await
+}
+
+fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+/// For a request whose connection may become something else: what sends it, and what drives the
+/// connection, which ends with the response, or hands the connection over when it is upgraded.
+///
+/// # Errors
+/// When the connection cannot be used.
+pub async fn upgradable<S, B>(
+    stream: S,
+) -> Result<(SendRequest<B>, impl Future<Output = Result<(), hyper::Error>> + Send), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    Ok((sender, connection.with_upgrades()))
 }
 
 /// Sends a request and hands the response to `read`, whose result is returned.
@@ -61,8 +95,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let ask = async {
         let response = sender.send_request(request).await?;
         Ok(read(response).await)

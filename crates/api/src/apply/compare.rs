@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::element::Element;
 use super::set::{FieldSet, Node};
 use super::typed::{self, Parts, element};
-use crate::schema::{ListType, Schema, Shape};
+use crate::schema::{ListType, Schema};
 
 /// The fields that differ; each is in one of the three.
 #[derive(Default)]
@@ -121,7 +121,7 @@ fn compare_members(
     while let Some(name) = next_of(&mut in_old, &mut in_new) {
         let (old, new) = (old.and_then(|old| old.get(name)), new.and_then(|new| new.get(name)));
         let child = match schema.field(name) {
-            Some(field) => compare_at(old, new, field, standing && is_held(schema, name)),
+            Some(field) => compare_at(old, new, field, standing && always_stands(field)),
             None => Delta::leaf(old, new),
         };
         delta.put(&Element::field(name), child);
@@ -129,23 +129,10 @@ fn compare_members(
     delta
 }
 
-/// Whether upstream's Go struct holds the field by value: it is there, if empty, in every such
-/// struct, and so no one ever adds it to one. Without this, a caller that creates a pod would own `spec`
-/// itself.
-fn is_held(schema: Schema, field: &str) -> bool {
-    let Some(name) = schema.definition_name() else { return false };
-    let is_object = schema.field("kind").is_some() && schema.field("apiVersion").is_some();
-    match field {
-        "metadata" | "spec" | "status" if is_object => {
-            schema.field(field).is_some_and(|field| matches!(field.shape(), Shape::Struct))
-        }
-        "metadata" | "spec" => name.ends_with(".PodTemplateSpec"),
-        "containers" => name.ends_with(".PodSpec"),
-        "resources" => name.ends_with(".Container"),
-        "template" => name.ends_with(".DeploymentSpec") || name.ends_with(".ReplicaSetSpec"),
-        "strategy" => name.ends_with(".DeploymentSpec"),
-        _ => false,
-    }
+/// Whether the value is there, if empty, in every struct of its kind: without this, a caller that creates a
+/// pod would own `spec` itself. An atomic one is owned as a whole, whatever was there.
+fn always_stands(field: Schema) -> bool {
+    field.is_held() && !field.is_atomic()
 }
 
 /// The smaller of the next two of two sorted sequences, taken from both where both have it.

@@ -12,10 +12,11 @@ use super::compare;
 use super::error::Conflict;
 use super::typed;
 use crate::document::{Document, erase};
+use crate::well_known::annotation;
 
 /// The field manager that `kubectl apply --server-side` is by default.
 pub(super) const MANAGER: &str = "kubectl";
-const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const ANNOTATION: &str = annotation::LAST_APPLIED;
 
 /// The conflicts about fields that the annotation does not hold with the live value.
 pub(super) fn unexplained(

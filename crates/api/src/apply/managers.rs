@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
 use serde_json::{Map, Value};
 
-use super::Writer;
 use super::error::Conflict;
 use super::set::{FieldSet, FieldsError};
+use super::{FIELDS_NESTING_MAX, Writer};
+use crate::document::nesting;
 
 /// More updaters than these are merged into one, the oldest first, so that the list stays short.
 const UPDATERS_MAX: usize = 10;
@@ -58,7 +59,7 @@ impl Id {
             manager: manager.to_owned(),
             operation,
             api_version: None,
-            subresource: writer.subresource.map(str::to_owned),
+            subresource: writer.subresource.map(String::from),
         }
     }
 }
@@ -80,6 +81,9 @@ pub(super) enum ManagersError {
     /// An entry that is not an object, or whose members have wrong types.
     #[error("entry {0} is malformed")]
     Malformed(usize),
+    /// Fields within fields, more of them than [`FIELDS_NESTING_MAX`].
+    #[error("exceeded max depth")]
+    TooDeep,
     /// Another operation.
     #[error("operation must be `Apply` or `Update`")]
     Operation,
@@ -116,12 +120,21 @@ pub(super) fn is_reset(entries: &Value) -> bool {
     }
 }
 
+/// Whether an entry's fields are nested more deeply than [`FIELDS_NESTING_MAX`].
+pub(super) fn is_deep(entries: &Value) -> bool {
+    // The list and its entries are two levels more.
+    nesting(entries) > FIELDS_NESTING_MAX + 2
+}
+
 impl Managers {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     pub(super) fn decode(entries: &Value) -> Result<Self, ManagersError> {
+        if is_deep(entries) {
+            return Err(ManagersError::TooDeep);
+        }
         let entries = entries.as_array().ok_or(ManagersError::Malformed(0))?;
         let mut managers = Self::default();
         for (at, entry) in entries.iter().enumerate() {

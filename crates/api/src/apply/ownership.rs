@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use super::set::FieldSet;
+use crate::subresource::SubresourceName;
 
 fn set_of(paths: &[&[&str]]) -> FieldSet {
     let mut set = FieldSet::default();
@@ -36,7 +37,7 @@ pub(super) fn without_metadata(mut set: FieldSet) -> FieldSet {
 
 /// The set without what the endpoint puts back (upstream's `GetResetFields`): no one comes to own the
 /// status by writing it through the object itself, nor the spec through `status`.
-pub(super) fn without_reset(mut set: FieldSet, subresource: Option<&str>) -> FieldSet {
+pub(super) fn without_reset(mut set: FieldSet, subresource: Option<SubresourceName>) -> FieldSet {
     static BY_OBJECT: LazyLock<FieldSet> = LazyLock::new(|| set_of(&[&["status"]]));
     static BY_STATUS: LazyLock<FieldSet> = LazyLock::new(|| {
         set_of(&[&["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"], &["spec"]])
@@ -44,7 +45,7 @@ pub(super) fn without_reset(mut set: FieldSet, subresource: Option<&str>) -> Fie
     static BY_OTHER: LazyLock<FieldSet> = LazyLock::new(|| set_of(&[&["metadata"], &["status"]]));
     set.subtract_subtrees(match subresource {
         None => &BY_OBJECT,
-        Some("status") => &BY_STATUS,
+        Some(SubresourceName::Status) => &BY_STATUS,
         // `scale`, `resize`, `ephemeralcontainers`: a part of the spec.
         Some(_) => &BY_OTHER,
     });

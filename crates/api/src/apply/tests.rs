@@ -6,6 +6,7 @@ use super::*;
 use crate::reason::Reason;
 use crate::schema;
 use crate::status::Failure;
+use crate::subresource::SubresourceName;
 
 fn writer(manager: &str) -> Writer<'_> {
     writer_of("v1", "Secret", manager)
@@ -20,6 +21,11 @@ fn writer_of<'a>(api_version: &'a str, kind: &'a str, manager: &'a str) -> Write
         subresource: None,
         now: "2026-01-01T00:00:00Z".parse().expect("a time"),
     }
+}
+
+fn track_update(old: Option<&Document>, new: &mut Document, writer: &Writer<'_>) {
+    let managers = tracked(old.map(Document::value), new.value(), writer);
+    managers.write(new.value_mut());
 }
 
 fn secret(data: Value) -> Value {
@@ -112,6 +118,50 @@ fn the_resources_of_a_new_container_are_its_makers_if_there_are_none() {
     assert_eq!(owners(&third).get("third Update"), None);
 }
 
+/// As upstream shows it: `f:template` and `f:source` have an owner of their fields and none of themselves.
+#[test]
+fn a_struct_that_go_holds_by_value_has_no_owner_in_any_kind() {
+    let spec = json!({"containers": [{"name": "c"}]});
+    let c = json!({"k:{\"name\":\"c\"}": {".": {}, "f:name": {}}});
+    for (version, kind, body, owned) in [
+        (
+            "v1",
+            "PodTemplate",
+            json!({"template": {"metadata": {"labels": {"a": "b"}}, "spec": spec}}),
+            json!({"f:template": {
+                "f:metadata": {"f:labels": {".": {}, "f:a": {}}},
+                "f:spec": {"f:containers": c},
+            }}),
+        ),
+        (
+            "apps/v1",
+            "ReplicaSet",
+            json!({"spec": {"template": {"spec": spec}}}),
+            json!({"f:spec": {"f:template": {"f:spec": {"f:containers": c}}}}),
+        ),
+        // A pointer.
+        (
+            "v1",
+            "ReplicationController",
+            json!({"spec": {"template": {"spec": spec}}}),
+            json!({"f:spec": {"f:template": {".": {}, "f:spec": {".": {}, "f:containers": {".": {}, "k:{\"name\":\"c\"}": {".": {}, "f:name": {}}}}}}}),
+        ),
+        (
+            "v1",
+            "Event",
+            json!({"involvedObject": {"kind": "Pod"}, "source": {"component": "kubelet"}}),
+            json!({"f:involvedObject": {}, "f:source": {"f:component": {}}}),
+        ),
+    ] {
+        let mut object = body;
+        object["apiVersion"] = version.into();
+        object["kind"] = kind.into();
+        object["metadata"] = json!({"name": "x"});
+        let document = created(object, &writer_of(version, kind, "m"));
+        assert_eq!(owners(&document), json!({"m Update": owned}), "{kind}");
+    }
+}
+
 /// What upstream records for `kubectl run`, as its users see it in every pod.
 #[test]
 fn the_creator_of_a_pod_owns_items_by_key_and_not_the_spec_itself() {
@@ -180,7 +230,7 @@ fn a_status_update_owns_only_status_and_records_its_subresource() {
     };
     let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n"}});
     let first = created(pod, &spec);
-    let status = Writer { subresource: Some("status"), manager: "kubelet", ..spec };
+    let status = Writer { subresource: Some(SubresourceName::Status), manager: "kubelet", ..spec };
     let mut next = first.value().clone();
     next["status"] = json!({
         "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
@@ -209,7 +259,7 @@ fn clients_may_end_the_tracking_and_may_not_forge_it_through_a_subresource() {
         next["metadata"]["managedFields"] = reset;
         let second = updated(&first, next.clone(), &writer("two"));
         assert!(managers::field(second.value()).is_none());
-        let through_status = Writer { subresource: Some("status"), ..writer("two") };
+        let through_status = Writer { subresource: Some(SubresourceName::Status), ..writer("two") };
         assert_eq!(owners(&updated(&first, next, &through_status)), owners(&first));
     }
     // Lists that cannot be read, or were left out, change nothing.
@@ -217,6 +267,43 @@ fn clients_may_end_the_tracking_and_may_not_forge_it_through_a_subresource() {
         let mut next = first.value().clone();
         next["metadata"]["managedFields"] = bad;
         assert_eq!(owners(&updated(&first, next, &writer("two"))), owners(&first));
+    }
+}
+
+fn with_fields_of_depth(depth: usize) -> Value {
+    let fields = (1..depth).fold(json!({}), |inner, _| json!({ "f:a": inner }));
+    let mut object = secret(json!({"a": "MQ=="}));
+    object["metadata"]["managedFields"] = json!([{ "manager": "deep", "operation": "Update",
+        "apiVersion": "v2", "fieldsType": "FieldsV1", "fieldsV1": fields }]);
+    object
+}
+
+/// Deeper ones could be stored, and made every list of the kind unreadable for clients in Rust, or the object
+/// for the server itself.
+#[test]
+fn managed_fields_that_are_nested_too_deeply_count_as_not_given() {
+    let first = created(secret(json!({"a": "MQ=="})), &writer("one"));
+    let deepest = with_fields_of_depth(FIELDS_NESTING_MAX);
+    let kept = updated(&first, deepest.clone(), &writer("two"));
+    assert!(owners(&kept)["deep Update"].is_object(), "{}", owners(&kept));
+    for depth in [FIELDS_NESTING_MAX + 1, 127, 1000] {
+        let too_deep = with_fields_of_depth(depth);
+        assert_eq!(owners(&updated(&first, too_deep.clone(), &writer("two"))), owners(&first));
+        // Those of an earlier release go with the next write.
+        let old = Document::new(too_deep.clone());
+        let healed = updated(&old, too_deep.clone(), &writer("two"));
+        assert!(managers::field(healed.value()).is_none());
+        let mut dropped = Document::new(too_deep);
+        drop_deep_managed_fields(&mut dropped);
+        assert!(managers::field(dropped.value()).is_none());
+    }
+    let mut same = Document::new(deepest.clone());
+    drop_deep_managed_fields(&mut same);
+    assert_eq!(*same.value(), deepest);
+    for odd in [json!([]), json!(7), json!({ "metadata": [] })] {
+        let mut same = Document::new(odd.clone());
+        drop_deep_managed_fields(&mut same);
+        assert_eq!(*same.value(), odd);
     }
 }
 

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_duration_is_refused_in_gos_words() {
+    fn an_invalid_duration_is_refused_with_gos_message() {
         for (text, why) in [
             ("", "time: invalid duration \"\""),
             ("soon", "time: invalid duration \"soon\""),

@@ -15,22 +15,20 @@ use super::kind::Kind;
 use super::merge::{Rules, apply_keyed};
 use super::meta;
 use super::optional::list;
+use crate::condition::{self, ConditionStatus, ConditionType};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::certificates;
+use crate::subresource::SubresourceName;
+use crate::well_known::{api_group, signer};
 
 mod printer;
 
-/// The condition that lets a signer sign.
-pub const APPROVED: &str = "Approved";
-/// The condition that ends a request without a certificate.
-pub const DENIED: &str = "Denied";
-/// The condition of a request that its signer could not fulfil.
-pub const FAILED: &str = "Failed";
-
-const GROUP: &str = "certificates.k8s.io";
-/// Served by v1beta1 only.
-const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
+/// The conditions that a request gets once and keeps, and whose only status is True.
+const FINAL: [ConditionType; 3] =
+    [ConditionType::Approved, ConditionType::Denied, ConditionType::Failed];
+/// The only status of a final condition.
+const FINAL_STATUS: [&str; 1] = [ConditionStatus::True.as_str()];
 /// Shortest life that can be asked for, in seconds.
 const EXPIRATION_MIN_S: i32 = 600;
 const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE REQUEST-----";
@@ -61,13 +59,13 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 
+const STATUS: Subresource =
+    Subresource::status(api_group::CERTIFICATES, "CertificateSigningRequest");
+
 static INFO: KindInfo = KindInfo {
     namespaced: false,
     short_names: &["csr"],
-    subresources: &[
-        Subresource { name: "approval", ..Subresource::status(GROUP, "CertificateSigningRequest") },
-        Subresource::status(GROUP, "CertificateSigningRequest"),
-    ],
+    subresources: &[Subresource { name: SubresourceName::Approval, ..STATUS }, STATUS],
     field_labels: &["spec.signerName"],
     rules: &Rules {
         lists: &[(
@@ -91,17 +89,17 @@ impl Kind for CertificateSigningRequest {
         self.status = None;
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         self.spec = old.spec.clone();
         match sub {
-            Some("approval") => {
+            Some(SubresourceName::Approval) => {
                 let conditions = self.status.take().and_then(|status| status.conditions);
                 self.status.clone_from(&old.status);
                 if conditions.is_some() || self.status.is_some() {
                     self.status.get_or_insert_default().conditions = conditions;
                 }
             }
-            Some("status") => {}
+            Some(SubresourceName::Status) => {}
             _ => self.status.clone_from(&old.status),
         }
     }
@@ -113,18 +111,19 @@ impl Kind for CertificateSigningRequest {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = self.validate();
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         match sub {
-            Some("approval") => {
-                errors.extend(keeps(self, old, &[APPROVED, DENIED, FAILED], false));
-                errors.extend(adds_none(self, old, &[FAILED]));
+            Some(SubresourceName::Approval) => {
+                errors.extend(keeps(self, old, &FINAL, false));
+                errors.extend(adds_none(self, old, &[ConditionType::Failed]));
             }
-            Some("status") => {
-                errors.extend(keeps(self, old, &[APPROVED, DENIED], true));
-                errors.extend(adds_none(self, old, &[APPROVED, DENIED]));
-                errors.extend(keeps(self, old, &[FAILED], false));
+            Some(SubresourceName::Status) => {
+                let decisions = [ConditionType::Approved, ConditionType::Denied];
+                errors.extend(keeps(self, old, &decisions, true));
+                errors.extend(adds_none(self, old, &decisions));
+                errors.extend(keeps(self, old, &[ConditionType::Failed], false));
                 errors.extend(validate_certificate(self, old));
             }
             _ => {}
@@ -181,7 +180,7 @@ fn validate_signer(signer: &str, path: &Path) -> ErrorList {
     if signer.is_empty() {
         return vec![Error::required(path, "")];
     }
-    if signer == LEGACY_SIGNER {
+    if signer == signer::LEGACY_UNKNOWN {
         let why = "the legacy signerName is not allowed via this API version";
         return vec![Error::invalid(path, signer, why)];
     }
@@ -191,12 +190,12 @@ fn validate_signer(signer: &str, path: &Path) -> ErrorList {
     };
     match signer.split('/').collect::<Vec<_>>().as_slice() {
         [domain, name] if !name.is_empty() => {
-            let mut errors = meta::complaints(path, domain, names::dns1123_subdomain(domain));
+            let mut errors = meta::invalid_each(path, domain, names::dns1123_subdomain(domain));
             if !domain.contains('.') {
                 let why = "should be a domain with at least two segments separated by dots";
                 errors.push(Error::invalid(path, *domain, why));
             }
-            errors.extend(meta::complaints(path, name, names::dns1123_subdomain(name)));
+            errors.extend(meta::invalid_each(path, name, names::dns1123_subdomain(name)));
             errors
         }
         _ => malformed(),
@@ -212,27 +211,31 @@ fn validate_conditions(all: &[CertificateSigningRequestCondition]) -> ErrorList 
         if kind.is_empty() {
             errors.push(Error::required(&path.child("type"), ""));
         }
-        let final_ = matches!(kind, APPROVED | DENIED | FAILED);
-        match condition.status.as_str() {
-            "" => errors.push(Error::required(&path.child("status"), "")),
-            "True" => {}
-            "False" | "Unknown" if !final_ => {}
-            other => {
+        let type_ = ConditionType::parse(kind);
+        let is_final = type_.is_some_and(|type_| FINAL.contains(&type_));
+        let status = condition.status.as_str();
+        match ConditionStatus::parse(status) {
+            Some(ConditionStatus::True) => {}
+            Some(_) if !is_final => {}
+            None if status.is_empty() => {
+                errors.push(Error::required(&path.child("status"), ""));
+            }
+            _ => {
                 let supported: &[&str] =
-                    if final_ { &["True"] } else { &["False", "True", "Unknown"] };
-                errors.push(Error::not_supported(&path.child("status"), other, supported));
+                    if is_final { &FINAL_STATUS } else { &ConditionStatus::TEXTS };
+                errors.push(Error::not_supported(&path.child("status"), status, supported));
             }
         }
         let repeated = !seen.insert(kind);
         if repeated {
             errors.push(Error::duplicate(&path.child("type"), kind));
         }
-        let other = match kind {
-            APPROVED => DENIED,
-            DENIED => APPROVED,
+        let other = match type_ {
+            Some(ConditionType::Approved) => ConditionType::Denied,
+            Some(ConditionType::Denied) => ConditionType::Approved,
             _ => continue,
         };
-        if seen.contains(other) {
+        if seen.contains(other.as_str()) {
             let why = "Approved and Denied conditions are mutually exclusive";
             errors.push(Error::invalid(&path.child("type"), kind, why));
         }
@@ -240,42 +243,45 @@ fn validate_conditions(all: &[CertificateSigningRequestCondition]) -> ErrorList 
     errors
 }
 
-fn of_type<'a>(
-    csr: &'a CertificateSigningRequest,
-    kind: &str,
-) -> Option<&'a CertificateSigningRequestCondition> {
-    conditions(csr).iter().find(|condition| condition.type_ == kind)
+fn of_type(
+    csr: &CertificateSigningRequest,
+    type_: ConditionType,
+) -> Option<&CertificateSigningRequestCondition> {
+    condition::find(conditions(csr), type_)
 }
 
 /// Conditions, once there, stay; with `whole` as they are.
 fn keeps(
     new: &CertificateSigningRequest,
     old: &CertificateSigningRequest,
-    kinds: &[&str],
+    types: &[ConditionType],
     whole: bool,
 ) -> ErrorList {
     let path = Path::new("status").child("conditions");
-    let lost = |kind: &&&str| {
-        let (new, old) = (of_type(new, kind), of_type(old, kind));
+    let lost = |type_: &&ConditionType| {
+        let (new, old) = (of_type(new, **type_), of_type(old, **type_));
         old.is_some() && (new.is_none() || (whole && new != old))
     };
-    let complain = |kind: &&str| {
-        Error::forbidden(&path, format!("updates may not remove a condition of type {kind:?}"))
+    let complain = |type_: &ConditionType| {
+        let type_ = type_.as_str();
+        Error::forbidden(&path, format!("updates may not remove a condition of type {type_:?}"))
     };
-    kinds.iter().filter(lost).map(complain).collect()
+    types.iter().filter(lost).map(complain).collect()
 }
 
 fn adds_none(
     new: &CertificateSigningRequest,
     old: &CertificateSigningRequest,
-    kinds: &[&str],
+    types: &[ConditionType],
 ) -> ErrorList {
     let path = Path::new("status").child("conditions");
-    let added = |kind: &&&str| of_type(new, kind).is_some() && of_type(old, kind).is_none();
-    let complain = |kind: &&str| {
-        Error::forbidden(&path, format!("updates may not add a condition of type {kind:?}"))
+    let added =
+        |type_: &&ConditionType| of_type(new, **type_).is_some() && of_type(old, **type_).is_none();
+    let complain = |type_: &ConditionType| {
+        let type_ = type_.as_str();
+        Error::forbidden(&path, format!("updates may not add a condition of type {type_:?}"))
     };
-    kinds.iter().filter(added).map(complain).collect()
+    types.iter().filter(added).map(complain).collect()
 }
 
 /// A certificate is set once, and is PEM.
@@ -326,7 +332,7 @@ mod tests {
         json!({ "type": kind, "status": "True" })
     }
 
-    fn updated(sub: Option<&str>, old: Value, new: Value) -> (Value, Vec<String>) {
+    fn updated(sub: Option<SubresourceName>, old: Value, new: Value) -> (Value, Vec<String>) {
         let (old, mut new) = (csr(old), csr(new));
         new.prepare_for_update(&old, sub);
         let errors = new.validate_update(&old, sub).iter().map(ToString::to_string).collect();
@@ -361,7 +367,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            errors(&|it| it.spec.signer_name = LEGACY_SIGNER.into()),
+            errors(&|it| it.spec.signer_name = signer::LEGACY_UNKNOWN.into()),
             [
                 "spec.signerName: Invalid value: \"kubernetes.io/legacy-unknown\": the legacy signerName is not allowed via this API version"
             ]
@@ -383,17 +389,19 @@ mod tests {
         let (status, errors) = updated(None, Value::Null, approved.clone());
         assert_eq!((status, errors.len()), (Value::Null, 0));
         // The approver approves, and sets no certificate.
-        let (status, errors) = updated(Some("approval"), Value::Null, signed.clone());
+        let (status, errors) =
+            updated(Some(SubresourceName::Approval), Value::Null, signed.clone());
         assert_eq!((status, errors.len()), (approved.clone(), 0));
         // The signer signs what is approved, and approves nothing itself.
-        let (status, errors) = updated(Some("status"), approved.clone(), signed.clone());
+        let (status, errors) =
+            updated(Some(SubresourceName::Status), approved.clone(), signed.clone());
         assert_eq!((status, errors.len()), (signed.clone(), 0));
-        let (_, errors) = updated(Some("status"), Value::Null, approved.clone());
+        let (_, errors) = updated(Some(SubresourceName::Status), Value::Null, approved.clone());
         assert_eq!(
             errors,
             ["status.conditions: Forbidden: updates may not add a condition of type \"Approved\""]
         );
-        let (_, errors) = updated(Some("approval"), approved.clone(), Value::Null);
+        let (_, errors) = updated(Some(SubresourceName::Approval), approved.clone(), Value::Null);
         assert_eq!(
             errors,
             [
@@ -401,7 +409,7 @@ mod tests {
             ]
         );
         let both = json!({ "conditions": [condition("Approved"), condition("Denied")] });
-        let (_, errors) = updated(Some("approval"), approved.clone(), both);
+        let (_, errors) = updated(Some(SubresourceName::Approval), approved.clone(), both);
         assert_eq!(
             errors,
             [
@@ -409,7 +417,7 @@ mod tests {
             ]
         );
         let none = json!({ "conditions": [condition("Approved")], "certificate": "AA==" });
-        let (_, errors) = updated(Some("status"), approved.clone(), none);
+        let (_, errors) = updated(Some(SubresourceName::Status), approved.clone(), none);
         assert_eq!(
             errors,
             [
@@ -417,7 +425,7 @@ mod tests {
             ]
         );
         let other = json!({ "conditions": [condition("Approved")], "certificate": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tQQ==" });
-        let (_, errors) = updated(Some("status"), signed, other);
+        let (_, errors) = updated(Some(SubresourceName::Status), signed, other);
         assert_eq!(
             errors,
             ["status.certificate: Forbidden: updates may not modify existing certificate content"]

@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::info::KindInfo;
 use super::kind::Kind;
+use super::meta;
 use super::roles::Grant;
-use super::{equal, meta};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 /// Bytes of all values together; the same for Secret.
@@ -33,14 +34,17 @@ impl Kind for ConfigMap {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         if old.immutable == Some(true) {
             let frozen = "field is immutable when `immutable` is set";
             let changed = [
                 ("immutable", self.immutable != Some(true)),
-                ("data", !equal(&self.data, &old.data)),
-                ("binaryData", !equal(&self.binary_data, &old.binary_data)),
+                ("data", self.data.iter().flatten().ne(old.data.iter().flatten())),
+                (
+                    "binaryData",
+                    self.binary_data.iter().flatten().ne(old.binary_data.iter().flatten()),
+                ),
             ];
             for (name, _) in changed.iter().filter(|(_, changed)| *changed) {
                 errors.push(Error::forbidden(&Path::new(name), frozen));
@@ -67,7 +71,7 @@ fn validate_data(map: &ConfigMap) -> ErrorList {
     let mut bytes = 0;
     for (key, value) in map.data.iter().flatten() {
         let path = Path::new("data").key(key);
-        errors.extend(meta::complaints(&path, key, names::config_map_key(key)));
+        errors.extend(meta::invalid_each(&path, key, names::config_map_key(key)));
         if map.binary_data.as_ref().is_some_and(|binary| binary.contains_key(key)) {
             errors.push(Error::invalid(&path, key, "duplicate of key present in binaryData"));
         }
@@ -75,7 +79,7 @@ fn validate_data(map: &ConfigMap) -> ErrorList {
     }
     for (key, value) in map.binary_data.iter().flatten() {
         let path = Path::new("binaryData").key(key);
-        errors.extend(meta::complaints(&path, key, names::config_map_key(key)));
+        errors.extend(meta::invalid_each(&path, key, names::config_map_key(key)));
         bytes += value.0.len();
     }
     if bytes > DATA_BYTES_MAX {

@@ -6,16 +6,21 @@ pub use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::api::core::v1::{EventSeries, ObjectReference, PodTemplateSpec};
 pub use k8s_openapi::api::events::v1::Event as SeriesEvent;
 use k8s_openapi::api::events::v1::EventSeries as StrictSeries;
+use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::info::{Deletion, Dependents, KindInfo};
 use super::kind::Kind;
+use super::merge::Rules;
+use super::meta;
 use super::optional::text;
 use super::roles::Grant;
-use super::{equal, meta};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::{core, events};
+use crate::subresource::SubresourceName;
+use crate::well_known::namespace;
 
 mod printer;
 
@@ -41,6 +46,7 @@ static CORE_INFO: KindInfo = KindInfo {
         "source",
         "type",
     ],
+    rules: &Rules { held: &[("core.v1.Event", &["involvedObject", "source"])], ..Rules::NONE },
     columns: printer::COLUMNS,
     roles: &[Grant::view(&[""]), Grant::edit(&[""])],
     deletion: OWNS_NOTHING,
@@ -62,6 +68,10 @@ static SERIES_INFO: KindInfo = KindInfo {
         "reportingController",
         "type",
     ],
+    rules: &Rules {
+        held: &[("events.v1.Event", &["deprecatedSource", "regarding"])],
+        ..Rules::NONE
+    },
     columns: printer::COLUMNS,
     deletion: OWNS_NOTHING,
     ..KindInfo::of::<SeriesEvent>("event", &events::EVENT)
@@ -128,7 +138,7 @@ impl Kind for Event {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_any(self));
         errors
@@ -167,7 +177,7 @@ impl Kind for SeriesEvent {
         validate_series_form(&to_core(self.clone()))
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         validate_series_form_update(&to_core(self.clone()), &to_core(old.clone()))
     }
 
@@ -231,9 +241,9 @@ fn validate_any(event: &Event) -> ErrorList {
     let namespace = text(&event.metadata.namespace);
     let about = text(&event.involved_object.namespace);
     let agrees = match (event.event_time.is_some(), about) {
-        (false, "") => matches!(namespace, "" | "default"),
+        (false, "") => matches!(namespace, "" | namespace::DEFAULT),
         (false, about) => namespace == about,
-        (true, "") => matches!(namespace, "default" | "kube-system"),
+        (true, "") => matches!(namespace, namespace::DEFAULT | namespace::KUBE_SYSTEM),
         (true, _) => true,
     };
     if !agrees {
@@ -244,7 +254,7 @@ fn validate_any(event: &Event) -> ErrorList {
         errors.extend(validate_new_kind(event));
     }
     let wrong = names::dns1123_subdomain(namespace);
-    errors.extend(meta::complaints(&Path::new("namespace"), namespace, wrong));
+    errors.extend(meta::invalid_each(&Path::new("namespace"), namespace, wrong));
     errors
 }
 
@@ -255,7 +265,7 @@ fn validate_new_kind(event: &Event) -> ErrorList {
     if controller.is_empty() {
         errors.push(Error::required(&path, ""));
     }
-    errors.extend(meta::complaints(&path, controller, names::qualified_name(controller)));
+    errors.extend(meta::invalid_each(&path, controller, names::qualified_name(controller)));
     for (name, value) in [
         ("reportingInstance", &event.reporting_instance),
         ("action", &event.action),
@@ -318,7 +328,7 @@ fn validate_strictly(event: &Event) -> ErrorList {
 
 /// Of an event only its series changes.
 fn validate_frozen(new: &Event, old: &Event) -> ErrorList {
-    fn frozen<T: serde::Serialize>(name: &str, new: &T, old: &T) -> Option<Error> {
+    fn frozen<T: serde::Serialize + JsonSchema>(name: &str, new: &T, old: &T) -> Option<Error> {
         meta::immutable(new, old, &Path::new(name))
     }
     let all = [

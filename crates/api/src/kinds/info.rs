@@ -6,13 +6,15 @@ use super::merge::Rules;
 use super::roles::Grant;
 use crate::names::NameRule;
 use crate::protobuf::message::Message;
+use crate::subresource::SubresourceName;
 use crate::table::{Column, DEFAULT_COLUMNS};
+use crate::well_known::api_group;
 
 /// A path below an object that is served on its own: `pods/status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subresource {
     /// Last segment of the path.
-    pub name: &'static str,
+    pub name: SubresourceName,
     /// Group of the kind that is read and written there, empty for core.
     pub group: &'static str,
     /// Its version.
@@ -26,14 +28,20 @@ pub struct Subresource {
 impl Subresource {
     /// `status`: the object itself, of which only the status is written.
     pub(super) const fn status(group: &'static str, kind: &'static str) -> Self {
-        Self { name: "status", group, version: "v1", kind, verbs: &["get", "patch", "update"] }
+        Self {
+            name: SubresourceName::Status,
+            group,
+            version: "v1",
+            kind,
+            verbs: &["get", "patch", "update"],
+        }
     }
 
     /// `scale`: the number of replicas. The kind implements [`super::Kind::scale`] and
     /// [`super::Kind::replicas_mut`].
     pub(super) const fn scale() -> Self {
-        let verbs = &["get", "patch", "update"];
-        Self { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs }
+        let (name, group) = (SubresourceName::Scale, api_group::AUTOSCALING);
+        Self { name, group, version: "v1", kind: "Scale", verbs: &["get", "patch", "update"] }
     }
 }
 
@@ -112,6 +120,8 @@ pub struct KindInfo {
     pub roles: &'static [Grant],
     /// How its objects are deleted.
     pub deletion: Deletion,
+    /// Whether its objects are encrypted before the store writes them.
+    pub sealed: bool,
 }
 
 impl KindInfo {
@@ -125,7 +135,7 @@ impl KindInfo {
     }
 
     /// The subresource of this name, if the kind has it.
-    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+    pub fn subresource(&self, name: SubresourceName) -> Option<&'static Subresource> {
         self.subresources.iter().find(|sub| sub.name == name)
     }
 
@@ -157,6 +167,7 @@ impl KindInfo {
             columns: DEFAULT_COLUMNS,
             roles: &[],
             deletion: Deletion::DEFAULT,
+            sealed: false,
         }
     }
 }

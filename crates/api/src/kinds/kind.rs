@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::info::KindInfo;
 use crate::field::ErrorList;
+use crate::subresource::SubresourceName;
 use crate::table::{self, RowCondition};
 
 /// The template of an object whose kind has one and that leaves it out.
@@ -28,7 +29,7 @@ pub struct Scale {
 
 /// An object type that is served.
 ///
-/// All of it is pure. `sub` is `None` for the object itself and the subresource's name otherwise.
+/// All of it is pure. `sub` is `None` for the object itself and the subresource otherwise.
 /// What has no default here must not be forgotten; each has a comment that says what would happen.
 pub trait Kind:
     ListableResource
@@ -57,7 +58,7 @@ pub trait Kind:
 
     /// Carries over from `old` what is not written here: the status for an update of the object,
     /// everything else for an update of its status. Counts up the generation.
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         let _ = (old, sub);
     }
 
@@ -65,7 +66,7 @@ pub trait Kind:
     fn validate(&self) -> ErrorList;
 
     /// Everything wrong with `self` as the successor of `old`.
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList;
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList;
 
     /// The values of [`KindInfo::field_labels`], in any order; an absent field is `""`.
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -13,6 +13,7 @@ use super::roles::{Grant, READ_WRITE, Role};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::coordination;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {
@@ -32,7 +33,7 @@ impl Kind for Lease {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_spec(self));
         errors
@@ -64,7 +65,7 @@ fn validate_spec(lease: &Lease) -> ErrorList {
         // Upstream names the field twice.
         let path = path.child("strategy").child("strategy");
         if strategy.contains('/') {
-            errors.extend(meta::complaints(&path, strategy, names::qualified_name(strategy)));
+            errors.extend(meta::invalid_each(&path, strategy, names::qualified_name(strategy)));
         } else if strategy != "OldestEmulationVersion" {
             errors.push(Error::not_supported(&path, strategy, &["OldestEmulationVersion"]));
         }

@@ -17,6 +17,7 @@ use crate::protobuf::message::Type::{Nested, Quantity as Amount, Text};
 use crate::protobuf::message::{Message, given, list, map};
 use crate::protobuf::tables::meta::OBJECT_META;
 use crate::quantity::Quantity;
+use crate::subresource::SubresourceName;
 
 /// Limits of each container.
 pub const CONTAINER: &str = "Container";
@@ -63,7 +64,7 @@ impl Kind for LimitRange {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_spec(self));
         errors
@@ -109,7 +110,7 @@ fn validate_spec(range: &LimitRange) -> ErrorList {
 }
 
 fn validate_type(name: &str, path: &Path) -> ErrorList {
-    let errors = meta::complaints(path, name, names::qualified_name(name));
+    let errors = meta::invalid_each(path, name, names::qualified_name(name));
     if errors.is_empty() && !name.contains('/') && ![CONTAINER, POD, CLAIM].contains(&name) {
         let detail = "must be a standard limit type or fully qualified";
         return vec![Error::invalid(path, name, detail)];

@@ -62,6 +62,10 @@ pub struct Rules {
     /// of their type (`""`, `0`, `false`): who writes the zero means nothing by it. Empty lists and
     /// maps are that everywhere and need no naming. A field that is not here keeps its zero.
     pub omits_zero: &'static [(&'static str, &'static [&'static str])],
+    /// Structs, and lists without `omitempty`, that upstream's Go struct holds by value: each such struct
+    /// has one, if an empty one, so that who writes it adds nothing. The `metadata`, `spec` and `status` of
+    /// objects are that everywhere and need no naming.
+    pub held: &'static [(&'static str, &'static [&'static str])],
 }
 
 impl Rules {
@@ -74,6 +78,7 @@ impl Rules {
         replaced: &[],
         key_defaults: &[],
         omits_zero: &[],
+        held: &[],
     };
 }
 
@@ -143,6 +148,12 @@ pub static SHARED: Rules = Rules {
                 "uid",
             ],
         ),
+    ],
+    held: &[
+        ("core.v1.Binding", &["target"]),
+        ("core.v1.PersistentVolumeClaimSpec", &["resources"]),
+        ("core.v1.PersistentVolumeClaimTemplate", &["metadata", "spec"]),
+        ("core.v1.ServiceStatus", &["loadBalancer"]),
     ],
 };
 

@@ -6,9 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
 
-use super::{KindInfo, equal, shown};
+use super::{KindInfo, shown};
+use crate::equality::equal;
 use crate::field::{Error, ErrorKind, ErrorList, Path};
 use crate::names;
+use crate::subresource::SubresourceName;
+use crate::well_known::finalizer;
 
 /// The detail of every change to what may not change.
 pub const IMMUTABLE: &str = "field is immutable";
@@ -35,7 +38,8 @@ fn validate_standard_finalizers(meta: &ObjectMeta, path: &Path) -> ErrorList {
 /// See [`validate_standard_finalizers`]; a namespace's spec has finalizers, too.
 pub(super) fn standard_finalizer(name: &str, path: &Path) -> Option<Error> {
     let detail = "name is neither a standard finalizer name nor is it fully qualified";
-    let standard = matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+    let standard =
+        matches!(name, finalizer::KUBERNETES | finalizer::ORPHAN | finalizer::FOREGROUND);
     (!name.contains('/') && !standard).then(|| Error::invalid(path, name, detail))
 }
 
@@ -43,12 +47,12 @@ fn validate_name(meta: &ObjectMeta, info: &KindInfo, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if let Some(base) = meta.generate_name.as_ref().filter(|base| !base.is_empty()) {
         let path = path.child("generateName");
-        errors.extend(complaints(&path, base, (info.name_rule)(base, true)));
+        errors.extend(invalid_each(&path, base, (info.name_rule)(base, true)));
     }
     let path = path.child("name");
     match meta.name.as_ref().filter(|name| !name.is_empty()) {
         None => errors.push(Error::required(&path, "name or generateName is required")),
-        Some(name) => errors.extend(complaints(&path, name, (info.name_rule)(name, false))),
+        Some(name) => errors.extend(invalid_each(&path, name, (info.name_rule)(name, false))),
     }
     errors
 }
@@ -56,7 +60,7 @@ fn validate_name(meta: &ObjectMeta, info: &KindInfo, path: &Path) -> ErrorList {
 fn validate_namespace(meta: &ObjectMeta, info: &KindInfo, path: &Path) -> ErrorList {
     match (info.namespaced, meta.namespace.as_deref().unwrap_or_default()) {
         (true, "") => vec![Error::required(path, "")],
-        (true, name) => complaints(path, name, names::label_name(name, false)),
+        (true, name) => invalid_each(path, name, names::label_name(name, false)),
         (false, "") => ErrorList::new(),
         (false, _) => vec![Error::forbidden(path, "not allowed on this type")],
     }
@@ -78,8 +82,8 @@ fn validate_free_parts(meta: &ObjectMeta, path: &Path) -> ErrorList {
     errors
 }
 
-/// One `Invalid` per complaint about a value.
-pub fn complaints(path: &Path, value: &str, found: names::Complaints) -> ErrorList {
+/// One `Invalid` for each message about a value.
+pub fn invalid_each(path: &Path, value: &str, found: names::Messages) -> ErrorList {
     found.into_iter().map(|detail| Error::invalid(path, value, detail)).collect()
 }
 
@@ -92,8 +96,8 @@ fn non_negative(value: Option<i64>, path: &Path) -> Option<Error> {
 pub fn validate_labels(labels: &BTreeMap<String, String>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for (key, value) in labels {
-        errors.extend(complaints(path, key, names::qualified_name(key)));
-        errors.extend(complaints(path, value, names::label_value(value)));
+        errors.extend(invalid_each(path, key, names::qualified_name(key)));
+        errors.extend(invalid_each(path, value, names::label_value(value)));
     }
     errors
 }
@@ -102,7 +106,7 @@ pub fn validate_labels(labels: &BTreeMap<String, String>, path: &Path) -> ErrorL
 pub fn validate_annotations(annotations: &BTreeMap<String, String>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for key in annotations.keys() {
-        errors.extend(complaints(path, key, names::qualified_name(&key.to_lowercase())));
+        errors.extend(invalid_each(path, key, names::qualified_name(&key.to_lowercase())));
     }
     let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > names::ANNOTATIONS_BYTES_MAX {
@@ -171,10 +175,10 @@ fn finalizers(meta: &ObjectMeta) -> &[String] {
 fn validate_finalizers(finalizers: &[String], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     for name in finalizers {
-        errors.extend(complaints(path, name, names::qualified_name(name)));
+        errors.extend(invalid_each(path, name, names::qualified_name(name)));
     }
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
-    if has("orphan") && has("foregroundDeletion") {
+    if has(finalizer::ORPHAN) && has(finalizer::FOREGROUND) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(invalid_json(path, &finalizers, detail));
     }
@@ -291,8 +295,24 @@ pub fn whole_object() -> Path {
 
 /// `field is immutable`, if the two differ in meaning. The new value is shown as JSON, so never
 /// for payload.
-pub fn immutable<T: serde::Serialize>(new: &T, old: &T, path: &Path) -> Option<Error> {
+pub fn immutable<T: serde::Serialize + schemars::JsonSchema>(
+    new: &T,
+    old: &T,
+    path: &Path,
+) -> Option<Error> {
     (!equal(new, old)).then(|| invalid_json(path, new, IMMUTABLE))
+}
+
+/// A write of the status changes nothing of the spec, any other write nothing of the status.
+pub fn separate_status<Spec: Clone, Status: Clone>(
+    sub: Option<SubresourceName>,
+    (spec, old_spec): (&mut Spec, &Spec),
+    (status, old_status): (&mut Status, &Status),
+) {
+    match sub {
+        Some(SubresourceName::Status) => spec.clone_from(old_spec),
+        _ => status.clone_from(old_status),
+    }
 }
 
 /// For kinds that track generations: a new object is generation 1.

@@ -13,7 +13,6 @@
 pub mod binding;
 pub mod certificate_signing_request;
 pub mod config_map;
-mod equality;
 pub mod event;
 mod info;
 mod kind;
@@ -41,14 +40,18 @@ mod testing;
 mod tests;
 mod workloads;
 
-pub use equality::{drop_zeros, equal};
 pub use info::{Deletion, Dependents, KindInfo, Subresource};
 pub use kind::{Kind, Scale, Visitor};
 
-/// Makes [`ALL`] and [`for_each`] of a list of types.
+/// A kind of the list below: every server has it, so that what asks for it by its type finds it.
+pub trait Served: Kind {}
+
+/// Makes [`ALL`], [`for_each`] and [`Served`] of a list of types.
 macro_rules! kinds {
     ($($($module:ident)::+ { $kind:ident })*) => {
         $(pub use $($module)::+::$kind;)*
+
+        $(impl Served for $kind {})*
 
         /// Every served kind, in discovery's order.
         pub static ALL: &[&KindInfo] = &[$(<$kind as Kind>::INFO),*];

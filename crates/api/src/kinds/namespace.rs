@@ -12,14 +12,11 @@ use super::meta;
 use super::roles::Grant;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
+use crate::phase::NamespacePhase;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
-
-/// The label every namespace carries with its own name, so that selectors can name namespaces.
-pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-
-/// The finalizer that the namespace controller takes away when the namespace is empty.
-pub const FINALIZER: &str = "kubernetes";
+use crate::well_known::{finalizer, label};
 
 static INFO: KindInfo = KindInfo {
     short_names: &["ns"],
@@ -28,7 +25,7 @@ static INFO: KindInfo = KindInfo {
     field_labels: &["status.phase"],
     subresources: &[
         Subresource {
-            name: "finalize",
+            name: SubresourceName::Finalize,
             group: "",
             version: "v1",
             kind: "Namespace",
@@ -52,33 +49,38 @@ impl Kind for Namespace {
 
     fn set_defaults(&mut self) {
         if let Some(name) = self.metadata.name.clone().filter(|name| !name.is_empty()) {
-            self.metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), name);
+            self.metadata
+                .labels
+                .get_or_insert_default()
+                .insert(label::NAMESPACE_NAME.to_owned(), name);
         }
         let phase = &mut self.status.get_or_insert_default().phase;
         if phase.as_deref().unwrap_or_default().is_empty() {
-            *phase = Some("Active".to_owned());
+            *phase = Some(NamespacePhase::Active.into());
         }
     }
 
     fn prepare_for_create(&mut self) {
-        self.status =
-            Some(NamespaceStatus { phase: Some("Active".to_owned()), ..Default::default() });
+        self.status = Some(NamespaceStatus {
+            phase: Some(NamespacePhase::Active.into()),
+            ..Default::default()
+        });
         let spec = self.spec.get_or_insert_default();
         let finalizers = spec.finalizers.get_or_insert_default();
-        if !finalizers.iter().any(|name| name == FINALIZER) {
-            finalizers.push(FINALIZER.to_owned());
+        if !finalizers.iter().any(|name| name == finalizer::KUBERNETES) {
+            finalizers.push(finalizer::KUBERNETES.to_owned());
         }
         // A generated name exists only now.
         self.set_defaults();
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         if sub.is_some() {
             keep_pod_security(self, old);
         }
         match sub {
-            Some("status") => self.spec = old.spec.clone(),
-            Some("finalize") => self.status = old.status.clone(),
+            Some(SubresourceName::Status) => self.spec = old.spec.clone(),
+            Some(SubresourceName::Finalize) => self.status = old.status.clone(),
             _ => {
                 self.spec = Some(NamespaceSpec {
                     finalizers: old.spec.as_ref().and_then(|spec| spec.finalizers.clone()),
@@ -94,11 +96,11 @@ impl Kind for Namespace {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         match sub {
-            Some("status") => errors.extend(validate_phase(self)),
-            Some("finalize") => errors.extend(validate_finalizers(self, true)),
+            Some(SubresourceName::Status) => errors.extend(validate_phase(self)),
+            Some(SubresourceName::Finalize) => errors.extend(validate_finalizers(self, true)),
             _ => {}
         }
         errors
@@ -124,7 +126,7 @@ impl Kind for Namespace {
 
     /// What a namespace waits for is not a time, so that it has no period, as upstream has it.
     fn mark_deleted(&mut self) {
-        self.status.get_or_insert_default().phase = Some("Terminating".to_owned());
+        self.status.get_or_insert_default().phase = Some(NamespacePhase::Terminating.into());
     }
 }
 
@@ -139,7 +141,7 @@ fn validate_finalizers(namespace: &Namespace, indexed: bool) -> ErrorList {
     let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_deref());
     for (at, name) in finalizers.unwrap_or_default().iter().enumerate() {
         let path = if indexed { path.index(at) } else { path.clone() };
-        errors.extend(meta::complaints(&path, name, names::qualified_name(name)));
+        errors.extend(meta::invalid_each(&path, name, names::qualified_name(name)));
         errors.extend(meta::standard_finalizer(name, &path));
     }
     errors
@@ -147,14 +149,15 @@ fn validate_finalizers(namespace: &Namespace, indexed: bool) -> ErrorList {
 
 fn validate_phase(namespace: &Namespace) -> Option<Error> {
     let path = Path::new("status").child("Phase");
-    match (namespace.metadata.deletion_timestamp.is_some(), phase(namespace)) {
-        (true, "Terminating") | (false, "Active") => None,
-        (true, found) => Some(Error::invalid(
+    let found = phase(namespace);
+    match (namespace.metadata.deletion_timestamp.is_some(), NamespacePhase::parse(found)) {
+        (true, Some(NamespacePhase::Terminating)) | (false, Some(NamespacePhase::Active)) => None,
+        (true, _) => Some(Error::invalid(
             &path,
             found,
             "may only be 'Terminating' if `deletionTimestamp` is not empty",
         )),
-        (false, found) => Some(Error::invalid(
+        (false, _) => Some(Error::invalid(
             &path,
             found,
             "may only be 'Active' if `deletionTimestamp` is empty",

@@ -16,6 +16,7 @@ use super::{meta, shown};
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 
 mod printer;
 
@@ -33,6 +34,10 @@ static INFO: KindInfo = KindInfo {
         omits_zero: &[
             ("core.v1.NodeSpec", &["podCIDR", "providerID", "unschedulable"]),
             ("core.v1.Taint", &["value"]),
+        ],
+        held: &[
+            ("core.v1.NodeDaemonEndpoints", &["kubeletEndpoint"]),
+            ("core.v1.NodeStatus", &["daemonEndpoints", "nodeInfo"]),
         ],
         ..Rules::NONE
     },
@@ -56,11 +61,9 @@ impl Kind for Node {
         }
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
-        match sub {
-            Some("status") => self.spec = old.spec.clone(),
-            _ => self.status = old.status.clone(),
-        }
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
+        let (spec, status) = ((&mut self.spec, &old.spec), (&mut self.status, &old.status));
+        meta::separate_status(sub, spec, status);
     }
 
     fn validate(&self) -> ErrorList {
@@ -71,7 +74,7 @@ impl Kind for Node {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_amounts(self));
         errors.extend(validate_addresses(self));
@@ -102,7 +105,7 @@ fn validate_taints(node: &Node) -> ErrorList {
     for (at, taint) in node.spec.iter().flat_map(|spec| list(&spec.taints)).enumerate() {
         let path = path.index(at);
         let wrong = names::qualified_name(&taint.key);
-        errors.extend(meta::complaints(&path.child("key"), &taint.key, wrong));
+        errors.extend(meta::invalid_each(&path.child("key"), &taint.key, wrong));
         let wrong = names::label_value(text(&taint.value));
         if !wrong.is_empty() {
             let path = path.child("value");

@@ -17,18 +17,19 @@ use super::kind::Kind;
 use super::merge::{CONDITIONS, Rules};
 use super::optional::list;
 use super::roles::Grant;
-use super::{equal, meta, pod, shown};
-use crate::condition::ConditionStatus;
+use super::{meta, pod, shown};
+use crate::condition::{ConditionStatus, ConditionType};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::message::Type::{Int, IntOrString as Share, Nested, Text, Time as Instant};
 use crate::protobuf::message::{Message, given, list as items, map, nonzero};
 use crate::protobuf::tables::meta::{CONDITION, LABEL_SELECTOR, OBJECT_META};
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
+use crate::well_known::api_group;
 use crate::{names, share};
 
-/// Type of the condition that says whether a pod may be evicted.
-pub const DISRUPTION_ALLOWED: &str = "DisruptionAllowed";
-/// Its reason where one may.
+/// The reason of [`ConditionType::DisruptionAllowed`] where a pod may be evicted.
 pub const SUFFICIENT_PODS: &str = "SufficientPods";
 /// Its reason where none may.
 pub const INSUFFICIENT_PODS: &str = "InsufficientPods";
@@ -70,7 +71,7 @@ static INFO: KindInfo = KindInfo {
     tracks_generation: true,
     unconditional_update: false,
     name_rule: names::path_segment_name,
-    subresources: &[Subresource::status("policy", "PodDisruptionBudget")],
+    subresources: &[Subresource::status(api_group::POLICY, "PodDisruptionBudget")],
     rules: &Rules {
         lists: &[("policy.v1.PodDisruptionBudgetStatus", "conditions", CONDITIONS)],
         replaced: &[("policy.v1.PodDisruptionBudgetSpec", "selector")],
@@ -110,11 +111,9 @@ impl Kind for PodDisruptionBudget {
         meta::first_generation(&mut self.metadata);
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
-        match sub {
-            Some("status") => self.spec = old.spec.clone(),
-            _ => self.status = old.status.clone(),
-        }
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
+        let (spec, status) = ((&mut self.spec, &old.spec), (&mut self.status, &old.status));
+        meta::separate_status(sub, spec, status);
         let changed = !equal(&self.spec, &old.spec);
         meta::next_generation(&mut self.metadata, &old.metadata, changed);
     }
@@ -125,10 +124,12 @@ impl Kind for PodDisruptionBudget {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(match sub {
-            Some("status") => validate_status(&self.status.clone().unwrap_or_default()),
+            Some(SubresourceName::Status) => {
+                validate_status(&self.status.clone().unwrap_or_default())
+            }
             _ => validate_spec(&self.spec.clone().unwrap_or_default()),
         });
         errors
@@ -173,7 +174,7 @@ fn set_condition(
     now: Time,
 ) {
     let new = Condition {
-        type_: DISRUPTION_ALLOWED.to_owned(),
+        type_: ConditionType::DisruptionAllowed.into(),
         status: ConditionStatus::from(allowed).into(),
         reason: reason.to_owned(),
         message: message.to_owned(),
@@ -266,10 +267,10 @@ fn validate_conditions(conditions: &[Condition], path: &Path) -> ErrorList {
             errors.push(Error::duplicate(&path.child("type"), type_));
         }
         let wrong = names::qualified_name(type_);
-        errors.extend(meta::complaints(&path.child("type"), type_, wrong));
+        errors.extend(meta::invalid_each(&path.child("type"), type_, wrong));
         if ConditionStatus::parse(status).is_none() {
-            let supported = ["False", "True", "Unknown"];
-            errors.push(Error::not_supported(&path.child("status"), status, &supported));
+            let supported = &ConditionStatus::TEXTS;
+            errors.push(Error::not_supported(&path.child("status"), status, supported));
         }
         if let Some(generation) = observed_generation.filter(|generation| *generation < 0) {
             let detail = "must be greater than or equal to zero";
@@ -280,7 +281,7 @@ fn validate_conditions(conditions: &[Condition], path: &Path) -> ErrorList {
             errors.push(Error::required(&path_of_reason, "must be set"));
         } else {
             let wrong = names::condition_reason(reason);
-            errors.extend(meta::complaints(&path_of_reason, reason, wrong));
+            errors.extend(meta::invalid_each(&path_of_reason, reason, wrong));
         }
         for (path, text, max) in [
             (path_of_reason, reason, REASON_BYTES_MAX),

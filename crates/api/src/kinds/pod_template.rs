@@ -7,13 +7,16 @@ use serde_json::Value;
 
 use super::info::{Deletion, KindInfo};
 use super::kind::{EMPTY_TEMPLATE, Kind};
+use super::merge::Rules;
+use super::meta;
 use super::pod::{self, template};
-use super::{equal, meta};
+use crate::equality::equal;
 use crate::field::{ErrorList, Path};
 use crate::protobuf::message::Type::Nested;
 use crate::protobuf::message::{Message, given};
 use crate::protobuf::tables::core::POD_TEMPLATE_SPEC;
 use crate::protobuf::tables::meta::OBJECT_META;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column, or_none};
 
 static MESSAGE: Message = Message(&[
@@ -29,6 +32,7 @@ static INFO: KindInfo = KindInfo {
         Column::string("Images", "Images referenced by each container in the template."),
         Column::string("Pod Labels", "The labels for the pod template."),
     ],
+    rules: &Rules { held: &[("core.v1.PodTemplate", &["template"])], ..Rules::NONE },
     // Upstream's default roles do not name the kind: only cluster-admin has it.
     roles: &[],
     deletion: Deletion { returns_object: true, ..Deletion::DEFAULT },
@@ -50,7 +54,7 @@ impl Kind for PodTemplate {
         meta::first_generation(&mut self.metadata);
     }
 
-    fn prepare_for_update(&mut self, old: &Self, _sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, _sub: Option<SubresourceName>) {
         let changed = !equal(&self.template, &old.template);
         meta::next_generation(&mut self.metadata, &old.metadata, changed);
     }
@@ -61,7 +65,7 @@ impl Kind for PodTemplate {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(validate_template(self));
         errors

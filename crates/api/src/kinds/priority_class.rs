@@ -14,6 +14,7 @@ use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::message::Type::{Bool, Int, Nested, Text};
 use crate::protobuf::message::{Message, given, nonzero};
 use crate::protobuf::tables::meta::OBJECT_META;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 /// The preemption policy of a class that names none, and of a pod without a class.
@@ -107,7 +108,7 @@ impl Kind for PriorityClass {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         if self.value != old.value {
             let detail = "may not be changed in an update.";

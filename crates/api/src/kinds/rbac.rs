@@ -17,11 +17,12 @@ use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::protobuf::message::Message;
 use crate::protobuf::tables::rbac as tables;
+use crate::subresource::SubresourceName;
 
 mod printer;
 
 /// The API group of RBAC, which references and subjects name, too.
-pub const GROUP: &str = "rbac.authorization.k8s.io";
+pub const GROUP: &str = crate::well_known::api_group::RBAC;
 
 const fn info<T: ListableResource>(
     singular: &'static str,
@@ -35,6 +36,10 @@ const fn info<T: ListableResource>(
         rules: &Rules {
             atomic_structs: &["rbac.v1.RoleRef", "rbac.v1.Subject"],
             omits_zero: &[("rbac.v1.Subject", &["apiGroup", "namespace"])],
+            held: &[
+                ("rbac.v1.ClusterRoleBinding", &["roleRef"]),
+                ("rbac.v1.RoleBinding", &["roleRef"]),
+            ],
             ..Rules::NONE
         },
         ..KindInfo::of::<T>(singular, message)
@@ -45,7 +50,7 @@ const fn info<T: ListableResource>(
 const ADMIN: &[Grant] = &[Grant { role: roles::Role::Admin, verbs: READ_WRITE, of: &[""] }];
 
 /// A path segment; whether a suffix is to follow makes no difference.
-fn name_rule(name: &str, _prefix: bool) -> names::Complaints {
+fn name_rule(name: &str, _prefix: bool) -> names::Messages {
     names::path_segment(name)
 }
 
@@ -70,7 +75,7 @@ impl Kind for Role {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = self.validate();
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         errors
@@ -93,7 +98,7 @@ impl Kind for ClusterRole {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = self.validate();
         errors.extend(meta::validate_update(&self.metadata, &old.metadata));
         errors
@@ -104,65 +109,43 @@ impl Kind for ClusterRole {
     }
 }
 
-impl Kind for RoleBinding {
-    const INFO: &'static KindInfo = &ROLE_BINDING;
+/// The two bindings differ in the roles that they may name, and in whether they are namespaced.
+macro_rules! binding {
+    ($Binding:ident, $info:ident, $roles:expr) => {
+        impl Kind for $Binding {
+            const INFO: &'static KindInfo = &$info;
 
-    fn set_defaults(&mut self) {
-        set_defaults(&mut self.role_ref, list_mut(&mut self.subjects));
-    }
+            fn set_defaults(&mut self) {
+                set_defaults(&mut self.role_ref, list_mut(&mut self.subjects));
+            }
 
-    fn validate(&self) -> ErrorList {
-        let mut errors = meta::validate(&self.metadata, &ROLE_BINDING);
-        errors.extend(validate_reference(&self.role_ref, &["Role", "ClusterRole"]));
-        errors.extend(validate_subjects(list(&self.subjects), true));
-        errors
-    }
+            fn validate(&self) -> ErrorList {
+                let mut errors = meta::validate(&self.metadata, &$info);
+                errors.extend(validate_reference(&self.role_ref, $roles));
+                errors.extend(validate_subjects(list(&self.subjects), $info.namespaced));
+                errors
+            }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
-        let mut errors = self.validate();
-        errors.extend(meta::validate_update(&self.metadata, &old.metadata));
-        errors.extend(validate_same_role(&self.role_ref, &old.role_ref));
-        errors
-    }
+            fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
+                let mut errors = self.validate();
+                errors.extend(meta::validate_update(&self.metadata, &old.metadata));
+                errors.extend(validate_same_role(&self.role_ref, &old.role_ref));
+                errors
+            }
 
-    fn pod_template(&self) -> Option<&PodTemplateSpec> {
-        None
-    }
+            fn pod_template(&self) -> Option<&PodTemplateSpec> {
+                None
+            }
 
-    fn cells(&self, now: Timestamp) -> Vec<Value> {
-        printer::cells(self, &self.role_ref, self.subjects.as_deref(), now)
-    }
+            fn cells(&self, now: Timestamp) -> Vec<Value> {
+                printer::cells(self, &self.role_ref, self.subjects.as_deref(), now)
+            }
+        }
+    };
 }
 
-impl Kind for ClusterRoleBinding {
-    const INFO: &'static KindInfo = &CLUSTER_ROLE_BINDING;
-
-    fn set_defaults(&mut self) {
-        set_defaults(&mut self.role_ref, list_mut(&mut self.subjects));
-    }
-
-    fn validate(&self) -> ErrorList {
-        let mut errors = meta::validate(&self.metadata, &CLUSTER_ROLE_BINDING);
-        errors.extend(validate_reference(&self.role_ref, &["ClusterRole"]));
-        errors.extend(validate_subjects(list(&self.subjects), false));
-        errors
-    }
-
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
-        let mut errors = self.validate();
-        errors.extend(meta::validate_update(&self.metadata, &old.metadata));
-        errors.extend(validate_same_role(&self.role_ref, &old.role_ref));
-        errors
-    }
-
-    fn pod_template(&self) -> Option<&PodTemplateSpec> {
-        None
-    }
-
-    fn cells(&self, now: Timestamp) -> Vec<Value> {
-        printer::cells(self, &self.role_ref, self.subjects.as_deref(), now)
-    }
-}
+binding!(RoleBinding, ROLE_BINDING, &["Role", "ClusterRole"]);
+binding!(ClusterRoleBinding, CLUSTER_ROLE_BINDING, &["ClusterRole"]);
 
 fn set_defaults(role: &mut RoleRef, subjects: &mut [Subject]) {
     if role.api_group.is_empty() {
@@ -242,7 +225,7 @@ fn validate_reference(role: &RoleRef, kinds: &[&str]) -> ErrorList {
     if role.name.is_empty() {
         errors.push(Error::required(&path, ""));
     } else {
-        errors.extend(meta::complaints(&path, &role.name, names::path_segment(&role.name)));
+        errors.extend(meta::invalid_each(&path, &role.name, names::path_segment(&role.name)));
     }
     errors
 }
@@ -271,7 +254,7 @@ fn validate_subject(subject: &Subject, namespaced: bool, path: &Path) -> ErrorLi
         "ServiceAccount" => {
             if !subject.name.is_empty() {
                 let wrong = names::subdomain_name(&subject.name, false);
-                errors.extend(meta::complaints(&name, &subject.name, wrong));
+                errors.extend(meta::invalid_each(&name, &subject.name, wrong));
             }
             if !group.is_empty() {
                 errors.push(Error::not_supported(&path.child("apiGroup"), group, &[""]));

@@ -17,6 +17,7 @@ use super::pod::resources::{self, Amounts};
 use super::roles::Grant;
 use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {
@@ -51,11 +52,9 @@ impl Kind for ResourceQuota {
         self.status = Some(ResourceQuotaStatus::default());
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
-        match sub {
-            Some("status") => self.spec = old.spec.clone(),
-            _ => self.status = old.status.clone(),
-        }
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
+        let (spec, status) = ((&mut self.spec, &old.spec), (&mut self.status, &old.status));
+        meta::separate_status(sub, spec, status);
     }
 
     fn validate(&self) -> ErrorList {
@@ -64,9 +63,9 @@ impl Kind for ResourceQuota {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
-        if sub == Some("status") {
+        if sub == Some(SubresourceName::Status) {
             let status = self.status.clone().unwrap_or_default();
             let path = Path::new("status");
             errors.extend(validate_amounts(&status.hard, &path.child("hard")));

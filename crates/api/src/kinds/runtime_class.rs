@@ -15,6 +15,7 @@ use super::pod::{overhead, placement};
 use crate::field::{ErrorList, Path};
 use crate::names;
 use crate::protobuf::tables::node;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
 
 static INFO: KindInfo = KindInfo {
@@ -37,7 +38,7 @@ impl Kind for RuntimeClass {
     fn validate(&self) -> ErrorList {
         let mut errors = meta::validate(&self.metadata, &INFO);
         let handler = Path::new("handler");
-        errors.extend(meta::complaints(
+        errors.extend(meta::invalid_each(
             &handler,
             &self.handler,
             names::label_name(&self.handler, false),
@@ -58,7 +59,7 @@ impl Kind for RuntimeClass {
     }
 
     /// As upstream, which looks at nothing but the handler here: pods are judged by what they get.
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(meta::immutable(&self.handler, &old.handler, &Path::new("handler")));
         errors

@@ -13,23 +13,18 @@ use super::roles::{Grant, READ_WRITE, Role};
 use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::tables::core;
 pub use crate::secret::Secret;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
-use crate::well_known::secret_type;
+use crate::well_known::{annotation, secret_type};
 use crate::{go, names};
 
 mod pem;
-
-/// The type of a Secret that names none.
-pub const OPAQUE: &str = "Opaque";
-/// A service account's token.
-pub const SERVICE_ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
-/// Which service account a token secret belongs to.
-pub const SERVICE_ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 
 static INFO: KindInfo = KindInfo {
     field_labels: &["type"],
     extra_verbs: &["use"],
     rules: &Rules { omits_zero: &[("core.v1.Secret", &["type"])], ..Rules::NONE },
+    sealed: true,
     columns: &[
         Column::NAME,
         Column::string("Type", TYPE_COLUMN),
@@ -52,7 +47,7 @@ impl Kind for Secret {
             self.data.insert(key, text.into_bytes());
         }
         if self.type_.as_deref().unwrap_or_default().is_empty() {
-            self.type_ = Some(OPAQUE.to_owned());
+            self.type_ = Some(secret_type::OPAQUE.to_owned());
         }
     }
 
@@ -60,7 +55,7 @@ impl Kind for Secret {
         self.set_defaults();
     }
 
-    fn prepare_for_update(&mut self, _old: &Self, _sub: Option<&str>) {
+    fn prepare_for_update(&mut self, _old: &Self, _sub: Option<SubresourceName>) {
         self.set_defaults();
     }
 
@@ -71,7 +66,7 @@ impl Kind for Secret {
         errors
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         if type_of(self) != type_of(old) {
             errors.push(Error::invalid(&Path::new("type"), type_of(self), meta::IMMUTABLE));
@@ -94,7 +89,7 @@ impl Kind for Secret {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let is_tls = type_of(self) == "kubernetes.io/tls";
+        let is_tls = type_of(self) == secret_type::TLS;
         is_tls.then(|| pem::warning(self)).flatten().map(str::to_owned).into_iter().collect()
     }
 
@@ -116,7 +111,7 @@ fn validate_keys(secret: &Secret) -> ErrorList {
     let path = Path::new("data");
     let mut errors = ErrorList::new();
     for key in secret.data.keys() {
-        errors.extend(meta::complaints(&path.key(key), key, names::config_map_key(key)));
+        errors.extend(meta::invalid_each(&path.key(key), key, names::config_map_key(key)));
     }
     let bytes: usize = secret.data.values().map(|value| value.len()).sum();
     if bytes > DATA_BYTES_MAX {
@@ -127,7 +122,7 @@ fn validate_keys(secret: &Secret) -> ErrorList {
 
 fn validate_type(secret: &Secret) -> ErrorList {
     match type_of(secret) {
-        SERVICE_ACCOUNT_TOKEN => require_account(secret).into_iter().collect(),
+        secret_type::SERVICE_ACCOUNT_TOKEN => require_account(secret).into_iter().collect(),
         secret_type::DOCKERCFG => require_json(secret, ".dockercfg"),
         secret_type::DOCKER_CONFIG_JSON => require_json(secret, ".dockerconfigjson"),
         secret_type::BASIC_AUTH => match ["username", "password"] {
@@ -139,15 +134,15 @@ fn validate_type(secret: &Secret) -> ErrorList {
             let there = secret.data.get(key).is_some_and(|value| !value.is_empty());
             if there { ErrorList::new() } else { vec![required_key(key)] }
         }
-        "kubernetes.io/tls" => require_keys(secret, &["tls.crt", "tls.key"]),
+        secret_type::TLS => require_keys(secret, &["tls.crt", "tls.key"]),
         _ => ErrorList::new(),
     }
 }
 
 fn require_account(secret: &Secret) -> Option<Error> {
     let annotations = secret.metadata.annotations.as_ref();
-    let name = annotations.and_then(|all| all.get(SERVICE_ACCOUNT_NAME));
-    let path = Path::new("metadata").child("annotations").key(SERVICE_ACCOUNT_NAME);
+    let name = annotations.and_then(|all| all.get(annotation::SERVICE_ACCOUNT_NAME));
+    let path = Path::new("metadata").child("annotations").key(annotation::SERVICE_ACCOUNT_NAME);
     name.is_none_or(|name| name.is_empty()).then(|| Error::required(&path, ""))
 }
 

@@ -12,13 +12,15 @@ use super::meta;
 use super::roles::{Grant, Role};
 use crate::field::ErrorList;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
+use crate::well_known::api_group;
 
 static INFO: KindInfo = KindInfo {
     short_names: &["sa"],
     subresources: &[Subresource {
-        name: "token",
-        group: "authentication.k8s.io",
+        name: SubresourceName::Token,
+        group: api_group::AUTHENTICATION,
         version: "v1",
         kind: "TokenRequest",
         verbs: &["create"],
@@ -46,7 +48,7 @@ impl Kind for ServiceAccount {
         clean_references(self);
     }
 
-    fn prepare_for_update(&mut self, _old: &Self, _sub: Option<&str>) {
+    fn prepare_for_update(&mut self, _old: &Self, _sub: Option<SubresourceName>) {
         clean_references(self);
     }
 
@@ -54,7 +56,7 @@ impl Kind for ServiceAccount {
         meta::validate(&self.metadata, &INFO)
     }
 
-    fn validate_update(&self, old: &Self, _sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, _sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(self.validate());
         errors

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::Kind;
+use crate::subresource::SubresourceName;
 
 /// One row: where in the JSON, what is put there (null takes away), and every error expected.
 pub(super) type Row<'a> = (&'a str, Value, &'a [&'a str]);
@@ -68,7 +69,7 @@ pub(super) fn stored<K: Kind>(object: &Value) -> K {
 }
 
 /// The new object as the server has it before validation at an update.
-pub(super) fn updated<K: Kind>(old: &K, object: &Value, sub: Option<&str>) -> K {
+pub(super) fn updated<K: Kind>(old: &K, object: &Value, sub: Option<SubresourceName>) -> K {
     let mut kind: K = serde_json::from_value(object.clone()).expect("test objects decode");
     kind.set_defaults();
     let metadata = kind.metadata_mut();
@@ -94,7 +95,7 @@ pub(super) fn check_create<K: Kind>(valid: &Value, rows: &[Row<'_>]) {
 }
 
 /// Writing the valid object again is valid, and every row says what it says.
-pub(super) fn check_update<K: Kind>(valid: &Value, sub: Option<&str>, rows: &[Row<'_>]) {
+pub(super) fn check_update<K: Kind>(valid: &Value, sub: Option<SubresourceName>, rows: &[Row<'_>]) {
     let old: K = stored(valid);
     let same = updated(&old, valid, sub);
     assert_eq!(texts(same.validate_update(&old, sub)), [""; 0], "the same object");

@@ -114,7 +114,7 @@ fn json_patch_takes_upstreams_liberties() {
 }
 
 #[test]
-fn json_patch_says_what_it_missed_in_upstreams_words() {
+fn a_json_patch_that_does_not_apply_is_refused_with_upstreams_message() {
     for (patch, error) in [
         (
             json!([{"op": "remove", "path": "/b"}]),
@@ -301,7 +301,7 @@ fn strategic_merge_obeys_its_directives() {
 }
 
 #[test]
-fn strategic_merge_keeps_items_that_only_the_server_has_near_their_neighbours() {
+fn strategic_merge_keeps_the_order_of_items_that_only_the_server_has() {
     let live = containers(json!([{"name": "a"}, {"name": "injected"}, {"name": "b"}]));
     let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "a"}, {"name": "b"}],
         "containers": [{"name": "b", "image": "2"}]}});

@@ -144,3 +144,45 @@ proptest! {
         prop_assert_eq!(left.cmp(&right), rest.cmp(&Quantity::ZERO));
     }
 }
+
+#[test]
+fn an_amount_is_held_against_a_share_of_another_one_however_large_both_are() {
+    let of = |text: &str| Quantity::parse(text).unwrap();
+    for (own, thousandths, other, exceeds) in [
+        ("2", 2000, "1", false),
+        ("2001m", 2000, "1", true),
+        ("1500m", 1500, "1", false),
+        ("8Ei", 1000, "8Ei", false),
+        ("3e25", 2000, "1e25", true),
+        ("2e25", 2000, "1e25", false),
+        ("170e36", 2000, "100e36", false),
+        ("17000000000000000000000000000000000000", 2000, "1e36", true),
+        ("99999999999999999999999999999999999999", 2000, "1n", true),
+        ("1n", i64::MAX, "99999999999999999999999999999999999999", false),
+        ("1", 0, "1", true),
+        ("1", 1000, "0", true),
+    ] {
+        assert_eq!(
+            of(own).exceeds(thousandths, &of(other)),
+            exceeds,
+            "{own} {thousandths} {other}"
+        );
+    }
+}
+
+#[test]
+fn amounts_are_bounded_so_that_sums_of_them_are_exact() {
+    for (text, bounded) in [
+        ("-1", "0"),
+        ("-170e36", "0"),
+        ("0", "0"),
+        ("1500m", "1500m"),
+        ("1n", "1m"),
+        ("8Ei", "9223372036854775807"),
+        ("1e24", "1e24"),
+        ("1e25", "1e24"),
+        ("1e32000", "1e24"),
+    ] {
+        assert_eq!(Quantity::parse(text).unwrap().bounded().to_string(), bounded, "{text}");
+    }
+}

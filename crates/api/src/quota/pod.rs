@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{PodResource, number, of_pods};
 use crate::demand::{Resources, limits, requests};
-use crate::kinds::pod::{is_terminal, qos};
+use crate::kinds::pod::{QosClass, is_terminal};
 use crate::quantity::Quantity;
 
 /// One pod as quotas look at it. It is a fraction of the pod's size, so that it can be kept for each pod
@@ -46,7 +46,7 @@ impl PodUsage {
             requests: amounts(requests),
             limits: amounts(limits),
             active_deadline: spec.and_then(|spec| spec.active_deadline_seconds),
-            best_effort: spec.is_some_and(|spec| qos::class(spec) == "BestEffort"),
+            best_effort: spec.is_some_and(|spec| QosClass::of_spec(spec) == QosClass::BestEffort),
             priority_class: class.filter(|class| !class.is_empty()).cloned(),
             looks_into_other_namespaces: spec.is_some_and(looks_into_other_namespaces),
             counts_until: counts_until(pod),

@@ -5,10 +5,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Schema, Shape};
-use crate::go;
+use crate::{go, redact};
 
 /// The type of a scalar, as far as JSON tells types apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,13 @@ pub enum Scalar {
     Bool,
     /// Bytes, base64 in JSON.
     Bytes,
-    /// A Quantity, a time, an IntOrString: read by rules of its own.
+    /// A time in whole seconds.
+    Time,
+    /// A time in microseconds.
+    MicroTime,
+    /// An amount: `1000m` is `1`.
+    Quantity,
+    /// An IntOrString: read by rules of its own.
     Special,
 }
 
@@ -48,11 +55,11 @@ const READS_ITS_OWN_BYTES: &str = "io.k8s.api.core.v1.Secret";
 /// A null that stands for a map's value or a list's item becomes the zero of its type: `annotations:
 /// {note: }` in YAML means an empty note. (A null field is absent and needs no conversion.) Base64 is
 /// written again, without line ends and stray bits.
-pub fn settle(object: &mut Value, schema: Schema) {
-    settle_value(object, schema, schema.definition_name() != Some(READS_ITS_OWN_BYTES));
+pub fn normalize(object: &mut Value, schema: Schema) {
+    normalize_value(object, schema, schema.definition_name() != Some(READS_ITS_OWN_BYTES));
 }
 
-fn settle_value(value: &mut Value, schema: Schema, bytes: bool) {
+fn normalize_value(value: &mut Value, schema: Schema, bytes: bool) {
     match (value, schema.shape()) {
         (Value::Object(fields), Shape::Struct) => {
             fields.retain(|name, field| {
@@ -61,15 +68,15 @@ fn settle_value(value: &mut Value, schema: Schema, bytes: bool) {
                 if unfit(field, schema).is_none() && schema.is_nothing(field) {
                     return false;
                 }
-                settle_value(field, schema, bytes);
+                normalize_value(field, schema, bytes);
                 true
             });
         }
         (Value::Object(members), Shape::Map(inner)) => {
-            members.values_mut().for_each(|member| settle_member(member, inner, bytes));
+            members.values_mut().for_each(|member| normalize_member(member, inner, bytes));
         }
         (Value::Array(items), Shape::List(inner, _)) => {
-            items.iter_mut().for_each(|item| settle_member(item, inner, bytes));
+            items.iter_mut().for_each(|item| normalize_member(item, inner, bytes));
         }
         (Value::String(text), Shape::Scalar) if bytes && schema.scalar() == Some(Scalar::Bytes) => {
             if let Ok(bytes) = go::base64(text) {
@@ -80,9 +87,9 @@ fn settle_value(value: &mut Value, schema: Schema, bytes: bool) {
     }
 }
 
-fn settle_member(member: &mut Value, schema: Schema, bytes: bool) {
+fn normalize_member(member: &mut Value, schema: Schema, bytes: bool) {
     if !member.is_null() {
-        settle_value(member, schema, bytes);
+        normalize_value(member, schema, bytes);
         return;
     }
     *member = match schema.shape() {
@@ -92,8 +99,7 @@ fn settle_member(member: &mut Value, schema: Schema, bytes: bool) {
             Some(Scalar::Int(_)) => Value::from(0),
             Some(Scalar::Float) => Value::from(0.0),
             Some(Scalar::Bool) => Value::from(false),
-            // Of the special ones only quantities occur in maps.
-            Some(Scalar::Special) => Value::from("0"),
+            Some(Scalar::Quantity | Scalar::Special) => Value::from("0"),
             _ => Value::from(""),
         },
         Shape::Any => return,
@@ -128,6 +134,78 @@ pub fn corrupt_base64<'a>(
     let Found { value, schema, .. } = find(root, schema, path)?;
     let text = value.as_str().filter(|_| schema.scalar() == Some(Scalar::Bytes))?;
     go::base64(text).err()
+}
+
+/// A time that our decoder takes and that RFC 3339, with its four digits of a year, cannot write: stored, it
+/// could not be read again. Upstream's decoder refuses it, in words that are these but for the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("parsing time as \"{layout}\": cannot parse as \"2006\"")]
+pub struct TimeOutOfRange {
+    /// Where it is: `status.conditions[0].lastTransitionTime`.
+    pub path: String,
+    layout: &'static str,
+}
+
+/// The first time in an object that is outside of the years 0000 to 9999. What is not a time is left to the
+/// decoder.
+pub fn time_out_of_range(object: &Value, schema: Schema) -> Option<TimeOutOfRange> {
+    let layout = match (object, schema.shape()) {
+        (Value::Object(fields), Shape::Struct) => {
+            let mut known = fields.iter().filter_map(|(name, field)| {
+                Some((name, time_out_of_range(field, schema.field(name)?)?))
+            });
+            return known.next().map(|(name, found)| found.below(redact::key(name)));
+        }
+        (Value::Object(members), Shape::Map(inner)) if may_hold_times(inner) => {
+            let mut found = members
+                .iter()
+                .filter_map(|(key, member)| Some((key, time_out_of_range(member, inner)?)));
+            return found.next().map(|(key, found)| found.below(redact::key(key)));
+        }
+        (Value::Array(items), Shape::List(inner, _)) if may_hold_times(inner) => {
+            let found = items.iter().enumerate();
+            let mut found =
+                found.filter_map(|(at, item)| Some((at, time_out_of_range(item, inner)?)));
+            return found.next().map(|(at, found)| found.below(&format!("[{at}]")));
+        }
+        (Value::String(text), Shape::Scalar) if !has_a_year_of_four_digits(text) => {
+            match schema.scalar() {
+                Some(Scalar::Time) => "2006-01-02T15:04:05Z07:00",
+                Some(Scalar::MicroTime) => "2006-01-02T15:04:05.000000Z07:00",
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    Some(TimeOutOfRange { path: String::new(), layout })
+}
+
+impl TimeOutOfRange {
+    fn below(mut self, step: &str) -> Self {
+        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.path = format!("{step}{dot}{}", self.path);
+        self
+    }
+}
+
+fn may_hold_times(schema: Schema) -> bool {
+    let is_other = |scalar| !matches!(scalar, Scalar::Time | Scalar::MicroTime);
+    !schema.scalar().is_some_and(is_other)
+}
+
+/// The first second of the year 0000.
+const FIRST_SECOND: i64 = -62_167_219_200;
+
+/// Whether a time, in UTC, is in a year that is written with four digits. The last time that is decoded at all
+/// is in the year 9999.
+fn has_a_year_of_four_digits(text: &str) -> bool {
+    match text.as_bytes().first() {
+        // Signs lead years of more digits.
+        Some(b'+' | b'-') => false,
+        // An offset may make the year before of it.
+        Some(b'0') => text.parse().is_ok_and(|at: Timestamp| at.as_second() >= FIRST_SECOND),
+        _ => true,
+    }
 }
 
 /// A value and its place, as Go tells it.
@@ -169,7 +247,10 @@ fn unfit(value: &Value, schema: Schema) -> Option<String> {
         (Shape::Struct | Shape::Map(_), Value::Object(_)) => true,
         (Shape::List(..), Value::Array(_)) => true,
         (Shape::Scalar, value) => match (schema.scalar(), value) {
-            (None | Some(Scalar::Special), _) => true,
+            (
+                None | Some(Scalar::Quantity | Scalar::Special | Scalar::Time | Scalar::MicroTime),
+                _,
+            ) => true,
             (Some(Scalar::String | Scalar::Bytes), Value::String(_)) => true,
             (Some(Scalar::Bool), Value::Bool(_)) => true,
             (Some(Scalar::Float), Value::Number(_)) => true,
@@ -210,7 +291,7 @@ fn go_type(schema: Schema) -> Option<String> {
             Scalar::Float => "float64".to_owned(),
             Scalar::Bool => "bool".to_owned(),
             Scalar::Bytes => "[]uint8".to_owned(),
-            Scalar::Special => return None,
+            Scalar::Quantity | Scalar::Special | Scalar::Time | Scalar::MicroTime => return None,
         },
     })
 }
@@ -238,14 +319,14 @@ mod tests {
     fn base64_is_read_as_go_reads_it_but_for_a_secrets() {
         let schema = |kind| schema::of("v1", kind).unwrap();
         let mut map = json!({ "binaryData": { "a": "dm\nFs\r\ndWU=\n", "b": "dh==", "c": "d" } });
-        settle(&mut map, schema("ConfigMap"));
+        normalize(&mut map, schema("ConfigMap"));
         assert_eq!(map, json!({ "binaryData": { "a": "dmFsdWU=", "b": "dg==", "c": "d" } }));
         let at = |key| {
             corrupt_base64(&map, schema("ConfigMap"), [Step::Key("binaryData"), Step::Key(key)])
         };
         assert_eq!((at("a"), at("c")), (None, Some(go::CorruptBase64 { at: 0 })));
         let mut secret = json!({ "data": { "a": "dg==\n", "b": null } });
-        settle(&mut secret, schema("Secret"));
+        normalize(&mut secret, schema("Secret"));
         assert_eq!(secret, json!({ "data": { "a": "dg==\n", "b": "" } }));
     }
 
@@ -264,7 +345,7 @@ mod tests {
                 }],
             },
         });
-        settle(&mut pod, schema::of("v1", "Pod").unwrap());
+        normalize(&mut pod, schema::of("v1", "Pod").unwrap());
         assert_eq!(
             pod,
             json!({
@@ -281,7 +362,7 @@ mod tests {
             })
         );
         let mut wrong = json!({ "metadata": { "labels": [] } });
-        settle(&mut wrong, schema::of("v1", "Pod").unwrap());
+        normalize(&mut wrong, schema::of("v1", "Pod").unwrap());
         assert_eq!(wrong, json!({ "metadata": { "labels": [] } }));
     }
 
@@ -336,6 +417,45 @@ mod tests {
     }
 
     #[test]
+    fn times_that_rfc_3339_cannot_write_are_found_with_their_place() {
+        let found = |kind, version, object: Value| {
+            let found = time_out_of_range(&object, schema::of(version, kind).unwrap());
+            found.map(|found| (found.path.clone(), found.to_string()))
+        };
+        let condition = |time| json!({ "type": "Ready", "lastTransitionTime": time });
+        let status =
+            |time| json!({ "status": { "conditions": [condition("x"), condition(time)] } });
+        let year = |layout| format!("parsing time as \"{layout}\": cannot parse as \"2006\"");
+        for (time, is_bad) in [
+            ("2026-01-01T00:00:00Z", false),
+            ("0000-01-01T00:00:00Z", false),
+            ("0000-01-01T00:00:00-01:00", false),
+            ("9999-12-30T22:00:00Z", false),
+            ("no time", false),
+            ("0000-01-01T00:00:00+01:00", true),
+            ("-000001-01-01T00:00:00Z", true),
+            ("-000000-01-01T00:00:00Z", true),
+            ("+002026-01-01T00:00:00Z", true),
+        ] {
+            let path = "status.conditions[1].lastTransitionTime".to_owned();
+            let wanted = is_bad.then(|| (path, year("2006-01-02T15:04:05Z07:00")));
+            assert_eq!(found("Pod", "v1", status(time)), wanted, "{time}");
+        }
+        let negative = "-000001-01-01T00:00:00Z";
+        let lease = json!({ "spec": { "renewTime": negative, "holderIdentity": negative } });
+        let wanted = ("spec.renewTime".to_owned(), year("2006-01-02T15:04:05.000000Z07:00"));
+        assert_eq!(found("Lease", "coordination.k8s.io/v1", lease), Some(wanted));
+        let budget = json!({ "status": { "disruptedPods": { "hunter 2": negative } } });
+        let wanted = ("status.disruptedPods.*".to_owned(), year("2006-01-02T15:04:05Z07:00"));
+        assert_eq!(found("PodDisruptionBudget", "policy/v1", budget), Some(wanted));
+        let entry = json!({ "metadata": { "managedFields": [{ "time": negative }] } });
+        let path = found("Secret", "v1", entry).unwrap().0;
+        assert_eq!(path, "metadata.managedFields[0].time");
+        let map = json!({ "data": { "a": negative }, "metadata": { "labels": { "b": negative } } });
+        assert_eq!(found("ConfigMap", "v1", map), None);
+    }
+
+    #[test]
     fn nulls_in_maps_and_lists_are_zeros_and_null_fields_stay() {
         let mut pod = json!({
             "metadata": { "labels": { "a": null }, "annotations": null },
@@ -346,7 +466,7 @@ mod tests {
                 "volumes": null,
             },
         });
-        settle(&mut pod, schema::of("v1", "Pod").unwrap());
+        normalize(&mut pod, schema::of("v1", "Pod").unwrap());
         assert_eq!(
             pod,
             json!({

@@ -96,7 +96,8 @@ pub fn read<'de, D: Deserializer<'de>>(
     unknown: Unknown,
     budget: &mut Budget,
 ) -> Result<Value, D::Error> {
-    Reading { place: Place::of(schema), unknown, budget, strict: None }.deserialize(deserializer)
+    Reading { position: Position::of(schema), unknown, budget, strict: None }
+        .deserialize(deserializer)
 }
 
 /// As [`read`], and reports what a strict reader finds: what stands twice, and what is left out because
@@ -112,7 +113,7 @@ pub fn read_strict<'de, D: Deserializer<'de>>(
     findings: &mut Findings,
 ) -> Result<Value, D::Error> {
     let strict = Some(findings.root(reported(schema, unknown)));
-    Reading { place: Place::of(schema), unknown, budget, strict }.deserialize(deserializer)
+    Reading { position: Position::of(schema), unknown, budget, strict }.deserialize(deserializer)
 }
 
 /// The schema whose unknown members a strict reader reports; `None`: only what stands twice.
@@ -167,7 +168,7 @@ fn ended<'a>(
 
 /// Charges what a tree that is there takes; false where that is more than there is.
 pub fn weigh(value: &Value, schema: Option<Schema>, budget: &mut Budget) -> bool {
-    weigh_at(value, Place::of(schema), budget)
+    weigh_at(value, Position::of(schema), budget)
 }
 
 /// What a tree takes, about.
@@ -177,30 +178,30 @@ pub(crate) fn memory_bytes(value: &Value) -> usize {
     usize::MAX - budget.left
 }
 
-fn weigh_at(value: &Value, place: Place, budget: &mut Budget) -> bool {
-    let mut step = |value: &Value, (place, bytes): (Place, usize)| {
-        budget.take(bytes) && weigh_at(value, place, budget)
+fn weigh_at(value: &Value, position: Position, budget: &mut Budget) -> bool {
+    let mut step = |value: &Value, (position, bytes): (Position, usize)| {
+        budget.take(bytes) && weigh_at(value, position, budget)
     };
     match value {
         Value::Object(members) if members.is_empty() => true,
         Value::Object(members) => {
             members.iter().all(|(name, member)| {
-                step(member, place.member(name).unwrap_or((Place::Anything, VALUE_BYTES)))
+                step(member, position.member(name).unwrap_or((Position::Anything, VALUE_BYTES)))
             }) && budget.take_object()
         }
-        Value::Array(items) => items.iter().all(|item| step(item, place.item())),
+        Value::Array(items) => items.iter().all(|item| step(item, position.item())),
         _ => true,
     }
 }
 
 /// What is known of a value.
 #[derive(Clone, Copy)]
-enum Place {
+enum Position {
     Known(Schema),
     Anything,
 }
 
-impl Place {
+impl Position {
     fn of(schema: Option<Schema>) -> Self {
         match schema {
             Some(schema) if !matches!(schema.shape(), Shape::Any) => Self::Known(schema),
@@ -208,7 +209,7 @@ impl Place {
         }
     }
 
-    /// The place of a member and what it takes; `None` for one that is not known.
+    /// The position of a member and what it takes; `None` for one that is not known.
     fn member(self, name: &str) -> Option<(Self, usize)> {
         let Self::Known(schema) = self else { return Some((Self::Anything, VALUE_BYTES)) };
         match schema.shape() {
@@ -219,7 +220,7 @@ impl Place {
         }
     }
 
-    /// The place of a list's item and what it takes.
+    /// The position of a list's item and what it takes.
     fn item(self) -> (Self, usize) {
         match self {
             Self::Known(schema) => match schema.shape() {
@@ -254,7 +255,7 @@ fn item_bytes(schema: Schema) -> usize {
 }
 
 struct Reading<'a, 'b> {
-    place: Place,
+    position: Position,
     unknown: Unknown,
     budget: &'b mut Budget,
     /// Looks at what is read, where someone wants to know.
@@ -312,9 +313,9 @@ impl<'de> Visitor<'de> for Reading<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let Self { place, unknown, budget, mut strict } = self;
+        let Self { position, unknown, budget, mut strict } = self;
         let mut members = Unfinished(Map::new());
-        if !place.takes_objects() {
+        if !position.takes_objects() {
             match strict {
                 Some(checker) => checker.visit_map(map)?,
                 None => while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {},
@@ -324,9 +325,9 @@ impl<'de> Visitor<'de> for Reading<'_, '_> {
         while let Some(name) = map.next_key::<String>()? {
             let again = || members.0.contains_key(&name);
             let ahead = strict.as_mut().and_then(|checker| checker.member(&name, again()));
-            let (place, bytes) = match (place.member(&name), unknown) {
+            let (position, bytes) = match (position.member(&name), unknown) {
                 (Some(member), _) => member,
-                (None, Unknown::Keep) => (Place::Anything, VALUE_BYTES),
+                (None, Unknown::Keep) => (Position::Anything, VALUE_BYTES),
                 (None, Unknown::Drop) => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -337,7 +338,7 @@ impl<'de> Visitor<'de> for Reading<'_, '_> {
             }
             let inner =
                 strict.as_mut().zip(ahead.as_ref()).map(|(checker, ahead)| checker.at(ahead));
-            let reading = Reading { place, unknown, budget: &mut *budget, strict: inner };
+            let reading = Reading { position, unknown, budget: &mut *budget, strict: inner };
             let value = map.next_value_seed(reading)?;
             // Of a member that stands twice the last counts.
             if let Some(mut old) = members.0.insert(name, value) {
@@ -348,21 +349,21 @@ impl<'de> Visitor<'de> for Reading<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let Self { place, unknown, budget, mut strict } = self;
+        let Self { position, unknown, budget, mut strict } = self;
         let mut items = Unfinished(Vec::new());
-        if !place.takes_lists() {
+        if !position.takes_lists() {
             match strict {
                 Some(checker) => checker.visit_seq(list)?,
                 None => while list.next_element::<IgnoredAny>()?.is_some() {},
             }
             return Ok(Value::Array(items.finish()));
         }
-        let (place, bytes) = place.item();
+        let (position, bytes) = position.item();
         loop {
             let ahead = strict.as_ref().map(|checker| checker.item(items.0.len()));
             let inner =
                 strict.as_mut().zip(ahead.as_ref()).map(|(checker, ahead)| checker.at(ahead));
-            let reading = Reading { place, unknown, budget: &mut *budget, strict: inner };
+            let reading = Reading { position, unknown, budget: &mut *budget, strict: inner };
             let Some(item) = list.next_element_seed(reading)? else { break };
             items.0.push(item);
             if !budget.take(bytes) {

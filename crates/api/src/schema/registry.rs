@@ -12,6 +12,8 @@ use super::definitions::{Definitions, PREFIX, definitions};
 use super::fit::Scalar;
 use super::{ListRule, rules};
 
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+
 pub(super) struct Node {
     pub(super) shape: NodeShape,
     /// `x-kubernetes-map-type: atomic`.
@@ -19,7 +21,19 @@ pub(super) struct Node {
     /// The field is written only where it is not the zero of its type: Go's `omitempty` on a
     /// field that is not a pointer.
     pub(super) omits_zero: bool,
+    /// Go's struct holds the field by value: an empty one says as little as none.
+    pub(super) held: bool,
 }
+
+/// Everything that is known by name.
+struct Graph {
+    /// By kind; each of its API versions.
+    roots: HashMap<&'static str, Vec<(&'static str, &'static Node)>>,
+    /// By the definition's name.
+    structs: HashMap<&'static str, &'static Node>,
+}
+
+static GRAPH: LazyLock<Graph> = LazyLock::new(build);
 
 #[derive(Clone, Copy)]
 pub(super) enum NodeShape {
@@ -73,13 +87,22 @@ impl Definition {
 
 /// The node of a kind.
 pub(super) fn root(api_version: &str, kind: &str) -> Option<&'static Node> {
-    static ROOTS: LazyLock<HashMap<&'static str, Vec<(&'static str, &'static Node)>>> =
-        LazyLock::new(build);
-    let kinds = ROOTS.get(kind)?;
+    let kinds = GRAPH.roots.get(kind)?;
     kinds.iter().find(|(version, _)| *version == api_version).map(|(_, node)| *node)
 }
 
-fn build() -> HashMap<&'static str, Vec<(&'static str, &'static Node)>> {
+/// The node of a struct that some kind has in it, by its definition's name.
+pub(super) fn structure(name: &str) -> Option<&'static Node> {
+    GRAPH.structs.get(name).copied()
+}
+
+/// A struct where nothing is said of its place.
+fn standing_alone(definition: &'static Definition, atomic: bool) -> &'static Node {
+    let shape = NodeShape::Struct(definition);
+    Box::leak(Box::new(Node { shape, atomic, omits_zero: false, held: false }))
+}
+
+fn build() -> Graph {
     let Definitions { schemas, kinds } = definitions();
     let builder = Builder::new(&schemas);
     for (name, definition) in &builder.structs {
@@ -89,14 +112,15 @@ fn build() -> HashMap<&'static str, Vec<(&'static str, &'static Node)>> {
     let mut roots: HashMap<_, Vec<_>> = HashMap::new();
     for (name, gvk) in kinds {
         if let Some(definition) = builder.structs.get(name.as_str()) {
-            let atomic = false;
-            let omits_zero = false;
-            let node = Node { shape: NodeShape::Struct(definition), atomic, omits_zero };
-            let node: &'static Node = Box::leak(Box::new(node));
+            let node = standing_alone(definition, false);
             roots.entry(gvk.kind).or_default().push((gvk.api_version, node));
         }
     }
-    roots
+    let structs = builder.structs.values().map(|definition| {
+        let atomic = rules::is_atomic_struct(definition.name);
+        (definition.name, standing_alone(definition, atomic))
+    });
+    Graph { structs: structs.collect(), roots }
 }
 
 struct Builder<'a> {
@@ -123,6 +147,8 @@ impl<'a> Builder<'a> {
 
     fn fields(&self, name: &str, schema: &Value) -> Vec<(&'static str, Node)> {
         let Some(Value::Object(properties)) = schema.get("properties") else { return Vec::new() };
+        let is_object = ["apiVersion", "kind"].iter().all(|field| properties.contains_key(*field));
+        let is_part = |field: &str| is_object && matches!(field, "metadata" | "spec" | "status");
         let mut fields: Vec<_> = properties
             .iter()
             .map(|(field, property)| {
@@ -131,6 +157,11 @@ impl<'a> Builder<'a> {
                     NodeShape::Map(_) | NodeShape::List(..) => true,
                     NodeShape::Scalar(_) => rules::omits_zero(name, field),
                     NodeShape::Struct(_) | NodeShape::Any => false,
+                };
+                node.held = match node.shape {
+                    NodeShape::Struct(_) => is_part(field) || rules::is_held(name, field),
+                    NodeShape::List(..) => rules::is_held(name, field),
+                    NodeShape::Map(_) | NodeShape::Scalar(_) | NodeShape::Any => false,
                 };
                 (leak(field), node)
             })
@@ -151,7 +182,7 @@ impl<'a> Builder<'a> {
         } else {
             scalar(schema).map_or(NodeShape::Any, NodeShape::Scalar)
         };
-        Node { shape, atomic, omits_zero: false }
+        Node { shape, atomic, omits_zero: false, held: false }
     }
 
     fn inner(&self, schema: &Value) -> &'static Node {
@@ -162,12 +193,18 @@ impl<'a> Builder<'a> {
         let target = &self.json[name];
         if let Some(definition) = self.structs.get(name) {
             let atomic = atomic || rules::is_atomic_struct(name);
-            return Node { shape: NodeShape::Struct(definition), atomic, omits_zero: false };
+            let shape = NodeShape::Struct(definition);
+            return Node { shape, atomic, omits_zero: false, held: false };
         }
         // Quantity, Time, IntOrString and FieldsV1 are definitions without fields.
-        let special = |_| NodeShape::Scalar(Scalar::Special);
-        let shape = scalar(target).map_or(NodeShape::Any, special);
-        Node { shape, atomic, omits_zero: false }
+        let special = match name.rsplit('.').next() {
+            Some("Time") => Scalar::Time,
+            Some("MicroTime") => Scalar::MicroTime,
+            _ if name == QUANTITY => Scalar::Quantity,
+            _ => Scalar::Special,
+        };
+        let shape = scalar(target).map_or(NodeShape::Any, |_| NodeShape::Scalar(special));
+        Node { shape, atomic, omits_zero: false, held: false }
     }
 }
 

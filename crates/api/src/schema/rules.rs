@@ -55,6 +55,13 @@ pub(super) fn omits_zero(definition: &str, field: &str) -> bool {
         .any(|(struct_, fields)| *struct_ == name && fields.contains(&field))
 }
 
+pub(super) fn is_held(definition: &str, field: &str) -> bool {
+    let name = short(definition);
+    all()
+        .flat_map(|rules| rules.held)
+        .any(|(struct_, fields)| *struct_ == name && fields.contains(&field))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,7 +88,7 @@ mod tests {
             for (name, field, _) in rules.key_defaults {
                 assert!(exists(name, field), "{name}.{field}");
             }
-            for (name, fields) in rules.omits_zero {
+            for (name, fields) in rules.omits_zero.iter().chain(rules.held) {
                 for field in *fields {
                     assert!(exists(name, field), "{name}.{field}");
                 }
@@ -90,6 +97,38 @@ mod tests {
                 assert!(exists(name, ""), "{name}");
             }
         }
+    }
+
+    /// Pointers in Go although they are required.
+    const POINTERS: &[&str] = &[
+        "apps.v1.DeploymentSpec.selector",
+        "apps.v1.ReplicaSetSpec.selector",
+        "core.v1.ScaleIOVolumeSource.secretRef",
+    ];
+
+    /// What must be given is held by value, and so has no owner: a kind that did not say so would make
+    /// an owner of who creates it.
+    #[test]
+    fn every_struct_that_is_required_is_held_by_value() {
+        let definitions = definitions().schemas;
+        let mut unnamed = Vec::new();
+        for (name, definition) in &definitions {
+            let fields = definition["required"].as_array().into_iter().flatten();
+            for field in fields.filter_map(|field| field.as_str()) {
+                let property = &definition["properties"][field];
+                let target = property["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+                let is_struct = target
+                    .and_then(|target| definitions.get(target))
+                    .is_some_and(|target| target.get("properties").is_some());
+                let is_object = definition.get("x-kubernetes-group-version-kind").is_some();
+                let is_part = is_object && matches!(field, "metadata" | "spec" | "status");
+                let place = format!("{}.{field}", short(name));
+                if is_struct && !is_part && !is_held(name, field) && !POINTERS.contains(&&*place) {
+                    unnamed.push(place);
+                }
+            }
+        }
+        assert_eq!(unnamed, [""; 0]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ const ERRORS_MAX: usize = 100;
 /// `unknown field "spec.foo"` for each field of the document that its schema does not know.
 pub fn unknown_fields(document: &Value, schema: Schema) -> Vec<String> {
     let mut found = Found::default();
-    walk(document, Place { within: Within::Schema(schema), path: None }, &mut found);
+    walk(document, Position { within: Within::Schema(schema), path: None }, &mut found);
     found.errors
 }
 
@@ -35,7 +35,7 @@ impl Findings {
     /// The beginning of a text of this schema; `None`: of any members, each once.
     pub(super) fn root(&mut self, schema: Option<Schema>) -> Checker<'_, '_> {
         let within = schema.map_or(Within::Anything, Within::Schema);
-        Checker { place: Place { within, path: None }, found: &mut self.0 }
+        Checker { position: Position { within, path: None }, found: &mut self.0 }
     }
 }
 
@@ -48,7 +48,7 @@ pub fn check_patch(text: &[u8], json_patch: bool) -> Result<Vec<String>, serde_j
     let within = if json_patch { Within::Operations } else { Within::Anything };
     let mut found = Found::default();
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    Checker { place: Place { within, path: None }, found: &mut found }
+    Checker { position: Position { within, path: None }, found: &mut found }
         .deserialize(&mut deserializer)?;
     deserializer.end()?;
     if json_patch {
@@ -69,11 +69,11 @@ struct Found {
 }
 
 impl Found {
-    fn report(&mut self, what: &str, place: Place<'_>, field: &str) {
+    fn report(&mut self, what: &str, position: Position<'_>, field: &str) {
         if self.errors.len() >= ERRORS_MAX {
             return;
         }
-        let error = format!("{what} field \"{}\"", Step::new(place.path, At::Field(field)));
+        let error = format!("{what} field \"{}\"", Step::new(position.path, At::Field(field)));
         if self.seen.insert(error.clone()) {
             self.errors.push(error);
         }
@@ -82,7 +82,7 @@ impl Found {
 
 /// Where the walk is. The path is a chain of borrowed steps: nothing is built unless reported.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Position<'a> {
     within: Within,
     path: Option<&'a Step<'a>>,
 }
@@ -138,7 +138,7 @@ enum Member {
     Free,
 }
 
-impl Place<'_> {
+impl Position<'_> {
     fn member(&self, name: &str) -> Member {
         let schema = match self.within {
             Within::Schema(schema) => schema,
@@ -171,25 +171,25 @@ impl Place<'_> {
     }
 }
 
-fn walk(value: &Value, place: Place<'_>, found: &mut Found) {
+fn walk(value: &Value, position: Position<'_>, found: &mut Found) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                match place.member(name) {
+                match position.member(name) {
                     Member::Known(within) => {
-                        let step = Step::new(place.path, At::Field(name));
-                        walk(value, Place { within, path: Some(&step) }, found);
+                        let step = Step::new(position.path, At::Field(name));
+                        walk(value, Position { within, path: Some(&step) }, found);
                     }
-                    Member::Unknown => found.report("unknown", place, name),
+                    Member::Unknown => found.report("unknown", position, name),
                     Member::Free => {}
                 }
             }
         }
         Value::Array(items) => {
-            let within = place.item();
+            let within = position.item();
             for (index, item) in items.iter().enumerate() {
-                let step = Step::new(place.path, At::Index(index));
-                walk(item, Place { within, path: Some(&step) }, found);
+                let step = Step::new(position.path, At::Index(index));
+                walk(item, Position { within, path: Some(&step) }, found);
             }
         }
         _ => {}
@@ -198,7 +198,7 @@ fn walk(value: &Value, place: Place<'_>, found: &mut Found) {
 
 /// Looks at one value. [`super::read`] takes it along; alone it reads a text and keeps nothing.
 pub(super) struct Checker<'a, 'f> {
-    place: Place<'a>,
+    position: Position<'a>,
     found: &'f mut Found,
 }
 
@@ -215,16 +215,16 @@ impl<'a> Checker<'a, '_> {
     where
         'a: 's,
     {
-        let member = self.place.member(name);
+        let member = self.position.member(name);
         if again && !matches!(member, Member::Unknown) {
-            self.found.report("duplicate", self.place, name);
+            self.found.report("duplicate", self.position, name);
         }
         match member {
             Member::Known(within) => {
-                Some(Ahead { step: Step::new(self.place.path, At::Field(name)), within })
+                Some(Ahead { step: Step::new(self.position.path, At::Field(name)), within })
             }
             Member::Unknown => {
-                self.found.report("unknown", self.place, name);
+                self.found.report("unknown", self.position, name);
                 None
             }
             Member::Free => None,
@@ -233,13 +233,16 @@ impl<'a> Checker<'a, '_> {
 
     /// The step to a list's item.
     pub(super) fn item(&self, index: usize) -> Ahead<'a> {
-        Ahead { step: Step::new(self.place.path, At::Index(index)), within: self.place.item() }
+        Ahead {
+            step: Step::new(self.position.path, At::Index(index)),
+            within: self.position.item(),
+        }
     }
 
     /// The look at what a step leads to.
     pub(super) fn at<'s>(&'s mut self, ahead: &'s Ahead<'s>) -> Checker<'s, 's> {
-        let place = Place { within: ahead.within, path: Some(&ahead.step) };
-        Checker { place, found: self.found }
+        let position = Position { within: ahead.within, path: Some(&ahead.step) };
+        Checker { position, found: self.found }
     }
 }
 

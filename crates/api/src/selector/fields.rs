@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_refused_in_the_kinds_own_words() {
+    fn unknown_fields_are_refused_with_the_kinds_message() {
         let selector = FieldSelector::parse("spec.x=1").unwrap();
         assert_eq!(
             selector.check(Secret::INFO).unwrap_err().to_string(),

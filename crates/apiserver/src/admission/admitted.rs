@@ -1,9 +1,9 @@
 //! What admission yields and the registry takes: proof that a write was admitted.
 //!
 //! Only admission makes an [`Admitted`]. It says what is to be done to which kind, and what the write
-//! must hold until it is done: a [`New`] object cannot be without its turn.
+//! must hold until it is done: a [`New`] object cannot be without its reservation of quota.
 
-pub(crate) use super::quota::QuotaTurn;
+pub(crate) use super::quota::QuotaReservation;
 use crate::object::{Object, Resource};
 
 /// A write that has passed authentication, authorization and admission.
@@ -17,10 +17,10 @@ pub(crate) struct Admitted<'a, W> {
 pub(crate) struct New {
     pub(crate) object: Box<dyn Object>,
     /// Until the object is written no other is added where its quotas count.
-    pub(crate) turn: QuotaTurn,
+    pub(crate) quota: QuotaReservation,
 }
 
-/// A successor of an object.
+/// An updated object.
 pub(crate) struct Update {
     pub(crate) object: Box<dyn Object>,
 }

@@ -6,31 +6,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_api::kinds::ServiceAccount;
-use coffer_api::kinds::secret::SERVICE_ACCOUNT_TOKEN;
+use coffer_api::kinds::{Secret, ServiceAccount};
 use coffer_api::well_known::secret_type;
+use coffer_api::well_known::secret_type::SERVICE_ACCOUNT_TOKEN;
 use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::{
     LocalObjectReference, Pod, PodSpec, SecretVolumeSource, Volume, VolumeMount,
 };
 use ring::digest::{SHA256, digest};
-use serde::Deserialize;
 
 use super::Admission;
 use super::grant::Secrets;
 use super::service_account::{account_name, containers, find};
+use crate::cache::CachedObject;
 use crate::object::Resources;
 
 /// Where a secret is mounted. On a secret: a path. On an account: a path, if it has one such secret,
-/// or `NAME=PATH` separated by commas. The account's word goes before the secret's.
-pub(crate) const MOUNT_PATH: &str = "coffer.dev/mount-path";
+/// or `NAME=PATH` separated by commas. The account's annotation overrides the secret's.
+pub(crate) const MOUNT_PATH: &str = coffer_api::well_known::annotation::MOUNT_PATH;
 /// `false` on an account or a pod: nothing is attached.
-pub(crate) const ATTACH: &str = "coffer.dev/attach-secrets";
-/// Where secrets are mounted that name no place.
+pub(crate) const ATTACH: &str = coffer_api::well_known::annotation::ATTACH_SECRETS;
+/// Where secrets without a path are mounted.
 const DEFAULT_DIRECTORY: &str = "/var/run/secrets/coffer.dev";
 const FILE_MODE: i32 = 0o644;
 /// Volume names are DNS labels.
 const VOLUME_NAME_MAX: usize = 63;
+/// Secrets of an account that a pod gets as volumes.
+const SECRETS_MOUNTED_MAX: usize = 500;
+/// Mounts of all of them in all its containers.
+const MOUNTS_MAX: usize = 8192;
 
 /// What is known of a listed secret without its payload.
 struct Listed {
@@ -43,36 +47,31 @@ struct Listed {
 /// about.
 ///
 /// # Errors
-/// An annotation that is not valid, for a 403.
+/// An annotation that is not valid, or more mounts than a pod may get, for a 403.
 pub(super) fn attach(
-    resources: &Resources,
+    admission: &Admission,
     account: &ServiceAccount,
     pod: &mut Pod,
     limit: Option<&Secrets>,
 ) -> Result<Vec<String>, String> {
     let of_account = account.metadata.annotations.as_ref();
-    if refuses(of_account) || refuses(pod.metadata.annotations.as_ref()) {
+    if is_turned_off(of_account) || is_turned_off(pod.metadata.annotations.as_ref()) {
         return Ok(Vec::new());
     }
     let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
-    let (mut listed, mut warnings) = listed(resources, account, namespace);
+    let (mut listed, mut warnings) = listed(admission, account, namespace);
     listed.retain(|secret| limit.is_none_or(|limit| limit.has(&secret.name)));
     let volumes: Vec<&Listed> =
         listed.iter().filter(|it| !secret_type::is_registry_credentials(&it.type_)).collect();
     let paths = Paths::of(of_account.and_then(|all| all.get(MOUNT_PATH)).cloned(), &volumes)?;
     let spec = pod.spec.get_or_insert_default();
-    for secret in listed.iter().filter(|secret| secret_type::is_registry_credentials(&secret.type_))
-    {
-        let all = spec.image_pull_secrets.get_or_insert_default();
-        if !all.iter().any(|own| own.name == secret.name) {
-            all.push(LocalObjectReference { name: secret.name.clone() });
-        }
-    }
+    check_count(account, volumes.len(), containers(spec).count())?;
+    add_pull_secrets(spec, &listed);
     for secret in volumes {
         let path = paths.path_of(secret)?;
         if !mount(spec, &secret.name, &path) {
             warnings.push(format!(
-                "secret {:?} of service account {:?} is not mounted: something is at {path} already",
+                "secret {:?} of service account {:?} is not mounted: {path} conflicts with another mount",
                 secret.name,
                 account.metadata.name.as_deref().unwrap_or_default(),
             ));
@@ -81,8 +80,33 @@ pub(super) fn attach(
     Ok(warnings)
 }
 
+/// Whether a pod with so many containers may get so many secrets as volumes: each is held against each mount of
+/// each container.
+fn check_count(account: &ServiceAccount, secrets: usize, containers: usize) -> Result<(), String> {
+    let mounts = secrets.saturating_mul(containers);
+    if secrets <= SECRETS_MOUNTED_MAX && mounts <= MOUNTS_MAX {
+        return Ok(());
+    }
+    let name = account.metadata.name.as_deref().unwrap_or_default();
+    Err(format!(
+        "service account {name:?} lists {secrets} secrets to mount in {containers} containers: a pod gets at most {SECRETS_MOUNTED_MAX} secrets of its account and {MOUNTS_MAX} mounts of them"
+    ))
+}
+
+/// Adds the registry credentials among an account's secrets that the pod does not have.
+fn add_pull_secrets(spec: &mut PodSpec, listed: &[Listed]) {
+    let own = spec.image_pull_secrets.iter().flatten().map(|own| own.name.clone());
+    let mut names: BTreeSet<String> = own.collect();
+    for secret in listed.iter().filter(|it| secret_type::is_registry_credentials(&it.type_)) {
+        if names.insert(secret.name.clone()) {
+            let all = spec.image_pull_secrets.get_or_insert_default();
+            all.push(LocalObjectReference { name: secret.name.clone() });
+        }
+    }
+}
+
 /// Whether annotations say that nothing is attached.
-fn refuses(annotations: Option<&BTreeMap<String, String>>) -> bool {
+fn is_turned_off(annotations: Option<&BTreeMap<String, String>>) -> bool {
     annotations.and_then(|all| all.get(ATTACH)).is_some_and(|value| value == "false")
 }
 
@@ -98,11 +122,11 @@ pub(super) fn all_of(account: &ServiceAccount) -> BTreeSet<String> {
 pub(super) struct OfAccount {
     /// What they get as things are: all but what an annotation says is not attached.
     pub(super) wanted: BTreeSet<String>,
-    /// What they would get without that annotation. Those that are not there (yet) are in both.
+    /// What they would get without that annotation. Those that do not exist (yet) are in both.
     pub(super) all: BTreeSet<String>,
 }
 
-/// What the account of a template lists now. One that is not there lists nothing.
+/// What the account of a template lists now. One that does not exist lists nothing.
 pub(super) fn listed_by_account(admission: &Admission, pod: &Pod) -> OfAccount {
     if !admission.config.service_account_admission {
         return OfAccount::default();
@@ -115,15 +139,11 @@ pub(super) fn listed_by_account(admission: &Admission, pod: &Pod) -> OfAccount {
     let pull = account.image_pull_secrets.iter().flatten().map(|it| it.name.clone());
     let own = pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
     let brings_own = own.is_some_and(|own| !own.is_empty());
-    let mut all: BTreeSet<String> = account
-        .secrets
-        .iter()
-        .flatten()
-        .filter_map(|it| it.name.clone())
-        .filter(|name| !is_token(resources, namespace, name))
-        .collect();
-    let refused = refuses(account.metadata.annotations.as_ref())
-        || refuses(pod.metadata.annotations.as_ref());
+    let listed = account.secrets.iter().flatten().filter_map(|it| it.name.clone());
+    let mut all: BTreeSet<String> = listed.collect();
+    all.retain(|name| !is_token(resources, namespace, name));
+    let refused = is_turned_off(account.metadata.annotations.as_ref())
+        || is_turned_off(pod.metadata.annotations.as_ref());
     let mut wanted = if refused { BTreeSet::new() } else { all.clone() };
     for name in pull.filter(|_| !brings_own) {
         wanted.insert(name.clone());
@@ -135,45 +155,39 @@ pub(super) fn listed_by_account(admission: &Admission, pod: &Pod) -> OfAccount {
     OfAccount { wanted, all }
 }
 
-/// Whether a secret is there and is a token, which is never attached.
+/// Whether a secret exists and is a token, which is never attached.
 fn is_token(resources: &Resources, namespace: &str, name: &str) -> bool {
-    let secrets = resources.core("secrets");
+    let secrets = resources.of::<Secret>();
     let found = secrets.shard().get(&secrets.key(namespace, name));
-    let head = found.and_then(|found| serde_json::from_slice::<Head>(&found.bytes).ok());
-    head.is_some_and(|head| head.type_ == SERVICE_ACCOUNT_TOKEN)
+    found.is_some_and(|found| type_of(&found) == SERVICE_ACCOUNT_TOKEN)
 }
 
-/// A secret without its payload, which is skipped, not read.
-#[derive(Deserialize)]
-struct Head {
-    metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    #[serde(rename = "type", default)]
-    type_: String,
+fn type_of(secret: &CachedObject) -> &str {
+    secret.field("type").map_or("", String::as_str)
 }
 
-/// The account's secrets but for its own tokens, in its order.
+/// The account's secrets but for its own tokens, in its order, each once. None of them is read: an account may
+/// list as many as a hundred thousand.
 fn listed(
-    resources: &Resources,
+    admission: &Admission,
     account: &ServiceAccount,
     namespace: &str,
 ) -> (Vec<Listed>, Vec<String>) {
-    let secrets = resources.core("secrets");
+    let secrets = admission.resources.of::<Secret>();
     let (mut all, mut warnings): (Vec<Listed>, Vec<String>) = Default::default();
+    let mut seen = BTreeSet::new();
     let names = account.secrets.iter().flatten().filter_map(|reference| reference.name.as_deref());
-    for name in names.filter(|name| !name.is_empty()) {
-        let found = secrets.shard().get(&secrets.key(namespace, name));
-        let head = found.and_then(|found| serde_json::from_slice::<Head>(&found.bytes).ok());
-        match head {
-            Some(head) if head.type_ == SERVICE_ACCOUNT_TOKEN => {}
-            Some(_) if all.iter().any(|listed| listed.name == name) => {}
-            Some(head) => {
-                let annotations = head.metadata.annotations.as_ref();
-                let mount_path = annotations.and_then(|all| all.get(MOUNT_PATH)).cloned();
-                all.push(Listed { name: name.to_owned(), type_: head.type_, mount_path });
+    for name in names.filter(|name| !name.is_empty() && seen.insert(*name)) {
+        match secrets.shard().get(&secrets.key(namespace, name)) {
+            Some(found) if type_of(&found) == SERVICE_ACCOUNT_TOKEN => {}
+            Some(found) => {
+                let mount_path = admission.mount_paths.of(&found.key);
+                let type_ = type_of(&found).to_owned();
+                all.push(Listed { name: name.to_owned(), type_, mount_path });
             }
-            // Tokens come and go; a pod does not wait for what may never have been a secret.
+            // A pod does not wait for a name that may never have been a secret, or was a token.
             None => warnings.push(format!(
-                "secret {name:?} of service account {:?} is not there and is not attached",
+                "secret {name:?} of service account {:?} is not attached: not found",
                 account.metadata.name.as_deref().unwrap_or_default(),
             )),
         }
@@ -234,7 +248,7 @@ impl Paths {
     }
 }
 
-/// Mounts a secret in every container that has nothing there; whether any has it now.
+/// Mounts a secret in every container where no mount conflicts; whether any container has it now.
 fn mount(spec: &mut PodSpec, secret: &str, path: &str) -> bool {
     let own = |volume: &&Volume| {
         let source = volume.secret.as_ref();
@@ -328,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_leads_astray_is_refused() {
+    fn an_invalid_mount_path_is_refused() {
         for bad in ["etc", "/", "", "/a/../b", "/a:b", "/a//b", "/./a"] {
             let error = path(None, &listed("db", Some(bad)), &[]).unwrap_err();
             assert!(error.contains("must be an absolute path"), "{bad}: {error}");
@@ -336,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_of_the_pods_own_is_never_covered_nor_held() {
+    fn a_secret_is_not_mounted_where_it_conflicts_with_a_mount_of_the_pod() {
         let spec = json!({
             "containers": [
                 { "name": "a" },
@@ -366,6 +380,34 @@ mod tests {
         .unwrap();
         assert!(!mount(&mut full, "db", "/etc/db"));
         assert_eq!(full.volumes, None);
+    }
+
+    #[test]
+    fn an_account_that_lists_more_than_a_pod_can_take_is_refused() {
+        let account: ServiceAccount =
+            serde_json::from_value(json!({ "metadata": { "name": "a" } })).unwrap();
+        assert_eq!(check_count(&account, 500, 16), Ok(()));
+        for (secrets, containers) in [(501, 1), (500, 17), (1, 8193), (usize::MAX, usize::MAX)] {
+            let why = check_count(&account, secrets, containers).unwrap_err();
+            assert!(why.contains("lists") && why.contains("at most 500 secrets"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_pull_secret_that_the_pod_has_is_not_added_again() {
+        let docker = |name: &str| Listed {
+            type_: "kubernetes.io/dockerconfigjson".to_owned(),
+            ..listed(name, None)
+        };
+        let mut spec: PodSpec = serde_json::from_value(
+            json!({ "containers": [], "imagePullSecrets": [{ "name": "b" }] }),
+        )
+        .unwrap();
+        let all = [docker("a"), docker("b"), listed("c", None)];
+        add_pull_secrets(&mut spec, &all);
+        add_pull_secrets(&mut spec, &all);
+        let names: Vec<_> = spec.image_pull_secrets.iter().flatten().map(|it| &*it.name).collect();
+        assert_eq!(names, ["b", "a"]);
     }
 
     #[test]

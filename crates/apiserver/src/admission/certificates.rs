@@ -1,12 +1,12 @@
-//! Certificate requests: who asks, who may approve and sign, and what no client gets.
+//! Certificate requests: the requester, who may approve and sign, and which certificates are never issued.
 //!
-//! A request's asker is the caller, whatever the body says. Approving and signing are rights on a
-//! signer (`approve`, `sign` on `signers`), besides the right to write the subresource.
+//! The requester is the caller, whatever the body says. Approving and signing require permission on the
+//! signer (`approve`, `sign` on `signers`), in addition to permission to write the subresource.
 
 use std::borrow::Cow;
 
+use coffer_api::condition::{Condition as _, ConditionType};
 use coffer_api::field::{Error, Path};
-use coffer_api::kinds::certificate_signing_request::{APPROVED, DENIED, FAILED};
 use coffer_api::status::Failure;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestStatus,
@@ -20,14 +20,14 @@ use crate::authz::{Decision, Permit};
 use crate::identity::MASTERS;
 use crate::object::{Object, Resource};
 
-const GROUP: &str = "certificates.k8s.io";
-/// Certificates of this signer open the API.
+const GROUP: &str = coffer_api::well_known::api_group::CERTIFICATES;
+/// Certificates of this signer authenticate clients of the API.
 const CLIENT_SIGNER: &str = coffer_api::well_known::signer::KUBE_APISERVER_CLIENT;
 
 /// A new request.
 ///
 /// # Errors
-/// 422 for what is no request; 403 for one that would make an administrator.
+/// 422 for what is not a certificate request; 403 for one that would make an administrator.
 pub(super) fn create(
     permit: &Permit,
     resource: &Resource,
@@ -66,7 +66,7 @@ fn invalid(name: &str, why: &str) -> Failure {
 /// An approval, a denial, a certificate or a signer's refusal.
 ///
 /// # Errors
-/// 403 for who has no right on the signer.
+/// 403 for a caller without permission on the signer.
 pub(super) fn update(
     admission: &Admission,
     permit: &Permit,
@@ -82,16 +82,19 @@ pub(super) fn update(
     let old: CertificateSigningRequest = old;
     let (new_status, old_status) =
         (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
-    let of = |status: &CertificateSigningRequestStatus, kinds: &[&str]| {
+    let of = |status: &CertificateSigningRequestStatus, types: &[ConditionType]| {
         let conditions = status.conditions.iter().flatten();
-        conditions.filter(|it| kinds.contains(&it.type_.as_str())).cloned().collect::<Vec<_>>()
+        conditions.filter(|it| types.iter().any(|type_| it.is(*type_))).cloned().collect::<Vec<_>>()
     };
-    let changed = |kinds: &[&str]| of(&new_status, kinds) != of(&old_status, kinds);
-    // By which subresource a change may be written is the kind's to judge; both rights are asked by
-    // what changed, so that no subresource is a way around one.
+    let changed = |types: &[ConditionType]| of(&new_status, types) != of(&old_status, types);
+    // The kind decides by which subresource a change may be written. The rights are checked by what
+    // changed, so that no subresource is a way around one.
     let wanted = [
-        ("approve", changed(&[APPROVED, DENIED])),
-        ("sign", new_status.certificate != old_status.certificate || changed(&[FAILED])),
+        ("approve", changed(&[ConditionType::Approved, ConditionType::Denied])),
+        (
+            "sign",
+            new_status.certificate != old_status.certificate || changed(&[ConditionType::Failed]),
+        ),
     ];
     let signer = &old.spec.signer_name;
     for (verb, asked) in wanted {

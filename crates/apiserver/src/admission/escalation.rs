@@ -1,18 +1,16 @@
-//! A user cannot give rights that they do not have: RBAC's escalation checks.
+//! A user cannot grant permissions that they do not have: RBAC's escalation checks.
 //!
-//! A role may hold what its writer may do (or the writer has `escalate` on it); a binding may give
-//! a role whose rules its writer has (or the writer has `bind` on that role).
+//! A role may have the rules that its writer has (or the writer has `escalate` on it); a binding may
+//! grant a role whose rules its writer has (or the writer has `bind` on that role).
 
 use std::borrow::Cow;
 
-use coffer_api::kinds::equal;
+use coffer_api::equality::equal;
+use coffer_api::kinds::Kind;
 use coffer_api::status::Failure;
-use k8s_openapi::Metadata;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
 
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::authz::rbac::{GROUP, RoleError, cover};
@@ -20,7 +18,7 @@ use crate::authz::{Authorizer, Decision, aggregate};
 use crate::identity::{Identity, MASTERS};
 use crate::object::{Object, Resource};
 
-/// Judges a new role or binding, or (with `old`) a changed one; other kinds pass.
+/// Checks a new role or binding, or (with `old`) a changed one; other kinds pass.
 ///
 /// # Errors
 /// 403 in upstream's words.
@@ -52,10 +50,10 @@ pub(super) fn check(
         return unless_only_gc_fields(binding, before, || writer.binding(&binding.role_ref));
     }
     // A kind of this group that is not known here.
-    Err(writer.no("no escalation check is known for this kind"))
+    Err(writer.forbidden("no escalation check is known for this kind"))
 }
 
-/// Judges a write unless it changes nothing but what lets an object be collected as garbage. Labels
+/// Checks a write unless it changes nothing but what lets an object be collected as garbage. Labels
 /// and annotations do count: a label makes a cluster role part of an aggregated one.
 fn unless_only_gc_fields<T>(
     new: &T,
@@ -63,7 +61,7 @@ fn unless_only_gc_fields<T>(
     check: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure>
 where
-    T: Metadata<Ty = ObjectMeta> + Serialize + Clone,
+    T: Kind + Clone,
 {
     let only_gc_fields = old.is_some_and(|old| {
         let mut copied = new.clone();
@@ -94,7 +92,7 @@ impl Writer<'_> {
         self.object.meta().namespace.as_deref().unwrap_or_default()
     }
 
-    fn no(&self, why: &str) -> Failure {
+    fn forbidden(&self, why: &str) -> Failure {
         let name = self.object.meta().name.as_deref().unwrap_or_default();
         Failure::forbidden(self.resource.group_resource(), name, why)
     }
@@ -121,7 +119,9 @@ impl Writer<'_> {
         // An aggregated role can gather anything; one that no longer does keeps what it has gathered.
         let aggregated = aggregates(role) || old.is_some_and(aggregates);
         if aggregated && self.covered(&everything()).is_err() {
-            return Err(self.no("must have cluster-admin privileges to use the aggregationRule"));
+            return Err(
+                self.forbidden("must have cluster-admin privileges to use the aggregationRule")
+            );
         }
         Ok(())
     }
@@ -178,7 +178,7 @@ impl Writer<'_> {
         if !errors.is_empty() {
             why.push_str(&format!("; resolution errors: [{}]", aggregate(&errors)));
         }
-        Err(self.no(&why))
+        Err(self.forbidden(&why))
     }
 }
 

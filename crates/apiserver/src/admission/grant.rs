@@ -1,4 +1,4 @@
-//! What the last writer of a pod template was allowed, as the server records it on the object.
+//! What the last writer of a pod template was allowed to use, as the server records it on the object.
 //!
 //! A controller makes pods long after a user wrote the template, and what an account lists may
 //! have changed since. So the object carries what was admitted with its template, in annotations of
@@ -16,7 +16,7 @@ use crate::object::Object;
 
 /// The secrets that the writer of a template was allowed to give its pods: a JSON list of names, or
 /// [`EVERY`].
-pub(crate) const SECRETS: &str = "coffer.dev/granted-secrets";
+pub(crate) const SECRETS: &str = coffer_api::well_known::annotation::GRANTED_SECRETS;
 /// The value for a writer who may use every secret of the namespace, also those that are made or
 /// listed later.
 const EVERY: &str = "*";
@@ -38,7 +38,7 @@ impl Secrets {
         }
     }
 
-    /// What both have.
+    /// The intersection.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Every, other) => other,
@@ -47,7 +47,7 @@ impl Secrets {
         }
     }
 
-    /// The same and more.
+    /// The union with further names.
     pub(super) fn with(self, more: impl IntoIterator<Item = String>) -> Self {
         match self {
             Self::Every => Self::Every,
@@ -59,7 +59,7 @@ impl Secrets {
     }
 }
 
-/// What the pods of a template may get.
+/// What the pods of a template may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
     /// `None` where no check recorded any: an object of an earlier version, or one that was written
@@ -81,7 +81,7 @@ impl Grant {
         Self { secrets, host_paths }
     }
 
-    /// Writes the grant into an object's metadata, in place of what is there.
+    /// Writes the grant into an object's metadata, and removes an earlier one.
     pub(super) fn record(&self, meta: &mut ObjectMeta) {
         let secrets = self.secrets.as_ref().map(|secrets| match secrets {
             Secrets::Every => EVERY.to_owned(),
@@ -122,7 +122,7 @@ pub(crate) fn keep(object: &mut dyn Object, old: Option<&dyn Object>) {
 }
 
 /// Takes the server's own annotations out of what an applier wants: it cannot own them.
-pub(crate) fn disown(applied: &mut Value) {
+pub(crate) fn remove_from_applied(applied: &mut Value) {
     let annotations = applied.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
     let Some(annotations) = annotations else { return };
     for key in SERVER_OWNED {

@@ -1,9 +1,9 @@
-//! Host paths that lead to the node's own directories take a right: the verb `use` on `hostpaths` in
+//! Host paths that lead to the node's own directories require the verb `use` on `hostpaths` in
 //! the group `coffer.dev`, in the pod's namespace. `cluster-admin` has it with everything else.
 //!
-//! What is judged here is the path as it is written, against places that every node has. What it
-//! leads to is the kubelet's to say, on its machine: it lets pods at what it protects only if they
-//! carry the mark that is set here for writers who have the right.
+//! This checks the path as it is written, against directories that every node has. The kubelet checks
+//! what it resolves to on its machine: it mounts protected directories only for pods that have the
+//! annotation that is set here for writers with the permission.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -17,9 +17,9 @@ use super::workload::Workload;
 use crate::authz::Decision;
 use crate::authz::attributes::{Attributes, ResourceTarget};
 
-/// What the right is, for refusals.
+/// The permission that a refusal names.
 fn wanted() -> String {
-    format!("that takes the verb {VERB:?} on {RESOURCE:?} in the API group {GROUP:?}")
+    format!("this requires the verb {VERB:?} on {RESOURCE:?} in the API group {GROUP:?}")
 }
 
 /// The host paths of a pod that are protected as they are written.
@@ -33,12 +33,12 @@ fn has_any(pod: &Pod) -> bool {
     pod.spec.iter().flat_map(host_paths::of).next().is_some()
 }
 
-/// Judges the host paths that a writer gives to what runs. Returns whether they may reach what is
-/// protected.
+/// Checks the host paths of a workload that is written. Returns whether they may reach protected
+/// directories.
 ///
 /// # Errors
 /// 403 that names the paths.
-pub(super) fn judge(write: &Write<'_>, workload: &Workload<'_>) -> Result<bool, Failure> {
+pub(super) fn check(write: &Write<'_>, workload: &Workload<'_>) -> Result<bool, Failure> {
     if !has_any(&workload.pod) {
         return Ok(false);
     }
@@ -50,11 +50,11 @@ pub(super) fn judge(write: &Write<'_>, workload: &Workload<'_>) -> Result<bool, 
     refuse(write, &format!("host path {}", protected.join(", ")))
 }
 
-/// Judges a change of what runs in a pod that may reach what is protected, or would.
+/// Checks a change of a pod that may reach protected directories, or would.
 ///
 /// # Errors
 /// 403.
-pub(super) fn keep(
+pub(super) fn check_update(
     write: &Write<'_>,
     workload: &Workload<'_>,
     is_granted: bool,
@@ -62,10 +62,10 @@ pub(super) fn keep(
     if is_granted && !may(write) {
         return refuse(write, "the protected host paths of this pod");
     }
-    judge(write, workload).map(drop)
+    check(write, workload).map(drop)
 }
 
-/// Judges a controller's pod by what the writer of its template was allowed.
+/// Checks a controller's pod by what the writer of its template was allowed.
 ///
 /// # Errors
 /// 403 that names the paths.

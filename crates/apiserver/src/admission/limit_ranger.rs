@@ -1,8 +1,8 @@
-//! LimitRanger: containers of a new pod that say nothing get what the namespace's LimitRanges give, and what
-//! a container or the pod asks for is within their limits.
+//! LimitRanger: containers of a new pod get the defaults of the namespace's LimitRanges, and the requests and
+//! limits of containers and of the pod must be within those of the LimitRanges.
 //!
-//! Only new pods are looked at, as upstream: what a pod asks for does not change afterwards. Ranges are taken
-//! by name, all defaults before any limit, so that what the defaults give is judged, too.
+//! Only new pods are checked, as upstream: a pod's requests do not change afterwards. Ranges are taken
+//! by name, all defaults before any limit, so that the limits apply to the defaults, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -168,12 +168,12 @@ fn fill_in<'a>(amounts: &mut Option<Amounts>, from: &'a Amounts) -> Vec<&'a str>
 }
 
 /// What something asks for, by resource.
-struct Asked {
+struct Requested {
     requests: BTreeMap<String, Quantity>,
     limits: BTreeMap<String, Quantity>,
 }
 
-impl Asked {
+impl Requested {
     fn of(requests: &demand::Resources, limits: &demand::Resources) -> Self {
         let owned = |all: &demand::Resources| {
             all.iter().map(|(name, amount)| (name.to_owned(), amount.clone())).collect()
@@ -183,14 +183,15 @@ impl Asked {
 
     fn by_container(container: &Container) -> Self {
         let resources = container.resources.as_ref();
-        let read = |amounts: Option<&Amounts>| demand::Resources::of(amounts.into_iter().flatten());
+        let read =
+            |amounts: Option<&Amounts>| demand::Resources::exact(amounts.into_iter().flatten());
         Self::of(
             &read(resources.and_then(|it| it.requests.as_ref())),
             &read(resources.and_then(|it| it.limits.as_ref())),
         )
     }
 
-    /// All containers together; what a sandbox costs is not the pod's to choose.
+    /// All containers together, or the pod as a whole; what a sandbox costs is not the pod's to choose.
     fn by_pod(spec: &PodSpec) -> Self {
         let own = PodSpec { overhead: None, ..spec.clone() };
         Self::of(&demand::requests(&own), &demand::limits(&own))
@@ -230,8 +231,9 @@ impl Asked {
 
     fn beyond(&self, of: &str, name: &str, ratio: &Quantity) -> Option<String> {
         let rule = format!("{name} max limit to request ratio per {of} is {ratio}");
-        let amount =
-            |of: &BTreeMap<String, Quantity>| of.get(name).filter(|it| !it.is_zero()).cloned();
+        let amount = |of: &BTreeMap<String, Quantity>| {
+            of.get(name).filter(|it| **it > Quantity::ZERO).cloned()
+        };
         let Some(request) = amount(&self.requests) else {
             return Some(format!("{rule}, but no request is specified or request is 0"));
         };
@@ -239,27 +241,11 @@ impl Asked {
             return Some(format!("{rule}, but no limit is specified or limit is 0"));
         };
         // The ratio has thousandths at the finest.
-        if times(&limit, 1000) <= times(&request, ratio.milli()) {
+        if !limit.exceeds(ratio.milli(), &request) {
             return None;
         }
         Some(format!("{rule}, but provided ratio is {:.6}", quotient(&limit, &request)))
     }
-}
-
-/// The product, exact where a quantity can hold it.
-fn times(quantity: &Quantity, mut factor: i64) -> Quantity {
-    let (mut product, mut power) = (Quantity::ZERO, quantity.clone());
-    while factor > 0 {
-        if factor & 1 == 1 {
-            product.add(&power);
-        }
-        factor >>= 1;
-        if factor > 0 {
-            let same = power.clone();
-            power.add(&same);
-        }
-    }
-    product
 }
 
 /// For people.
@@ -275,9 +261,9 @@ fn violations(range: &Limits, spec: &PodSpec) -> Vec<String> {
         match bounds.of {
             Of::Container => {
                 let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-                found.extend(all.flat_map(|it| Asked::by_container(it).violations(bounds)));
+                found.extend(all.flat_map(|it| Requested::by_container(it).violations(bounds)));
             }
-            Of::Pod => found.extend(Asked::by_pod(spec).violations(bounds)),
+            Of::Pod => found.extend(Requested::by_pod(spec).violations(bounds)),
         }
     }
     found

@@ -2,16 +2,18 @@
 //! yields [`Admitted`](admitted::Admitted), the only thing a registry write accepts.
 //!
 //! The order is upstream's: first whether the namespace takes objects at all, then what nodes may
-//! write, then what a pod gets from its service account, then who may use and give what, last, because
-//! it holds others up, whether there is room in the namespace's quotas.
+//! write, then what a pod gets from its service account, then who may use and grant what, last, because
+//! it may wait, whether there is room in the namespace's quotas.
 
 pub(crate) mod admitted;
 mod attach;
 mod certificates;
 mod escalation;
 pub(crate) mod grant;
+mod heaviest;
 mod host_paths;
 mod limit_ranger;
+mod mount_paths;
 mod mountable;
 mod named;
 mod namespace_lifecycle;
@@ -37,7 +39,9 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 
 use self::admitted::{Admitted, Deletion, New, Update};
 use self::grant::Secrets;
+use self::heaviest::Heaviest;
 use self::limit_ranger::LimitRanges;
+use self::mount_paths::MountPaths;
 use self::named::shown_name;
 use self::parsed::Parsed;
 use self::priority::PriorityClasses;
@@ -80,11 +84,14 @@ pub(crate) struct Admission {
     limit_ranges: LimitRanges,
     priority_classes: PriorityClasses,
     runtime_classes: Arc<Parsed<RuntimeClass>>,
+    mount_paths: Arc<MountPaths>,
+    /// Of accounts, and of each kind that may own what has a pod or a template of pods.
+    heaviest: Vec<Arc<Heaviest>>,
     quotas: Quotas,
 }
 
 impl Admission {
-    /// A chain that judges by what the cache has. `tasks`: where writes go whose callers no longer wait.
+    /// A chain that reads from the cache. `tasks`: where writes go whose callers no longer wait.
     pub(crate) fn new(
         config: AdmissionConfig,
         resources: Arc<Resources>,
@@ -96,6 +103,8 @@ impl Admission {
         let limit_ranges = LimitRanges::new(&resources);
         let priority_classes = PriorityClasses::new(&resources);
         let runtime_classes = Parsed::of_kind(&resources, Some);
+        let mount_paths = MountPaths::following(&resources);
+        let heaviest = Heaviest::of_judged(&resources);
         let quotas = Quotas::new(resources.clone(), cache, tasks);
         Self {
             config,
@@ -105,15 +114,25 @@ impl Admission {
             limit_ranges,
             priority_classes,
             runtime_classes,
+            mount_paths,
+            heaviest,
             quotas,
         }
     }
 
-    /// Admits a new object. It holds its turn in a namespace with quotas until it is persisted or
-    /// dropped.
+    /// How many bytes of other objects the write of an object of this kind may be judged by: a pod's or a
+    /// template's account and owner, the largest that its namespace has. Which ones they are is in the body.
+    pub(crate) fn bytes_to_judge(&self, resource: &Resource, namespace: &str) -> usize {
+        if !resource.makes_pods() {
+            return 0;
+        }
+        self.heaviest.iter().map(|kind| kind.bytes(namespace)).sum()
+    }
+
+    /// Admits a new object. It holds its reservation of quota until it is persisted or dropped.
     ///
     /// # Errors
-    /// 403 as each check words it, 404 for a namespace that is not there.
+    /// 403 as each check words it, 404 for a namespace that does not exist.
     pub(crate) async fn admit_new<'a>(
         &self,
         permit: &Permit,
@@ -121,11 +140,11 @@ impl Admission {
         mut object: Box<dyn Object>,
     ) -> Result<Admitted<'a, New>, Failure> {
         let warnings = self.check_new(permit, resource, &mut *object)?;
-        let turn = self.quotas.admit(permit, resource, &*object).await?;
-        Ok(Admitted::new(resource, New { object, turn }, warnings))
+        let quota = self.quotas.admit(permit, resource, &*object).await?;
+        Ok(Admitted::new(resource, New { object, quota }, warnings))
     }
 
-    /// What of a new object can be judged at once. Returns warnings.
+    /// All checks of a new object but that of its quotas, which may have to wait. Returns warnings.
     fn check_new(
         &self,
         permit: &Permit,
@@ -164,7 +183,7 @@ impl Admission {
         Ok(warnings)
     }
 
-    /// Admits a successor of an object.
+    /// Admits an update of an object.
     ///
     /// # Errors
     /// 403 as each check words it.
@@ -177,7 +196,7 @@ impl Admission {
     ) -> Result<Admitted<'a, Update>, Failure> {
         node_restriction::update(permit, resource, &*object, old)?;
         if let (Some(pod), Some(old)) = (object.of_kind_mut::<Pod>(), old.pod())
-            && permit.subresource().is_empty()
+            && permit.writes_spec()
         {
             priority::update(pod, old);
         }
@@ -187,7 +206,7 @@ impl Admission {
         escalation::check(&self.authorizer, permit.identity(), resource, &*object, Some(old))?;
         grant::keep(&mut *object, Some(old));
         // Only a template that is written takes over what its owner was granted.
-        let takes_over = permit.subresource().is_empty() && object.pod_template().is_some();
+        let takes_over = permit.writes_spec() && object.pod_template().is_some();
         let owner = if takes_over { owner::of(&self.resources, &*object)? } else { None };
         let write = secret_use::Write {
             admission: self,
@@ -196,7 +215,7 @@ impl Admission {
             name: object.meta().name.clone().unwrap_or_default(),
             namespace: old.meta().namespace.clone().unwrap_or_default(),
         };
-        let warnings = write.update(&mut *object, old, permit.subresource(), owner)?;
+        let warnings = write.update(&mut *object, old, owner)?;
         let mut warnings: Vec<String> = warnings.into_iter().collect();
         warnings.extend(pod_security::update(self, permit, resource, &*object, old)?);
         Ok(Admitted::new(resource, Update { object }, warnings))
@@ -205,7 +224,7 @@ impl Admission {
     /// Admits a deletion.
     ///
     /// # Errors
-    /// 403 for an object that is protected, or that is not the node's who asks.
+    /// 403 for an object that is protected, or that does not belong to the calling node.
     pub(crate) fn admit_delete<'a>(
         &self,
         permit: &Permit,
@@ -220,13 +239,13 @@ impl Admission {
         Ok(Admitted::new(resource, deletion, Vec::new()))
     }
 
-    /// Gives a new pod what its service account says, of secrets no more than `limit`. Returns warnings.
+    /// Gives a new pod what its service account has for it, of secrets no more than `limit`. Returns warnings.
     fn add_account(&self, pod: &mut Pod, limit: Option<&Secrets>) -> Result<Vec<String>, String> {
         if !self.config.service_account_admission {
             return Ok(Vec::new());
         }
         match service_account::admit(&self.resources, pod, limit)? {
-            Some(account) => attach::attach(&self.resources, &account, pod, limit),
+            Some(account) => attach::attach(self, &account, pod, limit),
             None => Ok(Vec::new()),
         }
     }

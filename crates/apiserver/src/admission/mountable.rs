@@ -1,9 +1,10 @@
 //! `kubernetes.io/enforce-mountable-secrets`: pods of such an account use its secrets and no others.
 
+use coffer_api::go;
 use coffer_api::kinds::ServiceAccount;
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, PodSpec};
 
-const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+const ENFORCE: &str = coffer_api::well_known::annotation::ENFORCE_MOUNTABLE_SECRETS;
 
 /// Whether the account lets its pods use what the spec refers to.
 ///
@@ -11,7 +12,9 @@ const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
 /// The first secret that it does not, in upstream's words.
 pub(super) fn check(account: &ServiceAccount, spec: &PodSpec) -> Result<(), String> {
     let annotations = account.metadata.annotations.as_ref();
-    let enforced = annotations.and_then(|all| all.get(ENFORCE)).is_some_and(|value| is_true(value));
+    let enforced = annotations
+        .and_then(|all| all.get(ENFORCE))
+        .is_some_and(|value| go::parse_bool(value) == Some(true));
     if !enforced {
         return Ok(());
     }
@@ -30,11 +33,6 @@ pub(super) fn check(account: &ServiceAccount, spec: &PodSpec) -> Result<(), Stri
         limit.environment("ephemeral container", &container.name, env, env_from)?;
     }
     limit.pull_secrets(spec)
-}
-
-/// What Go's `ParseBool` takes for true.
-fn is_true(value: &str) -> bool {
-    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
 struct Limit<'a>(&'a ServiceAccount);

@@ -2,12 +2,16 @@
 //!
 //! The Node authorizer sees paths; this sees content. A node changes its own Node (and no label or
 //! taint that would draw other workloads to it), its own Lease, the status of its own pods; it makes
-//! mirror pods that refer to nothing. What tokens it gets is [`super::node_token`]'s to say.
+//! mirror pods that refer to nothing. [`super::node_token`] decides on its tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_api::kinds::equal;
+use coffer_api::equality::equal;
+use coffer_api::kinds::Lease;
+use coffer_api::kinds::pod::is_mirror;
+use coffer_api::references::{self, ReferenceKind};
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::well_known::label;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -15,14 +19,13 @@ use serde::de::DeserializeOwned;
 use crate::authz::Permit;
 use crate::authz::node::LEASES;
 use crate::authz::node::graph::MIRROR;
-use crate::authz::references::{self, ReferenceKind};
 use crate::object::{Object, Resource, Resources};
 
 /// The node that asks, if it is one.
 ///
 /// # Errors
 /// 403 for a node that does not say which.
-pub(super) fn asking<'a>(
+pub(super) fn requesting_node<'a>(
     permit: &'a Permit,
     resource: GroupResource<'_>,
     name: &str,
@@ -37,7 +40,7 @@ pub(super) fn asking<'a>(
     }
 }
 
-/// An object of a resource that is being written, with how to say no.
+/// An object of a resource that is being written, for refusals.
 pub(super) struct Subject<'a> {
     pub(super) resource: &'a Resource,
     pub(super) name: &'a str,
@@ -46,6 +49,24 @@ pub(super) struct Subject<'a> {
 impl Subject<'_> {
     pub(super) fn refusal<T>(&self, why: impl AsRef<str>) -> Result<T, Failure> {
         Err(Failure::forbidden(self.resource.group_resource(), self.name, why.as_ref()))
+    }
+}
+
+/// What of the things that a node may write at all is judged by its content.
+enum Judged {
+    Pod,
+    Node,
+    Lease,
+}
+
+impl Judged {
+    fn of(resource: &Resource) -> Option<Self> {
+        let kinds = [
+            (resource.is::<Pod>(), Self::Pod),
+            (resource.is::<Node>(), Self::Node),
+            (resource.is::<Lease>(), Self::Lease),
+        ];
+        kinds.into_iter().find(|(is_it, _)| *is_it).map(|(_, judged)| judged)
     }
 }
 
@@ -61,14 +82,16 @@ pub(super) fn create(
     object: &dyn Object,
 ) -> Result<(), Failure> {
     let name = name_of(object);
-    let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else {
+        return Ok(());
+    };
     let subject = Subject { resource, name };
-    match (resource.info.group, resource.info.plural) {
-        ("", "pods") => match object.pod() {
+    match Judged::of(resource) {
+        Some(Judged::Pod) => match object.pod() {
             Some(pod) => create_pod(resources, node, &subject, pod),
             None => subject.refusal("unexpected type"),
         },
-        ("", "nodes") => {
+        Some(Judged::Node) => {
             own_node(node, &subject)?;
             let labels = forbidden_labels(object.meta().labels.as_ref(), None);
             if labels.is_empty() {
@@ -78,12 +101,12 @@ pub(super) fn create(
                 "node {node:?} is not allowed to set the following labels: {labels}"
             ))
         }
-        ("coordination.k8s.io", "leases") => own_lease(node, &subject, object.meta()),
-        _ => Ok(()),
+        Some(Judged::Lease) => own_lease(node, &subject, object.meta()),
+        None => Ok(()),
     }
 }
 
-/// A successor of an object, through any of its doors.
+/// An updated object, through the object itself or a subresource.
 pub(super) fn update(
     permit: &Permit,
     resource: &Resource,
@@ -91,17 +114,19 @@ pub(super) fn update(
     old: &dyn Object,
 ) -> Result<(), Failure> {
     let name = name_of(old);
-    let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else {
+        return Ok(());
+    };
     let subject = Subject { resource, name };
-    match (resource.info.group, resource.info.plural) {
-        // The authorizer lets a node at the status only.
-        ("", "pods") => pod_status(node, &subject, object, old),
-        ("", "nodes") => {
+    match Judged::of(resource) {
+        // The authorizer allows a node to write the status only.
+        Some(Judged::Pod) => pod_status(node, &subject, object, old),
+        Some(Judged::Node) => {
             own_node(node, &subject)?;
             update_node(node, &subject, object, old)
         }
-        ("coordination.k8s.io", "leases") => own_lease(node, &subject, old.meta()),
-        _ => Ok(()),
+        Some(Judged::Lease) => own_lease(node, &subject, old.meta()),
+        None => Ok(()),
     }
 }
 
@@ -112,10 +137,12 @@ pub(super) fn delete(
     namespace: &str,
     name: &str,
 ) -> Result<(), Failure> {
-    let Some(node) = asking(permit, resource.group_resource(), name)? else { return Ok(()) };
+    let Some(node) = requesting_node(permit, resource.group_resource(), name)? else {
+        return Ok(());
+    };
     let subject = Subject { resource, name };
-    match (resource.info.group, resource.info.plural) {
-        ("", "pods") => {
+    match Judged::of(resource) {
+        Some(Judged::Pod) => {
             let pod: Pod = cached(resource, namespace, name)?;
             if node_of(&pod) == node {
                 return Ok(());
@@ -124,8 +151,8 @@ pub(super) fn delete(
                 "node {node:?} can only delete pods with spec.nodeName set to itself"
             ))
         }
-        ("", "nodes") => own_node(node, &subject),
-        _ => Ok(()),
+        Some(Judged::Node) => own_node(node, &subject),
+        Some(Judged::Lease) | None => Ok(()),
     }
 }
 
@@ -152,8 +179,7 @@ fn create_pod(
     subject: &Subject<'_>,
     pod: &Pod,
 ) -> Result<(), Failure> {
-    let annotations = pod.metadata.annotations.as_ref();
-    if !annotations.is_some_and(|all| all.contains_key(MIRROR)) {
+    if !is_mirror(pod) {
         return subject.refusal(format!(
             "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
         ));
@@ -168,8 +194,7 @@ fn create_pod(
     if let Some(found) = references::of(spec).first() {
         let what = match found.kind {
             ReferenceKind::ServiceAccount => "a service account",
-            ReferenceKind::Secret => "secrets",
-            ReferenceKind::ConfigMap => "configmaps",
+            kind @ (ReferenceKind::Secret | ReferenceKind::ConfigMap) => kind.plural(),
         };
         return subject.refusal(format!("node {node:?} can not create pods that reference {what}"));
     }
@@ -222,10 +247,7 @@ fn mirror_owner(
             "node {node:?} must not set blockOwnerDeletion on an owner reference"
         ));
     }
-    let Some(nodes) = resources.find("", "v1", "nodes") else {
-        return Err(Failure::not_found(GroupResource { group: "", resource: "nodes" }, node));
-    };
-    let found: Node = cached(nodes, "", node)?;
+    let found: Node = cached(resources.of::<Node>(), "", node)?;
     let uid = found.metadata.uid.unwrap_or_default();
     if owner.uid != uid {
         return subject
@@ -305,17 +327,17 @@ fn own_lease(node: &str, subject: &Subject<'_>, meta: &ObjectMeta) -> Result<(),
 
 /// Labels of Kubernetes' own that a kubelet may set on its Node.
 const KUBELET_LABELS: [&str; 11] = [
-    "kubernetes.io/hostname",
-    "topology.kubernetes.io/zone",
-    "topology.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone",
-    "failure-domain.beta.kubernetes.io/region",
-    "node.kubernetes.io/instance-type",
-    "beta.kubernetes.io/instance-type",
-    "kubernetes.io/os",
-    "kubernetes.io/arch",
-    "beta.kubernetes.io/os",
-    "beta.kubernetes.io/arch",
+    label::HOSTNAME,
+    label::ZONE,
+    label::REGION,
+    label::ZONE_BETA,
+    label::REGION_BETA,
+    label::INSTANCE_TYPE,
+    label::INSTANCE_TYPE_BETA,
+    label::OS,
+    label::ARCH,
+    label::OS_BETA,
+    label::ARCH_BETA,
 ];
 /// Prefixes whose labels a kubelet may set.
 const KUBELET_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];

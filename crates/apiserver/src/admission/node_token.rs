@@ -2,34 +2,35 @@
 //!
 //! A node asks for tokens on behalf of its pods. It gets one that is bound to such a pod, for an
 //! audience that the pod projects into a volume, and no longer than that volume says; another
-//! audience takes the right `request-serviceaccounts-token-audience` on it, as upstream's
+//! audience requires `request-serviceaccounts-token-audience` on it, as upstream's
 //! ServiceAccountNodeAudienceRestriction has it. CSI drivers, whose token requests upstream counts,
 //! are not served.
 
 use std::borrow::Cow;
 
+use coffer_api::kinds::ServiceAccount;
 use coffer_api::status::Failure;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccountTokenProjection};
 
-use super::node_restriction::{Subject, asking, cached, node_of};
+use super::node_restriction::{Subject, cached, node_of, requesting_node};
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::authz::{Authorizer, Decision, Permit};
 use crate::object::Resources;
 use crate::request::ResourcePath;
 
-/// The right to ask for tokens for an audience that no volume of the pod names. The audience stands
-/// in the place of the resource, the account in that of the name.
+/// The right to ask for tokens for an audience that no volume of the pod names. The audience is
+/// sent as the resource, the account as the name.
 const AUDIENCE_VERB: &str = "request-serviceaccounts-token-audience";
 /// How long a token lives, in seconds, whose audience comes from a right or whose volume says
 /// nothing: what a TokenRequest gets that says nothing.
-const LIFE_S: i64 = 3600;
+const LIFETIME_S: i64 = 3600;
 
-/// Judges a request for a token of the account that a path names. For a node: how long, in seconds,
+/// Checks a request for a token of the account that a path names. For a node: how long, in seconds,
 /// the token may live at most.
 ///
 /// # Errors
-/// 403 in upstream's words, 404 for a pod that is not there.
+/// 403 in upstream's words, 404 for a pod that does not exist.
 pub(crate) fn check(
     resources: &Resources,
     authorizer: &Authorizer,
@@ -37,9 +38,11 @@ pub(crate) fn check(
     path: &ResourcePath,
     request: &TokenRequest,
 ) -> Result<Option<i64>, Failure> {
-    let accounts = resources.core("serviceaccounts");
+    let accounts = resources.of::<ServiceAccount>();
     let (namespace, account) = (path.namespace.as_str(), path.name.as_str());
-    let Some(node) = asking(permit, accounts.group_resource(), account)? else { return Ok(None) };
+    let Some(node) = requesting_node(permit, accounts.group_resource(), account)? else {
+        return Ok(None);
+    };
     let subject = Subject { resource: accounts, name: account };
     let pod = bound_pod(resources, node, &subject, namespace, request)?;
     let audience = match request.spec.audiences.as_slice() {
@@ -47,8 +50,8 @@ pub(crate) fn check(
         [only] => only,
         _ => return subject.refusal("node may only request 0 or 1 audiences"),
     };
-    if let Some(life_s) = projected_life_s(&pod, audience) {
-        return Ok(Some(life_s));
+    if let Some(lifetime_s) = projected_lifetime_s(&pod, audience) {
+        return Ok(Some(lifetime_s));
     }
     let asked = Attributes::resource(
         AUDIENCE_VERB,
@@ -61,7 +64,7 @@ pub(crate) fn check(
     );
     let identity = permit.identity();
     if !audience.is_empty() && authorizer.decide(identity, &asked) == Decision::Allow {
-        return Ok(Some(LIFE_S));
+        return Ok(Some(LIFETIME_S));
     }
     let user = &identity.user;
     subject.refusal(format!(
@@ -87,7 +90,7 @@ fn bound_pod(
     if uid.is_empty() {
         return subject.refusal("node requested token with a pod binding without a uid");
     }
-    let pod: Pod = cached(resources.core("pods"), namespace, &name)?;
+    let pod: Pod = cached(resources.of::<Pod>(), namespace, &name)?;
     if pod.metadata.uid.as_deref() != Some(&uid) {
         return subject.refusal(format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
@@ -100,9 +103,9 @@ fn bound_pod(
     Ok(pod)
 }
 
-/// The longest life, in seconds, that a volume of the pod gives a token for this audience; the empty
+/// The longest lifetime, in seconds, that a volume of the pod gives a token for this audience; the empty
 /// one is the API server's. `None` where no volume has such a token.
-fn projected_life_s(pod: &Pod, audience: &str) -> Option<i64> {
+fn projected_lifetime_s(pod: &Pod, audience: &str) -> Option<i64> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let sources = volumes
         .filter_map(|volume| volume.projected.as_ref())
@@ -111,6 +114,7 @@ fn projected_life_s(pod: &Pod, audience: &str) -> Option<i64> {
     let named = |token: &ServiceAccountTokenProjection| {
         token.audience.as_deref().unwrap_or_default() == audience
     };
-    let life_s = |token: &ServiceAccountTokenProjection| token.expiration_seconds.unwrap_or(LIFE_S);
-    tokens.filter(|token| named(token)).map(life_s).max()
+    let lifetime_s =
+        |token: &ServiceAccountTokenProjection| token.expiration_seconds.unwrap_or(LIFETIME_S);
+    tokens.filter(|token| named(token)).map(lifetime_s).max()
 }

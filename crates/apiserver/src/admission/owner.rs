@@ -1,11 +1,13 @@
 //! The object that controls another one, as it is stored: what a Deployment grants its ReplicaSets
 //! and those their pods.
 //!
-//! An owner reference is a claim of its writer. It counts where the object that it names is
-//! there, is the one that is meant (its uid), and its template is what the dependent is made from.
+//! An owner reference is a claim of its writer. It counts only if the object that it names exists with
+//! this uid, and its template is what the dependent is made from.
 
-use coffer_api::kinds::equal;
+use coffer_api::equality::equal;
+use coffer_api::kinds::pod::same_template;
 use coffer_api::status::Failure;
+use coffer_api::well_known::{namespace, user};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -15,19 +17,19 @@ use crate::authz::Permit;
 use crate::identity::Identity;
 use crate::object::{Object, Resource, Resources};
 
-/// Whom Coffer's controllers are to the server.
-const MANAGER: &str = "system:kube-controller-manager";
-/// Whom upstream's controllers of templates are where each has its own account.
-const ACCOUNTS: [&str; 3] = [
-    "system:serviceaccount:kube-system:deployment-controller",
-    "system:serviceaccount:kube-system:replicaset-controller",
-    "system:serviceaccount:kube-system:replication-controller",
-];
+/// The user name of Coffer's controllers.
+const MANAGER: &str = user::KUBE_CONTROLLER_MANAGER;
+/// The accounts of upstream's controllers with templates in `kube-system`, where each has its own.
+const ACCOUNTS: [&str; 3] =
+    ["deployment-controller", "replicaset-controller", "replication-controller"];
 
-/// Whether a caller is one of the controllers that make objects from templates. Such a caller's own
-/// rights are no answer to what the template's writer was allowed.
+/// Whether a caller is one of the controllers that make objects from templates. The rights of
+/// such a caller do not tell what the template's writer was allowed.
 pub(super) fn is_controller(identity: &Identity) -> bool {
-    identity.user == MANAGER || ACCOUNTS.contains(&identity.user.as_str())
+    identity.user == MANAGER
+        || user::service_account_of(&identity.user).is_some_and(|(namespace, name)| {
+            namespace == namespace::KUBE_SYSTEM && ACCOUNTS.contains(&name)
+        })
 }
 
 /// The stored owner of a dependent.
@@ -44,7 +46,7 @@ pub(super) struct Owner {
     pub(super) is_made_from: bool,
 }
 
-/// The owner that controls an object, if it has a template and is there.
+/// The owner that controls an object, if it has a template and exists.
 ///
 /// # Errors
 /// 500 for a stored owner that cannot be read.
@@ -70,7 +72,7 @@ pub(super) fn of(resources: &Resources, object: &dyn Object) -> Result<Option<Ow
                 && annotations(pod) == annotations(&wanted)
                 && equal(&pod.spec, &wanted.spec)
         }
-        None => object.pod_template().is_some_and(|own| workload::same_template(own, template)),
+        None => object.pod_template().is_some_and(|own| same_template(own, template)),
     };
     let grant = Grant::of(stored.meta());
     let named = || Secrets::Named(secrets_of(&workload::pod_of(template)));
@@ -113,9 +115,9 @@ fn find(
     let is_kind = |info: &coffer_api::kinds::KindInfo| {
         info.kind == reference.kind && info.api_version() == reference.api_version
     };
-    let Some(resource) = resources.iter().find(|resource| is_kind(resource.info)) else {
-        return Ok(None);
-    };
+    // An object of another kind has no template, and may be large.
+    let mut owners = resources.iter().filter(|resource| resource.has_template);
+    let Some(resource) = owners.find(|resource| is_kind(resource.info)) else { return Ok(None) };
     let Some(found) = resource.shard().get(&resource.key(namespace, &reference.name)) else {
         return Ok(None);
     };

@@ -1,13 +1,13 @@
-//! The objects of a kind that admission judges by at every create, parsed once per revision.
+//! The objects of a kind that admission needs at every create, parsed once per revision.
 //!
 //! The cache shows each write here before its revision counts as applied: what is here is as fresh as a read
-//! that settles. An object that cannot be parsed stays here without its content, so that a step that judges by
+//! that settles. An object that cannot be parsed stays here without its content, so that a step that needs
 //! it can refuse.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use coffer_api::kinds::Kind;
+use coffer_api::kinds::Served;
 use parking_lot::RwLock;
 
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
@@ -28,12 +28,10 @@ pub(super) struct Parsed<T> {
 
 impl<T: Send + Sync + 'static> Parsed<T> {
     /// Follows a kind. `keep` makes of an object what is kept of it; `None` where its content is invalid.
-    pub(super) fn of_kind<K: Kind>(resources: &Resources, keep: fn(K) -> Option<T>) -> Arc<Self> {
-        let (group, version, plural) = (K::INFO.group, K::INFO.version, K::INFO.plural);
-        let resource = resources.find(group, version, plural).expect("every kind is served");
+    pub(super) fn of_kind<K: Served>(resources: &Resources, keep: fn(K) -> Option<T>) -> Arc<Self> {
         let parse = move |bytes: &[u8]| serde_json::from_slice::<K>(bytes).ok().and_then(keep);
         let parsed = Arc::new(Self { parse: Box::new(parse), namespaces: RwLock::default() });
-        resource.shard().observe(parsed.clone());
+        resources.of::<K>().shard().observe(parsed.clone());
         parsed
     }
 
@@ -45,7 +43,10 @@ impl<T: Send + Sync + 'static> Parsed<T> {
     fn parse(&self, object: &CachedObject) -> Option<Arc<T>> {
         let parsed = (self.parse)(&object.bytes);
         if parsed.is_none() {
-            tracing::error!(key = &*object.key, "cannot be read; what is judged by it is refused");
+            tracing::error!(
+                key = &*object.key,
+                "cannot decode the object; writes that depend on it are refused"
+            );
         }
         parsed.map(Arc::new)
     }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
     use crate::cache::Cache;
 
-    /// What is there when the server starts and what comes later, and in both cases one whose content is
+    /// Objects that exist when the server starts, and later ones; in both cases also one whose content is
     /// invalid.
     #[tokio::test]
     async fn objects_are_parsed_at_the_start_and_at_each_write_and_unreadable_ones_have_no_content()

@@ -3,8 +3,8 @@
 //!
 //! Pods are refused; for templates, whose pods would be, the client gets a warning. A namespace's labels
 //! must be valid, and a client that tightens them is warned of the pods that violate them. The checks
-//! themselves are pure: [`coffer_api::pod_security`]. Who may update a namespace sets its level, as
-//! upstream.
+//! themselves are pure: [`coffer_api::pod_security`]. A user who may update a namespace sets its
+//! level, as upstream.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use coffer_api::kinds::Namespace;
 use coffer_api::pod_security::{Policy, Violation, details, reasons, violations};
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -21,12 +22,12 @@ use crate::authz::Permit;
 use crate::cache::Scope;
 use crate::object::{Object, Resource};
 
-/// Pods looked at when a namespace is tightened.
+/// Pods checked when a namespace is tightened.
 const EXISTING_PODS_MAX: usize = 3000;
 /// How long that may take.
 const EXISTING_PODS_TIME: Duration = Duration::from_secs(1);
 
-/// Judges a new object. Returns warnings.
+/// Checks a new object. Returns warnings.
 ///
 /// # Errors
 /// 403 for a pod that its namespace does not allow, 422 for a namespace with labels that say nothing.
@@ -36,16 +37,16 @@ pub(super) fn create(
     object: &dyn Object,
 ) -> Result<Vec<String>, Failure> {
     if let Some(namespace) = object.of_kind::<Namespace>() {
-        labels_make_sense(admission, resource, namespace, None)?;
+        validate_labels(admission, resource, namespace, None)?;
         return Ok(Vec::new());
     }
     match object.pod() {
-        Some(pod) => judge_pod(admission, resource, object, pod),
-        None => Ok(judge_template(admission, resource, object)),
+        Some(pod) => check_pod(admission, resource, object, pod),
+        None => Ok(check_template(admission, resource, object)),
     }
 }
 
-/// Judges a successor of an object. Returns warnings.
+/// Checks an update of an object. Returns warnings.
 ///
 /// # Errors
 /// As [`create`].
@@ -56,31 +57,32 @@ pub(super) fn update(
     object: &dyn Object,
     old: &dyn Object,
 ) -> Result<Vec<String>, Failure> {
-    let sub = Some(permit.subresource()).filter(|sub| !sub.is_empty());
+    if !permit.writes_spec() {
+        return Ok(Vec::new());
+    }
     if let (Some(pod), Some(before)) = (object.pod(), old.pod()) {
-        if sub == Some("status") {
-            return Ok(Vec::new());
-        }
-        // What this endpoint does not write is not judged: it stays as it was.
+        // What this endpoint does not write is not checked: it stays as it was.
+        let sub = SubresourceName::parse(permit.subresource());
         let mut pod = pod.clone();
         Object::prepare_for_update(&mut pod, before, sub);
         return if is_significant(&pod, before) {
-            judge_pod(admission, resource, object, &pod)
+            check_pod(admission, resource, object, &pod)
         } else {
             Ok(Vec::new())
         };
     }
-    if sub.is_some() {
-        return Ok(Vec::new());
-    }
     match (object.of_kind::<Namespace>(), old.of_kind::<Namespace>()) {
         (Some(namespace), Some(before)) => {
-            let now = labels_make_sense(admission, resource, namespace, Some(before))?;
+            let now = validate_labels(admission, resource, namespace, Some(before))?;
             let (before, _) = policy_of(admission, &before.metadata);
             let name = namespace.metadata.name.as_deref().unwrap_or_default();
-            Ok(if now.tightens(&before) { existing(admission, name, &now) } else { Vec::new() })
+            Ok(if now.tightens(&before) {
+                check_existing_pods(admission, name, &now)
+            } else {
+                Vec::new()
+            })
         }
-        _ => Ok(judge_template(admission, resource, object)),
+        _ => Ok(check_template(admission, resource, object)),
     }
 }
 
@@ -91,8 +93,8 @@ fn policy_of(admission: &Admission, meta: &ObjectMeta) -> (Policy, Vec<String>) 
     (policy, errors.iter().map(ToString::to_string).collect())
 }
 
-/// What a namespace's labels come to. Those that were wrong before may stay so.
-fn labels_make_sense(
+/// The policy of a namespace's labels. Those that were invalid before may stay so.
+fn validate_labels(
     admission: &Admission,
     resource: &Resource,
     namespace: &Namespace,
@@ -114,12 +116,12 @@ fn labels_make_sense(
 
 /// The policy for what is in a namespace; nothing where there is no such namespace.
 fn policy_in(admission: &Admission, namespace: &str) -> Option<Policy> {
-    let namespaces = admission.resources.core("namespaces");
+    let namespaces = admission.resources.of::<Namespace>();
     let found = namespaces.shard().get(&namespaces.key("", namespace))?;
     Some(Policy::of(&found.labels, admission.config.pod_security_default).0)
 }
 
-fn judge_pod(
+fn check_pod(
     admission: &Admission,
     resource: &Resource,
     object: &dyn Object,
@@ -141,7 +143,7 @@ fn judge_pod(
     Ok(warnings_of(&policy, resource, namespace, &pod.metadata, spec))
 }
 
-fn judge_template(admission: &Admission, resource: &Resource, object: &dyn Object) -> Vec<String> {
+fn check_template(admission: &Admission, resource: &Resource, object: &dyn Object) -> Vec<String> {
     let Some(template) = object.pod_template() else { return Vec::new() };
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     // A template runs nothing: without a namespace, which is refused elsewhere, there is nothing to warn of.
@@ -200,10 +202,10 @@ fn is_significant(new: &Pod, old: &Pod) -> bool {
 }
 
 /// Warnings about the pods of a namespace that violate what it enforces from now on, those with the
-/// same violations named once. Of the pods of one controller one is looked at before all others.
-fn existing(admission: &Admission, namespace: &str, policy: &Policy) -> Vec<String> {
+/// same violations named once. Of the pods of one controller one is checked before all others.
+fn check_existing_pods(admission: &Admission, namespace: &str, policy: &Policy) -> Vec<String> {
     let deadline = Instant::now() + EXISTING_PODS_TIME;
-    let pods = admission.resources.core("pods");
+    let pods = admission.resources.of::<Pod>();
     let scope = Scope::Namespace(namespace.to_owned());
     let (found, _) = pods.shard().list(&pods.collection(namespace), &scope);
     let (mut seen, mut later) = (HashSet::new(), Vec::new());

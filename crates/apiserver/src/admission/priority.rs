@@ -1,7 +1,7 @@
 //! Priority: a new pod has the priority of the PriorityClass that it names, of the cluster's default class,
-//! or zero. A pod cannot state another one: who is placed first is the administrator's word.
+//! or zero. A pod cannot state another one: the administrator decides which pods are scheduled first.
 //!
-//! Validation keeps what a pod has been given; a PUT that leaves it out means what is there.
+//! Validation keeps a pod's priority; a PUT that leaves it out keeps the stored one.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl PriorityClasses {
         pod.spec.as_mut().map_or(Ok(()), |spec| resolve(&self.0.of(""), spec))
     }
 
-    /// Judges a class that is written: the cluster has one default.
+    /// Checks a class that is written: the cluster has one default.
     ///
     /// # Errors
     /// 403 for a second one.
@@ -72,7 +72,7 @@ impl PriorityClasses {
     }
 }
 
-/// A successor of a pod, to which what it leaves out of its priority is put back.
+/// An updated pod, to which what it leaves out of its priority is put back.
 pub(super) fn update(pod: &mut Pod, old: &Pod) {
     let (Some(spec), Some(old)) = (&mut pod.spec, &old.spec) else { return };
     spec.priority = spec.priority.or(old.priority);
@@ -86,9 +86,7 @@ pub(super) fn update(pod: &mut Pod, old: &Pod) {
 /// # Errors
 /// 403 for a class that every cluster has.
 pub(super) fn delete(resource: &Resource, name: &str) -> Result<(), Failure> {
-    let is_class =
-        (resource.info.group, resource.info.plural) == ("scheduling.k8s.io", "priorityclasses");
-    if is_class && SYSTEM_CLASSES.iter().any(|class| class.name == name) {
+    if resource.is::<PriorityClass>() && SYSTEM_CLASSES.iter().any(|class| class.name == name) {
         let why = "this is a system priority class and cannot be deleted";
         return Err(Failure::forbidden(resource.group_resource(), name, why));
     }
@@ -136,7 +134,7 @@ fn find<'a>(classes: &'a Named<Class>, name: &str) -> Result<&'a Class, String> 
     }
 }
 
-/// The class of pods that name none: of several, which two writers at once may make, the lowest.
+/// The class of pods that name none. Two concurrent writers may make two default classes: then the lowest.
 ///
 /// # Errors
 /// A class that cannot be read: it may be the one.
@@ -230,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_cannot_be_read_refuses_who_names_it_and_who_needs_the_default() {
+    fn pods_that_need_a_class_that_cannot_be_decoded_are_refused() {
         let mut classes = classes(&[("high", 1000, LOWER, false)]);
         classes.insert("broken".to_owned(), None);
         assert_eq!(

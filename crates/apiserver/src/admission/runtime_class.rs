@@ -1,10 +1,12 @@
 //! RuntimeClass: a pod names a class that exists, or is refused; what the class says of overhead and
 //! of nodes goes into the pod.
 //!
-//! Only new pods are looked at, as upstream: a template may name a class that comes later, and its
+//! Only new pods are checked, as upstream: a template may name a class that comes later, and its
 //! pods are refused until then.
 
-use coffer_api::kinds;
+use std::collections::{HashMap, HashSet};
+
+use coffer_api::equality::equal;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 use k8s_openapi::api::node::v1::{RuntimeClass, Scheduling};
 
@@ -41,9 +43,7 @@ fn set_overhead(spec: &mut PodSpec, class: Option<&RuntimeClass>) -> Result<(), 
         return Ok(());
     };
     let amounts = |of: &Option<_>| PodSpec { overhead: Option::clone(of), ..PodSpec::default() };
-    if spec.overhead.is_some()
-        && !kinds::equal(&amounts(&overhead.pod_fixed), &amounts(&spec.overhead))
-    {
+    if spec.overhead.is_some() && !equal(&amounts(&overhead.pod_fixed), &amounts(&spec.overhead)) {
         let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
         return Err(why.to_owned());
     }
@@ -51,7 +51,7 @@ fn set_overhead(spec: &mut PodSpec, class: Option<&RuntimeClass>) -> Result<(), 
     Ok(())
 }
 
-/// Both the pod's and the class's word on nodes.
+/// The pod's and the class's constraints on nodes.
 fn set_scheduling(spec: &mut PodSpec, scheduling: Scheduling) -> Result<(), String> {
     if let Some(wanted) = scheduling.node_selector {
         let selector = spec.node_selector.get_or_insert_default();
@@ -71,54 +71,172 @@ fn set_scheduling(spec: &mut PodSpec, scheduling: Scheduling) -> Result<(), Stri
     Ok(())
 }
 
-/// The tolerations without those that another one covers; of equal ones the first stays.
+/// The tolerations without those that another one covers; of equal ones the first stays, and of those that
+/// cover each other otherwise the last. Costs a few look-ups for each: a pod may have very many.
 fn merged(all: &[Toleration]) -> Vec<Toleration> {
-    let mut kept: Vec<Toleration> = Vec::new();
-    for (at, one) in all.iter().enumerate() {
-        let later = &all[at + 1..];
-        let covered = kept.iter().any(|other| covers(other, one))
-            || later.iter().any(|other| other != one && covers(other, one));
-        if !covered {
+    let mut seen = HashSet::new();
+    let all: Vec<_> = all.iter().filter(|one| seen.insert(identity(one))).collect();
+    let mut later = Covered::default();
+    let mut covered: Vec<bool> = all
+        .iter()
+        .rev()
+        .map(|one| {
+            let covered = later.has(one);
+            later.insert(one);
+            covered
+        })
+        .collect();
+    covered.reverse();
+    let (mut earlier, mut kept) = (Covered::default(), Vec::new());
+    for (one, covered) in all.into_iter().zip(covered) {
+        if !covered && !earlier.has(one) {
+            earlier.insert(one);
             kept.push(one.clone());
         }
     }
     kept
 }
 
-/// Whether `wide` tolerates all that `narrow` does.
-fn covers(wide: &Toleration, narrow: &Toleration) -> bool {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    if wide == narrow {
-        return true;
+fn text(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or_default()
+}
+
+/// What two tolerations have in common that are the same.
+fn identity(one: &Toleration) -> (&str, &str, &str, &str, Option<i64>) {
+    let Toleration { key, operator, value, effect, toleration_seconds } = one;
+    (text(key), text(operator), text(value), text(effect), *toleration_seconds)
+}
+
+/// What is tolerated by some tolerations.
+#[derive(Default)]
+struct Covered<'a>(HashMap<Taints<'a>, Lasting>);
+
+/// The taints that a toleration is about.
+#[derive(PartialEq, Eq, Hash)]
+struct Taints<'a> {
+    /// All keys, if it is empty and so is the value.
+    key: &'a str,
+    /// All values if absent.
+    value: Option<&'a str>,
+    /// All effects if empty.
+    effect: &'a str,
+}
+
+/// For how long.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lasting {
+    Seconds(i64),
+    Forever,
+}
+
+impl<'a> Covered<'a> {
+    fn insert(&mut self, wide: &'a Toleration) {
+        let value = match text(&wide.operator) {
+            "" | "Equal" => Some(text(&wide.value)),
+            "Exists" => None,
+            // Validation refuses it.
+            _ => return,
+        };
+        let effect = text(&wide.effect);
+        let lasting = match wide.toleration_seconds {
+            Some(seconds) if effect == coffer_api::well_known::taint_effect::NO_EXECUTE => {
+                Lasting::Seconds(seconds)
+            }
+            _ => Lasting::Forever,
+        };
+        let known = self.0.entry(Taints { key: text(&wide.key), value, effect }).or_insert(lasting);
+        *known = lasting.max(*known);
     }
-    let (operator, exists) = (text(&wide.operator), "Exists");
-    let all_keys = text(&wide.key).is_empty() && operator == exists;
-    if text(&wide.key) != text(&narrow.key) && !all_keys {
-        return false;
-    }
-    let effect = text(&wide.effect);
-    if !effect.is_empty() && effect != text(&narrow.effect) {
-        return false;
-    }
-    if effect == "NoExecute"
-        && let Some(seconds) = wide.toleration_seconds
-        && narrow.toleration_seconds.is_none_or(|narrow| narrow > seconds)
-    {
-        return false;
-    }
-    match operator.as_str() {
-        "" | "Equal" => {
-            text(&narrow.operator) == "Equal" && text(&wide.value) == text(&narrow.value)
-        }
-        other => other == exists,
+
+    /// Whether one of them tolerates all that `narrow` does.
+    fn has(&self, narrow: &Toleration) -> bool {
+        let key = text(&narrow.key);
+        let equal = (text(&narrow.operator) == "Equal").then(|| (key, Some(text(&narrow.value))));
+        let wider = [(key, None), ("", None)].into_iter().chain(equal);
+        let effects = ["", text(&narrow.effect)];
+        let long = narrow.toleration_seconds.map_or(Lasting::Forever, Lasting::Seconds);
+        wider
+            .flat_map(|(key, value)| effects.map(|effect| Taints { key, value, effect }))
+            .any(|taints| self.0.get(&taints).is_some_and(|lasting| *lasting >= long))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
+
+    /// What upstream says of two tolerations.
+    fn covers(wide: &Toleration, narrow: &Toleration) -> bool {
+        let exists = wide.operator.as_deref() == Some("Exists");
+        let effect = text(&wide.effect);
+        let short = narrow
+            .toleration_seconds
+            .is_none_or(|narrow| wide.toleration_seconds.is_some_and(|seconds| narrow > seconds));
+        let lasts = effect != "NoExecute" || wide.toleration_seconds.is_none() || !short;
+        let equal = text(&narrow.operator) == "Equal" && text(&wide.value) == text(&narrow.value);
+        (wide.key == narrow.key || (text(&wide.key).is_empty() && exists))
+            && (effect.is_empty() || effect == text(&narrow.effect))
+            && lasts
+            && (exists || equal)
+    }
+
+    fn toleration() -> impl Strategy<Value = Toleration> {
+        let optional = |all: &'static [&'static str]| {
+            let text = prop::sample::select(all).prop_map(str::to_owned);
+            prop::option::of(text)
+        };
+        (
+            optional(&["a", "b"]),
+            optional(&["Exists", "Equal", "Exists"]),
+            optional(&["v", "w"]),
+            optional(&["NoExecute", "NoSchedule", "NoExecute"]),
+            prop::option::of(1..3_i64),
+        )
+            .prop_map(|(key, operator, value, effect, toleration_seconds)| Toleration {
+                key,
+                operator,
+                value,
+                effect,
+                toleration_seconds,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn tolerations_are_merged_as_upstream_does_it_one_by_one(
+            all in prop::collection::vec(toleration(), 0..8),
+        ) {
+            let mut distinct: Vec<Toleration> = Vec::new();
+            for one in all.iter() {
+                if !distinct.contains(one) {
+                    distinct.push(one.clone());
+                }
+            }
+            let mut kept: Vec<Toleration> = Vec::new();
+            for (at, one) in distinct.iter().enumerate() {
+                let later = &distinct[at + 1..];
+                if !kept.iter().chain(later).any(|other| covers(other, one)) {
+                    kept.push(one.clone());
+                }
+            }
+            prop_assert_eq!(merged(&all), kept);
+        }
+    }
+
+    /// Compared one by one, these take minutes.
+    #[test]
+    fn very_many_tolerations_are_merged() {
+        let one = |number: usize| Toleration {
+            key: Some(format!("k{number}")),
+            operator: Some("Exists".to_owned()),
+            ..Toleration::default()
+        };
+        let all: Vec<_> = (0..100_000).map(one).collect();
+        assert_eq!(merged(&all).len(), all.len());
+    }
 
     fn applied(pod: Value, class: Value) -> Result<Value, String> {
         let mut spec: PodSpec = serde_json::from_value(pod).unwrap();

@@ -1,10 +1,10 @@
-//! Use is a right: who makes a pod that uses a secret must be allowed to use that secret.
+//! Use of secrets is a permission: a user who creates a pod with a secret must be allowed to use that secret.
 //!
 //! In Kubernetes a user who may create pods in a namespace may read all its secrets, by running a pod
-//! that shows them; the guide names it as a risk. Here a pod, a pod template or an account that
-//! refers to a secret takes the right `use` or `get` on it, also of a user who changes what runs
-//! with the secret: another image in another user's pod could show it as well. Scaling what another user
-//! set up takes no right to its secrets.
+//! that prints them; the guide names it as a risk. Here a pod, a pod template or an account that
+//! references a secret requires `use` or `get` on it, also of a user who changes what runs
+//! with the secret: another image in another user's pod could print it as well. Scaling another user's
+//! workload requires no permission on its secrets.
 //!
 //! A template's pods are made later, by a controller, and what their account lists may have changed
 //! by then. What the template's writer was allowed is recorded ([`super::grant`]), and a
@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use coffer_api::kinds::ServiceAccount;
+use coffer_api::kinds::{Secret, ServiceAccount};
 use coffer_api::status::Failure;
 
 use super::attach::{self, MOUNT_PATH};
@@ -25,7 +25,7 @@ use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::authz::{Decision, Permit};
 use crate::object::{Object, Resource};
 
-/// A write whose secrets are judged.
+/// A write whose secrets are checked.
 pub(super) struct Write<'a> {
     pub(super) admission: &'a Admission,
     pub(super) permit: &'a Permit,
@@ -54,12 +54,12 @@ pub(super) fn limit(
 }
 
 impl Write<'_> {
-    /// Judges a new object, records the grant of one that has a template. Returns warnings where
+    /// Checks a new object, records the grant of one that has a template. Returns warnings where
     /// they are all that is wanted.
     ///
     /// # Errors
-    /// 403 that names every secret the writer may not use; 409 for a controller's pod that is not
-    /// what its owner's present template makes.
+    /// 403 that names every secret the writer may not use; 409 for a controller's pod that does not
+    /// match its owner's current template.
     pub(super) fn create(
         &self,
         object: &mut dyn Object,
@@ -70,23 +70,22 @@ impl Write<'_> {
         if owner::is_controller(self.permit.identity()) {
             return self.controllers_own(object, owner);
         }
-        let (is_template, judged) = (workload.is_template, self.judge(&workload));
+        let (is_template, checked) = (workload.is_template, self.check(&workload));
         let mut grant = Grant {
-            secrets: judged.granted,
-            // What a node runs by itself is the machine's own, and never fetched from here.
-            host_paths: !is_node && host_paths::judge(self, &workload)?,
+            secrets: checked.granted,
+            // A mirror pod runs from the node's own files, and uses no secrets of the API.
+            host_paths: !is_node && host_paths::check(self, &workload)?,
         };
         if let Some(owner) = owner {
             grant.secrets = grant.secrets.map(|own| own.and(owner.secrets));
             grant.host_paths &= owner.host_paths;
         }
-        let warning = self.refuse(&judged.denied)?;
+        let warning = self.refuse(&checked.denied)?;
         record(object, grant, is_template);
         Ok(warning)
     }
 
-    /// What a controller makes has what its owner has: what the owner's template is, and what was
-    /// admitted with it.
+    /// An object that a controller creates gets its owner's template and what was granted with it.
     fn controllers_own(
         &self,
         object: &mut dyn Object,
@@ -95,7 +94,7 @@ impl Write<'_> {
         let pod = object.pod();
         let nothing = Grant { secrets: Some(Secrets::Named(BTreeSet::new())), host_paths: false };
         let Some(pod) = pod else {
-            // A template that its owner has left meanwhile is scaled down before long.
+            // If the owner's template has changed meanwhile, its controller scales this one down soon.
             let grant = owner.filter(|owner| owner.is_made_from).map(|owner| owner.grant);
             record(object, grant.unwrap_or(nothing), true);
             return Ok(None);
@@ -115,7 +114,7 @@ impl Write<'_> {
                     listed(&denied)
                 ),
                 None => format!(
-                    "no template gives {}, and a controller gives a pod nothing else",
+                    "no owner's template references {}, and a controller's pod may use no other secrets",
                     listed(&denied)
                 ),
             };
@@ -125,7 +124,7 @@ impl Write<'_> {
         Ok(warning)
     }
 
-    /// Judges a successor; `sub` is the subresource that is written.
+    /// Checks an updated object.
     ///
     /// # Errors
     /// As for a new object.
@@ -133,26 +132,24 @@ impl Write<'_> {
         &self,
         object: &mut dyn Object,
         old: &dyn Object,
-        sub: &str,
         owner: Option<Owner>,
     ) -> Result<Option<String>, Failure> {
         let (Some(new), Some(before)) = (workload::of(object), workload::of(old)) else {
             return self.account(object, Some(old));
         };
-        // What a node writes to a pod that is there is its status, whatever it sends along.
+        // A node writes only the status of an existing pod, whatever else it sends.
         if self.permit.identity().node().is_some() {
             return Ok(None);
         }
-        // The other subresources leave the spec as it is, or write a pod's node only.
-        let writes_spec = matches!(sub, "" | "ephemeralcontainers");
+        let writes_spec = self.permit.writes_spec();
         if !new.is_template {
             let same = if writes_spec { new.runs_as(&before) } else { new.annotations_as(&before) };
             if same {
                 return Ok(None);
             }
-            let judged = if writes_spec { &new } else { &before };
-            host_paths::keep(self, judged, Grant::of(old.meta()).host_paths)?;
-            return self.refuse(&self.judge(judged).denied);
+            let checked = if writes_spec { &new } else { &before };
+            host_paths::check_update(self, checked, Grant::of(old.meta()).host_paths)?;
+            return self.refuse(&self.check(checked).denied);
         }
         if !writes_spec {
             return Ok(None);
@@ -160,7 +157,7 @@ impl Write<'_> {
         let (new_template, old_template) = (object.pod_template(), old.pod_template());
         let is_same = new_template
             .zip(old_template)
-            .is_some_and(|(new, old)| coffer_api::kinds::equal(new, old));
+            .is_some_and(|(new, old)| coffer_api::equality::equal(new, old));
         if is_same {
             let owner = owner.filter(|owner| owner.is_made_from);
             if let Some(owner) = owner.filter(|_| owner::is_controller(self.permit.identity())) {
@@ -170,7 +167,7 @@ impl Write<'_> {
         }
         let stored = Grant::of(old.meta());
         if new.runs_as(&before) {
-            // A restart. What is listed by now goes to the same program, if who restarts it may.
+            // A restart: what the account lists now is granted to the same program as far as the writer may use it.
             let secrets = self.extended(&new, stored.secrets.clone());
             record(object, Grant { secrets, ..stored }, true);
             return Ok(None);
@@ -178,14 +175,14 @@ impl Write<'_> {
         if owner::is_controller(self.permit.identity()) {
             return self.controllers_own(object, owner);
         }
-        let judged = self.judge(&new);
-        let host_paths = host_paths::judge(self, &new)?;
-        let warning = self.refuse(&judged.denied)?;
-        record(object, Grant { secrets: judged.granted, host_paths }, true);
+        let checked = self.check(&new);
+        let host_paths = host_paths::check(self, &new)?;
+        let warning = self.refuse(&checked.denied)?;
+        record(object, Grant { secrets: checked.granted, host_paths }, true);
         Ok(warning)
     }
 
-    /// The grant of a template whose program stays: what it had, and what its account lists by now
+    /// The grant of a template whose program stays the same: what it had, and what its account lists now,
     /// as far as this writer may use it. A controller adds nothing.
     fn extended(&self, workload: &Workload<'_>, stored: Option<Secrets>) -> Option<Secrets> {
         if self.mode() == SecretUseCheck::Off || owner::is_controller(self.permit.identity()) {
@@ -199,10 +196,10 @@ impl Write<'_> {
         Some(had.with(more))
     }
 
-    /// What the writer may give and what not.
-    fn judge(&self, workload: &Workload<'_>) -> Judged {
+    /// Which secrets the writer may grant and which not.
+    fn check(&self, workload: &Workload<'_>) -> Checked {
         if self.mode() == SecretUseCheck::Off {
-            return Judged { granted: None, denied: Vec::new() };
+            return Checked { granted: None, denied: Vec::new() };
         }
         let mut wanted = secrets_of(&workload.pod);
         let mut all = wanted.clone();
@@ -211,18 +208,18 @@ impl Write<'_> {
             wanted.extend(listed.wanted);
             all.extend(listed.all);
         }
-        // Who may use every secret may use each.
+        // A user who may use every secret may use each.
         if self.may_use("", workload) {
-            return Judged { granted: Some(Secrets::Every), denied: Vec::new() };
+            return Checked { granted: Some(Secrets::Every), denied: Vec::new() };
         }
         let (may, denied): (BTreeSet<_>, BTreeSet<_>) =
             all.into_iter().partition(|name| self.may_use(name, workload));
         let denied = denied.into_iter().filter(|name| wanted.contains(name)).collect();
-        Judged { granted: Some(Secrets::Named(may)), denied }
+        Checked { granted: Some(Secrets::Named(may)), denied }
     }
 
-    /// Judges an account. It is the list that counts: what is on it already is another user's
-    /// word, unless it is mounted elsewhere from now on.
+    /// Checks an account. Only changes of its list count: what is on it already was another user's
+    /// decision, unless its mount path changes.
     fn account(
         &self,
         object: &dyn Object,
@@ -247,14 +244,14 @@ impl Write<'_> {
         self.refuse(&denied.cloned().collect::<Vec<_>>())
     }
 
-    /// Judges where a secret says that it is mounted: in pods that have other secrets, too, whose
+    /// Checks where a secret says that it is mounted: in pods that have other secrets, too, whose
     /// programs may read what lies there.
     fn mount_path(
         &self,
         object: &dyn Object,
         old: Option<&dyn Object>,
     ) -> Result<Option<String>, Failure> {
-        if self.resource.info.plural != "secrets" || self.mode() == SecretUseCheck::Off {
+        if !self.resource.is::<Secret>() || self.mode() == SecretUseCheck::Off {
             return Ok(None);
         }
         let path =
@@ -265,7 +262,7 @@ impl Write<'_> {
         }
         let (user, namespace) = (&self.permit.identity().user, &self.namespace);
         self.warn_or_refuse(format!(
-            "User {user:?} cannot change the annotation {MOUNT_PATH}: it decides what pods see next to other secrets, and takes the verb \"use\" or \"get\" on all secrets in the namespace {namespace:?}"
+            "User {user:?} cannot change the annotation {MOUNT_PATH}: pods with other secrets mount it, so this requires the verb \"use\" or \"get\" on all secrets in the namespace {namespace:?}"
         ))
     }
 
@@ -285,7 +282,7 @@ impl Write<'_> {
         let user = &self.permit.identity().user;
         let namespace = &self.namespace;
         self.warn_or_refuse(format!(
-            "User {user:?} cannot use {} in the namespace {namespace:?}: that takes the verb \"use\" or \"get\" on it",
+            "User {user:?} cannot use {} in the namespace {namespace:?}: this requires the verb \"use\" or \"get\" on it",
             listed(denied)
         ))
     }
@@ -298,13 +295,13 @@ impl Write<'_> {
     }
 }
 
-/// What of the secrets a workload gets its writer may give.
-struct Judged {
+/// Of the secrets that a workload gets: which its writer may grant.
+struct Checked {
     granted: Option<Secrets>,
     denied: Vec<String>,
 }
 
-/// A template's grant stays on its object; a pod's says only what the kubelet wants to know.
+/// A template's grant stays on its object; a pod's has only what the kubelet reads.
 fn record(object: &mut dyn Object, grant: Grant, is_template: bool) {
     let secrets = grant.secrets.filter(|_| is_template);
     Grant { secrets, ..grant }.record(object.meta_mut());

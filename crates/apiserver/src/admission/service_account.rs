@@ -2,12 +2,14 @@
 //!
 //! The account's name where the pod names none; a projected volume with a token, the cluster's CA
 //! and the namespace in every container; image pull secrets where the pod has none. A pod whose
-//! account is not there is refused.
+//! account does not exist is refused.
 
 use std::time::Duration;
 
-use coffer_api::kinds::ServiceAccount;
+use coffer_api::kinds::pod::is_mirror;
+use coffer_api::kinds::{Namespace, ServiceAccount};
 use coffer_api::names;
+use coffer_api::references::{self, ReferenceKind, Usage};
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
     ObjectFieldSelector, Pod, PodSpec, ProjectedVolumeSource, ServiceAccountTokenProjection,
@@ -16,8 +18,6 @@ use k8s_openapi::api::core::v1::{
 
 use super::grant::Secrets;
 use super::mountable;
-use crate::authz::node::graph::MIRROR;
-use crate::authz::references::{self, ReferenceKind, Usage};
 use crate::cache::{Initial, Scope, Start};
 use crate::object::{Object, Resource, Resources};
 
@@ -28,27 +28,27 @@ const ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 /// Where containers find their account's credentials.
 pub(super) const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
-/// How long a mounted token is good for, in seconds: upstream's, recognisable in audit.
+/// The lifetime of a mounted token, in seconds: upstream's, recognisable in audit.
 const TOKEN_S: i64 = 3607;
 /// The config map with the cluster's CA, in every namespace.
 const ROOT_CA: &str = coffer_api::well_known::ROOT_CA_CONFIG_MAP;
 /// rw-r--r--.
 const FILE_MODE: i32 = 0o644;
 
-/// Waits, for a bounded time, until the default account of a new pod's namespace is there. A
-/// controller makes it a moment after the namespace; clients should not have to know that.
+/// Waits, for a bounded time, until the default account of a new pod's namespace exists. A
+/// controller creates it a moment after the namespace; clients should not have to know that.
 pub(crate) async fn await_default_account(
     resources: &Resources,
     resource: &Resource,
     object: &dyn Object,
 ) {
     let Some(pod) = object.pod() else { return };
-    if resource.info.plural != "pods" || is_mirror(pod) || account_name(pod) != DEFAULT_ACCOUNT {
+    if !resource.is::<Pod>() || is_mirror(pod) || account_name(pod) != DEFAULT_ACCOUNT {
         return;
     }
-    let accounts = resources.core("serviceaccounts");
+    let accounts = resources.of::<ServiceAccount>();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let namespaces = resources.core("namespaces");
+    let namespaces = resources.of::<Namespace>();
     if namespaces.shard().get(&namespaces.key("", namespace)).is_none() {
         return;
     }
@@ -102,7 +102,7 @@ pub(super) fn admit(
 
 /// An account, as the cache has it.
 pub(super) fn find(resources: &Resources, namespace: &str, name: &str) -> Option<ServiceAccount> {
-    let accounts = resources.core("serviceaccounts");
+    let accounts = resources.of::<ServiceAccount>();
     let found = accounts.shard().get(&accounts.key(namespace, name))?;
     serde_json::from_slice(&found.bytes).ok()
 }
@@ -112,10 +112,6 @@ pub(super) fn account_name(pod: &Pod) -> &str {
     let spec = pod.spec.as_ref();
     let named = spec.and_then(|spec| spec.service_account_name.as_deref());
     named.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_ACCOUNT)
-}
-
-fn is_mirror(pod: &Pod) -> bool {
-    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR))
 }
 
 /// A mirror pod shows what a node runs by itself: it is not changed, and may refer to nothing.
@@ -140,7 +136,7 @@ fn mirror(pod: &Pod) -> Result<(), String> {
     Ok(())
 }
 
-/// The pod's word, then the account's, then yes.
+/// The pod's field, then the account's, then the default: yes.
 fn automounts(account: &ServiceAccount, spec: &PodSpec) -> bool {
     let own = spec.automount_service_account_token;
     own.or(account.automount_service_account_token).unwrap_or(true)
@@ -258,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_volume_is_upstreams() {
+    fn the_token_volume_equals_upstreams() {
         let volume = serde_json::to_value(token_volume("v".to_owned())).unwrap();
         assert_eq!(
             volume,
@@ -283,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pods_word_goes_before_the_accounts() {
+    fn automount_of_the_pod_overrides_the_accounts() {
         for (pod, account, mounts) in [
             (None, None, true),
             (None, Some(false), false),

@@ -2,22 +2,23 @@
 //!
 //! Upstream's controller manager fills these in, which takes the signing key to it. Here the key
 //! stays with the server that checks tokens: a client that makes such a Secret, by hand or as a
-//! controller, names the account and finds the rest in it. One that brings a token keeps it. What is
-//! filled in is in the answer to the write; so for a writer who may not read the Secret nothing is,
-//! and the controller of tokens has it filled in afterwards.
+//! controller, names the account and finds the rest in it. One that brings a token keeps it. The
+//! response to the write has the token; so the Secret of a writer who may not read it is not filled in
+//! here, and the controller of tokens does so afterwards.
 
 use coffer_api::kinds::Secret;
-use coffer_api::kinds::secret::{SERVICE_ACCOUNT_NAME, SERVICE_ACCOUNT_TOKEN};
 use coffer_api::names;
 use coffer_api::secret::SecretBytes;
 use coffer_api::status::Failure;
+use coffer_api::well_known::annotation::SERVICE_ACCOUNT_NAME;
+use coffer_api::well_known::secret_type::SERVICE_ACCOUNT_TOKEN;
 
 use super::{Admission, secret_use, service_account};
 use crate::authz::Permit;
 use crate::object::Object;
 use crate::tokens::{ACCOUNT_UID, Legacy, TOKEN_KEY};
 
-/// Fills in a token Secret that has no token, if its account is there.
+/// Fills in a token Secret that has no token, if its account exists.
 ///
 /// # Errors
 /// 500 where signing fails.

@@ -4,16 +4,17 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_api::kinds::equal;
+use coffer_api::equality::equal;
+use coffer_api::references::{self, ReferenceKind};
+use coffer_api::well_known::annotation;
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, EnvVar, Pod, PodSpec, PodTemplateSpec};
 
 use super::attach::ATTACH;
 use crate::authz::node::graph::MIRROR;
-use crate::authz::references::{self, ReferenceKind};
 use crate::object::Object;
 
 /// Live update: the running pod follows its secrets.
-const SECRET_UPDATE: &str = "coffer.dev/secret-update";
+const SECRET_UPDATE: &str = annotation::SECRET_UPDATE;
 /// Annotations of a pod that decide what it gets, or when. (The downward API and the runtime read
 /// others: [`reads_annotation`].)
 pub(super) const ANNOTATIONS_READ: [&str; 3] = [ATTACH, SECRET_UPDATE, MIRROR];
@@ -25,15 +26,12 @@ const RUNTIME_PREFIXES: [&str; 8] = [
     "io.katacontainers.",
     "run.oci.",
     "cdi.k8s.io/",
-    "container.apparmor.security.beta.kubernetes.io/",
-    "container.seccomp.security.alpha.kubernetes.io/",
+    annotation::APP_ARMOR_PREFIX,
+    annotation::SECCOMP_CONTAINER_PREFIX,
     "seccomp.security.alpha.kubernetes.io/",
 ];
 /// Or whose domains end so.
 const RUNTIME_DOMAINS: [&str; 2] = ["nri.io", "nri.containerd.io"];
-
-/// The label by which the pods of a Deployment's templates are told apart.
-const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// What an object runs.
 pub(super) struct Workload<'a> {
@@ -60,18 +58,6 @@ pub(super) fn pod_of(template: &PodTemplateSpec) -> Pod {
         spec: template.spec.clone(),
         status: None,
     }
-}
-
-/// Whether two templates are the same but for the label that a Deployment's controller adds.
-pub(super) fn same_template(one: &PodTemplateSpec, other: &PodTemplateSpec) -> bool {
-    let plain = |template: &PodTemplateSpec| {
-        let mut template = template.clone();
-        if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
-            labels.remove(TEMPLATE_HASH);
-        }
-        template
-    };
-    equal(&plain(one), &plain(other))
 }
 
 /// The secrets that a spec names.

@@ -13,7 +13,7 @@ const PROTOCOL_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 /// The token of a request. Another scheme than Bearer is not a credential here, as upstream.
 ///
 /// # Errors
-/// 401 for a token that is no text.
+/// 401 for a token that is not ASCII text.
 pub(super) fn token(headers: &HeaderMap) -> Result<Option<Zeroizing<String>>, Failure> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let text = value.to_str().map_err(|_| Failure::unauthorized())?;

@@ -7,21 +7,21 @@ use crate::identity::{AUTHENTICATED, Identity};
 use crate::object::Resources;
 
 /// The type of a bootstrap token's Secret.
-const TOKEN_TYPE: &str = "bootstrap.kubernetes.io/token";
-const NAMESPACE: &str = "kube-system";
+const TOKEN_TYPE: &str = coffer_api::well_known::secret_type::BOOTSTRAP_TOKEN;
+const NAMESPACE: &str = coffer_api::well_known::namespace::KUBE_SYSTEM;
 const NAME_PREFIX: &str = "bootstrap-token-";
-const USER_PREFIX: &str = "system:bootstrap:";
-const GROUP: &str = "system:bootstrappers";
+const USER_PREFIX: &str = coffer_api::well_known::user::BOOTSTRAP_PREFIX;
+const GROUP: &str = coffer_api::well_known::group::BOOTSTRAPPERS;
 const ID_CHARACTERS: usize = 6;
 const SECRET_CHARACTERS: usize = 16;
 
 /// Whose token this is, if it has a bootstrap token's form and its Secret holds it.
 pub(super) fn owner(resources: &Resources, token: &str, now: jiff::Timestamp) -> Option<Identity> {
     let (id, secret) = parts(token)?;
-    let secrets = resources.core("secrets");
+    let secrets = resources.of::<Secret>();
     let found = secrets.shard().get(&secrets.key(NAMESPACE, &format!("{NAME_PREFIX}{id}")))?;
     let held: Secret = serde_json::from_slice(&found.bytes).ok()?;
-    judge(&held, id, secret, now)
+    check(&held, id, secret, now)
 }
 
 fn parts(token: &str) -> Option<(&str, &str)> {
@@ -31,7 +31,7 @@ fn parts(token: &str) -> Option<(&str, &str)> {
     (sized && plain(id) && plain(secret)).then_some((id, secret))
 }
 
-fn judge(held: &Secret, id: &str, secret: &str, now: jiff::Timestamp) -> Option<Identity> {
+fn check(held: &Secret, id: &str, secret: &str, now: jiff::Timestamp) -> Option<Identity> {
     let value = |key: &str| held.data.get(key).map(|value| value.expose()).unwrap_or_default();
     let text = |key: &str| std::str::from_utf8(value(key)).unwrap_or_default();
     let same: bool = value("token-secret").ct_eq(secret.as_bytes()).into();
@@ -46,7 +46,7 @@ fn judge(held: &Secret, id: &str, secret: &str, now: jiff::Timestamp) -> Option<
     }
     let mut groups = vec![GROUP.to_owned()];
     for group in text("auth-extra-groups").split(',').filter(|group| !group.is_empty()) {
-        // A group that has no place here makes the whole token suspect.
+        // A group that bootstrap tokens may not have makes the whole token invalid.
         if !is_bootstrap_group(group) {
             return None;
         }
@@ -63,7 +63,8 @@ fn expired(text: &str, now: jiff::Timestamp) -> bool {
 
 /// `system:bootstrappers:` and letters, digits, colons and dashes, not ending in the latter two.
 fn is_bootstrap_group(group: &str) -> bool {
-    let Some(rest) = group.strip_prefix("system:bootstrappers:") else { return false };
+    let rest = group.strip_prefix(GROUP).and_then(|rest| rest.strip_prefix(':'));
+    let Some(rest) = rest else { return false };
     let plain = |it: u8| it.is_ascii_digit() || it.is_ascii_lowercase();
     rest.len() <= 256
         && rest.bytes().all(|it| plain(it) || matches!(it, b':' | b'-'))
@@ -96,7 +97,7 @@ mod tests {
 
     fn owner_of(secret: &Secret, token: &str) -> Option<Identity> {
         let (id, rest) = parts(token)?;
-        judge(secret, id, rest, "2026-01-01T00:00:00Z".parse().unwrap())
+        check(secret, id, rest, "2026-01-01T00:00:00Z".parse().unwrap())
     }
 
     #[test]

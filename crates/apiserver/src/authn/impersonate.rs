@@ -1,4 +1,4 @@
-//! Impersonation: a request that asks to be judged as another user's, and who may ask so.
+//! Impersonation: a request that is to be authorized as another user's, and who may make one.
 //!
 //! Every piece of the other identity is a right of its own, verb `impersonate`: the user (or the
 //! service account), each group, the uid, each extra value.
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coffer_api::status::Failure;
+use coffer_api::well_known::{api_group, group};
 use http::HeaderMap;
 
 use crate::authz::attributes::{Attributes, ResourceTarget};
@@ -18,9 +19,9 @@ const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
 const EXTRA_PREFIX: &str = "impersonate-extra-";
-const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHENTICATION: &str = api_group::AUTHENTICATION;
 
-/// The identity a request is to be judged by: its caller's own, or the one its headers ask for.
+/// The identity a request is authorized by: its caller's own, or the one its headers ask for.
 ///
 /// # Errors
 /// 403 that names the piece the caller may not take on; 400 for headers that make no sense.
@@ -29,7 +30,7 @@ pub(crate) async fn impersonate(
     caller: Arc<Identity>,
     headers: &HeaderMap,
 ) -> Result<Arc<Identity>, Failure> {
-    let Some(wanted) = Wanted::of(headers)? else { return Ok(caller) };
+    let Some(wanted) = ImpersonationRequest::of(headers)? else { return Ok(caller) };
     for target in wanted.rights() {
         let asked = Attributes::resource("impersonate", target);
         if let Decision::NoOpinion(reason) = authorizer.decide_fresh(&caller, &asked).await {
@@ -40,14 +41,14 @@ pub(crate) async fn impersonate(
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Wanted {
+struct ImpersonationRequest {
     user: String,
     groups: Vec<String>,
     uid: String,
     extra: BTreeMap<String, Vec<String>>,
 }
 
-impl Wanted {
+impl ImpersonationRequest {
     fn of(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
         let text = |value: &http::HeaderValue| {
             value
@@ -129,10 +130,8 @@ impl Wanted {
         if groups.is_empty()
             && let Some((namespace, _)) = self.service_account()
         {
-            groups = vec![
-                "system:serviceaccounts".to_owned(),
-                format!("system:serviceaccounts:{namespace}"),
-            ];
+            groups =
+                vec![group::SERVICE_ACCOUNTS.to_owned(), group::of_service_accounts(namespace)];
         }
         let named = groups.iter().any(|it| it == AUTHENTICATED || it == UNAUTHENTICATED);
         if !named {
@@ -168,7 +167,7 @@ mod tests {
             ("impersonate-uid", "7"),
             ("impersonate-extra-acme.com%2fproject", "x"),
         ]);
-        let wanted = Wanted::of(&all).unwrap().unwrap();
+        let wanted = ImpersonationRequest::of(&all).unwrap().unwrap();
         let rights: Vec<String> =
             wanted.rights().iter().map(|it| format!("{}:{}", it.path(), it.name)).collect();
         assert_eq!(
@@ -182,7 +181,7 @@ mod tests {
     #[test]
     fn a_service_account_brings_its_groups_and_is_asked_for_in_its_namespace() {
         let all = headers(&[("impersonate-user", "system:serviceaccount:n:app")]);
-        let wanted = Wanted::of(&all).unwrap().unwrap();
+        let wanted = ImpersonationRequest::of(&all).unwrap().unwrap();
         let right = &wanted.rights()[0];
         assert_eq!(
             (&*right.resource, &*right.namespace, &*right.name),
@@ -195,8 +194,10 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_a_user_is_refused_and_no_header_is_no_impersonation() {
-        assert!(Wanted::of(&headers(&[("impersonate-group", "system:masters")])).is_err());
-        assert_eq!(Wanted::of(&headers(&[("accept", "*/*")])).unwrap(), None);
+    fn a_group_without_a_user_is_refused_and_without_headers_the_caller_stays() {
+        assert!(
+            ImpersonationRequest::of(&headers(&[("impersonate-group", "system:masters")])).is_err()
+        );
+        assert_eq!(ImpersonationRequest::of(&headers(&[("accept", "*/*")])).unwrap(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Who is asking. A connection's client certificate or a request's bearer token becomes an
+//! Authentication. A connection's client certificate or a request's bearer token becomes an
 //! [`Identity`]; without either the caller is `system:anonymous`.
 //!
 //! A certificate is checked once, at the handshake; a token with every request, against what the
@@ -25,7 +25,7 @@ use crate::identity::Identity;
 use crate::registry::Registry;
 use crate::tokens::{Authority, TOKEN_BYTES_MAX, TokenError, Verified};
 
-/// Finds out who makes a request.
+/// Authenticates requests.
 pub(crate) struct Authenticator {
     pub(crate) tokens: Arc<Authority>,
     token_file: TokenFile,
@@ -50,7 +50,7 @@ impl Authenticator {
         Ok(Self { tokens, token_file, oidc, anonymous })
     }
 
-    /// Who makes this request: the connection's certificate, a token's owner, or anonymous.
+    /// The caller of this request: by the connection's certificate or by a token, or anonymous.
     ///
     /// # Errors
     /// 401 for a certificate or token that names no user.
@@ -69,7 +69,7 @@ impl Authenticator {
                 match Box::pin(self.owner(registry, &token, &self.tokens.audiences)).await {
                     Ok(verified) => Ok(Arc::new(verified.identity.authenticated())),
                     Err(error) => {
-                        tracing::debug!(%error, "bearer token refused");
+                        tracing::debug!(%error, "bearer token rejected");
                         Err(Failure::unauthorized())
                     }
                 }
@@ -79,8 +79,8 @@ impl Authenticator {
         }
     }
 
-    /// Whose token this is. One that the cache does not confirm is looked at again once the cache
-    /// has everything that was written before: its account may have been made a moment ago.
+    /// The owner of a token. A token that the cache does not confirm is checked again once the cache
+    /// has everything that was written before: its account may just have been created.
     pub(crate) async fn owner(
         &self,
         registry: &Registry,
@@ -93,14 +93,14 @@ impl Authenticator {
         let seen = registry.revision();
         let first = self.owner_by_cache(registry, token, audiences);
         match (&first, &self.oidc) {
-            (Err(TokenError::Foreign), Some(oidc)) => {
+            (Err(TokenError::OtherIssuer), Some(oidc)) => {
                 let now_s = jiff::Timestamp::now().as_second();
                 let identity = oidc.owner(token, now_s).await?;
                 // An ID token's audience is the client that it was issued to, not this server.
                 return Ok(Verified { identity, audiences: self.tokens.audiences.clone() });
             }
             // A bootstrap token is not a token of any other kind.
-            (Err(TokenError::Gone { .. } | TokenError::Malformed), _) => {}
+            (Err(TokenError::Deleted { .. } | TokenError::Malformed), _) => {}
             _ => return first,
         }
         match registry.fresh().await {
@@ -116,7 +116,7 @@ impl Authenticator {
         audiences: &[String],
     ) -> Result<Verified, TokenError> {
         let now = jiff::Timestamp::now();
-        // These two know no audiences: what they name is good for this server.
+        // These two have no audiences: they are valid for this server.
         let named = match self.token_file.owner(token) {
             Some(identity) => Some(identity),
             None => bootstrap_token::owner(registry.resources(), token, now),

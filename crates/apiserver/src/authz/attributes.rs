@@ -1,7 +1,7 @@
 //! What an authorizer is asked: one verb on one target, by some caller.
 //!
 //! A request becomes attributes here and nowhere else, so that a SubjectAccessReview and the
-//! request that it predicts are judged by the same words.
+//! request that it predicts are evaluated by the same attributes.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ pub(crate) struct Attributes<'a> {
 #[derive(Clone, Debug)]
 pub(crate) enum Target<'a> {
     Resource(ResourceTarget<'a>),
-    /// A path that is no resource, `/healthz`.
+    /// A path of no resource: `/healthz`.
     Path(Cow<'a, str>),
 }
 
@@ -56,7 +56,7 @@ impl<'a> Attributes<'a> {
     /// The attributes of a request.
     ///
     /// A list or watch that a field selector narrows to one name is a request for that name: it is
-    /// how clients read one object without knowing whether it is there.
+    /// how clients read one object without knowing whether it exists.
     pub(crate) fn of(info: &'a RequestInfo) -> Self {
         let Some((verb, path)) = &info.resource else {
             let (verb, path) = (Cow::Borrowed(&*info.method), Cow::Borrowed(&*info.path));
@@ -137,7 +137,7 @@ mod tests {
         let Attributes { verb, target } = Attributes::of(info);
         match target {
             Target::Resource(target) => (verb.into_owned(), target),
-            Target::Path(path) => panic!("{path} is no resource"),
+            Target::Path(path) => panic!("{path} is not the path of a resource"),
         }
     }
 

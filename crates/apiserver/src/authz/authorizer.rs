@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use coffer_api::kinds::Pod;
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 
 use super::attributes::Attributes;
 use super::decision::{Decision, aggregate};
 use super::node::NodeAuthorizer;
 use super::node::graph::{Graph, PodFollower};
-use super::rbac::{self, Follower, RbacKind, Roles};
+use super::rbac::{Follower, RbacKind, Roles};
 use crate::cache::Cache;
 use crate::identity::{AUTHENTICATED, Identity, MASTERS};
 use crate::object::Resources;
@@ -23,7 +25,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Who was allowed.
+    /// The caller that was allowed.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -31,6 +33,13 @@ impl Permit {
     /// The subresource that the request is for; empty for the object itself.
     pub(crate) fn subresource(&self) -> &str {
         &self.subresource
+    }
+
+    /// Whether the request may write what pods run: the object itself, a subresource that does, or one
+    /// that is not known.
+    pub(crate) fn writes_spec(&self) -> bool {
+        let name = SubresourceName::parse(&self.subresource);
+        self.subresource.is_empty() || name.is_none_or(SubresourceName::writes_spec)
     }
 
     /// Whether this is the server's own permit. A caller of the same name has another.
@@ -48,7 +57,7 @@ pub(crate) struct InternalPermit(Permit);
 impl InternalPermit {
     fn new() -> Self {
         let groups = vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()];
-        let user = "system:apiserver".to_owned();
+        let user = coffer_api::well_known::user::API_SERVER.to_owned();
         let identity = Arc::new(Identity { user, groups, ..Identity::default() });
         Self(Permit { identity, subresource: String::new(), internal: true })
     }
@@ -70,14 +79,11 @@ impl Authorizer {
     /// An authorizer that follows the cache, and the one permit that no request has to ask it for.
     pub(crate) fn new(resources: &Resources, cache: Arc<Cache>) -> (Self, InternalPermit) {
         let (roles, graph) = (Arc::new(Roles::default()), Arc::new(Graph::default()));
-        for (kind, plural) in RbacKind::ALL {
-            if let Some(resource) = resources.find(rbac::GROUP, "v1", plural) {
-                resource.shard().observe(Arc::new(Follower { roles: roles.clone(), kind }));
-            }
+        for kind in RbacKind::ALL {
+            let follower = Follower { roles: roles.clone(), kind };
+            kind.resource(resources).shard().observe(Arc::new(follower));
         }
-        if let Some(pods) = resources.find("", "v1", "pods") {
-            pods.shard().observe(Arc::new(PodFollower(graph.clone())));
-        }
+        resources.of::<Pod>().shard().observe(Arc::new(PodFollower(graph.clone())));
         let authorizer = Self { roles, nodes: NodeAuthorizer::new(graph), cache };
         (authorizer, InternalPermit::new())
     }
@@ -138,5 +144,25 @@ impl Authorizer {
         }
         reasons.retain(|reason| !reason.is_empty());
         Decision::NoOpinion(reasons.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subresource_that_is_not_known_may_write_the_spec() {
+        let writes = |subresource: &str| {
+            let identity = Arc::new(Identity::anonymous());
+            let subresource = subresource.to_owned();
+            Permit { identity, subresource, internal: false }.writes_spec()
+        };
+        for sub in ["", "ephemeralcontainers", "resize", "some-day"] {
+            assert!(writes(sub), "{sub:?}");
+        }
+        for sub in ["status", "scale", "binding", "finalize", "approval"] {
+            assert!(!writes(sub), "{sub:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ impl Decision {
         Self::NoOpinion(String::new())
     }
 
-    pub(super) fn no(reason: impl Into<String>) -> Self {
+    pub(super) fn denied(reason: impl Into<String>) -> Self {
         Self::NoOpinion(reason.into())
     }
 }

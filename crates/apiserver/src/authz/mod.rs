@@ -1,4 +1,4 @@
-//! Who may do what. [`Authorizer::check`] takes an [`Identity`] and yields a [`Permit`]; what
+//! Authorization. [`Authorizer::check`] takes an [`Identity`](crate::identity::Identity) and yields a [`Permit`]; what
 //! handles a request starts from the permit and cannot be reached without one.
 //!
 //! The chain is upstream's: `system:masters`, then the Node authorizer, then RBAC; the first that
@@ -10,7 +10,6 @@ mod decision;
 pub(crate) mod node;
 pub(crate) mod rbac;
 mod recheck;
-pub(crate) mod references;
 
 pub(crate) use self::authorizer::{Authorizer, InternalPermit, Permit};
 pub(crate) use self::decision::{Decision, aggregate};

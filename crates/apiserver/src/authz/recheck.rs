@@ -1,6 +1,6 @@
-//! Rights that are used over time: a watch is judged again while it runs, and ends with its right.
+//! Permissions that are used over time: a watch is authorized again while it runs, and ends with its right.
 //!
-//! Upstream judges a watch once and lets it run for up to an hour. Here a node whose pod is
+//! Upstream authorizes a watch once and lets it run for up to an hour. Here a node whose pod is
 //! deleted no longer sees the pod's secrets, nor a user whose binding is.
 
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ use crate::request::ResourcePath;
 /// The right behind a running watch.
 pub(crate) struct AccessRecheck {
     asked: Attributes<'static>,
-    /// The state of roles and bindings at which it was last judged here.
+    /// The state of roles and bindings at which it was last evaluated here.
     judged_at: Option<u64>,
 }
 
@@ -32,11 +32,11 @@ impl AccessRecheck {
             name: owned(name.unwrap_or_default()),
             fields,
         };
-        // Judged at no state yet: between the permit and here a right may have ended.
+        // Not evaluated yet: between the permit and here a right may have ended.
         Self { asked: Attributes::resource("watch", target), judged_at: None }
     }
 
-    /// Whether the right still holds. Judged again when roles or bindings have changed, and for
+    /// Whether the right still holds. Evaluated again when roles or bindings have changed, and for
     /// nodes, whose rights come and go with pods, every time.
     pub(crate) fn holds(&mut self, authorizer: &Authorizer, permit: &Permit) -> bool {
         let identity = permit.identity();

@@ -1,10 +1,10 @@
-//! What a watcher has yet to be told: the state it begins with, then events.
+//! The queue of a watcher: the state that the watch begins with, then events.
 //!
-//! Both sides hold the same queue, so that it can be emptied from the cache's side: a client that does
-//! not read is never asked for what it holds, and would keep every object of its time alive. It is
+//! Both sides hold the same queue, so that the cache can empty it: a client that does not read would keep
+//! every object of its time in memory. It is
 //! ended when it falls too far behind, when what it has not read is no longer in the history, and when
 //! it reads the state it begins with too slowly. It then resumes from its resourceVersion, or lists
-//! again. One whose client takes nothing at all ends with its answer, which `coffer-net` breaks off.
+//! again. One whose client takes nothing at all ends with its response, which `coffer-net` breaks off.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl Queue {
         self.pending.lock()
     }
 
-    /// Queues an event; whether the watcher goes on.
+    /// Queues an event. Returns whether the watcher continues.
     pub(super) fn push(&self, event: &Arc<CacheEvent>) -> bool {
         let mut pending = self.lock();
         if !pending.ended && pending.events.len() >= pending.events_max {
@@ -217,6 +217,7 @@ mod tests {
             name: "a".to_owned(),
             labels: Default::default(),
             fields: Vec::new(),
+            is_decoded: true,
         })
     }
 
@@ -249,7 +250,7 @@ mod tests {
         assert_eq!(inbox.next().await.unwrap().revision, 1);
     }
 
-    /// A fixed time ended each watcher of a large collection on a slow link, every time anew.
+    /// A fixed time ended each watcher of a large collection on a slow link, at every try.
     #[tokio::test(start_paused = true)]
     async fn a_slow_and_steady_watcher_reads_a_large_state_to_its_end_and_a_slower_one_does_not() {
         const MIB: usize = 1 << 20;
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_history_has_lost_is_not_kept_for_a_watcher() {
+    fn events_that_left_the_history_are_not_kept_for_a_watcher() {
         let (queue, inbox) = queue(Vec::new(), VecDeque::new());
         queue.push(&event(5));
         queue.end_if_behind(4);

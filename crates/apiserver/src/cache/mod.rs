@@ -35,13 +35,16 @@ const LATE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct CachedObject {
     pub(crate) key: Arc<str>,
     pub(crate) revision: Revision,
-    /// The encoding with its resourceVersion.
+    /// The encoding with its resourceVersion. Of what cannot be decoded, what is stored.
     pub(crate) bytes: Bytes,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) labels: BTreeMap<String, String>,
     /// Selectable fields beyond `metadata.name` and `metadata.namespace`.
     pub(crate) fields: Vec<(&'static str, String)>,
+    /// Whether it was decoded. What was not is known by its key only: it has no labels and no fields, those
+    /// that ask for all of it get an error, and it can be deleted.
+    pub(crate) is_decoded: bool,
 }
 
 /// One write, with the object before and after it.
@@ -54,7 +57,17 @@ pub(crate) struct CacheEvent {
 impl CachedObject {
     fn of(key: &str, revision: Revision, bytes: Bytes, entry: Entry) -> Self {
         let Entry { namespace, name, labels, fields } = entry;
-        Self { key: key.into(), revision, bytes, namespace, name, labels, fields }
+        let is_decoded = true;
+        Self { key: key.into(), revision, bytes, namespace, name, labels, fields, is_decoded }
+    }
+
+    /// What a value is that cannot be decoded, by its key below the prefix of its kind.
+    fn undecoded(key: &str, prefix: &str, revision: Revision, bytes: Bytes) -> Self {
+        let path = key.strip_prefix(prefix).unwrap_or(key);
+        let (namespace, name) = path.split_once('/').unwrap_or(("", path));
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let entry = Entry { namespace, name, ..Entry::default() };
+        Self { is_decoded: false, ..Self::of(key, revision, bytes, entry) }
     }
 
     /// The value of a selectable field beyond name and namespace, if the kind has it.
@@ -100,8 +113,6 @@ pub(crate) enum CacheError {
     Store(#[from] StoreError),
     #[error("the watch cache is {behind} revisions behind the store")]
     Stale { behind: u64 },
-    #[error("stored object {key} cannot be decoded: {reason}")]
-    Decode { key: String, reason: String },
 }
 
 /// All shards and the one reader that feeds them.
@@ -112,7 +123,8 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Loads everything the store holds.
+    /// Loads everything the store holds. A value that cannot be decoded is logged and kept by its key: it must
+    /// not keep the server from its start.
     pub(crate) async fn load(
         store: Arc<dyn Store>,
         sources: Vec<ShardSource>,
@@ -131,7 +143,7 @@ impl Cache {
             let page = self.store.list(shard.prefix(), options).await?;
             let mut objects = Vec::with_capacity(page.items.len());
             for item in page.items {
-                objects.push(shard.take_in(&item.key, &item.value, item.revision)?);
+                objects.push(shard.take_in(&item.key, &item.value, item.revision));
             }
             shard.reset(objects, revision);
         }
@@ -139,8 +151,8 @@ impl Cache {
         Ok(revision)
     }
 
-    /// Follows the store until told to stop. A broken watch is answered by listing again; watchers
-    /// are ended then, and what they ask to resume from is too old.
+    /// Follows the store until `shutdown`. After a broken watch it lists again; watchers
+    /// are ended then, and the revision that they ask to resume from is too old.
     pub(crate) async fn follow(&self, shutdown: CancellationToken) {
         loop {
             let ended = shutdown.run_until_cancelled(self.follow_once()).await;
@@ -176,26 +188,24 @@ impl Cache {
             Err(error) => return error.into(),
         };
         while let Some(event) = events.next().await {
-            let applied = event.map_err(CacheError::from).and_then(|event| self.apply(event));
-            match applied {
-                Ok(revision) => self.applied.send_replace(revision),
-                Err(error) => return error,
+            match event {
+                Ok(event) => self.applied.send_replace(self.apply(event)),
+                Err(error) => return error.into(),
             };
         }
         StoreError::Closed("the watch stream ended".to_owned()).into()
     }
 
-    fn apply(&self, event: Event) -> Result<Revision, CacheError> {
+    fn apply(&self, event: Event) -> Revision {
         if let Some(shard) = self.shard(&event.key) {
             let value: Option<Value> = match event.change {
                 Change::Created(value) | Change::Updated(value) => Some(value),
                 Change::Deleted => None,
             };
-            let new =
-                value.map(|value| shard.take_in(&event.key, &value, event.revision)).transpose()?;
+            let new = value.map(|value| shard.take_in(&event.key, &value, event.revision));
             shard.apply(&event.key, event.revision, new);
         }
-        Ok(event.revision)
+        event.revision
     }
 
     fn shard(&self, key: &str) -> Option<&Arc<Shard>> {
@@ -212,7 +222,7 @@ impl Cache {
         *self.applied.borrow()
     }
 
-    /// Waits until everything written before this call is applied; answers that revision.
+    /// Waits until everything written before this call is applied; returns that revision.
     pub(crate) async fn fresh(&self) -> Result<Revision, CacheError> {
         let target = self.store.revision().await?;
         self.reach(target).await?;

@@ -1,4 +1,4 @@
-//! What the cache keeps of an object beside its bytes, and how a writer of this process hands it over.
+//! What the cache keeps of an object in addition to its bytes, and how a writer of this process hands it over.
 //!
 //! The registry has the typed object when it stores it. It notes on the stored value what the cache would
 //! have to read out of the bytes again ([`Note`]); the cache takes it when the store's watch brings the
@@ -49,7 +49,7 @@ impl Note {
     }
 
     /// The bytes that are served, made by the first that wants them: the writer, for its response, or the
-    /// cache. The other takes them, so that the note keeps nothing of an object that is gone from the cache.
+    /// cache. The other takes them, so that the note keeps nothing of an object that the cache has dropped.
     ///
     /// # Errors
     /// What `stamp` returns.
@@ -101,14 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_stamped_is_an_error_for_each_and_leaves_nothing() {
+    fn a_value_that_cannot_be_stamped_is_an_error_for_writer_and_cache() {
         let note = note();
         assert_eq!(note.stamped(7, || Err("not an object")), Err("not an object"));
         assert_eq!(stamped(&note, 7, b"seven"), "seven");
     }
 
     #[test]
-    fn what_a_writer_says_is_taken_once() {
+    fn the_entry_and_facts_of_a_note_are_taken_once() {
         let note = note();
         assert!(note.take().is_some());
         assert!(note.take().is_none());

@@ -1,4 +1,4 @@
-//! One kind's objects, its recent events, and who watches them.
+//! One kind's objects, its recent events, and its watchers.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -7,11 +7,12 @@ use std::sync::Arc;
 use coffer_store::{Revision, Value};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::inbox::{self, Inbox, Queue};
 use super::note::{Described, Facts, Note};
 use super::objects::Objects;
-use super::{CacheError, CacheEvent, CachedObject, Index, ShardSource};
+use super::{CacheEvent, CachedObject, Index, ShardSource};
 
 /// Events kept per kind for watchers that resume.
 const HISTORY_EVENTS_MAX: usize = 4096;
@@ -23,7 +24,7 @@ const LARGE_OBJECTS: usize = 1024;
 /// So is one with more bytes than this.
 const LARGE_BYTES: usize = 1 << 20;
 
-/// Fields that watchers are told apart by, because many watch for one value each: every node its
+/// Fields that watchers are indexed by, because many watch for one value each: every node its
 /// own pods.
 const INDEXED_FIELDS: [&str; 1] = ["spec.nodeName"];
 
@@ -66,7 +67,7 @@ impl Scope {
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// With the present state, then what comes.
+    /// With the current state, then later events.
     Now,
     /// After a revision the watcher has seen.
     After(Revision),
@@ -80,15 +81,15 @@ pub(crate) struct TooOld {
 
 /// A watch, registered.
 pub(crate) struct Subscription {
-    /// First what was: the present state for [`Start::Now`], else past events; then what comes. It
-    /// ends when the watcher was too slow or the server stops.
+    /// First the current state for [`Start::Now`], or past events; then later events. It ends when the
+    /// watcher was too slow or the server stops.
     pub(crate) inbox: Inbox,
-    /// The revision at which what was ends and what comes begins.
+    /// The revision of the state, or of the last past event, that the inbox begins with.
     pub(crate) revision: Revision,
 }
 
-/// Told of every change under the lock that makes it visible, before any watcher is: what is
-/// derived from objects is never behind what somebody has seen. Must not call back into the shard.
+/// Called with every change under the lock that makes it visible, before any watcher gets it: what is
+/// derived from objects is never behind what a client has seen. Must not call back into the shard.
 pub(crate) trait Observer: Send + Sync {
     /// Whether it makes facts: only then are values decoded for it.
     fn makes_facts(&self) -> bool {
@@ -146,17 +147,25 @@ impl Shard {
     }
 
     /// Makes an object of stored bytes: of a page of the past, or of what the store has now.
-    pub(crate) fn index(
-        &self,
-        key: &str,
-        value: &[u8],
-        revision: Revision,
-    ) -> Result<CachedObject, CacheError> {
+    pub(crate) fn index(&self, key: &str, value: &[u8], revision: Revision) -> CachedObject {
         let index = || {
             let entry = self.index.entry(value)?;
             Ok(CachedObject::of(key, revision, self.index.stamp(value, revision)?, entry))
         };
-        index().map_err(|reason| CacheError::Decode { key: key.to_owned(), reason })
+        index().unwrap_or_else(|reason| self.undecoded(key, value, revision, reason))
+    }
+
+    /// Makes an object of a value that cannot be decoded.
+    fn undecoded(
+        &self,
+        key: &str,
+        value: &[u8],
+        revision: Revision,
+        reason: String,
+    ) -> CachedObject {
+        tracing::error!(key, reason, "stored object cannot be decoded; it can only be deleted");
+        let bytes = Zeroizing::new(value.to_vec());
+        CachedObject::undecoded(key, &self.prefix, revision, crate::encoded::erasing(bytes))
     }
 
     /// What each observer wants to keep of a typed object: for its writer to note.
@@ -164,23 +173,25 @@ impl Shard {
         self.observers().iter().map(|observer| observer.facts(object, bytes)).collect()
     }
 
-    /// Makes an object of a stored value, by its writer's note where there is one.
-    pub(super) fn take_in(
-        &self,
-        key: &str,
-        value: &Value,
-        revision: Revision,
-    ) -> Result<New, CacheError> {
-        let decode_error = |reason| CacheError::Decode { key: key.to_owned(), reason };
+    /// Makes an object of a stored value, by its writer's note where there is one. Of one that cannot be
+    /// decoded observers get the key only.
+    pub(super) fn take_in(&self, key: &str, value: &Value, revision: Revision) -> New {
+        self.decoded(key, value, revision).unwrap_or_else(|reason| {
+            let object = self.undecoded(key, value.as_bytes(), revision, reason);
+            let facts = self.observers().iter().map(|_| None).collect();
+            New { object: Arc::new(object), facts }
+        })
+    }
+
+    fn decoded(&self, key: &str, value: &Value, revision: Revision) -> Result<New, String> {
         let note = value.note().and_then(|note| note.downcast_ref::<Note>());
         let stamp = || self.index.stamp(value.as_bytes(), revision);
-        let bytes = note.map_or_else(stamp, |note| note.stamped(revision, stamp));
-        let bytes = bytes.map_err(decode_error)?;
+        let bytes = note.map_or_else(stamp, |note| note.stamped(revision, stamp))?;
         // An observer that came meanwhile is not in the note.
         let all = |described: &Described| described.facts.len() == self.observers().len();
         let described = match note.and_then(Note::take).filter(all) {
             Some(described) => described,
-            None => self.describe(key, value.as_bytes()).map_err(decode_error)?,
+            None => self.describe(key, value.as_bytes())?,
         };
         let Described { entry, facts } = described;
         Ok(New { object: Arc::new(CachedObject::of(key, revision, bytes, entry)), facts })
@@ -198,7 +209,7 @@ impl Shard {
             let look = &mut |object: &dyn Any| facts = self.facts(object, value.len());
             match self.index.whole(value, look) {
                 Ok(entry) => return Ok(Described { entry, facts }),
-                Err(error) => tracing::error!(key, %error, "cannot be read"),
+                Err(error) => tracing::error!(key, %error, "cannot decode a stored object"),
             }
         }
         let facts = (0..count).map(|_| None).collect();
@@ -230,7 +241,7 @@ impl Shard {
     }
 
     /// All objects whose key begins with `prefix` and comes after `after`, as they were at a
-    /// revision that is applied: the present state with what happened since undone. `None` where
+    /// revision that is applied: the current state with what happened since undone. `None` where
     /// that is no longer known.
     pub(crate) fn list_at(
         &self,
@@ -287,7 +298,7 @@ impl Shard {
         self.observers.read()
     }
 
-    /// Adds an observer and shows it the present state.
+    /// Adds an observer and shows it the current state.
     pub(crate) fn observe(&self, observer: Arc<dyn Observer>) {
         loop {
             let (objects, newest) = self.list(&self.prefix, &Scope::All);
@@ -304,16 +315,16 @@ impl Shard {
         }
     }
 
-    /// What a new observer makes of an object that is there.
+    /// A new observer's facts of an existing object.
     fn facts_for(&self, observer: &dyn Observer, object: &CachedObject) -> Option<Facts> {
         let mut facts = None;
-        if !observer.makes_facts() {
+        if !observer.makes_facts() || !object.is_decoded {
             return facts;
         }
         let mut look = |typed: &dyn Any| facts = observer.facts(typed, object.bytes.len());
         if let Err(error) = self.index.whole(&object.bytes, &mut look) {
             // What was stored was typed once; of what cannot be read nothing follows.
-            tracing::error!(key = &*object.key, %error, "cannot be read");
+            tracing::error!(key = &*object.key, %error, "cannot decode a stored object");
         }
         facts
     }
@@ -334,7 +345,7 @@ impl Shard {
         });
     }
 
-    /// Whether so much has a key that begins with `prefix` that answers with all of it are counted.
+    /// Whether the collection below `prefix` is so large that responses with all of it are limited.
     pub(crate) fn is_large(&self, prefix: &str) -> bool {
         let objects = &self.read().objects;
         let is_large = |count, bytes| count > LARGE_OBJECTS || bytes > LARGE_BYTES;
@@ -356,7 +367,7 @@ impl Shard {
         revision >= self.read().floor
     }
 
-    /// Takes one write: `new` is the object after it, `None` when it is gone.
+    /// Takes one write: `new` is the object after it, `None` when it is deleted.
     pub(super) fn apply(&self, key: &str, revision: Revision, new: Option<New>) {
         let mut state = self.write();
         let old = match &new {
@@ -510,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_of_one_object_is_not_handed_its_neighbours() {
+    fn a_watch_of_one_object_gets_no_events_of_others() {
         let shard = shard();
         let one = shard.subscribe(Scope::Key("/registry/secrets/n/a".into()), Start::Now).unwrap();
         put(&shard, "/registry/secrets/n/b", 1);
@@ -581,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_the_past_is_the_present_with_what_happened_since_undone() {
+    fn a_past_state_is_the_current_state_with_later_events_undone() {
         let shard = shard();
         let put = |key: &str, revision| put(&shard, &format!("/registry/secrets/{key}"), revision);
         put("n/a", 1);
@@ -656,7 +667,7 @@ mod tests {
         let (shard, last) = (shard(), Arc::new(Last::default()));
         shard.observe(last.clone());
         for (revision, value) in [(1, &b"readable"[..]), (2, b"\xff")] {
-            let new = shard.take_in(KEY, &Value::new(value.to_vec()), revision).unwrap();
+            let new = shard.take_in(KEY, &Value::new(value.to_vec()), revision);
             shard.apply(KEY, revision, Some(new));
         }
         assert_eq!(last.take(), [text("readable"), None]);
@@ -664,7 +675,7 @@ mod tests {
         // Nor does it to one that comes later, or when all is listed again.
         let later = Arc::new(Last::default());
         shard.observe(later.clone());
-        let new = shard.take_in(KEY, &Value::new(b"\xff".to_vec()), 3).unwrap();
+        let new = shard.take_in(KEY, &Value::new(b"\xff".to_vec()), 3);
         shard.reset(vec![new], 3);
         assert_eq!((last.take(), later.take()), (vec![None], vec![None, None]));
     }
@@ -680,19 +691,19 @@ mod tests {
             Value::noted(b"stored".to_vec(), Arc::new(note))
         };
         let (one, two, three) = (noted("one"), noted("two"), noted("three"));
-        shard.apply(KEY, 1, Some(shard.take_in(KEY, &one, 1).unwrap()));
+        shard.apply(KEY, 1, Some(shard.take_in(KEY, &one, 1)));
         assert_eq!(last.take(), [text("one")]);
         // The note was taken: a second look is at the bytes.
-        shard.apply(KEY, 2, Some(shard.take_in(KEY, &one, 2).unwrap()));
+        shard.apply(KEY, 2, Some(shard.take_in(KEY, &one, 2)));
         assert_eq!(last.take(), [text("stored")]);
 
-        let under_way = shard.take_in(KEY, &two, 3).unwrap();
+        let under_way = shard.take_in(KEY, &two, 3);
         let later = Arc::new(Last::default());
         shard.observe(later.clone());
         assert_eq!(later.take(), [text("stored")]);
         shard.apply(KEY, 3, Some(under_way));
         assert_eq!((last.take(), later.take()), (vec![text("two")], vec![text("stored")]));
-        shard.apply(KEY, 4, Some(shard.take_in(KEY, &three, 4).unwrap()));
+        shard.apply(KEY, 4, Some(shard.take_in(KEY, &three, 4)));
         assert_eq!((last.take(), later.take()), (vec![text("stored")], vec![text("stored")]));
         shard.apply(KEY, 5, None);
         assert_eq!((last.take(), later.take()), (vec![None], vec![None]));
@@ -705,11 +716,11 @@ mod tests {
         for revision in 1..=(QUEUE_EVENTS_MAX as u64) {
             put(&shard, "/registry/secrets/n/a", revision);
         }
-        assert!(slow.inbox.try_next().is_ok(), "a full queue is none too many");
+        assert!(slow.inbox.try_next().is_ok(), "a full queue is not too full");
         for revision in 0..2 {
             put(&shard, "/registry/secrets/n/a", QUEUE_EVENTS_MAX as u64 + 1 + revision);
         }
-        // Nor is what it was not told kept for it: it resumes from what it saw.
+        // Nor is what it did not get kept for it: it resumes from what it saw.
         assert_eq!(slow.inbox.try_next().err(), Some(NoEvent::Ended));
         assert!(shard.read().watchers.is_empty());
     }

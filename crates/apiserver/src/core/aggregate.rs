@@ -9,7 +9,7 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use tokio_util::sync::CancellationToken;
 
 use super::Core;
-use crate::authz::rbac::{self, GROUP};
+use crate::authz::rbac;
 use crate::cache::{Initial, Scope, Start};
 
 /// Writes the rules of every aggregated role that are not what they should be.
@@ -17,7 +17,7 @@ use crate::cache::{Initial, Scope, Start};
 /// # Errors
 /// What the registry returns.
 pub(crate) async fn reconcile(core: &Core) -> Result<(), Failure> {
-    let Some(resource) = core.resources().find(GROUP, "v1", "clusterroles") else { return Ok(()) };
+    let resource = core.resources().of::<ClusterRole>();
     core.registry.settle().await?;
     let (found, _) = resource.shard().list(&resource.collection(""), &Scope::All);
     let mut all: Vec<ClusterRole> = found.iter().filter_map(|object| rbac::parse(object)).collect();
@@ -39,14 +39,14 @@ pub(crate) async fn reconcile(core: &Core) -> Result<(), Failure> {
 
 /// Reconciles after every change of a cluster role, until `shutdown`.
 pub(crate) async fn follow(core: &Core, shutdown: &CancellationToken) {
-    let Some(resource) = core.resources().find(GROUP, "v1", "clusterroles") else { return };
+    let resource = core.resources().of::<ClusterRole>();
     while !shutdown.is_cancelled() {
         let Ok(changes) = resource.shard().subscribe(Scope::All, Start::Now) else { return };
         // Reconciliation reads the state itself; left where it is, it would look like a stalled watch.
         while let Initial::Object(_) = changes.inbox.next_initial() {}
         loop {
             if let Err(failure) = reconcile(core).await {
-                tracing::warn!(%failure, "cluster roles not aggregated");
+                tracing::warn!(%failure, "cannot aggregate cluster roles");
             }
             let next = shutdown.run_until_cancelled(changes.inbox.next()).await;
             if next.flatten().is_none() {

@@ -1,29 +1,25 @@
-//! Disruption budgets: whether one of them guards a pod from an eviction, and what an eviction takes of it.
+//! Disruption budgets: whether one of them selects a pod that is evicted, and whether it allows the eviction.
 //!
-//! The disruption controller counts the pods and writes how many may go. Taking one is a compare-and-swap
+//! The disruption controller counts the pods and writes how many may be evicted. Taking one is a compare-and-swap
 //! of the budget's status, so that two evictions cannot both take the last one. The rules and the messages
 //! are upstream's (`pkg/registry/core/pod/storage/eviction.go`).
 
-use std::collections::BTreeMap;
-
-use coffer_api::condition::{ConditionType, is_true};
+use coffer_api::condition::{Condition as _, ConditionStatus, ConditionType, is_true};
 use coffer_api::kinds::pod::is_terminal;
-use coffer_api::kinds::pod_disruption_budget::{
-    ALWAYS_ALLOW, DISRUPTION_ALLOWED, SYNC_FAILED, set_disruption_allowed,
-};
+use coffer_api::kinds::pod_disruption_budget::{SYNC_FAILED, set_disruption_allowed};
+use coffer_api::phase::PodPhase;
 use coffer_api::reason::Reason;
-use coffer_api::selector::LabelSelector;
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{StatusCause, StatusDetails, Time};
 
 use super::Core;
-use crate::cache::Scope;
+use super::budgets::Budget;
 use crate::clock::now;
 
-const GROUP: &str = "policy";
-const PLURAL: &str = "poddisruptionbudgets";
+const GROUP: &str = coffer_api::well_known::api_group::POLICY;
 /// Evictions that the disruption controller has not seen yet, of one budget.
 const DISRUPTED_PODS_MAX: usize = 2000;
 /// When a client should come back while a budget has not been counted.
@@ -31,24 +27,23 @@ const RETRY_AFTER_S: i32 = 10;
 
 /// Why a pod may be evicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Leave {
-    /// No budget guards it.
-    Unguarded,
-    /// A budget guards it and has allowed this disruption.
-    Taken,
-    /// It is not ready, and the budget of this name lets such pods go: it must still be as it was judged.
+pub(crate) enum EvictionAllowed {
+    /// No budget selects it.
+    NoBudget,
+    /// A budget selects it and has allowed this disruption.
+    ByBudget,
+    /// It is not ready, and the budget of this name allows evictions of such pods: it must not change until then.
     Unready(String),
 }
 
 /// Whether a pod's eviction disrupts nothing, so that no budget is asked: it has not started, has ended, or
 /// is being deleted.
 pub(crate) fn ignores_budgets(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    is_going(pod) || phase == Some("Pending")
+    is_terminating(pod) || PodPhase::of(pod) == Some(PodPhase::Pending)
 }
 
 /// Whether a pod ignores budgets and cannot become one that does not.
-pub(crate) fn is_going(pod: &Pod) -> bool {
+pub(crate) fn is_terminating(pod: &Pod) -> bool {
     is_terminal(pod) || pod.metadata.deletion_timestamp.is_some()
 }
 
@@ -65,74 +60,79 @@ impl Core {
     /// # Errors
     /// 429 where the budget allows none now, 403 for a budget with a status that cannot be, 500 where
     /// more than one guards the pod, 504 where others were faster each time.
-    pub(crate) async fn take_disruption(&self, pod: &Pod, dry_run: bool) -> Result<Leave, Failure> {
+    pub(crate) async fn take_disruption(
+        &self,
+        pod: &Pod,
+        dry_run: bool,
+    ) -> Result<EvictionAllowed, Failure> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let Some(resource) = self.resources().find(GROUP, "v1", PLURAL) else {
-            return Err(Failure::internal("disruption budgets are not served"));
-        };
+        let resource = self.budgets.resource();
         self.registry.settle().await?;
-        let scope = Scope::Namespace(namespace.to_owned());
-        let (found, _) = resource.shard().list(&resource.collection(namespace), &scope);
+        let no_labels = Default::default();
+        let labels = pod.metadata.labels.as_ref().unwrap_or(&no_labels);
         let mut guards = Vec::new();
-        for budget in found {
-            let budget = resource.parse(&budget.bytes)?;
-            let budget = budget.of_kind::<PodDisruptionBudget>();
-            let budget = budget.ok_or_else(|| Failure::internal("not a disruption budget"))?;
-            if guards_pod(budget, pod)? {
-                guards.push(budget.clone());
+        for (stored, budget) in self.budgets.of(namespace) {
+            let Some(budget) = budget else {
+                let why = format!("disruption budget {} cannot be read", stored.name);
+                return Err(Failure::internal(why));
+            };
+            if budget.selects(labels) {
+                guards.push((stored, budget));
             }
         }
-        let budget = match guards.as_slice() {
-            [] => return Ok(Leave::Unguarded),
+        let (stored, budget) = match guards.as_slice() {
+            [] => return Ok(EvictionAllowed::NoBudget),
             [one] => one,
             _ => {
                 let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
                 return Err(Failure::plain(Reason::Unknown, why));
             }
         };
-        let name = budget.metadata.name.as_deref().unwrap_or_default();
-        if lets_unready_go(budget, pod) {
-            return Ok(Leave::Unready(name.to_owned()));
+        let name = &*stored.name;
+        if allows_unready(budget, pod) {
+            return Ok(EvictionAllowed::Unready(name.to_owned()));
         }
         let pod = pod.metadata.name.as_deref().unwrap_or_default();
         let target = (namespace, name);
-        let taken = self.try_update_own(resource, target, Some("status"), dry_run, |object| {
-            let budget = object.of_kind_mut::<PodDisruptionBudget>();
-            take(budget.ok_or_else(|| Failure::internal("not a disruption budget"))?, pod, now())
-        });
+        let taken = self.try_update_own(
+            resource,
+            target,
+            Some(SubresourceName::Status),
+            dry_run,
+            |object| {
+                let budget = object.of_kind_mut::<PodDisruptionBudget>();
+                take(
+                    budget.ok_or_else(|| Failure::internal("not a disruption budget"))?,
+                    pod,
+                    now(),
+                )
+            },
+        );
         match taken.await {
-            Ok(()) => Ok(Leave::Taken),
+            Ok(()) => Ok(EvictionAllowed::ByBudget),
             Err(failure) if failure.reason == Reason::Conflict => Err(conflicts(name)),
             Err(failure) => Err(failure),
         }
     }
+
+    /// How many bytes of budgets an eviction of the pod of this name is about, or, if they are more than
+    /// `enough`, so many at least.
+    pub(crate) fn bytes_to_evict(&self, namespace: &str, name: &str, enough: usize) -> usize {
+        let pods = self.resources().of::<Pod>();
+        let pod = pods.shard().get(&pods.key(namespace, name));
+        pod.map_or(0, |pod| self.budgets.bytes_to_ask(namespace, &pod.labels, enough))
+    }
 }
 
-/// Whether the budget's selector selects the pod. Without one it selects none; an empty one selects all.
-///
-/// # Errors
-/// 500 for a selector that validation would have refused: what it guards is not known.
-fn guards_pod(budget: &PodDisruptionBudget, pod: &Pod) -> Result<bool, Failure> {
-    let Some(selector) = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
-        return Ok(false);
-    };
-    let selector = LabelSelector::of_structured(selector).map_err(Failure::internal)?;
-    let none = BTreeMap::new();
-    Ok(selector.matches(pod.metadata.labels.as_ref().unwrap_or(&none)))
-}
-
-/// Whether a pod that is not ready may go without a disruption being taken: always by the budget's policy,
+/// Whether a pod that is not ready may be evicted without taking a disruption: always by the budget's policy,
 /// or because enough others are ready.
-fn lets_unready_go(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+fn allows_unready(budget: &Budget, pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     if is_true(conditions, ConditionType::Ready) {
         return false;
     }
-    let policy =
-        budget.spec.as_ref().and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
-    let status = budget.status.clone().unwrap_or_default();
-    let (current, desired) = (status.current_healthy, status.desired_healthy);
-    policy == Some(ALWAYS_ALLOW) || (current >= desired && desired > 0)
+    let (current, desired) = (budget.current_healthy, budget.desired_healthy);
+    budget.always_allows_unready || (current >= desired && desired > 0)
 }
 
 /// Takes a disruption for a pod of this name.
@@ -157,7 +157,7 @@ fn take(budget: &mut PodDisruptionBudget, pod: &str, now: Time) -> Result<(), Fa
         );
     }
     if allowed == 0 {
-        return Err(refused(why_none(&name, status), None));
+        return Err(refused(denial_cause(&name, status), None));
     }
     status.disrupted_pods.get_or_insert_default().insert(pod.to_owned(), now.clone());
     status.disruptions_allowed -= 1;
@@ -168,11 +168,13 @@ fn take(budget: &mut PodDisruptionBudget, pod: &str, now: Time) -> Result<(), Fa
 }
 
 /// Why a budget allows no disruption. A count that failed is not to be trusted, so that comes first.
-fn why_none(name: &str, status: &PodDisruptionBudgetStatus) -> String {
+fn denial_cause(name: &str, status: &PodDisruptionBudgetStatus) -> String {
     let conditions = status.conditions.iter().flatten();
     let denied = conditions
-        .filter(|condition| condition.type_ == DISRUPTION_ALLOWED)
-        .find(|condition| condition.status == "False" && !condition.message.is_empty());
+        .filter(|condition| condition.is(ConditionType::DisruptionAllowed))
+        .find(|condition| {
+            condition.state() == ConditionStatus::False && !condition.message.is_empty()
+        });
     let (current, desired) = (status.current_healthy, status.desired_healthy);
     match denied {
         Some(denied) if denied.reason == SYNC_FAILED => format!(
@@ -247,23 +249,23 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_guards_what_it_selects_and_without_a_selector_nothing() {
+    fn a_budget_without_a_selector_selects_no_pod() {
         for (selector, guards) in [
             (json!({ "matchLabels": { "app": "web" } }), true),
             (json!({ "matchLabels": { "app": "db" } }), false),
             (json!({}), true),
             (Value::Null, false),
         ] {
-            let budget = budget(json!({ "selector": selector }), json!({}));
-            assert_eq!(guards_pod(&budget, &pod("True")).expect("readable"), guards, "{selector}");
+            let budget = Budget::of(budget(json!({ "selector": selector }), json!({})));
+            let labels = pod("True").metadata.labels.expect("it has one");
+            assert_eq!(budget.expect("readable").selects(&labels), guards, "{selector}");
         }
         let unreadable = json!({ "matchExpressions": [{ "key": "app", "operator": "Odd" }] });
-        let budget = budget(json!({ "selector": unreadable }), json!({}));
-        assert_eq!(guards_pod(&budget, &pod("True")).unwrap_err().code, 500);
+        assert!(Budget::of(budget(json!({ "selector": unreadable }), json!({}))).is_none());
     }
 
     #[test]
-    fn an_unready_pod_goes_by_policy_or_while_enough_are_ready() {
+    fn an_unready_pod_is_evicted_by_policy_or_while_enough_are_ready() {
         let healthy = |current: i32, desired: i32| json!({ "currentHealthy": current, "desiredHealthy": desired });
         for (ready, policy, status, goes) in [
             ("False", Value::Null, healthy(2, 2), true),
@@ -277,7 +279,8 @@ mod tests {
             ("True", json!("AlwaysAllow"), healthy(3, 2), false),
         ] {
             let budget = budget(json!({ "unhealthyPodEvictionPolicy": policy }), status.clone());
-            assert_eq!(lets_unready_go(&budget, &pod(ready)), goes, "{ready} {policy} {status}");
+            let budget = Budget::of(budget).expect("readable");
+            assert_eq!(allows_unready(&budget, &pod(ready)), goes, "{ready} {policy} {status}");
         }
     }
 
@@ -296,11 +299,11 @@ mod tests {
             ("Failed", true, true),
         ] {
             let pod = in_phase(phase);
-            assert_eq!((ignores_budgets(&pod), is_going(&pod)), (ignores, going), "{phase}");
+            assert_eq!((ignores_budgets(&pod), is_terminating(&pod)), (ignores, going), "{phase}");
         }
         let mut deleted = pod("True");
         deleted.metadata.deletion_timestamp = Some(at());
-        assert!(ignores_budgets(&deleted) && is_going(&deleted));
+        assert!(ignores_budgets(&deleted) && is_terminating(&deleted));
     }
 
     #[test]
@@ -321,8 +324,8 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_why_in_its_cause_and_when_to_come_back() {
-        let many: BTreeMap<String, Time> =
+    fn a_refusal_has_a_cause_and_retry_after() {
+        let many: std::collections::BTreeMap<String, Time> =
             (0..=2000).map(|at_| (format!("p{at_}"), at())).collect();
         let denied = |reason: &str, message: &str| {
             json!([{ "type": "DisruptionAllowed", "status": "False", "reason": reason,

@@ -1,9 +1,10 @@
 //! What the server writes on its own behalf: the only module that has the server's own permit.
 //!
-//! It goes the way of every write, through admission to the registry; no caller is judged, and its
+//! It goes the way of every write, through admission to the registry; no caller is checked, and its
 //! objects count against no quota.
 
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 
 use super::Core;
 use crate::authz::InternalPermit;
@@ -66,7 +67,7 @@ impl Core {
         &self,
         resource: &Resource,
         target: (&str, &str),
-        sub: Option<&str>,
+        sub: Option<SubresourceName>,
         dry_run: bool,
         mut change: F,
     ) -> Result<(), Failure>

@@ -5,6 +5,7 @@
 //! disruption budgets. None of them knows HTTP.
 
 pub(crate) mod aggregate;
+mod budgets;
 pub(crate) mod disruption;
 pub(crate) mod expire;
 mod internal;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use coffer_api::status::Failure;
 
+use self::budgets::Budgets;
 use self::internal::Internal;
 use crate::admission::{Admission, service_account};
 use crate::authz::{Authorizer, InternalPermit, Permit};
@@ -28,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) admission: Admission,
     pub(crate) authorizer: Arc<Authorizer>,
     internal: Internal,
+    budgets: Arc<Budgets>,
 }
 
 impl Core {
@@ -38,7 +41,8 @@ impl Core {
         authorizer: Arc<Authorizer>,
         permit: InternalPermit,
     ) -> Self {
-        Self { registry, admission, authorizer, internal: Internal::new(permit) }
+        let budgets = Budgets::following(registry.resources());
+        Self { registry, admission, authorizer, internal: Internal::new(permit), budgets }
     }
 
     /// The table of kinds.

@@ -17,7 +17,7 @@ const NAMESPACES: [&str; 4] = coffer_api::well_known::namespace::ALL;
 /// # Errors
 /// The namespace that cannot be made, and why.
 pub(crate) async fn create(core: &Core) -> Result<(), (&'static str, Failure)> {
-    let resource = core.resources().core("namespaces");
+    let resource = core.resources().of::<Namespace>();
     for name in NAMESPACES {
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(name.to_owned());
@@ -39,7 +39,9 @@ pub(crate) async fn create(core: &Core) -> Result<(), (&'static str, Failure)> {
 fn set_level(namespace: &mut dyn Object) -> bool {
     let meta = namespace.meta_mut();
     let labels = meta.labels.get_or_insert_default();
-    if meta.name.as_deref() != Some("kube-system") || labels.contains_key(pod_security::ENFORCE) {
+    if meta.name.as_deref() != Some(coffer_api::well_known::namespace::KUBE_SYSTEM)
+        || labels.contains_key(pod_security::ENFORCE)
+    {
         return false;
     }
     labels.insert(pod_security::ENFORCE.to_owned(), Level::Privileged.name().to_owned());
@@ -48,7 +50,9 @@ fn set_level(namespace: &mut dyn Object) -> bool {
 
 /// For data directories written before there was such a label.
 async fn label_existing(core: &Core, resource: &Resource, name: &str) -> Result<(), Failure> {
-    let mut found = resource.parse(&core.registry.get(resource, "", name).await?.bytes)?;
+    let found = core.registry.get(resource, "", name).await?;
+    // One that cannot be decoded takes no new objects until it is deleted, but keeps no server from its start.
+    let Ok(mut found) = resource.parse(&found.bytes) else { return Ok(()) };
     if !set_level(&mut *found) {
         return Ok(());
     }

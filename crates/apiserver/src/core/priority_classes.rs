@@ -13,14 +13,13 @@ use crate::object::Object;
 /// # Errors
 /// What the registry returns.
 pub(crate) async fn create(core: &Core) -> Result<(), Failure> {
-    // All at once, so that the store commits them together.
+    // Concurrently, so that the store commits them together.
     let all = SYSTEM_CLASSES.iter().map(|class| ensure(core, class));
     futures::future::try_join_all(all).await.map(drop)
 }
 
 async fn ensure(core: &Core, system: &SystemClass) -> Result<(), Failure> {
-    let classes = core.resources().find("scheduling.k8s.io", "v1", "priorityclasses");
-    let Some(resource) = classes else { return Ok(()) };
+    let resource = core.resources().of::<PriorityClass>();
     let mut class = PriorityClass {
         value: system.value,
         description: Some(system.description.to_owned()),

@@ -1,14 +1,14 @@
 //! Creates and reconciles the default roles and bindings at every start.
 //!
-//! What one that is there lacks is decided in `authz::rbac::reconcile`.
+//! `authz::rbac::reconcile` decides what an existing one lacks.
 
 use coffer_api::Document;
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 
 use super::{Core, aggregate};
+use crate::authz::rbac::policy;
 use crate::authz::rbac::reconcile::{Reconcile, may_reconcile};
-use crate::authz::rbac::{GROUP, policy};
 use crate::object::Resource;
 
 /// Creates and reconciles everything, then fills in aggregated roles.
@@ -16,7 +16,7 @@ use crate::object::Resource;
 /// # Errors
 /// What the registry returns.
 pub(crate) async fn reconcile(core: &Core) -> Result<(), Failure> {
-    // All at once, so that the store commits them together.
+    // Concurrently, so that the store commits them together.
     tokio::try_join!(
         ensure_all(core, policy::cluster_roles()),
         ensure_all(core, policy::cluster_role_bindings()),
@@ -32,23 +32,23 @@ async fn ensure_all<T: Reconcile>(core: &Core, wanted: Vec<T>) -> Result<(), Fai
 }
 
 async fn ensure<T: Reconcile>(core: &Core, wanted: T) -> Result<(), Failure> {
-    let Some(resource) = core.resources().find(GROUP, "v1", T::PLURAL) else { return Ok(()) };
+    let resource = core.resources().of::<T>();
     let namespace = wanted.metadata().namespace.clone().unwrap_or_default();
     let name = wanted.metadata().name.clone().unwrap_or_default();
     let found = resource.shard().get(&resource.key(&namespace, &name));
     match found {
-        Some(found) if !lacks(resource, &found.bytes, &wanted)? => Ok(()),
+        Some(found) if !lacks(resource, &found.bytes, &wanted) => Ok(()),
         Some(_) => update(core, resource, (&namespace, &name), &wanted).await,
         None => create(core, resource, wanted).await,
     }
 }
 
 /// Whether an object that the server may reconcile lacks something.
-fn lacks<T: Reconcile>(resource: &Resource, bytes: &[u8], wanted: &T) -> Result<bool, Failure> {
-    let object = resource.parse(bytes)?;
+fn lacks<T: Reconcile>(resource: &Resource, bytes: &[u8], wanted: &T) -> bool {
+    // One that cannot be decoded is left to be deleted; it gives no rights, and keeps no server from its start.
+    let Ok(object) = resource.parse(bytes) else { return false };
     let found = object.of_kind::<T>();
-    Ok(found
-        .is_some_and(|found| may_reconcile(found.metadata()) && found.clone().reconcile(wanted)))
+    found.is_some_and(|found| may_reconcile(found.metadata()) && found.clone().reconcile(wanted))
 }
 
 async fn create<T: Reconcile>(core: &Core, resource: &Resource, wanted: T) -> Result<(), Failure> {

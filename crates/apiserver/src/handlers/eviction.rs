@@ -1,24 +1,26 @@
 //! `pods/eviction`: a deletion that says why, and that disruption budgets may refuse.
 //!
-//! What the budgets say is decided in [`crate::core::disruption`]. A pod that was judged by how it was (not
-//! started, not ready) is deleted only if it still is so.
+//! What the budgets say is decided in [`crate::core::disruption`]. A pod whose state decided (not
+//! started, not ready) is deleted only if it has not changed.
 
+use coffer_api::condition::{Condition as _, ConditionStatus, ConditionType};
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::Eviction;
 
 use super::Handlers;
 use crate::body::{MediaType, Payload};
 use crate::call::Call;
-use crate::core::disruption::{Leave, ignores_budgets, is_going, not_counted};
+use crate::core::disruption::{EvictionAllowed, ignores_budgets, is_terminating, not_counted};
 use crate::object::Object;
 use crate::options::{WriteOptions, dry_run};
 use crate::registry::{Change, DeleteOptions, preconditions};
-use crate::respond::{self, Answer};
+use crate::respond::{self, Response};
 use crate::{body, decode, managed};
 
-/// Tries at a pod that changes while it is judged; upstream's `EvictionsRetry`.
+/// Tries at a pod that changes while it is checked; upstream's `EvictionsRetry`.
 const TRIES: usize = 20;
 /// What is posted.
 const KIND: (&str, &str) = ("Eviction", "policy/v1");
@@ -31,7 +33,7 @@ impl Handlers {
         &self,
         call: &Call,
         payload: Payload,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
@@ -42,19 +44,20 @@ impl Handlers {
             let why = "name in URL does not match name in Eviction object";
             return Err(Failure::bad_request(why));
         }
+        super::write::same_namespace(call, &eviction.metadata)?;
         let mut delete = eviction.delete_options.unwrap_or_default();
         if dry_run(&call.query).is_ok_and(|asked| asked) {
             delete.dry_run = Some(vec!["All".to_owned()]);
         }
         let delete = DeleteOptions::from_api(delete)?;
         self.evict(call, &options, &delete).await?;
-        let mut answer = respond::created(call.accept.syntax);
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        let mut response = respond::created(call.accept.syntax);
+        respond::warn(&mut response, &warnings);
+        Ok(response)
     }
 
-    /// Deletes the pod if no budget guards it or one lets it go. Where the client names no version of the
-    /// pod, one that changes meanwhile is judged again.
+    /// Deletes the pod if no budget selects it or its budget allows the eviction. Where the client names no
+    /// version of the pod, one that changes meanwhile is checked again.
     async fn evict(
         &self,
         call: &Call,
@@ -73,29 +76,29 @@ impl Handlers {
             tries -= 1;
             let found = self.core.registry.get(resource, namespace, name).await?;
             let object = resource.parse(&found.bytes)?;
-            preconditions(resource, name, &*object, asked)?;
+            preconditions(resource, name, object.meta(), asked)?;
             let pod = object.pod().ok_or_else(|| Failure::internal("not a pod"))?;
-            // The pod that is judged, and no other one of its name.
+            // The pod that is checked, and no other one of its name.
             let mut delete = DeleteOptions { uid: pod.metadata.uid.clone(), ..asked.clone() };
-            let mut as_judged = || {
+            let mut as_checked = || {
                 let version = pod.metadata.resource_version.clone();
                 delete.resource_version = delete.resource_version.take().or(version);
             };
             if ignores_budgets(pod) {
-                if !is_going(pod) {
-                    as_judged();
+                if !is_terminating(pod) {
+                    as_checked();
                 }
                 match self.delete_disrupted(call, options, delete).await {
                     Err(failure) if is_race(&failure) && tries > 0 => continue,
                     done => return done,
                 }
             }
-            let leave = self.core.take_disruption(pod, asked.dry_run).await?;
-            if matches!(leave, Leave::Unready(_)) {
-                as_judged();
+            let allowed = self.core.take_disruption(pod, asked.dry_run).await?;
+            if matches!(allowed, EvictionAllowed::Unready(_)) {
+                as_checked();
             }
-            return match (self.delete_disrupted(call, options, delete).await, leave) {
-                (Err(failure), Leave::Unready(budget)) if is_race(&failure) => {
+            return match (self.delete_disrupted(call, options, delete).await, allowed) {
+                (Err(failure), EvictionAllowed::Unready(budget)) if is_race(&failure) => {
                     Err(not_counted(&budget))
                 }
                 (done, _) => done,
@@ -132,7 +135,7 @@ impl Handlers {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         let writer = managed::writer(call, options);
         let change = |old: &dyn Object| {
-            preconditions(resource, target.1, old, delete)?;
+            preconditions(resource, target.1, old.meta(), delete)?;
             let mut pod = resource.parse(&old.encode())?;
             disrupt(&mut *pod);
             writer.track(&mut *pod, Some(old))?;
@@ -140,8 +143,9 @@ impl Handlers {
             Ok(Change { object, expected: None })
         };
         let registry = &self.core.registry;
-        let written =
-            registry.persist_update(resource, target, Some("status"), false, change).await?;
+        let written = registry
+            .persist_update(resource, target, Some(SubresourceName::Status), false, change)
+            .await?;
         Ok(resource.parse(&written.bytes)?.meta().resource_version.clone())
     }
 }
@@ -149,10 +153,10 @@ impl Handlers {
 fn disrupt(object: &mut dyn Object) {
     let Some(pod) = object.of_kind_mut::<Pod>() else { return };
     let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
-    conditions.retain(|condition| condition.type_ != "DisruptionTarget");
+    conditions.retain(|condition| !condition.is(ConditionType::DisruptionTarget));
     conditions.push(PodCondition {
-        type_: "DisruptionTarget".to_owned(),
-        status: "True".to_owned(),
+        type_: ConditionType::DisruptionTarget.into(),
+        status: ConditionStatus::True.into(),
         reason: Some("EvictionByEvictionAPI".to_owned()),
         message: Some("Eviction API: evicting".to_owned()),
         last_transition_time: Some(crate::clock::now()),

@@ -13,7 +13,9 @@ mod write;
 
 use std::sync::Arc;
 
+use coffer_api::kinds::Namespace;
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use coffer_net::{Holding, Incoming};
 use http::Request;
 use http_body::Body as _;
@@ -24,16 +26,16 @@ use crate::authz::{Permit, rbac};
 use crate::body::Payload;
 use crate::call::Call;
 use crate::core::Core;
+use crate::executor::{self, Executor};
 use crate::failure::too_many_requests;
 use crate::identity::MASTERS;
 use crate::kubelets::Kubelets;
-use crate::lanes::{self, Lanes};
-use crate::present::Include;
+use crate::memory_pool::MemoryReservation;
 use crate::registry::ListQuery;
+use crate::representation::Include;
 use crate::request::{RequestInfo, ResourcePath, Verb};
-use crate::respond::{self, Accepted, Answer, Form, Syntax};
+use crate::respond::{self, Accepted, Form, Response, Syntax};
 use crate::reviews;
-use crate::rooms::Room;
 use crate::tunnels::Tunnels;
 
 /// What all handlers work with.
@@ -41,8 +43,8 @@ pub(crate) struct Handlers {
     pub(crate) core: Core,
     pub(crate) authenticator: Authenticator,
     /// How long a requested token lives at most, in seconds.
-    pub(crate) token_life_max_s: Option<i64>,
-    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) token_lifetime_max_s: Option<i64>,
+    pub(crate) executor: Arc<Executor>,
     pub(crate) kubelets: Kubelets,
     pub(crate) tunnels: Tunnels,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
@@ -55,20 +57,20 @@ impl Handlers {
         permit: Permit,
         info: RequestInfo,
         request: Request<Incoming>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         if let Some(review) = info.resource.as_ref().and_then(|(_, path)| reviews::find(path)) {
             let (parts, body) = request.into_parts();
-            let payload = self.lanes.receive(&permit.identity().user, body).await;
+            let payload = self.executor.read_body(&permit.identity().user, body).await;
             let (handlers, user) = (self.clone(), permit.identity().user.clone());
             let mut bytes = payload.len();
             if review.shows_rights() {
-                bytes = bytes.max(lanes::HEAVY_BYTES + 1);
+                bytes = bytes.max(executor::HEAVY_BYTES + 1);
             }
             let work = async move {
                 handlers.post_review(review, &permit, &info, &parts.headers, payload).await
             };
-            let answer = self.lanes.run(&user, bytes, Box::pin(work)).await?;
-            return self.with_room(&user, answer, None);
+            let response = self.executor.run(&user, bytes, Box::pin(work)).await?;
+            return self.with_reservation(&user, response, None);
         }
         let Some((verb, path)) = info.resource else { return Err(Failure::no_such_path()) };
         let found = self.core.resources().find(&path.group, &path.version, &path.resource);
@@ -79,7 +81,7 @@ impl Handlers {
         let spans = resource.info.namespaced && path.namespace.is_empty();
         // `/namespaces/x` is the namespace itself; any other cluster-scoped resource below a
         // namespace is not served, or a right in the namespace would reach the whole cluster.
-        let own = resource.info.plural == "namespaces" && path.namespace == path.name;
+        let own = resource.is::<Namespace>() && path.namespace == path.name;
         if !resource.info.namespaced && !path.namespace.is_empty() && !own {
             return Err(Failure::no_such_path());
         }
@@ -106,7 +108,7 @@ impl Handlers {
             if verb == Verb::DeleteCollection && !call.resource.info.deletion.by_collection {
                 return Err(Failure::method_not_allowed());
             }
-            // Before the state is taken, and any turn: what waits holds nothing.
+            // Before the state is taken, and before the queue: what waits holds nothing.
             let query = ListQuery::parse(&call.query, &call.resource)?;
             let slot = self.slot_for_list(&call, &query).await?;
             let work = move |call, body| async move {
@@ -115,16 +117,16 @@ impl Handlers {
                     _ => handlers.post_delete_collection(&call, &query, body, slot).await,
                 }
             };
-            return self.laned(verb, call, body, work).await;
+            return self.execute(verb, call, body, work).await;
         }
-        self.laned(verb, call, body, move |call, body| async move {
+        self.execute(verb, call, body, move |call, body| async move {
             handlers.whole(verb, &call, body).await
         })
         .await
     }
 
     /// A request for an object or a collection. A read does not carry the state that a write needs.
-    async fn whole(&self, verb: Verb, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    async fn whole(&self, verb: Verb, call: &Call, body: Payload) -> Result<Response, Failure> {
         match verb {
             Verb::Get => self.get(call).await,
             Verb::Create if call.path.name.is_empty() => Box::pin(self.post_new(call, body)).await,
@@ -139,18 +141,18 @@ impl Handlers {
         }
     }
 
-    /// Reads the body and does the work where it belongs.
-    async fn laned<W: Future<Output = Result<Answer, Failure>> + Send + 'static>(
+    /// Reads the body and does the work on the executor.
+    async fn execute<W: Future<Output = Result<Response, Failure>> + Send + 'static>(
         &self,
         verb: Verb,
         call: Call,
         body: Incoming,
         work: impl FnOnce(Call, Payload) -> W,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let user = call.permit.identity().user.clone();
         let payload = match verb {
             Verb::Get | Verb::List | Verb::Watch => Payload::empty(),
-            _ => self.lanes.receive(&user, body).await,
+            _ => self.executor.read_body(&user, body).await,
         };
         let weight = weight(verb, &call, payload.len());
         // Mostly short, however large the object is.
@@ -158,38 +160,58 @@ impl Handlers {
         let is_summary = verb == Verb::Get
             && call.accept.form != Form::Object
             && !matches!(include, Ok(Include::Object));
-        let answer = if is_summary { 0 } else { answer_bytes(verb, &call, weight) };
-        let room = match answer > lanes::HEAVY_BYTES {
-            true => Some(self.lanes.rooms.for_answer(&user, answer).await?),
+        let response_bytes = if is_summary { 0 } else { response_bytes(verb, &call, weight) };
+        let reservation = match response_bytes > executor::HEAVY_BYTES {
+            true => Some(self.executor.memory.reserve_response(&user, response_bytes).await?),
             false => None,
         };
-        let bytes = weight.saturating_add(self.rights(verb, &call));
-        let answer = self.lanes.run(&user, bytes, Box::pin(work(call, payload))).await?;
-        if room.is_none() && !is_summary {
-            return Ok(answer);
+        let bytes = weight.saturating_add(self.judged(verb, &call));
+        let response = self.executor.run(&user, bytes, Box::pin(work(call, payload))).await?;
+        if reservation.is_none() && !is_summary {
+            return Ok(response);
         }
-        self.with_room(&user, answer, room)
+        self.with_reservation(&user, response, reservation)
     }
 
-    /// An answer that is made for one client, if there is room for it. `room`: what it has already.
-    fn with_room(&self, user: &str, answer: Answer, room: Option<Room>) -> Result<Answer, Failure> {
-        let bytes = length(&answer);
-        if bytes <= lanes::HEAVY_BYTES {
-            return Ok(answer);
+    /// A response that is made for one client, if memory can be reserved for it. `reservation`: what it has
+    /// already.
+    fn with_reservation(
+        &self,
+        user: &str,
+        response: Response,
+        reservation: Option<MemoryReservation>,
+    ) -> Result<Response, Failure> {
+        let bytes = length(&response);
+        if bytes <= executor::HEAVY_BYTES {
+            return Ok(response);
         }
-        let room = room.or_else(|| self.lanes.rooms.free_for_answer(user, bytes));
-        let room = room.ok_or_else(too_many_requests)?;
-        Ok(answer.map(|body| Holding::new(body, room).boxed_unsync()))
+        let reservation =
+            reservation.or_else(|| self.executor.memory.try_reserve_response(user, bytes));
+        let reservation = reservation.ok_or_else(too_many_requests)?;
+        Ok(response.map(|body| Holding::new(body, reservation).boxed_unsync()))
     }
 
-    /// How many bytes of roles a write of a role or binding is about, besides its object's.
-    fn rights(&self, verb: Verb, call: &Call) -> usize {
-        let writes = matches!(verb, Verb::Create | Verb::Update | Verb::Patch);
-        let who = call.permit.identity();
-        if !writes || call.resource.info.group != rbac::GROUP || who.in_group(MASTERS) {
+    /// How many bytes of other objects a request is judged by, in addition to its own object: roles, where a
+    /// role or binding is written; a pod's account and owner; a namespace's pods; the budgets of an evicted pod.
+    fn judged(&self, verb: Verb, call: &Call) -> usize {
+        let (who, path) = (call.permit.identity(), &call.path);
+        if (verb, &*path.subresource) == (Verb::Create, "eviction") {
+            return self.core.bytes_to_evict(&path.namespace, &path.name, executor::HEAVY_BYTES);
+        }
+        if !matches!(verb, Verb::Create | Verb::Update | Verb::Patch) {
             return 0;
         }
-        self.core.authorizer.roles.bytes_to_judge(who, &call.path.namespace)
+        if call.resource.info.group == rbac::GROUP && !who.in_group(MASTERS) {
+            return self.core.authorizer.roles.bytes_to_evaluate(who, &path.namespace);
+        }
+        if !path.subresource.is_empty() {
+            return 0;
+        }
+        // Whose pods violate what it enforces from now on: a second's work at most, whatever they are.
+        if verb != Verb::Create && call.resource.info.plural == "namespaces" {
+            return executor::HEAVY_BYTES + 1;
+        }
+        self.core.admission.bytes_to_judge(&call.resource, &path.namespace)
     }
 
     /// The response for a resource that is not served. Asked for a kind it does not know, kubectl
@@ -200,7 +222,7 @@ impl Handlers {
         verb: Verb,
         path: &ResourcePath,
         accepted: Accepted,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let definitions = ("apiextensions.k8s.io", "v1", "customresourcedefinitions");
         let asked = (path.group.as_str(), path.version.as_str(), path.resource.as_str());
         if asked != definitions || verb != Verb::List {
@@ -215,14 +237,14 @@ impl Handlers {
     }
 }
 
-/// Bytes of an answer that is whole.
-fn length(answer: &Answer) -> usize {
-    let bytes = answer.body().size_hint().exact().unwrap_or(u64::MAX);
+/// Bytes of a response that is whole.
+fn length(response: &Response) -> usize {
+    let bytes = response.body().size_hint().exact().unwrap_or(u64::MAX);
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// How many bytes the answer to work on so many may have that are made for it alone.
-fn answer_bytes(verb: Verb, call: &Call, weight: usize) -> usize {
+/// How many bytes a request for work on so many may make for its response alone.
+fn response_bytes(verb: Verb, call: &Call, weight: usize) -> usize {
     match verb {
         // They take what they need chunk by chunk.
         Verb::List | Verb::Watch | Verb::DeleteCollection => 0,
@@ -242,7 +264,7 @@ fn weight(verb: Verb, call: &Call, body_bytes: usize) -> usize {
         // The bytes are sent as they are.
         Verb::Get
             if (accept.form, accept.syntax) == (Form::Object, Syntax::Json)
-                && path.subresource != "scale" =>
+                && path.subresource != SubresourceName::Scale.as_str() =>
         {
             0
         }
@@ -251,5 +273,5 @@ fn weight(verb: Verb, call: &Call, body_bytes: usize) -> usize {
         Verb::Create if path.name.is_empty() => body_bytes,
         _ => body_bytes + object(),
     };
-    if lanes::is_own_status(call.permit.identity(), verb, path, bytes) { 0 } else { bytes }
+    if executor::is_own_status(call.permit.identity(), verb, path, bytes) { 0 } else { bytes }
 }

@@ -6,6 +6,7 @@ use coffer_api::patch::{self, PatchKind};
 use coffer_api::reason::Reason;
 use coffer_api::schema;
 use coffer_api::status::Failure;
+use coffer_api::well_known::api_group;
 use http::HeaderMap;
 
 use super::Handlers;
@@ -16,7 +17,7 @@ use crate::call::Call;
 use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
-use crate::respond::Answer;
+use crate::respond::Response;
 use crate::{decode, managed};
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
@@ -36,7 +37,7 @@ impl Handlers {
         &self,
         call: &Call,
         payload: Payload,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "PatchOptions")?;
         if MediaType::of(&call.headers) == Some(MediaType::ApplyYaml) {
             return self.post_apply(call, payload, &options).await;
@@ -46,7 +47,7 @@ impl Handlers {
             let path = coffer_api::field::Path::new("force");
             let why = "may not be specified for non-apply patch";
             let error = coffer_api::field::Error::forbidden(&path, why);
-            return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
+            return Err(Failure::invalid(api_group::META, "PatchOptions", "", &vec![error]));
         }
         let patch = body::take(payload)?;
         if kind == PatchKind::Json {
@@ -91,17 +92,17 @@ impl Handlers {
         call: &Call,
         payload: Payload,
         options: &WriteOptions,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         if options.field_manager.is_none() {
             let path = coffer_api::field::Path::new("fieldManager");
             let error = coffer_api::field::Error::required(&path, "is required for apply patch");
-            return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &vec![error]));
+            return Err(Failure::invalid(api_group::META, "PatchOptions", "", &vec![error]));
         }
         let resource = &*call.resource;
         let bytes = body::take(payload)?;
         let (mut patch, warnings) =
             decode::apply_patch(resource, &bytes, options.field_validation)?;
-        grant::disown(patch.value_mut());
+        grant::remove_from_applied(patch.value_mut());
         let writer = managed::applier(call, options);
         let change = |old: &dyn crate::object::Object| {
             let live = client_form(resource, old)?;
@@ -162,10 +163,10 @@ fn client_form(
     if resource.is_stored_form() {
         return Ok(object.document());
     }
-    let bytes = resource.present(&crate::encoded::erasing(object.encode()));
+    let bytes = resource.to_client_version(&crate::encoded::erasing(object.encode()));
     let info = resource.info;
-    let schema = schema::of(&info.api_version(), info.kind);
-    body::parse(&bytes, MediaType::Json, schema).map_err(|error| error.or(Failure::internal))
+    let schema = schema::of(&info.api_version(), info.kind).ok_or_else(Failure::no_such_path)?;
+    body::parse(&bytes, MediaType::Json, Some(schema)).map_err(|error| error.or(Failure::internal))
 }
 
 /// A value that is not stored, patched.
@@ -182,5 +183,6 @@ pub(super) fn patched_value<T: serde::de::DeserializeOwned + serde::Serialize>(
     let current = Document::encode(current).map_err(Failure::internal)?;
     let patched = patch::apply(kind(headers)?, current, bytes, schema)
         .map_err(|error| Failure::from(&error))?;
-    crate::object::typed(&patched).map_err(|error| Failure::bad_request(error.to_string()))
+    crate::object::typed_as(&patched, Some(schema))
+        .map_err(|error| Failure::bad_request(error.to_string()))
 }

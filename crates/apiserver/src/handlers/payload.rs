@@ -1,8 +1,9 @@
 //! What responses to writes show of secrets: to a caller who may not `get` a secret, its metadata only.
 //!
-//! A write returns the whole object, also where it changed nothing (`dryRun`, an empty patch), so that the right to write would be one to read. Annotations are payload too, since client-side
-//! apply copies the object into one; field managers name the payload's keys. A JSON patch that looks
-//! at the payload, or copies it to where it is shown, takes the right to read as well.
+//! A write returns the whole object, also where it changed nothing (`dryRun`, an empty patch), so that the
+//! permission to write would include reading. Annotations are payload too, since client-side apply copies
+//! the object into one; field managers name the payload's keys. A JSON patch that tests the payload, or
+//! copies it to a field that is returned, requires the permission to read as well.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl Handlers {
             return Ok(list);
         }
         for item in &mut list.items {
-            if self.may_get(call, &item.namespace, &item.name) {
+            if !item.is_decoded || self.may_get(call, &item.namespace, &item.name) {
                 continue;
             }
             *item = Arc::new(CachedObject {
@@ -65,15 +66,16 @@ impl Handlers {
                 name: item.name.clone(),
                 labels: item.labels.clone(),
                 fields: item.fields.clone(),
+                is_decoded: item.is_decoded,
             });
         }
         Ok(list)
     }
 
-    /// Judges a JSON patch of a secret by a caller who may not read it.
+    /// Checks a JSON patch of a secret by a caller who may not read it.
     ///
     /// # Errors
-    /// 403 for one that reads the payload, 400 or 413 for one that cannot be looked at.
+    /// 403 for one that reads the payload, 400 or 413 for one that cannot be parsed.
     pub(super) fn check_patch(&self, call: &Call, patch: &[u8]) -> Result<(), Failure> {
         let name = &call.path.name;
         if !is_secret(call) || self.may_get(call, &call.path.namespace, name) {
@@ -86,7 +88,7 @@ impl Handlers {
             return Ok(());
         }
         let why = format!(
-            "User {:?} cannot read it: a JSON patch that tests, copies or moves what it holds takes the verb \"get\" on it",
+            "User {:?} cannot read it: a JSON patch that tests, copies or moves its content requires the verb \"get\" on it",
             call.permit.identity().user
         );
         Err(Failure::forbidden(call.resource.group_resource(), name, &why))
@@ -107,7 +109,7 @@ impl Handlers {
 }
 
 fn is_secret(call: &Call) -> bool {
-    (call.resource.info.group, call.resource.info.plural) == ("", SECRETS)
+    call.resource.is::<Secret>()
 }
 
 /// Whether an operation reads something of the payload, or something that has it in it.

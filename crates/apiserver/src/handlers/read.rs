@@ -10,14 +10,15 @@ use super::Handlers;
 use crate::cache::Scope;
 use crate::call::Call;
 
+use crate::memory_pool::CollectionSlot;
+use crate::object::undecoded;
 use crate::options::revision;
-use crate::present::{self, Include, ListChunks};
 use crate::registry::{ListQuery, Listed, Registry};
-use crate::respond::{self, Answer, Syntax};
-use crate::rooms::StateSlot;
+use crate::representation::{self, Include, ListChunks};
+use crate::respond::{self, Form, Response, Syntax};
 
 impl Handlers {
-    pub(super) async fn get(&self, call: &Call) -> Result<Answer, Failure> {
+    pub(super) async fn get(&self, call: &Call) -> Result<Response, Failure> {
         if call.query.flag_given("export") == Some(true) {
             let why = "the export parameter, deprecated since v1.14, is no longer supported";
             return Err(Failure::bad_request(why));
@@ -30,7 +31,13 @@ impl Handlers {
         }
         let found =
             self.core.registry.get(&call.resource, &call.path.namespace, &call.path.name).await?;
-        let bytes = present::object(&call.resource, &found.bytes, call.accept.form, include, true)?;
+        let bytes = match call.accept.form {
+            _ if found.is_decoded => found.bytes.clone(),
+            Form::Metadata(_) => undecoded::identity(&found, found.revision),
+            Form::Object | Form::Table(_) => return Err(undecoded::failure(&found)),
+        };
+        let bytes =
+            representation::object(&call.resource, &bytes, call.accept.form, include, true)?;
         Ok(respond::json(StatusCode::OK, call.accept.syntax, bytes))
     }
 
@@ -39,14 +46,14 @@ impl Handlers {
         &self,
         call: &Call,
         query: &ListQuery,
-        slot: Option<StateSlot>,
-    ) -> Result<Answer, Failure> {
+        slot: Option<CollectionSlot>,
+    ) -> Result<Response, Failure> {
         let include = Include::parse(&call.query)?;
         let list = self.core.registry.list(&call.resource, &call.path.namespace, query).await?;
         self.listed(call, list, include, slot)
     }
 
-    /// A slot for an answer with the state of what is in a scope, where that is large.
+    /// A slot for a response with the state of what is in a scope, where that is large.
     ///
     /// # Errors
     /// 429.
@@ -54,12 +61,12 @@ impl Handlers {
         &self,
         call: &Call,
         scope: &Scope,
-    ) -> Result<Option<StateSlot>, Failure> {
+    ) -> Result<Option<CollectionSlot>, Failure> {
         let prefix = call.resource.collection(&call.path.namespace);
         if matches!(scope, Scope::Key(_)) || !call.resource.shard().is_large(&prefix) {
             return Ok(None);
         }
-        self.lanes.rooms.for_state(&call.permit.identity().user, false).await.map(Some)
+        self.executor.memory.collection_slot(&call.permit.identity().user, false).await.map(Some)
     }
 
     /// A slot for a list, where it needs one.
@@ -70,9 +77,14 @@ impl Handlers {
         &self,
         call: &Call,
         query: &ListQuery,
-    ) -> Result<Option<StateSlot>, Failure> {
+    ) -> Result<Option<CollectionSlot>, Failure> {
         if Registry::reads_the_past(&call.resource, query) {
-            return self.lanes.rooms.for_state(&call.permit.identity().user, true).await.map(Some);
+            return self
+                .executor
+                .memory
+                .collection_slot(&call.permit.identity().user, true)
+                .await
+                .map(Some);
         }
         let scope = query.selection.scope(&call.resource, &call.path.namespace);
         self.slot_for(call, &scope).await
@@ -88,25 +100,25 @@ impl Handlers {
         call: &Call,
         list: Listed,
         include: Include,
-        slot: Option<StateSlot>,
-    ) -> Result<Answer, Failure> {
+        slot: Option<CollectionSlot>,
+    ) -> Result<Response, Failure> {
         let mut chunks = ListChunks::new(call.resource.clone(), list, call.accept.form, include);
-        let (lanes, user) = (self.lanes.clone(), call.permit.identity().user.clone());
+        let (executor, user) = (self.executor.clone(), call.permit.identity().user.clone());
         if call.accept.syntax == Syntax::Yaml {
-            let body = chunks.into_yaml(lanes, user, slot);
+            let body = chunks.into_yaml(executor, user, slot);
             return Ok(respond::typed(StatusCode::OK, "application/yaml", body));
         }
         // A short list is one body with a length.
         if let Some(whole) = chunks.whole()? {
             return Ok(respond::json(StatusCode::OK, Syntax::Json, whole));
         }
-        let chunks = stream::unfold((chunks, lanes, user, slot), |state| async move {
-            let (mut chunks, lanes, user, slot) = state;
-            // Others get their turn between two.
+        let chunks = stream::unfold((chunks, executor, user, slot), |state| async move {
+            let (mut chunks, executor, user, slot) = state;
+            // Other tasks may run between two.
             tokio::task::yield_now().await;
-            let chunk = chunks.next_within(&lanes.rooms, &user).await?;
+            let chunk = chunks.next_within(&executor.memory, &user).await?;
             let frame = chunk.map(Frame::data).map_err(std::io::Error::other);
-            Some((frame, (chunks, lanes, user, slot)))
+            Some((frame, (chunks, executor, user, slot)))
         });
         let body = StreamBody::new(chunks).boxed_unsync();
         Ok(respond::typed(StatusCode::OK, "application/json", body))

@@ -9,8 +9,8 @@ use crate::body::{self, MediaType, Payload};
 use crate::decode;
 use crate::options::WriteOptions;
 use crate::request::{RequestInfo, Verb};
-use crate::respond::{self, Answer};
-use crate::reviews::{Question, Review, access, identity, rules};
+use crate::respond::{self, Response};
+use crate::reviews::{Review, ReviewBody, access, identity, rules};
 
 impl Handlers {
     /// A permitted request for a review.
@@ -24,7 +24,7 @@ impl Handlers {
         info: &RequestInfo,
         headers: &HeaderMap,
         payload: Payload,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let Some((verb, path)) = &info.resource else { return Err(Failure::no_such_path()) };
         if review.namespaced == path.namespace.is_empty() {
             return Err(Failure::no_such_path());
@@ -34,14 +34,14 @@ impl Handlers {
             return Err(Failure::method_not_allowed());
         }
         let accept = info.accepted.plain()?;
-        // Nothing is kept anyway: a dry run is no different.
+        // A review is never stored: a dry run does the same.
         let options = WriteOptions::parse(&info.query, "CreateOptions")?;
         let media = MediaType::of_object(headers)?;
         let bytes = body::take(payload)?;
-        let asked = Question { review, media, bytes: &bytes };
+        let asked = ReviewBody { review, media, bytes: &bytes };
         let (authorizer, who) = (&self.core.authorizer, permit.identity());
         let status = StatusCode::CREATED;
-        let mut answer = match review.kind {
+        let mut response = match review.kind {
             "SelfSubjectReview" => {
                 respond::value(status, accept.syntax, &identity::of_caller(&asked, who)?)
             }
@@ -51,25 +51,25 @@ impl Handlers {
                 &identity::of_token(&self.authenticator, &self.core.registry, &asked).await?,
             ),
             "SelfSubjectAccessReview" => {
-                let answer = access::of_caller(authorizer, &asked, who).await?;
-                respond::value(status, accept.syntax, &answer)
+                let response = access::of_caller(authorizer, &asked, who).await?;
+                respond::value(status, accept.syntax, &response)
             }
             "SubjectAccessReview" => {
-                let answer = access::of_subject(authorizer, &asked).await?;
-                respond::value(status, accept.syntax, &answer)
+                let response = access::of_subject(authorizer, &asked).await?;
+                respond::value(status, accept.syntax, &response)
             }
             "LocalSubjectAccessReview" => {
-                let answer = access::local(authorizer, &asked, &path.namespace).await?;
-                respond::value(status, accept.syntax, &answer)
+                let response = access::local(authorizer, &asked, &path.namespace).await?;
+                respond::value(status, accept.syntax, &response)
             }
             _ => {
-                let answer = rules::of_caller(authorizer, &asked, who)?;
-                respond::value(status, accept.syntax, &answer)
+                let response = rules::of_caller(authorizer, &asked, who)?;
+                respond::value(status, accept.syntax, &response)
             }
         };
         let kind = (review.kind, &*review.api_version());
         let warnings = decode::value_warnings(&bytes, media, kind, options.field_validation)?;
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        respond::warn(&mut response, &warnings);
+        Ok(response)
     }
 }

@@ -18,7 +18,7 @@ use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
 use crate::request::{Query, ResourcePath, Verb};
-use crate::respond::{self, Accepted, Answer};
+use crate::respond::{self, Accepted, Response};
 use crate::{body, decode, managed};
 
 /// What is read and written at `scale`.
@@ -35,18 +35,18 @@ impl Handlers {
         resource: Arc<Resource>,
         path: ResourcePath,
         (query, accepted, request): (Query, Accepted, Request<Incoming>),
-    ) -> Result<Answer, Failure> {
-        let Some(sub) = resource.info.subresource(&path.subresource) else {
+    ) -> Result<Response, Failure> {
+        let name = SubresourceName::parse(&path.subresource).ok_or_else(Failure::no_such_path)?;
+        if resource.info.subresource(name).is_none() {
             return Err(Failure::no_such_path());
-        };
-        let name = SubresourceName::parse(sub.name).ok_or_else(Failure::no_such_path)?;
+        }
         if name.is_long_running() {
             return match (name, verb) {
                 (SubresourceName::Log, Verb::Get)
                 | (
                     SubresourceName::Exec | SubresourceName::Attach | SubresourceName::PortForward,
                     Verb::Get | Verb::Create,
-                ) => self.tunnel(&permit, &resource, &path, &query, request).await,
+                ) => self.tunnel(&permit, resource, path, query, request).await,
                 _ => Err(Failure::method_not_allowed()),
             };
         }
@@ -54,20 +54,20 @@ impl Handlers {
         let (parts, body) = request.into_parts();
         let call = Call { permit, resource, path, query, headers: parts.headers, accept };
         let handlers = self.clone();
-        self.laned(verb, call, body, move |call, body| async move {
+        self.execute(verb, call, body, move |call, body| async move {
             handlers.below(name, verb, &call, body).await
         })
         .await
     }
 
-    /// A request below an object that is no tunnel.
+    /// A request for a subresource that is not a tunnel.
     async fn below(
         &self,
         sub: SubresourceName,
         verb: Verb,
         call: &Call,
         body: Payload,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         use SubresourceName as Sub;
 
         match (sub, verb) {
@@ -92,7 +92,7 @@ impl Handlers {
     }
 
     /// `pods/binding`: gives a pod its node, once.
-    async fn post_binding(&self, call: &Call, payload: Payload) -> Result<Answer, Failure> {
+    async fn post_binding(&self, call: &Call, payload: Payload) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
@@ -103,6 +103,7 @@ impl Handlers {
             let why = "name in URL does not match name in Binding object";
             return Err(Failure::bad_request(why));
         }
+        super::write::same_namespace(call, &binding.metadata)?;
         let node = binding.target.name.clone().unwrap_or_default();
         let kind = binding.target.kind.as_deref().unwrap_or("Node");
         if node.is_empty() || kind != "Node" {
@@ -120,23 +121,30 @@ impl Handlers {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         self.core
             .registry
-            .persist_update(resource, target, Some("binding"), options.dry_run, |old| {
-                let uid = binding.metadata.uid.as_deref();
-                super::write::same_uid(resource, target.1, uid, old)?;
-                let mut pod = resource.parse(&old.encode())?;
-                assign(&mut *pod, &node, &binding)?;
-                writer.track(&mut *pod, Some(old))?;
-                let object = self.core.admission.admit_update(&call.permit, resource, pod, old)?;
-                Ok(Change { object, expected: None })
-            })
+            .persist_update(
+                resource,
+                target,
+                Some(SubresourceName::Binding),
+                options.dry_run,
+                |old| {
+                    let uid = binding.metadata.uid.as_deref();
+                    super::write::same_uid(resource, target.1, uid, old)?;
+                    let mut pod = resource.parse(&old.encode())?;
+                    assign(&mut *pod, &node, &binding)?;
+                    writer.track(&mut *pod, Some(old))?;
+                    let object =
+                        self.core.admission.admit_update(&call.permit, resource, pod, old)?;
+                    Ok(Change { object, expected: None })
+                },
+            )
             .await?;
-        let mut answer = respond::created(call.accept.syntax);
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        let mut response = respond::created(call.accept.syntax);
+        respond::warn(&mut response, &warnings);
+        Ok(response)
     }
 
     /// `scale`: the replica count of a workload in the form every autoscaler knows.
-    async fn scale(&self, verb: Verb, call: &Call, payload: Payload) -> Result<Answer, Failure> {
+    async fn scale(&self, verb: Verb, call: &Call, payload: Payload) -> Result<Response, Failure> {
         let (resource, target) = (&*call.resource, (&*call.path.namespace, &*call.path.name));
         let mut warnings = Vec::new();
         let bytes = match verb {
@@ -158,6 +166,7 @@ impl Handlers {
                         let media = MediaType::of_object(&call.headers)?;
                         decode::value(&bytes, media, SCALE.0, SCALE.1)?
                     };
+                    super::write::same_namespace(call, &scale.metadata)?;
                     let expected = crate::scale::expected(&scale)?;
                     let mut object = resource.parse(&old.encode())?;
                     crate::scale::set(&mut *object, &scale, resource)?;
@@ -174,9 +183,9 @@ impl Handlers {
             }
         };
         let scale = crate::scale::of(&*resource.parse(&bytes)?)?;
-        let mut answer = respond::value(StatusCode::OK, call.accept.syntax, &scale);
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        let mut response = respond::value(StatusCode::OK, call.accept.syntax, &scale);
+        respond::warn(&mut response, &warnings);
+        Ok(response)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::body::{self, MediaType, Payload};
 use crate::call::Call;
 use crate::decode;
 use crate::options::WriteOptions;
-use crate::respond::{self, Answer};
+use crate::respond::{self, Response};
 use crate::tokens;
 
 /// What is posted.
@@ -32,7 +32,7 @@ impl Handlers {
         &self,
         call: &Call,
         payload: Payload,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let media = MediaType::of_object(&call.headers)?;
         let bytes = body::take(payload)?;
@@ -41,27 +41,22 @@ impl Handlers {
             decode::value_and_warnings(&bytes, media, KIND, &[], validation)?;
         let request = TokenRequest { metadata: asked.metadata, spec: asked.spec, status: None };
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
-        let given = request.metadata.namespace.as_deref().unwrap_or_default();
-        if !given.is_empty() && given != namespace {
-            return Err(Failure::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
+        super::write::same_namespace(call, &request.metadata)?;
         // The account and the pod may have been made a moment ago.
         self.core.registry.settle().await?;
         let resources = self.core.resources();
         let (permit, path) = (&call.permit, &call.path);
         let authorizer = &self.core.authorizer;
         let of_node = node_token::check(resources, authorizer, permit, path, &request)?;
-        let max_s = of_node.into_iter().chain(self.token_life_max_s).min();
+        let max_s = of_node.into_iter().chain(self.token_lifetime_max_s).min();
         let tokens = &self.authenticator.tokens;
         let (now, account) = (jiff::Timestamp::now(), (namespace, name));
         let how = (options.dry_run, max_s);
-        let (answer, shortened) =
+        let (response, shortened) =
             tokens::request::create(tokens, resources, account, request, now, how)?;
         warnings.extend(shortened);
-        let mut answer = respond::value(StatusCode::CREATED, call.accept.syntax, &answer);
-        respond::warn(&mut answer, &warnings);
-        Ok(answer)
+        let mut response = respond::value(StatusCode::CREATED, call.accept.syntax, &response);
+        respond::warn(&mut response, &warnings);
+        Ok(response)
     }
 }

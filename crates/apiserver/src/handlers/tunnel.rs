@@ -2,60 +2,85 @@
 //!
 //! The streams themselves are `kubelets`'.
 
+use std::sync::Arc;
+
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use coffer_net::Incoming;
 use http::Request;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::Handlers;
 use crate::authz::Permit;
+use crate::cache::CachedObject;
 use crate::kubelets::Endpoint;
 use crate::object::Resource;
 use crate::request::{Query, ResourcePath};
-use crate::respond::Answer;
+use crate::respond::Response;
 
 impl Handlers {
     /// Sends a request on to the kubelet of a pod.
     pub(super) async fn tunnel(
-        &self,
+        self: &Arc<Self>,
         permit: &Permit,
-        resource: &Resource,
-        path: &ResourcePath,
-        query: &Query,
+        resource: Arc<Resource>,
+        path: ResourcePath,
+        query: Query,
         request: Request<Incoming>,
-    ) -> Result<Answer, Failure> {
-        let found = self.core.registry.get(resource, &path.namespace, &path.name).await?;
-        let object = resource.parse(&found.bytes)?;
-        let pod = object.pod().ok_or_else(Failure::no_such_path)?;
-        let spec = pod.spec.as_ref();
-        let node = spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-        if node.is_empty() {
-            return Err(Failure::bad_request(format!(
-                "pod {} does not have a host assigned",
-                path.name
-            )));
-        }
-        let container = match path.subresource.as_str() {
-            "portforward" => String::new(),
-            _ => container(pod, query.get("container"))?,
-        };
-        let target = kubelet_path(path, &container, query);
-        let endpoint = self.endpoint(&node)?;
-        // Only now, so that what is refused anyway takes no place.
-        let place = (&self.tunnels, self.tunnels.enter(&permit.identity().user)?);
-        if path.subresource == "log" {
+    ) -> Result<Response, Failure> {
+        let user = &permit.identity().user;
+        // First: such requests have no other limit, and a refused request returns its place immediately.
+        let place = (&self.tunnels, self.tunnels.enter(user)?);
+        let pod = self.core.registry.get(&resource, &path.namespace, &path.name).await?;
+        let node = pod.field("spec.nodeName").and_then(|node| self.node(node));
+        let bytes = pod.bytes.len() + node.as_ref().map_or(0, |node| node.bytes.len());
+        let is_log = path.subresource == "log";
+        let handlers = self.clone();
+        let work = async move { handlers.target(&resource, &pod, node.as_deref(), &path, &query) };
+        let (endpoint, target) = self.executor.run(user, bytes, Box::pin(work)).await?;
+        if is_log {
             self.kubelets.stream(place, &endpoint, &target).await
         } else {
             self.kubelets.upgrade(place, &endpoint, &target, request).await
         }
     }
 
-    fn endpoint(&self, name: &str) -> Result<Endpoint, Failure> {
-        let nodes = self.core.resources().core("nodes");
-        let found = nodes
-            .shard()
-            .get(&nodes.key("", name))
-            .ok_or_else(|| Failure::not_found(nodes.group_resource(), name))?;
+    fn node(&self, name: &str) -> Option<Arc<CachedObject>> {
+        let nodes = self.core.resources().of::<Node>();
+        nodes.shard().get(&nodes.key("", name))
+    }
+
+    /// Where a pod's kubelet is, and what it is to be asked.
+    fn target(
+        &self,
+        resource: &Resource,
+        pod: &CachedObject,
+        node: Option<&CachedObject>,
+        path: &ResourcePath,
+        query: &Query,
+    ) -> Result<(Endpoint, String), Failure> {
+        let object = resource.parse(&pod.bytes)?;
+        let pod = object.pod().ok_or_else(Failure::no_such_path)?;
+        let spec = pod.spec.as_ref();
+        let name = spec.and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        if name.is_empty() {
+            return Err(Failure::bad_request(format!(
+                "pod {} does not have a host assigned",
+                path.name
+            )));
+        }
+        let sub = SubresourceName::parse(&path.subresource);
+        let container = match sub {
+            Some(SubresourceName::PortForward) => String::new(),
+            _ => container(pod, query.get("container"))?,
+        };
+        let target = kubelet_path(path, &container, query);
+        Ok((self.endpoint(name, node)?, target))
+    }
+
+    fn endpoint(&self, name: &str, node: Option<&CachedObject>) -> Result<Endpoint, Failure> {
+        let nodes = self.core.resources().of::<Node>();
+        let found = node.ok_or_else(|| Failure::not_found(nodes.group_resource(), name))?;
         let object = nodes.parse(&found.bytes)?;
         let node = object.of_kind::<Node>().ok_or_else(Failure::no_such_path)?;
         let status = node.status.clone().unwrap_or_default();
@@ -76,7 +101,7 @@ impl Handlers {
 
 /// The container meant: the one named, or the pod's only (or default) one.
 fn container(pod: &Pod, named: Option<&str>) -> Result<String, Failure> {
-    const DEFAULT: &str = "kubectl.kubernetes.io/default-container";
+    const DEFAULT: &str = coffer_api::well_known::annotation::DEFAULT_CONTAINER;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let Some(spec) = pod.spec.as_ref() else { return Err(Failure::no_such_path()) };
     let inits = || spec.init_containers.iter().flatten().map(|container| container.name.as_str());
@@ -111,20 +136,20 @@ fn container(pod: &Pod, named: Option<&str>) -> Result<String, Failure> {
 fn kubelet_path(path: &ResourcePath, container: &str, query: &Query) -> String {
     let (namespace, pod) = (&path.namespace, &path.name);
     let mut out = form_urlencoded::Serializer::new(String::new());
-    let verb = match path.subresource.as_str() {
-        "log" => {
+    let verb = match SubresourceName::parse(&path.subresource) {
+        Some(SubresourceName::Log) => {
             for (name, value) in query.iter().filter(|(name, _)| *name != "container") {
                 out.append_pair(name, value);
             }
             "containerLogs"
         }
-        "portforward" => {
+        Some(SubresourceName::PortForward) => {
             for port in query.all("ports").iter().flat_map(|ports| ports.split(',')) {
                 out.append_pair("port", port);
             }
             "portForward"
         }
-        other => {
+        _ => {
             let streams =
                 [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
             for (ours, theirs) in streams {
@@ -135,7 +160,7 @@ fn kubelet_path(path: &ResourcePath, container: &str, query: &Query) -> String {
             for argument in query.all("command") {
                 out.append_pair("command", argument);
             }
-            other
+            path.subresource.as_str()
         }
     };
     let container = if container.is_empty() { String::new() } else { format!("/{container}") };

@@ -19,45 +19,46 @@ use crate::authz::AccessRecheck;
 use crate::cache::{CacheEvent, CachedObject, Initial, NoEvent, Start, Subscription};
 use crate::call::Call;
 
+use crate::memory_pool::{COPY_BYTES_MAX, MemoryReservation, with_reservation};
+use crate::object::undecoded;
 use crate::options::StateOptions;
-use crate::present::{self, Include};
 use crate::registry::Selection;
+use crate::representation::{self, Include};
 use crate::request::Query;
-use crate::respond::{self, Answer, Form, Syntax};
-use crate::rooms::{COPY_BYTES_MAX, Room, holding};
+use crate::respond::{self, Form, Response, Syntax};
 
 /// Time between bookmarks on a quiet watch.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
-/// Shortest and longest life of a watch whose client names none, in seconds.
-const LIFE_S: std::ops::Range<u64> = 1800..3600;
-/// Longest life that is reckoned with, in seconds: a year, beyond any connection's.
-const LIFE_MAX_S: u64 = 366 * 24 * 3600;
+/// Shortest and longest timeout of a watch whose client names none, in seconds.
+const DEFAULT_TIMEOUT_S: std::ops::Range<u64> = 1800..3600;
+/// The longest timeout, in seconds: a year, beyond any connection's life.
+const TIMEOUT_MAX_S: u64 = 366 * 24 * 3600;
 /// Bytes gathered into one frame when many events wait.
 const FRAME_BYTES: usize = 64 * 1024;
-/// Bytes of objects looked at before others get their turn at the processor.
+/// Bytes of objects visited before other tasks may run.
 const VISIT_BYTES: usize = 256 * 1024;
-/// A watch with longer selectors, in bytes, takes of the room that its user has.
+/// A watch with longer selectors, in bytes, takes of the memory that its user has.
 const LARGE_SELECTOR: usize = 4096;
 /// Bytes of memory for each byte of a selector: many short values.
 const SELECTOR_MEMORY: usize = 32;
 /// Marks the bookmark after which a watcher has the whole initial state.
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+const INITIAL_EVENTS_END: &str = coffer_api::well_known::annotation::INITIAL_EVENTS_END;
 
 /// One watch on its way to a client.
 struct Watch {
     handlers: Arc<Handlers>,
     call: Call,
     selection: Selection,
-    _selection_room: Option<Room>,
+    _selection_memory: Option<MemoryReservation>,
     include: Include,
     access: AccessRecheck,
     subscription: Subscription,
     /// What happened up to here the client has seen, or says so of what is yet to come.
     after: Revision,
     bookmarks: bool,
-    /// The client asked for the present state first and for a bookmark where it ends.
+    /// The client asked for the current state first and for a bookmark where it ends.
     marks_initial_end: bool,
-    /// The initial state is past.
+    /// The initial state has been sent.
     begun: bool,
     ended: bool,
     outbox: Outbox,
@@ -67,12 +68,12 @@ struct Watch {
 }
 
 impl Handlers {
-    pub(super) async fn watch(self: &Arc<Self>, mut call: Call) -> Result<Answer, Failure> {
+    pub(super) async fn watch(self: &Arc<Self>, mut call: Call) -> Result<Response, Failure> {
         if call.accept.syntax == Syntax::Yaml {
             return Err(respond::not_acceptable("application/json;stream=watch"));
         }
         let include = Include::parse(&call.query)?;
-        let life = life(&call.query)?;
+        let timeout = watch_timeout(&call.query)?;
         let options = StateOptions::of_watch(&call.query)?;
         let mut selection = Selection::parse(&call.query, &call.resource)?;
         if !call.path.name.is_empty() {
@@ -81,8 +82,8 @@ impl Handlers {
         let user = &call.permit.identity().user;
         let selectors = ["labelSelector", "fieldSelector"].map(|name| call.query.get(name));
         let selectors: usize = selectors.into_iter().flatten().map(str::len).sum();
-        let selection_room = if selectors > LARGE_SELECTOR {
-            Some(self.lanes.rooms.for_body(user, selectors * SELECTOR_MEMORY).await?)
+        let selection_memory = if selectors > LARGE_SELECTOR {
+            Some(self.executor.memory.reserve_body(user, selectors * SELECTOR_MEMORY).await?)
         } else {
             None
         };
@@ -117,7 +118,7 @@ impl Handlers {
             marks_initial_end: options.send_initial_events == Some(true),
             access,
             selection,
-            _selection_room: selection_room,
+            _selection_memory: selection_memory,
             include,
             subscription,
             after,
@@ -125,7 +126,7 @@ impl Handlers {
             ended: false,
             outbox: Outbox::default(),
             columns_sent: false,
-            ends_at: now + life,
+            ends_at: now + timeout,
             next_bookmark: now + BOOKMARK_EVERY,
             call,
         };
@@ -142,7 +143,7 @@ impl Handlers {
         let version = options.revision()?.filter(|version| *version > 0);
         let initial = options.send_initial_events;
         match version {
-            // Only the present state can be too old: what is to come may begin any time later.
+            // Only the current state can be too old: what is to come may begin any time later.
             Some(version) if initial != Some(true) => return Ok(Start::After(version)),
             Some(version) => self.core.registry.wait_for(version).await?,
             None => self.core.registry.settle().await?,
@@ -154,18 +155,19 @@ impl Handlers {
     }
 }
 
-/// How long a watch lives: as its client wants, else at random, so that not all come back at once.
-fn life(query: &Query) -> Result<Duration, Failure> {
+/// The timeout of a watch: the client's, else a random one, so that clients do not all reconnect at the same
+/// time.
+fn watch_timeout(query: &Query) -> Result<Duration, Failure> {
     let wanted = query.number("timeoutSeconds")?.filter(|seconds| *seconds != 0);
-    // A negative time is over at once.
+    // A negative time counts as 0.
     let wanted = wanted.map(|seconds| u64::try_from(seconds).unwrap_or_default());
-    let seconds = wanted.unwrap_or_else(|| rand::random_range(LIFE_S));
-    Ok(Duration::from_secs(seconds.min(LIFE_MAX_S)))
+    let seconds = wanted.unwrap_or_else(|| rand::random_range(DEFAULT_TIMEOUT_S));
+    Ok(Duration::from_secs(seconds.min(TIMEOUT_MAX_S)))
 }
 
-/// A watch that begins too far back: an answer of one ERROR event with code 410, as upstream's
-/// watch cache gives it, so that clients find it where they look for it.
-fn expired(call: &Call, oldest: Revision) -> Answer {
+/// The response to a watch that begins too far back: one ERROR event with code 410, as upstream's watch cache
+/// sends it and clients expect it.
+fn expired(call: &Call, oldest: Revision) -> Response {
     let requested = call.query.get("resourceVersion").unwrap_or_default();
     let failure = Failure::expired(format!("too old resource version: {requested} ({oldest})"));
     let mut outbox = Outbox::default();
@@ -173,6 +175,14 @@ fn expired(call: &Call, oldest: Revision) -> Answer {
     outbox.put("ERROR", status.into());
     let line = outbox.pop().unwrap_or_default();
     respond::typed(StatusCode::OK, "application/json", respond::full(line))
+}
+
+/// An object's bytes, or its identity if it cannot be decoded.
+fn shown(object: &CachedObject) -> Bytes {
+    match object.is_decoded {
+        true => object.bytes.clone(),
+        false => undecoded::identity(object, object.revision),
+    }
 }
 
 impl Watch {
@@ -195,7 +205,7 @@ impl Watch {
 
     /// Puts as much of the initial state as one frame takes.
     async fn put_initial(&mut self) {
-        if !self.may_go_on() {
+        if !self.recheck_access() {
             return;
         }
         let mut visited = 0;
@@ -203,8 +213,8 @@ impl Watch {
             match self.subscription.inbox.next_initial() {
                 Initial::Object(object) => {
                     visited += object.bytes.len();
-                    if self.selection.matches(&object) {
-                        self.put("ADDED", object.bytes.clone()).await;
+                    if self.shows(&object) {
+                        self.put("ADDED", shown(&object)).await;
                     }
                 }
                 Initial::Done => {
@@ -226,7 +236,7 @@ impl Watch {
         }
     }
 
-    /// Waits for what comes, and puts it.
+    /// Waits for an event, and puts it.
     async fn put_live(&mut self) {
         let shutdown = self.handlers.shutdown.clone();
         let wake = self.next_bookmark.min(self.ends_at);
@@ -252,32 +262,41 @@ impl Watch {
         }
     }
 
-    /// Whether the watcher may still see what it watches.
-    fn may_go_on(&mut self) -> bool {
+    /// Whether the watcher may still see what it watches; ends the watch otherwise.
+    fn recheck_access(&mut self) -> bool {
         self.ended =
             self.ended || !self.access.holds(&self.handlers.core.authorizer, &self.call.permit);
         !self.ended
     }
 
     async fn put_event(&mut self, event: &CacheEvent) {
-        if !self.may_go_on() || event.revision <= self.after {
+        if !self.recheck_access() || event.revision <= self.after {
             return;
         }
-        let matching = |object: &Option<Arc<CachedObject>>| {
-            object.clone().filter(|object| self.selection.matches(object))
-        };
+        let matching =
+            |object: &Option<Arc<CachedObject>>| object.clone().filter(|object| self.shows(object));
         match (matching(&event.old), matching(&event.new)) {
-            (None, Some(new)) => self.put("ADDED", new.bytes.clone()).await,
-            (Some(_), Some(new)) => self.put("MODIFIED", new.bytes.clone()).await,
+            (None, Some(new)) => self.put("ADDED", shown(&new)).await,
+            (Some(_), Some(new)) => self.put("MODIFIED", shown(&new)).await,
+            (Some(old), None) if !old.is_decoded => {
+                self.put("DELETED", undecoded::identity(&old, event.revision)).await;
+            }
             (Some(old), None) => {
                 // The last state the watcher may see, at the revision that took it away.
-                let Ok(room) = self.room_to_copy(old.bytes.len()).await else { return };
+                let Ok(reservation) = self.reserve_copy(old.bytes.len()).await else { return };
                 let head = self.call.resource.head();
                 let last = crate::encoded::restamp(head, &old.bytes, old.revision, event.revision);
-                self.put("DELETED", holding(last, room)).await;
+                self.put("DELETED", with_reservation(last, reservation)).await;
             }
             (None, None) => {}
         }
+    }
+
+    /// Whether the watcher wants an object, and may be shown it: of what cannot be decoded there is nothing but
+    /// metadata.
+    fn shows(&self, object: &CachedObject) -> bool {
+        let is_metadata = matches!(self.call.accept.form, Form::Metadata(_));
+        (object.is_decoded || is_metadata) && self.selection.matches(object)
     }
 
     async fn put(&mut self, kind: &str, stored: Bytes) {
@@ -287,11 +306,11 @@ impl Watch {
             self.outbox.put(kind, stored);
             return;
         }
-        let Ok(room) = self.room_to_copy(stored.len()).await else { return };
+        let Ok(reservation) = self.reserve_copy(stored.len()).await else { return };
         let columns = !std::mem::replace(&mut self.columns_sent, true);
         let Call { resource, accept, .. } = &self.call;
-        match present::object(resource, &stored, accept.form, self.include, columns) {
-            Ok(object) => self.outbox.put(kind, holding(object, room)),
+        match representation::object(resource, &stored, accept.form, self.include, columns) {
+            Ok(object) => self.outbox.put(kind, with_reservation(object, reservation)),
             Err(failure) => {
                 let status = serde_json::to_vec(&failure.status()).expect("a Status encodes");
                 self.outbox.put("ERROR", status.into());
@@ -300,16 +319,16 @@ impl Watch {
         }
     }
 
-    /// Room for a copy of an object for this watcher alone, where that is large: thousands of watches
-    /// that do not read would hold one each. Ends the watch where it does not get any in time.
-    async fn room_to_copy(&mut self, bytes: usize) -> Result<Option<Room>, Failure> {
+    /// Memory for a copy of an object for this watcher alone, where that is large: thousands of watches
+    /// that do not read would hold one each. Ends the watch where none is free in time.
+    async fn reserve_copy(&mut self, bytes: usize) -> Result<Option<MemoryReservation>, Failure> {
         if bytes <= FRAME_BYTES {
             return Ok(None);
         }
         let user = &self.call.permit.identity().user;
-        let room = self.handlers.lanes.rooms.for_answer(user, bytes).await;
-        self.ended |= room.is_err();
-        room.map(Some)
+        let reservation = self.handlers.executor.memory.reserve_response(user, bytes).await;
+        self.ended |= reservation.is_err();
+        reservation.map(Some)
     }
 
     /// Sends a bookmark, if the watcher asked for them.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use coffer_api::field::{Error, Path};
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
+use coffer_api::well_known::api_group;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::json;
@@ -16,16 +17,16 @@ use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::body::{MediaType, Payload};
 use crate::call::Call;
 
+use crate::memory_pool::CollectionSlot;
 use crate::object::{Object, Resource};
 use crate::options::{WriteOptions, dry_run};
-use crate::present::{self, Include};
 use crate::registry::{Change, DeleteOptions, Deleted, ListQuery, Written};
-use crate::respond::{self, Answer};
-use crate::rooms::StateSlot;
+use crate::representation::{self, Include};
+use crate::respond::{self, Response};
 use crate::{body, decode, managed};
 
 impl Handlers {
-    pub(super) async fn post_new(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_new(&self, call: &Call, body: Payload) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let resource = &*call.resource;
         let decoded = decode::object(resource, &call.headers, body, options.field_validation)?;
@@ -33,7 +34,7 @@ impl Handlers {
         take_namespace(&mut *object, call)?;
         let version = object.meta().resource_version.as_deref().unwrap_or_default();
         if version.parse::<u64>().is_ok_and(|version| version > 0) {
-            // Upstream answers 500 and so blames itself; the words and the missing reason are its.
+            // Upstream returns 500, as if the server had failed; message and missing reason are upstream's.
             let why = "resourceVersion should not be set on objects to be created";
             return Err(Failure::with_code(400, Reason::Unknown, why));
         }
@@ -53,7 +54,11 @@ impl Handlers {
         self.core.write_new(&call.permit, &call.resource, object, options.dry_run).await
     }
 
-    pub(super) async fn post_update(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_update(
+        &self,
+        call: &Call,
+        body: Payload,
+    ) -> Result<Response, Failure> {
         let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
         let resource = &*call.resource;
         let decoded = decode::object(resource, &call.headers, body, options.field_validation)?;
@@ -113,12 +118,12 @@ impl Handlers {
             .registry
             .persist_update(resource, target, call.sub(), options.dry_run, |old| {
                 same_uid(resource, &call.path.name, uid.as_deref(), old)?;
-                // It is not kept while its successor is made; another try decodes it again.
+                // It is not kept while the updated one is made; another try decodes it again.
                 let mut object = match object.take() {
                     Some(object) => object,
                     None => resource.parse(&encoded)?,
                 };
-                // Not before the object is found: what is not there has no version to name.
+                // Only once the object is found: a missing one is 404, whatever version the client names.
                 let expected = expected_revision(resource, &*object)?;
                 writer.track(&mut *object, Some(old))?;
                 let object =
@@ -129,17 +134,22 @@ impl Handlers {
     }
 
     /// The response to a write.
-    pub(super) fn written(&self, call: &Call, written: Written) -> Result<Answer, Failure> {
+    pub(super) fn written(&self, call: &Call, written: Written) -> Result<Response, Failure> {
         let include = Include::parse(&call.query)?;
         let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
         let bytes = self.shown(call, &written.name, written.bytes)?;
-        let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
-        let mut answer = respond::json(status, call.accept.syntax, bytes);
-        respond::warn(&mut answer, &written.warnings);
-        Ok(answer)
+        let bytes =
+            representation::object(&call.resource, &bytes, call.accept.form, include, true)?;
+        let mut response = respond::json(status, call.accept.syntax, bytes);
+        respond::warn(&mut response, &written.warnings);
+        Ok(response)
     }
 
-    pub(super) async fn post_delete(&self, call: &Call, body: Payload) -> Result<Answer, Failure> {
+    pub(super) async fn post_delete(
+        &self,
+        call: &Call,
+        body: Payload,
+    ) -> Result<Response, Failure> {
         let options = delete_options(call, body)?;
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         let admitted =
@@ -147,12 +157,12 @@ impl Handlers {
         let deleted = self.core.registry.persist_delete(admitted, &options).await?;
         let (bytes, status) = match deleted {
             // Upstream makes this difference for clients of the old parameter only.
-            Deleted::Going(bytes) if options.orphan_dependents == Some(false) => {
+            Deleted::Terminating(bytes) if options.orphan_dependents == Some(false) => {
                 (bytes, StatusCode::ACCEPTED)
             }
-            Deleted::Going(bytes) => (bytes, StatusCode::OK),
-            Deleted::Gone { last, return_object: true, .. } => (last, StatusCode::OK),
-            Deleted::Gone { uid, .. } => {
+            Deleted::Terminating(bytes) => (bytes, StatusCode::OK),
+            Deleted::Removed { last, return_object: true, .. } => (last, StatusCode::OK),
+            Deleted::Removed { uid, .. } => {
                 return Ok(respond::json(
                     StatusCode::OK,
                     call.accept.syntax,
@@ -162,7 +172,8 @@ impl Handlers {
         };
         let include = Include::parse(&call.query)?;
         let bytes = self.shown(call, name, bytes)?;
-        let bytes = present::object(&call.resource, &bytes, call.accept.form, include, true)?;
+        let bytes =
+            representation::object(&call.resource, &bytes, call.accept.form, include, true)?;
         Ok(respond::json(status, call.accept.syntax, bytes))
     }
 
@@ -171,8 +182,8 @@ impl Handlers {
         call: &Call,
         query: &ListQuery,
         body: Payload,
-        slot: Option<StateSlot>,
-    ) -> Result<Answer, Failure> {
+        slot: Option<CollectionSlot>,
+    ) -> Result<Response, Failure> {
         let include = Include::parse(&call.query)?;
         let options = delete_options(call, body)?;
         let list = self.core.registry.list(&call.resource, &call.path.namespace, query).await?;
@@ -228,7 +239,7 @@ fn delete_options(call: &Call, body: Payload) -> Result<DeleteOptions, Failure> 
         let policy = options.propagation_policy.unwrap_or_default();
         let why = "orphanDependents and deletionPropagation cannot be both set";
         let error = Error::invalid(&path, &policy, why);
-        return Err(Failure::invalid("meta.k8s.io", "DeleteOptions", "", &vec![error]));
+        return Err(Failure::invalid(api_group::META, "DeleteOptions", "", &vec![error]));
     }
     DeleteOptions::from_api(options)
 }
@@ -241,16 +252,19 @@ pub(super) fn take_namespace(object: &mut dyn Object, call: &Call) -> Result<(),
         meta.namespace = None;
         return Ok(());
     }
-    match meta.namespace.as_deref() {
-        None | Some("") => meta.namespace = Some(call.path.namespace.clone()),
-        Some(own) if own == call.path.namespace => {}
-        Some(_) => {
-            return Err(Failure::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
-    }
+    same_namespace(call, meta)?;
+    meta.namespace = Some(call.path.namespace.clone());
     Ok(())
+}
+
+/// Refuses an object of another namespace than the URL's.
+pub(super) fn same_namespace(call: &Call, meta: &meta::ObjectMeta) -> Result<(), Failure> {
+    match meta.namespace.as_deref() {
+        Some(own) if !own.is_empty() && own != call.path.namespace => Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses an object whose name is not the URL's.

@@ -20,6 +20,11 @@ impl DecodeError {
     pub(super) fn of_stored(error: &serde_json::Error) -> Self {
         Self { path: "object".to_owned(), reason: redact::json(error) }
     }
+
+    /// Objects and lists are nested more deeply than what is stored may be.
+    pub(crate) fn too_deep() -> Self {
+        Self { path: String::new(), reason: "exceeded max depth".to_owned() }
+    }
 }
 
 /// A typed value from a document; the error names the field.
@@ -37,7 +42,14 @@ pub(crate) fn typed_as<T: DeserializeOwned>(
 ) -> Result<T, DecodeError> {
     // Most fit: only what does not is read again, to find out where.
     if let Ok(object) = T::deserialize(document.value()) {
-        return Ok(object);
+        let time = schema.and_then(|it| schema::fit::time_out_of_range(document.value(), it));
+        return match time {
+            Some(time) => {
+                let reason = time.to_string();
+                Err(DecodeError { path: time.path, reason })
+            }
+            None => Ok(object),
+        };
     }
     serde_path_to_error::deserialize(document.value()).map_err(|error| {
         let (root, path) = (document.value(), redact::path(error.path()));

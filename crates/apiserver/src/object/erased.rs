@@ -5,6 +5,7 @@ use std::any::Any;
 use coffer_api::Document;
 use coffer_api::field::ErrorList;
 use coffer_api::kinds::{Kind, Scale};
+use coffer_api::subresource::SubresourceName;
 use coffer_api::table::RowCondition;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,9 +18,9 @@ pub(crate) trait Object: Send + Sync {
     fn meta_mut(&mut self) -> &mut ObjectMeta;
     fn set_defaults(&mut self);
     fn prepare_for_create(&mut self);
-    fn prepare_for_update(&mut self, old: &dyn Object, sub: Option<&str>);
+    fn prepare_for_update(&mut self, old: &dyn Object, sub: Option<SubresourceName>);
     fn validate(&self) -> ErrorList;
-    fn validate_update(&self, old: &dyn Object, sub: Option<&str>) -> ErrorList;
+    fn validate_update(&self, old: &dyn Object, sub: Option<SubresourceName>) -> ErrorList;
     fn fields(&self) -> Vec<(&'static str, String)>;
     fn warnings(&self) -> Vec<String>;
     fn update_warnings(&self, old: &dyn Object) -> Vec<String>;
@@ -75,7 +76,7 @@ impl<K: Kind> Object for K {
         Kind::prepare_for_create(self);
     }
 
-    fn prepare_for_update(&mut self, old: &dyn Object, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &dyn Object, sub: Option<SubresourceName>) {
         Kind::prepare_for_update(self, old.of_kind().expect(SAME_KIND), sub);
     }
 
@@ -83,7 +84,7 @@ impl<K: Kind> Object for K {
         Kind::validate(self)
     }
 
-    fn validate_update(&self, old: &dyn Object, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &dyn Object, sub: Option<SubresourceName>) -> ErrorList {
         Kind::validate_update(self, old.of_kind().expect(SAME_KIND), sub)
     }
 

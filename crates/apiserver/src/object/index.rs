@@ -34,7 +34,7 @@ impl Index for TypedIndex {
         if let Some(bytes) = stamp(&self.head, value, revision) {
             return Ok(bytes);
         }
-        // Written by something else: encoded anew in our order of fields.
+        // Written by another program: encoded again in our order of fields.
         let mut object = (self.parse)(value).map_err(|error| error.to_string())?;
         object.meta_mut().resource_version = None;
         stamp(&self.head, &object.encode(), revision)

@@ -8,14 +8,17 @@ mod decode_error;
 mod erased;
 mod events_view;
 mod index;
+mod metadata;
 mod resource;
 mod resources;
 mod shallow;
 #[cfg(test)]
 mod tests;
+pub(crate) mod undecoded;
 
 pub(crate) use decode_error::{DecodeError, typed, typed_as};
 pub(crate) use erased::Object;
 pub(crate) use index::entry;
+pub(crate) use metadata::metadata;
 pub(crate) use resource::Resource;
 pub(crate) use resources::Resources;

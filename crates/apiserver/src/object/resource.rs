@@ -6,10 +6,12 @@ use bytes::Bytes;
 use coffer_api::Document;
 use coffer_api::field::ErrorList;
 use coffer_api::kinds::{self, Event, Kind, KindInfo};
+use coffer_api::schema;
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::subresource::SubresourceName;
 use zeroize::Zeroizing;
 
-use super::decode_error::{DecodeError, typed};
+use super::decode_error::{DecodeError, typed_as};
 use super::erased::Object;
 use crate::cache::Shard;
 use crate::encoded::Head;
@@ -26,12 +28,14 @@ pub(crate) struct Resource {
     pub(super) decode: Decode,
     pub(super) parse: Parse,
     pub(super) shallow: Parse,
-    pub(super) outward: Option<Outward>,
+    pub(super) convert: Option<Convert>,
+    /// Whether its objects have a template of pods.
+    pub(crate) has_template: bool,
     pub(super) shard: OnceLock<Arc<Shard>>,
 }
 
 /// From the stored version's JSON to a second version's.
-pub(super) type Outward = fn(&[u8]) -> Option<Zeroizing<Vec<u8>>>;
+pub(super) type Convert = fn(&[u8]) -> Option<Zeroizing<Vec<u8>>>;
 
 impl Resource {
     pub(super) fn of<K: Kind>() -> Self {
@@ -44,9 +48,20 @@ impl Resource {
             decode: decode::<K>,
             parse: parse::<K>,
             shallow: shallow::<K>,
-            outward: None,
+            convert: None,
+            has_template: has_template::<K>(),
             shard: OnceLock::new(),
         }
+    }
+
+    /// Whether its objects are of this kind.
+    pub(crate) fn is<K: Kind>(&self) -> bool {
+        (self.info.group, self.info.kind) == (K::INFO.group, K::INFO.kind)
+    }
+
+    /// Whether its objects are pods or have a template of them.
+    pub(crate) fn makes_pods(&self) -> bool {
+        self.has_template || (self.info.group, self.info.plural) == ("", "pods")
     }
 
     /// For messages: `secrets`, `deployments.apps`.
@@ -88,7 +103,7 @@ impl Resource {
 
     /// Whether clients get the stored bytes as they are.
     pub(crate) fn is_stored_form(&self) -> bool {
-        self.outward.is_none()
+        self.convert.is_none()
     }
 
     /// The object a document describes.
@@ -112,12 +127,12 @@ impl Resource {
         }
     }
 
-    /// Everything wrong with a successor, by the rules of the version it came in.
+    /// Everything wrong with an updated object, by the rules of the version it came in.
     pub(crate) fn validate_update(
         &self,
         object: &dyn Object,
         old: &dyn Object,
-        sub: Option<&str>,
+        sub: Option<SubresourceName>,
     ) -> ErrorList {
         match (self.series_event(object), self.series_event(old)) {
             (Some(new), Some(old)) => kinds::event::validate_series_form_update(new, old),
@@ -127,20 +142,30 @@ impl Resource {
 
     /// The stored event, where this is the second form of events.
     fn series_event<'a>(&self, object: &'a dyn Object) -> Option<&'a Event> {
-        self.outward.and_then(|_| object.of_kind())
+        self.convert.and_then(|_| object.of_kind())
     }
 
     /// The bytes a client of this version gets.
-    pub(crate) fn present(&self, bytes: &Bytes) -> Bytes {
-        match self.outward.and_then(|outward| outward(bytes)) {
+    pub(crate) fn to_client_version(&self, bytes: &Bytes) -> Bytes {
+        match self.convert.and_then(|convert| convert(bytes)) {
             Some(converted) => crate::encoded::erasing(converted),
             None => bytes.clone(),
         }
     }
 }
 
+/// Whether a kind's objects have a template of pods; so it is of one that cannot be made of nothing.
+fn has_template<K: Kind>() -> bool {
+    let (version, kind) = (K::API_VERSION, K::KIND);
+    let nothing = serde_json::json!({ "apiVersion": version, "kind": kind, "metadata": {} });
+    let object = serde_json::from_value::<K>(nothing);
+    object.map_or(true, |object| object.pod_template().is_some())
+}
+
 fn decode<K: Kind>(document: &Document) -> Result<Box<dyn Object>, DecodeError> {
-    typed::<K>(document).map(|object| Box::new(object) as Box<dyn Object>)
+    // By the kind's own schema, because a document that a patch made need not say what it is.
+    let schema = schema::of(&K::INFO.api_version(), K::INFO.kind);
+    typed_as::<K>(document, schema).map(|object| Box::new(object) as Box<dyn Object>)
 }
 
 fn parse<K: Kind>(bytes: &[u8]) -> Result<Box<dyn Object>, DecodeError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coffer_api::kinds::{self, Kind, KindInfo, SeriesEvent, Visitor};
+use coffer_api::kinds::{self, Kind, KindInfo, SeriesEvent, Served, Visitor};
 
 use super::events_view::events_view;
 use super::index::TypedIndex;
@@ -18,11 +18,17 @@ impl Resources {
         let mut all = Self(Vec::new());
         kinds::for_each(&mut all);
         for resource in &mut all.0 {
-            if resource.info.group == SeriesEvent::INFO.group {
+            if resource.is::<SeriesEvent>() {
                 *resource = Arc::new(events_view());
             }
         }
         all
+    }
+
+    /// What the keys of objects that are encrypted at rest begin with.
+    pub(crate) fn sealed_prefixes(&self) -> Vec<String> {
+        let sealed = self.0.iter().filter(|resource| resource.stored_info().sealed);
+        sealed.map(|resource| resource.collection("")).collect()
     }
 
     /// What the cache must hold: one source per storage prefix.
@@ -48,15 +54,16 @@ impl Resources {
         }
     }
 
-    /// The resource at a path.
+    /// The resource at a path. Code that means one kind asks for it with [`Self::of`].
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         let at = |info: &KindInfo| (info.group, info.version, info.plural);
         self.0.iter().find(|resource| at(resource.info) == (group, version, plural))
     }
 
-    /// A core resource that is always served.
-    pub(crate) fn core(&self, plural: &str) -> &Arc<Resource> {
-        self.find("", "v1", plural).expect("core kinds are always served")
+    /// The resource of a kind.
+    pub(crate) fn of<K: Served>(&self) -> &Arc<Resource> {
+        let found = self.0.iter().find(|resource| resource.is::<K>());
+        found.expect("the table has every kind that is served")
     }
 
     /// All resources in discovery's order.

@@ -2,7 +2,7 @@
 //! payload.
 //!
 //! The kind's own type is read from a text in which only some members are seen: names and labels of the
-//! metadata, and the fields that selectors of the kind look at. What is not seen is read over.
+//! metadata, and the fields that selectors of the kind look at. The others are skipped.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ const METADATA: [&str; 3] = ["name", "namespace", "labels"];
 /// Decodes an object without what it is not found by.
 ///
 /// # Errors
-/// As the whole object; what is read over need only be JSON.
+/// As the whole object; skipped members need only be JSON.
 pub(super) fn decode<K: Kind>(bytes: &[u8]) -> Result<K, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let object = K::deserialize(Only { inner: &mut deserializer, seen: Seen::Object(K::INFO) })?;
@@ -88,7 +88,7 @@ impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Only<T> {
     type Value = T::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T::Value, D::Error> {
-        // Nothing is kept back below: no need to look on.
+        // All members below are seen: no filter is needed.
         match self.seen {
             Seen::All => self.inner.deserialize(deserializer),
             seen => self.inner.deserialize(Only { inner: deserializer, seen }),

@@ -32,17 +32,17 @@ pub(super) fn paths(info: &KindInfo, names: &impl Names) -> Vec<(String, Value)>
         return Vec::new();
     };
     let KindInfo { group, version, kind, namespaced, .. } = *info;
-    let door = Endpoint { group, version, kind, namespaced, object };
+    let endpoint = Endpoint { group, version, kind, namespaced, object };
     let collection = collection(group, version, info.plural, namespaced);
     let item = format!("{collection}/{{name}}");
-    let mut paths = vec![(collection, door.collection(&list)), (item.clone(), door.item())];
+    let mut paths = vec![(collection, endpoint.collection(&list)), (item.clone(), endpoint.item())];
     if namespaced {
         let everywhere = format!("{}/{}", prefix(group, version), info.plural);
-        paths.push((everywhere, door.everywhere(&list)));
+        paths.push((everywhere, endpoint.everywhere(&list)));
     }
     for sub in info.subresources {
         if let Some(definition) = names.definition(sub.group, sub.version, sub.kind) {
-            paths.push((format!("{item}/{}", sub.name), door.subresource(sub, &definition)));
+            paths.push((format!("{item}/{}", sub.name), endpoint.subresource(sub, &definition)));
         }
     }
     paths
@@ -52,8 +52,8 @@ pub(super) fn paths(info: &KindInfo, names: &impl Names) -> Vec<(String, Value)>
 pub(super) fn review(review: &Review, names: &impl Names) -> Option<(String, Value)> {
     let Review { group, kind, namespaced, .. } = *review;
     let object = names.definition(group, VERSION, kind)?;
-    let door = Endpoint { group, version: VERSION, kind, namespaced, object };
-    let item = json!({ "post": door.create(), "parameters": door.path_parameters(false) });
+    let endpoint = Endpoint { group, version: VERSION, kind, namespaced, object };
+    let item = json!({ "post": endpoint.create(), "parameters": endpoint.path_parameters(false) });
     Some((collection(group, VERSION, review.plural, namespaced), item))
 }
 
@@ -149,7 +149,7 @@ impl Endpoint {
 
     fn subresource(&self, sub: &Subresource, definition: &str) -> Value {
         let mut item = Map::new();
-        let suffix = capitalised(sub.name);
+        let suffix = capitalised(sub.name.as_str());
         for verb in sub.verbs {
             let (method, mut operation) = match *verb {
                 "get" => ("get", self.operation(&READ, &suffix, definition, Vec::new(), &["200"])),
@@ -186,7 +186,7 @@ impl Endpoint {
         &self,
         verb: &Verb,
         suffix: &str,
-        answer: &str,
+        definition: &str,
         parameters: Vec<Value>,
         codes: &[&str],
     ) -> Value {
@@ -202,7 +202,7 @@ impl Endpoint {
             "consumes": ["*/*"],
             "produces": produces,
             "parameters": parameters,
-            "responses": responses(answer, codes),
+            "responses": responses(definition, codes),
             "x-kubernetes-action": verb.action,
             "x-kubernetes-group-version-kind":
                 { "group": self.group, "kind": self.kind, "version": self.version },
@@ -337,11 +337,12 @@ const BOOKMARKS: &str = "Whether a watch sends events of type BOOKMARK.";
 const CONTINUE: &str = "The token of the previous page, to get the next page of the same list.";
 const FIELD_SELECTOR: &str = "A selector that restricts the returned objects by their fields.";
 const LABEL_SELECTOR: &str = "A selector that restricts the returned objects by their labels.";
-const LIMIT: &str = "The maximum number of objects in one answer; more are fetched with continue.";
+const LIMIT: &str =
+    "The maximum number of objects in one response; more are fetched with continue.";
 const RESOURCE_VERSION: &str =
     "Which version of the collection may be served: see resourceVersionMatch.";
 const RESOURCE_VERSION_MATCH: &str =
     "How resourceVersion is applied to a list: NotOlderThan or Exact.";
 const SEND_INITIAL_EVENTS: &str = "Whether a watch begins with the objects that exist, followed by a bookmark. Needs resourceVersionMatch=NotOlderThan.";
 const TIMEOUT: &str = "The seconds after which a list or watch ends, whatever happens.";
-const WATCH: &str = "Answer with a stream of changes instead of a list.";
+const WATCH: &str = "Return a stream of changes instead of a list.";

@@ -3,25 +3,27 @@
 use bytes::Bytes;
 use coffer_api::kinds::Dependents;
 use coffer_api::status::{Failure, GroupResource};
+use coffer_api::well_known::{api_group, finalizer};
 use coffer_store::{Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
 use super::write::modified;
 use super::{Encoded, Registry};
 use crate::admission::admitted::{Admitted, Deletion};
+use crate::cache::CachedObject;
 use crate::clock::now;
 use crate::failure::store_failure;
-use crate::object::{Object, Resource};
+use crate::object::{Object, Resource, undecoded};
 
 const DELETE_TRIES: usize = 32;
-const ORPHAN: &str = "orphan";
-const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = finalizer::ORPHAN;
+const FOREGROUND: &str = finalizer::FOREGROUND;
 /// What becomes of the objects that the deleted one owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagation {
     /// The kind's default: the garbage collector deletes them afterwards.
     Background,
-    /// They go first.
+    /// They are deleted first.
     Foreground,
     /// They stay, without an owner.
     Orphan,
@@ -34,7 +36,7 @@ pub(crate) struct DeleteOptions {
     pub(crate) uid: Option<String>,
     pub(crate) resource_version: Option<String>,
     pub(crate) propagation: Option<Propagation>,
-    /// The old way to say the propagation, as it was said.
+    /// The deprecated form of the propagation policy, as the client sent it.
     pub(crate) orphan_dependents: Option<bool>,
     pub(crate) dry_run: bool,
 }
@@ -48,7 +50,7 @@ impl DeleteOptions {
         let invalid = |field: &str, value: &str, supported: &[&str]| {
             let path = coffer_api::field::Path::new(field);
             let error = coffer_api::field::Error::not_supported(&path, value, supported);
-            Failure::invalid("meta.k8s.io", "DeleteOptions", "", &vec![error])
+            Failure::invalid(api_group::META, "DeleteOptions", "", &vec![error])
         };
         let propagation = match options.propagation_policy.as_deref() {
             None | Some("") => options
@@ -82,9 +84,9 @@ impl DeleteOptions {
 /// What a deletion came to.
 pub(crate) enum Deleted {
     /// Removed. The object as it was, for kinds that return it.
-    Gone { last: Bytes, uid: String, return_object: bool },
-    /// Marked: it goes when its grace period or its finalizers end.
-    Going(Bytes),
+    Removed { last: Bytes, uid: String, return_object: bool },
+    /// Marked: it is removed when its grace period or its finalizers end.
+    Terminating(Bytes),
 }
 
 /// What is to be written for a deletion.
@@ -108,18 +110,23 @@ impl Registry {
         let (namespace, name) = (&*namespace, &*name);
         for _ in 0..DELETE_TRIES {
             let current = self.get(resource, namespace, name).await?;
-            let object = resource.parse(&current.bytes)?;
-            preconditions(resource, name, &*object, options)?;
+            let Ok(object) = resource.parse(&current.bytes) else {
+                match self.persist_delete_undecoded(resource, &current, options).await? {
+                    Some(deleted) => return Ok(deleted),
+                    None => continue,
+                }
+            };
+            preconditions(resource, name, object.meta(), options)?;
             let uid = object.meta().uid.clone().unwrap_or_default();
             let return_object = resource.info.deletion.returns_object;
-            let gone = |last| Deleted::Gone { last, uid: uid.clone(), return_object };
+            let removed = |last| Deleted::Removed { last, uid: uid.clone(), return_object };
             let step = plan(resource, object, options, now());
             let done = match step {
-                Step::Unchanged => return Ok(Deleted::Going(current.bytes.clone())),
-                Step::Remove if options.dry_run => return Ok(gone(current.bytes.clone())),
+                Step::Unchanged => return Ok(Deleted::Terminating(current.bytes.clone())),
+                Step::Remove if options.dry_run => return Ok(removed(current.bytes.clone())),
                 Step::Remove => {
                     self.store.delete(&current.key, current.revision).await.map(|revision| {
-                        gone(crate::encoded::restamp(
+                        removed(crate::encoded::restamp(
                             resource.head(),
                             &current.bytes,
                             current.revision,
@@ -135,7 +142,7 @@ impl Registry {
                     } else {
                         self.store.update(&current.key, value, current.revision).await
                     };
-                    revision.map(|at| Deleted::Going(encoded.stamped(at)))
+                    revision.map(|at| Deleted::Terminating(encoded.stamped(at)))
                 }
             };
             match done {
@@ -147,7 +154,32 @@ impl Registry {
         Err(modified(resource, name))
     }
 
-    /// Removes an object whose time is over, at the revision at which that was seen. Unlike a deletion
+    /// Removes an object that cannot be decoded; `None` where another writer was faster. Neither finalizers nor a
+    /// grace period hold it, because what it says of them cannot be read.
+    async fn persist_delete_undecoded(
+        &self,
+        resource: &Resource,
+        current: &CachedObject,
+        options: &DeleteOptions,
+    ) -> Result<Option<Deleted>, Failure> {
+        let meta = undecoded::metadata(current, current.revision);
+        preconditions(resource, &current.name, &meta, options)?;
+        let uid = meta.uid.unwrap_or_default();
+        let removed = Deleted::Removed { last: Bytes::new(), uid, return_object: false };
+        if options.dry_run {
+            return Ok(Some(removed));
+        }
+        match self.store.delete(&current.key, current.revision).await {
+            Ok(_) => {
+                tracing::warn!(key = &*current.key, "deleted an object that cannot be decoded");
+                Ok(Some(removed))
+            }
+            Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(store_failure(error)),
+        }
+    }
+
+    /// Removes an expired object, at the revision at which that was seen. Unlike a deletion
     /// it knows neither a grace period nor finalizers.
     ///
     /// # Errors
@@ -175,10 +207,9 @@ impl Registry {
 pub(crate) fn preconditions(
     resource: &Resource,
     name: &str,
-    object: &dyn Object,
+    meta: &meta::ObjectMeta,
     options: &DeleteOptions,
 ) -> Result<(), Failure> {
-    let meta = object.meta();
     let differs = |wanted: &Option<String>, found: &Option<String>| {
         wanted.as_ref().is_some_and(|wanted| Some(wanted) != found.as_ref())
     };
@@ -235,7 +266,7 @@ fn plan(
 /// Whether and how long an object is given to end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grace {
-    /// Its kind has none, or its time is over.
+    /// Its kind has no grace period, or it is over.
     None,
     /// It is running already and this deletion does not shorten it.
     Pending,
@@ -261,7 +292,7 @@ fn begin_grace(object: &mut dyn Object, options: &DeleteOptions, now: &meta::Tim
     let mut end = after(end, seconds - running);
     if end.0 < now.0 {
         end = now.clone();
-        // Its end is still the kubelet's to say: the shortest time that is one.
+        // The kubelet still ends the pod: the shortest grace period that is not 0.
         seconds = seconds.min(1);
     }
     meta.deletion_timestamp = Some(end);
@@ -273,9 +304,10 @@ fn positive(seconds: i64) -> i64 {
     if seconds < 0 { 1 } else { seconds }
 }
 
-/// A time so many seconds later, or the last one there is: clients may name any number.
+/// A time so many seconds later, or earlier; the last or the first possible one if that is out of range, because
+/// clients may name any number.
 fn after(time: &meta::Time, seconds: i64) -> meta::Time {
-    let later = time.0.checked_add(jiff::SignedDuration::from_secs(seconds));
+    let later = time.0.saturating_add(jiff::SignedDuration::from_secs(seconds));
     meta::Time(later.unwrap_or(jiff::Timestamp::MAX))
 }
 

@@ -97,11 +97,11 @@ impl Selection {
 pub(crate) struct ListQuery {
     pub(crate) selection: Selection,
     limit: Option<usize>,
-    state: Wanted,
+    state: RequestedState,
 }
 
 /// Which state of the collection a list asks for.
-enum Wanted {
+enum RequestedState {
     Newest,
     Any,
     NotOlderThan(Revision),
@@ -131,28 +131,30 @@ impl ListQuery {
         let state = wanted(&options, limit.is_some())?;
         // Informers begin with a page of any state. They get all of it: it is in the cache, and the
         // pages after the first would not be.
-        let limit = limit.filter(|_| !matches!(state, Wanted::Any));
+        let limit = limit.filter(|_| !matches!(state, RequestedState::Any));
         Ok(Self { selection, limit, state })
     }
 }
 
 /// The table of the API conventions: what the parameters, taken together, ask for.
-fn wanted(options: &StateOptions, paged: bool) -> Result<Wanted, Failure> {
+fn wanted(options: &StateOptions, paged: bool) -> Result<RequestedState, Failure> {
     if let Some(token) = &options.continue_ {
         let token = Token::decode(token)?;
         return match options.revision()? {
-            None | Some(0) => Ok(Wanted::Continue(token)),
+            None | Some(0) => Ok(RequestedState::Continue(token)),
             Some(_) => Err(Failure::bad_request(
                 "specifying resource version is not allowed when using continue",
             )),
         };
     }
     Ok(match options.revision()? {
-        None => Wanted::Newest,
-        Some(0) => Wanted::Any,
+        None => RequestedState::Newest,
+        Some(0) => RequestedState::Any,
         // A page of a version without a word on how it is meant is a page of exactly that version.
-        Some(version) if options.exact() || paged && !options.matches() => Wanted::Exact(version),
-        Some(version) => Wanted::NotOlderThan(version),
+        Some(version) if options.exact() || paged && !options.matches() => {
+            RequestedState::Exact(version)
+        }
+        Some(version) => RequestedState::NotOlderThan(version),
     })
 }
 
@@ -160,9 +162,9 @@ impl Registry {
     /// Whether a list reads a state that only the store has: each such list has objects of its own.
     pub(crate) fn reads_the_past(resource: &Resource, query: &ListQuery) -> bool {
         let revision = match &query.state {
-            Wanted::Exact(revision) => Some(*revision),
-            Wanted::Continue(token) => token.revision(),
-            Wanted::Newest | Wanted::Any | Wanted::NotOlderThan(_) => None,
+            RequestedState::Exact(revision) => Some(*revision),
+            RequestedState::Continue(token) => token.revision(),
+            RequestedState::Newest | RequestedState::Any | RequestedState::NotOlderThan(_) => None,
         };
         revision.is_some_and(|revision| !resource.shard().remembers(revision))
     }
@@ -170,7 +172,7 @@ impl Registry {
     /// One page of a collection.
     ///
     /// # Errors
-    /// 410 for a state that is no longer there, 504 for one that is not there yet.
+    /// 410 for a state that is no longer kept, 504 for one that does not exist yet.
     pub(crate) async fn list(
         &self,
         resource: &Resource,
@@ -179,17 +181,19 @@ impl Registry {
     ) -> Result<Listed, Failure> {
         let prefix = resource.collection(namespace);
         match &query.state {
-            Wanted::Newest => self.list_newest(resource, namespace, &prefix, query, None).await,
-            Wanted::Any => Ok(self.list_cached(resource, namespace, &prefix, query, None)),
-            Wanted::NotOlderThan(revision) => {
+            RequestedState::Newest => {
+                self.list_newest(resource, namespace, &prefix, query, None).await
+            }
+            RequestedState::Any => Ok(self.list_cached(resource, namespace, &prefix, query, None)),
+            RequestedState::NotOlderThan(revision) => {
                 self.wait_for(*revision).await?;
                 Ok(self.list_cached(resource, namespace, &prefix, query, None))
             }
-            Wanted::Exact(revision) => self
+            RequestedState::Exact(revision) => self
                 .list_at(resource, &prefix, query, *revision, None)
                 .await
                 .map_err(|error| self.past(error, too_old)),
-            Wanted::Continue(token) => {
+            RequestedState::Continue(token) => {
                 let after = token.after(&prefix);
                 let Some(revision) = token.revision() else {
                     return self
@@ -255,8 +259,8 @@ impl Registry {
         page(items, applied.max(newest), prefix, query)
     }
 
-    /// A state of the past: from the cache while that remembers it, which is what those who read
-    /// page by page come for, else from the store.
+    /// A past state: from the cache while that remembers it, as for most clients that read page by page,
+    /// else from the store.
     async fn list_at(
         &self,
         resource: &Resource,
@@ -295,7 +299,6 @@ impl Registry {
             for item in page.items {
                 let shard = resource.shard();
                 let object = shard.index(&item.key, item.value.as_bytes(), item.revision);
-                let object = object.map_err(|error| StoreError::Io(Box::new(error)))?;
                 if query.selection.matches(&object) {
                     items.push(Arc::new(object));
                 }
@@ -335,7 +338,7 @@ fn too_old() -> Failure {
     Failure::expired("The resourceVersion for the provided list is too old.")
 }
 
-/// 504 for a state that is not there yet.
+/// 504 for a state that does not exist yet.
 fn too_large(requested: Revision, newest: Revision) -> Failure {
     let message = format!("Timeout: Too large resource version: {requested}, current: {newest}");
     let mut failure = Failure::plain(Reason::Timeout, message);

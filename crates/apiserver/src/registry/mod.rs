@@ -1,7 +1,7 @@
 //! Reads and writes of objects: what upstream calls the generic registry.
 //!
-//! A write takes [`Admitted`] objects only, runs the kind's strategy (prepare, validate), encodes
-//! once and lets the store decide by expected revision. It knows no HTTP: failures are [`Failure`]s.
+//! A write takes [`Admitted`](crate::admission::admitted::Admitted) objects only, runs the kind's
+//! strategy (prepare, validate), encodes once and lets the store decide by expected revision. It knows no HTTP: failures are [`Failure`]s.
 
 mod delete;
 mod list;
@@ -111,7 +111,7 @@ impl Registry {
             return Ok(None);
         };
         let object = resource.shard().index(key, found.value.as_bytes(), found.revision);
-        object.map(|object| Some(Arc::new(object))).map_err(unavailable)
+        Ok(Some(Arc::new(object)))
     }
 }
 

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use coffer_api::field::{Error, Path};
 use coffer_api::names;
 use coffer_api::status::Failure;
+use coffer_api::subresource::SubresourceName;
 use coffer_store::{Revision, StoreError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::{Encoded, Registry, check_size, stamped};
-use crate::admission::admitted::{Admitted, New, QuotaTurn, Update};
+use crate::admission::admitted::{Admitted, New, QuotaReservation, Update};
 use crate::cache::CachedObject;
 use crate::clock::now;
 use crate::encoded::is_stamped;
@@ -34,16 +35,16 @@ pub(crate) struct Written {
     pub(crate) warnings: Vec<String>,
 }
 
-/// What a successor of an object is made from.
+/// What an update of an object is made from.
 pub(crate) struct Change<'a> {
-    /// The admitted successor.
+    /// The admitted object.
     pub(crate) object: Admitted<'a, Update>,
     /// The revision the client expects, if it named one.
     pub(crate) expected: Option<Revision>,
 }
 
 impl Registry {
-    /// Persists a new object. Its turn in a namespace with quotas ends when it is written.
+    /// Persists a new object. Its reservation of quota ends when it is written.
     ///
     /// # Errors
     /// 422 from validation, 409 for a taken name.
@@ -52,7 +53,8 @@ impl Registry {
         admitted: Admitted<'_, New>,
         dry_run: bool,
     ) -> Result<Written, Failure> {
-        let (resource, New { mut object, mut turn }, mut warnings) = admitted.into_parts();
+        let (resource, New { mut object, quota: mut reservation }, mut warnings) =
+            admitted.into_parts();
         warnings.extend(single_owners(object.meta_mut()));
         set_server_fields(resource, &mut *object);
         object.prepare_for_create();
@@ -67,7 +69,7 @@ impl Registry {
             invalid(resource, &*object, resource.validate(&*object))?;
             let name = object.meta().name.clone().unwrap_or_default();
             let key = resource.key(object.meta().namespace.as_deref().unwrap_or_default(), &name);
-            let written = self.put_new(resource, &key, &*object, dry_run, &mut turn).await;
+            let written = self.put_new(resource, &key, &*object, dry_run, &mut reservation).await;
             tries -= 1;
             match written {
                 Ok(bytes) => {
@@ -110,7 +112,7 @@ impl Registry {
         key: &str,
         object: &dyn Object,
         dry_run: bool,
-        turn: &mut QuotaTurn,
+        reservation: &mut QuotaReservation,
     ) -> Result<Bytes, StoreError> {
         let encoded = object.encode();
         check_size(key, encoded.len(), 0)?;
@@ -124,7 +126,7 @@ impl Registry {
         let (store, own_key, value) = (self.store.clone(), key.to_owned(), encoded.value.clone());
         let put = async move { store.create(&own_key, value).await };
         let ended = || StoreError::Closed("the server is shutting down".to_owned());
-        let revision = turn.hold_across(put).await.ok_or_else(ended)??;
+        let revision = reservation.hold_during(put).await.ok_or_else(ended)??;
         Ok(encoded.stamped(revision))
     }
 
@@ -137,7 +139,7 @@ impl Registry {
         &self,
         resource: &'a Resource,
         (namespace, name): (&str, &str),
-        sub: Option<&str>,
+        sub: Option<SubresourceName>,
         dry_run: bool,
         mut change: F,
     ) -> Result<Written, Failure>

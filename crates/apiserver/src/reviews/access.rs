@@ -10,7 +10,7 @@ use k8s_openapi::api::authorization::v1::{
     SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
 };
 
-use super::Question;
+use super::ReviewBody;
 use crate::authz::attributes::{Attributes, ResourceTarget, Target};
 use crate::authz::{Authorizer, Decision};
 use crate::clock::now;
@@ -18,7 +18,7 @@ use crate::identity::Identity;
 
 pub(crate) async fn of_caller(
     authorizer: &Authorizer,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     who: &Identity,
 ) -> Result<SelfSubjectAccessReview, Failure> {
     let mut review: SelfSubjectAccessReview = asked.decode()?;
@@ -29,7 +29,7 @@ pub(crate) async fn of_caller(
         spec.resource_attributes.as_ref(),
         spec.non_resource_attributes.as_ref(),
     )?;
-    let status = judge(authorizer, who, &attributes).await;
+    let status = evaluate(authorizer, who, &attributes).await;
     review.metadata.creation_timestamp = Some(now());
     review.status = Some(status);
     Ok(review)
@@ -37,18 +37,18 @@ pub(crate) async fn of_caller(
 
 pub(crate) async fn of_subject(
     authorizer: &Authorizer,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
 ) -> Result<SubjectAccessReview, Failure> {
     let mut review: SubjectAccessReview = asked.decode()?;
     asked.has_no_metadata(&review.metadata)?;
-    review.status = Some(judge_subject(authorizer, asked, &review.spec).await?);
+    review.status = Some(evaluate_subject(authorizer, asked, &review.spec).await?);
     review.metadata.creation_timestamp = Some(now());
     Ok(review)
 }
 
 pub(crate) async fn local(
     authorizer: &Authorizer,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     namespace: &str,
 ) -> Result<LocalSubjectAccessReview, Failure> {
     let mut review: LocalSubjectAccessReview = asked.decode()?;
@@ -71,15 +71,15 @@ pub(crate) async fn local(
         let why = format!("must match metadata.namespace: {namespace}");
         return Err(asked.invalid(Error::invalid(&path, named, why)));
     }
-    review.status = Some(judge_subject(authorizer, asked, &review.spec).await?);
+    review.status = Some(evaluate_subject(authorizer, asked, &review.spec).await?);
     review.metadata.namespace = Some(namespace.to_owned());
     review.metadata.creation_timestamp = Some(now());
     Ok(review)
 }
 
-async fn judge_subject(
+async fn evaluate_subject(
     authorizer: &Authorizer,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     spec: &SubjectAccessReviewSpec,
 ) -> Result<SubjectAccessReviewStatus, Failure> {
     let identity = Identity {
@@ -98,10 +98,10 @@ async fn judge_subject(
         spec.resource_attributes.as_ref(),
         spec.non_resource_attributes.as_ref(),
     )?;
-    Ok(judge(authorizer, &identity, &attributes).await)
+    Ok(evaluate(authorizer, &identity, &attributes).await)
 }
 
-async fn judge(
+async fn evaluate(
     authorizer: &Authorizer,
     who: &Identity,
     asked: &Attributes<'_>,
@@ -116,7 +116,7 @@ async fn judge(
 
 /// The attributes a review asks about; exactly one of the two kinds.
 fn attributes<'a>(
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     resource: Option<&'a ResourceAttributes>,
     path: Option<&'a NonResourceAttributes>,
 ) -> Result<Attributes<'a>, Failure> {

@@ -1,4 +1,4 @@
-//! Who a user is: the caller itself, or the owner of a token.
+//! The identity of a user: the caller itself, or the owner of a token.
 
 use coffer_api::status::Failure;
 use k8s_openapi::api::authentication::v1::{
@@ -6,7 +6,7 @@ use k8s_openapi::api::authentication::v1::{
 };
 use zeroize::Zeroizing;
 
-use super::Question;
+use super::ReviewBody;
 use crate::authn::Authenticator;
 use crate::clock::now;
 use crate::identity::{AUTHENTICATED, Identity};
@@ -16,7 +16,7 @@ use crate::registry::Registry;
 const INVALID: &str = "invalid bearer token";
 
 pub(crate) fn of_caller(
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     who: &Identity,
 ) -> Result<SelfSubjectReview, Failure> {
     let mut review: SelfSubjectReview = asked.decode()?;
@@ -28,7 +28,7 @@ pub(crate) fn of_caller(
 pub(crate) async fn of_token(
     authenticator: &Authenticator,
     registry: &Registry,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
 ) -> Result<TokenReview, Failure> {
     let mut review: TokenReview = asked.decode()?;
     let token = Zeroizing::new(review.spec.token.take().unwrap_or_default());

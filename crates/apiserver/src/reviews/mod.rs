@@ -1,4 +1,4 @@
-//! Reviews: questions about identity and access that are asked by creating an object that is not kept.
+//! Reviews: queries of identity and access, by creating an object that is not stored.
 //!
 //! `authentication.k8s.io` says who a user is, `authorization.k8s.io` what a user may do. Each review
 //! is one POST; nothing is stored, read or listed. Here is what each says; `handlers::review` posts.
@@ -17,8 +17,8 @@ use crate::body::MediaType;
 use crate::decode;
 use crate::request::ResourcePath;
 
-const AUTHENTICATION: &str = "authentication.k8s.io";
-const AUTHORIZATION: &str = "authorization.k8s.io";
+const AUTHENTICATION: &str = coffer_api::well_known::api_group::AUTHENTICATION;
+const AUTHORIZATION: &str = coffer_api::well_known::api_group::AUTHORIZATION;
 
 /// One kind of review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Review {
         })
     }
 
-    /// Whether its answer grows with what the caller has, and not with what is asked.
+    /// Whether its response grows with what the caller has, and not with what is asked.
     pub(crate) fn shows_rights(&self) -> bool {
         self.kind == "SelfSubjectRulesReview"
     }
@@ -112,20 +112,20 @@ pub(crate) fn find(path: &ResourcePath) -> Option<&'static Review> {
 }
 
 /// The body of a review, to be decoded as its kind.
-pub(crate) struct Question<'a> {
+pub(crate) struct ReviewBody<'a> {
     pub(crate) review: &'a Review,
     pub(crate) media: MediaType,
     pub(crate) bytes: &'a [u8],
 }
 
-impl Question<'_> {
+impl ReviewBody<'_> {
     fn decode<T: DeserializeOwned + Serialize>(&self) -> Result<T, Failure> {
         decode::value(self.bytes, self.media, self.review.kind, &self.review.api_version())
     }
 
-    /// A question has no name, no labels and the like.
+    /// A review has no name, labels or other metadata.
     fn has_no_metadata(&self, metadata: &ObjectMeta) -> Result<(), Failure> {
-        // The server's own part is not looked at.
+        // Fields that the server sets are ignored.
         let asked = ObjectMeta {
             managed_fields: None,
             creation_timestamp: None,

@@ -7,17 +7,17 @@ use k8s_openapi::api::authorization::v1::{
     NonResourceRule, ResourceRule, SelfSubjectRulesReview, SubjectRulesReviewStatus,
 };
 
-use super::Question;
+use super::ReviewBody;
 use crate::authz::{Authorizer, aggregate};
 use crate::clock::now;
 use crate::identity::Identity;
 
-/// Rules that are shown, each once: a role's worth and some more. The answer says where it ends early.
+/// Rules that are shown, each once: a role's worth and some more. The response says where it ends early.
 const RULES_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 pub(crate) fn of_caller(
     authorizer: &Authorizer,
-    asked: &Question<'_>,
+    asked: &ReviewBody<'_>,
     who: &Identity,
 ) -> Result<SelfSubjectRulesReview, Failure> {
     let mut review: SelfSubjectRulesReview = asked.decode()?;

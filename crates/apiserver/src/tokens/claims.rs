@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use coffer_api::well_known::user;
 use serde::{Deserialize, Serialize};
 
 use super::{TokenError, account_identity};
@@ -23,7 +24,7 @@ pub(crate) const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bound {
     pub(crate) name: String,
-    /// Empty for a node that is not there.
+    /// Empty for a node that does not exist.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) uid: String,
 }
@@ -44,7 +45,7 @@ pub(crate) struct Issue<'a> {
     pub(crate) binding: Option<Binding>,
     pub(crate) audiences: Vec<String>,
     pub(crate) now: jiff::Timestamp,
-    pub(crate) life_s: i64,
+    pub(crate) lifetime_s: i64,
 }
 
 /// A bound token.
@@ -96,11 +97,11 @@ impl Claims {
         let (namespace, account) = (issue.namespace.to_owned(), issue.account.clone());
         Self {
             aud: Audience::Several(issue.audiences.clone()),
-            exp: now.saturating_add(issue.life_s),
+            exp: now.saturating_add(issue.lifetime_s),
             iat: now,
             iss: issuer.to_owned(),
             jti: uuid::Uuid::new_v4().to_string(),
-            sub: format!("system:serviceaccount:{namespace}:{}", account.name),
+            sub: user::of_service_account(&namespace, &account.name),
             kubernetes: Kubernetes { namespace, node, pod, secret, serviceaccount: account },
             nbf: now,
         }
@@ -165,7 +166,7 @@ impl Legacy {
             secret: secret.to_owned(),
             account: account.to_owned(),
             uid: uid.to_owned(),
-            sub: format!("system:serviceaccount:{namespace}:{account}"),
+            sub: user::of_service_account(namespace, account),
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) struct Header {
     pub(crate) kid: Option<String>,
 }
 
-/// A token, taken apart and not yet believed.
+/// A parsed token whose signature is not verified yet.
 pub(crate) struct Parts<'a> {
     /// What the signature is over.
     pub(crate) signed: &'a [u8],
@@ -39,7 +39,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// Who issued it, by its own word.
+    /// The issuer that the token names.
     pub(crate) fn issuer(&self) -> Result<String, TokenError> {
         #[derive(Deserialize)]
         struct Issuer {

@@ -52,7 +52,7 @@ pub enum KeyError {
     #[error("this server has no key to sign tokens with")]
     NoKey,
     /// The system gave no randomness.
-    #[error("no key could be made")]
+    #[error("cannot generate a key")]
     Random,
 }
 

@@ -1,4 +1,4 @@
-//! Service account tokens: keys, issue, and what makes a token good.
+//! Service account tokens: keys, issuing, and what makes a token valid.
 //!
 //! A token is a JWT signed by one of this cluster's keys. A signature is not enough: the account,
 //! and the pod, secret or node a token is bound to, must still be there and be the same ones; they
@@ -14,6 +14,7 @@ mod well_known;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use coffer_api::well_known::{group, user};
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
@@ -28,16 +29,16 @@ use self::keyring::Keyring;
 use crate::identity::{AUTHENTICATED, Identity};
 use crate::object::Resources;
 
-/// Who tokens say issued them, where nothing else is configured; upstream's usual value.
+/// The issuer of tokens, where nothing else is configured; upstream's usual value.
 pub(crate) const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-/// Longest token looked at, in bytes.
+/// Longest token that is parsed, in bytes.
 pub(crate) const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a token is not accepted. Logged at debug level only; the client gets `Unauthorized`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenError {
     #[error("not a token of this issuer")]
-    Foreign,
+    OtherIssuer,
     #[error("malformed token")]
     Malformed,
     #[error("no key verifies the token")]
@@ -51,10 +52,10 @@ pub(crate) enum TokenError {
     #[error("cannot fetch the issuer's signing keys")]
     Issuer,
     #[error("{what} {name} no longer exists or was recreated (UID mismatch)")]
-    Gone { what: &'static str, name: String },
+    Deleted { what: &'static str, name: String },
 }
 
-/// A token's owner and which of the audiences asked for it is good for.
+/// A token's owner, and for which of the requested audiences it is valid.
 pub(crate) struct Verified {
     pub(crate) identity: Identity,
     pub(crate) audiences: Vec<String>,
@@ -86,11 +87,11 @@ impl std::fmt::Debug for TokenKeys {
     }
 }
 
-/// Issues tokens and says whose they are.
+/// Issues and verifies tokens.
 pub(crate) struct Authority {
     keys: TokenKeys,
     pub(crate) issuer: String,
-    /// What this server is to a token's audience; the first is what a token gets that asks for none.
+    /// The audiences of tokens for this server; the first is the default of new tokens.
     pub(crate) audiences: Vec<String>,
     /// Where `openid-configuration` says the keys are; derived from the issuer where empty.
     pub(crate) jwks_uri: Option<String>,
@@ -128,7 +129,7 @@ impl Authority {
         self.keys.current().sign(&Claims::of(issue, &self.issuer))
     }
 
-    /// Signs a token without an end, good while its Secret holds it.
+    /// Signs a token without expiration, valid while its Secret holds it.
     ///
     /// # Errors
     /// [`KeyError::NoKey`] where this server has none to sign with.
@@ -136,7 +137,7 @@ impl Authority {
         self.keys.current().sign(legacy)
     }
 
-    /// Whose token this is, if it is good for one of `audiences`, by what the cache has now.
+    /// The owner of a token that is valid for one of `audiences`, by what the cache has now.
     pub(crate) fn verify(
         &self,
         resources: &Resources,
@@ -148,7 +149,7 @@ impl Authority {
             return Err(TokenError::Malformed);
         }
         let parts = jwt::Parts::of(token)?;
-        // The claims are looked at before the signature only to see which issuer the token is of.
+        // Before the signature is verified the claims are used only to find the issuer.
         let issuer = parts.issuer()?;
         if issuer == LEGACY_ISSUER {
             self.keys.current().verify(&parts)?;
@@ -158,7 +159,7 @@ impl Authority {
             return Ok(Verified { identity: legacy.identity(), audiences: shared });
         }
         if issuer != self.issuer {
-            return Err(TokenError::Foreign);
+            return Err(TokenError::OtherIssuer);
         }
         self.keys.current().verify(&parts)?;
         let claims: Claims = parts.claims()?;
@@ -182,11 +183,11 @@ fn account_identity(
     extra: BTreeMap<String, Vec<String>>,
 ) -> Identity {
     Identity {
-        user: format!("system:serviceaccount:{namespace}:{name}"),
+        user: user::of_service_account(namespace, name),
         uid: uid.to_owned(),
         groups: vec![
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
+            group::SERVICE_ACCOUNTS.to_owned(),
+            group::of_service_accounts(namespace),
             AUTHENTICATED.to_owned(),
         ],
         extra,

@@ -1,29 +1,30 @@
 //! TokenRequest: `serviceaccounts/NAME/token`.
 
 use coffer_api::field::{Error, Path};
+use coffer_api::kinds::{Node, Pod, Secret, ServiceAccount};
 use coffer_api::status::{Failure, GroupResource};
 use k8s_openapi::api::authentication::v1::{
     BoundObjectReference, TokenRequest, TokenRequestStatus,
 };
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
+use super::Authority;
 use super::claims::{Binding, Bound, Issue};
-use super::{Authority, liveness};
-use crate::object::Resources;
+use super::liveness::{self, Life};
+use crate::object::{Resource, Resources, metadata};
 
-/// How long a token lives that asks for no time, in seconds.
+/// The default lifetime of tokens, in seconds.
 const DEFAULT_TOKEN_S: i64 = 3600;
-/// Shortest and longest life, in seconds.
-const LIFE_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
+/// Shortest and longest lifetime, in seconds.
+const LIFETIME_S: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 
 /// Issues a token of an account, by what the cache has. A dry run returns none: upstream gives one, but
 /// what is not done cannot be used. A token lives `max_s` seconds at
 /// most; one that asked for more comes with a warning.
 ///
 /// # Errors
-/// 404 for an account or bound object that is not there, 409 for another one of the same name,
-/// 422 for another account's name in the body and for a life out of range.
+/// 404 for an account or bound object that does not exist, 409 for another one of the same name,
+/// 422 for another account's name in the body and for a lifetime out of range.
 pub(crate) fn create(
     authority: &Authority,
     resources: &Resources,
@@ -41,13 +42,13 @@ pub(crate) fn create(
         let why = "must match the service account name if specified";
         return Err(invalid(account, Error::invalid(&path, named, why)));
     }
-    let found = meta_of(resources, "serviceaccounts", namespace, account)?;
+    let found = life_of(resources.of::<ServiceAccount>(), namespace, account)?;
     let asked_s = request.spec.expiration_seconds.unwrap_or(DEFAULT_TOKEN_S);
     validate(asked_s)?;
-    let life_s = max_s.map_or(asked_s, |max_s| asked_s.min(max_s));
-    request.spec.expiration_seconds = Some(life_s);
-    let warning = (life_s < asked_s).then(|| {
-        format!("requested expiration of {asked_s} seconds shortened to {life_s} seconds")
+    let lifetime_s = max_s.map_or(asked_s, |max_s| asked_s.min(max_s));
+    request.spec.expiration_seconds = Some(lifetime_s);
+    let warning = (lifetime_s < asked_s).then(|| {
+        format!("requested expiration of {asked_s} seconds shortened to {lifetime_s} seconds")
     });
     let binding = match &request.spec.bound_object_ref {
         Some(reference) => Some(bind(resources, (namespace, account), reference)?),
@@ -63,15 +64,15 @@ pub(crate) fn create(
         binding,
         audiences: request.spec.audiences.clone(),
         now,
-        life_s,
+        lifetime_s,
     };
     let token = if dry_run {
         String::new()
     } else {
-        // The answer is the one place where a token is meant to be written out.
+        // The response is the one place where a token is meant to be written out.
         authority.issue(&issue).map_err(Failure::internal)?.as_str().to_owned()
     };
-    let end = jiff::Timestamp::from_second(now.as_second().saturating_add(life_s))
+    let end = jiff::Timestamp::from_second(now.as_second().saturating_add(lifetime_s))
         .map_err(Failure::internal)?;
     request.metadata = ObjectMeta {
         name: Some(account.to_owned()),
@@ -84,31 +85,31 @@ pub(crate) fn create(
 }
 
 fn invalid(name: &str, error: Error) -> Failure {
-    Failure::invalid("authentication.k8s.io", "TokenRequest", name, &vec![error])
+    Failure::invalid(
+        coffer_api::well_known::api_group::AUTHENTICATION,
+        "TokenRequest",
+        name,
+        &vec![error],
+    )
 }
 
-fn validate(life_s: i64) -> Result<(), Failure> {
-    if LIFE_S.contains(&life_s) {
+fn validate(lifetime_s: i64) -> Result<(), Failure> {
+    if LIFETIME_S.contains(&lifetime_s) {
         return Ok(());
     }
     let path = Path::new("spec").child("expirationSeconds");
-    let why = if life_s < *LIFE_S.start() {
+    let why = if lifetime_s < *LIFETIME_S.start() {
         "may not specify a duration less than 10 minutes"
     } else {
         "may not specify a duration larger than 2^32 seconds"
     };
     // Upstream names no object here.
-    Err(invalid("", Error::invalid(&path, life_s, why)))
+    Err(invalid("", Error::invalid(&path, lifetime_s, why)))
 }
 
-fn meta_of(
-    resources: &Resources,
-    plural: &'static str,
-    namespace: &str,
-    name: &str,
-) -> Result<ObjectMeta, Failure> {
-    liveness::metadata(resources, plural, namespace, name)
-        .ok_or_else(|| Failure::not_found(GroupResource { group: "", resource: plural }, name))
+fn life_of(resource: &Resource, namespace: &str, name: &str) -> Result<Life, Failure> {
+    liveness::life(resource, namespace, name)
+        .ok_or_else(|| Failure::not_found(resource.group_resource(), name))
 }
 
 /// Looks up what the token is to be bound to.
@@ -123,25 +124,24 @@ fn bind(
     let name = reference.name.as_deref().unwrap_or_default();
     match if group.is_empty() { kind } else { "" } {
         "Pod" => {
-            let (bound, pod) = bind_pod(resources, (namespace, account), name)?;
+            let (bound, node) = bind_pod(resources, (namespace, account), name)?;
             same(reference, &bound)?;
-            // A node that is not there is named all the same.
-            let node = pod.spec.and_then(|spec| spec.node_name).filter(|node| !node.is_empty());
+            // A node that does not exist yet is named nevertheless.
             let node = node.map(|name| {
-                let meta = liveness::metadata(resources, "nodes", "", &name);
-                Bound { name, uid: meta.and_then(|meta| meta.uid).unwrap_or_default() }
+                let life = liveness::life(resources.of::<Node>(), "", &name);
+                Bound { name, uid: life.and_then(|life| life.uid).unwrap_or_default() }
             });
             Ok(Binding::Pod(bound, node))
         }
         "Secret" => {
-            let meta = meta_of(resources, "secrets", namespace, name)?;
-            let bound = Bound { name: name.to_owned(), uid: meta.uid.unwrap_or_default() };
+            let life = life_of(resources.of::<Secret>(), namespace, name)?;
+            let bound = Bound { name: name.to_owned(), uid: life.uid.unwrap_or_default() };
             same(reference, &bound)?;
             Ok(Binding::Secret(bound))
         }
         "Node" => {
-            let meta = meta_of(resources, "nodes", "", name)?;
-            let bound = Bound { name: name.to_owned(), uid: meta.uid.unwrap_or_default() };
+            let life = life_of(resources.of::<Node>(), "", name)?;
+            let bound = Bound { name: name.to_owned(), uid: life.uid.unwrap_or_default() };
             same(reference, &bound)?;
             Ok(Binding::Node(bound))
         }
@@ -151,24 +151,24 @@ fn bind(
     }
 }
 
+/// A pod that runs as the account, and the node that it is bound to. It is not read but for its uid.
 fn bind_pod(
     resources: &Resources,
     (namespace, account): (&str, &str),
     name: &str,
-) -> Result<(Bound, Pod), Failure> {
-    let missing = || Failure::not_found(GroupResource { group: "", resource: "pods" }, name);
-    let pods = resources.find("", "v1", "pods").ok_or_else(missing)?;
+) -> Result<(Bound, Option<String>), Failure> {
+    let pods = resources.of::<Pod>();
+    let missing = || Failure::not_found(pods.group_resource(), name);
     let found = pods.shard().get(&pods.key(namespace, name)).ok_or_else(missing)?;
-    let pod: Pod = serde_json::from_slice(&found.bytes)
-        .map_err(|_| Failure::internal("the stored pod cannot be read"))?;
-    let own = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
-    if own != Some(account) {
+    if found.field("spec.serviceAccountName").is_none_or(|own| own != account) {
         return Err(Failure::bad_request(format!(
             "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
         )));
     }
-    let uid = pod.metadata.uid.clone().unwrap_or_default();
-    Ok((Bound { name: name.to_owned(), uid }, pod))
+    let life: Life =
+        metadata(&found.bytes).ok_or_else(|| Failure::internal("the stored pod cannot be read"))?;
+    let node = found.field("spec.nodeName").filter(|node| !node.is_empty()).cloned();
+    Ok((Bound { name: name.to_owned(), uid: life.uid.unwrap_or_default() }, node))
 }
 
 /// 409 where the client means an earlier object of the same name.

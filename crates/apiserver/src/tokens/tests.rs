@@ -15,7 +15,7 @@ fn issue(now: i64) -> Issue<'static> {
         binding: Some(Binding::Pod(bound("p"), Some(bound("node")))),
         audiences: vec!["https://a".to_owned(), "b".to_owned()],
         now: jiff::Timestamp::from_second(now).unwrap(),
-        life_s: 3600,
+        lifetime_s: 3600,
     }
 }
 
@@ -125,7 +125,7 @@ fn an_rsa_key_of_a_kube_apiserver_signs_and_has_upstreams_id() {
 }
 
 #[test]
-fn keys_do_not_print_themselves() {
+fn the_debug_form_of_keys_shows_no_key() {
     let keys = keys();
     assert_eq!(format!("{keys:?}"), "ServiceAccountKeys(1 + 0)");
     let authority = Authority::new(Some(&keys), None, Vec::new(), None).unwrap();

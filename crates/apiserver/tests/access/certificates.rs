@@ -1,5 +1,5 @@
-//! Certificate requests through the door: a machine with a bootstrap token asks, somebody else
-//! approves, somebody else signs.
+//! Certificate requests through the API: a machine with a bootstrap token requests, one user approves,
+//! another one signs.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn request(user: &str, group: &str, signer: &str) -> Value {
             "request": base64::engine::general_purpose::STANDARD.encode(pem),
             "signerName": signer,
             "usages": ["digital signature", "client auth"],
-            // Nobody says for themselves who they are.
+            // The server replaces what a client says about its own identity.
             "username": "system:masters", "groups": ["system:masters"],
         },
     })
@@ -54,7 +54,7 @@ async fn a_request_is_its_askers_and_takes_rights_to_approve_and_to_sign() {
     let approval =
         json!({ "status": { "conditions": [{ "type": "Approved", "status": "True" }] } });
     let path = format!("{CSRS}/join/approval");
-    assert_eq!(joining.ask("PATCH", &path, Some(&approval)).await.code, 403);
+    assert_eq!(joining.request("PATCH", &path, Some(&approval)).await.code, 403);
 
     // A right to write the subresource is not a right on the signer.
     let role = json!({
@@ -72,7 +72,7 @@ async fn a_request_is_its_askers_and_takes_rights_to_approve_and_to_sign() {
     });
     cluster.admin.make(&format!("/apis/{RBAC}/v1/clusterrolebindings"), binding).await;
     let clerk = cluster.user("clerk", "clerk", &[]).await;
-    let reply = clerk.ask("PATCH", &path, Some(&approval)).await;
+    let reply = clerk.request("PATCH", &path, Some(&approval)).await;
     assert_eq!(
         reply.message(),
         format!(
@@ -80,22 +80,26 @@ async fn a_request_is_its_askers_and_takes_rights_to_approve_and_to_sign() {
         )
     );
     let control = cluster.user("control", "system:kube-controller-manager", &[]).await;
-    let reply = control.ask("PATCH", &path, Some(&approval)).await;
+    let reply = control.request("PATCH", &path, Some(&approval)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
     let pem = base64::engine::general_purpose::STANDARD.encode(&cluster.server.ca_pem);
     let signed = json!({ "status": { "certificate": pem } });
     let path = format!("{CSRS}/join/status");
-    assert!(clerk.ask("PATCH", &path, Some(&signed)).await.message().contains("to sign requests"));
-    // A refusal is the signer's word, too: it ends a request for good.
-    let decided = joining.ask("GET", &format!("{CSRS}/join"), None).await.body;
+    assert!(
+        clerk.request("PATCH", &path, Some(&signed)).await.message().contains("to sign requests")
+    );
+    // Only a signer may mark a request as failed, too: that is final.
+    let decided = joining.request("GET", &format!("{CSRS}/join"), None).await.body;
     let mut conditions = decided["status"]["conditions"].clone();
     let failed = json!({ "type": "Failed", "status": "True", "reason": "No" });
     conditions.as_array_mut().unwrap().push(failed);
     let refused = json!({ "status": { "conditions": conditions } });
-    assert!(clerk.ask("PATCH", &path, Some(&refused)).await.message().contains("to sign requests"));
-    let reply = control.ask("PATCH", &path, Some(&signed)).await;
+    assert!(
+        clerk.request("PATCH", &path, Some(&refused)).await.message().contains("to sign requests")
+    );
+    let reply = control.request("PATCH", &path, Some(&signed)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
-    let seen = joining.ask("GET", &format!("{CSRS}/join"), None).await;
+    let seen = joining.request("GET", &format!("{CSRS}/join"), None).await;
     assert_eq!(seen.body["status"]["certificate"], pem);
 }
 
@@ -104,7 +108,7 @@ async fn requests_for_an_administrators_certificate_are_refused() {
     let cluster = Cluster::start().await;
     let signer = "kubernetes.io/kube-apiserver-client";
     let reply =
-        cluster.admin.ask("POST", CSRS, Some(&request("x", "system:masters", signer))).await;
+        cluster.admin.request("POST", CSRS, Some(&request("x", "system:masters", signer))).await;
     assert_eq!(
         reply.message(),
         "certificatesigningrequests.certificates.k8s.io \"join\" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"

@@ -1,4 +1,4 @@
-//! Nobody gives what they do not have.
+//! A user can grant only what they have.
 
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ async fn a_namespaces_admin_gives_what_they_have_and_no_more() {
             { "apiGroups": [""], "resources": ["secrets"], "verbs": ["use", "get"] },
         ],
     });
-    let reply = ada.ask("POST", &roles, Some(&more)).await;
+    let reply = ada.request("POST", &roles, Some(&more)).await;
     assert_eq!(reply.code, 403);
     assert_eq!(
         reply.message(),
@@ -51,21 +51,21 @@ async fn a_namespaces_admin_gives_what_they_have_and_no_more() {
          {APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\" \"delete\"]}"
     );
     let reply =
-        ada.ask("POST", &bindings, Some(&binding("x", "ClusterRole", "cluster-admin"))).await;
+        ada.request("POST", &bindings, Some(&binding("x", "ClusterRole", "cluster-admin"))).await;
     assert_eq!(
         reply.message(),
         "rolebindings.rbac.authorization.k8s.io \"x\" is forbidden: user \"ada\" (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n\
          {APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}\n\
          {NonResourceURLs:[\"*\"], Verbs:[\"*\"]}"
     );
-    let reply = ada.ask("POST", &bindings, Some(&binding("x", "ClusterRole", "gone"))).await;
+    let reply = ada.request("POST", &bindings, Some(&binding("x", "ClusterRole", "deleted"))).await;
     assert_eq!(
         (reply.code, reply.message()),
-        (404, "clusterroles.rbac.authorization.k8s.io \"gone\" not found")
+        (404, "clusterroles.rbac.authorization.k8s.io \"deleted\" not found")
     );
-    // Nor by widening what is there.
+    // Nor by adding rules to an existing role.
     let widened = json!({ "rules": [{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }] });
-    let reply = ada.ask("PATCH", &format!("{roles}/r"), Some(&widened)).await;
+    let reply = ada.request("PATCH", &format!("{roles}/r"), Some(&widened)).await;
     assert_eq!(reply.code, 403, "{}", reply.message());
 }
 
@@ -126,8 +126,8 @@ async fn bind_and_escalate_are_rights_of_their_own() {
     });
     ada.make(&roles, any).await;
     let friend = cluster.user("friend", "friend", &[]).await;
-    assert_eq!(friend.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 200);
-    assert_eq!(friend.ask("GET", "/api/v1/namespaces/b/secrets/db", None).await.code, 403);
+    assert_eq!(friend.request("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 200);
+    assert_eq!(friend.request("GET", "/api/v1/namespaces/b/secrets/db", None).await.code, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +135,7 @@ async fn a_role_with_the_label_becomes_part_of_view() {
     let cluster = Cluster::start().await;
     let alice = cluster.user("alice", "alice", &[]).await;
     let path = "/apis/coordination.k8s.io/v1/namespaces/a/leases";
-    assert_eq!(alice.ask("GET", path, None).await.code, 403);
+    assert_eq!(alice.request("GET", path, None).await.code, 403);
     let part = json!({
         "metadata": {
             "name": "lease-viewer",
@@ -145,26 +145,27 @@ async fn a_role_with_the_label_becomes_part_of_view() {
     });
     cluster.admin.make(&format!("/apis/{RBAC}/v1/clusterroles"), part).await;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while alice.ask("GET", path, None).await.code != 200 {
+    while alice.request("GET", path, None).await.code != 200 {
         assert!(std::time::Instant::now() < deadline, "the role was never aggregated");
         tokio::task::yield_now().await;
     }
-    let view = cluster.admin.ask("GET", &format!("/apis/{RBAC}/v1/clusterroles/edit"), None).await;
+    let view =
+        cluster.admin.request("GET", &format!("/apis/{RBAC}/v1/clusterroles/edit"), None).await;
     assert!(view.body["rules"].to_string().contains("leases"));
 }
 
-/// What an administrator takes away stays away; what is missing comes back; what was added stays.
+/// With autoupdate off, removed rules stay removed; otherwise missing rules come back. Added ones stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn default_roles_are_reconciled_at_the_next_start() {
     let cluster = Cluster::start().await;
     let roles = format!("/apis/{RBAC}/v1/clusterroles");
     let rules = json!({ "rules": [{ "apiGroups": ["x"], "resources": ["y"], "verbs": ["z"] }] });
-    cluster.admin.ask("PATCH", &format!("{roles}/system:auth-delegator"), Some(&rules)).await;
-    cluster.admin.ask("DELETE", &format!("{roles}/system:kube-scheduler"), None).await;
+    cluster.admin.request("PATCH", &format!("{roles}/system:auth-delegator"), Some(&rules)).await;
+    cluster.admin.request("DELETE", &format!("{roles}/system:kube-scheduler"), None).await;
     let mut own = rules.clone();
     own["metadata"] =
         json!({ "annotations": { "rbac.authorization.kubernetes.io/autoupdate": "false" } });
-    cluster.admin.ask("PATCH", &format!("{roles}/system:basic-user"), Some(&own)).await;
+    cluster.admin.request("PATCH", &format!("{roles}/system:basic-user"), Some(&own)).await;
 
     let dir = cluster.server.stop().await;
     let server = crate::support::TestServer::start_in(dir).await;
@@ -172,7 +173,7 @@ async fn default_roles_are_reconciled_at_the_next_start() {
     let count = |name: &'static str| {
         let (admin, roles) = (&admin, &roles);
         async move {
-            let found = admin.ask("GET", &format!("{roles}/{name}"), None).await;
+            let found = admin.request("GET", &format!("{roles}/{name}"), None).await;
             found.body["rules"].as_array().map_or(0, Vec::len)
         }
     };

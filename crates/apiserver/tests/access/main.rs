@@ -1,4 +1,4 @@
-//! Who may do what, through the endpoint: real HTTPS, real certificates and tokens.
+//! Authentication and authorization through the API: real HTTPS, real certificates and tokens.
 
 #[path = "../support/cluster.rs"]
 mod cluster;

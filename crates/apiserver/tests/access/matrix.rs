@@ -1,7 +1,7 @@
-//! The deny matrix: every sort of caller, every sort of request, and the answer to each.
+//! The deny matrix: every sort of caller, every sort of request, and the response to each.
 //!
-//! `matrix.txt` is the answer book. A change of it is a change of who may do what, and is to be
-//! reviewed as one; `COFFER_BLESS=1` writes it anew.
+//! `matrix.txt` has the expected responses. A change of it changes permissions, and is to be
+//! reviewed as such; `COFFER_BLESS=1` writes it again.
 
 use std::fmt::Write as _;
 
@@ -134,13 +134,13 @@ async fn every_caller_gets_the_response_of_the_matrix() {
         }
         write!(table, "{:<92}", format!("{method} {shown}")).unwrap();
         for caller in &callers {
-            let reply = caller.ask(method, &path, body.as_ref()).await;
-            let answer = match reply.code {
+            let reply = caller.request(method, &path, body.as_ref()).await;
+            let response = match reply.code {
                 403 => "-".to_owned(),
                 200 | 201 => "yes".to_owned(),
                 other => format!("{other}"),
             };
-            write!(table, " {answer:>9}").unwrap();
+            write!(table, " {response:>9}").unwrap();
         }
         table.push('\n');
     }
@@ -201,7 +201,7 @@ async fn a_denial_says_what_upstreams_says() {
             "pods is forbidden: User \"system:node:node-a\" cannot list resource \"pods\" in API group \"\" at the cluster scope: can only list/watch pods with spec.nodeName field selector",
         ),
     ] {
-        let reply = caller.ask("GET", path, None).await;
+        let reply = caller.request("GET", path, None).await;
         assert_eq!((reply.code, reply.message()), (403, message), "{path}");
         assert_eq!(reply.body["reason"], "Forbidden");
     }

@@ -35,7 +35,7 @@ impl Stage {
         Self { issuer, server }
     }
 
-    /// Claims of a good token, with some changed; null takes one away.
+    /// Claims of a valid token, with some changed; null removes one.
     fn claims(&self, change: Value) -> Value {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let mut claims = json!({
@@ -56,7 +56,7 @@ impl Stage {
     async fn whoami(&self, token: &str) -> (u16, Value) {
         let caller = Caller::new("oidc", self.server.bearer(Some(token)));
         let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
-        let reply = caller.ask("POST", path, Some(&json!({}))).await;
+        let reply = caller.request("POST", path, Some(&json!({}))).await;
         (reply.code, reply.body["status"]["userInfo"].clone())
     }
 }
@@ -149,7 +149,7 @@ async fn a_new_key_is_fetched_when_a_token_names_it_and_the_old_one_ends() {
     assert_eq!(stage.whoami(&stage.token(json!({}))).await.0, 201);
     assert_eq!(stage.issuer.asked(), 2);
     assert_eq!(stage.whoami(&old).await.0, 401);
-    // Whoever names keys that are not there does not make the issuer answer each time.
+    // Tokens that name unknown keys do not cause a request to the issuer each.
     let asked = stage.issuer.asked();
     let began = std::time::Instant::now();
     let strangers = (0..20).map(|at| {
@@ -157,8 +157,8 @@ async fn a_new_key_is_fetched_when_a_token_names_it_and_the_old_one_ends() {
         stage.issuer.token_with(&header, &stage.claims(json!({}))).unwrap()
     });
     let strangers: Vec<String> = strangers.collect();
-    let answers = futures::future::join_all(strangers.iter().map(|token| stage.whoami(token)));
-    assert!(answers.await.iter().all(|(code, _)| *code == 401));
+    let responses = futures::future::join_all(strangers.iter().map(|token| stage.whoami(token)));
+    assert!(responses.await.iter().all(|(code, _)| *code == 401));
     let most = 2 + usize::try_from(began.elapsed().as_secs()).unwrap();
     assert!(stage.issuer.asked() - asked <= most, "{} of {most}", stage.issuer.asked() - asked);
 }

@@ -1,4 +1,4 @@
-//! What a pod gets from its account, and who may give it what.
+//! What a pod gets from its account, and who may reference which secrets.
 
 use coffer_apiserver::{AccessConfig, SecretUseCheck};
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ async fn a_pod_gets_its_account_and_the_accounts_credentials() {
 
     let mut unknown = plain("r");
     unknown["spec"]["serviceAccount"] = "x".into();
-    let reply = cluster.admin.ask("POST", PODS, Some(&unknown)).await;
+    let reply = cluster.admin.request("POST", PODS, Some(&unknown)).await;
     assert_eq!(
         (reply.code, reply.message()),
         (
@@ -51,23 +51,27 @@ async fn a_pod_gets_its_account_and_the_accounts_credentials() {
     );
 }
 
-/// The guide's first commands: a namespace, and at once a pod in it. The default account comes a
+/// The guide's first commands: a namespace, and immediately a pod in it. The default account comes a
 /// moment later, from a controller; the pod waits for it, and not for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_in_a_new_namespace_waits_for_its_default_account() {
     let cluster = Cluster::start().await;
     cluster.admin.make("/api/v1/namespaces", json!({ "metadata": { "name": "new" } })).await;
     let controller = Caller::new("admin", cluster.server.admin().await);
-    let later = tokio::spawn(async move {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        let account = json!({ "metadata": { "name": "default" } });
-        controller.make("/api/v1/namespaces/new/serviceaccounts", account).await;
-    });
-    cluster.admin.make("/api/v1/namespaces/new/pods", plain("p")).await;
-    later.await.unwrap();
+    let mut waiting = std::pin::pin!(cluster.admin.make("/api/v1/namespaces/new/pods", plain("p")));
+    // A pod that is sent after it is created before it has its account.
+    tokio::select! {
+        biased;
+        made = &mut waiting => panic!("a pod without an account: {made}"),
+        _ = controller.make(PODS, plain("later")) => {}
+    }
+    let account = json!({ "metadata": { "name": "default" } });
+    controller.make("/api/v1/namespaces/new/serviceaccounts", account).await;
+    waiting.await;
 
     cluster.admin.make("/api/v1/namespaces", json!({ "metadata": { "name": "newer" } })).await;
-    let reply = cluster.admin.ask("POST", "/api/v1/namespaces/newer/pods", Some(&plain("p"))).await;
+    let reply =
+        cluster.admin.request("POST", "/api/v1/namespaces/newer/pods", Some(&plain("p"))).await;
     assert_eq!(
         reply.message(),
         "pods \"p\" is forbidden: error looking up service account newer/default: serviceaccount \"default\" not found"
@@ -75,7 +79,7 @@ async fn a_pod_in_a_new_namespace_waits_for_its_default_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_account_lists_its_pods_get() {
+async fn pods_get_the_secrets_that_their_account_lists() {
     let cluster = Cluster::start().await;
     let secrets = "/api/v1/namespaces/a/secrets";
     let registry = json!({
@@ -120,7 +124,7 @@ async fn what_an_account_lists_its_pods_get() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_secret_is_filled_in_and_is_good_while_it_is_there() {
+async fn a_token_secret_is_filled_in_and_valid_until_it_is_deleted() {
     let cluster = Cluster::start().await;
     let secret = json!({
         "metadata": {
@@ -137,15 +141,15 @@ async fn a_token_secret_is_filled_in_and_is_good_while_it_is_there() {
     };
     assert_eq!(decode("namespace"), "a");
     let app = Caller::new("app", cluster.server.bearer(Some(&decode("token"))));
-    assert_eq!(app.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 200);
+    assert_eq!(app.request("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 200);
     let path =
         format!("/api/v1/namespaces/a/secrets/{}", made["metadata"]["name"].as_str().unwrap());
-    assert_eq!(cluster.admin.ask("DELETE", &path, None).await.code, 200);
-    cluster.admin.ask("GET", "/api/v1/namespaces", None).await;
-    assert_eq!(app.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 401);
+    assert_eq!(cluster.admin.request("DELETE", &path, None).await.code, 200);
+    cluster.admin.request("GET", "/api/v1/namespaces", None).await;
+    assert_eq!(app.request("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 401);
 }
 
-/// Who may make secrets and not read them would read an account's token in the answer.
+/// A user who may create secrets and not read them would read an account's token in the response.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_who_may_not_read_a_token_secret_does_not_get_its_token() {
     let cluster = Cluster::start().await;
@@ -169,14 +173,14 @@ async fn a_writer_who_may_not_read_a_token_secret_does_not_get_its_token() {
     });
     for query in ["?dryRun=All", ""] {
         let path = format!("/api/v1/namespaces/a/secrets{query}");
-        let reply = carol.ask("POST", &path, Some(&secret)).await;
+        let reply = carol.request("POST", &path, Some(&secret)).await;
         assert_eq!(reply.code, 201, "{}", reply.message());
         assert_eq!(reply.body["data"]["token"], Value::Null, "{query}");
     }
     // The next who writes it and may read it, as the controller, has it filled in.
     let path = "/api/v1/namespaces/a/secrets/app-token";
     let touched = json!({ "metadata": { "annotations": { "x": "y" } } });
-    let reply = cluster.admin.ask("PATCH", path, Some(&touched)).await;
+    let reply = cluster.admin.request("PATCH", path, Some(&touched)).await;
     assert!(reply.body["data"]["token"].is_string(), "{}", reply.message());
 }
 
@@ -261,52 +265,52 @@ async fn a_user_without_use_on_a_secret_creates_no_pod_with_it() {
         ),
     ];
     for (way, body, secret) in &ways {
-        let reply = dave.ask("POST", PODS, Some(body)).await;
+        let reply = dave.request("POST", PODS, Some(body)).await;
         assert_eq!(reply.code, 403, "{way}");
         assert_eq!(
             reply.message(),
             format!(
-                "pods \"p\" is forbidden: User \"dave\" cannot use secret \"{secret}\" in the namespace \"a\": that takes the verb \"use\" or \"get\" on it"
+                "pods \"p\" is forbidden: User \"dave\" cannot use secret \"{secret}\" in the namespace \"a\": this requires the verb \"use\" or \"get\" on it"
             ),
             "{way}"
         );
         let path = "/apis/apps/v1/namespaces/a/deployments";
-        let reply = dave.ask("POST", path, Some(&deployment(body))).await;
+        let reply = dave.request("POST", path, Some(&deployment(body))).await;
         assert_eq!(reply.code, 403, "a template with {way}: {}", reply.message());
     }
     let account = json!({ "metadata": { "name": "own" }, "secrets": [{ "name": "db" }] });
-    let reply = dave.ask("POST", ACCOUNTS, Some(&account)).await;
+    let reply = dave.request("POST", ACCOUNTS, Some(&account)).await;
     assert!(reply.message().contains("cannot use secret \"db\""), "{}", reply.message());
 
     // With the right, all of it passes, and the secret stays unread.
     allow(&cluster, "db").await;
     allow(&cluster, "other").await;
     for (way, body, _) in &ways {
-        let reply = dave.ask("POST", &format!("{PODS}?dryRun=All"), Some(body)).await;
+        let reply = dave.request("POST", &format!("{PODS}?dryRun=All"), Some(body)).await;
         assert_eq!(reply.code, 201, "{way}: {}", reply.message());
     }
-    let secret = dave.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await;
+    let secret = dave.request("GET", "/api/v1/namespaces/a/secrets/db", None).await;
     assert_eq!(secret.code, 403);
 }
 
-/// An operator scales and labels what somebody else set up; the secrets in it are not theirs.
+/// An operator scales and labels what another user set up; the secrets in it are not theirs.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_creators() {
+async fn existing_references_take_no_right_and_controllers_act_for_the_creators_of_templates() {
     let cluster = Cluster::start().await;
     let dave = dave(&cluster).await;
     let path = "/apis/apps/v1/namespaces/a/deployments";
     cluster.admin.make(path, deployment(&pod("p", "db"))).await;
     let scale = json!({ "spec": { "replicas": 3 } });
-    let reply = dave.ask("PATCH", &format!("{path}/d/scale"), Some(&scale)).await;
+    let reply = dave.request("PATCH", &format!("{path}/d/scale"), Some(&scale)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
     let label = json!({ "metadata": { "labels": { "team": "x" } } });
-    assert_eq!(dave.ask("PATCH", &format!("{path}/d"), Some(&label)).await.code, 200);
+    assert_eq!(dave.request("PATCH", &format!("{path}/d"), Some(&label)).await.code, 200);
     let volumes = json!([{ "name": "v", "secret": { "secretName": "other" } }]);
     let more = json!({ "spec": { "template": { "spec": { "volumes": volumes } } } });
-    let reply = dave.ask("PATCH", &format!("{path}/d"), Some(&more)).await;
+    let reply = dave.request("PATCH", &format!("{path}/d"), Some(&more)).await;
     assert!(reply.message().contains("cannot use secret \"other\""), "{}", reply.message());
 
-    // Another program in the same pods could show what they use: whoever brings it needs the right.
+    // Another program in the same pods could show what they use: the user who adds it needs the right.
     let image = json!({ "spec": { "containers": [{ "name": "c", "image": "evil" }] } });
     let ephemeral = json!({ "spec": { "ephemeralContainers": [{
         "name": "e", "image": "evil", "terminationMessagePolicy": "File",
@@ -320,35 +324,35 @@ async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_crea
         (format!("{PODS}/pa"), &image),
         (format!("{PODS}/pa/ephemeralcontainers"), &ephemeral),
     ] {
-        let reply = dave.ask("PATCH", &at, Some(change)).await;
+        let reply = dave.request("PATCH", &at, Some(change)).await;
         let wanted = "cannot use secret \"db\"";
         assert!(reply.message().contains(wanted), "{at}: {} {}", reply.code, reply.message());
     }
     // A node that has not seen its pod's newest spec reports the status all the same, and no more.
     let node = cluster.node("node-a").await;
-    let mut stale = cluster.admin.ask("GET", &format!("{PODS}/pa"), None).await.body;
+    let mut stale = cluster.admin.request("GET", &format!("{PODS}/pa"), None).await.body;
     stale["spec"]["containers"][0]["image"] = "old".into();
     stale["status"] = json!({ "message": "well" });
-    let reply = node.ask("PUT", &format!("{PODS}/pa/status"), Some(&stale)).await;
+    let reply = node.request("PUT", &format!("{PODS}/pa/status"), Some(&stale)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
     assert_eq!(reply.body["status"]["message"], "well");
     assert_eq!(reply.body["spec"]["containers"][0]["image"], "i");
     // What says nothing about what runs passes, also in the pods' own spec.
     let restarted =
         json!({ "spec": { "template": { "metadata": { "annotations": { "r": "1" } } } } });
-    let reply = dave.ask("PATCH", &format!("{path}/d"), Some(&restarted)).await;
+    let reply = dave.request("PATCH", &format!("{path}/d"), Some(&restarted)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
     let deadline = json!({ "spec": { "activeDeadlineSeconds": 60 } });
-    let reply = dave.ask("PATCH", &format!("{PODS}/pa"), Some(&deadline)).await;
+    let reply = dave.request("PATCH", &format!("{PODS}/pa"), Some(&deadline)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
     // With the right, the same change passes.
     allow(&cluster, "db").await;
-    let reply = dave.ask("PATCH", &format!("{path}/d"), Some(&command)).await;
+    let reply = dave.request("PATCH", &format!("{path}/d"), Some(&command)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
 
     let manager = cluster.user("control", "system:kube-controller-manager", &[]).await;
-    // A controller acts for whoever wrote a template, and for nobody without one.
-    let reply = manager.ask("POST", PODS, Some(&pod("made", "db"))).await;
+    // A controller acts for the user who wrote a template, and for no user without one.
+    let reply = manager.request("POST", PODS, Some(&pod("made", "db"))).await;
     assert_eq!(reply.code, 403, "{}", reply.message());
     let sets = "/apis/apps/v1/namespaces/a/replicasets";
     let set = cluster.admin.make(sets, deployment(&pod("p", "db"))).await;
@@ -360,7 +364,7 @@ async fn what_is_there_already_takes_no_right_and_controllers_act_for_their_crea
         "metadata": { "generateName": "d-", "labels": { "app": "x" }, "ownerReferences": [owner] },
         "spec": set["spec"]["template"]["spec"],
     });
-    let reply = manager.ask("POST", PODS, Some(&made)).await;
+    let reply = manager.request("POST", PODS, Some(&made)).await;
     assert_eq!(reply.code, 201, "{}", reply.message());
 }
 
@@ -371,9 +375,9 @@ async fn the_check_can_warn_only_or_be_off() {
         let server = TestServer::start_with(TempDir::new().unwrap(), access).await;
         let cluster = Cluster::on(server).await;
         let dave = dave(&cluster).await;
-        let reply = dave.ask("POST", PODS, Some(&pod("p", "db"))).await;
+        let reply = dave.request("POST", PODS, Some(&pod("p", "db"))).await;
         assert_eq!(reply.code, 201, "{mode:?}: {}", reply.message());
-        let told = reply.warnings.iter().any(|text| text.contains("cannot use secret"));
-        assert_eq!(told, warns, "{mode:?}: {:?}", reply.warnings);
+        let warned = reply.warnings.iter().any(|text| text.contains("cannot use secret"));
+        assert_eq!(warned, warns, "{mode:?}: {:?}", reply.warnings);
     }
 }

@@ -32,10 +32,10 @@ async fn a_review_predicts_what_the_request_gets() {
     }
     let spec = json!({ "user": "alice", "resourceAttributes": asked("pods", "pa", "b") });
     let path = format!("{AUTHORIZATION}/namespaces/a/localsubjectaccessreviews");
-    let reply = cluster.admin.ask("POST", &path, Some(&json!({ "spec": spec }))).await;
+    let reply = cluster.admin.request("POST", &path, Some(&json!({ "spec": spec }))).await;
     assert_eq!(reply.code, 422, "{}", reply.message());
     let path = format!("{AUTHORIZATION}/subjectaccessreviews");
-    assert_eq!(cluster.admin.ask("GET", &path, None).await.code, 405);
+    assert_eq!(cluster.admin.request("GET", &path, None).await.code, 405);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +61,7 @@ async fn kubectl_whoami_can_i_and_create_token_work() {
 
     let token = text(&run(&["create", "token", "app", "-n", "a", "--duration", "1h"]).await);
     let app = crate::cluster::Caller::new("app", cluster.server.bearer(Some(token.trim())));
-    assert_eq!(app.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 200);
+    assert_eq!(app.request("GET", "/api/v1/namespaces/a/secrets/db", None).await.code, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,14 +69,14 @@ async fn only_users_who_may_impersonate_become_another_user() {
     let cluster = Cluster::start().await;
     let path = "/api/v1/namespaces/a/secrets/db";
     let as_alice = [("impersonate-user", "alice")];
-    let reply = cluster.admin.ask_as("GET", path, None, &as_alice).await;
+    let reply = cluster.admin.request_as("GET", path, None, &as_alice).await;
     assert_eq!(
         reply.message(),
         "secrets \"db\" is forbidden: User \"alice\" cannot get resource \"secrets\" in API group \"\" in the namespace \"a\""
     );
     let eve = cluster.user("eve", "eve", &[]).await;
     let as_admin = [("impersonate-user", "x"), ("impersonate-group", "system:masters")];
-    let reply = eve.ask_as("GET", path, None, &as_admin).await;
+    let reply = eve.request_as("GET", path, None, &as_admin).await;
     assert_eq!(
         reply.message(),
         "users \"x\" is forbidden: User \"eve\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
@@ -84,13 +84,13 @@ async fn only_users_who_may_impersonate_become_another_user() {
     // `edit` may act as the accounts of its namespace, and as no group.
     let app = cluster.account("app", "a", "app").await;
     let as_default = [("impersonate-user", "system:serviceaccount:a:default")];
-    let reply = app.ask_as("GET", path, None, &as_default).await;
+    let reply = app.request_as("GET", path, None, &as_default).await;
     assert!(reply.message().contains("User \"system:serviceaccount:a:default\" cannot get"));
     let with_group = [
         ("impersonate-user", "system:serviceaccount:a:default"),
         ("impersonate-group", "system:masters"),
     ];
-    let reply = app.ask_as("GET", path, None, &with_group).await;
+    let reply = app.request_as("GET", path, None, &with_group).await;
     assert!(
         reply.message().contains("cannot impersonate resource \"groups\""),
         "{}",

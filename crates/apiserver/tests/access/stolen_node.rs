@@ -1,4 +1,4 @@
-//! Someone has node A's key. What they try against node B, one by one, and what comes of it.
+//! An attacker has node A's key: what they try against node B, one by one, and the responses.
 
 use serde_json::{Value, json};
 
@@ -17,13 +17,13 @@ fn mirror(node: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stolen_nodes_key_opens_nothing_of_another_node() {
+async fn a_stolen_nodes_key_gives_no_access_to_another_node() {
     let cluster = Cluster::start().await;
     let thief = cluster.node("node-a").await;
     let uid_of = |path: &'static str| {
         let admin = &cluster.admin;
         async move {
-            let found = admin.ask("GET", path, None).await;
+            let found = admin.request("GET", path, None).await;
             found.body["metadata"]["uid"].as_str().unwrap().to_owned()
         }
     };
@@ -207,13 +207,13 @@ async fn a_stolen_nodes_key_opens_nothing_of_another_node() {
         ),
     ];
     for (what, method, path, body, why) in tries {
-        let reply = thief.ask(method, &path, body.as_ref()).await;
+        let reply = thief.request(method, &path, body.as_ref()).await;
         assert_eq!(reply.code, 403, "{what}: {}", reply.message());
         assert!(reply.message().contains(why), "{what}: {}", reply.message());
     }
     let headers =
         [("impersonate-user", "system:node:node-b"), ("impersonate-group", "system:nodes")];
-    let reply = thief.ask_as("GET", "/api/v1/namespaces/b/secrets/db", None, &headers).await;
+    let reply = thief.request_as("GET", "/api/v1/namespaces/b/secrets/db", None, &headers).await;
     assert_eq!(reply.code, 403);
     assert_eq!(
         reply.message(),
@@ -231,15 +231,15 @@ async fn a_node_reads_secrets_from_binding_to_deletion_and_not_an_instant_longer
     for round in 0..20 {
         let name = format!("q{round}");
         cluster.admin.make("/api/v1/namespaces/a/pods", pod(&name, "other")).await;
-        assert_eq!(node.ask("GET", path, None).await.code, 403, "before the binding");
+        assert_eq!(node.request("GET", path, None).await.code, 403, "before the binding");
         bind(&cluster.admin, "a", &name, "node-a").await;
-        assert_eq!(node.ask("GET", path, None).await.code, 200, "after the binding");
+        assert_eq!(node.request("GET", path, None).await.code, 200, "after the binding");
         let pod = format!("/api/v1/namespaces/a/pods/{name}?gracePeriodSeconds=0");
-        assert_eq!(cluster.admin.ask("DELETE", &pod, None).await.code, 200);
+        assert_eq!(cluster.admin.request("DELETE", &pod, None).await.code, 200);
         // A denial is never given by an old state; an approval may be, for as long as the cache
         // takes to hear of the deletion: the admin's read waits for it.
-        cluster.admin.ask("GET", path, None).await;
-        assert_eq!(node.ask("GET", path, None).await.code, 403, "after the deletion");
+        cluster.admin.request("GET", path, None).await;
+        assert_eq!(node.request("GET", path, None).await.code, 403, "after the deletion");
     }
 }
 
@@ -256,17 +256,17 @@ async fn a_watch_ends_with_the_right_to_it() {
     assert_eq!(for_app.next().await.unwrap()["type"], "ADDED");
     let change = |value: &str| json!({ "metadata": { "labels": { "round": value } } });
     let secret = "/api/v1/namespaces/a/secrets/db";
-    admin.ask("PATCH", secret, Some(&change("1"))).await;
+    admin.request("PATCH", secret, Some(&change("1"))).await;
     assert_eq!(for_node.next().await.unwrap()["type"], "MODIFIED");
     assert_eq!(for_app.next().await.unwrap()["type"], "MODIFIED");
 
-    admin.ask("DELETE", "/api/v1/namespaces/a/pods/pa?gracePeriodSeconds=0", None).await;
-    admin.ask("PATCH", secret, Some(&change("2"))).await;
+    admin.request("DELETE", "/api/v1/namespaces/a/pods/pa?gracePeriodSeconds=0", None).await;
+    admin.request("PATCH", secret, Some(&change("2"))).await;
     assert_eq!(for_node.next().await, None);
     assert_eq!(for_app.next().await.unwrap()["type"], "MODIFIED");
 
     let binding = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings/app";
-    admin.ask("DELETE", binding, None).await;
-    admin.ask("PATCH", secret, Some(&change("3"))).await;
+    admin.request("DELETE", binding, None).await;
+    admin.request("PATCH", secret, Some(&change("3"))).await;
     assert_eq!(for_app.next().await, None);
 }

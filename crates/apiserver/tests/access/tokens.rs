@@ -1,4 +1,4 @@
-//! Tokens through the door: what they are good for, and what ends them.
+//! Tokens through the API: where they are valid, and what makes them invalid.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ const WHOAMI: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 
 async fn whoami(cluster: &Cluster, token: &str) -> (u16, Value) {
     let caller = Caller::new("token", cluster.server.bearer(Some(token)));
-    let reply = caller.ask("POST", WHOAMI, Some(&json!({}))).await;
+    let reply = caller.request("POST", WHOAMI, Some(&json!({}))).await;
     (reply.code, reply.body["status"]["userInfo"].clone())
 }
 
@@ -46,16 +46,16 @@ async fn a_bound_token_is_valid_until_what_it_is_bound_to_is_deleted() {
     assert_eq!(user["extra"]["authentication.kubernetes.io/node-name"], json!(["node-a"]));
     assert_eq!(claims(&to_pod)["kubernetes.io"]["pod"]["name"], "pa");
 
-    for (token, gone) in [
+    for (token, path) in [
         (&to_pod, "/api/v1/namespaces/a/pods/pa?gracePeriodSeconds=0"),
         (&to_secret, "/api/v1/namespaces/a/secrets/other"),
         (&to_node, "/api/v1/nodes/node-b"),
         (&to_account, "/api/v1/namespaces/a/serviceaccounts/app"),
     ] {
-        assert_eq!(whoami(&cluster, token).await.0, 201, "{gone}");
-        assert_eq!(cluster.admin.ask("DELETE", gone, None).await.code, 200);
-        cluster.admin.ask("GET", "/api/v1/namespaces", None).await;
-        assert_eq!(whoami(&cluster, token).await.0, 401, "{gone}");
+        assert_eq!(whoami(&cluster, token).await.0, 201, "{path}");
+        assert_eq!(cluster.admin.request("DELETE", path, None).await.code, 200);
+        cluster.admin.request("GET", "/api/v1/namespaces", None).await;
+        assert_eq!(whoami(&cluster, token).await.0, 401, "{path}");
     }
     // An account of the same name is not the same account.
     let again = json!({ "metadata": { "name": "app" } });
@@ -64,7 +64,7 @@ async fn a_bound_token_is_valid_until_what_it_is_bound_to_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_token_cannot_be_asked_for_is_refused() {
+async fn invalid_token_requests_are_refused() {
     let cluster = Cluster::start().await;
     let bound = |kind: &str, name: &str, uid: &str| json!({ "boundObjectRef": { "apiVersion": "v1", "kind": kind, "name": name, "uid": uid } });
     cluster
@@ -76,7 +76,7 @@ async fn what_a_token_cannot_be_asked_for_is_refused() {
         })
         .await;
     for (namespace, account, spec, code, message) in [
-        ("a", "nobody", json!({}), 404, "serviceaccounts \"nobody\" not found"),
+        ("a", "missing", json!({}), 404, "serviceaccounts \"missing\" not found"),
         (
             "a",
             "app",
@@ -108,7 +108,7 @@ async fn what_a_token_cannot_be_asked_for_is_refused() {
         ),
     ] {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
-        let reply = cluster.admin.ask("POST", &path, Some(&json!({ "spec": spec }))).await;
+        let reply = cluster.admin.request("POST", &path, Some(&json!({ "spec": spec }))).await;
         assert_eq!(reply.code, code, "{}", reply.message());
         assert_eq!(reply.message(), message);
     }
@@ -125,27 +125,28 @@ async fn what_a_token_cannot_be_asked_for_is_refused() {
             "the namespace of the provided object does not match the namespace sent on the request",
         ),
     ] {
-        let reply = cluster.admin.ask("POST", path, Some(&json!({ "metadata": metadata }))).await;
+        let reply =
+            cluster.admin.request("POST", path, Some(&json!({ "metadata": metadata }))).await;
         assert_eq!((reply.code, reply.message()), (code, message));
     }
 }
 
-/// Everything is checked and answered, but for what would let somebody in.
+/// A dry run checks everything, and its response has all but the token.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_gives_no_token() {
     let cluster = Cluster::start().await;
     let path = "/api/v1/namespaces/a/serviceaccounts/app/token?dryRun=All";
     let asked = json!({ "spec": { "audiences": ["x"], "expirationSeconds": 900 } });
-    let reply = cluster.admin.ask("POST", path, Some(&asked)).await;
+    let reply = cluster.admin.request("POST", path, Some(&asked)).await;
     assert_eq!(reply.code, 201, "{}", reply.message());
     assert_eq!(reply.body["spec"], asked["spec"]);
     assert_eq!(reply.body["status"]["token"], "");
     assert!(reply.body["status"]["expirationTimestamp"].is_string());
     let short = json!({ "spec": { "expirationSeconds": 60 } });
-    assert_eq!(cluster.admin.ask("POST", path, Some(&short)).await.code, 422);
+    assert_eq!(cluster.admin.request("POST", path, Some(&short)).await.code, 422);
 }
 
-/// As upstream's --service-account-max-token-expiration: it is no error to ask for more.
+/// As upstream's --service-account-max-token-expiration: to ask for more is not an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_asked_for_longer_than_tokens_last_is_shortened_with_a_warning() {
     let access = AccessConfig {
@@ -166,7 +167,7 @@ async fn a_token_asked_for_longer_than_tokens_last_is_shortened_with_a_warning()
         ),
     ] {
         let request = json!({ "spec": { "expirationSeconds": asked } });
-        let reply = cluster.admin.ask("POST", path, Some(&request)).await;
+        let reply = cluster.admin.request("POST", path, Some(&request)).await;
         assert_eq!(reply.code, 201, "{}", reply.message());
         assert_eq!(reply.body["spec"]["expirationSeconds"], given);
         let claims = claims(reply.body["status"]["token"].as_str().unwrap());
@@ -234,8 +235,8 @@ async fn a_static_token_and_a_bootstrap_token_name_their_owners() {
     assert_eq!((code, &user["username"]), (201, &json!("system:bootstrap:abcdef")));
     assert_eq!(whoami(&cluster, "abcdef.0123456789abcdee").await.0, 401);
     let path = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef";
-    cluster.admin.ask("DELETE", path, None).await;
-    cluster.admin.ask("GET", "/api/v1/namespaces", None).await;
+    cluster.admin.request("DELETE", path, None).await;
+    cluster.admin.request("GET", "/api/v1/namespaces", None).await;
     assert_eq!(whoami(&cluster, token).await.0, 401);
 }
 
@@ -246,18 +247,18 @@ async fn a_token_without_an_owner_is_refused_and_not_anonymous() {
         let caller = Caller::new("junk", cluster.server.bearer(None));
         let header = format!("Bearer {junk}");
         let headers = [("authorization", header.as_str())];
-        let reply = caller.ask_as("GET", "/healthz", None, &headers).await;
+        let reply = caller.request_as("GET", "/healthz", None, &headers).await;
         let wanted = if junk.is_empty() { 200 } else { 401 };
         assert_eq!(reply.code, wanted, "{junk}");
     }
     let access = AccessConfig { refuse_anonymous: true, ..support::access() };
     let strict = TestServer::start_with(TempDir::new().unwrap(), access).await;
-    let nobody = Caller::new("anonymous", strict.bearer(None));
-    assert_eq!(nobody.ask("GET", "/healthz", None).await.code, 401);
+    let no_credentials = Caller::new("anonymous", strict.bearer(None));
+    assert_eq!(no_credentials.request("GET", "/healthz", None).await.code, 401);
 }
 
-/// Keys are exchanged while clients work: first the new one is accepted, then it signs, then the
-/// old one goes. No client with a valid token is refused at any moment.
+/// Keys are rotated while clients work: first the new one is accepted, then it signs, then the
+/// old one is removed. No client with a valid token is refused at any moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_rotated_while_fifty_clients_work() {
     let first = generate_signing_key().unwrap();
@@ -277,13 +278,14 @@ async fn keys_are_rotated_while_fifty_clients_work() {
             let caller = Caller::new("token", cluster.server.bearer(Some(&old_token)));
             let stop = stop.clone();
             tokio::spawn(async move {
-                let mut answered = 0_u32;
+                let mut served = 0_u32;
                 while !stop.load(Ordering::Relaxed) {
-                    let reply = caller.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await;
+                    let reply =
+                        caller.request("GET", "/api/v1/namespaces/a/secrets/db", None).await;
                     assert_eq!(reply.code, 200, "{}", reply.message());
-                    answered += 1;
+                    served += 1;
                 }
-                answered
+                served
             })
         })
         .collect();
@@ -307,11 +309,11 @@ async fn keys_are_rotated_while_fifty_clients_work() {
 async fn others_find_the_keys_by_openid_discovery() {
     let cluster = Cluster::start().await;
     let app = cluster.account("app", "a", "app").await;
-    let found = app.ask("GET", "/.well-known/openid-configuration", None).await;
+    let found = app.request("GET", "/.well-known/openid-configuration", None).await;
     assert_eq!(found.code, 200);
     assert_eq!(found.body["issuer"], "https://kubernetes.default.svc.cluster.local");
     assert_eq!(found.body["id_token_signing_alg_values_supported"], json!(["ES256"]));
-    let keys = app.ask("GET", "/openid/v1/jwks", None).await.body;
+    let keys = app.request("GET", "/openid/v1/jwks", None).await.body;
     let token = cluster.token("a", "app", json!({})).await;
     let header = token.split('.').next().unwrap();
     let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap();

@@ -30,14 +30,14 @@ const LEAPS: usize = 40;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-/// Moves the clock on, and has the server and all clients see to what is due: an answer to somebody
-/// else comes after that.
+/// Moves the clock on, and lets the server and all clients do what is due: another client's response
+/// comes after that.
 async fn leap(other: &Caller) {
     tokio::time::pause();
     tokio::time::advance(LEAP).await;
     tokio::time::resume();
     for _ in 0..3 {
-        assert_eq!(other.ask("GET", "/version", None).await.code, 200);
+        assert_eq!(other.request("GET", "/version", None).await.code, 200);
     }
 }
 
@@ -97,9 +97,9 @@ async fn silent_and_idle_clients_are_closed_and_watches_are_not() {
     }
     let stream = TcpStream::connect(server.address).await.unwrap();
     let mut tcp = Silent { what: "TCP alone", stream, trickle: None };
-    // These answer pings.
+    // These respond to pings.
     let mut idle = Vec::new();
-    for (what, user) in [("anonymous, idle", None), ("authenticated, idle", Some("somebody"))] {
+    for (what, user) in [("anonymous, idle", None), ("authenticated, idle", Some("user"))] {
         let pair = user.map(|user| server.certificate(user, &[]));
         let stream = TokioIo::new(server.tls_with(pair.as_ref(), h2).await);
         let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
@@ -107,9 +107,9 @@ async fn silent_and_idle_clients_are_closed_and_watches_are_not() {
         let ended = tokio::spawn(connection);
         let request =
             Request::get("https://localhost/version").body(Empty::<Bytes>::new()).unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        answer.into_body().collect().await.unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().collect().await.unwrap();
         idle.push((what, sender, ended));
     }
 
@@ -128,7 +128,7 @@ async fn silent_and_idle_clients_are_closed_and_watches_are_not() {
     }
     for (what, _sender, ended) in idle {
         let is_closed = ended.is_finished();
-        // In order: a client that is told goes on elsewhere without an error.
+        // In order: a client that gets GOAWAY reconnects without an error.
         let ended = match is_closed {
             true => ended.await.unwrap().map_err(|error| error.to_string()),
             false => Err("still open".to_owned()),
@@ -143,13 +143,13 @@ async fn silent_and_idle_clients_are_closed_and_watches_are_not() {
     attacks.finish();
 }
 
-/// A config map of which so many labels are bad, and the answer to it long.
+/// A config map of which so many labels are bad, and the response to it long.
 fn bad_labels(count: usize) -> String {
     let labels: serde_json::Map<_, _> = (0..count).map(|n| (format!("/{n}"), json!("/"))).collect();
     json!({ "metadata": { "name": "bad", "labels": labels } }).to_string()
 }
 
-/// Answers that stayed in memory until their client read them.
+/// Responses stayed in memory until their client read them.
 #[tokio::test]
 async fn clients_that_do_not_read_their_responses_are_closed() {
     let mut attacks = Attacks::group("Responses that are not read");
@@ -215,8 +215,8 @@ async fn clients_that_do_not_read_their_responses_are_closed() {
         request
             .headers_mut()
             .insert("content-type", http::HeaderValue::from_static("application/json"));
-        let answer = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
-        streams.push((what, sender, answer, ended));
+        let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+        streams.push((what, sender, response, ended));
     }
     for _ in 0..LEAPS {
         leap(&admin).await;
@@ -275,7 +275,7 @@ async fn send(
 ) -> Result<(StatusCode, Value, Box<dyn Send>), String> {
     let stream = TokioIo::new(stream);
     let said = |error: hyper::Error| format!("{error:?}");
-    let (answer, open): (_, Box<dyn Send>) = match protocol {
+    let (response, open): (_, Box<dyn Send>) = match protocol {
         Protocol::Http1 => {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(stream).await.map_err(said)?;
@@ -290,8 +290,8 @@ async fn send(
             (sender.send_request(request).await.map_err(said)?, Box::new(sender))
         }
     };
-    let status = answer.status();
-    let bytes = answer.into_body().collect().await.map_err(said)?.to_bytes();
+    let status = response.status();
+    let bytes = response.into_body().collect().await.map_err(said)?.to_bytes();
     Ok((status, serde_json::from_slice(&bytes).unwrap_or_default(), open))
 }
 
@@ -332,7 +332,7 @@ const REFUSALS: [Refusal; 6] = [
         reason: "NotFound",
         path: "/apis/nothing.example/v1/namespaces/default/things",
         headers: &[JSON],
-        user: Some("somebody"),
+        user: Some("user"),
         sizes: SIZES,
     },
     Refusal {
@@ -340,7 +340,7 @@ const REFUSALS: [Refusal; 6] = [
         reason: "RequestEntityTooLarge",
         path: CONFIG_MAPS,
         headers: &[JSON],
-        user: Some("somebody"),
+        user: Some("user"),
         sizes: [3_200_000, 4_000_000, 8_000_000],
     },
     Refusal {
@@ -348,7 +348,7 @@ const REFUSALS: [Refusal; 6] = [
         reason: "UnsupportedMediaType",
         path: CONFIG_MAPS,
         headers: &[("content-type", "text/plain")],
-        user: Some("somebody"),
+        user: Some("user"),
         sizes: SIZES,
     },
     Refusal {
@@ -452,7 +452,7 @@ async fn a_refusal_is_read_by_clients_that_are_still_sending() {
     attacks.finish();
 }
 
-/// Nobody reads for ever, but the refusal is seen.
+/// The server does not read for ever, but the client sees the refusal.
 #[tokio::test]
 async fn a_body_without_end_is_refused_and_not_read_to_its_end() {
     const SIZE: usize = 400_000_000;

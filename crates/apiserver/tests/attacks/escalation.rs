@@ -1,5 +1,5 @@
-//! Somebody who may write roles and bindings, and has neither `escalate` nor `bind`, tries to have
-//! more than they were given: by the content of roles, and by what stands beside it.
+//! A user who may write roles and bindings, and has neither `escalate` nor `bind`, tries to get
+//! more than they were given: by the content of roles, and by the other fields of the object.
 
 use coffer_testkit::Attacks;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ const CLUSTER_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebi
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/roles";
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings";
 
-/// One way of writing to an object that is there.
+/// One way of writing to an object that exists.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     Put,
@@ -52,7 +52,7 @@ fn merge_into(target: &mut Value, patch: &Value) {
 
 /// Makes a change to an object in one of the ways.
 async fn change(caller: &Caller, admin: &Caller, path: &str, form: Form, what: &Change) -> Reply {
-    let found = admin.ask("GET", path, None).await.body;
+    let found = admin.request("GET", path, None).await.body;
     let (mut path, mut method) = (path.to_owned(), "PATCH");
     let (content_type, body) = match form {
         Form::Put => {
@@ -89,7 +89,7 @@ async fn change(caller: &Caller, admin: &Caller, path: &str, form: Form, what: &
             ("application/apply-patch+yaml", object)
         }
     };
-    caller.ask_as(method, &path, Some(&body), &[("content-type", content_type)]).await
+    caller.request_as(method, &path, Some(&body), &[("content-type", content_type)]).await
 }
 
 fn rules(verbs: &[&str], resources: &[&str]) -> Value {
@@ -199,9 +199,9 @@ async fn no_write_of_a_role_or_binding_gives_more_than_its_writer_has() {
         let path = format!("{collection}/new");
         let apply = [("content-type", "application/apply-patch+yaml")];
         let replies = [
-            op.ask("POST", collection, Some(&object)).await,
-            op.ask("PUT", &path, Some(&object)).await,
-            op.ask_as("PATCH", &format!("{path}?fieldManager=op"), Some(&object), &apply).await,
+            op.request("POST", collection, Some(&object)).await,
+            op.request("PUT", &path, Some(&object)).await,
+            op.request_as("PATCH", &format!("{path}?fieldManager=op"), Some(&object), &apply).await,
         ];
         for (form, reply) in ["POST", "PUT", "apply"].iter().zip(replies) {
             let attack = format!("{form} of a new {kind}");
@@ -211,7 +211,7 @@ async fn no_write_of_a_role_or_binding_gives_more_than_its_writer_has() {
     // What it would all have come to.
     let alice = cluster.user("alice", "alice", &[]).await;
     for (who, caller) in [("op", &op), ("a viewer", &alice)] {
-        let reply = caller.ask("GET", "/api/v1/namespaces/a/secrets/db", None).await;
+        let reply = caller.request("GET", "/api/v1/namespaces/a/secrets/db", None).await;
         attacks.attempt(&format!("{who} reads a secret"), reply.code == 403, reply.code);
     }
     attacks.finish();
@@ -219,7 +219,7 @@ async fn no_write_of_a_role_or_binding_gives_more_than_its_writer_has() {
 
 /// The garbage collector has no role's rights, and must be able to take an owner or a finalizer off.
 #[tokio::test(flavor = "multi_thread")]
-async fn finalizers_and_owners_are_no_matter_of_rights_and_own_rights_can_be_given() {
+async fn finalizers_and_owners_can_be_changed_and_own_rights_can_be_granted() {
     let cluster = Cluster::start().await;
     let (op, admin) = (operator(&cluster).await, &cluster.admin);
     admin.make(BINDINGS, binding("all", "ClusterRole", "cluster-admin", "friend")).await;
@@ -306,7 +306,7 @@ async fn impersonation_gives_no_more_than_was_granted() {
         &[(user, "alice"), (group, "dev"), ("impersonate-extra-team", "blue")],
         &[(user, app)],
     ] {
-        let reply = eve.ask_as("POST", path, Some(&review), allowed).await;
+        let reply = eve.request_as("POST", path, Some(&review), allowed).await;
         assert_eq!(reply.code, 201, "{allowed:?}: {}", reply.message());
     }
     let mut attacks = Attacks::group("impersonation: more than was given");
@@ -335,7 +335,7 @@ async fn impersonation_gives_no_more_than_was_granted() {
         &[("impersonate-extra-team", "blue")],
         &[(user, "")],
     ] {
-        let reply = eve.ask_as("POST", path, Some(&review), headers).await;
+        let reply = eve.request_as("POST", path, Some(&review), headers).await;
         let own = reply.body["status"]["userInfo"]["username"] == "eve";
         attacks.attempt(&format!("{headers:?}"), reply.code >= 400 || own, reply);
     }
@@ -397,11 +397,11 @@ async fn escalate_and_bind_on_one_name_are_not_on_another() {
         (CLUSTER_BINDINGS, binding("x", "ClusterRole", "edit", "sue")),
         (CLUSTER_BINDINGS, binding("x", "ClusterRole", "powerful", "sue")),
     ] {
-        let reply = sue.ask("POST", collection, Some(&object)).await;
+        let reply = sue.request("POST", collection, Some(&object)).await;
         let attack = format!("POST {collection} {object}");
         attacks.attempt(&attack, reply.code == 403, (reply.code, reply.message()));
         let Some(name) = object["metadata"]["name"].as_str() else { continue };
-        let reply = sue.ask("PUT", &format!("{collection}/{name}"), Some(&object)).await;
+        let reply = sue.request("PUT", &format!("{collection}/{name}"), Some(&object)).await;
         let attack = format!("PUT {collection} {object}");
         attacks.attempt(&attack, reply.code == 403, (reply.code, reply.message()));
     }
@@ -421,7 +421,7 @@ async fn escalate_and_bind_on_one_name_are_not_on_another() {
             json!({ "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": "powerful" } }),
         ),
     ] {
-        let reply = sue.ask("PATCH", &path, Some(&patch)).await;
+        let reply = sue.request("PATCH", &path, Some(&patch)).await;
         let attack = format!("PATCH {path} {patch}");
         attacks.attempt(&attack, reply.code == 403, (reply.code, reply.message()));
     }

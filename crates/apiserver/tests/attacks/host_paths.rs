@@ -18,7 +18,7 @@ async fn unrestricted() -> Cluster {
     let label = json!({ "metadata": { "labels": {
         "pod-security.kubernetes.io/enforce": "privileged",
     } } });
-    let reply = cluster.admin.ask("PATCH", "/api/v1/namespaces/a", Some(&label)).await;
+    let reply = cluster.admin.request("PATCH", "/api/v1/namespaces/a", Some(&label)).await;
     assert_eq!(reply.code, 200, "{}", reply.message());
     cluster
 }
@@ -106,7 +106,7 @@ async fn host_paths_of_the_system_take_a_right() {
         "/tmp/../run",
     ] {
         for kind in ["", "Directory", "DirectoryOrCreate", "FileOrCreate", "Socket"] {
-            let reply = mallory.ask("POST", PODS, Some(&pod("p", path, kind))).await;
+            let reply = mallory.request("POST", PODS, Some(&pod("p", path, kind))).await;
             attacks.attempt(&format!("{path:?} {kind}"), matches!(reply.code, 403 | 422), &reply);
         }
         for (at, selector) in [
@@ -114,7 +114,7 @@ async fn host_paths_of_the_system_take_a_right() {
             (SETS, json!({ "matchLabels": { "app": "t" } })),
             (CONTROLLERS, json!({ "app": "t" })),
         ] {
-            let reply = mallory.ask("POST", at, Some(&templated("t", path, selector))).await;
+            let reply = mallory.request("POST", at, Some(&templated("t", path, selector))).await;
             attacks.attempt(
                 &format!("{path:?} in a template at {at}"),
                 matches!(reply.code, 403 | 422),
@@ -127,8 +127,8 @@ async fn host_paths_of_the_system_take_a_right() {
     attacks.attempt("a mark of her own", made["metadata"]["annotations"][GRANTED].is_null(), made);
     let mark = json!({ "metadata": { "annotations": { GRANTED: "true" } } });
     for sub in ["", "/status", "/ephemeralcontainers"] {
-        mallory.ask("PATCH", &format!("{PODS}/log{sub}"), Some(&mark)).await;
-        let found = cluster.admin.ask("GET", &format!("{PODS}/log"), None).await;
+        mallory.request("PATCH", &format!("{PODS}/log{sub}"), Some(&mark)).await;
+        let found = cluster.admin.request("GET", &format!("{PODS}/log"), None).await;
         attacks.attempt(
             &format!("a mark by a patch of {sub:?}"),
             found.body["metadata"]["annotations"][GRANTED].is_null(),
@@ -138,15 +138,15 @@ async fn host_paths_of_the_system_take_a_right() {
     let binding = json!({ "metadata": { "name": "log", "annotations": { GRANTED: "true" } },
         "target": { "apiVersion": "v1", "kind": "Node", "name": "node-a" } });
     mallory.make(&format!("{PODS}/log/binding"), binding).await;
-    let found = cluster.admin.ask("GET", &format!("{PODS}/log"), None).await;
+    let found = cluster.admin.request("GET", &format!("{PODS}/log"), None).await;
     attacks.attempt(
         "a mark by the binding",
         found.body["metadata"]["annotations"][GRANTED].is_null(),
         found,
     );
     let node = cluster.node("node-a").await;
-    node.ask("PATCH", &format!("{PODS}/log/status"), Some(&mark)).await;
-    let found = cluster.admin.ask("GET", &format!("{PODS}/log"), None).await;
+    node.request("PATCH", &format!("{PODS}/log/status"), Some(&mark)).await;
+    let found = cluster.admin.request("GET", &format!("{PODS}/log"), None).await;
     attacks.attempt(
         "a mark by a node",
         found.body["metadata"]["annotations"][GRANTED].is_null(),
@@ -162,13 +162,13 @@ async fn host_paths_of_the_system_take_a_right() {
     let admins = cluster.admin.make(SETS, set("admins", "/srv/coffer-data")).await;
     let mut evil = set("admins", "/srv/coffer-data");
     evil["spec"]["template"]["spec"]["containers"][0]["image"] = "evil".into();
-    let reply = mallory.ask("PUT", &format!("{SETS}/admins"), Some(&evil)).await;
+    let reply = mallory.request("PUT", &format!("{SETS}/admins"), Some(&evil)).await;
     let lost = reply.code == 403 || reply.body["metadata"]["annotations"][GRANTED].is_null();
     attacks.attempt("another program in the administrator's template", lost, &reply);
     let mut forged = made_from(&admins);
     forged["spec"]["containers"][0]["image"] = "evil".into();
     for (who, caller) in [("mallory", &mallory), ("a controller", &control)] {
-        let reply = caller.ask("POST", PODS, Some(&forged)).await;
+        let reply = caller.request("POST", PODS, Some(&forged)).await;
         let lost = reply.code != 201 || reply.body["metadata"]["annotations"][GRANTED].is_null();
         attacks.attempt(
             &format!("a pod of the administrator's ReplicaSet, by {who}"),
@@ -181,7 +181,7 @@ async fn host_paths_of_the_system_take_a_right() {
     let ephemeral = json!({ "spec": { "ephemeralContainers": [{ "name": "e", "image": "evil", "volumeMounts": [{ "name": "h", "mountPath": "/h" }] }] } });
     for (sub, body) in [("", &image), ("/ephemeralcontainers", &ephemeral)] {
         let reply = mallory
-            .ask_typed(
+            .request_typed(
                 "PATCH",
                 &format!("{PODS}/marked{sub}"),
                 body,
@@ -217,14 +217,14 @@ async fn the_right_marks_pods_and_what_pods_are_made_from() {
     let made = oscar.make(PODS, plain).await;
     assert!(made["metadata"]["annotations"][GRANTED].is_null());
     let mallory = writer(&cluster, "mallory", json!([])).await;
-    let reply = mallory.ask("POST", PODS, Some(&pod("p", "/run/containerd", ""))).await;
+    let reply = mallory.request("POST", PODS, Some(&pod("p", "/run/containerd", ""))).await;
     assert_eq!(
         reply.message(),
-        "pods \"p\" is forbidden: User \"mallory\" cannot use host path \"/run/containerd\" in the namespace \"a\": that takes the verb \"use\" on \"hostpaths\" in the API group \"coffer.dev\""
+        "pods \"p\" is forbidden: User \"mallory\" cannot use host path \"/run/containerd\" in the namespace \"a\": this requires the verb \"use\" on \"hostpaths\" in the API group \"coffer.dev\""
     );
     // Others' workloads are scaled and restarted without it.
     let reply = mallory
-        .ask("PATCH", &format!("{SETS}/admin"), Some(&json!({ "spec": { "replicas": 2 } })))
+        .request("PATCH", &format!("{SETS}/admin"), Some(&json!({ "spec": { "replicas": 2 } })))
         .await;
     assert_eq!(
         (reply.code, &reply.body["metadata"]["annotations"][GRANTED]),

@@ -18,7 +18,9 @@ fn container(name: &str, resources: Value) -> Value {
 
 async fn apply(caller: &Caller, path: &str, body: &Value) -> Reply {
     let content = [("content-type", "application/apply-patch+yaml")];
-    caller.ask_as("PATCH", &format!("{path}?fieldManager=m&force=true"), Some(body), &content).await
+    caller
+        .request_as("PATCH", &format!("{path}?fieldManager=m&force=true"), Some(body), &content)
+        .await
 }
 
 /// What is beyond the limits, in one place or another.
@@ -106,42 +108,43 @@ async fn no_pod_goes_beyond_its_namespaces_limits() {
         };
         let refused = |reply: &Reply| reply.code == 403 && reply.message().contains(why);
         for (who, caller) in [("admin", admin), ("edit", &app)] {
-            let reply = caller.ask("POST", PODS, Some(&body)).await;
+            let reply = caller.request("POST", PODS, Some(&body)).await;
             attacks.attempt(&format!("POST of {what} by {who}"), refused(&reply), &reply);
         }
-        let reply = admin.ask("POST", &format!("{PODS}?dryRun=All"), Some(&body)).await;
+        let reply = admin.request("POST", &format!("{PODS}?dryRun=All"), Some(&body)).await;
         attacks.attempt(&format!("dry run of {what}"), refused(&reply), &reply);
         let reply = apply(admin, &format!("{PODS}/{name}"), &body).await;
         attacks.attempt(&format!("apply of {what}"), refused(&reply), &reply);
         let mut mirror = body.clone();
         mirror["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "x" });
         mirror["spec"]["nodeName"] = "node-a".into();
-        let reply = admin.ask("POST", PODS, Some(&mirror)).await;
+        let reply = admin.request("POST", PODS, Some(&mirror)).await;
         attacks.attempt(&format!("a mirror pod of {what}"), refused(&reply), &reply);
         let mut said = body.clone();
         said["metadata"]["annotations"] = json!({ "kubernetes.io/limit-ranger": "LimitRanger plugin set: cpu limit for container c" });
-        let reply = admin.ask("POST", PODS, Some(&said)).await;
+        let reply = admin.request("POST", PODS, Some(&said)).await;
         attacks.attempt(&format!("{what} with the annotation"), refused(&reply), &reply);
-        // A pod that is there does not become it.
+        // An existing pod cannot be changed to it.
         let path = format!("{PODS}/kept");
         let mut resources = spec["containers"][0]["resources"].clone();
         resources["limits"]["memory"] = "2Gi".into();
         let change = json!({ "spec": { "containers": [container("c", resources)] } });
-        let reply = admin.ask("PATCH", &path, Some(&change)).await;
+        let reply = admin.request("PATCH", &path, Some(&change)).await;
         attacks.attempt(&format!("PATCH to {what}"), reply.code == 422, &reply);
-        let reply = admin.ask("PATCH", &format!("{path}/resize"), Some(&change)).await;
+        let reply = admin.request("PATCH", &format!("{path}/resize"), Some(&change)).await;
         attacks.attempt(&format!("resize to {what}"), reply.code == 404, &reply);
     }
     let debug = json!({ "spec": { "ephemeralContainers": [
         { "name": "e", "image": "i", "resources": { "limits": { "cpu": "2" } } }] } });
-    let reply = admin.ask("PATCH", &format!("{PODS}/kept/ephemeralcontainers"), Some(&debug)).await;
+    let reply =
+        admin.request("PATCH", &format!("{PODS}/kept/ephemeralcontainers"), Some(&debug)).await;
     attacks.attempt("an ephemeral container", reply.code == 422, &reply);
 
-    // Who may edit in the namespace reads its limits and does not write them.
+    // A user with `edit` in the namespace reads its limits and does not write them.
     let viewer = cluster.user("alice", "alice", &[]).await;
     for caller in [&app, &viewer] {
         let name = caller.name;
-        assert_eq!(caller.ask("GET", RANGES, None).await.code, 200);
+        assert_eq!(caller.request("GET", RANGES, None).await.code, 200);
         let path = format!("{RANGES}/sizes");
         let wider = json!({ "metadata": { "name": "sizes" }, "spec": { "limits": [] } });
         for (verb, at, body) in [
@@ -151,7 +154,7 @@ async fn no_pod_goes_beyond_its_namespaces_limits() {
             ("DELETE", &path, None),
             ("DELETE", RANGES, None),
         ] {
-            let reply = caller.ask(verb, at, body).await;
+            let reply = caller.request(verb, at, body).await;
             attacks.attempt(
                 &format!("{verb} of a LimitRange by {name}"),
                 reply.code == 403,

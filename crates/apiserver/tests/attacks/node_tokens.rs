@@ -1,4 +1,4 @@
-//! Someone has a node's key. Which tokens of service accounts they get with it.
+//! An attacker has a node's key: which tokens of service accounts they get with it.
 
 use base64::Engine as _;
 use coffer_testkit::Attacks;
@@ -35,20 +35,20 @@ struct Thief {
 
 impl Thief {
     /// Asks for a token of the account `app` that is bound to a pod.
-    async fn ask(&self, pod: (&str, &str), audiences: &Value, seconds: i64) -> (u16, Value) {
+    async fn request(&self, pod: (&str, &str), audiences: &Value, seconds: i64) -> (u16, Value) {
         let reference = json!({ "apiVersion": "v1", "kind": "Pod", "name": pod.0, "uid": pod.1 });
         let request = json!({ "spec": {
             "audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": reference,
         } });
         let path = "/api/v1/namespaces/a/serviceaccounts/app/token";
-        let reply = self.node.ask("POST", path, Some(&request)).await;
+        let reply = self.node.request("POST", path, Some(&request)).await;
         (reply.code, reply.body)
     }
 }
 
 /// How long a token lives, in seconds, by what it says itself.
-fn life_s(answer: &Value) -> i64 {
-    let token = answer["status"]["token"].as_str().unwrap();
+fn life_s(response: &Value) -> i64 {
+    let token = response["status"]["token"].as_str().unwrap();
     let claims = token.split('.').nth(1).unwrap();
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
@@ -91,7 +91,7 @@ async fn a_stolen_node_gets_tokens_for_what_its_pods_project_and_no_longer() {
         (without, json!([""])),
         (without, json!([issuer])),
     ] {
-        let (code, body) = thief.ask(of, &audiences, 3600).await;
+        let (code, body) = thief.request(of, &audiences, 3600).await;
         let refused = code == 403 && body["status"]["token"].is_null();
         attacks.attempt(&format!("{} {audiences}", of.0), refused, (code, &body["message"]));
     }
@@ -101,23 +101,23 @@ async fn a_stolen_node_gets_tokens_for_what_its_pods_project_and_no_longer() {
         // As the volume that admission adds.
         (json!([]), 1 << 32, 3607),
     ] {
-        let (code, body) = thief.ask(with, &audiences, seconds).await;
+        let (code, body) = thief.request(with, &audiences, seconds).await;
         assert_eq!(code, 201, "{body}");
         let life = life_s(&body);
         attacks.attempt(&format!("{audiences} for {seconds} s"), life <= most, life);
     }
     for seconds in [(1_i64 << 32) + 1, i64::MAX, 599, -1] {
-        let (code, body) = thief.ask(with, &json!(["vault"]), seconds).await;
+        let (code, body) = thief.request(with, &json!(["vault"]), seconds).await;
         attacks.attempt(&format!("for {seconds} s"), code == 422, (code, &body["message"]));
     }
     attacks.finish();
 
-    let (_, body) = thief.ask(with, &json!(["https://vault.example"]), 3600).await;
+    let (_, body) = thief.request(with, &json!(["https://vault.example"]), 3600).await;
     assert_eq!(
         body["message"],
         "serviceaccounts \"app\" is forbidden: audience \"https://vault.example\" not found in pod spec volume, system:node:node-a is not authorized to request tokens for this audience"
     );
-    let (code, body) = thief.ask(with, &json!(["vault"]), 3600).await;
+    let (code, body) = thief.request(with, &json!(["vault"]), 3600).await;
     assert_eq!((code, life_s(&body)), (201, 3600));
 
     // A right on an audience is on it alone, and gives an hour.
@@ -135,8 +135,8 @@ async fn a_stolen_node_gets_tokens_for_what_its_pods_project_and_no_longer() {
         "subjects": [{ "kind": "Group", "name": "system:nodes", "apiGroup": RBAC }],
     });
     cluster.admin.make(&format!("/apis/{RBAC}/v1/clusterrolebindings"), binding).await;
-    let (code, body) = thief.ask(without, &json!(["registry.example"]), 7200).await;
+    let (code, body) = thief.request(without, &json!(["registry.example"]), 7200).await;
     assert_eq!((code, life_s(&body)), (201, 3600));
-    let (code, _) = thief.ask(without, &json!(["registry.example2"]), 7200).await;
+    let (code, _) = thief.request(without, &json!(["registry.example2"]), 7200).await;
     assert_eq!(code, 403);
 }

@@ -1,5 +1,5 @@
-//! Who may make pods gets what the namespace's Pod Security Standard allows, whichever way they
-//! write, and no more.
+//! A user who may create pods gets what the namespace's Pod Security Standard allows and no more,
+//! whichever way they write.
 
 use coffer_apiserver::{AccessConfig, PodSecurityLevel};
 use coffer_testkit::Attacks;
@@ -64,7 +64,7 @@ async fn namespace(admin: &Caller, name: &str, labels: Value) {
     let accounts = format!("{NAMESPACES}/{name}/serviceaccounts");
     for account in ["default", "app"] {
         let body = json!({ "metadata": { "name": account } });
-        let reply = admin.ask("POST", &accounts, Some(&body)).await;
+        let reply = admin.request("POST", &accounts, Some(&body)).await;
         assert!(matches!(reply.code, 201 | 409), "{}", reply.message());
     }
 }
@@ -76,7 +76,7 @@ async fn typed(
     content: &'static str,
     body: &Value,
 ) -> Reply {
-    caller.ask_as(method, path, Some(body), &[("content-type", content)]).await
+    caller.request_as(method, path, Some(body), &[("content-type", content)]).await
 }
 
 fn is_refused(reply: &Reply, level: &str) -> bool {
@@ -164,9 +164,10 @@ async fn what_a_level_forbids_is_refused_in_every_list_of_containers() {
     // Namespace "a" has no label: the default, baseline, counts.
     for (path, value) in of_pods() {
         let pod = with(&plain("p"), path, value.clone());
-        let reply = admin.ask("POST", &pods("a"), Some(&pod)).await;
+        let reply = admin.request("POST", &pods("a"), Some(&pod)).await;
         refused(&format!("{path} {value}"), "baseline", &reply);
-        let allowed = admin.ask("POST", &format!("{}?dryRun=All", pods("open")), Some(&pod)).await;
+        let allowed =
+            admin.request("POST", &format!("{}?dryRun=All", pods("open")), Some(&pod)).await;
         assert_eq!(allowed.code, 201, "{path} {value}: {}", allowed.message());
     }
     for (path, value) in of_containers() {
@@ -176,35 +177,35 @@ async fn what_a_level_forbids_is_refused_in_every_list_of_containers() {
             pod["spec"]["initContainers"][0]["restartPolicy"] = json!("Always");
             let member = format!("{list}.0.{path}");
             let pod = with(&pod, &member, value.clone());
-            let reply = admin.ask("POST", &pods("a"), Some(&pod)).await;
+            let reply = admin.request("POST", &pods("a"), Some(&pod)).await;
             refused(&format!("{member} {value}"), "baseline", &reply);
             let allowed = format!("{}?dryRun=All", pods("open"));
-            let allowed = admin.ask("POST", &allowed, Some(&pod)).await;
+            let allowed = admin.request("POST", &allowed, Some(&pod)).await;
             assert_eq!(allowed.code, 201, "{member} {value}: {}", allowed.message());
         }
     }
     // In a user namespace that no pod has here.
     let unmasked = with(&hardened("p"), "hostUsers", json!(false));
     let unmasked = with(&unmasked, "containers.0.securityContext.procMount", json!("Unmasked"));
-    let reply = admin.ask("POST", &pods("a"), Some(&unmasked)).await;
+    let reply = admin.request("POST", &pods("a"), Some(&unmasked)).await;
     refused("procMount Unmasked", "baseline", &reply);
     let mut annotated = plain("p");
     annotated["metadata"]["annotations"] =
         json!({ "container.apparmor.security.beta.kubernetes.io/c": "unconfined" });
-    let reply = admin.ask("POST", &pods("a"), Some(&annotated)).await;
+    let reply = admin.request("POST", &pods("a"), Some(&annotated)).await;
     refused("AppArmor by annotation", "baseline", &reply);
     for (path, value) in of_restricted() {
         let pod = with(&hardened("p"), path, value.clone());
-        let reply = admin.ask("POST", &pods("strict"), Some(&pod)).await;
+        let reply = admin.request("POST", &pods("strict"), Some(&pod)).await;
         refused(&format!("{path} {value}"), "restricted", &reply);
-        let allowed = admin.ask("POST", &format!("{}?dryRun=All", pods("a")), Some(&pod)).await;
+        let allowed = admin.request("POST", &format!("{}?dryRun=All", pods("a")), Some(&pod)).await;
         assert_eq!(allowed.code, 201, "{path} {value}: {}", allowed.message());
     }
     let root = with(&hardened("p"), "hostUsers", json!(false));
     let root = with(&root, "securityContext.runAsUser", json!(0));
-    let reply = admin.ask("POST", &pods("strict"), Some(&root)).await;
+    let reply = admin.request("POST", &pods("strict"), Some(&root)).await;
     refused("root with hostUsers", "restricted", &reply);
-    let reply = admin.ask("POST", &pods("strict"), Some(&plain("p"))).await;
+    let reply = admin.request("POST", &pods("strict"), Some(&plain("p"))).await;
     refused("a plain pod", "restricted", &reply);
     attacks.finish();
     admin.make(&pods("strict"), hardened("p")).await;
@@ -224,9 +225,9 @@ async fn no_way_to_write_goes_around_the_standard() {
     let path = pods("a");
     let one = |name: &str| format!("{}/{name}", pods("a"));
     let apply = "application/apply-patch+yaml";
-    // Whoever asks.
+    // For any caller.
     for (who, caller) in [("admin", admin), ("edit", &app)] {
-        let reply = caller.ask("POST", &path, Some(&privileged("x"))).await;
+        let reply = caller.request("POST", &path, Some(&privileged("x"))).await;
         let expected = "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\": privileged (container \"c\" must not set securityContext.privileged=true)";
         attacks.attempt(
             &format!("POST as {who}"),
@@ -235,13 +236,13 @@ async fn no_way_to_write_goes_around_the_standard() {
         );
     }
     let controller = cluster.user("control", "system:kube-controller-manager", &[]).await;
-    let reply = controller.ask("POST", &path, Some(&privileged("x"))).await;
+    let reply = controller.request("POST", &path, Some(&privileged("x"))).await;
     attacks.attempt("POST as a controller", reply.code == 403, &reply);
-    let reply = admin.ask("POST", &format!("{path}?dryRun=All"), Some(&privileged("x"))).await;
+    let reply = admin.request("POST", &format!("{path}?dryRun=All"), Some(&privileged("x"))).await;
     attacks.attempt("dry run", is_refused(&reply, "baseline"), &reply);
     let mut generated = privileged("");
     generated["metadata"] = json!({ "generateName": "g-" });
-    let reply = admin.ask("POST", &path, Some(&generated)).await;
+    let reply = admin.request("POST", &path, Some(&generated)).await;
     attacks.attempt("generateName", is_refused(&reply, "baseline"), &reply);
     let yaml = "application/yaml";
     let reply = typed(admin, "POST", &path, yaml, &privileged("x")).await;
@@ -250,21 +251,21 @@ async fn no_way_to_write_goes_around_the_standard() {
         typed(admin, "PATCH", &format!("{}?fieldManager=m", one("x")), apply, &privileged("x"))
             .await;
     attacks.attempt("apply that creates", is_refused(&reply, "baseline"), &reply);
-    let reply = admin.ask("PUT", &one("x"), Some(&privileged("x"))).await;
+    let reply = admin.request("PUT", &one("x"), Some(&privileged("x"))).await;
     attacks.attempt("PUT that creates", reply.code == 404, &reply);
     // A mirror pod, by a user and by a node.
     let mut mirror = privileged("m-node-a");
     mirror["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "x" });
     mirror["spec"]["nodeName"] = "node-a".into();
-    let reply = admin.ask("POST", &path, Some(&mirror)).await;
+    let reply = admin.request("POST", &path, Some(&mirror)).await;
     attacks.attempt("a mirror pod by a user", is_refused(&reply, "baseline"), &reply);
     let node = cluster.node("node-a").await;
-    let owner = admin.ask("GET", "/api/v1/nodes/node-a", None).await.body;
+    let owner = admin.request("GET", "/api/v1/nodes/node-a", None).await.body;
     mirror["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "v1", "kind": "Node", "name": "node-a", "uid": owner["metadata"]["uid"],
         "controller": true,
     }]);
-    let reply = node.ask("POST", &path, Some(&mirror)).await;
+    let reply = node.request("POST", &path, Some(&mirror)).await;
     attacks.attempt("a mirror pod by its node", is_refused(&reply, "baseline"), &reply);
     // kubectl debug node/NAME.
     let debug = json!({
@@ -277,13 +278,13 @@ async fn no_way_to_write_goes_around_the_standard() {
                              "volumeMounts": [{ "name": "host-root", "mountPath": "/host" }] }],
         },
     });
-    let reply = admin.ask("POST", &path, Some(&debug)).await;
+    let reply = admin.request("POST", &path, Some(&debug)).await;
     let expected = "pods \"node-debugger-\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true, hostPID=true, hostIPC=true), hostPath volumes (volume \"host-root\")";
     attacks.attempt("kubectl debug node", reply.message() == expected, &reply);
 
-    // A pod that is there.
+    // An existing pod.
     admin.make(&path, plain("there")).await;
-    let stored = || async { admin.ask("GET", &one("there"), None).await.body };
+    let stored = || async { admin.request("GET", &one("there"), None).await.body };
     let context = json!({ "privileged": true });
     let change = json!({ "spec": { "containers": [{ "name": "c", "image": "i", "securityContext": context }] } });
     for content in ["application/merge-patch+json", "application/strategic-merge-patch+json"] {
@@ -301,7 +302,7 @@ async fn no_way_to_write_goes_around_the_standard() {
     for below in ["", "/status"] {
         let mut whole = stored().await;
         whole["spec"]["hostPID"] = json!(true);
-        let reply = admin.ask("PUT", &format!("{}{below}", one("there")), Some(&whole)).await;
+        let reply = admin.request("PUT", &format!("{}{below}", one("there")), Some(&whole)).await;
         attacks.attempt(
             &format!("PUT{below}"),
             stored().await["spec"]["hostPID"].is_null(),
@@ -323,12 +324,12 @@ async fn no_way_to_write_goes_around_the_standard() {
         attacks.attempt(&what, is_refused(&reply, "baseline"), &reply);
         let mut whole = stored().await;
         whole["spec"]["ephemeralContainers"] = body["spec"]["ephemeralContainers"].clone();
-        let reply = admin.ask("PUT", &place, Some(&whole)).await;
+        let reply = admin.request("PUT", &place, Some(&whole)).await;
         let what = format!("ephemeral container by PUT: {path} {value}");
         attacks.attempt(&what, is_refused(&reply, "baseline"), &reply);
     }
     let whole = stored().await;
-    let reply = admin.ask("PUT", &format!("{}/resize", one("there")), Some(&whole)).await;
+    let reply = admin.request("PUT", &format!("{}/resize", one("there")), Some(&whole)).await;
     attacks.attempt("resize, which is not served", reply.code == 404, &reply);
     assert!(stored().await["spec"]["ephemeralContainers"].is_null());
     attacks.finish();
@@ -345,17 +346,17 @@ async fn only_users_who_may_update_the_namespace_set_its_level() {
     let node = cluster.node("node-a").await;
     for (who, caller) in [("edit", &app), ("a node", &node)] {
         for below in ["", "/status"] {
-            let reply = caller.ask("PATCH", &format!("{a}{below}"), Some(&loose)).await;
+            let reply = caller.request("PATCH", &format!("{a}{below}"), Some(&loose)).await;
             attacks.attempt(&format!("PATCH{below} as {who}"), reply.code == 403, &reply);
         }
-        let mut whole = admin.ask("GET", &a, None).await.body;
+        let mut whole = admin.request("GET", &a, None).await.body;
         whole["metadata"]["labels"][LEVEL] = "privileged".into();
         for below in ["", "/finalize"] {
-            let reply = caller.ask("PUT", &format!("{a}{below}"), Some(&whole)).await;
+            let reply = caller.request("PUT", &format!("{a}{below}"), Some(&whole)).await;
             attacks.attempt(&format!("PUT{below} as {who}"), reply.code == 403, &reply);
         }
         let body = json!({ "metadata": { "name": "own", "labels": { LEVEL: "privileged" } } });
-        let reply = caller.ask("POST", NAMESPACES, Some(&body)).await;
+        let reply = caller.request("POST", NAMESPACES, Some(&body)).await;
         attacks.attempt(&format!("a namespace of one's own as {who}"), reply.code == 403, &reply);
     }
     // Labels that say nothing are refused, and where they are stored they count as restricted.
@@ -374,7 +375,7 @@ async fn only_users_who_may_update_the_namespace_set_its_level() {
     ] {
         let path = format!("metadata.labels[pod-security.kubernetes.io/{name}]");
         let text = format!("{path}: Invalid value: {value:?}: {detail}");
-        let reply = admin.ask("PATCH", &a, Some(&label(name, value))).await;
+        let reply = admin.request("PATCH", &a, Some(&label(name, value))).await;
         let expected = format!("Namespace \"a\" is invalid: {text}");
         let refused = reply.code == 422
             && reply.message() == expected
@@ -382,7 +383,7 @@ async fn only_users_who_may_update_the_namespace_set_its_level() {
         attacks.attempt(&format!("PATCH {name}={value}"), refused, &reply);
         let mut whole = label(name, value);
         whole["metadata"]["name"] = "fresh".into();
-        let reply = admin.ask("POST", NAMESPACES, Some(&whole)).await;
+        let reply = admin.request("POST", NAMESPACES, Some(&whole)).await;
         let expected = format!("Namespace \"fresh\" is invalid: {text}");
         attacks.attempt(&format!("POST {name}={value}"), reply.message() == expected, &reply);
     }
@@ -395,24 +396,27 @@ async fn kube_system_is_privileged_by_a_label_that_an_operator_may_change() {
     let admin = Caller::new("admin", server.admin().await);
     let path = format!("{NAMESPACES}/kube-system");
     let level = |reply: &Reply| reply.body["metadata"]["labels"][LEVEL].clone();
-    assert_eq!(level(&admin.ask("GET", &path, None).await), "privileged");
+    assert_eq!(level(&admin.request("GET", &path, None).await), "privileged");
     admin.make(&pods("kube-system"), privileged("p")).await;
-    assert_eq!(level(&admin.ask("GET", &format!("{NAMESPACES}/default"), None).await), Value::Null);
+    assert_eq!(
+        level(&admin.request("GET", &format!("{NAMESPACES}/default"), None).await),
+        Value::Null
+    );
     // As in a data directory from before there was the label.
     let without = json!({ "metadata": { "labels": { LEVEL: null } } });
-    let reply = admin.ask("PATCH", &path, Some(&without)).await;
+    let reply = admin.request("PATCH", &path, Some(&without)).await;
     assert_eq!((reply.code, level(&reply)), (200, Value::Null));
     drop(admin);
     let server = TestServer::start_with(server.stop().await, support::access()).await;
     let admin = Caller::new("admin", server.admin().await);
-    assert_eq!(level(&admin.ask("GET", &path, None).await), "privileged");
+    assert_eq!(level(&admin.request("GET", &path, None).await), "privileged");
     let own = json!({ "metadata": { "labels": { LEVEL: "baseline" } } });
-    assert_eq!(admin.ask("PATCH", &path, Some(&own)).await.code, 200);
+    assert_eq!(admin.request("PATCH", &path, Some(&own)).await.code, 200);
     drop(admin);
     let server = TestServer::start_with(server.stop().await, support::access()).await;
     let admin = Caller::new("admin", server.admin().await);
-    assert_eq!(level(&admin.ask("GET", &path, None).await), "baseline");
-    let reply = admin.ask("POST", &pods("kube-system"), Some(&privileged("q"))).await;
+    assert_eq!(level(&admin.request("GET", &path, None).await), "baseline");
+    let reply = admin.request("POST", &pods("kube-system"), Some(&privileged("q"))).await;
     assert!(is_refused(&reply, "baseline"), "{reply:?}");
 }
 
@@ -439,25 +443,29 @@ async fn templates_and_tightened_namespaces_return_warnings() {
     ] {
         let path = format!("/{group}/namespaces/a/{plural}");
         let body = json!({ "metadata": { "name": "w" }, "spec": spec });
-        let reply = admin.ask("POST", &path, Some(&body)).await;
+        let reply = admin.request("POST", &path, Some(&body)).await;
         assert_eq!(
             (reply.code, reply.warnings),
             (201, vec![warning("baseline", detail)]),
             "{plural}"
         );
         let label = json!({ "metadata": { "labels": { "x": "y" } } });
-        let reply = admin.ask("PATCH", &format!("{path}/w"), Some(&label)).await;
+        let reply = admin.request("PATCH", &format!("{path}/w"), Some(&label)).await;
         assert_eq!(
             (reply.code, reply.warnings),
             (200, vec![warning("baseline", detail)]),
             "{plural}"
         );
         let reply = admin
-            .ask("PATCH", &format!("{path}/w/scale"), Some(&json!({ "spec": { "replicas": 2 } })))
+            .request(
+                "PATCH",
+                &format!("{path}/w/scale"),
+                Some(&json!({ "spec": { "replicas": 2 } })),
+            )
             .await;
         assert_eq!((reply.code, reply.warnings.len()), (200, 0), "{plural}");
     }
-    // A pod that is let in may still deserve a warning.
+    // A pod that is admitted may still get a warning.
     namespace(
         admin,
         "soft",
@@ -465,14 +473,14 @@ async fn templates_and_tightened_namespaces_return_warnings() {
     )
     .await;
     for name in ["b", "a", "c"] {
-        let reply = admin.ask("POST", &pods("soft"), Some(&privileged(name))).await;
+        let reply = admin.request("POST", &pods("soft"), Some(&privileged(name))).await;
         assert_eq!((reply.code, reply.warnings), (201, vec![warning("baseline", detail)]));
     }
     let network = with(&plain("n"), "hostNetwork", json!(true));
     admin.make(&pods("soft"), network).await;
     let path = format!("{NAMESPACES}/soft");
     let to = |level: &str| json!({ "metadata": { "labels": { LEVEL: level } } });
-    let reply = admin.ask("PATCH", &path, Some(&to("baseline"))).await;
+    let reply = admin.request("PATCH", &path, Some(&to("baseline"))).await;
     let expected: Vec<String> = [
         "existing pods in namespace \"soft\" violate the new PodSecurity enforce level \"baseline:latest\"",
         "a (and 2 other pods): privileged",
@@ -482,10 +490,10 @@ async fn templates_and_tightened_namespaces_return_warnings() {
     .map(|text| format!("299 - {text:?}"))
     .collect();
     assert_eq!((reply.code, reply.warnings), (200, expected));
-    assert!(admin.ask("PATCH", &path, Some(&to("privileged"))).await.warnings.is_empty());
+    assert!(admin.request("PATCH", &path, Some(&to("privileged"))).await.warnings.is_empty());
     assert!(
         admin
-            .ask(
+            .request(
                 "PATCH",
                 &format!("{path}?dryRun=All"),
                 Some(&json!({ "metadata": { "labels": { "x": "y" } } }))
@@ -496,12 +504,12 @@ async fn templates_and_tightened_namespaces_return_warnings() {
     );
 
     // Pods from before: what does not change what they run may be written, an image may not.
-    admin.ask("PATCH", &path, Some(&to("baseline"))).await;
+    admin.request("PATCH", &path, Some(&to("baseline"))).await;
     let label = json!({ "metadata": { "labels": { "x": "y" }, "annotations": { "x": "y" } } });
     let pod = format!("{}/a", pods("soft"));
-    assert_eq!(admin.ask("PATCH", &pod, Some(&label)).await.code, 200);
+    assert_eq!(admin.request("PATCH", &pod, Some(&label)).await.code, 200);
     let status = json!({ "status": { "message": "m" } });
-    assert_eq!(admin.ask("PATCH", &format!("{pod}/status"), Some(&status)).await.code, 200);
+    assert_eq!(admin.request("PATCH", &format!("{pod}/status"), Some(&status)).await.code, 200);
     let image = json!([{ "op": "replace", "path": "/spec/containers/0/image", "value": "other" }]);
     let reply = typed(admin, "PATCH", &pod, "application/json-patch+json", &image).await;
     assert!(is_refused(&reply, "baseline"), "{reply:?}");
@@ -519,7 +527,7 @@ async fn the_default_is_the_operators() {
         let server = TestServer::start_with(TempDir::new().unwrap(), access).await;
         let admin = Caller::new("admin", server.admin().await);
         for (pod, code) in [privileged("a"), plain("b"), hardened("c")].iter().zip(codes) {
-            let reply = admin.ask("POST", &pods("default"), Some(pod)).await;
+            let reply = admin.request("POST", &pods("default"), Some(pod)).await;
             assert_eq!(reply.code, code, "{level:?}: {}", reply.message());
         }
     }

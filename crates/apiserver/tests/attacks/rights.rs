@@ -1,5 +1,5 @@
-//! Rights that are small to write and long to judge: roles of many rules, bound many times. An attempt
-//! succeeds where a request is not answered while others of the same user are judged, where an answer
+//! Rights that are small to write and slow to evaluate: roles of many rules, bound many times. An attempt
+//! succeeds where a request gets no response while others of the same user are evaluated, where a response
 //! is out of proportion, or where it is the wrong one.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ const PODS: &str = "/api/v1/namespaces/a/pods";
 const RULES: usize = 14_000;
 /// Bindings of one role.
 const TIMES: usize = 40;
-/// How long an answer is waited for: a bound of the test, far below what a scan would take and far
+/// How long a response is waited for: a bound of the test, far below what a scan would take and far
 /// above what is measured.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -53,16 +53,16 @@ fn user(name: &str) -> Value {
     json!({ "kind": "User", "name": name, "apiGroup": RBAC })
 }
 
-/// The answer, or code 0 for none in time.
-async fn answered(
+/// The response, or code 0 for none in time.
+async fn response_to(
     who: &Caller,
     method: &str,
     path: &str,
     body: Option<&Value>,
 ) -> (u16, String, Value) {
-    match tokio::time::timeout(PATIENCE, who.ask(method, path, body)).await {
+    match tokio::time::timeout(PATIENCE, who.request(method, path, body)).await {
         Ok(reply) => (reply.code, reply.message().to_owned(), reply.body),
-        Err(_) => (0, "no answer".to_owned(), Value::Null),
+        Err(_) => (0, "no response".to_owned(), Value::Null),
     }
 }
 
@@ -76,28 +76,28 @@ async fn slow_rights_checks_do_not_delay_other_users() {
     ann_is_admin["roleRef"]["kind"] = "ClusterRole".into();
     admin.make(BINDINGS, ann_is_admin).await;
 
-    // An empty role, bound many times to everybody, and filled afterwards.
+    // An empty role, bound many times to all users, and filled afterwards.
     ann.make(ROLES, role("many", json!([]))).await;
     for n in 0..TIMES {
         let everybody = json!([group("system:authenticated"), user("ann")]);
         ann.make(BINDINGS, binding(&format!("many-{n}"), "many", everybody)).await;
     }
     let many = role("many", one_name_each("get", "pods"));
-    let (code, message, _) = answered(&ann, "PUT", &format!("{ROLES}/many"), Some(&many)).await;
+    let (code, message, _) = response_to(&ann, "PUT", &format!("{ROLES}/many"), Some(&many)).await;
     attacks.attempt("a role is filled", code == 200, message);
     let (code, message, _) =
-        answered(&ann, "POST", ROLES, Some(&role("more", many["rules"].clone()))).await;
+        response_to(&ann, "POST", ROLES, Some(&role("more", many["rules"].clone()))).await;
     attacks.attempt("a role of what its writer has", code == 201, message);
 
-    // One's own rights, many times over, in one answer.
+    // One's own rights, many times over, in one response.
     let ask = json!({ "spec": { "namespace": "a" } });
     let path = format!("{REVIEWS}/selfsubjectrulesreviews");
-    let (code, message, body) = answered(&ann, "POST", &path, Some(&ask)).await;
+    let (code, message, body) = response_to(&ann, "POST", &path, Some(&ask)).await;
     let shown = body["status"]["resourceRules"].as_array().map_or(0, Vec::len);
     let proportionate = code == 201 && (RULES..2 * RULES).contains(&shown);
     attacks.attempt("the list of one's rights", proportionate, (code, message, shown));
 
-    // Each binding is judged by all that the writer has and all that the role holds.
+    // Each binding is checked against all that the writer has and all that the role holds.
     admin.make(ROLES, role("unheld", one_name_each("get", "nodes"))).await;
     let mut flood = JoinSet::new();
     for n in 0..6 {
@@ -106,31 +106,31 @@ async fn slow_rights_checks_do_not_delay_other_users() {
         let given = if held { "many" } else { "unheld" };
         let body = binding(&name, given, json!([user("friend")]));
         flood.spawn(async move {
-            let (code, message, _) = answered(&client, "POST", BINDINGS, Some(&body)).await;
+            let (code, message, _) = response_to(&client, "POST", BINDINGS, Some(&body)).await;
             (held, code, message)
         });
     }
     let bob = cluster.user("bob", "bob", &[]).await;
-    let (health, ..) = answered(&bob, "GET", "/healthz", None).await;
-    let (list, ..) = answered(&bob, "GET", SECRETS, None).await;
+    let (health, ..) = response_to(&bob, "GET", "/healthz", None).await;
+    let (list, ..) = response_to(&bob, "GET", SECRETS, None).await;
     attacks.attempt("others meanwhile", (health, list) == (200, 403), (health, list));
     while let Some(done) = flood.join_next().await {
         let (held, code, message) = done.unwrap();
-        let (expected, told) = if held {
+        let (expected, denial) = if held {
             (201, String::new())
         } else {
-            let told = "is attempting to grant RBAC permissions not currently held:\n\
+            let denial = "is attempting to grant RBAC permissions not currently held:\n\
                 {APIGroups:[\"\"], Resources:[\"nodes\"], ResourceNames:[\"n0\"], Verbs:[\"get\"]}\n";
-            (403, told.to_owned())
+            (403, denial.to_owned())
         };
-        let right = code == expected && message.contains(&told);
+        let right = code == expected && message.contains(&denial);
         let start: String = message.chars().take(300).collect();
         attacks.attempt(&format!("a binding, held: {held}"), right, (code, start));
     }
 
-    // Everybody's requests are judged by the rules that everybody is given.
+    // Every user's requests are evaluated by the rules that all users are given.
     for (path, expected) in [("n13999", 404), ("n14000", 403), ("n", 403)] {
-        let (code, message, _) = answered(&bob, "GET", &format!("{PODS}/{path}"), None).await;
+        let (code, message, _) = response_to(&bob, "GET", &format!("{PODS}/{path}"), None).await;
         attacks.attempt(&format!("pod {path} of everybody's"), code == expected, message);
     }
 
@@ -151,7 +151,7 @@ async fn slow_rights_checks_do_not_delay_other_users() {
             "metadata": { "name": format!("pod-{first}") },
             "spec": { "containers": [{ "name": "c", "image": "i" }], "imagePullSecrets": secrets },
         });
-        let (code, message, _) = answered(&uma, "POST", PODS, Some(&pod)).await;
+        let (code, message, _) = response_to(&uma, "POST", PODS, Some(&pod)).await;
         attacks.attempt(&format!("a pod with 300 secrets and {first}"), code == expected, message);
     }
 
@@ -173,7 +173,7 @@ async fn slow_rights_checks_do_not_delay_other_users() {
         } });
         let path =
             "/apis/authorization.k8s.io/v1/namespaces/a/localsubjectaccessreviews".to_owned();
-        let (code, message, body) = answered(&ann, "POST", &path, Some(&review)).await;
+        let (code, message, body) = response_to(&ann, "POST", &path, Some(&review)).await;
         let right = code == 201 && body["status"]["allowed"] == expected;
         attacks.attempt(&format!("2,000 groups and {group}"), right, (code, message));
     }
@@ -184,12 +184,12 @@ async fn slow_rights_checks_do_not_delay_other_users() {
         "apiGroups": many("g"), "resources": many("r"), "verbs": many("v"),
     }]);
     let (code, message, _) =
-        answered(&ann, "POST", ROLES, Some(&role("product", product.clone()))).await;
-    let told = "is attempting to grant RBAC permissions not currently held";
-    let refused = code == 403 && message.contains(told) && message.len() < 1024 * 1024;
+        response_to(&ann, "POST", ROLES, Some(&role("product", product.clone()))).await;
+    let denial = "is attempting to grant RBAC permissions not currently held";
+    let refused = code == 403 && message.contains(denial) && message.len() < 1024 * 1024;
     attacks.attempt("a rule of long lists", refused, (code, message.len()));
     let (code, message, _) =
-        answered(admin, "POST", CLUSTER_ROLES, Some(&role("product", product))).await;
+        response_to(admin, "POST", CLUSTER_ROLES, Some(&role("product", product))).await;
     attacks.attempt("the same by who has everything", code == 201, (code, message));
     let mut bound = binding("product", "product", json!([group("system:authenticated")]));
     bound["roleRef"]["kind"] = "ClusterRole".into();
@@ -199,7 +199,7 @@ async fn slow_rights_checks_do_not_delay_other_users() {
             "namespace": "a", "verb": "v7", "group": "g7", "resource": resource,
         } } });
         let path = format!("{REVIEWS}/selfsubjectaccessreviews");
-        let (code, message, body) = answered(&bob, "POST", &path, Some(&review)).await;
+        let (code, message, body) = response_to(&bob, "POST", &path, Some(&review)).await;
         let right = code == 201 && body["status"]["allowed"] == expected;
         attacks.attempt(&format!("{resource} of long lists"), right, (code, message));
     }

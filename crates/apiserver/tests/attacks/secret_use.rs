@@ -86,14 +86,14 @@ fn naming(mut template: Value, secret: &str) -> Value {
     template
 }
 
-/// A world with its controllers, played by a test.
-struct World {
+/// A cluster whose controllers are played by the test.
+struct Setup {
     cluster: Cluster,
     mallory: Caller,
     control: Caller,
 }
 
-impl World {
+impl Setup {
     async fn new() -> Self {
         let cluster = Cluster::start().await;
         let mallory = cluster.user("mallory", "mallory", &[]).await;
@@ -126,10 +126,10 @@ impl World {
                 ])
             ),
         ]);
-        let world = Self { cluster, mallory, control };
-        world.role("writer", "mallory", rules).await;
-        world.account("app", &["db"]).await;
-        world
+        let setup = Self { cluster, mallory, control };
+        setup.role("writer", "mallory", rules).await;
+        setup.account("app", &["db"]).await;
+        setup
     }
 
     fn admin(&self) -> &Caller {
@@ -152,16 +152,16 @@ impl World {
     async fn account(&self, name: &str, secrets: &[&str]) {
         let listed: Vec<Value> = secrets.iter().map(|name| json!({ "name": name })).collect();
         let account = json!({ "metadata": { "name": name }, "secrets": listed });
-        let reply = self.admin().ask("POST", ACCOUNTS, Some(&account)).await;
+        let reply = self.admin().request("POST", ACCOUNTS, Some(&account)).await;
         if reply.code == 409 {
             let reply =
-                self.admin().ask("PUT", &format!("{ACCOUNTS}/{name}"), Some(&account)).await;
+                self.admin().request("PUT", &format!("{ACCOUNTS}/{name}"), Some(&account)).await;
             assert_eq!(reply.code, 200, "{}", reply.message());
         }
     }
 
     async fn get(&self, at: &str) -> Value {
-        let reply = self.admin().ask("GET", at, None).await;
+        let reply = self.admin().request("GET", at, None).await;
         assert_eq!(reply.code, 200, "{at}: {}", reply.message());
         reply.body
     }
@@ -173,7 +173,7 @@ impl World {
         set["metadata"] = json!({
             "generateName": format!("{deployment}-"), "ownerReferences": [reference(DEPLOYMENT, &owner)],
         });
-        let reply = self.control.ask("POST", REPLICA_SET.path, Some(&set)).await;
+        let reply = self.control.request("POST", REPLICA_SET.path, Some(&set)).await;
         (reply.code == 201).then(|| reply.body["metadata"]["name"].as_str().unwrap().to_owned())
     }
 
@@ -185,7 +185,7 @@ impl World {
             let Some(set) = self.replica_set(name).await else { return json!("no replica set") };
             (owner, of) = (self.get(&REPLICA_SET.at(&set)).await, REPLICA_SET);
         }
-        let reply = self.control.ask("POST", PODS, Some(&pod_of(of, &owner))).await;
+        let reply = self.control.request("POST", PODS, Some(&pod_of(of, &owner))).await;
         if reply.code == 201 { reply.body } else { json!({ "refused": reply.body["message"] }) }
     }
 
@@ -222,7 +222,7 @@ fn has(pod: &Value, secret: &str) -> bool {
         || spec.contains(&format!("{{\"name\":{secret:?}}}"))
 }
 
-/// The ways to write a change to an object that is there.
+/// The ways to write a change to an object that exists.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     Put,
@@ -271,16 +271,16 @@ impl Form {
                 ("PATCH", path, wanted.clone(), "application/apply-patch+yaml")
             }
         };
-        let reply = caller.ask_typed(method, &path, &body, media).await;
+        let reply = caller.request_typed(method, &path, &body, media).await;
         (reply.code, reply.body)
     }
 }
 
-/// A template that is harmless when it is judged and gets the secret after a change of annotations.
+/// A template that is harmless when it is checked and gets the secret after a change of annotations.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_whose_annotations_change_later() {
-    let mut attacks = Attacks::group("a template's annotations changed after it was judged");
-    let world = World::new().await;
+async fn annotations_that_change_after_the_check_give_no_secret() {
+    let mut attacks = Attacks::group("a template's annotations changed after it was checked");
+    let setup = Setup::new().await;
     let mut count = 0;
     for kind in KINDS {
         for form in FORMS {
@@ -288,20 +288,20 @@ async fn a_template_whose_annotations_change_later() {
                 count += 1;
                 let name = format!("thief{count}");
                 let quiet = kind.object(&name, &annotated(template("app"), key, value));
-                // By apply, what is applied later without the annotation takes it away.
+                // A later apply without the annotation removes it.
                 let made = match form {
                     Form::Apply => {
-                        Form::Apply.write(&world.mallory, &kind.at(&name), &quiet).await.0
+                        Form::Apply.write(&setup.mallory, &kind.at(&name), &quiet).await.0
                     }
-                    _ => world.mallory.ask("POST", kind.path, Some(&quiet)).await.code,
+                    _ => setup.mallory.request("POST", kind.path, Some(&quiet)).await.code,
                 };
                 let mut loud = kind.object(&name, &template("app"));
                 if matches!(form, Form::Put) {
                     loud["metadata"]["annotations"] = json!({ GRANTED: "*" });
                 }
-                let changed = form.write(&world.mallory, &kind.at(&name), &loud).await;
-                let there = world.admin().ask("GET", &kind.at(&name), None).await.code == 200;
-                let got = there && world.gets(kind, &name).await;
+                let changed = form.write(&setup.mallory, &kind.at(&name), &loud).await;
+                let there = setup.admin().request("GET", &kind.at(&name), None).await.code == 200;
+                let got = there && setup.gets(kind, &name).await;
                 let refused = matches!(made, 403 | 422) || matches!(changed.0, 403 | 422);
                 attacks.attempt(
                     &format!("{} by {form:?}, {key}", kind.kind),
@@ -316,9 +316,9 @@ async fn a_template_whose_annotations_change_later() {
 
 /// Every way to write a template that names a secret, or runs as an account that lists one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_with_a_secret_by_every_write() {
+async fn a_template_with_a_secret_is_refused_by_every_kind_and_write() {
     let mut attacks = Attacks::group("a template with a secret, by every kind and write");
-    let world = World::new().await;
+    let setup = Setup::new().await;
     let env = json!([{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }]);
     let mut by_env = template("default");
     by_env["spec"]["containers"][0]["env"] = env;
@@ -347,9 +347,9 @@ async fn a_template_with_a_secret_by_every_write() {
                     "old" => kind.object(&name, &naming(template("default"), "db")),
                     _ => kind.object(&name, &template("default")),
                 };
-                world.admin().make(kind.path, before).await;
+                setup.admin().make(kind.path, before).await;
                 let loud = kind.object(&name, wanted);
-                let (code, said) = form.write(&world.mallory, &kind.at(&name), &loud).await;
+                let (code, said) = form.write(&setup.mallory, &kind.at(&name), &loud).await;
                 attacks.attempt(
                     &format!("{} {what} by {form:?}", kind.kind),
                     code == 403,
@@ -358,14 +358,14 @@ async fn a_template_with_a_secret_by_every_write() {
             }
             if *over == "new" {
                 let loud = kind.object(&format!("new{count}"), wanted);
-                let reply = world.mallory.ask("POST", kind.path, Some(&loud)).await;
+                let reply = setup.mallory.request("POST", kind.path, Some(&loud)).await;
                 attacks.attempt(
                     &format!("{} {what} by POST", kind.kind),
                     reply.code == 403,
                     &reply,
                 );
                 let at = kind.at(&format!("new{count}"));
-                let applied = Form::Apply.write(&world.mallory, &at, &loud).await;
+                let applied = Form::Apply.write(&setup.mallory, &at, &loud).await;
                 attacks.attempt(
                     &format!("{} {what}, applied new", kind.kind),
                     applied.0 == 403,
@@ -379,38 +379,38 @@ async fn a_template_with_a_secret_by_every_write() {
 
 /// The secret, or the account, comes after the template.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_account_lists_later() {
+async fn accounts_and_secrets_that_come_later_give_no_secret() {
     let mut attacks = Attacks::group("an account or secret that comes after the template");
-    let world = World::new().await;
+    let setup = Setup::new().await;
     for kind in KINDS {
         let name = |case: &str| format!("{case}-{}", kind.kind.to_lowercase());
         // No account yet.
         let (case, account) = (name("no-account"), name("later"));
-        world.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
-        world.account(&account, &["db"]).await;
-        let got = world.pod(kind, &case).await;
+        setup.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
+        setup.account(&account, &["db"]).await;
+        let got = setup.pod(kind, &case).await;
         attacks.attempt(&case, !has(&got, "db"), got);
 
         // An account that lists nothing yet.
         let (case, account) = (name("plain"), name("plain-account"));
-        world.account(&account, &[]).await;
-        world.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
-        world.account(&account, &["db"]).await;
-        let got = world.pod(kind, &case).await;
+        setup.account(&account, &[]).await;
+        setup.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
+        setup.account(&account, &["db"]).await;
+        let got = setup.pod(kind, &case).await;
         attacks.attempt(&case, !has(&got, "db"), got);
         // Her own writes, which need no right, add nothing.
         let restart = annotated(template(&account), "kubectl.kubernetes.io/restartedAt", "now");
         let restarted =
-            Form::Merge.write(&world.mallory, &kind.at(&case), &kind.object(&case, &restart)).await;
-        let got = world.pod(kind, &case).await;
+            Form::Merge.write(&setup.mallory, &kind.at(&case), &kind.object(&case, &restart)).await;
+        let got = setup.pod(kind, &case).await;
         attacks.attempt(&format!("{case} restarted"), restarted.0 == 200 && !has(&got, "db"), got);
         // Nor does the administrator's scaling and labelling of her program.
         for body in [
             json!({ "spec": { "replicas": 2 } }),
             json!({ "metadata": { "labels": { "x": "y" } } }),
         ] {
-            world.admin().ask("PATCH", &kind.at(&case), Some(&body)).await;
-            let got = world.pod(kind, &case).await;
+            setup.admin().request("PATCH", &kind.at(&case), Some(&body)).await;
+            let got = setup.pod(kind, &case).await;
             attacks.attempt(
                 &format!("{case} with the administrator's {body}"),
                 !has(&got, "db"),
@@ -418,13 +418,13 @@ async fn what_an_account_lists_later() {
             );
         }
 
-        // The account lists a secret that is not there.
+        // The account lists a secret that does not exist.
         let (case, account) = (name("missing"), name("missing-account"));
         let secret = name("missing-secret");
-        world.account(&account, &[&secret]).await;
-        let reply = world
+        setup.account(&account, &[&secret]).await;
+        let reply = setup
             .mallory
-            .ask("POST", kind.path, Some(&kind.object(&case, &template(&account))))
+            .request("POST", kind.path, Some(&kind.object(&case, &template(&account))))
             .await;
         attacks.attempt(&case, reply.code == 403, &reply);
 
@@ -435,20 +435,20 @@ async fn what_an_account_lists_later() {
                 "metadata": { "name": account, "annotations": { ATTACH: value } }, "secrets": [{ "name": "db" }],
             })
         };
-        world.admin().make(ACCOUNTS, off("false")).await;
-        world.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
+        setup.admin().make(ACCOUNTS, off("false")).await;
+        setup.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
         let at = format!("{ACCOUNTS}/{account}");
-        assert_eq!(world.admin().ask("PUT", &at, Some(&off("true"))).await.code, 200);
-        let got = world.pod(kind, &case).await;
+        assert_eq!(setup.admin().request("PUT", &at, Some(&off("true"))).await.code, 200);
+        let got = setup.pod(kind, &case).await;
         attacks.attempt(&case, !has(&got, "db"), got);
 
         // The account is deleted and made again, as another one.
         let (case, account) = (name("again"), name("again-account"));
-        world.account(&account, &[]).await;
-        world.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
-        world.admin().ask("DELETE", &format!("{ACCOUNTS}/{account}"), None).await;
-        world.account(&account, &["db"]).await;
-        let got = world.pod(kind, &case).await;
+        setup.account(&account, &[]).await;
+        setup.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
+        setup.admin().request("DELETE", &format!("{ACCOUNTS}/{account}"), None).await;
+        setup.account(&account, &["db"]).await;
+        let got = setup.pod(kind, &case).await;
         attacks.attempt(&case, !has(&got, "db"), got);
 
         // The account's annotation is wrong, so that no pod can be made for now.
@@ -457,43 +457,43 @@ async fn what_an_account_lists_later() {
             "metadata": { "name": account, "annotations": { "coffer.dev/mount-path": "not/absolute" } },
             "secrets": [{ "name": "db" }],
         });
-        world.admin().make(ACCOUNTS, wrong).await;
-        let reply = world
+        setup.admin().make(ACCOUNTS, wrong).await;
+        let reply = setup
             .mallory
-            .ask("POST", kind.path, Some(&kind.object(&case, &template(&account))))
+            .request("POST", kind.path, Some(&kind.object(&case, &template(&account))))
             .await;
         attacks.attempt(&case, reply.code == 403, &reply);
 
         // Pull secrets are on another list.
         let (case, account) = (name("pull"), name("pull-account"));
-        world.account(&account, &[]).await;
-        world.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
+        setup.account(&account, &[]).await;
+        setup.mallory.make(kind.path, kind.object(&case, &template(&account))).await;
         let pull =
             json!({ "metadata": { "name": account }, "imagePullSecrets": [{ "name": "db" }] });
         let at = format!("{ACCOUNTS}/{account}");
-        assert_eq!(world.admin().ask("PUT", &at, Some(&pull)).await.code, 200);
-        let got = world.pod(kind, &case).await;
+        assert_eq!(setup.admin().request("PUT", &at, Some(&pull)).await.code, 200);
+        let got = setup.pod(kind, &case).await;
         attacks.attempt(&case, !has(&got, "db"), got);
     }
     // A secret that was a token, and was made again as something else.
     let token = json!({ "metadata": { "name": "was-token", "annotations": { "kubernetes.io/service-account.name": "app" } },
         "type": "kubernetes.io/service-account-token" });
-    world.admin().make(SECRETS, token).await;
-    world.account("tokens", &["was-token"]).await;
-    world.mallory.make(DEPLOYMENT.path, DEPLOYMENT.object("token", &template("tokens"))).await;
-    world.admin().ask("DELETE", &format!("{SECRETS}/was-token"), None).await;
-    world.admin().make(SECRETS, crate::cluster::secret("was-token")).await;
-    let got = world.pod(DEPLOYMENT, "token").await;
+    setup.admin().make(SECRETS, token).await;
+    setup.account("tokens", &["was-token"]).await;
+    setup.mallory.make(DEPLOYMENT.path, DEPLOYMENT.object("token", &template("tokens"))).await;
+    setup.admin().request("DELETE", &format!("{SECRETS}/was-token"), None).await;
+    setup.admin().make(SECRETS, crate::cluster::secret("was-token")).await;
+    let got = setup.pod(DEPLOYMENT, "token").await;
     attacks.attempt("a token that became a password", !has(&got, "was-token"), got);
     attacks.finish();
 }
 
 /// The record itself, owners, and old templates of people with rights.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_record_and_the_owners() {
+async fn forged_grants_owners_and_rollbacks_give_no_secret() {
     let mut attacks = Attacks::group("a forged grant, owner or rollback");
-    let world = World::new().await;
-    world.account("plain", &[]).await;
+    let setup = Setup::new().await;
+    setup.account("plain", &[]).await;
     // The record, by every write.
     for kind in KINDS {
         for form in FORMS {
@@ -503,12 +503,15 @@ async fn the_record_and_the_owners() {
                 json!({ GRANTED: "*", "coffer.dev/granted-host-paths": "true" });
             object["spec"]["template"]["metadata"]["annotations"] =
                 json!({ GRANTED: "*", "x": "y" });
-            let made = world.mallory.ask("POST", kind.path, Some(&object)).await;
-            let written = form.write(&world.mallory, &kind.at(&name), &object).await;
+            let made = setup.mallory.request("POST", kind.path, Some(&object)).await;
+            let written = form.write(&setup.mallory, &kind.at(&name), &object).await;
             let patch = json!({ "metadata": { "annotations": { GRANTED: "*" } } });
-            world.mallory.ask("PATCH", &kind.at(&name), Some(&patch)).await;
-            world.mallory.ask("PATCH", &format!("{}/status", kind.at(&name)), Some(&patch)).await;
-            let stored = world.get(&kind.at(&name)).await;
+            setup.mallory.request("PATCH", &kind.at(&name), Some(&patch)).await;
+            setup
+                .mallory
+                .request("PATCH", &format!("{}/status", kind.at(&name)), Some(&patch))
+                .await;
+            let stored = setup.get(&kind.at(&name)).await;
             let annotations = &stored["metadata"]["annotations"];
             let clean = annotations[GRANTED] == "[]"
                 && annotations["coffer.dev/granted-host-paths"].is_null()
@@ -516,9 +519,9 @@ async fn the_record_and_the_owners() {
                     .to_string()
                     .contains(&format!("f:{GRANTED}\":{{}},\"f:coffer"));
             attacks.attempt(&name, made.code == 201 && written.0 == 200 && clean, stored);
-            let gone = json!({ "metadata": { "annotations": { GRANTED: null } } });
-            world.mallory.ask("PATCH", &kind.at(&name), Some(&gone)).await;
-            let stored = world.get(&kind.at(&name)).await;
+            let removed = json!({ "metadata": { "annotations": { GRANTED: null } } });
+            setup.mallory.request("PATCH", &kind.at(&name), Some(&removed)).await;
+            let stored = setup.get(&kind.at(&name)).await;
             attacks.attempt(
                 &format!("{name} taken away"),
                 stored["metadata"]["annotations"][GRANTED] == "[]",
@@ -526,20 +529,20 @@ async fn the_record_and_the_owners() {
             );
         }
     }
-    world.account("plain", &["db"]).await;
+    setup.account("plain", &["db"]).await;
 
     // An owner that is the administrator's, named by mallory.
-    world.admin().make(DEPLOYMENT.path, DEPLOYMENT.object("admins", &template("app"))).await;
-    let admins = world.get(&DEPLOYMENT.at("admins")).await;
-    let set = world.replica_set("admins").await.expect("the controller may");
-    let set = world.get(&REPLICA_SET.at(&set)).await;
+    setup.admin().make(DEPLOYMENT.path, DEPLOYMENT.object("admins", &template("app"))).await;
+    let admins = setup.get(&DEPLOYMENT.at("admins")).await;
+    let set = setup.replica_set("admins").await.expect("the controller may");
+    let set = setup.get(&REPLICA_SET.at(&set)).await;
     let mut forged = pod_of(REPLICA_SET, &set);
-    let reply = world.mallory.ask("POST", PODS, Some(&forged)).await;
+    let reply = setup.mallory.request("POST", PODS, Some(&forged)).await;
     attacks.attempt("a pod of the administrator's ReplicaSet", reply.code == 403, &reply);
     forged["spec"] = template("app")["spec"].clone();
     forged["spec"]["containers"][0]["image"] = "evil".into();
-    for (who, caller) in [("mallory", &world.mallory), ("a controller", &world.control)] {
-        let reply = caller.ask("POST", PODS, Some(&forged)).await;
+    for (who, caller) in [("mallory", &setup.mallory), ("a controller", &setup.control)] {
+        let reply = caller.request("POST", PODS, Some(&forged)).await;
         attacks.attempt(
             &format!("another program in such a pod, by {who}"),
             !has(&reply.body, "db"),
@@ -548,24 +551,27 @@ async fn the_record_and_the_owners() {
     }
     let mut own = REPLICA_SET.object("own", &template("plain"));
     own["metadata"]["ownerReferences"] = json!([reference(DEPLOYMENT, &admins)]);
-    let reply = world.mallory.ask("POST", REPLICA_SET.path, Some(&own)).await;
+    let reply = setup.mallory.request("POST", REPLICA_SET.path, Some(&own)).await;
     attacks.attempt("a ReplicaSet of the administrator's Deployment", reply.code == 403, &reply);
     // One whose account lists nothing yet, so that nothing is refused; a controller writes it.
-    world.account("empty", &[]).await;
+    setup.account("empty", &[]).await;
     let mut own = REPLICA_SET.object("own", &template("empty"));
     own["metadata"]["ownerReferences"] = json!([reference(DEPLOYMENT, &admins)]);
-    world.mallory.make(REPLICA_SET.path, own).await;
-    world.account("empty", &["db"]).await;
+    setup.mallory.make(REPLICA_SET.path, own).await;
+    setup.account("empty", &["db"]).await;
     let scale = json!({ "spec": { "replicas": 2 } });
-    assert_eq!(world.control.ask("PATCH", &REPLICA_SET.at("own"), Some(&scale)).await.code, 200);
-    let got = world.pod(REPLICA_SET, "own").await;
+    assert_eq!(
+        setup.control.request("PATCH", &REPLICA_SET.at("own"), Some(&scale)).await.code,
+        200
+    );
+    let got = setup.pod(REPLICA_SET, "own").await;
     attacks.attempt(
         "a ReplicaSet with that owner, scaled by the controller",
         !has(&got, "db"),
         got,
     );
 
-    // A controller's pod of an owner that is not there, or another one.
+    // A controller's pod of an owner that does not exist, or another one.
     for (what, uid) in [
         ("another owner of that name", json!("00000000-0000-0000-0000-000000000000")),
         ("none", Value::Null),
@@ -575,44 +581,44 @@ async fn the_record_and_the_owners() {
         if uid.is_null() {
             pod["metadata"]["ownerReferences"] = Value::Null;
         }
-        let reply = world.control.ask("POST", PODS, Some(&pod)).await;
+        let reply = setup.control.request("POST", PODS, Some(&pod)).await;
         attacks.attempt(&format!("a controller's pod of {what}"), !has(&reply.body, "db"), &reply);
         pod["spec"] = naming(template("plain"), "db")["spec"].clone();
-        let reply = world.control.ask("POST", PODS, Some(&pod)).await;
+        let reply = setup.control.request("POST", PODS, Some(&pod)).await;
         attacks.attempt(&format!("one that names it, of {what}"), reply.code == 403, &reply);
     }
 
     // Back to what the administrator ran: by mallory's own write, with or without the list.
-    world.account("then", &["db"]).await;
-    world.admin().make(DEPLOYMENT.path, DEPLOYMENT.object("back", &template("then"))).await;
-    let old = world.replica_set("back").await.expect("the controller may");
+    setup.account("then", &["db"]).await;
+    setup.admin().make(DEPLOYMENT.path, DEPLOYMENT.object("back", &template("then"))).await;
+    let old = setup.replica_set("back").await.expect("the controller may");
     let mut other = template("then");
     other["spec"]["containers"][0]["image"] = "j".into();
     let written = Form::Put
-        .write(world.admin(), &DEPLOYMENT.at("back"), &DEPLOYMENT.object("back", &other))
+        .write(setup.admin(), &DEPLOYMENT.at("back"), &DEPLOYMENT.object("back", &other))
         .await;
     assert_eq!(written.0, 200);
     let undo = Form::Json
         .write(
-            &world.mallory,
+            &setup.mallory,
             &DEPLOYMENT.at("back"),
             &DEPLOYMENT.object("back", &template("then")),
         )
         .await;
     attacks.attempt("a rollback to the administrator's template", undo.0 == 403, undo);
-    world.account("then", &[]).await;
+    setup.account("then", &[]).await;
     let undo = Form::Json
         .write(
-            &world.mallory,
+            &setup.mallory,
             &DEPLOYMENT.at("back"),
             &DEPLOYMENT.object("back", &template("then")),
         )
         .await;
     assert_eq!(undo.0, 200, "{}", undo.1);
-    world.account("then", &["db"]).await;
+    setup.account("then", &["db"]).await;
     let scale = json!({ "spec": { "replicas": 3 } });
-    assert_eq!(world.control.ask("PATCH", &REPLICA_SET.at(&old), Some(&scale)).await.code, 200);
-    let got = world.pod(REPLICA_SET, &old).await;
+    assert_eq!(setup.control.request("PATCH", &REPLICA_SET.at(&old), Some(&scale)).await.code, 200);
+    let got = setup.pod(REPLICA_SET, &old).await;
     attacks.attempt(
         "the old ReplicaSet after a rollback that took no right",
         !has(&got, "db"),
@@ -620,33 +626,36 @@ async fn the_record_and_the_owners() {
     );
 
     // Orphans of the administrator's: adopted by mallory's Deployment, changed by her.
-    world.admin().make(REPLICA_SET.path, REPLICA_SET.object("orphan", &template("app"))).await;
-    world.mallory.make(DEPLOYMENT.path, DEPLOYMENT.object("orphan", &template("default"))).await;
-    let adopter = world.get(&DEPLOYMENT.at("orphan")).await;
+    setup.admin().make(REPLICA_SET.path, REPLICA_SET.object("orphan", &template("app"))).await;
+    setup.mallory.make(DEPLOYMENT.path, DEPLOYMENT.object("orphan", &template("default"))).await;
+    let adopter = setup.get(&DEPLOYMENT.at("orphan")).await;
     let adopt = json!({ "metadata": { "ownerReferences": [reference(DEPLOYMENT, &adopter)] } });
-    assert_eq!(world.control.ask("PATCH", &REPLICA_SET.at("orphan"), Some(&adopt)).await.code, 200);
+    assert_eq!(
+        setup.control.request("PATCH", &REPLICA_SET.at("orphan"), Some(&adopt)).await.code,
+        200
+    );
     let mut evil = REPLICA_SET.object("orphan", &template("app"));
     evil["spec"]["template"]["spec"]["containers"][0]["image"] = "evil".into();
     for form in FORMS {
-        let written = form.write(&world.mallory, &REPLICA_SET.at("orphan"), &evil).await;
+        let written = form.write(&setup.mallory, &REPLICA_SET.at("orphan"), &evil).await;
         attacks.attempt(
             &format!("an adopted ReplicaSet changed by {form:?}"),
             written.0 == 403,
             written,
         );
     }
-    // While a Deployment is paused its template can be written, and is judged.
+    // While a Deployment is paused its template can be written, and is checked.
     let mut paused = DEPLOYMENT.object("paused", &template("default"));
     paused["spec"]["paused"] = true.into();
-    world.mallory.make(DEPLOYMENT.path, paused.clone()).await;
+    setup.mallory.make(DEPLOYMENT.path, paused.clone()).await;
     paused["spec"]["template"] =
         DEPLOYMENT.object("paused", &template("app"))["spec"]["template"].clone();
-    let reply = world.mallory.ask("PUT", &DEPLOYMENT.at("paused"), Some(&paused)).await;
+    let reply = setup.mallory.request("PUT", &DEPLOYMENT.at("paused"), Some(&paused)).await;
     attacks.attempt("a paused Deployment", reply.code == 403, &reply);
     for kind in KINDS {
-        let reply = world
+        let reply = setup
             .mallory
-            .ask(
+            .request(
                 "POST",
                 &format!("{}?dryRun=All", kind.path),
                 Some(&kind.object("dry", &template("app"))),
@@ -657,17 +666,17 @@ async fn the_record_and_the_owners() {
     attacks.finish();
 }
 
-/// Pods that are there and have the secret.
+/// Changes of existing pods that have the secret.
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_that_are_there() {
+async fn existing_pods_with_a_secret_cannot_be_changed_by_another_user() {
     let mut attacks = Attacks::group("a change of another user's pod with a secret");
-    let world = World::new().await;
+    let setup = Setup::new().await;
     let mut pod = json!({ "metadata": { "name": "p", "annotations": { "cmd": "true" } }, "spec": template("app")["spec"] });
     let field = json!({ "fieldRef": { "fieldPath": "metadata.annotations['cmd']" } });
     pod["spec"]["containers"][0]["env"] = json!([{ "name": "CMD", "valueFrom": field }]);
-    world.admin().make(PODS, pod.clone()).await;
+    setup.admin().make(PODS, pod.clone()).await;
     let at = format!("{PODS}/p");
-    assert!(has(&world.get(&at).await, "db"));
+    assert!(has(&setup.get(&at).await, "db"));
     let tolerations = json!([{ "key": "evil", "operator": "Exists" }]);
     let ephemeral =
         json!({ "spec": { "ephemeralContainers": [{ "name": "e", "image": "evil" }] } });
@@ -688,27 +697,28 @@ async fn pods_that_are_there() {
         ("an ephemeral container", "/ephemeralcontainers", ephemeral),
     ] {
         for media in ["application/merge-patch+json", "application/strategic-merge-patch+json"] {
-            let reply = world.mallory.ask_typed("PATCH", &format!("{at}{sub}"), &body, media).await;
+            let reply =
+                setup.mallory.request_typed("PATCH", &format!("{at}{sub}"), &body, media).await;
             attacks.attempt(&format!("{what} by {media}"), reply.code == 403, &reply);
         }
-        let mut whole = world.get(&at).await;
+        let mut whole = setup.get(&at).await;
         merge(&mut whole, &body);
-        let reply = world.mallory.ask("PUT", &format!("{at}{sub}"), Some(&whole)).await;
+        let reply = setup.mallory.request("PUT", &format!("{at}{sub}"), Some(&whole)).await;
         attacks.attempt(&format!("{what} by PUT"), reply.code == 403, &reply);
     }
     let binding = json!({ "metadata": { "name": "p", "annotations": { "cmd": "cat /s/*" } },
         "target": { "apiVersion": "v1", "kind": "Node", "name": "node-a" } });
-    let reply = world.mallory.ask("POST", &format!("{at}/binding"), Some(&binding)).await;
+    let reply = setup.mallory.request("POST", &format!("{at}/binding"), Some(&binding)).await;
     attacks.attempt("a command by the binding's annotations", reply.code == 403, &reply);
     // An account's list, and where it is mounted.
     let path = json!({ "metadata": { "annotations": { "coffer.dev/mount-path": "/usr/share/nginx/html" } } });
-    let reply = world.mallory.ask("PATCH", &format!("{ACCOUNTS}/app"), Some(&path)).await;
+    let reply = setup.mallory.request("PATCH", &format!("{ACCOUNTS}/app"), Some(&path)).await;
     attacks.attempt("another mount path of an account's secrets", reply.code == 403, &reply);
     let listed = json!({ "secrets": [{ "name": "db" }, { "name": "other" }] });
-    let reply = world.mallory.ask("PATCH", &format!("{ACCOUNTS}/app"), Some(&listed)).await;
+    let reply = setup.mallory.request("PATCH", &format!("{ACCOUNTS}/app"), Some(&listed)).await;
     attacks.attempt("another secret on an account's list", reply.code == 403, &reply);
     let again = json!({ "metadata": { "name": "again" }, "spec": template("app")["spec"] });
-    let reply = world.mallory.ask("POST", PODS, Some(&again)).await;
+    let reply = setup.mallory.request("POST", PODS, Some(&again)).await;
     attacks.attempt("a pod of the account", reply.code == 403, &reply);
     attacks.finish();
 }
@@ -725,56 +735,58 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
-/// What people do all day goes on working.
+/// Everyday writes are accepted.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_takes_no_right_and_what_a_right_gives() {
-    let world = World::new().await;
-    let admin = world.admin();
+async fn writes_that_take_no_right_and_writes_with_the_right_are_accepted() {
+    let setup = Setup::new().await;
+    let admin = setup.admin();
     for kind in KINDS {
         let name = format!("legit-{}", kind.kind.to_lowercase());
-        // Written before the account is there, by someone who may use everything: order does not matter.
+        // Written before the account exists, by a user who may use everything: order does not matter.
         admin.make(kind.path, kind.object(&name, &template(&name))).await;
-        assert_eq!(world.get(&kind.at(&name)).await["metadata"]["annotations"][GRANTED], "*");
-        world.account(&name, &["db"]).await;
-        assert!(world.gets(kind, &name).await, "{name}");
+        assert_eq!(setup.get(&kind.at(&name)).await["metadata"]["annotations"][GRANTED], "*");
+        setup.account(&name, &["db"]).await;
+        assert!(setup.gets(kind, &name).await, "{name}");
         // Mallory scales, labels, restarts; the grant stays, whatever the account lists meanwhile.
-        world.account(&name, &["db", "other"]).await;
+        setup.account(&name, &["db", "other"]).await;
         let scale = json!({ "spec": { "replicas": 3 } });
         for sub in ["", "/scale"] {
-            let reply =
-                world.mallory.ask("PATCH", &format!("{}{sub}", kind.at(&name)), Some(&scale)).await;
+            let reply = setup
+                .mallory
+                .request("PATCH", &format!("{}{sub}", kind.at(&name)), Some(&scale))
+                .await;
             assert_eq!(reply.code, 200, "{name}{sub}: {}", reply.message());
         }
         let restart = json!({ "spec": { "template": { "metadata": { "annotations": { "kubectl.kubernetes.io/restartedAt": "now" } } } } });
         for body in [json!({ "metadata": { "labels": { "x": "y" } } }), restart] {
-            let reply = world.mallory.ask("PATCH", &kind.at(&name), Some(&body)).await;
+            let reply = setup.mallory.request("PATCH", &kind.at(&name), Some(&body)).await;
             assert_eq!(reply.code, 200, "{name}: {}", reply.message());
         }
-        assert!(world.gets(kind, &name).await, "{name} after a restart");
+        assert!(setup.gets(kind, &name).await, "{name} after a restart");
     }
     // For a user who may use one secret, that one is recorded.
     let rules = json!([{ "apiGroups": [""], "resources": ["secrets"], "verbs": ["use"], "resourceNames": ["db"] }]);
-    world.role("use-db", "mallory", rules).await;
-    world.account("two", &["db"]).await;
+    setup.role("use-db", "mallory", rules).await;
+    setup.account("two", &["db"]).await;
     let made =
-        world.mallory.make(DEPLOYMENT.path, DEPLOYMENT.object("two", &template("two"))).await;
+        setup.mallory.make(DEPLOYMENT.path, DEPLOYMENT.object("two", &template("two"))).await;
     assert_eq!(made["metadata"]["annotations"][GRANTED], "[\"db\"]");
     assert!(!made["metadata"]["managedFields"].to_string().contains("granted"));
-    world.account("two", &["db", "other"]).await;
-    let pod = world.pod(DEPLOYMENT, "two").await;
+    setup.account("two", &["db", "other"]).await;
+    let pod = setup.pod(DEPLOYMENT, "two").await;
     assert!(has(&pod, "db") && !has(&pod, "other"), "{pod}");
     // The administrator's restart gives what is listed by now.
     let restart =
         json!({ "spec": { "template": { "metadata": { "annotations": { "r": "1" } } } } });
-    assert_eq!(admin.ask("PATCH", &DEPLOYMENT.at("two"), Some(&restart)).await.code, 200);
-    let pod = world.pod(DEPLOYMENT, "two").await;
+    assert_eq!(admin.request("PATCH", &DEPLOYMENT.at("two"), Some(&restart)).await.code, 200);
+    let pod = setup.pod(DEPLOYMENT, "two").await;
     assert!(has(&pod, "db") && has(&pod, "other"), "{pod}");
     // An apply of the same intent conflicts with nothing and changes nothing.
     let mut intent = DEPLOYMENT.object("applied", &template("two"));
     intent["metadata"]["annotations"] = json!({ "own": "x" });
     let first = Form::Apply.write(admin, &DEPLOYMENT.at("applied"), &intent).await;
     let second = admin
-        .ask_typed(
+        .request_typed(
             "PATCH",
             &format!("{}?fieldManager=mallory", DEPLOYMENT.at("applied")),
             &intent,

@@ -12,7 +12,7 @@ use crate::support::TestServer;
 const OBJECT_BYTES_MAX: usize = 3 * 512 * 1024;
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
-async fn send(
+pub(crate) async fn send(
     client: &kube::Client,
     method: Method,
     path: &str,
@@ -21,13 +21,13 @@ async fn send(
 ) -> (u16, Value) {
     let request = Request::builder().method(method).uri(path).header("content-type", media);
     let request = request.body(kube::client::Body::from(body.into_bytes())).unwrap();
-    let answer = client.send(request).await.unwrap();
-    let code = answer.status().as_u16();
-    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    let response = client.send(request).await.unwrap();
+    let code = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
     (code, serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 
 /// A pod whose arguments make it so long; of all its fields they cost the least to track.
 fn pod(name: &str, bytes: usize) -> Value {

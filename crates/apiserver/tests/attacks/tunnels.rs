@@ -106,7 +106,7 @@ async fn one_user_cannot_take_all_tunnels_and_idle_ones_end() {
         attacks.attempt(below, code == 429, text);
     }
 
-    // Another user is not concerned, nor is what is no tunnel.
+    // Another user is not affected, nor are other requests.
     let mut calm = Vec::new();
     for below in TUNNELS {
         let (code, text, mut stream) = upgrade(server, "calm", below).await;
@@ -118,12 +118,12 @@ async fn one_user_cannot_take_all_tunnels_and_idle_ones_end() {
         assert_eq!(&echo, b"ping");
         calm.push((below, stream));
     }
-    assert_eq!(cluster.admin.ask("GET", POD, None).await.code, 200);
+    assert_eq!(cluster.admin.request("GET", POD, None).await.code, 200);
 
     // What its client leaves is closed.
     let open = kubelet.connections();
     drop((logs, senders));
-    until("logs that nobody reads stay open", || kubelet.connections() < open).await;
+    until("logs whose client has left stay open", || kubelet.connections() < open).await;
     let mut sender = connect(server, "flood").await;
     assert_eq!(log(&mut sender).await.status(), StatusCode::OK);
 

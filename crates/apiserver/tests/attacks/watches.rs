@@ -47,7 +47,7 @@ async fn one_user_has_a_thousand_watches_and_another_has_its_own() {
     let mut attacks = Attacks::group("watches without end");
     let mut held = open(&cluster, &token, WATCHES_MAX + 20).await;
     let codes = |all: &[http::Response<Incoming>]| -> Vec<u16> {
-        all.iter().map(|answer| answer.status().as_u16()).collect()
+        all.iter().map(|response| response.status().as_u16()).collect()
     };
     let seen = codes(&held);
     let served = seen.iter().filter(|code| **code == 200).count();
@@ -73,7 +73,7 @@ async fn one_user_has_a_thousand_watches_and_another_has_its_own() {
     attacks.attempt("another user meanwhile", others == [200], others);
     let node = cluster.node("node-a").await;
     let own = "/api/v1/pods?watch=true&fieldSelector=spec.nodeName%3Dnode-a";
-    let code = node.ask("GET", own, None).await.code;
+    let code = node.request("GET", own, None).await.code;
     attacks.attempt("a node meanwhile", code == 200, code);
     attacks.finish();
     // A place is given back with its watch.

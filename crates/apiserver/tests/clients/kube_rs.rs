@@ -67,7 +67,7 @@ async fn a_reflector_ends_with_what_is_there_however_it_lists() {
     server.stop().await;
 }
 
-/// Who asks for names and labels only is sent no more.
+/// A client that requests metadata only is sent no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metadata_watch_carries_no_payload() {
     let server = TestServer::start().await;
@@ -145,14 +145,14 @@ async fn a_controller_keeps_what_it_owns_and_cleans_up_after_it() {
     secrets.delete("a", &DeleteParams::default()).await.unwrap();
     tokio::time::timeout(patience, value("2")).await.expect("the secret is made again");
     maps.delete("a", &DeleteParams::default()).await.unwrap();
-    let gone = async {
+    let deleted = async {
         while maps.get_opt("a").await.unwrap().is_some()
             || secrets.get_opt("a").await.unwrap().is_some()
         {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(patience, gone).await.expect("both are deleted");
+    tokio::time::timeout(patience, deleted).await.expect("both are deleted");
     running.abort();
     server.stop().await;
 }

@@ -338,7 +338,7 @@ async fn run(mut command: tokio::process::Command, input: &str) -> (bool, String
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_machines_kubectl_does_what_people_type() {
+async fn the_installed_kubectl_completes_the_session() {
     let server = TestServer::start().await;
     let kubectl = Kubectl::new(server.kubeconfig("kubernetes-admin", &["system:masters"]));
     hold(&kubectl, false).await;
@@ -346,7 +346,7 @@ async fn the_machines_kubectl_does_what_people_type() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn debians_kubectl_1_20_does_what_people_type() {
+async fn debians_kubectl_1_20_completes_the_session() {
     let server = TestServer::start().await;
     let kubeconfig = server.kubeconfig("kubernetes-admin", &["system:masters"]);
     let kubectl = Kubectl::debian(kubeconfig).await.expect("apt brings kubernetes-client");

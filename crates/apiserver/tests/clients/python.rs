@@ -35,7 +35,7 @@ fn run(command: &mut Command) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_does_what_its_users_do() {
+async fn the_python_client_completes_its_script() {
     // A server remembers no event before its start, which is what the script's last watch is about.
     let dir = TestServer::start().await.stop().await;
     let server = TestServer::start_in(dir).await;

@@ -1,11 +1,11 @@
-//! HTTP itself: what is negotiated, how answers are written, and what a URL may look like.
+//! HTTP itself: what is negotiated, how responses are written, and what a URL may look like.
 
 use std::io::Read as _;
 
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::door::{Answer, Door, JSON};
+use crate::client::{ApiClient, JSON, Response};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -13,14 +13,14 @@ fn map(name: &str, data: Value) -> Value {
     json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data })
 }
 
-async fn accepting(door: &Door, path: &str, accept: &str) -> Answer {
-    door.send(Method::GET, path, &[("accept", accept)], "").await
+async fn accepting(api: &ApiClient, path: &str, accept: &str) -> Response {
+    api.send(Method::GET, path, &[("accept", accept)], "").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_gets_the_form_it_prefers_or_406() {
-    let door = Door::open().await;
-    door.post(MAPS, &map("a", json!({ "k": "v" }))).await.ok();
+    let api = ApiClient::start().await;
+    api.post(MAPS, &map("a", json!({ "k": "v" }))).await.ok();
     let one = format!("{MAPS}/a");
     let (json_type, yaml_type) = ("application/json", "application/yaml");
     for (accept, path, media) in [
@@ -34,14 +34,14 @@ async fn the_client_gets_the_form_it_prefers_or_406() {
         ("application/json;stream=watch", &*one, json_type),
         ("text/html, */*;q=0.8", &*one, json_type),
     ] {
-        let answer = accepting(&door, path, accept).await;
+        let response = accepting(&api, path, accept).await;
         assert_eq!(
-            (answer.status.as_u16(), answer.header("content-type")),
+            (response.status.as_u16(), response.header("content-type")),
             (200, media),
             "{accept}"
         );
     }
-    let yaml = accepting(&door, MAPS, "application/yaml").await.text();
+    let yaml = accepting(&api, MAPS, "application/yaml").await.text();
     assert!(yaml.contains("kind: ConfigMapList") && yaml.contains("k: v"), "{yaml}");
     for (accept, query) in [
         ("text/html", ""),
@@ -49,7 +49,7 @@ async fn the_client_gets_the_form_it_prefers_or_406() {
         ("application/json;as=Gizmo;g=meta.k8s.io;v=v1", ""),
         ("application/yaml", "?watch=1"),
     ] {
-        let refused = accepting(&door, &format!("{MAPS}{query}"), accept).await;
+        let refused = accepting(&api, &format!("{MAPS}{query}"), accept).await;
         let (code, reason, message) = match accept {
             "application/yaml" => {
                 let text = refused.text();
@@ -61,17 +61,17 @@ async fn the_client_gets_the_form_it_prefers_or_406() {
         assert_eq!((code, &*reason), (406, "NotAcceptable"), "{accept}");
         assert!(message.contains("only the following media types are accepted: "), "{message}");
     }
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_and_metadata_come_in_both_versions_that_clients_know() {
-    let door = Door::open().await;
-    door.post(MAPS, &map("a", json!({ "k": "v" }))).await.ok();
+    let api = ApiClient::start().await;
+    api.post(MAPS, &map("a", json!({ "k": "v" }))).await.ok();
     for version in ["v1", "v1beta1"] {
         let form = |kind: &str| format!("application/json;as={kind};g=meta.k8s.io;v={version}");
         let api_version = format!("meta.k8s.io/{version}");
-        let table = accepting(&door, MAPS, &form("Table")).await.ok();
+        let table = accepting(&api, MAPS, &form("Table")).await.ok();
         assert_eq!((&table["kind"], &table["apiVersion"]), (&json!("Table"), &json!(api_version)));
         let columns = table["columnDefinitions"].as_array().unwrap();
         assert_eq!(columns[0]["name"], "Name");
@@ -83,11 +83,11 @@ async fn tables_and_metadata_come_in_both_versions_that_clients_know() {
         );
         assert_eq!(object["apiVersion"], api_version);
 
-        let list = accepting(&door, MAPS, &form("PartialObjectMetadataList")).await.ok();
+        let list = accepting(&api, MAPS, &form("PartialObjectMetadataList")).await.ok();
         assert_eq!(list["kind"], "PartialObjectMetadataList");
         assert_eq!(list["items"][0]["apiVersion"], api_version);
         assert_eq!(list["items"][0]["data"], Value::Null);
-        let one = accepting(&door, &format!("{MAPS}/a"), &form("PartialObjectMetadata")).await.ok();
+        let one = accepting(&api, &format!("{MAPS}/a"), &form("PartialObjectMetadata")).await.ok();
         assert_eq!(
             (&one["kind"], &one["metadata"]["name"]),
             (&json!("PartialObjectMetadata"), &json!("a"))
@@ -96,18 +96,18 @@ async fn tables_and_metadata_come_in_both_versions_that_clients_know() {
     for (include, has) in [("None", "none"), ("Metadata", "metadata"), ("Object", "data")] {
         let path = format!("{MAPS}?includeObject={include}");
         let table =
-            accepting(&door, &path, "application/json;as=Table;g=meta.k8s.io;v=v1").await.ok();
+            accepting(&api, &path, "application/json;as=Table;g=meta.k8s.io;v=v1").await.ok();
         let object = &table["rows"][0]["object"];
         assert_eq!(object.is_null(), has == "none", "{include}");
         assert_eq!(object["data"].is_object(), has == "data", "{include}");
     }
-    door.close().await;
+    api.close().await;
 }
 
-/// Every verb that answers with an object answers in the form asked for.
+/// Every verb that returns an object returns it in the form that the client asks for.
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_return_the_form_that_is_asked_for_too() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let one = format!("{MAPS}/a");
     let accept = ("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
     let object = map("a", json!({ "k": "v" }));
@@ -120,31 +120,31 @@ async fn writes_return_the_form_that_is_asked_for_too() {
         (Method::GET, &one, JSON, String::new()),
         (Method::DELETE, &one, JSON, String::new()),
     ] {
-        let answer = door.send(method.clone(), path, &[accept, media], body).await.ok();
-        assert_eq!(answer["kind"], "PartialObjectMetadata", "{method}");
-        assert_eq!(answer["data"], Value::Null, "{method}");
+        let response = api.send(method.clone(), path, &[accept, media], body).await.ok();
+        assert_eq!(response["kind"], "PartialObjectMetadata", "{method}");
+        assert_eq!(response["data"], Value::Null, "{method}");
     }
     let all = ("accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
-    let list = door.send(Method::DELETE, MAPS, &[all], "").await.ok();
+    let list = api.send(Method::DELETE, MAPS, &[all], "").await.ok();
     assert_eq!(list["kind"], "PartialObjectMetadataList");
     let watch =
-        door.send(Method::GET, &format!("{MAPS}?watch=1&timeoutSeconds=1"), &[accept], "").await;
+        api.send(Method::GET, &format!("{MAPS}?watch=1&timeoutSeconds=1"), &[accept], "").await;
     let event: Value = serde_json::from_str(watch.text().lines().next().unwrap()).unwrap();
     assert_eq!(event["object"]["kind"], "PartialObjectMetadata");
     assert_eq!(event["object"]["data"], Value::Null);
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_as_table_has_columns_once_and_a_row_for_each_event() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for name in ["a", "b"] {
-        door.post(MAPS, &map(name, json!({}))).await.ok();
+        api.post(MAPS, &map(name, json!({}))).await.ok();
     }
     let path = format!("{MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true");
-    let answer = accepting(&door, &path, "application/json;as=Table;g=meta.k8s.io;v=v1").await;
+    let response = accepting(&api, &path, "application/json;as=Table;g=meta.k8s.io;v=v1").await;
     let events: Vec<Value> =
-        answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        response.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.len(), 3, "two objects and a bookmark: {events:?}");
     let columns = |event: &Value| event["object"]["columnDefinitions"].as_array().unwrap().len();
     assert!(columns(&events[0]) > 0 && columns(&events[1]) == 0);
@@ -153,13 +153,13 @@ async fn a_watch_as_table_has_columns_once_and_a_row_for_each_event() {
         assert_eq!(event["object"]["rows"].as_array().unwrap().len(), 1);
     }
     assert_eq!(events[2]["type"], "BOOKMARK");
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_get_indented_json_and_programs_do_not() {
-    let door = Door::open().await;
-    door.post(MAPS, &map("a", json!({ "k": "v" }))).await.ok();
+    let api = ApiClient::start().await;
+    api.post(MAPS, &map("a", json!({ "k": "v" }))).await.ok();
     let one = format!("{MAPS}/a");
     for (path, agent, indented) in [
         (one.clone(), "curl/7.88.1", true),
@@ -171,18 +171,18 @@ async fn people_get_indented_json_and_programs_do_not() {
         ("/api/v1".to_owned(), "curl/7.88.1", true),
         (format!("{MAPS}/none"), "curl/7.88.1", true),
     ] {
-        let answer = door.send(Method::GET, &path, &[("user-agent", agent)], "").await;
-        assert_eq!(answer.text().starts_with("{\n  \""), indented, "{path} {agent}");
-        answer.json();
+        let response = api.send(Method::GET, &path, &[("user-agent", agent)], "").await;
+        assert_eq!(response.text().starts_with("{\n  \""), indented, "{path} {agent}");
+        response.json();
     }
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_responses_are_compressed_and_say_so() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let big = "x".repeat(200 * 1024);
-    door.post(MAPS, &map("a", json!({ "k": big }))).await.ok();
+    api.post(MAPS, &map("a", json!({ "k": big }))).await.ok();
     for (path, accept, encoding, gzip) in [
         (format!("{MAPS}/a"), "application/json", "gzip", true),
         (format!("{MAPS}/a"), "application/json", "identity", false),
@@ -192,44 +192,44 @@ async fn long_responses_are_compressed_and_say_so() {
         ("/api/v1/namespaces/kube-system".to_owned(), "application/json", "gzip", false),
     ] {
         let headers = [("accept", accept), ("accept-encoding", encoding)];
-        let answer = door.send(Method::GET, &path, &headers, "").await;
+        let response = api.send(Method::GET, &path, &headers, "").await;
         assert_eq!(
-            answer.header("content-encoding"),
+            response.header("content-encoding"),
             if gzip { "gzip" } else { "" },
             "{path} {accept}"
         );
         if gzip {
-            assert_eq!(answer.header("vary"), "Accept-Encoding");
+            assert_eq!(response.header("vary"), "Accept-Encoding");
             let mut plain = String::new();
-            flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut plain).unwrap();
+            flate2::read::GzDecoder::new(&response.body[..]).read_to_string(&mut plain).unwrap();
             assert!(plain.contains(&big), "{path} {accept}");
         }
     }
-    door.close().await;
+    api.close().await;
 }
 
-/// Small answers have a length, so that the simplest client knows where they end.
+/// Small responses have a length, so that the simplest client knows where they end.
 #[tokio::test(flavor = "multi_thread")]
 async fn small_responses_have_a_length() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for path in ["/api/v1/namespaces/default", "/api/v1/namespaces", "/api", "/version"] {
-        let answer = door.get(path).await;
-        assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "{path}");
+        let response = api.get(path).await;
+        assert_eq!(response.header("content-length"), response.body.len().to_string(), "{path}");
     }
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_json_or_yaml_and_others_get_415() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yam}\ndata: {a: b,}\n";
     for media in ["application/yaml", "application/yaml; charset=utf-8"] {
         let (path, headers) = (format!("{MAPS}?dryRun=All"), [("content-type", media)]);
-        let made = door.send(Method::POST, &path, &headers, yaml).await;
+        let made = api.send(Method::POST, &path, &headers, yaml).await;
         assert_eq!(made.ok()["data"]["a"], "b");
     }
     let bare = json!({ "metadata": { "name": "bare" } }).to_string();
-    let made = door.send(Method::POST, MAPS, &[], bare).await.ok();
+    let made = api.send(Method::POST, MAPS, &[], bare).await.ok();
     assert_eq!(made["kind"], "ConfigMap", "kind and version follow from the path");
     for (method, path, media) in [
         (Method::POST, MAPS, "text/plain"),
@@ -237,17 +237,17 @@ async fn bodies_are_json_or_yaml_and_others_get_415() {
         (Method::PATCH, "/api/v1/namespaces/default/configmaps/bare", "application/json"),
         (Method::PATCH, "/api/v1/namespaces/default/configmaps/bare", "text/plain"),
     ] {
-        let refused = door.send(method.clone(), path, &[("content-type", media)], "{}").await;
+        let refused = api.send(method.clone(), path, &[("content-type", media)], "{}").await;
         let (code, reason, message) = refused.refusal();
         assert_eq!((code, &*reason), (415, "UnsupportedMediaType"), "{method} {media}");
         assert!(message.starts_with("the body of the request was in an unknown format - accepted media types include: application/json"), "{message}");
     }
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn methods_that_mean_nothing_are_405_and_paths_that_are_none_404() {
-    let door = Door::open().await;
+async fn methods_without_a_verb_are_405_and_unknown_paths_404() {
+    let api = ApiClient::start().await;
     for (method, path, code) in [
         (Method::HEAD, MAPS, 405),
         (Method::OPTIONS, MAPS, 405),
@@ -278,17 +278,17 @@ async fn methods_that_mean_nothing_are_405_and_paths_that_are_none_404() {
         (Method::HEAD, "/healthz", 200),
         (Method::GET, "/livez/ping", 200),
     ] {
-        let answer = door.send(method.clone(), path, &[JSON], "").await;
-        assert_eq!(answer.status.as_u16(), code, "{method} {path}: {}", answer.text());
+        let response = api.send(method.clone(), path, &[JSON], "").await;
+        assert_eq!(response.status.as_u16(), code, "{method} {path}: {}", response.text());
     }
-    door.close().await;
+    api.close().await;
 }
 
-/// What nobody knows is ignored, as upstream ignores it; what is known is read as Go reads it.
+/// Unknown parameters are ignored, as upstream ignores them; known ones are parsed as Go parses them.
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_parameters_are_ignored_and_known_ones_are_checked() {
-    let door = Door::open().await;
-    assert_eq!(door.get(&format!("{MAPS}?gizmo=1&timeout=30s&foo=bar")).await.status, 200);
+    let api = ApiClient::start().await;
+    assert_eq!(api.get(&format!("{MAPS}?gizmo=1&timeout=30s&foo=bar")).await.status, 200);
     for (query, message) in [
         ("limit=x", "strconv.ParseInt: parsing \"x\": invalid syntax"),
         ("limit=", "strconv.ParseInt: parsing \"\": invalid syntax"),
@@ -302,38 +302,38 @@ async fn unknown_parameters_are_ignored_and_known_ones_are_checked() {
             "invalid timeout specified in the request URL - time: invalid duration \"soon\"",
         ),
     ] {
-        let refused = door.get(&format!("{MAPS}?{query}")).await;
+        let refused = api.get(&format!("{MAPS}?{query}")).await;
         assert_eq!(refused.refusal(), (400, "BadRequest".into(), message.into()), "{query}");
     }
-    let exported = door.get("/api/v1/namespaces/default?export=true").await;
+    let exported = api.get("/api/v1/namespaces/default?export=true").await;
     assert_eq!(
         exported.refusal().2,
         "the export parameter, deprecated since v1.14, is no longer supported"
     );
-    door.close().await;
+    api.close().await;
 }
 
 /// kubectl asks for hundreds of names in one selector; a URL beyond reason is refused and the
 /// server lives.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_urls_are_served_and_endless_ones_are_refused() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let names: Vec<String> = (0..2000).map(|at| format!("name-{at:06}")).collect();
     let selector = format!("n%20in%20({})", names.join(","));
-    let listed = door.get(&format!("{MAPS}?labelSelector={selector}")).await;
+    let listed = api.get(&format!("{MAPS}?labelSelector={selector}")).await;
     assert_eq!(listed.status, 200);
     let endless = format!("/api/v1/configmaps?x={}", "a".repeat(60_000));
-    assert_eq!(door.get(&endless).await.status, 200);
-    let absurd = raw(&door, "a".repeat(2 << 20)).await;
+    assert_eq!(api.get(&endless).await.status, 200);
+    let absurd = raw(&api, "a".repeat(2 << 20)).await;
     assert!(absurd.is_empty() || absurd.starts_with("HTTP/1.1 4"), "{absurd}");
-    assert_eq!(door.get("/healthz").await.status, 200);
-    door.close().await;
+    assert_eq!(api.get("/healthz").await.status, 200);
+    api.close().await;
 }
 
-/// A request that no client library would build; the first line of the answer.
-async fn raw(door: &Door, path: String) -> String {
+/// A request that no client library would build; the first line of the response.
+async fn raw(api: &ApiClient, path: String) -> String {
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
-    let stream = door.server.tls("kubernetes-admin", &[b"http/1.1"]).await;
+    let stream = api.server.tls("kubernetes-admin", &[b"http/1.1"]).await;
     let (reader, mut writer) = tokio::io::split(stream);
     let request = format!("GET /{path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     // The server may stop reading before all of it is sent.
@@ -343,30 +343,30 @@ async fn raw(door: &Door, path: String) -> String {
     line
 }
 
-/// One connection carries many requests one after another, and over HTTP/2 at once.
+/// One connection carries many requests one after another, and over HTTP/2 at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_kept_and_http_2_is_spoken() {
     use http_body_util::{BodyExt as _, Full};
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let request = |version| {
-        http::Request::get(format!("https://{}/version", door.server.address))
+        http::Request::get(format!("https://{}/version", api.server.address))
             .version(version)
             .header("host", "localhost")
             .body(Full::<bytes::Bytes>::default())
             .unwrap()
     };
-    let io = TokioIo::new(door.server.tls("kubernetes-admin", &[b"http/1.1"]).await);
+    let io = TokioIo::new(api.server.tls("kubernetes-admin", &[b"http/1.1"]).await);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     let running = tokio::spawn(connection);
     for _ in 0..3 {
-        let answer = sender.send_request(request(http::Version::HTTP_11)).await.unwrap();
-        assert_eq!((answer.status().as_u16(), answer.version()), (200, http::Version::HTTP_11));
-        answer.into_body().collect().await.unwrap();
+        let response = sender.send_request(request(http::Version::HTTP_11)).await.unwrap();
+        assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_11));
+        response.into_body().collect().await.unwrap();
         sender.ready().await.unwrap();
     }
     running.abort();
-    let io = TokioIo::new(door.server.tls("kubernetes-admin", &[b"h2", b"http/1.1"]).await);
+    let io = TokioIo::new(api.server.tls("kubernetes-admin", &[b"h2", b"http/1.1"]).await);
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let running = tokio::spawn(connection);
@@ -377,62 +377,62 @@ async fn connections_are_kept_and_http_2_is_spoken() {
     });
     assert_eq!(futures::future::join_all(many).await, vec![200; 50]);
     running.abort();
-    door.close().await;
+    api.close().await;
 }
 
 /// kubectl keeps discovery on disk and asks whether it is still so.
 #[tokio::test(flavor = "multi_thread")]
 async fn aggregated_discovery_has_an_etag_that_returns_304() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for version in ["v2", "v2beta1"] {
         let accept = format!(
             "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json"
         );
         for path in ["/api", "/apis"] {
-            let first = accepting(&door, path, &accept).await;
+            let first = accepting(&api, path, &accept).await;
             let tag = first.header("etag").to_owned();
             assert_eq!(first.header("vary"), "Accept");
             assert_eq!(first.json()["apiVersion"], format!("apidiscovery.k8s.io/{version}"));
             let headers = [("accept", &*accept), ("if-none-match", &*tag)];
-            let again = door.send(Method::GET, path, &headers, "").await;
+            let again = api.send(Method::GET, path, &headers, "").await;
             assert_eq!((again.status.as_u16(), again.body.len()), (304, 0), "{path}");
         }
     }
-    let plain = accepting(&door, "/apis", "application/json").await.ok();
+    let plain = accepting(&api, "/apis", "application/json").await.ok();
     assert_eq!(plain["kind"], "APIGroupList");
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_one_word_or_each_check_by_name() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for path in ["/healthz", "/livez", "/readyz"] {
-        assert_eq!(door.get(path).await.text(), "ok");
+        assert_eq!(api.get(path).await.text(), "ok");
     }
-    let verbose = door.get("/readyz?verbose&exclude=etcd&exclude=gizmo").await.text();
+    let verbose = api.get("/readyz?verbose&exclude=etcd&exclude=gizmo").await.text();
     assert_eq!(
         verbose,
         "[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n[+]informer-sync ok\n[+]shutdown ok\nwarn: some health checks cannot be excluded: no matches for \"gizmo\"\nreadyz check passed\n"
     );
-    door.close().await;
+    api.close().await;
 }
 
 /// New kubectls keep each document of OpenAPI v3 for as long as its address stays the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_openapi_document_may_be_kept_at_the_address_that_names_its_hash() {
-    let door = Door::open().await;
-    let index = door.get("/openapi/v3").await.ok();
+    let api = ApiClient::start().await;
+    let index = api.get("/openapi/v3").await.ok();
     let address = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
     let (path, hash) = address.split_once("?hash=").expect("an address with a hash");
-    let kept = door.get(address).await;
+    let kept = api.get(address).await;
     assert_eq!(kept.header("cache-control"), "public, immutable");
     assert_eq!((kept.header("vary"), kept.header("etag")), ("Accept", &*format!("\"{hash}\"")));
     assert!(kept.header("expires").ends_with(" GMT"), "{}", kept.header("expires"));
     assert_eq!(kept.ok()["info"]["title"], "Kubernetes");
 
-    let old = door.get(&format!("{path}?hash=0123")).await;
+    let old = api.get(&format!("{path}?hash=0123")).await;
     assert_eq!((old.status.as_u16(), old.header("location")), (301, address));
-    let plain = door.get(path).await;
+    let plain = api.get(path).await;
     assert_eq!((plain.status.as_u16(), plain.header("cache-control")), (200, "no-cache, private"));
-    door.close().await;
+    api.close().await;
 }

@@ -1,9 +1,9 @@
-//! DELETE: what holds an object, what a pod's time is, and what each door answers.
+//! DELETE: finalizers, grace periods of pods, and what each endpoint returns.
 
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::door::{Answer, Door, JSON};
+use crate::client::{ApiClient, JSON, Response};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -15,15 +15,15 @@ fn map(name: &str, finalizers: &[&str]) -> Value {
     })
 }
 
-async fn delete_with(door: &Door, path: &str, options: &Value) -> Answer {
-    door.send(Method::DELETE, path, &[JSON], options.to_string()).await
+async fn delete_with(api: &ApiClient, path: &str, options: &Value) -> Response {
+    api.send(Method::DELETE, path, &[JSON], options.to_string()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_returns_a_status_or_the_object_by_kind() {
-    let door = Door::open().await;
-    let uid = door.post(MAPS, &map("a", &[])).await.ok()["metadata"]["uid"].clone();
-    let deleted = door.delete(&format!("{MAPS}/a")).await.ok();
+    let api = ApiClient::start().await;
+    let uid = api.post(MAPS, &map("a", &[])).await.ok()["metadata"]["uid"].clone();
+    let deleted = api.delete(&format!("{MAPS}/a")).await.ok();
     assert_eq!(
         deleted,
         json!({
@@ -31,25 +31,25 @@ async fn a_deletion_returns_a_status_or_the_object_by_kind() {
             "details": { "name": "a", "kind": "configmaps", "uid": uid },
         })
     );
-    let again = door.delete(&format!("{MAPS}/a")).await.refusal();
+    let again = api.delete(&format!("{MAPS}/a")).await.refusal();
     assert_eq!(again, (404, "NotFound".into(), "configmaps \"a\" not found".into()));
     for (plural, kind) in
         [("serviceaccounts", "ServiceAccount"), ("resourcequotas", "ResourceQuota")]
     {
         let object = json!({ "apiVersion": "v1", "kind": kind, "metadata": { "name": "x" } });
         let collection = format!("/api/v1/namespaces/default/{plural}");
-        door.post(&collection, &object).await.ok();
-        let deleted = door.delete(&format!("{collection}/x")).await.ok();
+        api.post(&collection, &object).await.ok();
+        let deleted = api.delete(&format!("{collection}/x")).await.ok();
         assert_eq!(deleted["kind"], kind);
     }
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn preconditions_protect_what_has_changed_or_been_made_anew() {
-    let door = Door::open().await;
+async fn preconditions_protect_objects_that_were_changed_or_recreated() {
+    let api = ApiClient::start().await;
     let path = format!("{MAPS}/a");
-    let made = door.post(MAPS, &map("a", &[])).await.ok();
+    let made = api.post(MAPS, &map("a", &[])).await.ok();
     let (uid, version) = (
         made["metadata"]["uid"].as_str().unwrap(),
         made["metadata"]["resourceVersion"].as_str().unwrap(),
@@ -70,18 +70,18 @@ async fn preconditions_protect_what_has_changed_or_been_made_anew() {
     ] {
         let options =
             json!({ "kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions });
-        let refused = delete_with(&door, &path, &options).await;
+        let refused = delete_with(&api, &path, &options).await;
         assert_eq!(refused.refusal(), (409, "Conflict".into(), message));
     }
     let right = json!({ "preconditions": { "uid": uid, "resourceVersion": version } });
-    delete_with(&door, &path, &right).await.ok();
-    door.close().await;
+    delete_with(&api, &path, &right).await.ok();
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_that_make_no_sense_are_refused_in_upstreams_words() {
-    let door = Door::open().await;
-    door.post(MAPS, &map("a", &[])).await.ok();
+async fn invalid_options_are_refused_with_upstreams_messages() {
+    let api = ApiClient::start().await;
+    api.post(MAPS, &map("a", &[])).await.ok();
     let path = format!("{MAPS}/a");
     let invalid = |why: &str| {
         (422, "Invalid".to_owned(), format!("DeleteOptions.meta.k8s.io \"\" is invalid: {why}"))
@@ -120,57 +120,57 @@ async fn options_that_make_no_sense_are_refused_in_upstreams_words() {
             ),
         ),
     ] {
-        assert_eq!(delete_with(&door, &path, &options).await.refusal(), refusal, "{options}");
+        assert_eq!(delete_with(&api, &path, &options).await.refusal(), refusal, "{options}");
     }
     let policy = format!("{path}?propagationPolicy=Sideways");
-    assert_eq!(door.delete(&policy).await.status, 422);
+    assert_eq!(api.delete(&policy).await.status, 422);
     let period = format!("{path}?gracePeriodSeconds=soon");
     assert_eq!(
-        door.delete(&period).await.refusal().2,
+        api.delete(&period).await.refusal().2,
         "strconv.ParseInt: parsing \"soon\": invalid syntax"
     );
     // Any group's options will do, as it was before there was one kind of them.
     let old = json!({ "kind": "DeleteOptions", "apiVersion": "apps/v1" });
-    delete_with(&door, &path, &old).await.ok();
-    door.close().await;
+    delete_with(&api, &path, &old).await.ok();
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finalizers_hold_an_object_until_the_last_is_taken_away() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let path = format!("{MAPS}/a");
-    door.post(MAPS, &map("a", &["example.com/one", "example.com/two"])).await.ok();
-    let going = door.delete(&path).await.ok();
+    api.post(MAPS, &map("a", &["example.com/one", "example.com/two"])).await.ok();
+    let going = api.delete(&path).await.ok();
     assert_eq!(going["kind"], "ConfigMap");
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 0);
     assert!(going["metadata"]["deletionTimestamp"].is_string());
-    let again = door.delete(&path).await.ok();
+    let again = api.delete(&path).await.ok();
     assert_eq!(
         again["metadata"]["resourceVersion"], going["metadata"]["resourceVersion"],
         "nothing new"
     );
 
-    let taken = door.post(MAPS, &map("a", &[])).await.refusal();
+    let taken = api.post(MAPS, &map("a", &[])).await.refusal();
     assert_eq!(taken.2, "object is being deleted: configmaps \"a\" already exists");
     let more = json!({ "metadata": { "finalizers": ["example.com/one", "example.com/three"] } });
-    let refused = door.merge(&path, &more).await.refusal();
+    let refused = api.merge(&path, &more).await.refusal();
     assert_eq!(
         refused.2,
         "ConfigMap \"a\" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"example.com/three\"}"
     );
     // What is going can still be changed, and nothing brings it back.
     let kept = json!({ "metadata": { "finalizers": ["example.com/one"], "deletionTimestamp": null }, "data": { "a": "b" } });
-    let changed = door.merge(&path, &kept).await.ok();
+    let changed = api.merge(&path, &kept).await.ok();
     assert!(changed["metadata"]["deletionTimestamp"].is_string());
-    let last = door.merge(&path, &json!({ "metadata": { "finalizers": null } })).await.ok();
+    let last = api.merge(&path, &json!({ "metadata": { "finalizers": null } })).await.ok();
     assert_eq!(last["kind"], "ConfigMap");
-    assert_eq!(door.get(&path).await.status, 404);
-    door.close().await;
+    assert_eq!(api.get(&path).await.status, 404);
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_propagation_policy_becomes_a_finalizer_for_the_collector() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let path = format!("{MAPS}/a");
     let (orphan, foreground) = (json!(["orphan"]), json!(["foregroundDeletion"]));
     for (options, code, finalizers) in [
@@ -181,22 +181,22 @@ async fn the_propagation_policy_becomes_a_finalizer_for_the_collector() {
         (json!({ "orphanDependents": false }), 200, None),
         (json!({}), 200, None),
     ] {
-        door.post(MAPS, &map("a", &[])).await.ok();
-        let deleted = delete_with(&door, &path, &options).await;
+        api.post(MAPS, &map("a", &[])).await.ok();
+        let deleted = delete_with(&api, &path, &options).await;
         assert_eq!(deleted.status.as_u16(), code, "{options}");
-        let answer = deleted.ok();
+        let response = deleted.ok();
         match finalizers {
             Some(finalizers) => {
-                assert_eq!(&answer["metadata"]["finalizers"], finalizers, "{options}");
-                // A later word changes an earlier one while the object waits.
-                delete_with(&door, &path, &json!({ "propagationPolicy": "Background" })).await.ok();
+                assert_eq!(&response["metadata"]["finalizers"], finalizers, "{options}");
+                // A later deletion changes the policy of an earlier one while the object waits.
+                delete_with(&api, &path, &json!({ "propagationPolicy": "Background" })).await.ok();
             }
-            None => assert_eq!(answer["kind"], "Status", "{options}"),
+            None => assert_eq!(response["kind"], "Status", "{options}"),
         }
-        assert_eq!(door.get(&path).await.status, 404, "{options}");
+        assert_eq!(api.get(&path).await.status, 404, "{options}");
     }
-    door.post(MAPS, &map("a", &["example.com/held"])).await.ok();
-    let accepted = delete_with(&door, &path, &json!({ "orphanDependents": false })).await;
+    api.post(MAPS, &map("a", &["example.com/held"])).await.ok();
+    let accepted = delete_with(&api, &path, &json!({ "orphanDependents": false })).await;
     assert_eq!(accepted.status, 202, "upstream says so to who asks in the old words");
     let controllers = "/api/v1/namespaces/default/replicationcontrollers";
     let controller = json!({
@@ -206,10 +206,10 @@ async fn the_propagation_policy_becomes_a_finalizer_for_the_collector() {
             "spec": { "containers": [{ "name": "c", "image": "redis" }] },
         } },
     });
-    door.post(controllers, &controller).await.ok();
-    let old = door.delete(&format!("{controllers}/rc")).await.ok();
+    api.post(controllers, &controller).await.ok();
+    let old = api.delete(&format!("{controllers}/rc")).await.ok();
     assert_eq!(old["metadata"]["finalizers"], orphan, "core/v1 is older than the collector");
-    door.close().await;
+    api.close().await;
 }
 
 fn pod(name: &str, node: Option<&str>) -> Value {
@@ -220,12 +220,12 @@ fn pod(name: &str, node: Option<&str>) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_runs_somewhere_gets_its_time_and_it_can_only_be_shortened() {
-    let door = Door::open().await;
+async fn a_scheduled_pod_gets_its_grace_period_which_can_only_be_shortened() {
+    let api = ApiClient::start().await;
     let path = format!("{PODS}/p");
     let period = |object: &Value| object["metadata"]["deletionGracePeriodSeconds"].clone();
-    door.post(PODS, &pod("p", Some("n1"))).await.ok();
-    let first = door.delete(&path).await.ok();
+    api.post(PODS, &pod("p", Some("n1"))).await.ok();
+    let first = api.delete(&path).await.ok();
     assert_eq!(period(&first), 30, "the pod's own");
     assert_eq!(first["metadata"]["generation"], 2);
     for (query, wanted) in [
@@ -235,105 +235,105 @@ async fn a_pod_that_runs_somewhere_gets_its_time_and_it_can_only_be_shortened() 
         ("gracePeriodSeconds=-1", 1),
         ("propagationPolicy=Orphan", 1),
     ] {
-        let next = door.delete(&format!("{path}?{query}")).await.ok();
+        let next = api.delete(&format!("{path}?{query}")).await.ok();
         assert_eq!(period(&next), wanted, "{query}");
         assert!(next["metadata"]["finalizers"].is_null(), "too late for a policy");
     }
-    let forced = door.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
+    let forced = api.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
     assert_eq!(forced["kind"], "Pod");
-    assert_eq!(door.get(&path).await.status, 404);
+    assert_eq!(api.get(&path).await.status, 404);
     for (name, node, phase) in
         [("unscheduled", None, None), ("done", Some("n1"), Some("Succeeded"))]
     {
         let path = format!("{PODS}/{name}");
-        door.post(PODS, &pod(name, node)).await.ok();
+        api.post(PODS, &pod(name, node)).await.ok();
         if let Some(phase) = phase {
-            door.merge(&format!("{path}/status"), &json!({ "status": { "phase": phase } }))
+            api.merge(&format!("{path}/status"), &json!({ "status": { "phase": phase } }))
                 .await
                 .ok();
         }
-        door.delete(&path).await.ok();
-        assert_eq!(door.get(&path).await.status, 404, "{name} needs no time");
+        api.delete(&path).await.ok();
+        assert_eq!(api.get(&path).await.status, 404, "{name} needs no time");
     }
     let held = format!("{PODS}/held");
     let mut object = pod("held", Some("n1"));
     object["metadata"]["finalizers"] = json!(["example.com/held"]);
-    door.post(PODS, &object).await.ok();
-    let forced = door.delete(&format!("{held}?gracePeriodSeconds=0")).await.ok();
+    api.post(PODS, &object).await.ok();
+    let forced = api.delete(&format!("{held}?gracePeriodSeconds=0")).await.ok();
     assert_eq!(period(&forced), 0);
-    door.merge(&held, &json!({ "metadata": { "finalizers": null } })).await.ok();
-    assert_eq!(door.get(&held).await.status, 404);
-    door.close().await;
+    api.merge(&held, &json!({ "metadata": { "finalizers": null } })).await.ok();
+    assert_eq!(api.get(&held).await.status, 404);
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_eviction_is_a_deletion_that_says_why() {
-    let door = Door::open().await;
-    door.post(PODS, &pod("p", Some("n1"))).await.ok();
+async fn an_eviction_deletes_the_pod_with_the_reason_in_a_condition() {
+    let api = ApiClient::start().await;
+    api.post(PODS, &pod("p", Some("n1"))).await.ok();
     let eviction = |name: &str, options: Value| json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": name }, "deleteOptions": options });
     let path = format!("{PODS}/p/eviction");
-    let other = door.post(&path, &eviction("q", json!({}))).await.refusal();
+    let other = api.post(&path, &eviction("q", json!({}))).await.refusal();
     assert_eq!(other.2, "name in URL does not match name in Eviction object");
-    let dry = door.post(&path, &eviction("p", json!({ "dryRun": ["All"] }))).await;
+    let dry = api.post(&path, &eviction("p", json!({ "dryRun": ["All"] }))).await;
     assert_eq!(dry.status, 201);
-    assert!(door.get(&format!("{PODS}/p")).await.ok()["metadata"]["deletionTimestamp"].is_null());
-    let evicted = door.post(&path, &eviction("p", json!({ "gracePeriodSeconds": 5 }))).await;
+    assert!(api.get(&format!("{PODS}/p")).await.ok()["metadata"]["deletionTimestamp"].is_null());
+    let evicted = api.post(&path, &eviction("p", json!({ "gracePeriodSeconds": 5 }))).await;
     assert_eq!((evicted.status.as_u16(), &evicted.json()["status"]), (201, &json!("Success")));
-    let going = door.get(&format!("{PODS}/p")).await.ok();
+    let going = api.get(&format!("{PODS}/p")).await.ok();
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 5);
     let conditions = going["status"]["conditions"].as_array().unwrap();
     let why = conditions.iter().find(|it| it["type"] == "DisruptionTarget").unwrap();
     assert_eq!(why["reason"], "EvictionByEvictionAPI");
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_goes_takes_nothing_new_and_waits_for_its_finalizer() {
-    let door = Door::open().await;
+async fn a_terminating_namespace_accepts_no_objects_and_waits_for_its_finalizer() {
+    let api = ApiClient::start().await;
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
-    door.post("/api/v1/namespaces", &namespace).await.ok();
-    door.post("/api/v1/namespaces/n/configmaps", &map("kept", &[])).await.ok();
-    let going = door.delete("/api/v1/namespaces/n").await.ok();
+    api.post("/api/v1/namespaces", &namespace).await.ok();
+    api.post("/api/v1/namespaces/n/configmaps", &map("kept", &[])).await.ok();
+    let going = api.delete("/api/v1/namespaces/n").await.ok();
     assert_eq!(going["status"]["phase"], "Terminating");
     assert!(going["metadata"]["deletionTimestamp"].is_string());
     assert!(going["metadata"]["deletionGracePeriodSeconds"].is_null(), "it waits for no time");
-    let refused = door.post("/api/v1/namespaces/n/configmaps", &map("new", &[])).await;
+    let refused = api.post("/api/v1/namespaces/n/configmaps", &map("new", &[])).await;
     assert_eq!(
         refused.refusal(),
         (403, "Forbidden".into(), "configmaps \"new\" is forbidden: unable to create new content in namespace n because it is being terminated".into())
     );
     assert_eq!(refused.json()["details"]["causes"][0]["reason"], "NamespaceTerminating");
-    door.merge("/api/v1/namespaces/n/configmaps/kept", &json!({ "data": { "a": "b" } })).await.ok();
-    let mut last = door.get("/api/v1/namespaces/n").await.ok();
+    api.merge("/api/v1/namespaces/n/configmaps/kept", &json!({ "data": { "a": "b" } })).await.ok();
+    let mut last = api.get("/api/v1/namespaces/n").await.ok();
     last["spec"]["finalizers"] = json!([]);
-    door.put("/api/v1/namespaces/n/finalize", &last).await.ok();
-    assert_eq!(door.get("/api/v1/namespaces/n").await.status, 404);
-    door.close().await;
+    api.put("/api/v1/namespaces/n/finalize", &last).await.ok();
+    assert_eq!(api.get("/api/v1/namespaces/n").await.status, 404);
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_is_deleted_by_selector_and_page_and_dry() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for at in 0..6 {
         let mut object = map(&format!("m{at}"), &[]);
         object["metadata"]["labels"] = json!({ "parity": (at % 2).to_string() });
-        door.post(MAPS, &object).await.ok();
+        api.post(MAPS, &object).await.ok();
     }
-    let left = async || door.get(MAPS).await.ok()["items"].as_array().unwrap().len();
-    for (query, answered, remain) in [
+    let left = async || api.get(MAPS).await.ok()["items"].as_array().unwrap().len();
+    for (query, returned, remain) in [
         ("dryRun=All", 6, 6),
         ("labelSelector=parity%3D1", 3, 3),
         ("limit=2", 2, 1),
         ("fieldSelector=metadata.name%3Dnone", 0, 1),
         ("", 1, 0),
     ] {
-        let list = door.delete(&format!("{MAPS}?{query}")).await.ok();
+        let list = api.delete(&format!("{MAPS}?{query}")).await.ok();
         assert_eq!(list["kind"], "ConfigMapList");
         assert_eq!(
             (list["items"].as_array().unwrap().len(), left().await),
-            (answered, remain),
+            (returned, remain),
             "{query}"
         );
     }
-    door.close().await;
+    api.close().await;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::door::Door;
+use crate::client::ApiClient;
 
 const RANGES: &str = "/api/v1/namespaces/default/limitranges";
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
@@ -20,8 +20,8 @@ fn pod(name: &str, resources: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_gets_the_defaults_before_quotas_count_it() {
-    let door = Door::open().await;
-    let created = door
+    let api = ApiClient::start().await;
+    let created = api
         .post(RANGES, &range("sizes", json!([{ "type": "Container", "max": { "cpu": "1000m" } }])))
         .await
         .ok();
@@ -30,8 +30,8 @@ async fn a_pod_gets_the_defaults_before_quotas_count_it() {
     assert_eq!((&limits["default"], &limits["defaultRequest"]), (&one, &one));
     let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "q" },
                         "spec": { "hard": { "limits.cpu": "1" } } });
-    door.post(QUOTAS, &quota).await.ok();
-    let made = door.post(PODS, &pod("first", json!({}))).await.ok();
+    api.post(QUOTAS, &quota).await.ok();
+    let made = api.post(PODS, &pod("first", json!({}))).await.ok();
     assert_eq!(
         made["spec"]["containers"][0]["resources"],
         json!({ "limits": { "cpu": "1" }, "requests": { "cpu": "1" } })
@@ -41,39 +41,39 @@ async fn a_pod_gets_the_defaults_before_quotas_count_it() {
         "LimitRanger plugin set: cpu request for container c; cpu limit for container c"
     );
     assert_eq!(made["status"]["qosClass"], "Burstable");
-    let full = door.post(PODS, &pod("second", json!({}))).await;
+    let full = api.post(PODS, &pod("second", json!({}))).await;
     assert_eq!(
         full.refusal().2,
         "pods \"second\" is forbidden: exceeded quota: q, requested: limits.cpu=1, used: limits.cpu=1, limited: limits.cpu=1"
     );
     // What was applied is applied again without a change of what the server gave.
     let applied = format!("{PODS}/first?fieldManager=me&force=true");
-    let again = door.apply(&applied, &pod("first", json!({}))).await.ok();
+    let again = api.apply(&applied, &pod("first", json!({}))).await.ok();
     assert_eq!(again["spec"], made["spec"]);
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_beyond_the_limits_is_refused_in_upstreams_words_until_they_change() {
-    let door = Door::open().await;
+async fn a_pod_beyond_the_limits_is_refused_with_upstreams_message_until_they_change() {
+    let api = ApiClient::start().await;
     let limits = json!([{ "type": "Container", "max": { "cpu": "1", "memory": "1Gi" } }]);
-    door.post(RANGES, &range("sizes", limits)).await.ok();
+    api.post(RANGES, &range("sizes", limits)).await.ok();
     let two = json!({ "limits": { "cpu": "2" } });
-    let refused = door.post(PODS, &pod("p", two.clone())).await;
+    let refused = api.post(PODS, &pod("p", two.clone())).await;
     let message = "pods \"p\" is forbidden: maximum cpu usage per Container is 1, but limit is 2";
     assert_eq!(refused.refusal(), (403, "Forbidden".to_owned(), message.to_owned()));
     let both = json!({ "limits": { "cpu": "2", "memory": "2Gi" } });
     assert_eq!(
-        door.post(PODS, &pod("p", both)).await.refusal().2,
+        api.post(PODS, &pod("p", both)).await.refusal().2,
         "pods \"p\" is forbidden: [maximum cpu usage per Container is 1, but limit is 2, maximum memory usage per Container is 1Gi, but limit is 2Gi]"
     );
     let wider = json!({ "spec": { "limits": [{ "type": "Container", "max": { "cpu": "2" } }] } });
-    door.merge(&format!("{RANGES}/sizes"), &wider).await.ok();
-    door.post(PODS, &pod("p", two)).await.ok();
-    door.delete(&format!("{RANGES}/sizes")).await.ok();
-    door.post(PODS, &pod("q", json!({ "limits": { "cpu": "3" } }))).await.ok();
-    // A PUT to a name that is not there creates, as upstream.
-    let put = door.put(&format!("{RANGES}/put"), &range("put", json!([]))).await;
+    api.merge(&format!("{RANGES}/sizes"), &wider).await.ok();
+    api.post(PODS, &pod("p", two)).await.ok();
+    api.delete(&format!("{RANGES}/sizes")).await.ok();
+    api.post(PODS, &pod("q", json!({ "limits": { "cpu": "3" } }))).await.ok();
+    // A PUT to a name that does not exist creates, as upstream.
+    let put = api.put(&format!("{RANGES}/put"), &range("put", json!([]))).await;
     assert_eq!(put.status, 201);
-    door.close().await;
+    api.close().await;
 }

@@ -3,7 +3,7 @@
 use coffer_store::Store as _;
 use serde_json::{Value, json};
 
-use crate::door::Door;
+use crate::client::ApiClient;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -15,15 +15,15 @@ fn map(name: &str, step: usize) -> Value {
     })
 }
 
-async fn fill(door: &Door, count: usize) {
+async fn fill(api: &ApiClient, count: usize) {
     for step in 0..count {
-        door.post(MAPS, &map(&format!("m{step:03}"), step)).await.ok();
+        api.post(MAPS, &map(&format!("m{step:03}"), step)).await.ok();
     }
 }
 
 /// Writes more than the cache remembers of a kind, elsewhere.
-async fn outlive_history(door: &Door) {
-    let store = door.server.store();
+async fn outlive_history(api: &ApiClient) {
+    let store = api.server.store();
     let writes = (0..5000).map(|at| {
         let object = format!(
             r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"m{at}","namespace":"elsewhere","uid":"u{at}"}}}}"#
@@ -32,7 +32,7 @@ async fn outlive_history(door: &Door) {
         async move { store.create(&key, coffer_store::Value::new(object.into_bytes())).await.unwrap() }
     });
     futures::future::join_all(writes).await;
-    door.get(&format!("{MAPS}?limit=1")).await.ok();
+    api.get(&format!("{MAPS}?limit=1")).await.ok();
 }
 
 fn names(list: &Value) -> Vec<String> {
@@ -47,11 +47,11 @@ fn version(list: &Value) -> u64 {
 /// The table of "Resource versions" in the API concepts: what each combination means for a list.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_combination_of_list_parameters_means_what_the_table_says() {
-    let door = Door::open().await;
-    fill(&door, 4).await;
-    let old = version(&door.get(MAPS).await.ok());
-    door.delete(&format!("{MAPS}/m001")).await.ok();
-    let new = version(&door.get(MAPS).await.ok());
+    let api = ApiClient::start().await;
+    fill(&api, 4).await;
+    let old = version(&api.get(MAPS).await.ok());
+    api.delete(&format!("{MAPS}/m001")).await.ok();
+    let new = version(&api.get(MAPS).await.ok());
     assert!(new > old);
     let (before, after) = (4, 3);
     enum Is {
@@ -64,7 +64,7 @@ async fn each_combination_of_list_parameters_means_what_the_table_says() {
     let exact_zero = "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
     let continued = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided";
     let unknown = "resourceVersionMatch: Unsupported value: \"Some\": supported values: \"Exact\", \"NotOlderThan\", \"\"";
-    let first = door.get(&format!("{MAPS}?limit=1")).await.ok();
+    let first = api.get(&format!("{MAPS}?limit=1")).await.ok();
     let token = first["metadata"]["continue"].as_str().unwrap();
     let cases = [
         (String::new(), State(after)),
@@ -75,7 +75,7 @@ async fn each_combination_of_list_parameters_means_what_the_table_says() {
         // Any state is the cache's, which is not paged.
         ("limit=1&resourceVersion=0".into(), State(after)),
         ("limit=1&resourceVersion=0&resourceVersionMatch=NotOlderThan".into(), State(after)),
-        // A page of a version, without a word on how it is meant, is exactly that version.
+        // A page of a version, without resourceVersionMatch, is exactly that version.
         (format!("limit=9&resourceVersion={old}"), State(before)),
         ("resourceVersionMatch=Exact".into(), Invalid(forbidden)),
         ("resourceVersionMatch=Exact&resourceVersion=0".into(), Invalid(exact_zero)),
@@ -108,36 +108,36 @@ async fn each_combination_of_list_parameters_means_what_the_table_says() {
         ),
     ];
     for (query, wanted) in cases {
-        let answer = door.get(&format!("{MAPS}?{query}")).await;
+        let response = api.get(&format!("{MAPS}?{query}")).await;
         match wanted {
-            State(count) => assert_eq!(names(&answer.ok()).len(), count, "{query}"),
+            State(count) => assert_eq!(names(&response.ok()).len(), count, "{query}"),
             Invalid(why) => {
                 let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {why}");
-                assert_eq!(answer.refusal(), (422, "Invalid".into(), message), "{query}");
+                assert_eq!(response.refusal(), (422, "Invalid".into(), message), "{query}");
             }
             Bad(why) => {
-                assert_eq!(answer.refusal(), (400, "BadRequest".into(), why.into()), "{query}")
+                assert_eq!(response.refusal(), (400, "BadRequest".into(), why.into()), "{query}")
             }
         }
     }
-    door.close().await;
+    api.close().await;
 }
 
-/// A version that is not there yet: the client gets a retry hint, in the words client-go knows.
+/// A version that does not exist yet: the client gets a retry hint, in the words client-go knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_of_the_future_is_waited_for_and_then_timed_out() {
-    let door = Door::open().await;
-    let now = version(&door.get(MAPS).await.ok());
-    door.post(MAPS, &map("a", 0)).await.ok();
+    let api = ApiClient::start().await;
+    let now = version(&api.get(MAPS).await.ok());
+    api.post(MAPS, &map("a", 0)).await.ok();
     let paths = ["", "/a", "?resourceVersionMatch=Exact"].map(|what| {
         let separator = if what.contains('?') { '&' } else { '?' };
         format!("{MAPS}{what}{separator}resourceVersion={}", now + 1000)
     });
-    let answers = futures::future::join_all(paths.iter().map(|path| door.get(path))).await;
-    for (query, answer) in paths.iter().zip(answers) {
-        let status = answer.json();
+    let responses = futures::future::join_all(paths.iter().map(|path| api.get(path))).await;
+    for (query, response) in paths.iter().zip(responses) {
+        let status = response.json();
         assert_eq!(
-            (answer.status.as_u16(), &status["reason"]),
+            (response.status.as_u16(), &status["reason"]),
             (504, &json!("Timeout")),
             "{query}"
         );
@@ -148,13 +148,13 @@ async fn a_version_of_the_future_is_waited_for_and_then_timed_out() {
                 .starts_with("Timeout: Too large resource version: ")
         );
         assert_eq!(status["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
-        assert_eq!(answer.header("retry-after"), "1");
+        assert_eq!(response.header("retry-after"), "1");
     }
     // An object is never older than what it is asked for.
     for version in ["0".to_owned(), now.to_string(), (now + 1).to_string()] {
-        door.get(&format!("{MAPS}/a?resourceVersion={version}")).await.ok();
+        api.get(&format!("{MAPS}/a?resourceVersion={version}")).await.ok();
     }
-    let nonsense = door.get(&format!("{MAPS}/a?resourceVersion=x")).await.refusal();
+    let nonsense = api.get(&format!("{MAPS}/a?resourceVersion=x")).await.refusal();
     assert_eq!(
         (nonsense.0, &*nonsense.2),
         (
@@ -162,13 +162,13 @@ async fn a_version_of_the_future_is_waited_for_and_then_timed_out() {
             "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax"
         )
     );
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_with_a_selector_add_up_and_count_nothing() {
-    let door = Door::open().await;
-    fill(&door, 25).await;
+async fn pages_with_a_selector_are_complete_and_have_no_remaining_count() {
+    let api = ApiClient::start().await;
+    fill(&api, 25).await;
     for (selector, wanted) in
         [("", 25), ("labelSelector=parity%3D1", 12), ("fieldSelector=metadata.name!%3Dm000", 24)]
     {
@@ -176,7 +176,7 @@ async fn pages_with_a_selector_add_up_and_count_nothing() {
             let (mut seen, mut token, mut first_version) = (Vec::new(), String::new(), None);
             loop {
                 let path = format!("{MAPS}?limit={limit}&continue={token}&{selector}");
-                let page = door.get(&path).await.ok();
+                let page = api.get(&path).await.ok();
                 let meta = &page["metadata"];
                 assert_eq!(*first_version.get_or_insert(version(&page)), version(&page));
                 assert!(names(&page).len() <= limit);
@@ -192,77 +192,77 @@ async fn pages_with_a_selector_add_up_and_count_nothing() {
                     break;
                 }
                 // Nothing of this is in the state that is paged through.
-                door.post(MAPS, &map(&format!("late-{}", rand::random::<u64>()), 1)).await.ok();
+                api.post(MAPS, &map(&format!("late-{}", rand::random::<u64>()), 1)).await.ok();
             }
             let unique: std::collections::BTreeSet<_> = seen.iter().collect();
             assert_eq!((seen.len(), unique.len()), (wanted, wanted), "{selector} {limit}");
-            door.delete(&format!(
+            api.delete(&format!(
                 "{MAPS}?labelSelector=step%3D1,parity%3D1&fieldSelector=metadata.name!%3Dm001"
             ))
             .await
             .ok();
         }
     }
-    door.close().await;
+    api.close().await;
 }
 
-/// The past is forgotten between two pages: 410, with a token that goes on in the newest state.
+/// History is compacted between two pages: 410, with a token that continues in the newest state.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_a_forgotten_state_comes_with_one_that_goes_on() {
-    let door = Door::open().await;
-    fill(&door, 6).await;
-    let first = door.get(&format!("{MAPS}?limit=2")).await.ok();
+async fn an_expired_continue_token_comes_with_one_for_the_newest_state() {
+    let api = ApiClient::start().await;
+    fill(&api, 6).await;
+    let first = api.get(&format!("{MAPS}?limit=2")).await.ok();
     let token = first["metadata"]["continue"].as_str().unwrap();
     let old = version(&first);
-    door.delete(&format!("{MAPS}/m003")).await.ok();
-    door.post(MAPS, &map("m9", 9)).await.ok();
-    let newest = door.server.store().revision().await.unwrap();
-    door.server.store().compact(newest).await.unwrap();
+    api.delete(&format!("{MAPS}/m003")).await.ok();
+    api.post(MAPS, &map("m9", 9)).await.ok();
+    let newest = api.server.store().revision().await.unwrap();
+    api.server.store().compact(newest).await.unwrap();
     // The store has forgotten it, the cache has not.
-    let second = door.get(&format!("{MAPS}?limit=2&continue={token}")).await.ok();
+    let second = api.get(&format!("{MAPS}?limit=2&continue={token}")).await.ok();
     assert_eq!(names(&second), ["m002", "m003"]);
-    outlive_history(&door).await;
+    outlive_history(&api).await;
 
-    let expired = door.get(&format!("{MAPS}?limit=2&continue={token}")).await;
+    let expired = api.get(&format!("{MAPS}?limit=2&continue={token}")).await;
     let (code, reason, message) = expired.refusal();
     assert_eq!((code, &*reason), (410, "Expired"));
     assert!(message.starts_with("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response"), "{message}");
     let mut token = expired.json()["metadata"]["continue"].as_str().unwrap().to_owned();
     let mut seen = names(&first);
     while !token.is_empty() {
-        let page = door.get(&format!("{MAPS}?limit=2&continue={token}")).await.ok();
+        let page = api.get(&format!("{MAPS}?limit=2&continue={token}")).await.ok();
         seen.extend(names(&page));
         token = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
     }
     assert_eq!(seen, ["m000", "m001", "m002", "m004", "m005", "m9"]);
 
-    let exact = door.get(&format!("{MAPS}?resourceVersion={old}&resourceVersionMatch=Exact")).await;
+    let exact = api.get(&format!("{MAPS}?resourceVersion={old}&resourceVersionMatch=Exact")).await;
     let wanted = "The resourceVersion for the provided list is too old.";
     assert_eq!(exact.refusal(), (410, "Expired".into(), wanted.into()));
-    door.close().await;
+    api.close().await;
 }
 
 /// Which fields each kind can be selected by, and in which words the others are refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_can_be_selected_by_its_own_fields() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s" },
         "type": "kubernetes.io/basic-auth", "stringData": { "username": "u" },
     });
-    door.post("/api/v1/namespaces/default/secrets", &secret).await.ok();
+    api.post("/api/v1/namespaces/default/secrets", &secret).await.ok();
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" },
         "spec": { "nodeName": "n1", "containers": [{ "name": "c", "image": "redis" }] },
     });
-    door.post("/api/v1/namespaces/default/pods", &pod).await.ok();
+    api.post("/api/v1/namespaces/default/pods", &pod).await.ok();
     let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" }, "spec": { "unschedulable": true } });
-    door.post("/api/v1/nodes", &node).await.ok();
+    api.post("/api/v1/nodes", &node).await.ok();
     let event = json!({
         "apiVersion": "v1", "kind": "Event", "metadata": { "name": "e" }, "reason": "Tested", "type": "Warning",
         "involvedObject": { "kind": "Pod", "namespace": "default", "name": "p", "uid": "u1" },
     });
-    door.post("/api/v1/namespaces/default/events", &event).await.ok();
+    api.post("/api/v1/namespaces/default/events", &event).await.ok();
     for (path, selector, count) in [
         ("/api/v1/secrets", "type=kubernetes.io/basic-auth", 1),
         ("/api/v1/secrets", "type=Opaque", 0),
@@ -284,7 +284,7 @@ async fn each_kind_can_be_selected_by_its_own_fields() {
         ("/apis/events.k8s.io/v1/events", "regarding.name=p", 1),
     ] {
         let selector = selector.replace('=', "%3D");
-        let listed = door.get(&format!("{path}?fieldSelector={selector}")).await.ok();
+        let listed = api.get(&format!("{path}?fieldSelector={selector}")).await.ok();
         assert_eq!(names(&listed).len(), count, "{path} {selector}");
     }
     for (path, selector, message) in [
@@ -298,25 +298,25 @@ async fn each_kind_can_be_selected_by_its_own_fields() {
         ("/api/v1/pods", "nonsense", "invalid selector: 'nonsense'; can't understand 'nonsense'"),
     ] {
         let refused =
-            door.get(&format!("{path}?fieldSelector={}", selector.replace('=', "%3D"))).await;
+            api.get(&format!("{path}?fieldSelector={}", selector.replace('=', "%3D"))).await;
         assert_eq!(
             refused.refusal(),
             (400, "BadRequest".into(), message.into()),
             "{path} {selector}"
         );
     }
-    let refused = door.get("/api/v1/pods?labelSelector=a%20in%20(b").await.refusal();
+    let refused = api.get("/api/v1/pods?labelSelector=a%20in%20(b").await.refusal();
     assert_eq!((refused.0, &*refused.1), (400, "BadRequest"));
     assert!(refused.2.starts_with("unable to parse requirement: "), "{}", refused.2);
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_list_has_items() {
-    let door = Door::open().await;
-    let list = door.get(MAPS).await.ok();
+    let api = ApiClient::start().await;
+    let list = api.get(MAPS).await.ok();
     assert_eq!(list["items"], json!([]));
-    let elsewhere = door.get("/api/v1/namespaces/no-such-namespace/configmaps").await.ok();
-    assert_eq!(elsewhere["items"], json!([]), "a namespace that is not there lists as empty");
-    door.close().await;
+    let elsewhere = api.get("/api/v1/namespaces/no-such-namespace/configmaps").await.ok();
+    assert_eq!(elsewhere["items"], json!([]), "a namespace that does not exist lists as empty");
+    api.close().await;
 }

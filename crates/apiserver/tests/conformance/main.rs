@@ -5,9 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
 mod content;
 mod deletion;
-mod door;
 mod eviction;
 mod garbage;
 mod limit_range;

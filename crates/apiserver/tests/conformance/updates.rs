@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::door::{Door, JSON, send};
+use crate::client::{ApiClient, JSON, send};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const SECRETS: &str = "/api/v1/namespaces/default/secrets";
@@ -16,14 +16,14 @@ fn map(name: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_sets_what_only_it_may_set_on_a_new_object() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let mut object = map("a");
     object["metadata"] = json!({
         "name": "a", "namespace": "default", "uid": "mine", "selfLink": "/x", "generation": 7,
         "creationTimestamp": "2001-01-01T00:00:00Z", "deletionTimestamp": "2001-01-01T00:00:00Z",
         "deletionGracePeriodSeconds": 5,
     });
-    let made = door.post(MAPS, &object).await.ok();
+    let made = api.post(MAPS, &object).await.ok();
     let meta = &made["metadata"];
     assert_ne!(meta["uid"], "mine");
     assert_ne!(meta["creationTimestamp"], "2001-01-01T00:00:00Z");
@@ -31,7 +31,7 @@ async fn the_server_sets_what_only_it_may_set_on_a_new_object() {
         assert!(meta[field].is_null(), "{field}: {}", meta[field]);
     }
     object["metadata"] = json!({ "name": "b", "resourceVersion": "5" });
-    let refused = door.post(MAPS, &object).await;
+    let refused = api.post(MAPS, &object).await;
     let message = "resourceVersion should not be set on objects to be created";
     assert_eq!(refused.refusal(), (400, String::new(), message.into()));
     for (metadata, code) in [
@@ -40,17 +40,17 @@ async fn the_server_sets_what_only_it_may_set_on_a_new_object() {
         (json!({ "name": "a" }), 409),
     ] {
         object["metadata"] = metadata;
-        assert_eq!(door.post(MAPS, &object).await.status.as_u16(), code, "{}", object["metadata"]);
+        assert_eq!(api.post(MAPS, &object).await.status.as_u16(), code, "{}", object["metadata"]);
     }
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn generated_names_are_unique_short_enough_and_shown() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let mut object = map("");
     object["metadata"] = json!({ "generateName": "gen-" });
-    let made = (0..200).map(|_| door.post(MAPS, &object));
+    let made = (0..200).map(|_| api.post(MAPS, &object));
     let names: BTreeSet<String> = futures::future::join_all(made)
         .await
         .into_iter()
@@ -60,21 +60,21 @@ async fn generated_names_are_unique_short_enough_and_shown() {
     assert!(names.iter().all(|name| name.starts_with("gen-") && name.len() == 9), "{names:?}");
     let long = "x".repeat(300);
     object["metadata"] = json!({ "generateName": long });
-    let refused = door.post(MAPS, &object).await;
+    let refused = api.post(MAPS, &object).await;
     assert_eq!(
         refused.status,
         422,
-        "its beginning fits, and is no valid beginning: {}",
+        "its prefix is short enough, and is not valid: {}",
         refused.text()
     );
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_that_cannot_change_is_refused_or_kept() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let path = format!("{MAPS}/a");
-    let made = door.post(MAPS, &map("a")).await.ok();
+    let made = api.post(MAPS, &map("a")).await.ok();
     let changed = |field: &str, value: Value| {
         let mut object = made.clone();
         object["metadata"][field] = value;
@@ -89,7 +89,7 @@ async fn metadata_that_cannot_change_is_refused_or_kept() {
         ("resourceVersion", Value::Null),
         ("namespace", Value::Null),
     ] {
-        let put = door.put(&path, &changed(field, value.clone())).await.ok();
+        let put = api.put(&path, &changed(field, value.clone())).await.ok();
         assert_eq!(put["metadata"][field], made["metadata"][field], "{field} {value}");
     }
     let invalid =
@@ -138,40 +138,40 @@ async fn metadata_that_cannot_change_is_refused_or_kept() {
             ),
         ),
     ] {
-        assert_eq!(door.put(&path, &changed(field, value)).await.refusal(), refusal, "{field}");
+        assert_eq!(api.put(&path, &changed(field, value)).await.refusal(), refusal, "{field}");
     }
     let uid = json!({ "metadata": { "uid": "other" } });
     assert_eq!(
-        door.merge(&path, &uid).await.refusal(),
+        api.merge(&path, &uid).await.refusal(),
         invalid("metadata.uid: Invalid value: \"other\": field is immutable")
     );
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "l" }, "spec": { "holderIdentity": "me" },
     });
     let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
-    let created = door.put(&format!("{leases}/l"), &lease).await;
+    let created = api.put(&format!("{leases}/l"), &lease).await;
     assert_eq!(created.status, 201, "a lease is made by the first PUT");
-    let blind = door.put(&format!("{leases}/l"), &lease).await.refusal();
+    let blind = api.put(&format!("{leases}/l"), &lease).await.refusal();
     assert_eq!(
         blind.2,
         "leases.coordination.k8s.io \"l\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
     );
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_thirty_two_writers_each_change_is_counted_once() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let path = format!("{MAPS}/counter");
     let mut object = map("counter");
     object["data"] = json!({ "count": "0" });
-    door.post(MAPS, &object).await.ok();
+    api.post(MAPS, &object).await.ok();
     let writers = (0..32).map(|_| async {
         loop {
-            let mut object = door.get(&path).await.ok();
+            let mut object = api.get(&path).await.ok();
             let count: u32 = object["data"]["count"].as_str().unwrap().parse().unwrap();
             object["data"]["count"] = (count + 1).to_string().into();
-            let put = door.put(&path, &object).await;
+            let put = api.put(&path, &object).await;
             match put.status.as_u16() {
                 200 => break,
                 409 => {}
@@ -180,18 +180,18 @@ async fn of_thirty_two_writers_each_change_is_counted_once() {
         }
     });
     futures::future::join_all(writers).await;
-    assert_eq!(door.get(&path).await.ok()["data"]["count"], "32");
-    door.close().await;
+    assert_eq!(api.get(&path).await.ok()["data"]["count"], "32");
+    api.close().await;
 }
 
-/// Every verb dry: the answer is what would be, the store stays as it is.
+/// Every verb dry: the response is what would be, the store stays as it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn dry_runs_return_the_object_and_write_nothing() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let mut held = map("held");
     held["metadata"]["finalizers"] = json!(["example.com/held"]);
-    door.post(MAPS, &map("a")).await.ok();
-    door.post(MAPS, &held).await.ok();
+    api.post(MAPS, &map("a")).await.ok();
+    api.post(MAPS, &held).await.ok();
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" },
@@ -200,14 +200,14 @@ async fn dry_runs_return_the_object_and_write_nothing() {
             "spec": { "containers": [{ "name": "c", "image": "redis" }] },
         } },
     });
-    door.post(deployments, &deployment).await.ok();
+    api.post(deployments, &deployment).await.ok();
     let pods = "/api/v1/namespaces/default/pods";
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" },
         "spec": { "containers": [{ "name": "c", "image": "redis" }] },
     });
-    door.post(pods, &pod).await.ok();
-    let before = everything(&door).await;
+    api.post(pods, &pod).await.ok();
+    let before = everything(&api).await;
     let labels = json!({ "metadata": { "labels": { "dry": "yes" } } });
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "p" }, "target": { "kind": "Node", "name": "n1" },
@@ -240,38 +240,38 @@ async fn dry_runs_return_the_object_and_write_nothing() {
         (Method::DELETE, "/api/v1/namespaces/kube-node-lease".to_owned(), JSON, json!({})),
     ] {
         let dry = format!("{path}?dryRun=All&fieldManager=m");
-        let answer = door.send(method.clone(), &dry, &[media], body.to_string()).await;
-        assert!(answer.status.is_success(), "{method} {path}: {}", answer.text());
+        let response = api.send(method.clone(), &dry, &[media], body.to_string()).await;
+        assert!(response.status.is_success(), "{method} {path}: {}", response.text());
     }
-    assert_eq!(everything(&door).await, before);
-    let existing = door.post(&format!("{MAPS}?dryRun=All"), &map("a")).await;
+    assert_eq!(everything(&api).await, before);
+    let existing = api.post(&format!("{MAPS}?dryRun=All"), &map("a")).await;
     assert_eq!(existing.status, 409, "a dry run is refused where the wet one would be");
-    door.close().await;
+    api.close().await;
 }
 
-async fn everything(door: &Door) -> Vec<Value> {
+async fn everything(api: &ApiClient) -> Vec<Value> {
     let mut all = Vec::new();
     for path in
         ["/api/v1/configmaps", "/apis/apps/v1/deployments", "/api/v1/pods", "/api/v1/namespaces"]
     {
-        all.push(door.get(path).await.ok()["items"].clone());
+        all.push(api.get(path).await.ok()["items"].clone());
     }
     all
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_and_doubled_fields_are_refused_warned_of_or_dropped() {
-    let door = Door::open().await;
+async fn unknown_and_duplicate_fields_are_refused_warned_of_or_dropped() {
+    let api = ApiClient::start().await;
     let body = r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"typo":1,"stringData":{"k":"1","k":"2"}}"#;
     let yaml = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ntypo: 1\n";
     for (validation, code, warnings) in
         [("", 201, 2), ("Warn", 201, 2), ("Ignore", 201, 0), ("Strict", 400, 0)]
     {
         let path = format!("{SECRETS}?dryRun=All&fieldValidation={validation}");
-        let answer = door.send(Method::POST, &path, &[JSON], body).await;
-        assert_eq!(answer.status.as_u16(), code, "{validation}: {}", answer.text());
+        let response = api.send(Method::POST, &path, &[JSON], body).await;
+        assert_eq!(response.status.as_u16(), code, "{validation}: {}", response.text());
         let found: Vec<_> =
-            answer.headers.get_all("warning").iter().map(|it| it.to_str().unwrap()).collect();
+            response.headers.get_all("warning").iter().map(|it| it.to_str().unwrap()).collect();
         assert_eq!(found.len(), warnings, "{validation}: {found:?}");
         if warnings > 0 {
             assert_eq!(
@@ -284,14 +284,13 @@ async fn unknown_and_doubled_fields_are_refused_warned_of_or_dropped() {
         }
         if code == 400 {
             assert_eq!(
-                answer.refusal().2,
+                response.refusal().2,
                 "Secret in version \"v1\" cannot be handled as a Secret: strict decoding error: unknown field \"typo\", duplicate field \"stringData.k\""
             );
         }
     }
     let path = format!("{SECRETS}?dryRun=All&fieldValidation=Strict");
-    let strict =
-        door.send(Method::POST, &path, &[("content-type", "application/yaml")], yaml).await;
+    let strict = api.send(Method::POST, &path, &[("content-type", "application/yaml")], yaml).await;
     assert_eq!(strict.status, 400);
     // What YAML has twice counts the last time, in a body and in an intent.
     let yaml =
@@ -317,41 +316,41 @@ async fn unknown_and_doubled_fields_are_refused_warned_of_or_dropped() {
             if method == Method::PATCH { yaml.replace("double", "z") } else { yaml.to_owned() };
         let media = [("content-type", media)];
         let strict = format!("{path}?fieldManager=m&fieldValidation=Strict");
-        let refused = door.send(method.clone(), &strict, &media, body.clone()).await.refusal();
+        let refused = api.send(method.clone(), &strict, &media, body.clone()).await.refusal();
         assert_eq!(refused, (400, "BadRequest".into(), refusal));
-        let warned = door.send(method, &format!("{path}?fieldManager=m"), &media, body).await;
+        let warned = api.send(method, &format!("{path}?fieldManager=m"), &media, body).await;
         assert_eq!(warned.header("warning"), format!("299 - \"{}\"", twice.replace('"', "\\\"")));
         assert_eq!(warned.ok()["data"]["k"], "dHdv");
     }
     let made = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a" } });
-    door.post(SECRETS, &made).await.ok();
+    api.post(SECRETS, &made).await.ok();
     for media in ["application/merge-patch+json", "application/strategic-merge-patch+json"] {
         for (validation, code) in [("Warn", 200), ("Strict", 422)] {
             let path = format!("{SECRETS}/a?fieldValidation={validation}");
             let patch = json!({ "typo": 1 }).to_string();
-            let answer = door.send(Method::PATCH, &path, &[("content-type", media)], patch).await;
-            assert_eq!(answer.status.as_u16(), code, "{media} {validation}: {}", answer.text());
-            assert_eq!(answer.header("warning").is_empty(), code == 422);
+            let response = api.send(Method::PATCH, &path, &[("content-type", media)], patch).await;
+            assert_eq!(response.status.as_u16(), code, "{media} {validation}: {}", response.text());
+            assert_eq!(response.header("warning").is_empty(), code == 422);
         }
     }
-    door.close().await;
+    api.close().await;
 }
 
 /// Reviews, bindings, tokens, evictions and scales are read as strictly as what is stored.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_stored_has_no_unknown_fields_either() {
-    let door = Door::open().await;
+async fn unknown_fields_of_kinds_that_are_not_stored_are_refused_warned_of_or_dropped() {
+    let api = ApiClient::start().await;
     let pods = "/api/v1/namespaces/default/pods";
     let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "c", "image": "redis" }] } });
-    door.post(pods, &pod).await.ok();
+    api.post(pods, &pod).await.ok();
     let account = json!({ "metadata": { "name": "a" } });
-    door.post("/api/v1/namespaces/default/serviceaccounts", &account).await.ok();
+    api.post("/api/v1/namespaces/default/serviceaccounts", &account).await.ok();
     let controllers = "/api/v1/namespaces/default/replicationcontrollers";
     let controller = json!({
         "metadata": { "name": "r" },
         "spec": { "template": { "metadata": { "labels": { "a": "b" } }, "spec": pod["spec"] } },
     });
-    door.post(controllers, &controller).await.ok();
+    api.post(controllers, &controller).await.ok();
     let review = json!({ "spec": { "resourceAttributes": { "verb": "get", "resource": "pods" } } });
     for (method, path, kind, body) in [
         (
@@ -388,27 +387,27 @@ async fn what_is_not_stored_has_no_unknown_fields_either() {
         let mut body = body;
         body["typo"] = true.into();
         let strict = format!("{path}?fieldValidation=Strict");
-        let refused = door.send(method.clone(), &strict, &[JSON], body.to_string()).await.refusal();
+        let refused = api.send(method.clone(), &strict, &[JSON], body.to_string()).await.refusal();
         let message = format!(
             "{kind} in version \"v1\" cannot be handled as a {kind}: strict decoding error: unknown field \"typo\""
         );
         assert_eq!(refused, (400, "BadRequest".into(), message));
-        let warned = door.send(method, &path, &[JSON], body.to_string()).await;
+        let warned = api.send(method, &path, &[JSON], body.to_string()).await;
         assert!(warned.status.is_success(), "{path}: {}", warned.text());
         assert_eq!(warned.header("warning"), "299 - \"unknown field \\\"typo\\\"\"", "{path}");
     }
-    door.close().await;
+    api.close().await;
 }
 
-/// A patch whose result is no object of its kind: the patch is at fault, and its result, which has
+/// A patch whose result is not an object of its kind: the patch is at fault, and its result, which has
 /// the whole secret in it, is not shown.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_patch_that_makes_nonsense_is_unprocessable_and_shows_nothing() {
-    let door = Door::open().await;
+async fn a_patch_with_an_invalid_result_is_422_and_shows_no_value() {
+    let api = ApiClient::start().await;
     let object = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a" }, "stringData": { "password": "CANARY" },
     });
-    door.post(SECRETS, &object).await.ok();
+    api.post(SECRETS, &object).await.ok();
     let encoded = "Q0FOQVJZ";
     for (media, patch, code) in [
         ("application/merge-patch+json", json!({ "data": "CANARY" }), 422),
@@ -434,35 +433,35 @@ async fn a_patch_that_makes_nonsense_is_unprocessable_and_shows_nothing() {
         ),
     ] {
         let path = format!("{SECRETS}/a?fieldManager=m");
-        let answer =
-            door.send(Method::PATCH, &path, &[("content-type", media)], patch.to_string()).await;
-        assert_eq!(answer.status.as_u16(), code, "{media} {patch}: {}", answer.text());
-        let text = answer.text();
+        let response =
+            api.send(Method::PATCH, &path, &[("content-type", media)], patch.to_string()).await;
+        assert_eq!(response.status.as_u16(), code, "{media} {patch}: {}", response.text());
+        let text = response.text();
         assert!(!text.contains("CANARY") && !text.contains(encoded), "{text}");
     }
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn owners_that_are_named_twice_are_named_once_with_a_warning() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let owner = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u-1" });
     let mut object = map("a");
     object["metadata"]["ownerReferences"] = json!([owner, owner]);
-    let answer = door.post(MAPS, &object).await;
+    let response = api.post(MAPS, &object).await;
     assert_eq!(
-        answer.header("warning"),
+        response.header("warning"),
         "299 - \".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: u-1\""
     );
-    assert_eq!(answer.ok()["metadata"]["ownerReferences"], json!([owner]));
-    door.close().await;
+    assert_eq!(response.ok()["metadata"]["ownerReferences"], json!([owner]));
+    api.close().await;
 }
 
-/// The right to change is not the right to make: what a PUT or an apply does not find it may make
-/// only for who may create.
+/// Permission to update does not include create: a PUT or an apply that finds no object creates it only
+/// for a caller who may create.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_patch_but_without_create_creates_nothing() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "patcher" },
         "rules": [{ "apiGroups": ["", "coordination.k8s.io"], "resources": ["configmaps", "leases"], "verbs": ["get", "patch", "update"] }],
@@ -473,10 +472,10 @@ async fn a_user_with_patch_but_without_create_creates_nothing() {
         "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "ann" }],
     });
     let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
-    door.post(&format!("{rbac}/roles"), &role).await.ok();
-    door.post(&format!("{rbac}/rolebindings"), &binding).await.ok();
-    door.post(MAPS, &map("there")).await.ok();
-    let ann = door.server.client("ann", &[]).await;
+    api.post(&format!("{rbac}/roles"), &role).await.ok();
+    api.post(&format!("{rbac}/rolebindings"), &binding).await.ok();
+    api.post(MAPS, &map("there")).await.ok();
+    let ann = api.server.client("ann", &[]).await;
     let apply = [("content-type", "application/apply-patch+yaml")];
     let path = |name: &str| format!("{MAPS}/{name}?fieldManager=m");
     let allowed = send(&ann, Method::PATCH, &path("there"), &apply, map("there").to_string()).await;
@@ -504,21 +503,21 @@ async fn a_user_with_patch_but_without_create_creates_nothing() {
             "the name of the object (other) does not match the name on the URL (new)",
         ),
     ] {
-        let refused = door.apply(&path("new"), &intent).await.refusal();
+        let refused = api.apply(&path("new"), &intent).await.refusal();
         assert_eq!((refused.0, &*refused.2), (400, why));
     }
     let uid = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "new", "uid": "x" } });
-    let mismatch = door.apply(&path("new"), &uid).await.refusal();
+    let mismatch = api.apply(&path("new"), &uid).await.refusal();
     assert_eq!(
         mismatch.2,
         "Operation cannot be fulfilled on configmaps \"new\": uid mismatch: the provided object specified uid x, and no existing object was found"
     );
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_generation_counts_changes_of_the_spec_and_of_nothing_else() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" },
@@ -527,7 +526,7 @@ async fn the_generation_counts_changes_of_the_spec_and_of_nothing_else() {
             "spec": { "containers": [{ "name": "c", "image": "redis" }] },
         } },
     });
-    door.post(deployments, &deployment).await.ok();
+    api.post(deployments, &deployment).await.ok();
     let path = format!("{deployments}/d");
     for (path, patch, generation) in [
         (path.clone(), json!({ "metadata": { "labels": { "x": "y" } } }), 1),
@@ -542,43 +541,43 @@ async fn the_generation_counts_changes_of_the_spec_and_of_nothing_else() {
             3,
         ),
     ] {
-        door.merge(&path, &patch).await.ok();
-        let now = door.get(&format!("{deployments}/d")).await.ok();
+        api.merge(&path, &patch).await.ok();
+        let now = api.get(&format!("{deployments}/d")).await.ok();
         assert_eq!(now["metadata"]["generation"], generation, "{path} {patch}");
     }
     // What changes nothing is not written.
-    let before = door.get(&path).await.ok()["metadata"]["resourceVersion"].clone();
-    let same = door.merge(&path, &json!({ "spec": { "replicas": 5 } })).await.ok();
+    let before = api.get(&path).await.ok()["metadata"]["resourceVersion"].clone();
+    let same = api.merge(&path, &json!({ "spec": { "replicas": 5 } })).await.ok();
     assert_eq!(same["metadata"]["resourceVersion"], before);
-    door.close().await;
+    api.close().await;
 }
 
 /// `note:` with nothing behind it in a manifest is an empty note, as Go's decoder has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn nulls_in_maps_and_lists_are_empty_values() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let yaml = "metadata:\n  name: a\n  annotations:\n    note:\ndata:\n  k:\n  l: bA==\n";
     let media = ("content-type", "application/yaml");
-    let made = door.send(Method::POST, SECRETS, &[media], yaml).await.ok();
+    let made = api.send(Method::POST, SECRETS, &[media], yaml).await.ok();
     assert_eq!(made["metadata"]["annotations"], json!({ "note": "" }));
     assert_eq!(made["data"], json!({ "k": "", "l": "bA==" }));
     let path = format!("{SECRETS}/a");
     let patch = json!([{ "op": "add", "path": "/metadata/annotations/other", "value": null }]);
     let media = ("content-type", "application/json-patch+json");
-    let patched = door.send(Method::PATCH, &path, &[media], patch.to_string()).await.ok();
+    let patched = api.send(Method::PATCH, &path, &[media], patch.to_string()).await.ok();
     assert_eq!(patched["metadata"]["annotations"], json!({ "note": "", "other": "" }));
     let applied = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a", "labels": { "x": null } },
     });
-    let applied = door.apply(&format!("{path}?fieldManager=m"), &applied).await.ok();
+    let applied = api.apply(&format!("{path}?fieldManager=m"), &applied).await.ok();
     assert_eq!(applied["metadata"]["labels"], json!({ "x": "" }));
-    door.close().await;
+    api.close().await;
 }
 
 /// What people meet most: a number where text belongs. The words are Go's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_of_the_wrong_type_is_reported_with_its_field() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let pods = "/api/v1/namespaces/default/pods";
     let container = |more: Value| {
         let mut container = json!({ "name": "c", "image": "redis" });
@@ -604,24 +603,24 @@ async fn a_value_of_the_wrong_type_is_reported_with_its_field() {
         ),
     ] {
         let message = format!("Pod in version \"v1\" cannot be handled as a Pod: {why}");
-        let refused = door.post(pods, &object).await;
+        let refused = api.post(pods, &object).await;
         assert_eq!(refused.refusal(), (400, "BadRequest".into(), message), "{object}");
     }
     let deployment = json!({ "metadata": { "name": "d" }, "spec": { "replicas": "3" } });
-    let refused = door.post("/apis/apps/v1/namespaces/default/deployments", &deployment).await;
+    let refused = api.post("/apis/apps/v1/namespaces/default/deployments", &deployment).await;
     assert_eq!(
         refused.refusal().2,
         "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
     );
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_is_bound_once() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let pods = "/api/v1/namespaces/default/pods";
     let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "c", "image": "redis" }] } });
-    door.post(pods, &pod).await.ok();
+    api.post(pods, &pod).await.ok();
     let bind = |name: &str, node: &str, kind: &str| json!({ "metadata": { "name": name, "annotations": { "a": "b" } }, "target": { "kind": kind, "name": node } });
     let path = format!("{pods}/p/binding");
     for (binding, code, message) in [
@@ -633,26 +632,26 @@ async fn a_pod_is_bound_once() {
             "Binding \"p\" is invalid: target.kind: Unsupported value: \"Rack\": supported values: \"Node\", \"<empty>\"",
         ),
     ] {
-        let refused = door.post(&path, &binding).await.refusal();
+        let refused = api.post(&path, &binding).await.refusal();
         assert_eq!((refused.0, &*refused.2), (code, message));
     }
-    assert_eq!(door.post(&path, &bind("p", "n1", "Node")).await.status, 201);
-    let bound = door.get(&format!("{pods}/p")).await.ok();
+    assert_eq!(api.post(&path, &bind("p", "n1", "Node")).await.status, 201);
+    let bound = api.get(&format!("{pods}/p")).await.ok();
     assert_eq!(
         (&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["a"]),
         (&json!("n1"), &json!("b"))
     );
-    let again = door.post(&path, &bind("p", "n2", "Node")).await;
+    let again = api.post(&path, &bind("p", "n2", "Node")).await;
     let message = "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\"";
     assert_eq!(again.refusal(), (409, "Conflict".into(), message.into()));
-    door.close().await;
+    api.close().await;
 }
 
-/// What a client spells out that Go would leave out is no change: kubectl, helm and Terraform write
-/// such zeros, and a Deployment must not roll out for them.
+/// A zero value that Go would leave out changes nothing: kubectl, helm and Terraform write such zeros, and
+/// a Deployment must not roll out for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zero_that_is_spelled_out_changes_nothing() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let template = |spec: Value| json!({ "metadata": { "labels": { "a": "b" } }, "spec": spec });
     let deployment = |spec: Value| {
         json!({
@@ -671,17 +670,17 @@ async fn a_zero_that_is_spelled_out_changes_nothing() {
         }],
     });
     let all = "/apis/apps/v1/namespaces/default/deployments";
-    let made = door.post(all, &deployment(plain)).await.ok();
-    let put = door.put(&format!("{all}/d"), &deployment(spelled)).await.ok();
+    let made = api.post(all, &deployment(plain)).await.ok();
+    let put = api.put(&format!("{all}/d"), &deployment(spelled)).await.ok();
     assert_eq!(put["metadata"]["generation"], 1, "{put}");
     assert_eq!(put["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
     assert_eq!(put["spec"], made["spec"]);
 
-    // A pointer's zero is a word of its own.
+    // A zero of a pointer field differs from an absent one.
     let mut loud = made["spec"]["template"]["spec"].clone();
     loud["automountServiceAccountToken"] = json!(false);
-    let put = door.put(&format!("{all}/d"), &deployment(loud)).await.ok();
+    let put = api.put(&format!("{all}/d"), &deployment(loud)).await.ok();
     assert_eq!(put["metadata"]["generation"], 2);
     assert_eq!(put["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
-    door.close().await;
+    api.close().await;
 }

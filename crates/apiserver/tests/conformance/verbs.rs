@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::door::{Answer, Door, JSON};
+use crate::client::{ApiClient, JSON, Response};
 
 /// One resource and an object of it.
 struct Row {
@@ -194,8 +194,8 @@ fn certificate_request() -> String {
 }
 
 /// What discovery lists below a root: resource (or resource/subresource) to verbs.
-async fn discovered(door: &Door, root: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let list = door.get(&format!("/{root}")).await.ok();
+async fn discovered(api: &ApiClient, root: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let list = api.get(&format!("/{root}")).await.ok();
     let of = |resource: &Value| {
         let verbs = resource["verbs"].as_array().unwrap().iter();
         let verbs = verbs.map(|verb| verb.as_str().unwrap().to_owned()).collect();
@@ -204,8 +204,8 @@ async fn discovered(door: &Door, root: &str) -> BTreeMap<String, BTreeSet<String
     list["resources"].as_array().unwrap().iter().map(of).collect()
 }
 
-async fn roots(door: &Door) -> Vec<String> {
-    let groups = door.get("/apis").await.ok();
+async fn roots(api: &ApiClient) -> Vec<String> {
+    let groups = api.get("/apis").await.ok();
     let mut roots = vec!["api/v1".to_owned()];
     for group in groups["groups"].as_array().unwrap() {
         for version in group["versions"].as_array().unwrap() {
@@ -217,12 +217,12 @@ async fn roots(door: &Door) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_and_discovery_list_the_same_resources() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let table: BTreeSet<String> =
         table().iter().map(|row| format!("{}/{}", row.root, row.plural)).collect();
     let mut listed = BTreeSet::new();
-    for root in roots(&door).await {
-        for (name, verbs) in discovered(&door, &root).await {
+    for root in roots(&api).await {
+        for (name, verbs) in discovered(&api, &root).await {
             // Reviews are asked, not kept; what is below an object has its own test.
             if verbs.contains("list") && !name.contains('/') {
                 listed.insert(format!("{root}/{name}"));
@@ -230,20 +230,20 @@ async fn the_table_and_discovery_list_the_same_resources() {
         }
     }
     assert_eq!(table, listed);
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_verb_that_discovery_lists_works_on_every_kind() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let mut wrong = Vec::new();
     for row in table() {
-        let mut verbs = discovered(&door, row.root).await[row.plural].clone();
+        let mut verbs = discovered(&api, row.root).await[row.plural].clone();
         // A right that roles give, and no request.
         if row.plural == "secrets" {
             assert!(verbs.remove("use"));
         }
-        let mut life = Life { door: &door, row: &row, done: BTreeSet::new(), wrong: Vec::new() };
+        let mut life = Life { api: &api, row: &row, done: BTreeSet::new(), wrong: Vec::new() };
         life.live().await;
         wrong.append(&mut life.wrong);
         let done: BTreeSet<String> = life.done.into_iter().map(str::to_owned).collect();
@@ -252,12 +252,12 @@ async fn every_verb_that_discovery_lists_works_on_every_kind() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    door.close().await;
+    api.close().await;
 }
 
 /// One object's life through all verbs.
 struct Life<'a> {
-    door: &'a Door,
+    api: &'a ApiClient,
     row: &'a Row,
     done: BTreeSet<&'static str>,
     wrong: Vec<String>,
@@ -265,20 +265,20 @@ struct Life<'a> {
 
 impl Life<'_> {
     /// Records a verb that returned what it should.
-    fn note(&mut self, verb: &'static str, what: &str, answer: &Answer, code: u16) -> bool {
+    fn note(&mut self, verb: &'static str, what: &str, response: &Response, code: u16) -> bool {
         self.done.insert(verb);
-        let good = answer.status.as_u16() == code;
+        let good = response.status.as_u16() == code;
         if !good {
             let resource = format!("{} {}", self.row.root, self.row.plural);
-            self.wrong.push(format!("{resource} {what}: {} {}", answer.status, answer.text()));
+            self.wrong.push(format!("{resource} {what}: {} {}", response.status, response.text()));
         }
         good
     }
 
     async fn live(&mut self) {
-        let (door, collection) = (self.door, self.row.collection());
+        let (api, collection) = (self.api, self.row.collection());
         let path = format!("{collection}/one");
-        let created = door.post(&collection, &self.row.object("one")).await;
+        let created = api.post(&collection, &self.row.object("one")).await;
         if !self.note("create", "create", &created, 201) {
             return;
         }
@@ -287,38 +287,38 @@ impl Life<'_> {
         self.change(&path).await;
         self.status(&path).await;
         // No collector runs here, and a ReplicationController would wait for one by default.
-        let deleted = door.delete(&format!("{path}?propagationPolicy=Background")).await;
+        let deleted = api.delete(&format!("{path}?propagationPolicy=Background")).await;
         self.note("delete", "delete", &deleted, 200);
         if self.row.plural == "namespaces" {
-            let refused = door.delete(&collection).await;
+            let refused = api.delete(&collection).await;
             assert_eq!(refused.status, 405, "a collection of namespaces cannot be deleted");
             return;
         }
-        let gone = door.get(&path).await;
-        if gone.status != 404 {
-            self.wrong.push(format!("{path}: still there: {}", gone.text()));
+        let deleted = api.get(&path).await;
+        if deleted.status != 404 {
+            self.wrong.push(format!("{path}: still there: {}", deleted.text()));
         }
         for name in ["two", "three"] {
-            let created = door.post(&collection, &self.row.object(name)).await;
+            let created = api.post(&collection, &self.row.object(name)).await;
             self.note("create", "create again", &created, 201);
         }
-        let deleted = door
+        let deleted = api
             .delete(&format!("{collection}?labelSelector=table=yes&propagationPolicy=Background"))
             .await;
         if self.note("deletecollection", "deletecollection", &deleted, 200) {
             assert_eq!(deleted.json()["items"].as_array().unwrap().len(), 2, "{path}");
         }
-        let left = door.get(&format!("{collection}?labelSelector=table=yes")).await.ok();
+        let left = api.get(&format!("{collection}?labelSelector=table=yes")).await.ok();
         assert_eq!(left["items"], json!([]), "{path}");
     }
 
     async fn read(&mut self, collection: &str, path: &str, version: &str) {
-        let got = self.door.get(path).await;
+        let got = self.api.get(path).await;
         if self.note("get", "get", &got, 200) {
             let (kind, found) = (self.row.kind, got.json());
             assert_eq!((&found["kind"], &found["metadata"]["name"]), (&json!(kind), &json!("one")));
         }
-        let listed = self.door.get(collection).await;
+        let listed = self.api.get(collection).await;
         if self.note("list", "list", &listed, 200) {
             let list = listed.json();
             assert_eq!(list["kind"], format!("{}List", self.row.kind));
@@ -329,7 +329,7 @@ impl Life<'_> {
         // From just before the creation: the first event is the object's own.
         let before = version.parse::<u64>().unwrap() - 1;
         let watch = format!("{collection}?watch=1&resourceVersion={before}");
-        let event = self.door.first_event(&watch).await;
+        let event = self.api.first_event(&watch).await;
         self.done.insert("watch");
         let found = (&event["type"], &event["object"]["metadata"]["name"]);
         assert_eq!(found, (&json!("ADDED"), &json!("one")));
@@ -337,7 +337,7 @@ impl Life<'_> {
             [("Table", "Table"), ("PartialObjectMetadata", "PartialObjectMetadata")]
         {
             let accept = format!("application/json;as={as_kind};g=meta.k8s.io;v=v1");
-            let shown = self.door.send(Method::GET, path, &[("accept", &accept)], "").await;
+            let shown = self.api.send(Method::GET, path, &[("accept", &accept)], "").await;
             if self.note("get", as_kind, &shown, 200) {
                 assert_eq!(shown.json()["kind"], kind);
             }
@@ -345,9 +345,9 @@ impl Life<'_> {
     }
 
     async fn change(&mut self, path: &str) {
-        let mut object = self.door.get(path).await.ok();
+        let mut object = self.api.get(path).await.ok();
         object["metadata"]["labels"]["put"] = "1".into();
-        let put = self.door.put(path, &object).await;
+        let put = self.api.put(path, &object).await;
         self.note("update", "update", &put, 200);
         let patches = [
             (
@@ -362,7 +362,7 @@ impl Life<'_> {
         ];
         for (media, patch) in patches {
             let headers = [("content-type", media)];
-            let patched = self.door.send(Method::PATCH, path, &headers, patch.to_string()).await;
+            let patched = self.api.send(Method::PATCH, path, &headers, patch.to_string()).await;
             self.note("patch", media, &patched, 200);
         }
         let mut wanted = self.row.object("one");
@@ -385,9 +385,9 @@ impl Life<'_> {
         ] {
             wanted.as_object_mut().unwrap().remove(field);
         }
-        let applied = self.door.apply(&format!("{path}?fieldManager=m&force=true"), &wanted).await;
+        let applied = self.api.apply(&format!("{path}?fieldManager=m&force=true"), &wanted).await;
         self.note("patch", "apply", &applied, 200);
-        let labels = self.door.get(path).await.ok()["metadata"]["labels"].clone();
+        let labels = self.api.get(path).await.ok()["metadata"]["labels"].clone();
         for (label, value) in
             [("table", "yes"), ("put", "1"), ("p", "s"), ("m", "m"), ("j", "j"), ("a", "a")]
         {
@@ -399,22 +399,22 @@ impl Life<'_> {
 
     async fn status(&mut self, path: &str) {
         let Some(status) = self.row.status.clone() else {
-            assert_eq!(self.door.get(&format!("{path}/status")).await.status, 404, "{path}");
+            assert_eq!(self.api.get(&format!("{path}/status")).await.status, 404, "{path}");
             return;
         };
-        let before = self.door.get(path).await.ok();
+        let before = self.api.get(path).await.ok();
         // Through the object's own endpoint the status is not written.
-        let ignored = self.door.merge(path, &json!({ "status": status })).await.ok();
+        let ignored = self.api.merge(path, &json!({ "status": status })).await.ok();
         assert_eq!(ignored["status"], before["status"], "{path}");
         let sub = format!("{path}/status");
         let patched = self
-            .door
+            .api
             .merge(&sub, &json!({ "status": status, "metadata": { "labels": { "s": "no" } } }))
             .await;
         if !self.note("patch", "status", &patched, 200) {
             return;
         }
-        let after = self.door.get(&sub).await.ok();
+        let after = self.api.get(&sub).await.ok();
         for (field, value) in status.as_object().unwrap() {
             if field == "conditions" {
                 assert_eq!(after["status"][field][0]["type"], value[0]["type"], "{path}");
@@ -423,17 +423,15 @@ impl Life<'_> {
             }
         }
         assert_eq!(after["spec"], before["spec"], "{path}: status writes no spec");
-        let put = self.door.put(&sub, &after).await;
+        let put = self.api.put(&sub, &after).await;
         self.note("update", "status put", &put, 200);
     }
 }
 
-/// Paths below objects: what each returns where there is nothing to talk to. 404 and 405 would say
-/// that discovery promised too much.
 /// Upstream's `AllowCreateOnUpdate`: components that write leases, events and roles need not know
-/// whether they are there.
+/// whether they exist.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_put_of_what_is_not_there_makes_it_for_some_kinds_and_is_404_for_others() {
+async fn a_put_of_a_missing_object_creates_it_for_some_kinds_and_is_404_for_others() {
     const MADE: [&str; 8] = [
         "api/v1/limitranges",
         "apis/coordination.k8s.io/v1/leases",
@@ -444,7 +442,7 @@ async fn a_put_of_what_is_not_there_makes_it_for_some_kinds_and_is_404_for_other
         "apis/rbac.authorization.k8s.io/v1/roles",
         "apis/rbac.authorization.k8s.io/v1/rolebindings",
     ];
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for row in table() {
         let path = format!("{}/put", row.collection());
         let which = format!("{}/{}", row.root, row.plural);
@@ -453,75 +451,77 @@ async fn a_put_of_what_is_not_there_makes_it_for_some_kinds_and_is_404_for_other
             let group = row.root.strip_prefix("apis/").and_then(|root| root.split_once('/'));
             let group = group.map_or(String::new(), |(group, _)| format!(".{group}"));
             let why = format!("{}{group} \"put\" not found", row.plural);
-            let refused = door.put(&path, &object).await.refusal();
+            let refused = api.put(&path, &object).await.refusal();
             assert_eq!(refused, (404, "NotFound".into(), why), "{which}");
             continue;
         }
         // The version and the uid of an earlier one do not count.
         object["metadata"]["resourceVersion"] = "7".into();
         object["metadata"]["uid"] = "earlier".into();
-        let dry = door.put(&format!("{path}?dryRun=All"), &object).await;
+        let dry = api.put(&format!("{path}?dryRun=All"), &object).await;
         assert_eq!(dry.status, 201, "{which}: {}", dry.text());
-        assert_eq!(door.get(&path).await.status, 404, "{which}");
-        let made = door.put(&path, &object).await;
+        assert_eq!(api.get(&path).await.status, 404, "{which}");
+        let made = api.put(&path, &object).await;
         assert_eq!(made.status, 201, "{which}: {}", made.text());
         let made = made.json();
         assert_ne!(made["metadata"]["uid"], "earlier", "{which}");
-        assert_eq!(door.get(&path).await.ok()["metadata"], made["metadata"], "{which}");
+        assert_eq!(api.get(&path).await.ok()["metadata"], made["metadata"], "{which}");
         // Events have two endpoints, and are the same behind both.
-        door.delete(&path).await.ok();
+        api.delete(&path).await.ok();
     }
-    door.close().await;
+    api.close().await;
 }
 
+/// Subresources: what each returns where no kubelet runs. 404 and 405 would mean that discovery lists too
+/// much.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_subresource_that_discovery_lists_is_served() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for row in table() {
         // The two forms of events are one resource.
         if row.root != "apis/events.k8s.io/v1" {
-            door.post(&row.collection(), &row.object("one")).await.ok();
+            api.post(&row.collection(), &row.object("one")).await.ok();
         }
     }
     let mut wrong = Vec::new();
-    for root in roots(&door).await {
-        for (name, verbs) in discovered(&door, &root).await {
+    for root in roots(&api).await {
+        for (name, verbs) in discovered(&api, &root).await {
             let Some((plural, sub)) = name.split_once('/') else { continue };
             let table = table();
             let row = table.iter().find(|row| (row.root, row.plural) == (&*root, plural)).unwrap();
             let path = format!("{}/one/{sub}", row.collection());
             for verb in &verbs {
-                let (method, headers, body) = request(verb, sub, &door, &path).await;
-                let answer = door.send(method, &path, &[headers], body.to_string()).await;
+                let (method, headers, body) = request(verb, sub, &api, &path).await;
+                let response = api.send(method, &path, &[headers], body.to_string()).await;
                 // There is no kubelet behind the tunnels.
                 let tunnel = matches!(sub, "exec" | "attach" | "portforward" | "log");
-                let code = answer.status.as_u16();
+                let code = response.status.as_u16();
                 if matches!(code, 404 | 405 | 415) || (code == 500 && !tunnel) {
-                    wrong.push(format!("{verb} {path}: {} {}", answer.status, answer.text()));
+                    wrong.push(format!("{verb} {path}: {} {}", response.status, response.text()));
                 }
             }
             if !verbs.contains("patch") {
                 let headers = [("content-type", "application/merge-patch+json")];
-                let refused = door.send(Method::PATCH, &path, &headers, "{}").await;
+                let refused = api.send(Method::PATCH, &path, &headers, "{}").await;
                 assert_eq!(refused.status, 405, "PATCH {path}");
             }
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    door.close().await;
+    api.close().await;
 }
 
 async fn request(
     verb: &str,
     sub: &str,
-    door: &Door,
+    api: &ApiClient,
     path: &str,
 ) -> (Method, (&'static str, &'static str), Value) {
     match verb {
         "get" => (Method::GET, JSON, json!({})),
         "update" => {
             let current =
-                door.get(if sub == "finalize" { path.trim_end_matches("/finalize") } else { path });
+                api.get(if sub == "finalize" { path.trim_end_matches("/finalize") } else { path });
             (Method::PUT, JSON, current.await.json())
         }
         "patch" => (Method::PATCH, ("content-type", "application/merge-patch+json"), json!({})),
@@ -546,8 +546,8 @@ async fn request(
 
 /// A right in one namespace must not reach objects that are in none.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_no_namespace_is_not_found_below_one() {
-    let door = Door::open().await;
+async fn cluster_scoped_resources_are_not_found_below_a_namespace() {
+    let api = ApiClient::start().await;
     for row in table().iter().filter(|row| !row.namespaced) {
         let below = format!("/{}/namespaces/default/{}", row.root, row.plural);
         for (method, path) in [
@@ -559,38 +559,38 @@ async fn what_is_in_no_namespace_is_not_found_below_one() {
             (Method::PUT, format!("{below}/one")),
         ] {
             let body = row.object("one").to_string();
-            let answer = door.send(method.clone(), &path, &[JSON], body).await;
-            assert_eq!(answer.status, 404, "{method} {path}");
+            let response = api.send(method.clone(), &path, &[JSON], body).await;
+            assert_eq!(response.status, 404, "{method} {path}");
         }
     }
-    door.close().await;
+    api.close().await;
 }
 
 /// The reviews, which are asked and not kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn reviews_take_create_and_nothing_else() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for root in ["apis/authentication.k8s.io/v1", "apis/authorization.k8s.io/v1"] {
-        for (name, verbs) in discovered(&door, root).await {
+        for (name, verbs) in discovered(&api, root).await {
             assert_eq!(verbs, BTreeSet::from(["create".to_owned()]), "{name}");
             let scope = if name.starts_with("local") { "namespaces/default/" } else { "" };
             let path = format!("/{root}/{scope}{name}");
             for method in [Method::GET, Method::PUT, Method::DELETE] {
-                let refused = door.send(method.clone(), &path, &[JSON], "{}").await;
+                let refused = api.send(method.clone(), &path, &[JSON], "{}").await;
                 assert_eq!(refused.status, 405, "{method} {path}");
             }
             if path.contains("authorization.k8s.io") && !path.contains("rules") {
                 let named = json!({ "metadata": { "name": "x" }, "spec": {} });
-                let refused = door.post(&path, &named).await.refusal();
+                let refused = api.post(&path, &named).await.refusal();
                 let why = "metadata: Invalid value: {\"name\":\"x\"}: must be empty";
                 assert!(refused.0 == 422 && refused.2.contains(why), "{path}: {}", refused.2);
             }
             // There are no columns to show a question in.
             let table = "application/json;as=Table;g=meta.k8s.io;v=v1";
             let headers = [JSON, ("accept", table)];
-            let refused = door.send(Method::POST, &path, &headers, "{}").await;
+            let refused = api.send(Method::POST, &path, &headers, "{}").await;
             assert_eq!(refused.status, 406, "{path}");
         }
     }
-    door.close().await;
+    api.close().await;
 }

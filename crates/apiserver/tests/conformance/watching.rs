@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::door::Door;
+use crate::client::ApiClient;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -13,9 +13,9 @@ fn map(name: &str) -> Value {
 }
 
 /// All events of a watch that ends by itself after a second.
-async fn events(door: &Door, query: &str) -> Vec<(String, String)> {
-    let answer = door.get(&format!("{MAPS}?watch=true&timeoutSeconds=1&{query}")).await;
-    assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+async fn events(api: &ApiClient, query: &str) -> Vec<(String, String)> {
+    let response = api.get(&format!("{MAPS}?watch=true&timeoutSeconds=1&{query}")).await;
+    assert_eq!(response.status, 200, "{query}: {}", response.text());
     let event = |line: &str| {
         let event: Value = serde_json::from_str(line).unwrap();
         let meta = &event["object"]["metadata"];
@@ -23,7 +23,7 @@ async fn events(door: &Door, query: &str) -> Vec<(String, String)> {
         let name = if marked { "end" } else { meta["name"].as_str().unwrap_or_default() };
         (event["type"].as_str().unwrap().to_owned(), name.to_owned())
     };
-    answer.text().lines().map(event).collect()
+    response.text().lines().map(event).collect()
 }
 
 fn shown(events: &[(String, String)]) -> Vec<String> {
@@ -33,9 +33,9 @@ fn shown(events: &[(String, String)]) -> Vec<String> {
 /// The rows of "Semantics for watch" and of streaming lists, as the API concepts have them.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_combination_of_watch_parameters_begins_where_the_table_says() {
-    let door = Door::open().await;
-    door.post(MAPS, &map("a")).await.ok();
-    let made = door.post(MAPS, &map("b")).await.ok();
+    let api = ApiClient::start().await;
+    api.post(MAPS, &map("a")).await.ok();
+    let made = api.post(MAPS, &map("b")).await.ok();
     let of_b: u64 = made["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
     let list = "resourceVersionMatch=NotOlderThan";
     let cases = [
@@ -63,7 +63,7 @@ async fn each_combination_of_watch_parameters_begins_where_the_table_says() {
         ("labelSelector=a!%3Db".into(), &[]),
         ("fieldSelector=metadata.name%3Db".into(), &["ADDED b"]),
     ];
-    let door_of = &door;
+    let door_of = &api;
     let checks = cases.iter().map(|(query, wanted)| async move {
         assert_eq!(shown(&events(door_of, query).await), *wanted, "{query}");
     });
@@ -83,17 +83,17 @@ async fn each_combination_of_watch_parameters_begins_where_the_table_says() {
         ),
     ] {
         let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {why}");
-        let refused = door.get(&format!("{MAPS}?watch=1&{query}")).await;
+        let refused = api.get(&format!("{MAPS}?watch=1&{query}")).await;
         assert_eq!(refused.refusal(), (422, "Invalid".into(), message), "{query}");
     }
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_object_is_watched_by_field_selector_by_its_path_and_by_the_old_path() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for name in ["a", "b"] {
-        door.post(MAPS, &map(name)).await.ok();
+        api.post(MAPS, &map(name)).await.ok();
     }
     let paths = [
         format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Da&timeoutSeconds=1"),
@@ -101,64 +101,64 @@ async fn one_object_is_watched_by_field_selector_by_its_path_and_by_the_old_path
         "/api/v1/watch/namespaces/default/configmaps/a?timeoutSeconds=1".to_owned(),
         "/api/v1/watch/configmaps?fieldSelector=metadata.name%3Da&timeoutSeconds=1".to_owned(),
     ];
-    let texts = futures::future::join_all(paths.iter().map(|path| door.get(path))).await;
+    let texts = futures::future::join_all(paths.iter().map(|path| api.get(path))).await;
     for (path, text) in paths.iter().zip(texts) {
         let event: Value = serde_json::from_str(text.text().trim_end()).unwrap();
         assert_eq!(event["object"]["metadata"]["name"], "a", "{path}");
     }
-    let refused = door
+    let refused = api
         .get("/api/v1/watch/namespaces/default/configmaps/a?fieldSelector=metadata.name%3Db")
         .await
         .refusal();
     assert_eq!(refused.2, "fieldSelector metadata.name doesn't match requested name");
-    door.close().await;
+    api.close().await;
 }
 
-/// A watch may begin at a version that has not happened: it says nothing of what comes before it.
+/// A watch may begin at a later version than the current one: it omits events before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_of_the_future_waits_for_it() {
-    let door = Door::open().await;
-    let made = door.post(MAPS, &map("a")).await.ok();
+    let api = ApiClient::start().await;
+    let made = api.post(MAPS, &map("a")).await.ok();
     let now: u64 = made["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
     let query = format!("resourceVersion={}", now + 2);
-    let watch = events(&door, &query);
+    let watch = events(&api, &query);
     let write = async {
         // The watch need not be there yet: what it may not see it does not see either way.
         for name in ["b", "c", "d", "e"] {
-            door.post(MAPS, &map(name)).await.ok();
+            api.post(MAPS, &map(name)).await.ok();
         }
     };
     let (seen, ()) = tokio::join!(watch, write);
     assert_eq!(shown(&seen), ["ADDED d", "ADDED e"]);
-    door.close().await;
+    api.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_ends_when_its_client_wants_it_to() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     for (seconds, shortest, longest) in [("1", 900, 4000), ("-5", 0, 900)] {
         let began = Instant::now();
-        door.get(&format!("{MAPS}?watch=1&timeoutSeconds={seconds}")).await;
+        api.get(&format!("{MAPS}?watch=1&timeoutSeconds={seconds}")).await;
         let took = began.elapsed().as_millis();
         assert!((shortest..longest).contains(&took), "{seconds}: {took} ms");
     }
-    door.close().await;
+    api.close().await;
 }
 
 /// A bookmark's version is one to go on from: everything before it has been sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bookmark_carries_the_version_of_the_whole_store() {
-    let door = Door::open().await;
+    let api = ApiClient::start().await;
     let other = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s" } });
-    let made = door.post("/api/v1/namespaces/default/secrets", &other).await.ok();
+    let made = api.post("/api/v1/namespaces/default/secrets", &other).await.ok();
     let newest: u64 = made["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
     let path = format!("{MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=1&resourceVersion=1");
-    let text = door.get(&path).await.text();
+    let text = api.get(&path).await.text();
     let event: Value = serde_json::from_str(text.trim_end()).unwrap();
     assert_eq!(event["type"], "BOOKMARK");
     let object = &event["object"];
     assert_eq!((&object["kind"], &object["apiVersion"]), (&json!("ConfigMap"), &json!("v1")));
     let version: u64 = object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
     assert!(version >= newest, "{version} {newest}");
-    door.close().await;
+    api.close().await;
 }

@@ -10,13 +10,13 @@ use tempfile::TempDir;
 
 use crate::support::{self, TestServer};
 
-/// Someone who asks, and how they are called in tables.
+/// A client with an identity, and its name in tables.
 pub(crate) struct Caller {
     pub(crate) name: &'static str,
     client: kube::Client,
 }
 
-/// What a request came to.
+/// The response to a request.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) code: u16,
@@ -36,13 +36,13 @@ impl Caller {
         Self { name, client }
     }
 
-    /// Asks, and reads the whole answer unless it is a watch's.
-    pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Reply {
-        self.ask_as(method, path, body, &[]).await
+    /// Sends a request and reads the whole response, which must not be a watch's.
+    pub(crate) async fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Reply {
+        self.request_as(method, path, body, &[]).await
     }
 
-    /// Asks with further headers.
-    pub(crate) async fn ask_as(
+    /// Sends a request with further headers.
+    pub(crate) async fn request_as(
         &self,
         method: &str,
         path: &str,
@@ -56,8 +56,8 @@ impl Caller {
         self.send(method, path, body, content_type, headers).await
     }
 
-    /// Asks with a body of a type.
-    pub(crate) async fn ask_typed(
+    /// Sends a request with a body of a media type.
+    pub(crate) async fn request_typed(
         &self,
         method: &str,
         path: &str,
@@ -104,7 +104,7 @@ impl Caller {
 
     /// Creates what must be created.
     pub(crate) async fn make(&self, path: &str, body: Value) -> Value {
-        let reply = self.ask("POST", path, Some(&body)).await;
+        let reply = self.request("POST", path, Some(&body)).await;
         assert!(matches!(reply.code, 200 | 201), "{path}: {} {}", reply.code, reply.message());
         reply.body
     }
@@ -151,7 +151,7 @@ impl Cluster {
             let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
             for name in ["default", "app"] {
                 let account = json!({ "metadata": { "name": name } });
-                let reply = admin.ask("POST", &accounts, Some(&account)).await;
+                let reply = admin.request("POST", &accounts, Some(&account)).await;
                 assert!(matches!(reply.code, 201 | 409), "{}", reply.message());
             }
             for secret in ["db", "other"] {

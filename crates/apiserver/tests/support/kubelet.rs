@@ -32,7 +32,7 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    /// Starts one, as that of a node that is there.
+    /// Starts one, as that of a node that exists.
     pub(crate) async fn start(server: &TestServer, admin: &Caller, node: &str) -> Self {
         let pair = server.serving_certificate();
         let chain = rustls_pki_types::CertificateDer::from_pem_slice(&pair.cert_pem).unwrap();
@@ -72,7 +72,7 @@ impl Kubelet {
             "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
         } });
         let path = format!("/api/v1/nodes/{node}/status");
-        let reply = admin.ask("PATCH", &path, Some(&status)).await;
+        let reply = admin.request("PATCH", &path, Some(&status)).await;
         assert_eq!(reply.code, 200, "{}", reply.message());
         Self { open, silent, _task: AbortOnDropHandle::new(task) }
     }

@@ -21,7 +21,7 @@ const DIR: &str = "{dir}";
 /// How often it is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(3);
 /// How long it may take to be ready.
-const READY_PATIENCE: Duration = Duration::from_secs(120);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running server.
 pub(crate) struct Launched {
@@ -68,7 +68,7 @@ impl Launched {
 
     /// Waits until /readyz returns 200; the target then.
     pub(crate) async fn ready(&mut self) -> Result<Arc<Target>> {
-        let end = Instant::now() + READY_PATIENCE;
+        let end = Instant::now() + READY_TIMEOUT;
         loop {
             let error = match self.try_ready().await {
                 Ok(target) => return Ok(target),
@@ -78,7 +78,7 @@ impl Launched {
                 bail!("the server ended before it was ready {how}");
             }
             if Instant::now() >= end {
-                let within = READY_PATIENCE.as_secs();
+                let within = READY_TIMEOUT.as_secs();
                 return Err(error.context(format!("the server was not ready within {within} s")));
             }
             tokio::time::sleep(POLL).await;

@@ -113,16 +113,16 @@ impl Board {
         &mut self,
         pod: &str,
         what: &str,
-        patience: Duration,
+        timeout: Duration,
         far: fn(&Seen) -> Option<Instant>,
     ) -> Result<Instant> {
         let there = |all: &HashMap<String, Seen>| {
             all.get(pod).is_some_and(|seen| far(seen).is_some() || seen.failed.is_some())
         };
-        let waited = tokio::time::timeout(patience, self.seen.wait_for(there)).await;
+        let waited = tokio::time::timeout(timeout, self.seen.wait_for(there)).await;
         let all = match waited {
             Ok(all) => all.context("the server ended the watch of pods")?,
-            Err(_) => bail!("pod {pod} was not {what} within {} s", patience.as_secs()),
+            Err(_) => bail!("pod {pod} was not {what} within {} s", timeout.as_secs()),
         };
         let seen = &all[pod];
         match (far(seen), &seen.failed) {

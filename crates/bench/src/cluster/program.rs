@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 /// How long it may take to end after SIGTERM.
-const END_PATIENCE: Duration = Duration::from_secs(60);
+const END_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running program.
 pub(crate) struct Program {
@@ -65,12 +65,12 @@ impl Program {
     /// Ends it with SIGTERM, and with SIGKILL if that does not help.
     pub(crate) async fn end(mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM);
-        if let Ok(status) = tokio::time::timeout(END_PATIENCE, self.child.wait()).await {
+        if let Ok(status) = tokio::time::timeout(END_TIMEOUT, self.child.wait()).await {
             return Ok(status?);
         }
         self.signal(Signal::KILL);
         self.child.wait().await?;
-        bail!("the server did not end within {} s of SIGTERM", END_PATIENCE.as_secs())
+        bail!("the server did not end within {} s of SIGTERM", END_TIMEOUT.as_secs())
     }
 
     fn signal(&self, signal: Signal) {

@@ -21,9 +21,9 @@ use crate::transport::target::Target;
 /// The label of everything that a run makes.
 pub(crate) const RUN_LABEL: &str = "coffer-bench.coffer.dev/run";
 /// How long the cluster's own controller gets to finish the namespace once it is empty.
-const CONTROLLER_PATIENCE: Duration = Duration::from_secs(2);
+const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long pods get to end.
-const PODS_PATIENCE: Duration = Duration::from_secs(60);
+const PODS_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 /// What else is emptied before the namespace goes; there are few of each.
 const COLLECTIONS: [&str; 8] = [
@@ -134,7 +134,7 @@ impl Workspace {
                 self.delete_each(path, &selector, "").await?;
             }
         }
-        if self.is_gone(&path, CONTROLLER_PATIENCE).await? {
+        if self.is_gone(&path, CONTROLLER_TIMEOUT).await? {
             return Ok(());
         }
         let body = json!({
@@ -143,8 +143,8 @@ impl Workspace {
         });
         let finalize = format!("{path}/finalize");
         gone_is_fine(self.client.call(Method::PUT, &finalize, json_body(&body)).await)?;
-        if !self.is_gone(&path, CONTROLLER_PATIENCE).await? {
-            bail!("it is still there");
+        if !self.is_gone(&path, CONTROLLER_TIMEOUT).await? {
+            bail!("it was not deleted in time");
         }
         Ok(())
     }
@@ -184,7 +184,7 @@ impl Workspace {
         let path = self.path("pods");
         if !self.simulated {
             self.empty(&path).await?;
-            if self.is_empty(&path, PODS_PATIENCE).await? {
+            if self.is_empty(&path, PODS_TIMEOUT).await? {
                 return Ok(());
             }
         }
@@ -195,8 +195,8 @@ impl Workspace {
         Ok(gone_is_fine(self.client.call(Method::DELETE, path, None).await)?)
     }
 
-    async fn is_empty(&mut self, path: &str, patience: Duration) -> Result<bool> {
-        let end = Instant::now() + patience;
+    async fn is_empty(&mut self, path: &str, timeout: Duration) -> Result<bool> {
+        let end = Instant::now() + timeout;
         loop {
             let listed: Listed = self.client.get(&format!("{path}?limit=1")).await?;
             if listed.items.is_empty() || Instant::now() >= end {
@@ -206,8 +206,8 @@ impl Workspace {
         }
     }
 
-    async fn is_gone(&mut self, path: &str, patience: Duration) -> Result<bool> {
-        let end = Instant::now() + patience;
+    async fn is_gone(&mut self, path: &str, timeout: Duration) -> Result<bool> {
+        let end = Instant::now() + timeout;
         loop {
             match self.client.call(Method::GET, path, None).await {
                 Err(error) if error.is(StatusCode::NOT_FOUND) => return Ok(true),

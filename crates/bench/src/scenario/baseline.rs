@@ -66,7 +66,7 @@ impl Bare {
         let mut pem = String::new();
         while !pem.contains("-----END CERTIFICATE-----") {
             if out.read_line(&mut pem)? == 0 {
-                bail!("the bare server did not say its certificate");
+                bail!("the bare server did not print its certificate");
             }
         }
         let target = Target::loopback(port, trusting(&pem)?)?;

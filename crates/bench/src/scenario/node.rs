@@ -24,9 +24,9 @@ use crate::transport::client::{APPLICATION_JSON, Client};
 use crate::transport::target::Target;
 
 /// How long a pod may take to run, and to be removed.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait for the kubelet to say that a secret is missing.
-const COMPLAINT_PATIENCE: Duration = Duration::from_secs(5);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What pods run.
@@ -95,11 +95,11 @@ impl<'a> Pods<'a> {
     }
 
     async fn scheduled(&mut self, name: &str) -> Result<Instant> {
-        self.board.until(name, "scheduled", PATIENCE, |seen| seen.scheduled).await
+        self.board.until(name, "scheduled", TIMEOUT, |seen| seen.scheduled).await
     }
 
     async fn running(&mut self, name: &str) -> Result<Instant> {
-        self.board.until(name, "running", PATIENCE, |seen| seen.running).await
+        self.board.until(name, "running", TIMEOUT, |seen| seen.running).await
     }
 
     /// Deletes a pod and waits until it no longer exists; returns how long that took.
@@ -107,7 +107,7 @@ impl<'a> Pods<'a> {
         let path = format!("{}/{name}", self.workspace.path("pods"));
         let at = Instant::now();
         self.client.call(Method::DELETE, &path, None).await?;
-        Ok(self.board.until(name, "gone", PATIENCE, |seen| seen.gone).await? - at)
+        Ok(self.board.until(name, "gone", TIMEOUT, |seen| seen.gone).await? - at)
     }
 }
 
@@ -219,7 +219,7 @@ struct Condition {
 
 async fn node_ready(target: &Arc<Target>) -> Result<()> {
     let mut client = Client::connect(target, crate::options::Protocol::Http1).await?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         let nodes: Nodes = client.get("/api/v1/nodes").await?;
         let mut conditions = nodes.items.iter().flat_map(|node| &node.status.conditions);
@@ -227,7 +227,7 @@ async fn node_ready(target: &Arc<Target>) -> Result<()> {
             return Ok(());
         }
         if Instant::now() >= end {
-            bail!("no node was ready within {} s", PATIENCE.as_secs());
+            bail!("no node was ready within {} s", TIMEOUT.as_secs());
         }
         tokio::time::sleep(POLL).await;
     }
@@ -351,7 +351,7 @@ impl SecretAppears {
 async fn missed(pods: &mut Pods<'_>, pod: &str) -> Result<()> {
     let path =
         format!("{}?fieldSelector=involvedObject.name%3D{pod}", pods.workspace.path("events"));
-    let end = Instant::now() + COMPLAINT_PATIENCE;
+    let end = Instant::now() + EVENT_TIMEOUT;
     while Instant::now() < end {
         let events: Events = pods.client.get(&path).await.context("cannot read events")?;
         if events.items.iter().any(|event| event.reason.as_deref() == Some("FailedMount")) {

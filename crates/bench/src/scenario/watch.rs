@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::transport::client::APPLICATION_JSON;
 
 /// How long after the last write its events may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
@@ -204,11 +204,11 @@ async fn fan_out(
         fanout.tally.record(WRITE, start.elapsed());
         context.progress.draw(name, write as f64 / writes.count as f64, "writes");
     }
-    let all = tokio::time::timeout(PATIENCE, fanout.complete.notified()).await;
+    let all = tokio::time::timeout(TIMEOUT, fanout.complete.notified()).await;
     watchers.check()?;
     if all.is_err() {
         let missing = fanout.outstanding.load(Ordering::Relaxed);
-        bail!("{missing} events did not arrive within {} s", PATIENCE.as_secs());
+        bail!("{missing} events did not arrive within {} s", TIMEOUT.as_secs());
     }
     context.progress.clear();
     let mut phase = Phase::new(name, &fanout.tally, metering.stop());

@@ -61,7 +61,7 @@ pub(crate) enum CallError {
         retry_after: Option<u64>,
     },
     /// An answer that is not what the API promises.
-    #[error("{path}: the answer cannot be understood: {reason}")]
+    #[error("{path}: invalid response: {reason}")]
     Answer {
         /// Of what.
         path: String,

@@ -11,7 +11,7 @@ mod recent;
 
 use std::time::Duration;
 
-use coffer_api::reason::Reason;
+use coffer_api::status::cut;
 use coffer_wire::backoff::{Backoff, Limits};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -134,20 +134,13 @@ impl Recorder {
         reason: &'static str,
         message: impl Into<String>,
     ) {
-        let (component, at, message) = (self.component, Timestamp::now(), cut(message.into()));
+        let (component, at) = (self.component, Timestamp::now());
+        let message = cut(message.into(), MESSAGE_BYTES_MAX);
         let occurrence = Occurrence { component, object, type_, reason, message, at };
         if self.sink.0.try_send(occurrence).is_err() {
             tracing::debug!(reason, "event dropped: the queue is full");
         }
     }
-}
-
-fn cut(mut message: String) -> String {
-    if message.len() > MESSAGE_BYTES_MAX {
-        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX - "...".len()));
-        message.push_str("...");
-    }
-    message
 }
 
 impl Writer {
@@ -206,9 +199,9 @@ impl Writer {
                 "message": found.message,
             });
             let patch = Patch::Merge(patch);
-            match events.patch(name, &PatchParams::default(), &patch).await {
+            match events.patch(&crate::path::segment(name), &PatchParams::default(), &patch).await {
                 // It has reached the end of its time to live.
-                Err(error) if error::reason(&error) == Some(Reason::NotFound) => {}
+                Err(error) if error::is_not_found(&error) => {}
                 done => return done.map(drop),
             }
         }
@@ -237,7 +230,7 @@ fn event(occurrence: &Occurrence, message: &str, host: Option<&str>) -> Event {
         involved_object: occurrence.object.clone(),
         type_: Some(occurrence.type_.as_str().to_owned()),
         reason: Some(occurrence.reason.to_owned()),
-        message: Some(cut(message.to_owned())),
+        message: Some(cut(message.to_owned(), MESSAGE_BYTES_MAX)),
         source: Some(EventSource {
             component: Some(component.clone()),
             host: host.map(str::to_owned),

@@ -1,8 +1,9 @@
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::{Request, Response};
 use kube::client::Body;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tower::service_fn;
 
@@ -23,8 +24,8 @@ fn client(codes: &[u16]) -> (Client, Asked) {
             let body = body.collect_bytes().await?;
             let body: Value = serde_json::from_slice(&body).unwrap_or_default();
             let path = parts.uri.path().to_owned();
-            record.lock().unwrap().push((parts.method.to_string(), path, body.clone()));
-            let code = codes.lock().unwrap().pop_front().unwrap_or(200);
+            record.lock().push((parts.method.to_string(), path, body.clone()));
+            let code = codes.lock().pop_front().unwrap_or(200);
             let answer = if code == 200 {
                 json!({ "apiVersion": "v1", "kind": "Event", "metadata": { "name": "written" },
                     "involvedObject": {} })
@@ -60,7 +61,7 @@ async fn written(messages: &[&str], codes: &[u16]) -> Vec<(String, String, Value
     }
     drop((sink, recorder));
     writer.run(CancellationToken::new()).await;
-    let asked = asked.lock().unwrap();
+    let asked = asked.lock();
     asked.clone()
 }
 

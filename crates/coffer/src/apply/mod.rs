@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use coffer_api::Document;
+use coffer_client::path::segment;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request, StatusCode};
 use kube::client::Body;
@@ -90,7 +91,7 @@ async fn client(options: &ApplyOptions) -> Result<(Client, String)> {
         .await
         .context("cannot use the kubeconfig")?;
     let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    Ok((Client::try_from(config)?, namespace))
+    Ok((crate::client::connecting(config)?, namespace))
 }
 
 /// The endpoint of one object.
@@ -114,10 +115,10 @@ impl Endpoint {
             anyhow::anyhow!("no matches for kind \"{kind}\" in version \"{api_version}\": {error}")
         })?;
         let namespace = match capabilities.scope {
-            Scope::Namespaced => Some(meta("namespace").unwrap_or(default)),
+            Scope::Namespaced => Some(segment(meta("namespace").unwrap_or(default))),
             Scope::Cluster => None,
         };
-        let url = DynamicObject::url_path(&kind, namespace);
+        let url = DynamicObject::url_path(&kind, namespace.as_deref());
         Ok(Self { kind, url, name: meta("name").map(str::to_owned) })
     }
 
@@ -148,7 +149,7 @@ async fn apply(
         let name = made.value()["metadata"]["name"].as_str().unwrap_or_default();
         return Ok(format!("{} created{}", endpoint.shown(name), dry(options)));
     };
-    let url = format!("{}/{name}", endpoint.url);
+    let url = format!("{}/{}", endpoint.url, segment(name));
     let before = version(client, &url).await?;
     let force = if options.force_conflicts { "&force=true" } else { "" };
     let target = format!("{url}?{query}{force}");

@@ -9,15 +9,12 @@ use coffer_store::embedded::{Embedded, Options};
 use coffer_store::sealed::Sealed;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::KeyFollower;
 use crate::cli::ApiserverOptions;
 use crate::data_dir::DataDir;
 use crate::reach::{self, Reach};
 use crate::renewal::{ClusterCredentials, OwnNode};
 use crate::signals;
-
-/// What is sealed before it reaches the disk.
-const SEALED_PREFIXES: &[&str] = &["/registry/secrets/"];
+use crate::token_keys::KeyFollower;
 
 /// A server that listens and is not yet served, and the store under it.
 pub(crate) struct ApiServer {
@@ -30,7 +27,7 @@ pub(crate) struct ApiServer {
 
 /// The API server alone, until a signal.
 pub(crate) async fn run(options: ApiserverOptions) -> Result<()> {
-    let data = DataDir::hold(&options.data_dir)?;
+    let data = DataDir::lock(&options.data_dir)?;
     let shutdown = signals::shutdown()?;
     coffer_net::descriptors::raise();
     let reach = Reach::of(options.bind_address, options.advertise_address, None);
@@ -61,7 +58,9 @@ impl ApiServer {
         let limits = Options { quota_bytes: options.quota_backend_bytes, ..Options::default() };
         let open = move || Embedded::open(&directory, limits);
         let store = tokio::task::spawn_blocking(open).await??;
-        let sealed = Sealed::open(store.clone(), &data.sealing_key(), SEALED_PREFIXES).await?;
+        let prefixes = coffer_apiserver::sealed_prefixes();
+        let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+        let sealed = Sealed::open(store.clone(), &data.sealing_key(), &prefixes).await?;
         let config = Config {
             bind: SocketAddr::new(options.bind_address, options.secure_port),
             serving,
@@ -74,7 +73,8 @@ impl ApiServer {
         if let Some(network) = reach.network {
             server.serve_network(network)?;
         }
-        let keys = KeyFollower::new(&options.access, data.pki(), server.token_keys());
+        let key_files = options.access.key_files(&data.pki());
+        let keys = KeyFollower::new(key_files, server.token_keys());
         let address = reach::local(server.local_addr()?);
         let built = Self { server, store, keys, credentials, address };
         built.credentials.write_node_certificate(&pki)?;
@@ -97,8 +97,11 @@ impl ApiServer {
         let stop = shutdown.child_token();
         let url = self.url();
         let keys = tokio::spawn(self.keys.run(stop.clone()));
-        let renewal =
-            tokio::spawn(self.credentials.keep(self.server.certificates(), url, stop.clone()));
+        let renewal = tokio::spawn(self.credentials.renew_until(
+            self.server.certificates(),
+            url,
+            stop.clone(),
+        ));
         let outcome = self.server.run(shutdown).await.context("the API server failed");
         stop.cancel();
         let _ = tokio::join!(keys, renewal);

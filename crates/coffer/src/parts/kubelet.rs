@@ -37,7 +37,7 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         Some(bootstrap) => Some(Membership::enter(kubeconfig, bootstrap, &node).await?),
         None => None,
     };
-    let client = parts::client(kubeconfig).await?;
+    let client = parts::client(kubeconfig, parts::Component::Kubelet).await?;
     let identity = node_identity::check(client.clone(), node.clone(), shutdown.clone());
     let endpoint = options.container_runtime_endpoint;
     let mut config = Config::new(node, options.root_dir, endpoint, client, server);
@@ -67,8 +67,8 @@ pub(crate) async fn run(options: KubeletOptions) -> Result<()> {
         println!("kubelet is ready: {}", kubelet.server_address());
     }
     let identity = Some(tokio::spawn(identity));
-    let joined = membership.map(|it| tokio::spawn(it.keep(shutdown.clone())));
-    let served = serving.map(|it| tokio::spawn(it.keep(shutdown.clone())));
+    let joined = membership.map(|it| tokio::spawn(it.renew_until(shutdown.clone())));
+    let served = serving.map(|it| tokio::spawn(it.renew_until(shutdown.clone())));
     // For `coffer up`, which waits for that long. It may have ended.
     let ending = |limit| drop(writeln!(io::stdout(), "{}", child::ending(limit)));
     kubelet.run(shutdown, on_exit(options.stop_pods_on_exit), ending).await;
@@ -155,11 +155,11 @@ impl Serving {
     }
 
     /// Renews it before it expires, until `stop`. The server follows the files.
-    async fn keep(self, stop: CancellationToken) {
+    async fn renew_until(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(LOOK);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if let Err(error) = self.make() {
-                let error = format!("{error:#}");
+                let error = crate::report::one_line(&error);
                 tracing::error!(error, "cannot renew the serving certificate");
             }
         }

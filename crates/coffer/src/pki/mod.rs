@@ -28,6 +28,7 @@ mod credential;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use coffer_api::well_known::user;
 use rustix::fs::{FlockOperation, flock};
 use time::{Duration, OffsetDateTime};
 
@@ -162,17 +163,17 @@ impl Pki {
 
     /// The scheduler, as a client of the API.
     pub(crate) fn scheduler(&self) -> Result<Credential, PkiError> {
-        self.client("scheduler", "system:kube-scheduler", None)
+        self.client("scheduler", user::KUBE_SCHEDULER, None)
     }
 
     /// The controllers, as a client of the API.
     pub(crate) fn controller_manager(&self) -> Result<Credential, PkiError> {
-        self.client("controller-manager", "system:kube-controller-manager", None)
+        self.client("controller-manager", user::KUBE_CONTROLLER_MANAGER, None)
     }
 
     /// A node's kubelet, as a client of the API.
     pub(crate) fn kubelet_client(&self, node: &str) -> Result<Credential, PkiError> {
-        self.client("kubelet-client", &format!("system:node:{node}"), Some(SYSTEM_NODES))
+        self.client("kubelet-client", &user::of_node(node), Some(SYSTEM_NODES))
     }
 
     /// A node's kubelet, as a server. Its files lie in `directory`: several nodes may share the
@@ -186,7 +187,7 @@ impl Pki {
         private_directory(directory)?;
         let mut names = vec![node.to_owned(), "localhost".to_owned()];
         names.extend(addresses.iter().map(IpAddr::to_string));
-        let (name, usage) = (format!("system:node:{node}"), Usage::Server(names));
+        let (name, usage) = (user::of_node(node), Usage::Server(names));
         let profile = self.profile("kubelet", &name, Some(SYSTEM_NODES), usage);
         profile.load_or_make(directory, &self.kubelets, self.now)
     }

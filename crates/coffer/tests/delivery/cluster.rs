@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Running, free_port};
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Running, eventually_is, free_port};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::stage::{PROGRAM, eventually};
+use crate::stage::PROGRAM;
 
 /// How long a kubelet may take to end.
 const STOP_MAX: Duration = Duration::from_secs(30);
@@ -108,7 +108,7 @@ impl Node {
         let object = format!("node/{name}");
         let path = "-o=jsonpath={.status.conditions[?(@.type=='Ready')].status}";
         let ready = async || plane.kubectl.run(&["get", &object, path]).await.unwrap().stdout;
-        eventually(&format!("{object} never was ready"), ready, |status| status == "True").await;
+        eventually_is(format!("{object} to be ready"), ready, |status| status == "True").await;
         node
     }
 
@@ -156,7 +156,7 @@ fn kubelet(
     command.arg("--kubeconfig").arg(directory.path().join(KUBECONFIG));
     command.arg("--pki-dir").arg(plane.pki());
     command.args(["--container-runtime-endpoint", endpoint]).args(arguments);
-    Running::start(command).unwrap().patience(STOP_MAX)
+    Running::start(command).unwrap().stop_timeout(STOP_MAX)
 }
 
 fn directory() -> TempDir {

@@ -3,9 +3,9 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, images};
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, eventually_is, images};
 
-use crate::stage::{PROGRAM, eventually, until_event, until_ready};
+use crate::stage::{PROGRAM, until_event, until_ready};
 
 /// Mallory may make pods and Deployments, and nothing else.
 const RIGHTS: &str = "apiVersion: rbac.authorization.k8s.io/v1
@@ -55,7 +55,7 @@ async fn pod_of(kubectl: &Kubectl, deployment: &str) -> String {
             .await
             .unwrap_or_default()
     };
-    eventually("the pod of a deployment", pod, |name: &String| !name.is_empty()).await
+    eventually_is("the pod of a deployment", pod, |name: &String| !name.is_empty()).await
 }
 
 async fn start() -> (Coffer, Registry) {
@@ -96,7 +96,7 @@ async fn a_host_path_into_the_data_directory_takes_a_right() {
         let event = until_event(&kubectl, name, refused, 1).await;
         assert!(
             event.ends_with(
-                "that takes the verb \"use\" on \"hostpaths\" in the API group \"coffer.dev\""
+                "this requires the verb \"use\" on \"hostpaths\" in the API group \"coffer.dev\""
             ),
             "{event}"
         );

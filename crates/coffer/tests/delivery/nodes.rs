@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use coffer_testkit::{Kubectl, Runtime, mounts};
+use coffer_testkit::{Kubectl, Runtime, eventually_is, mounts};
 
 use crate::cluster::{ControlPlane, Node};
-use crate::stage::{eventually, until_ready};
+use crate::stage::until_ready;
 
 fn pod(name: &str, node: &str, secret: &str) -> String {
     format!(
@@ -47,8 +47,8 @@ async fn is_refused(node: &Node, secret: &str) {
          \"default\": no relationship found between node '{}' and this object\n",
         node.name, node.name
     );
-    let seen = eventually(
-        "a node gets a secret that it does not need",
+    let seen = eventually_is(
+        "a node to be denied a secret that it does not need",
         async || asks(node, secret).await,
         |answer| answer.contains("Forbidden"),
     )
@@ -145,7 +145,7 @@ spec:
     // By now it is the new kubelet's: the old one's port is closed.
     let end = ["exec", "survivor", "--", "sh", "-c", "echo > /end"];
     let ended = async || kubectl.run(&end).await.unwrap().stderr;
-    eventually("the container never heard that it should end", ended, String::is_empty).await;
+    eventually_is("the container to end", ended, String::is_empty).await;
     let count = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
     kubectl.ok(&["wait", count, "pod/survivor", "--timeout=60s"]).await.unwrap();
     until_ready(kubectl, "survivor").await;

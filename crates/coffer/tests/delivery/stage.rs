@@ -1,15 +1,8 @@
 //! A Coffer, its kubectl, and what these tests ask of both.
 
-use std::time::Duration;
-
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, images};
-use tokio::time::{Instant, sleep};
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, eventually, images};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer");
-/// Long enough for a machine that is busy with everything else.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// How often something is asked that cannot be watched.
-const POLL: Duration = Duration::from_millis(50);
 
 pub(crate) struct Stage {
     pub(crate) coffer: Coffer,
@@ -95,38 +88,12 @@ pub(crate) async fn until_event(
 ) -> String {
     let selector = format!("--field-selector=involvedObject.name={object}");
     let path = "-o=jsonpath={range .items[*]}{.count} {.type} {.reason} {.message}{\"\\n\"}{end}";
-    let mut all = String::new();
-    let found = async |all: &mut String| {
-        *all = kubectl.ok(&["get", "events", &selector, path]).await.ok()?;
+    eventually(format!("{count} × {start:?} about {object}"), async || {
+        let all = kubectl.run(&["get", "events", &selector, path]).await.unwrap().stdout;
         let mut events = all.lines().filter_map(|line| line.split_once(' '));
         let enough = |found: &str| found.parse().is_ok_and(|found: u32| found >= count);
-        events
-            .find(|(found, event)| enough(found) && event.starts_with(start))
-            .map(|(_, event)| event.to_owned())
-    };
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(event) = found(&mut all).await {
-            return event;
-        }
-        assert!(Instant::now() < deadline, "{object} has no {count} × {start:?} among:\n{all}");
-        sleep(POLL).await;
-    }
-}
-
-/// Waits until what is looked at is as it should be; says what was seen last if it never is.
-pub(crate) async fn eventually<T: std::fmt::Debug>(
-    what: &str,
-    mut look: impl AsyncFnMut() -> T,
-    is_right: impl Fn(&T) -> bool,
-) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = look().await;
-        if is_right(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "{what}; seen last: {seen:?}");
-        sleep(POLL).await;
-    }
+        let event = events.find(|(found, event)| enough(found) && event.starts_with(start));
+        event.map(|(_, event)| event.to_owned()).ok_or(all)
+    })
+    .await
 }

@@ -1,12 +1,12 @@
 //! Pods that no API server gave: from a directory, a URL, and the kubelet's own REST input. "Kubelet
 //! only supports use of secrets for Pods it gets from the API server", so these may not name any.
 
-use coffer_testkit::{Kubectl, Outcome, Runtime, free_port};
+use coffer_testkit::{Kubectl, Outcome, Runtime, eventually_is, free_port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::cluster::{ControlPlane, Node};
-use crate::stage::{eventually, field, until_event, until_ready};
+use crate::stage::{field, until_event, until_ready};
 
 /// A web server, on a port of the machine where one is given.
 fn web(name: &str, says: &str, host_port: Option<u16>) -> String {
@@ -98,7 +98,7 @@ async fn until_deleted(kubectl: &Kubectl, pod: &str) {
     let name = format!("pod/{pod}");
     let get = ["get", &name, "--ignore-not-found", "-o", "name"];
     let look = async || kubectl.ok(&get).await.unwrap();
-    eventually(&format!("{name} is still there"), look, |found| found.is_empty()).await;
+    eventually_is(format!("{name} to be deleted"), look, |found| found.is_empty()).await;
 }
 
 /// Says of a pod that it is not ready, as the node lifecycle controller does when it has not heard of
@@ -142,7 +142,7 @@ async fn static_pods_from_all_three_sources_run_and_may_not_reference_secrets() 
         let pod = format!("by-{source}-static");
         let get = ["get", "pod", &pod, "-o", "name", "--ignore-not-found"];
         let look = async || kubectl.ok(&get).await.unwrap();
-        eventually(&format!("no mirror of {pod}"), look, |found| !found.is_empty()).await;
+        eventually_is(format!("a mirror of {pod}"), look, |found| !found.is_empty()).await;
         until_ready(kubectl, &pod).await;
         let read = kubectl.ok(&["exec", &pod, "--", "cat", "/tmp/index.html"]).await.unwrap();
         assert_eq!(read, format!("{source}\n"));
@@ -156,7 +156,7 @@ async fn static_pods_from_all_three_sources_run_and_may_not_reference_secrets() 
     let says = |response: &Result<String, String>| {
         response.as_ref().is_ok_and(|response| response.ends_with("\r\n\r\nfile\n"))
     };
-    eventually("the host port does not lead into the pod", look, says).await.unwrap();
+    eventually_is("the pod to respond at the host port", look, says).await.unwrap();
 
     // A static pod that references a secret is rejected, with one error and one event.
     let refusal = "Error validating pod greedy-static_default from file, ignoring: static pods may \
@@ -183,7 +183,7 @@ async fn static_pods_from_all_three_sources_run_and_may_not_reference_secrets() 
     kubectl.ok(&["delete", "pod", "by-url-static", "--wait=false"]).await.unwrap();
     let get = ["get", "pod", "by-url-static", "-o=jsonpath={.metadata.uid}", "--ignore-not-found"];
     let look = async || kubectl.ok(&get).await.unwrap();
-    eventually("the mirror never came back", look, |now| !now.is_empty() && *now != uid).await;
+    eventually_is("another mirror", look, |now| !now.is_empty() && *now != uid).await;
 
     let log = node.log().join("\n");
     assert!(!log.contains("hidden"), "the URL's query may be a token: {log}");

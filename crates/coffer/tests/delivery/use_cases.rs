@@ -6,10 +6,11 @@
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Weak};
 
+use coffer_testkit::eventually_is;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
-use crate::stage::{Stage, eventually};
+use crate::stage::Stage;
 
 const SSH_SECRET: &str = include_str!("../../../../examples/guide/ssh-key-secret.json");
 const SSH_POD: &str = include_str!("../../../../examples/guide/secret-test-pod.json");
@@ -134,8 +135,8 @@ async fn secret_visible_to_one_container(stage: &Stage) {
     stage.until_ready("signing-app").await;
     let ask = "echo pay 3 to mallory | nc 127.0.0.1 9000";
     let ask = ["exec", "signing-app", "-c", "frontend", "--", "sh", "-c", ask];
-    let signed = eventually(
-        "the signer never responded",
+    let signed = eventually_is(
+        "the signer to respond",
         async || stage.kubectl.run(&ask).await.unwrap().stdout,
         |signature| !signature.is_empty(),
     )

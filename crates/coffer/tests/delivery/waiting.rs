@@ -1,10 +1,7 @@
 //! "If the secret cannot be fetched […] kubelet will periodically retry. It will report an event about
 //! the pod explaining the reason it is not started yet", whatever the reason is.
 
-use std::time::Duration;
-
-use coffer_testkit::{Kubectl, Runtime};
-use tokio::time::{Instant, sleep};
+use coffer_testkit::{Kubectl, Runtime, eventually};
 
 use crate::cluster::{ControlPlane, Node};
 use crate::stage::{until_event, until_ready};
@@ -81,7 +78,7 @@ async fn a_kubelet_that_cannot_read_a_secret_reports_an_event_and_retries() {
     let kubectl = plane.kubectl.clone();
     create(&kubectl, AGENT).await;
     let kubeconfig = kubeconfig_of_agent(&kubectl).await;
-    let _node = Node::with_kubeconfig(&plane, "agent", &runtime.endpoint(), &kubeconfig).await;
+    let node = Node::with_kubeconfig(&plane, "agent", &runtime.endpoint(), &kubeconfig).await;
     let start = "Warning FailedMount MountVolume.SetUp failed for volume \"v\" : ";
 
     kubectl.ok(&["create", "secret", "generic", "s", "--from-literal=k=v"]).await.unwrap();
@@ -96,15 +93,17 @@ async fn a_kubelet_that_cannot_read_a_secret_reports_an_event_and_retries() {
     kubectl.ok(&["patch", "clusterrole", "agent", "--type=json", "-p", rule]).await.unwrap();
     until_ready(&kubectl, "denied").await;
 
-    let began = Instant::now();
     create(&kubectl, &pod("alone", "later")).await;
     let absent = format!("{start}secret \"later\" not found");
     assert_eq!(until_event(&kubectl, "alone", &absent, 1).await, absent);
     plane.kill_apiserver().await;
-    // It is away for as long as the pod has waited: with delays that double, a try falls into that.
-    sleep(began.elapsed() + Duration::from_secs(2)).await;
-    plane.start_apiserver().await;
     let unreachable = format!("{start}failed to get secret \"later\": ");
+    let has_failed = |line: &String| {
+        line.contains("failed to get secret \"later\"") && line.contains("Connection refused")
+    };
+    eventually("a try while the API server is away", async || node.log().iter().any(has_failed))
+        .await;
+    plane.start_apiserver().await;
     let event = until_event(&kubectl, "alone", &unreachable, 1).await;
     assert!(event.contains("Connection refused"), "{event}");
     kubectl.ok(&["create", "secret", "generic", "later", "--from-literal=k=v"]).await.unwrap();

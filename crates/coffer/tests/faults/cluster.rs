@@ -4,18 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coffer_testkit::{
-    Coffer, CofferBuilder, Kubectl, Registry, Running, free_port, images, mounts,
+    Coffer, CofferBuilder, Kubectl, Registry, Running, eventually, free_port, images, mounts,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer");
-/// Long enough for a machine that is busy with everything else.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
-const POLL: Duration = Duration::from_millis(100);
 /// How long a killed process may take to exit.
 const END_MAX: Duration = Duration::from_secs(30);
 
@@ -70,7 +67,7 @@ impl Cluster {
         let name = format!("node/{}", NODES[1]);
         let path = "-o=jsonpath={.status.conditions[?(@.type=='Ready')].status}";
         let kubectl = cluster.coffer.kubectl();
-        eventually("the second node is not ready", async || {
+        eventually("the second node to be ready", async || {
             let status = kubectl.run(&["get", &name, path]).await.unwrap().stdout;
             (status == "True").then_some(()).ok_or(status)
         })
@@ -165,20 +162,5 @@ impl Drop for Cluster {
         if let Err(error) = mounts::unmount_below(self.node.path()) {
             eprintln!("{error}");
         }
-    }
-}
-
-/// Waits for a result; fails with the last error if there never is one.
-pub(crate) async fn eventually<T, E: std::fmt::Debug>(
-    what: &str,
-    mut look: impl AsyncFnMut() -> Result<T, E>,
-) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match look().await {
-            Ok(result) => return result,
-            Err(why) => assert!(Instant::now() < deadline, "{what}: {why:#?}"),
-        }
-        sleep(POLL).await;
     }
 }

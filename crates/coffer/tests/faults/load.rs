@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use coffer_testkit::eventually;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, DeleteParams, PostParams};
 use rand::RngExt as _;
@@ -13,7 +14,7 @@ use rand::rngs::StdRng;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::cluster::{NODES, STAND_INS_NODE, eventually};
+use crate::cluster::{NODES, STAND_INS_NODE};
 
 const SECRETS: usize = 6;
 /// How long the load rests between two steps.

@@ -8,12 +8,12 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use coffer_containerd::cri::Cri;
-use coffer_testkit::mounts;
+use coffer_testkit::{eventually, mounts};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 
-use crate::cluster::{Cluster, NODES, STAND_INS_NODE, eventually};
+use crate::cluster::{Cluster, NODES, STAND_INS_NODE};
 use crate::load::{Expected, Load};
 
 const VERSIONS: &str = "coffer.dev/secret-resource-versions";
@@ -21,7 +21,7 @@ const CURRENT: &str = "coffer.dev/SecretsCurrent";
 
 /// Every pod is as its spec says, reads what it reports, and there are no others.
 pub(crate) async fn settled(cluster: &Cluster, load: &mut Load) {
-    let pods = eventually("the pods are not what they should be", async || {
+    let pods = eventually("the pods to be as they should be", async || {
         let pods =
             load.pods.list(&ListParams::default()).await.map_err(|it| vec![it.to_string()])?;
         let mut wrong: Vec<String> = pods.items.iter().filter_map(|pod| amiss(load, pod)).collect();
@@ -120,7 +120,7 @@ async fn says_what_is_current(load: &mut Load, pods: &[Pod]) {
             .filter(|(secret, version)| current[secret] != *version)
             .map(|(secret, _)| secret)
             .collect();
-        eventually(&format!("{name} says wrongly whether its secrets are current"), async || {
+        eventually(format!("{name} to say whether its secrets are current"), async || {
             let pod = load.pods.get(&name).await.map_err(|error| error.to_string())?;
             let (status, message) = condition(&pod, CURRENT).unwrap_or_default();
             let names_them = stale.iter().all(|secret| message.contains(secret));
@@ -139,7 +139,7 @@ async fn only_these(cluster: &Cluster, pods: &[Pod]) {
             pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
         });
         let uids: BTreeSet<String> = here.filter_map(Pod::uid).collect();
-        eventually(&format!("{node} has more than its pods"), async || {
+        eventually(format!("{node} to have its pods only"), async || {
             let mut others: Vec<String> = entries(&root.join("pods"));
             others.retain(|uid| !uids.contains(uid));
             others.extend(
@@ -158,7 +158,7 @@ async fn only_these(cluster: &Cluster, pods: &[Pod]) {
         })
         .await;
     }
-    eventually("the runtime has more sandboxes than there are pods", async || {
+    eventually("as many sandboxes as pods", async || {
         let mut cri = Cri::connect(&cluster.socket()).await.map_err(|error| error.to_string())?;
         let found = cri.sandboxes().await.map_err(|error| error.to_string())?.len();
         if found == pods.len() { Ok(()) } else { Err(format!("{found}, not {}", pods.len())) }
@@ -173,7 +173,7 @@ fn entries(directory: &Path) -> Vec<String> {
 
 /// With all pods deleted, as if there had never been any.
 pub(crate) async fn nothing_is_left(cluster: &Cluster, load: &mut Load) {
-    eventually("pods do not end", async || {
+    eventually("pods to end", async || {
         let pods =
             load.pods.list(&ListParams::default()).await.map_err(|it| vec![it.to_string()])?;
         let names: Vec<String> = pods.items.iter().map(Pod::name_any).collect();
@@ -181,7 +181,7 @@ pub(crate) async fn nothing_is_left(cluster: &Cluster, load: &mut Load) {
     })
     .await;
     only_these(cluster, &[]).await;
-    eventually("processes hold mounts that the host has no more", async || {
+    eventually("no process to hold a mount that the host has no more", async || {
         let found = in_containers(cluster);
         if found.is_empty() { Ok(()) } else { Err(found) }
     })

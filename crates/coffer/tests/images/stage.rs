@@ -2,19 +2,13 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use coffer_testkit::image::{Image, Layer, Run};
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, images};
-use tokio::time::{Instant, sleep, timeout};
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, eventually, images};
 
 pub(crate) const USER: &str = "puller";
 /// No byte of the test's own program or images reads like this.
 pub(crate) const PASSWORD: &str = "c4n4ry-0b8e51d7-of-the-image-tests";
-/// Long enough for a machine that is busy with everything else.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// How often something is asked that cannot be watched.
-const POLL: Duration = Duration::from_millis(50);
 
 pub(crate) struct Stage {
     pub(crate) coffer: Coffer,
@@ -124,24 +118,16 @@ impl Stage {
         let path =
             "-o=jsonpath={range .items[*]}{.count} {.type} {.reason} {.message}{\"\\n\"}{end}";
         let get = ["get", "events", "-n", pod.namespace, &selector, path];
-        let search = async {
-            loop {
-                let text = self.kubectl.ok(&get).await.unwrap();
-                let enough = text.lines().find_map(|line| {
-                    let (count, event) = line.split_once(' ')?;
-                    let enough = count.parse::<u32>().ok()? >= times && event.starts_with(start);
-                    enough.then(|| event.to_owned())
-                });
-                if let Some(event) = enough {
-                    return event;
-                }
-                sleep(POLL).await;
-            }
-        };
-        match timeout(PATIENCE, search).await {
-            Ok(event) => event,
-            Err(_) => panic!("no {start:?} among:\n{}", self.events(pod).await.join("\n")),
-        }
+        eventually(format!("{times} × {start:?} about {}", pod.name), async || {
+            let text = self.kubectl.ok(&get).await.unwrap();
+            let found = text.lines().find_map(|line| {
+                let (count, event) = line.split_once(' ')?;
+                let enough = count.parse::<u32>().ok()? >= times && event.starts_with(start);
+                enough.then(|| event.to_owned())
+            });
+            found.ok_or(text)
+        })
+        .await
     }
 
     /// What the containerd of the Coffer has written into its log.
@@ -252,11 +238,4 @@ spec:
             secrets.join(", ")
         )
     }
-}
-
-/// How long something took.
-pub(crate) async fn timed(what: impl Future<Output = ()>) -> Duration {
-    let began = Instant::now();
-    what.await;
-    began.elapsed()
 }

@@ -1,5 +1,6 @@
-//! The account `default`, in every namespace: what pods are that name no account.
+//! The service account `default` of every namespace: the identity of pods that name no account.
 
+use coffer_api::phase::NamespacePhase;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
@@ -12,7 +13,7 @@ use crate::key::ObjectKey;
 use crate::queue::Queue;
 
 /// The account's name.
-const DEFAULT: &str = "default";
+const DEFAULT: &str = coffer_api::well_known::DEFAULT_SERVICE_ACCOUNT;
 
 /// Creates the account `default` where it is missing.
 pub(crate) struct DefaultAccounts {
@@ -68,8 +69,8 @@ impl DefaultAccounts {
     }
 }
 
-/// Whether objects can be made in the namespace.
+/// Whether objects can be created in the namespace.
 pub(super) fn is_active(namespace: &Namespace) -> bool {
-    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
-    namespace.metadata.deletion_timestamp.is_none() && phase != Some("Terminating")
+    namespace.metadata.deletion_timestamp.is_none()
+        && NamespacePhase::of(namespace) != Some(NamespacePhase::Terminating)
 }

@@ -1,5 +1,5 @@
-//! Service accounts: `default` in every namespace, a token Secret for every account, and the CA
-//! certificate that their holders check the API server with.
+//! Service accounts: `default` in every namespace, a token Secret for every account, and the CA bundle with
+//! which pods verify the API server.
 
 pub(crate) mod default_account;
 pub(crate) mod root_ca;

@@ -1,5 +1,5 @@
-//! The ConfigMap `kube-root-ca.crt`, in every namespace: what clients inside pods check the API
-//! server with. Projected service account volumes mount it.
+//! The ConfigMap `kube-root-ca.crt` of every namespace: the CA bundle with which clients in pods verify the
+//! API server. Projected service account volumes mount it.
 
 use std::collections::BTreeMap;
 
@@ -20,15 +20,15 @@ use crate::queue::Queue;
 const ROOT_CA: &str = coffer_api::well_known::ROOT_CA_CONFIG_MAP;
 /// Its only key.
 const CERTIFICATE: &str = "ca.crt";
-const DESCRIPTION: &str = "kubernetes.io/description";
+const DESCRIPTION: &str = coffer_api::well_known::annotation::DESCRIPTION;
 const DESCRIPTION_TEXT: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.";
 
-/// No other controller watches ConfigMaps by their type: this is all that any reads of them.
+/// No other controller watches ConfigMaps by their type, so that only these are read.
 impl Watched for ConfigMap {
     const FIELDS: Option<&'static str> = Some("metadata.name=kube-root-ca.crt");
 }
 
-/// Publishes the CA certificate.
+/// Publishes the CA bundle.
 pub(crate) struct RootCaPublisher {
     client: Client,
     pem: String,
@@ -63,7 +63,7 @@ impl Controller for RootCaPublisher {
             }
             None => api.create(&PostParams::default(), &config_map(data)).await,
         };
-        error::ignore_uncreatable(done).map_err(Error::api("publish the CA certificate"))?;
+        error::ignore_uncreatable(done).map_err(Error::api("publish the CA bundle"))?;
         Ok(Next::Change)
     }
 }

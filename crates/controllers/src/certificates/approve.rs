@@ -1,45 +1,45 @@
-//! Which requests are approved automatically: a node's client certificate, its first one and the
-//! ones after it. Pure.
+//! Which requests are approved automatically: those for a node's client certificate, the first one and its
+//! renewals. Pure.
 
 use coffer_api::names::dns1123_subdomain;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 
-use super::asked::{Asked, Names, has_usages};
+use super::certificate_request::{CertificateRequest, SanCounts, has_usages};
 
 /// The signer of nodes' client certificates.
 pub const KUBELET_CLIENT: &str = coffer_api::well_known::signer::KUBE_APISERVER_CLIENT_KUBELET;
 
-/// A request of a known sort.
+/// A kind of request that is approved automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Recognised {
-    /// What the requester must be allowed to create, below `certificatesigningrequests`.
+pub(crate) struct RecognizedRequest {
+    /// The subresource of `certificatesigningrequests` that the requester must be allowed to create.
     pub(crate) subresource: &'static str,
-    /// What the approval says.
+    /// The message of the approval.
     pub(crate) message: &'static str,
 }
 
-/// The sorts a request is of, the narrower first.
-pub(crate) fn recognise(request: &CertificateSigningRequest) -> Vec<Recognised> {
+/// The kinds that a request is of, the most specific first.
+pub(crate) fn recognize(request: &CertificateSigningRequest) -> Vec<RecognizedRequest> {
     let client = has_usages(request, ["digital signature", "client auth"]);
-    let Some(asked) = Asked::of(request).filter(|asked| {
+    let Some(parsed) = CertificateRequest::of(request).filter(|parsed| {
         client
             && request.spec.signer_name == KUBELET_CLIENT
-            && asked.is_of_nodes()
-            // A name that no Node can have is nothing that a kubelet asks for.
-            && asked.node().is_some_and(|node| dns1123_subdomain(node).is_empty())
-            && asked.names == Names::default()
+            && parsed.is_of_nodes()
+            // A Node cannot have any other name.
+            && parsed.node().is_some_and(|node| dns1123_subdomain(node).is_empty())
+            && parsed.names == SanCounts::default()
     }) else {
         return Vec::new();
     };
-    let node = Recognised {
+    let node = RecognizedRequest {
         subresource: "nodeclient",
         message: "Auto approving kubelet client certificate after SubjectAccessReview.",
     };
-    let own = Recognised {
+    let own = RecognizedRequest {
         subresource: "selfnodeclient",
         message: "Auto approving self kubelet client certificate after SubjectAccessReview.",
     };
-    if request.spec.username.as_deref() == Some(&asked.common_name) {
+    if request.spec.username.as_deref() == Some(&parsed.common_name) {
         vec![own, node]
     } else {
         vec![node]
@@ -52,16 +52,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nodes_client_certificate_is_recognised_and_nothing_like_it() {
+    fn only_a_nodes_client_certificate_is_recognized() {
         let node = subject("system:node:a", &["system:nodes"]);
         let good = request(node.clone(), KUBELET_CLIENT, &["digital signature", "client auth"]);
-        let sorts = |request: &CertificateSigningRequest| -> Vec<&str> {
-            recognise(request).iter().map(|it| it.subresource).collect()
+        let kinds = |request: &CertificateSigningRequest| -> Vec<&str> {
+            recognize(request).iter().map(|it| it.subresource).collect()
         };
-        assert_eq!(sorts(&good), ["nodeclient"]);
+        assert_eq!(kinds(&good), ["nodeclient"]);
         let mut own = good.clone();
         own.spec.username = Some("system:node:a".to_owned());
-        assert_eq!(sorts(&own), ["selfnodeclient", "nodeclient"]);
+        assert_eq!(kinds(&own), ["selfnodeclient", "nodeclient"]);
         let mut with_name = node.clone();
         with_name.subject_alt_names =
             vec![rcgen::SanType::DnsName("a.example".try_into().unwrap())];
@@ -85,7 +85,7 @@ mod tests {
                 &client,
             ),
         ] {
-            assert!(recognise(&bad).is_empty(), "{:?}", Asked::of(&bad));
+            assert!(recognize(&bad).is_empty(), "{:?}", CertificateRequest::of(&bad));
         }
     }
 }

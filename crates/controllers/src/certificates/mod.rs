@@ -1,17 +1,20 @@
-//! Certificate requests: approves those of nodes, signs those that are approved.
+//! CertificateSigningRequests: approves those of nodes, signs those that are approved.
 //!
-//! Two controllers that know nothing of each other, as upstream's: the approver decides by who asks
-//! and for what, by what the API server says they may, and by whose a node's name is already; the
-//! signer signs what anybody approved, if it is for one of its signers and fits that signer's rules.
+//! Two independent controllers, as upstream's. The approver checks the requester, the requested subject, the
+//! requester's rights (a SubjectAccessReview), and whether the node's name is in use already. The signer
+//! signs each approved request for one of its signer names that fits the rules of that signer, whichever
+//! client approved it.
 
 pub(crate) mod approve;
-mod asked;
-mod holder;
+mod certificate_request;
+mod name_in_use;
 pub(crate) mod sign;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use coffer_api::condition::{self, ConditionStatus, ConditionType};
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
@@ -32,26 +35,28 @@ use crate::events::{EventType, Recorder};
 use crate::informer::{Cache, Index, IndexBy};
 use crate::key::ObjectKey;
 use crate::queue::Queue;
-use asked::Asked;
-use holder::Trace;
+use certificate_request::CertificateRequest;
+use name_in_use::NameUse;
 use sign::{Signer, SigningError};
 
-const GROUP: &str = "certificates.k8s.io";
-/// Where nodes keep their leases.
+const GROUP: &str = coffer_api::well_known::api_group::CERTIFICATES;
+/// The namespace of nodes' Leases.
 const LEASES: &str = coffer_api::well_known::namespace::NODE_LEASE;
-/// When a request is looked at again that waits for the pods or the lease of a deleted node to go.
-const TRACE_RECHECK: Duration = Duration::from_secs(30);
+/// Interval of checks whether the pods or the Lease of a deleted node still exist.
+const NAME_RECHECK: Duration = Duration::from_secs(30);
 /// The reason of the event about a request for a node's name that is in use.
 const NAME_IN_USE: &str = "NodeNameInUse";
 
 /// Whether a request has a condition.
-fn has(request: &CertificateSigningRequest, kind: &str) -> bool {
+fn has(request: &CertificateSigningRequest, type_: ConditionType) -> bool {
     let conditions = request.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == kind)
+    condition::find(conditions.into_iter().flatten(), type_).is_some()
 }
 
 fn is_decided(request: &CertificateSigningRequest) -> bool {
-    ["Approved", "Denied", "Failed"].iter().any(|kind| has(request, kind))
+    [ConditionType::Approved, ConditionType::Denied, ConditionType::Failed]
+        .into_iter()
+        .any(|type_| has(request, type_))
 }
 
 /// A request's certificate, once there is one.
@@ -62,14 +67,14 @@ fn issued(request: &CertificateSigningRequest) -> Option<&[u8]> {
 
 fn add_condition(
     request: &mut CertificateSigningRequest,
-    kind: &str,
+    type_: ConditionType,
     reason: &str,
     message: String,
 ) {
     let now = Time(jiff::Timestamp::now());
     let condition = CertificateSigningRequestCondition {
-        type_: kind.to_owned(),
-        status: "True".to_owned(),
+        type_: type_.into(),
+        status: ConditionStatus::True.into(),
         reason: Some(reason.to_owned()),
         message: Some(message),
         last_update_time: Some(now.clone()),
@@ -79,14 +84,14 @@ fn add_condition(
     status.conditions.get_or_insert_default().push(condition);
 }
 
-/// Requests by the common name that they ask for.
+/// Requests by the requested common name.
 struct ByCommonName;
 
 impl IndexBy<CertificateSigningRequest> for ByCommonName {
     type Key = String;
 
     fn keys(request: &CertificateSigningRequest, each: &mut dyn FnMut(String)) {
-        Asked::of(request).map(|asked| asked.common_name).into_iter().for_each(each);
+        CertificateRequest::of(request).map(|parsed| parsed.common_name).into_iter().for_each(each);
     }
 }
 
@@ -99,11 +104,10 @@ pub(crate) struct Approver {
     recorder: Recorder,
     /// Requests that wait for an administrator, because their node's name is in use, and whether an
     /// event says so.
-    held: Mutex<HashMap<ObjectKey, bool>>,
-    /// Approvals, by the node's name that they give away, which the cache does not show yet. Held from
-    /// looking whether a name is in use to the approval: of two requests for one name, the second sees
-    /// what became of the first.
-    given: tokio::sync::Mutex<HashMap<String, CertificateSigningRequest>>,
+    waiting: Mutex<HashMap<ObjectKey, bool>>,
+    /// Approvals that the cache does not show yet, by the node's name. Locked from the check of a name to its
+    /// approval, so that of two requests for one name the second is checked against the first.
+    approving: tokio::sync::Mutex<HashMap<String, CertificateSigningRequest>>,
 }
 
 impl Controller for Approver {
@@ -115,12 +119,12 @@ impl Controller for Approver {
         watches.own::<CertificateSigningRequest>();
         watches.on::<CertificateSigningRequest>(|approver, change| {
             if change.is_delete() {
-                approver.look_again();
+                approver.requeue_waiting();
             }
         });
         watches.on::<Node>(|approver, change| {
             if change.is_delete() {
-                approver.look_again();
+                approver.requeue_waiting();
             }
         });
     }
@@ -129,30 +133,30 @@ impl Controller for Approver {
         let found = self.requests.get(key);
         let undecided = found.filter(|request| !is_decided(request) && issued(request).is_none());
         let Some(request) = undecided else {
-            self.held().remove(key);
+            self.waiting().remove(key);
             return Ok(Next::Change);
         };
-        // The first that the requester may have; any other request waits for an administrator.
-        for recognised in approve::recognise(&request) {
-            if !self.allowed(&request, recognised.subresource).await? {
+        // A request of no kind that the requester may create waits for an administrator.
+        for recognized in approve::recognize(&request) {
+            if !self.allowed(&request, recognized.subresource).await? {
                 continue;
             }
-            let approved = approved(&request, recognised.message);
-            let Some(node) = holder::becoming(&request) else {
+            let approved = approved(&request, recognized.message);
+            let Some(node) = name_in_use::claimed_node(&request) else {
                 self.approve(key, &approved).await?;
                 return Ok(Next::Change);
             };
-            let mut given = self.given.lock().await;
-            given.retain(|_, earlier| self.is_awaited(earlier));
-            // Before it looks: what changes meanwhile has it look again.
-            self.held().entry(key.clone()).or_default();
-            if let Some((why, next)) = self.held_name(&request, &node, &given).await? {
-                if self.held().insert(key.clone(), true) != Some(true) {
+            let mut approving = self.approving.lock().await;
+            approving.retain(|_, earlier| self.is_undecided_in_cache(earlier));
+            // Before the check, so that a change during the check makes the key ready again.
+            self.waiting().entry(key.clone()).or_default();
+            if let Some((why, next)) = self.name_conflict(&request, &node, &approving).await? {
+                if self.waiting().insert(key.clone(), true) != Some(true) {
                     self.recorder.record(&*request, EventType::Warning, NAME_IN_USE, why);
                 }
                 return Ok(next);
             }
-            given.insert(node, approved.clone());
+            approving.insert(node, approved.clone());
             self.approve(key, &approved).await?;
             return Ok(Next::Change);
         }
@@ -168,74 +172,74 @@ impl Approver {
             by_common_name: setup.index(),
             queue: setup.queue(),
             recorder: setup.recorder("certificate-controller"),
-            held: Mutex::default(),
-            given: tokio::sync::Mutex::default(),
+            waiting: Mutex::default(),
+            approving: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Whether the cache has a request and does not know yet what became of it.
-    fn is_awaited(&self, approved: &CertificateSigningRequest) -> bool {
+    /// Whether the cache has a request and does not show its approval yet.
+    fn is_undecided_in_cache(&self, approved: &CertificateSigningRequest) -> bool {
         let cached = self.requests.get(&ObjectKey::of(approved));
         cached.is_some_and(|cached| {
             cached.metadata.uid == approved.metadata.uid && !is_decided(&cached)
         })
     }
 
-    fn held(&self) -> parking_lot::MutexGuard<'_, HashMap<ObjectKey, bool>> {
-        self.held.lock()
+    fn waiting(&self) -> parking_lot::MutexGuard<'_, HashMap<ObjectKey, bool>> {
+        self.waiting.lock()
     }
 
-    /// Judges requests again whose node's name may no longer be in use.
-    fn look_again(&self) {
-        for key in self.held().keys() {
+    /// Checks requests again whose node's name may no longer be in use.
+    fn requeue_waiting(&self) {
+        for key in self.waiting().keys() {
             self.queue.add(key.clone());
         }
     }
 
-    /// Why a node's name is not to be given away, and when to look again. The API server is asked for
-    /// what there is of the node, which may be newer than the caches; requests are this process's to
-    /// approve, so that those it is approving and those in the cache are all.
-    async fn held_name(
+    /// Why a node's name is in use, and when to check again. Nodes, pods and Leases are read from the API
+    /// server, because the caches may be behind. Requests need not be: only this process approves them
+    /// automatically, so that the cache and `approving` have them all.
+    async fn name_conflict(
         &self,
         request: &CertificateSigningRequest,
         node: &str,
-        given: &HashMap<String, CertificateSigningRequest>,
+        approving: &HashMap<String, CertificateSigningRequest>,
     ) -> Result<Option<(String, Next)>, Error> {
-        let trace = self.trace(node).await?;
-        let next = match trace {
-            // They are collected soon, and no watch says when.
-            Some(Trace::Pods | Trace::Lease) => Next::After(TRACE_RECHECK),
-            Some(Trace::Node) | None => Next::Change,
+        let used_by = self.name_use(node).await?;
+        let next = match used_by {
+            // They are deleted soon, but this controller does not watch them.
+            Some(NameUse::Pods | NameUse::Lease) => Next::After(NAME_RECHECK),
+            Some(NameUse::Node) | None => Next::Change,
         };
-        let same_name = Asked::of(request).map(|asked| asked.common_name).unwrap_or_default();
+        let same_name =
+            CertificateRequest::of(request).map(|parsed| parsed.common_name).unwrap_or_default();
         let cached = self.by_common_name.get(&same_name);
-        let others = cached.iter().map(|cached| &**cached).chain(given.values());
-        let why = holder::held(request, node, trace, others, jiff::Timestamp::now());
+        let others = cached.iter().map(|cached| &**cached).chain(approving.values());
+        let why = name_in_use::conflict(request, node, used_by, others, jiff::Timestamp::now());
         Ok(why.map(|why| (why, next)))
     }
 
-    /// What the API server has under a node's name.
-    async fn trace(&self, node: &str) -> Result<Option<Trace>, Error> {
+    /// Which object on the API server refers to a node's name.
+    async fn name_use(&self, node: &str) -> Result<Option<NameUse>, Error> {
         let client = &self.client;
         let nodes = Api::<Node>::all(client.clone());
         let found = nodes.get_metadata_opt(node).await;
-        if found.map_err(Error::api("look for the node of a certificate request"))?.is_some() {
-            return Ok(Some(Trace::Node));
+        if found.map_err(Error::api("find the node of a certificate request"))?.is_some() {
+            return Ok(Some(NameUse::Node));
         }
         let bound = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(1);
         let pods = Api::<Pod>::all(client.clone()).list_metadata(&bound).await;
-        let pods = pods.map_err(Error::api("look for pods of a certificate request's node"))?;
+        let pods = pods.map_err(Error::api("find pods of a certificate request's node"))?;
         if !pods.items.is_empty() {
-            return Ok(Some(Trace::Pods));
+            return Ok(Some(NameUse::Pods));
         }
         let leases = Api::<Lease>::namespaced(client.clone(), LEASES);
         let found = leases.get_metadata_opt(node).await;
-        let lease =
-            found.map_err(Error::api("look for the lease of a certificate request's node"))?;
-        Ok(lease.map(|_| Trace::Lease))
+        let lease = found.map_err(Error::api("find the lease of a certificate request's node"))?;
+        Ok(lease.map(|_| NameUse::Lease))
     }
 
-    /// Whether the requester may have such a certificate: a SubjectAccessReview.
+    /// Whether the requester may have the certificate: a SubjectAccessReview.
     async fn allowed(
         &self,
         request: &CertificateSigningRequest,
@@ -274,7 +278,9 @@ impl Approver {
     ) -> Result<(), Error> {
         let api = Api::<CertificateSigningRequest>::all(self.client.clone());
         let params = PostParams::default();
-        let done = api.replace_subresource("approval", &key.name, &params, approved).await;
+        let done = api
+            .replace_subresource(SubresourceName::Approval.as_str(), &key.name, &params, approved)
+            .await;
         error::ignore_not_found(done).map_err(Error::api("approve a certificate request"))
     }
 }
@@ -282,7 +288,7 @@ impl Approver {
 /// A request with its approval.
 fn approved(request: &CertificateSigningRequest, message: &str) -> CertificateSigningRequest {
     let mut approved = request.clone();
-    add_condition(&mut approved, "Approved", "AutoApproved", message.to_owned());
+    add_condition(&mut approved, ConditionType::Approved, "AutoApproved", message.to_owned());
     approved
 }
 
@@ -313,13 +319,19 @@ impl Controller for Signing {
                 status.certificate = Some(ByteString(pem.into_bytes()));
             }
             Err(SigningError::Refused(why)) => {
-                add_condition(&mut signed, "Failed", "SignerValidationFailure", why);
+                add_condition(&mut signed, ConditionType::Failed, "SignerValidationFailure", why);
             }
             Err(SigningError::Failed(why)) => return Err(Error::Object(why)),
         }
         let api = Api::<CertificateSigningRequest>::all(self.client.clone());
-        let done =
-            api.replace_subresource("status", &key.name, &PostParams::default(), &signed).await;
+        let done = api
+            .replace_subresource(
+                SubresourceName::Status.as_str(),
+                &key.name,
+                &PostParams::default(),
+                &signed,
+            )
+            .await;
         error::ignore_not_found(done).map_err(Error::api("sign a certificate request"))?;
         Ok(Next::Change)
     }
@@ -331,9 +343,9 @@ impl Signing {
     }
 
     fn is_to_be_signed(&self, request: &CertificateSigningRequest) -> bool {
-        has(request, "Approved")
-            && !has(request, "Denied")
-            && !has(request, "Failed")
+        has(request, ConditionType::Approved)
+            && !has(request, ConditionType::Denied)
+            && !has(request, ConditionType::Failed)
             && issued(request).is_none()
             && self.signer.signs(&request.spec.signer_name)
     }

@@ -1,8 +1,8 @@
-//! Signing with the cluster's authorities, each signer by its own rules, which are upstream's.
+//! Signing with the cluster's certificate authorities. Each signer name has its rules, which are upstream's.
 //!
-//! What clients show and what kubelets serve with are signed by two authorities, so that no request
-//! for a client's certificate, whatever it contains and however it was approved, makes a server. A
-//! certificate says what was judged and nothing else that a request may hold.
+//! Client certificates and kubelets' serving certificates are signed by two authorities, so that no client
+//! certificate, whatever its request contains, is accepted as a server's. A certificate contains only those
+//! parts of a request that were checked.
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use rcgen::{
@@ -12,26 +12,25 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use super::approve::KUBELET_CLIENT;
-use super::asked::{Asked, has_usages};
+use super::certificate_request::{CertificateRequest, has_usages};
 
-/// Certificates that open the API.
+/// The signer of API clients' certificates.
 const CLIENT: &str = coffer_api::well_known::signer::KUBE_APISERVER_CLIENT;
-/// Certificates that kubelets serve with.
+/// The signer of kubelets' serving certificates.
 const KUBELET_SERVING: &str = coffer_api::well_known::signer::KUBELET_SERVING;
-/// How long a certificate is good for that asks for no time, and the longest that any is, where
-/// nothing else is said.
+/// Validity of a certificate whose request names none, and the maximum, unless configured otherwise.
 const VALIDITY: Duration = Duration::days(365);
-/// Shorter lives than this are made this long, unless no certificate lasts that long.
+/// Minimum validity, unless the maximum is shorter.
 const VALIDITY_MIN: Duration = Duration::minutes(10);
-/// Clocks may be this late.
+/// How long before now a certificate becomes valid, for clients whose clocks are slow.
 const BACKDATE: Duration = Duration::minutes(5);
-/// Upstream's word for a subject that is no node's user.
+/// Upstream's message for a subject that is not a node's user.
 const NO_NODE: &str = "subject common name does not begin with system:node:";
 
-/// Why there is no certificate.
+/// Why a request was not signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SigningError {
-    /// The request does not fit its signer; the requester reads why.
+    /// The request breaks a rule of its signer. The reason is written into its status.
     #[error("{0}")]
     Refused(String),
     /// The authority cannot sign now.
@@ -39,7 +38,7 @@ pub(crate) enum SigningError {
     Failed(String),
 }
 
-/// An authority's certificate or key that cannot be used, or two authorities that are one.
+/// An authority whose certificate or key cannot be used, or two authorities with the same key.
 #[derive(Debug, thiserror::Error)]
 #[error("the cluster signing {what} cannot be used")]
 pub struct SignerError {
@@ -63,7 +62,7 @@ impl SigningAuthority {
     /// An authority from its certificate and key, PEM.
     ///
     /// # Errors
-    /// Says which of the two cannot be used, and nothing of what is in it.
+    /// Which of the two cannot be used. Their contents are not quoted.
     pub fn new(cert_pem: &str, key_pem: &str) -> Result<Self, SignerError> {
         let bad_certificate = || SignerError { what: "certificate" };
         let (_, pem) =
@@ -86,11 +85,11 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Signs clients' certificates with one authority, what kubelets serve with by another; without
-    /// the second one nothing is signed for kubelets to serve with.
+    /// Signs client certificates with one authority and kubelets' serving certificates with the other;
+    /// without `kubelet_serving` it does not sign serving certificates.
     ///
     /// # Errors
-    /// Refuses two authorities with one key.
+    /// The authorities have the same key.
     pub fn new(
         clients: SigningAuthority,
         kubelet_serving: Option<SigningAuthority>,
@@ -101,13 +100,13 @@ impl Signer {
         Ok(Self { clients, kubelet_serving, validity: VALIDITY })
     }
 
-    /// The same with another time that certificates are good for at most.
+    /// The same with another maximum validity.
     #[must_use]
     pub fn lasting(self, validity: Duration) -> Self {
         Self { validity, ..self }
     }
 
-    /// Whether this is the signer of that name.
+    /// Whether it signs requests with this signer name.
     pub(crate) fn signs(&self, signer: &str) -> bool {
         self.authority(signer).is_some()
     }
@@ -120,7 +119,7 @@ impl Signer {
         }
     }
 
-    /// The certificate that a request is for.
+    /// Signs a request. Returns the certificate, PEM.
     ///
     /// # Errors
     /// [`SigningError`].
@@ -136,19 +135,19 @@ impl Signer {
         check(request)?;
         let pem = std::str::from_utf8(&request.spec.request.0)
             .map_err(|_| SigningError::Refused("the request is not PEM".to_owned()))?;
-        // The asker's key has signed the request, or it does not parse.
-        let mut asked = CertificateSigningRequestParams::from_pem(pem)
+        // This also verifies the request's signature.
+        let mut request_params = CertificateSigningRequestParams::from_pem(pem)
             .map_err(|error| SigningError::Refused(error.to_string()))?;
         let now = OffsetDateTime::from_unix_timestamp(now.as_second())
             .map_err(|error| SigningError::Failed(error.to_string()))?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = std::mem::take(&mut asked.params.distinguished_name);
+        params.distinguished_name = std::mem::take(&mut request_params.params.distinguished_name);
         if signer == KUBELET_SERVING {
-            params.subject_alt_names = std::mem::take(&mut asked.params.subject_alt_names);
+            params.subject_alt_names = std::mem::take(&mut request_params.params.subject_alt_names);
         }
         params.is_ca = IsCa::ExplicitNoCa;
         params.not_before = now - BACKDATE;
-        params.not_after = (now + self.life(request)).min(authority.not_after);
+        params.not_after = (now + self.validity_of(request)).min(authority.not_after);
         params.use_authority_key_identifier_extension = true;
         for usage in request.spec.usages.iter().flatten() {
             match usage.as_str() {
@@ -168,13 +167,13 @@ impl Signer {
                 }
             }
         }
-        asked.params = params;
-        let signed = asked.signed_by(&authority.issuer);
+        request_params.params = params;
+        let signed = request_params.signed_by(&authority.issuer);
         signed.map(|it| it.pem()).map_err(|error| SigningError::Failed(error.to_string()))
     }
 
-    /// How long a certificate is to be good for.
-    fn life(&self, request: &CertificateSigningRequest) -> Duration {
+    /// The validity of the certificate for a request.
+    fn validity_of(&self, request: &CertificateSigningRequest) -> Duration {
         match request.spec.expiration_seconds.map(|it| Duration::seconds(it.into())) {
             Some(wanted) if wanted < self.validity => wanted.max(VALIDITY_MIN).min(self.validity),
             _ => self.validity,
@@ -182,15 +181,15 @@ impl Signer {
     }
 }
 
-/// The rules of a request's signer, in upstream's words where it has the rule.
+/// Checks the rules of a request's signer. Messages are upstream's where upstream has the rule.
 fn check(request: &CertificateSigningRequest) -> Result<(), SigningError> {
     let refused = |why: &str| Err(SigningError::Refused(why.to_owned()));
-    let Some(asked) = Asked::of(request) else {
+    let Some(parsed) = CertificateRequest::of(request) else {
         return refused("the request cannot be read, or its subject has an attribute twice");
     };
-    let names = asked.names;
+    let names = parsed.names;
     match request.spec.signer_name.as_str() {
-        KUBELET_CLIENT | KUBELET_SERVING if !asked.is_of_nodes() => {
+        KUBELET_CLIENT | KUBELET_SERVING if !parsed.is_of_nodes() => {
             refused("subject organization is not system:nodes")
         }
         KUBELET_CLIENT if names.dns > 0 => refused("DNS subjectAltNames are not allowed"),
@@ -207,15 +206,15 @@ fn check(request: &CertificateSigningRequest) -> Result<(), SigningError> {
         KUBELET_CLIENT | KUBELET_SERVING if names.other > 0 => {
             refused("subjectAltNames of this kind are not allowed")
         }
-        KUBELET_CLIENT if asked.node().is_none() => refused(NO_NODE),
+        KUBELET_CLIENT if parsed.node().is_none() => refused(NO_NODE),
         KUBELET_CLIENT if !has_usages(request, ["digital signature", "client auth"]) => {
             refused("usages did not match [client auth digital signature key encipherment]")
         }
         KUBELET_SERVING if !has_usages(request, ["digital signature", "server auth"]) => {
             refused("usages did not match [digital signature key encipherment server auth]")
         }
-        KUBELET_SERVING if asked.node().is_none() => refused(NO_NODE),
-        KUBELET_SERVING if request.spec.username.as_deref() != Some(&asked.common_name) => {
+        KUBELET_SERVING if parsed.node().is_none() => refused(NO_NODE),
+        KUBELET_SERVING if request.spec.username.as_deref() != Some(&parsed.common_name) => {
             refused("requested certificate is not the asking node's")
         }
         KUBELET_CLIENT | KUBELET_SERVING => Ok(()),
@@ -225,8 +224,8 @@ fn check(request: &CertificateSigningRequest) -> Result<(), SigningError> {
 }
 
 fn client_usages(usages: &[String]) -> Result<(), SigningError> {
-    let permitted = ["digital signature", "key encipherment", "client auth"];
-    if let Some(other) = usages.iter().find(|usage| !permitted.contains(&usage.as_str())) {
+    let allowed = ["digital signature", "key encipherment", "client auth"];
+    if let Some(other) = usages.iter().find(|usage| !allowed.contains(&usage.as_str())) {
         let why = format!("invalid usage for client certificate: {other}");
         return Err(SigningError::Refused(why));
     }
@@ -281,12 +280,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_certificate_says_what_was_asked_and_no_more() {
-        let mut asked = subject("system:node:a", &["system:nodes"]);
-        // No request makes its requester an authority.
-        asked.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        asked.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let mut request = request(asked, KUBELET_CLIENT, &["digital signature", "client auth"]);
+    fn a_certificate_contains_only_what_was_checked() {
+        let mut params = subject("system:node:a", &["system:nodes"]);
+        // A request for a CA certificate gets one that is not.
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let mut request = request(params, KUBELET_CLIENT, &["digital signature", "client auth"]);
         request.spec.expiration_seconds = Some(3600);
         let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let pem = authority().sign(&request, now).unwrap();
@@ -305,7 +304,7 @@ pub(crate) mod tests {
     const CLIENT_USAGES: [&str; 2] = ["digital signature", "client auth"];
     const SERVER_USAGES: [&str; 2] = ["digital signature", "server auth"];
 
-    /// A node's request to serve, by that node.
+    /// A node's request for its own serving certificate.
     fn serving(names: Vec<rcgen::SanType>) -> CertificateSigningRequest {
         let mut params = subject("system:node:a", &["system:nodes"]);
         params.subject_alt_names = names;
@@ -319,13 +318,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_its_signer_is_refused_in_upstreams_words() {
+    fn a_request_that_breaks_a_rule_of_its_signer_is_refused_with_upstreams_message() {
         let authority = authority();
         let refusal = |request: &CertificateSigningRequest| match authority
             .sign(request, jiff::Timestamp::now())
         {
             Err(SigningError::Refused(why)) => why,
-            other => panic!("{:?}: {other:?}", Asked::of(request)),
+            other => panic!("{:?}: {other:?}", CertificateRequest::of(request)),
         };
         let node = || subject("system:node:a", &["system:nodes"]);
         let named = |name: rcgen::SanType| {
@@ -363,10 +362,10 @@ pub(crate) mod tests {
             assert_eq!(refusal(&bad), why);
         }
 
-        let mut of_another = serving(vec![dns("a")]);
-        of_another.spec.username = Some("system:node:b".to_owned());
-        let mut nobodys = serving(vec![dns("a")]);
-        nobodys.spec.username = None;
+        let mut of_another_node = serving(vec![dns("a")]);
+        of_another_node.spec.username = Some("system:node:b".to_owned());
+        let mut without_user = serving(vec![dns("a")]);
+        without_user.spec.username = None;
         let with_usages = |usages: &[&str]| {
             let mut made = serving(vec![dns("a")]);
             made.spec.usages = Some(usages.iter().map(|&usage| usage.to_owned()).collect());
@@ -379,8 +378,8 @@ pub(crate) mod tests {
             (serving(vec![ip(), uri()]), "URI subjectAltNames are not allowed"),
             (with_usages(&CLIENT_USAGES), usages),
             (with_usages(&["digital signature", "client auth", "server auth"]), usages),
-            (of_another, "requested certificate is not the asking node's"),
-            (nobodys, "requested certificate is not the asking node's"),
+            (of_another_node, "requested certificate is not the asking node's"),
+            (without_user, "requested certificate is not the asking node's"),
         ] {
             assert_eq!(refusal(&bad), why);
         }
@@ -415,42 +414,42 @@ pub(crate) mod tests {
         assert!(authority().sign(&forged, jiff::Timestamp::now()).is_err());
     }
 
-    /// Upstream's: the cluster's time at most, ten minutes at least.
+    /// As upstream: the configured validity at most, ten minutes at least.
     #[test]
-    fn a_certificate_lasts_as_long_as_asked_within_bounds() {
+    fn the_requested_validity_is_kept_within_bounds() {
         let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let life = |asked: Option<i32>, validity: Duration| {
+        let seconds_valid = |requested: Option<i32>, validity: Duration| {
             let mut made = request(subject("alice", &[]), CLIENT, &["client auth"]);
-            made.spec.expiration_seconds = asked;
+            made.spec.expiration_seconds = requested;
             let pem = authority().lasting(validity).sign(&made, now).unwrap();
             let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
             pem.parse_x509().unwrap().validity().not_after.timestamp() - now.as_second()
         };
         let day = Duration::days(1);
-        for (asked, seconds) in [
+        for (requested, seconds) in [
             (None, 86_400),
             (Some(3600), 3600),
             (Some(60), 600),
             (Some(-1), 600),
             (Some(i32::MAX), 86_400),
         ] {
-            assert_eq!(life(asked, day), seconds, "{asked:?}");
+            assert_eq!(seconds_valid(requested, day), seconds, "{requested:?}");
         }
-        assert_eq!(life(Some(3600), Duration::seconds(20)), 20);
-        assert_eq!(life(Some(5), Duration::seconds(20)), 20);
+        assert_eq!(seconds_valid(Some(3600), Duration::seconds(20)), 20);
+        assert_eq!(seconds_valid(Some(5), Duration::seconds(20)), 20);
     }
 
-    /// Names in a client's certificate would be a server's.
+    /// With DNS names a client certificate could be used by a server.
     #[test]
-    fn a_clients_certificate_has_no_names_and_is_no_servers() {
-        let mut asked = subject("alice", &["dev"]);
-        asked.subject_alt_names = vec![
+    fn a_client_certificate_has_neither_names_nor_server_usage() {
+        let mut params = subject("alice", &["dev"]);
+        params.subject_alt_names = vec![
             dns("localhost"),
             dns("kubernetes.default.svc"),
             rcgen::SanType::IpAddress([127, 0, 0, 1].into()),
         ];
-        asked.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let made = request(asked, CLIENT, &CLIENT_USAGES);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let made = request(params, CLIENT, &CLIENT_USAGES);
         let pem = authority().sign(&made, jiff::Timestamp::now()).unwrap();
         let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
         let certificate = pem.parse_x509().unwrap();
@@ -460,7 +459,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn one_key_is_not_two_authorities() {
+    fn two_authorities_with_the_same_key_are_refused() {
         let mut params = subject("both", &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();

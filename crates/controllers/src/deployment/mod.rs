@@ -1,9 +1,9 @@
-//! Deployments: replaces pods of one template by those of another, step by step, and remembers the
-//! templates for the way back.
+//! Deployments: gradually replaces the pods of one template by those of another, and keeps the templates for
+//! rollbacks.
 //!
-//! A Deployment owns ReplicaSets, one per template, and only sets their sizes; the pods are the
-//! ReplicaSets' business. Each reconciliation makes one step ([`plan`]); the change that it causes
-//! comes back through the watches and causes the next one.
+//! A Deployment owns one ReplicaSet per template and only sets their sizes; the ReplicaSet controller creates
+//! and deletes the pods. Each reconciliation makes one step ([`plan`]), whose changes come back through the
+//! watches and start the next one.
 
 pub(crate) mod limits;
 pub(crate) mod plan;
@@ -14,6 +14,7 @@ pub(crate) mod status;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use coffer_api::kinds::pod::same_template;
 use coffer_api::selector::LabelSelector;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,11 +24,9 @@ use serde_json::json;
 
 use self::limits::{is_rolling, size};
 use self::plan::{Action, plan};
-use self::revision::{REVISION, same_template};
+use self::revision::REVISION;
 use self::status::Draft;
-use crate::claim::{
-    BySelector, Claim, ClaimKey, Claimable, Claimer, claim, is_alive, places, selects,
-};
+use crate::claim::{BySelector, Claim, ClaimKey, Claimable, Claimer, claim, is_alive, may_claim};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder, now};
@@ -36,6 +35,7 @@ use crate::key::ObjectKey;
 use crate::owner::{adoption, controller_of, controller_ref, is_controlled_by, release};
 use crate::pod::{Pod, is_terminal};
 use crate::queue::Queue;
+use crate::selection::{Selectors, label_keys};
 
 /// Rolls Deployments out.
 pub(crate) struct Deployments {
@@ -43,6 +43,7 @@ pub(crate) struct Deployments {
     deployments: Cache<Deployment>,
     /// Deployments that might adopt a ReplicaSet.
     adopters: Index<Deployment, BySelector>,
+    selectors: Selectors<Deployment>,
     sets: Cache<ReplicaSet>,
     claimable_sets: Index<ReplicaSet, Claimable>,
     pods: Index<Pod, Claimable>,
@@ -63,7 +64,10 @@ impl Controller for Deployments {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
-        let Some(mut deployment) = self.deployments.get(key) else { return Ok(Next::Change) };
+        let Some(mut deployment) = self.deployments.get(key) else {
+            self.selectors.forget(key);
+            return Ok(Next::Change);
+        };
         let selector = deployment.selector()?;
         if selector.is_empty() {
             let message =
@@ -72,12 +76,12 @@ impl Controller for Deployments {
             return Ok(Next::Change);
         }
         let sets = self.claim(&deployment, &selector, key).await?;
-        let busy = self.busy(&deployment, &sets);
-        let plan = plan(&deployment, sets, &busy, now());
+        let running = self.running(&deployment, &sets);
+        let plan = plan(&deployment, sets, &running, now());
         for action in plan.actions {
             self.apply(&mut deployment, key, action).await?;
         }
-        Ok(Next::after(plan.check_in))
+        Ok(Next::after(plan.recheck_after))
     }
 }
 
@@ -87,6 +91,7 @@ impl Deployments {
             client: setup.client(),
             deployments: setup.cache(),
             adopters: setup.index(),
+            selectors: Selectors::default(),
             sets: setup.cache(),
             claimable_sets: setup.index(),
             pods: setup.index(),
@@ -105,15 +110,15 @@ impl Deployments {
         if change.is_delete() || controller_of(&set.metadata).is_some() {
             return;
         }
-        let places: Vec<_> = places(&set.metadata).collect();
-        for deployment in self.adopters.get_all(&places) {
-            if deployment.selector().is_ok_and(|selector| selects(&selector, &set.metadata)) {
+        let keys: Vec<_> = label_keys(&set.metadata).collect();
+        for deployment in self.adopters.get_all(&keys) {
+            if may_claim(&self.selectors.of(&deployment), &set.metadata) {
                 self.queue.add(ObjectKey::of(&*deployment));
             }
         }
     }
 
-    /// The last old pod that ends is what the Recreate strategy waits for.
+    /// The Recreate strategy waits until the last old pod has ended.
     fn pod_changed(&self, change: &Change<Pod>) {
         let pod = change.latest();
         if !change.is_delete() && !is_terminal(pod) {
@@ -164,7 +169,7 @@ impl Deployments {
         Ok(claimed)
     }
 
-    /// Patches a ReplicaSet's owners; returns it if it is still the one that was meant.
+    /// Patches a ReplicaSet's owners. None if it no longer exists or was recreated.
     async fn patch_set(
         &self,
         key: &ObjectKey,
@@ -179,8 +184,8 @@ impl Deployments {
         }
     }
 
-    /// Uids of the ReplicaSets that have pods that have not ended. Only the Recreate strategy asks.
-    fn busy(&self, deployment: &Deployment, sets: &[ReplicaSet]) -> HashSet<String> {
+    /// Uids of the ReplicaSets with pods that have not ended. Only the Recreate strategy needs them.
+    fn running(&self, deployment: &Deployment, sets: &[ReplicaSet]) -> HashSet<String> {
         if is_rolling(deployment) {
             return HashSet::new();
         }
@@ -192,8 +197,8 @@ impl Deployments {
         .collect()
     }
 
-    /// Makes one step. `deployment` follows what the step itself changes of its metadata, so that
-    /// a later step's write is refused only where another client wrote.
+    /// Applies one action. `deployment` gets the metadata that the action has written, so that a later write
+    /// of the same step conflicts only with writes of other clients.
     async fn apply(
         &self,
         deployment: &mut Arc<Deployment>,
@@ -209,9 +214,11 @@ impl Deployments {
                 let meta = json!({ "uid": uid, "annotations": { REVISION: revision } });
                 let patch = Patch::Merge(json!({ "metadata": meta }));
                 let api = self.deployments_of(key);
-                let done = api.patch(&key.name, &PatchParams::default(), &patch).await;
-                let noted = done.map_err(Error::api("note the revision"))?;
-                Arc::make_mut(deployment).metadata = noted.metadata;
+                // Through the status, which keeps annotations, too: no change of the spec is counted, as upstream.
+                let done = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
+                let written =
+                    done.map_err(Error::api("annotate the deployment with its revision"))?;
+                Arc::make_mut(deployment).metadata = written.metadata;
                 Ok(())
             }
             Action::Status(status) => self.write_status(deployment, key, *status).await,
@@ -241,14 +248,14 @@ impl Deployments {
             return Ok(());
         }
         let mut draft = Draft::new(deployment, now());
-        let message = draft.note_failed(&name, &error::message(&error));
+        let message = draft.set_failed(&name, &error::message(&error));
         self.recorder.record(deployment, EventType::Warning, "FailedCreate", message);
         self.write_status(deployment, key, draft.unchanged()).await?;
         Err(Error::api("create replica set")(error))
     }
 
-    /// The name is taken: by an earlier try of this step, which is fine, or by another template
-    /// with the same hash, which calls for another name.
+    /// The name is in use: by the ReplicaSet that an earlier attempt created, or by one with another template
+    /// of the same hash; then the next attempt uses another name.
     async fn resolve_collision(
         &self,
         deployment: &Deployment,
@@ -266,10 +273,10 @@ impl Deployments {
         });
         if !ours {
             let mut status = deployment.status.clone().unwrap_or_default();
-            status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+            status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
             self.write_status(deployment, key, status).await?;
         }
-        Err(Error::Unfinished("the name of the new replica set was taken"))
+        Err(Error::Unfinished("the name of the new replica set is in use"))
     }
 
     async fn update(
@@ -306,9 +313,8 @@ impl Deployments {
         error::ignore_not_found(done).map_err(Error::api("delete replica set"))
     }
 
-    /// Writes the status, and nothing else: the object goes out as it was read with its
-    /// `resourceVersion`, because a write that does not name one would put back all metadata
-    /// that another client changed since.
+    /// Writes the status only. The object is sent with the `resourceVersion` at which it was read: without
+    /// one, the write would revert metadata that another client has changed since.
     async fn write_status(
         &self,
         deployment: &Deployment,

@@ -1,5 +1,5 @@
-//! The next step of a Deployment: which ReplicaSets to make, resize and forget, and what to say.
-//! Pure: one observation goes in, all writes of one step come out.
+//! The next step of a Deployment: which ReplicaSets to create, scale and delete, and the status. Pure: from
+//! one observation to all writes of one step.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::limits::{actual, desired, is_rolling, size};
+use super::limits::{actual, desired, is_rolling, size, total};
 use super::revision::{
     DESIRED_REPLICAS, REVISION, TEMPLATE_HASH, annotate_new, annotate_replicas, find_new, number,
     revision, template_hash,
 };
 use super::sizes::{age_key, new_size, old_sizes, scaled_sizes};
-use super::status::{Draft, check_in, is_complete};
+use super::status::{Draft, is_complete, recheck_after};
 use crate::owner::controller_ref;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// Make the ReplicaSet of the present template.
+    /// Create the ReplicaSet of the current template.
     Create(Box<ReplicaSet>),
-    /// Write a ReplicaSet back, with its size before and after if that changes.
+    /// Update a ReplicaSet; with its size before and after, if that changes.
     Update(Box<ReplicaSet>, Option<(i32, i32)>),
-    /// Delete a ReplicaSet that is beyond the history to keep.
+    /// Delete a ReplicaSet beyond the history limit.
     Delete(Box<ReplicaSet>),
-    /// Note the revision on the Deployment.
+    /// Annotate the Deployment with its revision.
     Annotate(String),
     /// Write the status.
     Status(Box<DeploymentStatus>),
@@ -37,16 +37,16 @@ pub(crate) enum Action {
 pub(crate) struct Plan {
     /// The writes.
     pub(crate) actions: Vec<Action>,
-    /// When to look again even if nothing happens, to notice that nothing does.
-    pub(crate) check_in: Option<Duration>,
+    /// When to reconcile again without a change, to detect that the rollout makes no progress.
+    pub(crate) recheck_after: Option<Duration>,
 }
 
-/// Decides the next step. `sets` are the Deployment's ReplicaSets, `busy` the uids of those that
-/// have pods that have not ended.
+/// Plans the next step. `sets` are the Deployment's ReplicaSets, `running` the uids of those with pods that
+/// have not ended.
 pub(crate) fn plan(
     deployment: &Deployment,
     mut sets: Vec<ReplicaSet>,
-    busy: &HashSet<String>,
+    running: &HashSet<String>,
     now: Timestamp,
 ) -> Plan {
     sets.sort_by_key(age_key);
@@ -60,16 +60,16 @@ pub(crate) fn plan(
         draft: Draft::new(deployment, now),
         now,
     };
-    step.run(busy)
+    step.run(running)
 }
 
 struct Step<'a> {
     deployment: &'a Deployment,
     /// The ReplicaSets as observed, from old to new.
     before: Vec<ReplicaSet>,
-    /// The same as they are to be; one that is created comes last.
+    /// The same as they shall be. One that is created comes last.
     sets: Vec<ReplicaSet>,
-    /// The position of the one with the present template.
+    /// The index of the one with the current template.
     new: Option<usize>,
     created: bool,
     deleted: Vec<usize>,
@@ -77,35 +77,35 @@ struct Step<'a> {
     now: Timestamp,
 }
 
-/// What the status is to say.
+/// What is updated in the status.
 #[derive(Clone, Copy)]
-enum Wording {
-    /// How many pods there are.
+enum StatusScope {
+    /// The numbers of pods.
     Counts,
-    /// And how the rollout comes along.
+    /// The numbers of pods and the progress of the rollout.
     Progress,
 }
 
 impl Step<'_> {
-    fn run(mut self, busy: &HashSet<String>) -> Plan {
+    fn run(mut self, running: &HashSet<String>) -> Plan {
         if self.deployment.metadata.deletion_timestamp.is_some() {
             self.new = self.position();
-            return self.finish(Wording::Counts);
+            return self.finish(StatusScope::Counts);
         }
         let paused = self.deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true);
-        self.draft.note_pause(paused);
+        self.draft.set_paused(paused);
         if paused || self.was_scaled() {
             return self.scale(paused);
         }
-        if is_rolling(self.deployment) { self.roll() } else { self.recreate(busy) }
+        if is_rolling(self.deployment) { self.roll() } else { self.recreate(running) }
     }
 
-    /// Whether the size of the Deployment itself was changed since a ReplicaSet was last sized.
+    /// Whether the Deployment itself was scaled after its ReplicaSets.
     fn was_scaled(&self) -> bool {
         let desired = i64::from(desired(self.deployment));
         self.sets.iter().filter(|set| size(set) > 0).any(|set| {
-            let noted = number(set.metadata.annotations.as_ref(), DESIRED_REPLICAS);
-            noted.is_some_and(|noted| noted != desired)
+            let annotated = number(set.metadata.annotations.as_ref(), DESIRED_REPLICAS);
+            annotated.is_some_and(|annotated| annotated != desired)
         })
     }
 
@@ -118,18 +118,18 @@ impl Step<'_> {
             }
         }
         if paused {
-            self.forget_old();
+            self.delete_surplus();
         }
-        self.finish(Wording::Counts)
+        self.finish(StatusScope::Counts)
     }
 
     fn roll(mut self) -> Plan {
         let new = self.find_or_create();
-        let all = self.sets.iter().map(size).sum();
+        let all = total(self.sets.iter().map(size));
         let wanted = new_size(self.deployment, size(&self.sets[new]), all);
         if wanted != size(&self.sets[new]) {
             self.resize(new, wanted);
-            return self.finish(Wording::Progress);
+            return self.finish(StatusScope::Progress);
         }
         let old: Vec<usize> = (0..self.sets.len()).filter(|at| *at != new).collect();
         let old_sets: Vec<&ReplicaSet> = old.iter().map(|at| &self.sets[*at]).collect();
@@ -142,32 +142,33 @@ impl Step<'_> {
             }
         }
         if !shrunk && self.is_complete() {
-            self.forget_old();
+            self.delete_surplus();
         }
-        self.finish(Wording::Progress)
+        self.finish(StatusScope::Progress)
     }
 
-    fn recreate(mut self, busy: &HashSet<String>) -> Plan {
+    fn recreate(mut self, running: &HashSet<String>) -> Plan {
         self.find();
         let old: Vec<usize> = (0..self.sets.len()).filter(|at| Some(*at) != self.new).collect();
         let active: Vec<usize> =
             old.iter().copied().filter(|at| size(&self.sets[*at]) > 0).collect();
         if !active.is_empty() {
             active.into_iter().for_each(|at| self.resize(at, 0));
-            return self.finish(Wording::Progress);
+            return self.finish(StatusScope::Progress);
         }
-        let running =
-            |at: &usize| self.sets[*at].metadata.uid.as_ref().is_some_and(|uid| busy.contains(uid));
-        if old.iter().any(running) {
-            return self.finish(Wording::Progress);
+        let has_pods = |at: &usize| {
+            self.sets[*at].metadata.uid.as_ref().is_some_and(|uid| running.contains(uid))
+        };
+        if old.iter().any(has_pods) {
+            return self.finish(StatusScope::Progress);
         }
         let new = self.find_or_create();
         if size(&self.sets[new]) != desired(self.deployment) {
             self.resize(new, desired(self.deployment));
         } else if self.is_complete() {
-            self.forget_old();
+            self.delete_surplus();
         }
-        self.finish(Wording::Progress)
+        self.finish(StatusScope::Progress)
     }
 
     /// Finds the new ReplicaSet and brings its annotations up to date.
@@ -183,7 +184,7 @@ impl Step<'_> {
             }
         }
         let name = self.sets[new].metadata.name.clone().unwrap_or_default();
-        self.draft.note_found(&name);
+        self.draft.set_found(&name);
     }
 
     fn find_or_create(&mut self) -> usize {
@@ -193,13 +194,13 @@ impl Step<'_> {
         if let Some(new) = self.new {
             return new;
         }
-        let all = self.sets.iter().map(size).sum();
+        let all = total(self.sets.iter().map(size));
         let mut set = new_set(self.deployment);
         annotate_new(self.deployment, &mut set, self.next_revision(), true);
         if let Some(spec) = &mut set.spec {
             spec.replicas = Some(new_size(self.deployment, 0, all));
         }
-        self.draft.note_created(set.metadata.name.as_deref().unwrap_or_default());
+        self.draft.set_created(set.metadata.name.as_deref().unwrap_or_default());
         self.sets.push(set);
         self.created = true;
         let new = self.sets.len() - 1;
@@ -215,7 +216,7 @@ impl Step<'_> {
     fn next_revision(&self) -> i64 {
         let old = self.sets.iter().enumerate().filter(|(at, _)| Some(*at) != self.new);
         let newest = old.map(|(_, set)| revision(set.metadata.annotations.as_ref())).max();
-        newest.unwrap_or(0) + 1
+        newest.unwrap_or(0).saturating_add(1)
     }
 
     fn resize(&mut self, at: usize, wanted: i32) {
@@ -229,8 +230,8 @@ impl Step<'_> {
         status.is_some_and(|status| is_complete(self.deployment, status))
     }
 
-    /// Forgets the oldest ReplicaSets beyond `revisionHistoryLimit`, if nothing is left of them.
-    fn forget_old(&mut self) {
+    /// Deletes the oldest ReplicaSets beyond `revisionHistoryLimit`, if they have no pods.
+    fn delete_surplus(&mut self) {
         let limit = self.deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit);
         let Some(limit) = limit.filter(|limit| *limit != i32::MAX) else { return };
         let mut old: Vec<usize> = (0..self.sets.len())
@@ -252,8 +253,8 @@ impl Step<'_> {
         self.sets.iter().collect()
     }
 
-    /// Turns what was decided into writes: what grows before what shrinks, the status last.
-    fn finish(self, wording: Wording) -> Plan {
+    /// The writes of the step in order: ReplicaSets that grow before those that shrink, the status last.
+    fn finish(self, scope: StatusScope) -> Plan {
         let kept: Vec<&ReplicaSet> = (0..self.sets.len())
             .filter(|at| !self.deleted.contains(at))
             .map(|at| &self.sets[at])
@@ -263,9 +264,9 @@ impl Step<'_> {
         let old_revision = old_revision.and_then(|all| all.get(REVISION)).cloned();
         let new_revision = new.and_then(|set| set.metadata.annotations.as_ref()?.get(REVISION));
         let annotate = new_revision.filter(|new| Some(*new) != old_revision.as_ref()).cloned();
-        let status = match wording {
-            Wording::Counts => self.draft.counted(&kept, new),
-            Wording::Progress => self.draft.rolled(&kept, new),
+        let status = match scope {
+            StatusScope::Counts => self.draft.counted(&kept, new),
+            StatusScope::Progress => self.draft.rolled(&kept, new),
         };
 
         let mut actions = Vec::new();
@@ -280,7 +281,7 @@ impl Step<'_> {
             .map(|(before, set)| {
                 let (from, to) = (size(before), size(set));
                 let scaled = (from != to).then_some((from, to));
-                (from - to, Action::Update(Box::new(set.clone()), scaled))
+                (from.saturating_sub(to), Action::Update(Box::new(set.clone()), scaled))
             })
             .collect();
         updates.sort_by_key(|(shrinks_by, _)| *shrinks_by);
@@ -289,15 +290,15 @@ impl Step<'_> {
             self.deleted.iter().map(|at| Action::Delete(Box::new(self.sets[*at].clone())));
         actions.extend(deleted);
         actions.extend(annotate.map(Action::Annotate));
-        let check_in = check_in(self.deployment, &status, self.now);
+        let recheck_after = recheck_after(self.deployment, &status, self.now);
         if self.deployment.status.as_ref() != Some(&status) {
             actions.push(Action::Status(Box::new(status)));
         }
-        Plan { actions, check_in }
+        Plan { actions, recheck_after }
     }
 }
 
-/// The ReplicaSet of the present template, without pods.
+/// A ReplicaSet of the current template, without pods.
 fn new_set(deployment: &Deployment) -> ReplicaSet {
     let spec = deployment.spec.clone().unwrap_or_default();
     let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);

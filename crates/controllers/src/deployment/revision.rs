@@ -1,37 +1,40 @@
-//! Revisions: which ReplicaSet carries which template, what it is called, and what it remembers.
+//! Revisions: the ReplicaSet of each template, its name, and its annotations.
 //!
-//! `kubectl rollout history` and `undo` read the annotations written here, and find the template
-//! to go back to in the ReplicaSet of that revision.
+//! `kubectl rollout history` and `undo` read these annotations, and the template of a revision in its
+//! ReplicaSet.
 
 use std::collections::BTreeMap;
 
-use coffer_api::kinds::drop_zeros;
+use coffer_api::kinds::pod::template_identity;
+use coffer_api::schema::{self, fit::normalize};
+use coffer_api::well_known::{annotation, label};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
 use super::limits::{desired, surge_max};
+use super::sizes::age_key;
 
-/// The label by which the pods of one template are told from those of another.
-pub(crate) const TEMPLATE_HASH: &str = "pod-template-hash";
-/// Which revision a ReplicaSet is, and a Deployment is at.
-pub(crate) const REVISION: &str = "deployment.kubernetes.io/revision";
-/// Which revisions a ReplicaSet was before it became the present one again.
-const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
+/// The label that distinguishes the pods of different templates.
+pub(crate) const TEMPLATE_HASH: &str = label::POD_TEMPLATE_HASH;
+/// The revision of a ReplicaSet, and the current one of a Deployment.
+pub(crate) const REVISION: &str = annotation::REVISION;
+/// The earlier revisions of a ReplicaSet that became the current one again.
+const REVISION_HISTORY: &str = annotation::REVISION_HISTORY;
 /// The Deployment's replicas when the ReplicaSet was last scaled.
-pub(crate) const DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
-/// The same with surge.
-pub(crate) const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
-/// Annotations that a ReplicaSet does not take from its Deployment.
+pub(crate) const DESIRED_REPLICAS: &str = annotation::DESIRED_REPLICAS;
+/// The same plus the surge.
+pub(crate) const MAX_REPLICAS: &str = annotation::MAX_REPLICAS;
+/// Annotations that are not copied from a Deployment to its ReplicaSets.
 const NOT_COPIED: [&str; 6] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
+    annotation::LAST_APPLIED,
     REVISION,
     REVISION_HISTORY,
     DESIRED_REPLICAS,
     MAX_REPLICAS,
     "deprecated.deployment.rollback.to",
 ];
-/// Histories longer than this lose their oldest revisions.
+/// Bytes of the history. A longer one loses its oldest revisions.
 const HISTORY_MAX: usize = 2000;
 
 /// The revision in an object's annotations, 0 if it has none.
@@ -44,40 +47,32 @@ pub(crate) fn number(annotations: Option<&BTreeMap<String, String>>, key: &str) 
     annotations?.get(key)?.parse().ok()
 }
 
-/// The ReplicaSet of the Deployment's present template; of several, the oldest.
+/// The ReplicaSet of the Deployment's current template; of several, the oldest.
 pub(crate) fn find_new<'a>(
     deployment: &Deployment,
     sets: &'a [ReplicaSet],
 ) -> Option<&'a ReplicaSet> {
     let template = deployment.spec.as_ref().map(|spec| &spec.template)?;
-    let wanted = canonical(template);
+    let wanted = template_identity(template);
     sets.iter()
         .filter(|set| {
             let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-            template.is_some_and(|template| canonical(template) == wanted)
+            template.is_some_and(|template| template_identity(template) == wanted)
         })
-        .min_by(|a, b| {
-            let age = |set: &ReplicaSet| {
-                (set.metadata.creation_timestamp.clone(), set.metadata.name.clone())
-            };
-            age(a).cmp(&age(b))
-        })
+        .min_by_key(|set| age_key(set))
 }
 
-/// Whether two templates are the same but for the hash label.
-pub(crate) fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
-    canonical(a) == canonical(b)
-}
-
-/// A template as JSON, without the hash label and without what is empty: `resources: {}` and no
-/// resources are one thing.
-fn canonical(template: &PodTemplateSpec) -> Value {
+/// What a template's hash is made of: JSON without the hash label and without what is empty. It must not
+/// change with what counts as the same template ([`template_identity`]), or names would.
+fn hashed(template: &PodTemplateSpec) -> Value {
     let mut template = template.clone();
     if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
         labels.remove(TEMPLATE_HASH);
     }
     let mut value = serde_json::to_value(template).expect("API types encode");
-    drop_zeros(&mut value);
+    if let Some(schema) = schema::of_type::<PodTemplateSpec>() {
+        normalize(&mut value, schema);
+    }
     pruned(value).unwrap_or(Value::Null)
 }
 
@@ -85,7 +80,7 @@ fn pruned(value: Value) -> Option<Value> {
     match value {
         Value::Null => None,
         Value::Array(items) if items.is_empty() => None,
-        // An element of a list means something even where it is empty.
+        // An empty element of a list is significant.
         Value::Array(items) => {
             Some(items.into_iter().map(|item| pruned(item).unwrap_or(Value::Null)).collect())
         }
@@ -98,14 +93,14 @@ fn pruned(value: Value) -> Option<Value> {
     }
 }
 
-/// The hash of a template: short, safe in names, and another one after a collision.
+/// The hash of a template: short, valid in names, and different after each collision.
 pub(crate) fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
     let mut hash = Fnv1a::default();
-    hash.add(canonical(template).to_string().as_bytes());
+    hash.add(hashed(template).to_string().as_bytes());
     if collisions != 0 {
         hash.add(&collisions.to_le_bytes());
     }
-    // No vowels, so that no word appears by chance; upstream's alphabet.
+    // Upstream's alphabet, without vowels, so that no words appear.
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let digits = hash.0.to_string();
     digits.bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
@@ -128,8 +123,8 @@ impl Fnv1a {
     }
 }
 
-/// Gives a ReplicaSet the annotations of the present revision of its Deployment. `created` is
-/// false for one that exists.
+/// Writes the annotations of its Deployment's current revision to a ReplicaSet. `created` is false for one
+/// that exists already.
 pub(crate) fn annotate_new(
     deployment: &Deployment,
     set: &mut ReplicaSet,
@@ -147,7 +142,7 @@ pub(crate) fn annotate_new(
     if old_number < new_revision {
         annotations.insert(REVISION.to_owned(), new_revision.to_string());
         if let Some(old) = old.filter(|_| old_number > 0) {
-            remember(annotations, &old);
+            append_history(annotations, &old);
         }
     }
     if created {
@@ -155,7 +150,7 @@ pub(crate) fn annotate_new(
     }
 }
 
-fn remember(annotations: &mut BTreeMap<String, String>, old: &str) {
+fn append_history(annotations: &mut BTreeMap<String, String>, old: &str) {
     let history = annotations.entry(REVISION_HISTORY.to_owned()).or_default();
     if !history.is_empty() {
         history.push(',');
@@ -169,13 +164,14 @@ fn remember(annotations: &mut BTreeMap<String, String>, old: &str) {
     }
 }
 
-/// Notes the Deployment's size on a ReplicaSet, so that the next scaling can be told from a rollout
-/// and be shared in proportion.
+/// Writes the Deployment's size to a ReplicaSet's annotations, so that the next scaling is distinguished from
+/// a rollout and distributed in proportion.
 pub(crate) fn annotate_replicas(deployment: &Deployment, set: &mut ReplicaSet) {
     let desired = desired(deployment);
     let annotations = set.metadata.annotations.get_or_insert_default();
     annotations.insert(DESIRED_REPLICAS.to_owned(), desired.to_string());
-    annotations.insert(MAX_REPLICAS.to_owned(), (desired + surge_max(deployment)).to_string());
+    annotations
+        .insert(MAX_REPLICAS.to_owned(), desired.saturating_add(surge_max(deployment)).to_string());
 }
 
 #[cfg(test)]
@@ -189,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_label_and_empty_fields_make_no_other_template() {
+    fn the_hash_label_and_empty_fields_do_not_change_the_hash() {
         let plain = template(json!({ "metadata": { "labels": { "app": "web" } },
             "spec": { "containers": [{ "name": "c", "image": "a" }] } }));
         let same = template(json!({
@@ -197,15 +193,13 @@ mod tests {
             "spec": { "containers": [{ "name": "c", "image": "a", "resources": {}, "env": [] }] } }));
         let other = template(json!({ "metadata": { "labels": { "app": "web" } },
             "spec": { "containers": [{ "name": "c", "image": "b" }] } }));
-        assert!(same_template(&plain, &same));
-        assert!(!same_template(&plain, &other));
         assert_eq!(template_hash(&plain, 0), template_hash(&same, 0));
         assert_ne!(template_hash(&plain, 0), template_hash(&other, 0));
         assert_ne!(template_hash(&plain, 0), template_hash(&plain, 1));
     }
 
     #[test]
-    fn a_set_that_comes_back_remembers_what_it_was() {
+    fn a_set_that_becomes_current_again_keeps_its_earlier_revisions() {
         let deployment: Deployment = serde_json::from_value(json!({
             "metadata": { "annotations": { "team": "a", REVISION: "3",
                 "kubectl.kubernetes.io/last-applied-configuration": "{}" } },

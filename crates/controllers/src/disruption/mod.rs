@@ -1,8 +1,8 @@
-//! Disruption budgets: counts the pods that each selects, and writes how many of them may be evicted.
+//! Disruption budgets: counts the pods that each budget selects, and writes how many of them may be evicted.
 //!
-//! The API server's `eviction` subresource takes from that number and writes the pods that it will delete
-//! into `disruptedPods`; here they do not count as healthy, and count again if they are not deleted. A
-//! status is written at the version that was counted, so that no eviction that came meanwhile is undone.
+//! The API server's `eviction` subresource decrements that number and adds the pods that it will delete to
+//! `disruptedPods`. Here they do not count as healthy, unless they are not deleted in time. A status is
+//! written at the version that was counted, so that no concurrent eviction is overwritten.
 
 pub(crate) mod plan;
 
@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coffer_api::kinds;
-use coffer_api::selector::LabelSelector;
 use coffer_api::status::GroupResource;
+use coffer_api::well_known::api_group;
+use coffer_client::path::segment;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
@@ -20,8 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use self::plan::{Plan, Scale, failed, plan, shown};
-use crate::claim::places;
+use self::plan::{Plan, Scale, failed, plan, selector_text};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder};
@@ -30,8 +30,9 @@ use crate::key::ObjectKey;
 use crate::owner::controller_of;
 use crate::pod::{Pod, is_ready};
 use crate::queue::Queue;
+use crate::selection::{LabelKey, Selectors, label_keys, selector_keys, selects};
 
-/// Component of the events, as upstream has it.
+/// Upstream's component of the events.
 const COMPONENT: &str = "controllermanager";
 
 /// Writes how many pods of each budget may be disrupted.
@@ -39,6 +40,7 @@ pub(crate) struct Disruption {
     client: Client,
     budgets: Cache<PodDisruptionBudget>,
     budgets_by_label: Index<PodDisruptionBudget, ByLabel>,
+    selectors: Selectors<PodDisruptionBudget>,
     pods: Cache<Pod>,
     pods_by_label: Index<Pod, ByLabel>,
     controllers: Cache<ReplicationController>,
@@ -48,53 +50,29 @@ pub(crate) struct Disruption {
     queue: Queue<ObjectKey>,
 }
 
-/// Pods by namespace and each of their labels, budgets by one label that their selector asks for: a budget
-/// finds its pods, and a pod its budgets, among few others.
+/// Pods by namespace and each of their labels, budgets by the values that their selector asks for of one label:
+/// a budget finds its pods, and a pod its budgets, among few others.
 pub(crate) struct ByLabel;
 
-/// A namespace, and a label with its value there; without one all of the namespace.
-type Place = (String, Option<(String, String)>);
-
 impl IndexBy<Pod> for ByLabel {
-    type Key = Place;
+    type Key = LabelKey;
 
-    fn keys(pod: &Pod, each: &mut dyn FnMut(Place)) {
-        places(&pod.metadata).filter(|(_, label)| label.is_some()).for_each(each);
+    fn keys(pod: &Pod, each: &mut dyn FnMut(LabelKey)) {
+        label_keys(&pod.metadata).filter(|(_, label)| label.is_some()).for_each(each);
     }
 }
 
 impl IndexBy<PodDisruptionBudget> for ByLabel {
-    type Key = Place;
+    type Key = LabelKey;
 
-    fn keys(budget: &PodDisruptionBudget, each: &mut dyn FnMut(Place)) {
-        place(budget).into_iter().for_each(each);
+    fn keys(budget: &PodDisruptionBudget, each: &mut dyn FnMut(LabelKey)) {
+        selector_keys(budget).into_iter().for_each(each);
     }
-}
-
-/// Where the pods of a budget are found; a budget without a selector has none.
-fn place(budget: &PodDisruptionBudget) -> Option<Place> {
-    let selector = budget.spec.as_ref()?.selector.as_ref()?;
-    let label = selector.match_labels.as_ref().and_then(BTreeMap::last_key_value);
-    let label = label.map(|(label, value)| (label.clone(), value.clone()));
-    Some((budget.metadata.namespace.clone().unwrap_or_default(), label))
-}
-
-/// Whether the budget selects objects with these labels; an empty selector selects all.
-///
-/// # Errors
-/// Why the selector cannot be read.
-fn selects(budget: &PodDisruptionBudget, object: &ObjectMeta) -> Result<bool, String> {
-    let Some(selector) = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
-        return Ok(false);
-    };
-    let selector = LabelSelector::of_structured(selector).map_err(|error| error.to_string())?;
-    let none = BTreeMap::new();
-    Ok(selector.matches(object.labels.as_ref().unwrap_or(&none)))
 }
 
 impl Controller for Disruption {
     const NAME: &'static str = "disruption-controller";
-    /// As upstream, which has no flag for it.
+    /// Upstream's number.
     const WORKERS: usize = 1;
     type Queue = Queue<ObjectKey>;
 
@@ -107,13 +85,16 @@ impl Controller for Disruption {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
-        let Some(budget) = self.budgets.get(key) else { return Ok(Next::Change) };
+        let Some(budget) = self.budgets.get(key) else {
+            self.selectors.forget(key);
+            return Ok(Next::Change);
+        };
         let now = Timestamp::now();
         match self.count(&budget, now) {
             Ok(plan) => {
                 self.record(&budget, &plan);
                 self.write(key, &budget, plan.status).await?;
-                Ok(Next::after(plan.check_in))
+                Ok(Next::after(plan.recheck_after))
             }
             Err(why) => {
                 tracing::debug!(%key, why, "the pods of a disruption budget cannot be counted");
@@ -130,6 +111,7 @@ impl Disruption {
             client: setup.client(),
             budgets: setup.cache(),
             budgets_by_label: setup.index(),
+            selectors: Selectors::default(),
             pods: setup.cache(),
             pods_by_label: setup.index(),
             controllers: setup.cache(),
@@ -140,17 +122,17 @@ impl Disruption {
         }
     }
 
-    /// The plan for a budget. What makes it impossible is recorded as an event.
-    fn count(&self, budget: &PodDisruptionBudget, now: Timestamp) -> Result<Plan, String> {
+    /// Plans for a budget. A failure is recorded as an event.
+    fn count(&self, budget: &Arc<PodDisruptionBudget>, now: Timestamp) -> Result<Plan, String> {
         let warn = |reason, message| {
-            self.recorder.record(budget, EventType::Warning, reason, message);
+            self.recorder.record(&**budget, EventType::Warning, reason, message);
         };
         let pods = self.selected(budget).inspect_err(|why| {
             warn("NoPods", format!("Failed to get pods: {why}"));
         })?;
         if pods.is_empty() {
             let message = "No matching pods found";
-            self.recorder.record(budget, EventType::Normal, "NoPods", message);
+            self.recorder.record(&**budget, EventType::Normal, "NoPods", message);
         }
         let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
         plan(budget, &pods, |owner| self.scale_of(namespace, owner), now).inspect_err(|why| {
@@ -159,15 +141,15 @@ impl Disruption {
         })
     }
 
-    fn selected(&self, budget: &PodDisruptionBudget) -> Result<Vec<Arc<Pod>>, String> {
-        let Some(place) = place(budget) else { return Ok(Vec::new()) };
-        let mut found = match &place {
-            (_, Some(_)) => self.pods_by_label.get(&place),
-            (namespace, None) => self.pods.in_namespace(namespace),
+    fn selected(&self, budget: &Arc<PodDisruptionBudget>) -> Result<Vec<Arc<Pod>>, String> {
+        let selector = self.selectors.of(budget);
+        let mut found = match selector_keys(&**budget).as_slice() {
+            [(namespace, None)] => self.pods.in_namespace(namespace),
+            keys => self.pods_by_label.get_all(keys),
         };
         let mut wrong = None;
         found.retain(|pod| {
-            selects(budget, &pod.metadata).unwrap_or_else(|why| {
+            selects(&selector, &pod.metadata).unwrap_or_else(|why| {
                 wrong = Some(why);
                 false
             })
@@ -178,7 +160,7 @@ impl Disruption {
     fn record(&self, budget: &PodDisruptionBudget, plan: &Plan) {
         if plan.has_unmanaged {
             let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-            let selector = selector.map(shown).unwrap_or_default();
+            let selector = selector.map(selector_text).unwrap_or_default();
             let message = format!(
                 "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
             );
@@ -202,20 +184,20 @@ impl Disruption {
         }
         let next = PodDisruptionBudget { status, ..budget.clone() };
         let api = Api::<PodDisruptionBudget>::namespaced(self.client.clone(), &key.namespace);
-        let done = api.replace_status(&key.name, &PostParams::default(), &next).await;
+        let done = api.replace_status(&segment(&key.name), &PostParams::default(), &next).await;
         error::ignore_not_found(done).map_err(Error::api("update the status of a budget"))
     }
 
-    /// The scale of a pod's controller. Pods of a Deployment's ReplicaSets count by the Deployment.
+    /// The scale of a pod's controller; that of the Deployment for a pod of its ReplicaSet.
     ///
     /// # Errors
-    /// Objects of its kind have no scale.
+    /// The controller's kind has no scale.
     fn scale_of(&self, namespace: &str, owner: &OwnerReference) -> Result<Option<Scale>, String> {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         match (group, owner.kind.as_str()) {
             ("", "ReplicationController") => Ok(scale(&self.controllers, namespace, owner)),
-            ("apps", "Deployment") => Ok(scale(&self.deployments, namespace, owner)),
-            ("apps", "ReplicaSet") => {
+            (api_group::APPS, "Deployment") => Ok(scale(&self.deployments, namespace, owner)),
+            (api_group::APPS, "ReplicaSet") => {
                 let Some(set) = find(&self.sets, namespace, owner) else { return Ok(None) };
                 let deployment = controller_of(&set.metadata).filter(|owner| {
                     owner.kind == "Deployment" && owner.api_version.starts_with("apps/")
@@ -240,7 +222,7 @@ impl Disruption {
         }
     }
 
-    /// What counts of a pod is whether it is there, stays and is ready, and whose it is.
+    /// Adds the budgets of a pod whose labels, deletion, readiness or controller have changed.
     fn pod_changed(&self, change: &Change<Pod>) {
         let namespace = change.latest().metadata.namespace.as_deref().unwrap_or_default();
         if self.budgets.count_in(namespace) == 0 {
@@ -256,8 +238,8 @@ impl Disruption {
         }
     }
 
-    /// Upstream looks at a scale only when a pod changes, and so may have seen the number before. The
-    /// pods are those of the template.
+    /// Adds the budgets of the pods of a controller whose scale has changed, found by its template's labels.
+    /// Upstream reads a scale only when a pod changes and may use an old number.
     fn scale_changed<K: Scaled>(&self, change: &Change<K>) {
         let meta = change.latest().meta();
         let namespace = meta.namespace.as_deref().unwrap_or_default();
@@ -279,12 +261,12 @@ impl Disruption {
         }
     }
 
-    /// Makes the budgets ready that select what has these labels.
+    /// Adds the budgets that select objects with these labels.
     fn queue_for(&self, meta: &ObjectMeta) {
-        let places: Vec<Place> = places(meta).collect();
-        for budget in self.budgets_by_label.get_all(&places) {
-            // One that cannot be read may select it.
-            if selects(&budget, meta).unwrap_or(true) {
+        let keys: Vec<LabelKey> = label_keys(meta).collect();
+        for budget in self.budgets_by_label.get_all(&keys) {
+            // A malformed selector may select it.
+            if selects(&self.selectors.of(&budget), meta).unwrap_or(true) {
                 self.queue.add(ObjectKey::of(&*budget));
             }
         }
@@ -299,7 +281,7 @@ fn counts_as(pod: &Pod) -> CountsAs<'_> {
     (meta.labels.as_ref(), meta.deletion_timestamp.is_some(), is_ready(pod), owner)
 }
 
-/// A kind that says how many pods there shall be: all that have a `scale` subresource.
+/// A kind with a `scale` subresource.
 trait Scaled: Watched {
     fn replicas(&self) -> Option<i32>;
     fn template(&self) -> Option<&PodTemplateSpec>;
@@ -326,7 +308,7 @@ macro_rules! scaled {
 
 scaled!(Deployment, ReplicaSet, ReplicationController);
 
-/// The object that an owner reference means.
+/// The object that an owner reference refers to.
 fn find<K: Watched>(cache: &Cache<K>, namespace: &str, owner: &OwnerReference) -> Option<Arc<K>> {
     let found = cache.get(&ObjectKey::new(namespace, &owner.name))?;
     (found.meta().uid.as_ref() == Some(&owner.uid)).then_some(found)
@@ -341,6 +323,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use coffer_api::kinds::KindInfo;
+    use coffer_api::subresource::SubresourceName;
     use serde_json::{Value, json};
 
     use super::*;
@@ -353,6 +336,7 @@ mod tests {
         Disruption {
             client,
             budgets_by_label: budgets.index(),
+            selectors: Selectors::default(),
             budgets,
             pods_by_label: pods.index(),
             pods,
@@ -403,10 +387,10 @@ mod tests {
         }))
     }
 
-    /// Ten thousand pods of others in the namespace, three of the budget's.
+    /// The namespace has ten thousand other pods and three of the budget.
     #[tokio::test]
     async fn a_reconcile_visits_the_budgets_own_pods_and_no_others() {
-        let server = Server::answering(|_| Some(json!({ "metadata": {} })));
+        let server = Server::responding(|_| Some(json!({ "metadata": {} })));
         let controller = controller(server.client());
         for at in 0..10_000 {
             controller.pods.insert(pod(&format!("other-{at}"), "db", "db", "True"));
@@ -425,13 +409,28 @@ mod tests {
         assert_eq!(server.lines(), [format!("PUT {path}")]);
     }
 
+    /// Its status was written to another path, so that its pods were never counted.
     #[tokio::test]
-    async fn an_empty_selector_selects_the_namespace_and_none_selects_nothing() {
+    async fn the_status_of_a_budget_is_written_under_its_name_whatever_characters_it_has() {
+        let server = Server::responding(|_| Some(json!({ "metadata": {} })));
+        let controller = controller(server.client());
+        for name in ["a b", "a?b", "a#b"] {
+            controller.budgets.insert(budget(name, json!({})));
+            controller.reconcile(&ObjectKey::new("ns", name)).await.expect("reconciled");
+        }
+        let line =
+            |name| format!("PUT /apis/policy/v1/namespaces/ns/poddisruptionbudgets/{name}/status");
+        assert_eq!(server.lines(), ["a%20b", "a%3Fb", "a%23b"].map(line));
+    }
+
+    #[tokio::test]
+    async fn an_empty_selector_selects_all_pods_and_an_absent_one_no_pod() {
         let controller = controller(crate::testing::unreachable_client());
         controller.pods.insert(pod("a", "web", "s", "True"));
         controller.pods.insert(pod("b", "db", "s", "True"));
         let names = |selector: Value| {
-            let pods = controller.selected(&budget("b", selector)).expect("readable");
+            let budget = Arc::new(budget("b", selector));
+            let pods = controller.selected(&budget).expect("readable");
             pods.iter().filter_map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>()
         };
         assert_eq!(names(json!({})), ["a", "b"]);
@@ -440,11 +439,45 @@ mod tests {
         assert_eq!(names(json!({ "matchExpressions": not_db })), ["a"]);
         let odd = json!([{ "key": "app", "operator": "Odd" }]);
         let odd = budget("b", json!({ "matchExpressions": odd }));
-        assert!(controller.selected(&odd).is_err());
+        assert!(controller.selected(&Arc::new(odd)).is_err());
+    }
+
+    /// A namespace with ten thousand other pods, and a budget whose selector has no label but an expression.
+    #[tokio::test]
+    async fn a_budget_with_a_list_of_values_reads_and_follows_the_pods_with_one_of_them_only() {
+        use crate::queue::WorkQueue as _;
+
+        let controller = controller(crate::testing::unreachable_client());
+        for at in 0..10_000 {
+            controller.pods.insert(pod(&format!("other-{at}"), "db", "db", "True"));
+        }
+        controller.pods.insert(pod("web-1", "web", "s", "True"));
+        controller.pods.insert(pod("api-1", "api", "s", "True"));
+        let listed = json!([{ "key": "app", "operator": "In", "values": ["web", "api"] }]);
+        for change in controller.budgets.insert(budget("b", json!({ "matchExpressions": listed })))
+        {
+            let budget = change.new.expect("it is new");
+            let before = controller.pods.visited();
+            assert_eq!(controller.selected(&budget).expect("readable").len(), 2);
+            assert_eq!(controller.pods.visited() - before, 2);
+        }
+        let before = controller.budgets.visited();
+        for change in controller.pods.insert(pod("other-0", "db", "db", "False")) {
+            controller.pod_changed(&change);
+        }
+        assert_eq!(controller.budgets.visited() - before, 0, "it is not about such pods");
+        for ready in ["False", "True", "False"] {
+            for change in controller.pods.insert(pod("api-1", "api", "s", ready)) {
+                controller.pod_changed(&change);
+            }
+        }
+        assert_eq!(controller.selectors.compiled(), 1, "once, and not at each pod");
+        let key = futures::FutureExt::now_or_never(controller.queue.next());
+        assert_eq!(key, Some(ObjectKey::new("ns", "b")));
     }
 
     #[tokio::test]
-    async fn a_change_of_a_pod_or_of_a_scale_makes_the_budgets_ready_that_count_it() {
+    async fn a_change_of_a_pod_or_of_a_scale_adds_the_budgets_that_count_it() {
         use crate::queue::WorkQueue as _;
 
         let controller = controller(crate::testing::unreachable_client());
@@ -515,12 +548,12 @@ mod tests {
         assert_eq!(found("ReplicaSet", "lost-1", "lost-1"), scale("lost-1", 4));
         assert_eq!(found("ReplicaSet", "alone", "alone"), scale("alone", 5));
         assert_eq!(found("ReplicaSet", "alone", "recreated"), Ok(None));
-        assert_eq!(found("ReplicaSet", "gone", "gone"), Ok(None));
+        assert_eq!(found("ReplicaSet", "deleted", "deleted"), Ok(None));
         let unknown = "no matches for kind \"Gadget\" in version \"batch/v1\"";
         assert_eq!(found("Gadget", "g", "g"), Err(unknown.to_owned()));
     }
 
-    /// A kind that gets a scale must be found here, or its budgets would allow nothing.
+    /// A kind with a scale that is missing here would have budgets that allow no eviction.
     #[tokio::test]
     async fn every_kind_with_a_scale_is_looked_up_and_others_are_refused() {
         let controller = controller(crate::testing::unreachable_client());
@@ -530,7 +563,7 @@ mod tests {
             controller.scale_of("ns", &owner)
         };
         for info in kinds::ALL {
-            let has_scale = info.subresource("scale").is_some();
+            let has_scale = info.subresource(SubresourceName::Scale).is_some();
             assert_eq!(found(info).is_ok(), has_scale, "{} {:?}", info.kind, found(info));
         }
         let node = kinds::ALL.iter().find(|info| info.kind == "Node").expect("served");

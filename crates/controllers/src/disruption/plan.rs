@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coffer_api::kinds::pod_disruption_budget::{
-    DISRUPTION_ALLOWED, set_disruption_allowed, set_sync_failed,
-};
+use coffer_api::condition::{self, Condition, ConditionType};
+use coffer_api::kinds::pod_disruption_budget::{set_disruption_allowed, set_sync_failed};
 use coffer_api::names;
 use coffer_api::share::{Rounding, scaled};
 use jiff::{SignedDuration, Timestamp};
@@ -17,36 +16,36 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::owner::controller_of;
 use crate::pod::{Pod, is_ready};
 
-/// How long an evicted pod is expected to be deleted; upstream's `DeletionTimeout`.
+/// How long an evicted pod is expected to be deleted: upstream's `DeletionTimeout`.
 const DELETION_MAX: SignedDuration = SignedDuration::from_mins(2);
 
-/// How many pods the controller of a pod shall have.
+/// The requested number of pods of a controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scale {
-    /// Uid of what sets the number: pods of two ReplicaSets of one Deployment count as one group.
+    /// Uid of the object with the number: the Deployment, for its ReplicaSets.
     pub(crate) uid: String,
     /// The number.
     pub(crate) replicas: i32,
 }
 
-/// What is to be done for a budget.
+/// The plan for a budget.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Plan {
-    /// The status to write, if it says anything new.
+    /// The status to write, if it has changed.
     pub(crate) status: Option<PodDisruptionBudgetStatus>,
-    /// When evictions that came to nothing count no more.
-    pub(crate) check_in: Option<Duration>,
+    /// When the next evicted pod that was not deleted counts as healthy again.
+    pub(crate) recheck_after: Option<Duration>,
     /// Pods that were evicted and have not been deleted in time.
     pub(crate) not_deleted: Vec<Arc<Pod>>,
-    /// Whether there are pods that no object controls, which a percentage cannot count.
+    /// Whether there are pods without a controller, which a percentage cannot count.
     pub(crate) has_unmanaged: bool,
 }
 
-/// Plans for the pods that the budget's selector selects. `scale_of` finds the scale of a pod's controller;
-/// `None` if that does not exist.
+/// Plans for the pods that the budget's selector selects. `scale_of` finds the scale of a pod's controller,
+/// `None` if the controller does not exist.
 ///
 /// # Errors
-/// Why the pods that there shall be cannot be counted: see [`failed`].
+/// The expected pods cannot be counted: see [`failed`].
 pub(crate) fn plan(
     budget: &PodDisruptionBudget,
     pods: &[Arc<Pod>],
@@ -55,13 +54,13 @@ pub(crate) fn plan(
 ) -> Result<Plan, String> {
     let Wanted { expected, desired, has_unmanaged } = wanted(budget, pods, scale_of)?;
     let old = budget.status.clone().unwrap_or_default();
-    let Evicted { pending, not_deleted, check_in } = evicted(&old, pods, now);
+    let Evicted { pending, not_deleted, recheck_after } = evicted(&old, pods, now);
     let healthy = |pod: &&Arc<Pod>| {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         pod.metadata.deletion_timestamp.is_none() && !pending.contains_key(name) && is_ready(pod)
     };
     let healthy = count(pods.iter().filter(healthy).count());
-    // With no pods expected none may go: the first ones may come before the next count.
+    // Without expected pods no eviction is allowed: pods may be created before the next count.
     let allowed = if expected > 0 { healthy.saturating_sub(desired).max(0) } else { 0 };
     let mut status = PodDisruptionBudgetStatus {
         current_healthy: healthy,
@@ -72,19 +71,18 @@ pub(crate) fn plan(
         observed_generation: budget.metadata.generation,
         conditions: old.conditions.clone(),
     };
-    let says = |status: &PodDisruptionBudgetStatus| {
-        let mut conditions = status.conditions.iter().flatten();
-        let found = conditions.find(|condition| condition.type_ == DISRUPTION_ALLOWED);
-        found.map(|condition| condition.status == "True")
+    let allows = |status: &PodDisruptionBudgetStatus| {
+        let conditions = status.conditions.iter().flatten();
+        condition::find(conditions, ConditionType::DisruptionAllowed).map(Condition::holds)
     };
-    if status != without_empty(old) || says(&status) != Some(allowed > 0) {
+    if status != without_empty(old) || allows(&status) != Some(allowed > 0) {
         set_disruption_allowed(&mut status, seconds(now));
-        return Ok(Plan { status: Some(status), check_in, not_deleted, has_unmanaged });
+        return Ok(Plan { status: Some(status), recheck_after, not_deleted, has_unmanaged });
     }
-    Ok(Plan { status: None, check_in, not_deleted, has_unmanaged })
+    Ok(Plan { status: None, recheck_after, not_deleted, has_unmanaged })
 }
 
-/// The status of a budget whose pods cannot be counted, if it says anything new: it allows nothing.
+/// The status of a budget whose pods cannot be counted, if it has changed. It allows no eviction.
 pub(crate) fn failed(
     budget: &PodDisruptionBudget,
     why: &str,
@@ -96,7 +94,7 @@ pub(crate) fn failed(
     (status != old).then_some(status)
 }
 
-/// The pods that there shall be, and how many of them must be healthy.
+/// The number of expected pods, and how many of them must be healthy.
 struct Wanted {
     expected: i32,
     desired: i32,
@@ -138,7 +136,7 @@ fn part(share: &IntOrString, of: i32) -> Result<i32, String> {
     Ok(scaled(share, of, Rounding::Up))
 }
 
-/// How many pods all controllers of these pods shall have together, and whether there are pods without one.
+/// The sum of the scales of all controllers of these pods, and whether there are pods without a controller.
 fn scale(
     pods: &[Arc<Pod>],
     scale_of: impl Fn(&OwnerReference) -> Result<Option<Scale>, String>,
@@ -165,16 +163,17 @@ fn scale(
     Ok((sum, has_unmanaged))
 }
 
-/// What became of the pods that evictions have said they will delete.
+/// The evicted pods that still exist.
 struct Evicted {
     /// Still expected to be deleted, by name.
     pending: BTreeMap<String, Time>,
     not_deleted: Vec<Arc<Pod>>,
-    check_in: Option<Duration>,
+    recheck_after: Option<Duration>,
 }
 
 fn evicted(status: &PodDisruptionBudgetStatus, pods: &[Arc<Pod>], now: Timestamp) -> Evicted {
-    let mut evicted = Evicted { pending: BTreeMap::new(), not_deleted: Vec::new(), check_in: None };
+    let mut evicted =
+        Evicted { pending: BTreeMap::new(), not_deleted: Vec::new(), recheck_after: None };
     let Some(disrupted) = &status.disrupted_pods else { return evicted };
     for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -183,8 +182,8 @@ fn evicted(status: &PodDisruptionBudgetStatus, pods: &[Arc<Pod>], now: Timestamp
         match Duration::try_from(end.duration_since(now)) {
             Ok(left) if !left.is_zero() => {
                 evicted.pending.insert(name.to_owned(), at.clone());
-                let soonest = evicted.check_in.map_or(left, |soonest| soonest.min(left));
-                evicted.check_in = Some(soonest);
+                let soonest = evicted.recheck_after.map_or(left, |soonest| soonest.min(left));
+                evicted.recheck_after = Some(soonest);
             }
             _ => evicted.not_deleted.push(pod.clone()),
         }
@@ -192,7 +191,7 @@ fn evicted(status: &PodDisruptionBudgetStatus, pods: &[Arc<Pod>], now: Timestamp
     evicted
 }
 
-/// Empty and absent are one thing.
+/// Makes an empty map absent.
 fn without_empty(mut status: PodDisruptionBudgetStatus) -> PodDisruptionBudgetStatus {
     status.disrupted_pods = status.disrupted_pods.filter(|pods| !pods.is_empty());
     status
@@ -202,13 +201,13 @@ fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// In whole seconds, as timestamps in objects are.
+/// A time in whole seconds, as in objects.
 fn seconds(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).expect("a part of a valid time is one"))
+    Time(Timestamp::from_second(at.as_second()).expect("the seconds of a valid time are valid"))
 }
 
-/// A selector as upstream's events show it: Go's text of it.
-pub(crate) fn shown(selector: &LabelSelector) -> String {
+/// A selector as in upstream's events: as Go formats it.
+pub(crate) fn selector_text(selector: &LabelSelector) -> String {
     let labels = selector.match_labels.iter().flatten();
     let labels: String = labels.map(|(key, value)| format!("{key}: {value},")).collect();
     let expressions = selector.match_expressions.iter().flatten().map(|one| {
@@ -240,7 +239,7 @@ mod tests {
         .expect("a budget")
     }
 
-    /// A pod of the controller with this uid, or of none.
+    /// A pod of the controller with this uid, or without a controller.
     fn pod(name: &str, owner: &str, ready: bool) -> Arc<Pod> {
         let owners = match owner {
             "" => json!([]),
@@ -267,7 +266,7 @@ mod tests {
         match owner.uid.as_str() {
             "web-old" | "web-new" => scale("web", 4),
             "db" => scale("db", 2),
-            "gone" => Ok(None),
+            "deleted" => Ok(None),
             other => Err(format!("{other} does not implement the scale subresource")),
         }
     }
@@ -295,7 +294,7 @@ mod tests {
             (json!({ "maxUnavailable": "30%" }), &web, [4, 2, 3, 1]),
             (json!({ "maxUnavailable": 9 }), &web, [4, 0, 3, 3]),
             (json!({ "maxUnavailable": 5 }), &both, [6, 1, 2, 1]),
-            // Without pods nothing is allowed, whatever is asked for.
+            // Without pods no eviction is allowed.
             (json!({ "minAvailable": 0 }), &[], [0, 0, 0, 0]),
             (json!({ "maxUnavailable": "100%" }), &[], [0, 0, 0, 0]),
             (json!({}), &web, [0, 0, 3, 0]),
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ready_pods_that_stay_are_healthy() {
+    fn only_ready_pods_that_are_not_being_deleted_are_healthy() {
         let [a, b] = [pod("a", "db", true), pod("b", "db", true)];
         let spec = json!({ "minAvailable": 1 });
         let pods = [a.clone(), deleted(&b), pod("c", "db", false)];
@@ -314,26 +313,26 @@ mod tests {
     }
 
     #[test]
-    fn an_evicted_pod_counts_again_when_it_has_not_been_deleted_in_time() {
+    fn an_evicted_pod_that_is_not_deleted_in_time_counts_again() {
         let pods = [pod("a", "db", true), pod("b", "db", true), deleted(&pod("c", "db", true))];
         let status = json!({ "disruptedPods": {
             "a": "2026-01-01T00:08:00Z", "b": "2026-01-01T00:08:01Z",
-            "c": "2026-01-01T00:09:59Z", "gone": "2026-01-01T00:09:59Z" } });
+            "c": "2026-01-01T00:09:59Z", "deleted": "2026-01-01T00:09:59Z" } });
         let budget = budget(json!({ "minAvailable": 0 }), status);
         let planned = plan(&budget, &pods, scale_of, now()).expect("counted");
         let status = planned.status.expect("it changes");
         let names: Vec<_> = status.disrupted_pods.iter().flatten().map(|(name, _)| name).collect();
         assert_eq!(names, ["b"]);
         assert_eq!(status.disruptions_allowed, 1);
-        assert_eq!(planned.check_in, Some(Duration::from_secs(1)));
+        assert_eq!(planned.recheck_after, Some(Duration::from_secs(1)));
         assert_eq!(planned.not_deleted, [pods[0].clone()]);
         let later = now() + SignedDuration::from_secs(1);
         let planned = plan(&budget, &pods, scale_of, later).expect("counted");
-        assert_eq!(planned.check_in, None, "nothing is left to wait for");
+        assert_eq!(planned.recheck_after, None, "no pod is pending");
     }
 
     #[test]
-    fn a_status_that_says_nothing_new_is_not_written() {
+    fn an_unchanged_status_is_not_written() {
         let pods = [pod("a", "db", true), pod("b", "db", true)];
         let spec = json!({ "minAvailable": 1 });
         let mut known = budget(spec, json!({}));
@@ -349,7 +348,7 @@ mod tests {
         let planned = plan(&known, &pods, scale_of, now()).expect("counted");
         let status = planned.status.expect("one is healthy now");
         assert_eq!((status.current_healthy, status.disruptions_allowed), (1, 0));
-        assert_eq!(planned.check_in, Some(Duration::from_secs(120)));
+        assert_eq!(planned.recheck_after, Some(Duration::from_secs(120)));
         let mut newer = known.clone();
         newer.status = Some(status);
         newer.metadata.generation = Some(4);
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_without_a_controller_are_left_out_of_percentages_and_an_unknown_one_fails() {
+    fn pods_without_a_controller_do_not_count_and_an_unknown_controller_fails() {
         let bare = [pod("a", "", true), pod("b", "db", true)];
         let percent = budget(json!({ "maxUnavailable": 1 }), json!({}));
         let planned = plan(&percent, &bare, scale_of, now()).expect("counted");
@@ -367,18 +366,18 @@ mod tests {
         let number = budget(json!({ "minAvailable": 1 }), json!({}));
         assert!(!plan(&number, &bare, scale_of, now()).expect("counted").has_unmanaged);
         for (owner, why) in [
-            ("gone", "found no controllers for pod \"a\""),
+            ("deleted", "found no controllers for pod \"a\""),
             ("odd", "odd does not implement the scale subresource"),
         ] {
             let pods = [pod("a", owner, true)];
             assert_eq!(plan(&percent, &pods, scale_of, now()), Err(why.to_owned()));
         }
         let malformed = budget(json!({ "minAvailable": "half" }), json!({}));
-        assert!(plan(&malformed, &bare, scale_of, now()).is_err(), "it must not count as none");
+        assert!(plan(&malformed, &bare, scale_of, now()).is_err(), "it must not count as zero");
     }
 
     #[test]
-    fn a_count_that_fails_allows_nothing_and_is_written_once() {
+    fn a_failed_count_allows_no_eviction_and_is_written_once() {
         let mut known = budget(json!({}), json!({ "disruptionsAllowed": 3, "currentHealthy": 5 }));
         let status = failed(&known, "why", now()).expect("it changes");
         assert_eq!((status.disruptions_allowed, status.current_healthy), (0, 5));
@@ -390,11 +389,11 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_is_shown_as_go_shows_it() {
+    fn a_selector_is_formatted_as_go_formats_it() {
         let selector = serde_json::from_value(json!({ "matchLabels": { "a": "b", "c": "d" },
             "matchExpressions": [{ "key": "e", "operator": "In", "values": ["f", "g"] }] }));
         assert_eq!(
-            shown(&selector.expect("a selector")),
+            selector_text(&selector.expect("a selector")),
             "&LabelSelector{MatchLabels:map[string]string{a: b,c: d,},MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:e,Operator:In,Values:[f g],},},}"
         );
     }

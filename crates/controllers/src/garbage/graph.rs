@@ -1,7 +1,7 @@
-//! Who owns whom, as the watches show it. Pure: changes go in, uids to look at come out.
+//! The ownership graph, as the watches show it. Pure: a change returns the uids to check.
 //!
-//! An owner that is referred to but has never been seen is in the graph by its uid alone: its
-//! dependents are known, so that they are found when it turns out not to exist.
+//! An owner that is referred to but has not been seen is in the graph by its uid only, with its dependents,
+//! so that they are found if it does not exist.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use crate::inventory::Kind;
 use crate::key::ObjectKey;
 
-/// The finalizer of an object that goes after its dependents.
-pub(crate) const FOREGROUND: &str = "foregroundDeletion";
-/// The finalizer of an object that leaves its dependents behind.
-pub(crate) const ORPHAN: &str = "orphan";
+/// The finalizer of an object that is deleted after its dependents.
+pub(crate) const FOREGROUND: &str = coffer_api::well_known::finalizer::FOREGROUND;
+/// The finalizer of an object whose dependents are orphaned.
+pub(crate) const ORPHAN: &str = coffer_api::well_known::finalizer::ORPHAN;
 
 /// How an object is being deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deletion {
-    /// It is not.
+    /// It is not being deleted.
     None,
-    /// It will go without the garbage collector's help.
+    /// It is deleted without the garbage collector.
     Plain,
-    /// It waits for its dependents to go.
+    /// It waits for the deletion of its dependents.
     Foreground,
-    /// It waits for its dependents to be set free.
+    /// It waits for its dependents to be orphaned.
     Orphan,
 }
 
 impl Deletion {
-    /// Reads it out of an object's metadata.
+    /// Reads it from an object's metadata.
     pub(crate) fn of(meta: &ObjectMeta) -> Self {
         let has = |finalizer: &str| meta.finalizers.iter().flatten().any(|one| one == finalizer);
         match meta.deletion_timestamp {
@@ -49,7 +49,7 @@ pub(crate) struct Node {
     pub(crate) kind: Arc<Kind>,
     /// Its name.
     pub(crate) key: ObjectKey,
-    /// Whom it refers to as owners.
+    /// Its owner references.
     pub(crate) owners: Vec<OwnerReference>,
     /// How it is being deleted.
     pub(crate) deletion: Deletion,
@@ -70,11 +70,11 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// Takes in an object as it is now; returns which uids to look at.
+    /// Sets the present state of an object. Returns the uids to check.
     pub(crate) fn set(&mut self, kind: &Arc<Kind>, meta: &ObjectMeta) -> Vec<String> {
         let uid = meta.uid.clone().unwrap_or_default();
         let owners = meta.owner_references.as_deref().unwrap_or_default();
-        // Most changes of most objects: a new status, a heartbeat.
+        // The usual case: the status has changed.
         let known = self.nodes.get(&uid);
         if known.is_some_and(|it| it.owners == owners && it.deletion == Deletion::of(meta)) {
             return Vec::new();
@@ -88,44 +88,44 @@ impl Graph {
             owners: owners.to_vec(),
             deletion: Deletion::of(meta),
         };
-        let mut look = Vec::new();
+        let mut to_check = Vec::new();
         let old = self.nodes.insert(uid.clone(), node.clone());
         let old_owners = old.as_ref().map_or(&[][..], |old| &old.owners);
-        for gone in old_owners {
-            if !node.owners.iter().any(|owner| owner.uid == gone.uid) {
-                self.unlink(&gone.uid, &uid);
+        for former in old_owners {
+            if !node.owners.iter().any(|owner| owner.uid == former.uid) {
+                self.unlink(&former.uid, &uid);
             }
-            if !node.blocks(&gone.uid) && self.waits(&gone.uid) {
-                look.push(gone.uid.clone());
+            if !node.blocks(&former.uid) && self.waits(&former.uid) {
+                to_check.push(former.uid.clone());
             }
         }
         for owner in &node.owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
         }
-        let began = old.as_ref().is_none_or(|old| old.deletion != node.deletion);
+        let started = old.as_ref().is_none_or(|old| old.deletion != node.deletion);
         match node.deletion {
-            Deletion::Foreground if began => {
-                look.push(uid.clone());
-                look.extend(self.dependents(&uid));
+            Deletion::Foreground if started => {
+                to_check.push(uid.clone());
+                to_check.extend(self.dependents(&uid));
             }
-            Deletion::Orphan if began => look.push(uid),
-            Deletion::None if node.owners != old_owners => look.push(uid),
+            Deletion::Orphan if started => to_check.push(uid),
+            Deletion::None if node.owners != old_owners => to_check.push(uid),
             _ => {}
         }
-        look
+        to_check
     }
 
-    /// Forgets an object that was deleted; returns which uids to look at.
+    /// Removes an object that was deleted. Returns the uids to check.
     pub(crate) fn remove(&mut self, uid: &str) -> Vec<String> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
-        let mut look = self.dependents(uid);
+        let mut to_check = self.dependents(uid);
         for owner in &node.owners {
             self.unlink(&owner.uid, uid);
             if self.waits(&owner.uid) {
-                look.push(owner.uid.clone());
+                to_check.push(owner.uid.clone());
             }
         }
-        look
+        to_check
     }
 
     /// One object.
@@ -133,12 +133,12 @@ impl Graph {
         self.nodes.get(uid)
     }
 
-    /// Those that refer to an object as their owner.
+    /// The objects that refer to an object as their owner.
     pub(crate) fn dependents(&self, uid: &str) -> Vec<String> {
         self.dependents.get(uid).into_iter().flatten().cloned().collect()
     }
 
-    /// Those among the dependents that an object in foreground deletion must wait for.
+    /// The dependents that an object in foreground deletion must wait for.
     pub(crate) fn blocking(&self, uid: &str) -> Vec<String> {
         let blocks =
             |dependent: &String| self.nodes.get(dependent).is_some_and(|node| node.blocks(uid));
@@ -192,33 +192,33 @@ mod tests {
     }
 
     #[test]
-    fn when_an_owner_goes_its_dependents_are_looked_at() {
+    fn the_dependents_of_a_deleted_owner_are_checked() {
         let mut graph = Graph::default();
         assert!(graph.set(&kind(), &meta("owner", &[], &[])).is_empty());
-        // New with an owner: that may not exist.
+        // A new object's owner may not exist.
         assert_eq!(graph.set(&kind(), &meta("a", &[("owner", false)], &[])), ["a"]);
         assert_eq!(graph.set(&kind(), &meta("b", &[("owner", false)], &[])), ["b"]);
-        assert!(graph.set(&kind(), &meta("b", &[("owner", false)], &[])).is_empty(), "no news");
+        assert!(graph.set(&kind(), &meta("b", &[("owner", false)], &[])).is_empty(), "unchanged");
         assert_eq!(graph.remove("owner"), ["a", "b"]);
         assert!(graph.remove("a").is_empty());
         assert_eq!(graph.dependents("owner"), ["b"]);
     }
 
     #[test]
-    fn an_owner_in_the_foreground_waits_for_those_that_block_it() {
+    fn an_owner_in_foreground_deletion_waits_for_blocking_dependents() {
         let mut graph = Graph::default();
         graph.set(&kind(), &meta("owner", &[], &[]));
         graph.set(&kind(), &meta("a", &[("owner", true)], &[]));
         graph.set(&kind(), &meta("b", &[("owner", false)], &[]));
-        let began = graph.set(&kind(), &meta("owner", &[], &[FOREGROUND]));
-        assert_eq!(began, ["owner", "a", "b"]);
+        let started = graph.set(&kind(), &meta("owner", &[], &[FOREGROUND]));
+        assert_eq!(started, ["owner", "a", "b"]);
         assert_eq!(graph.blocking("owner"), ["a"]);
         assert_eq!(graph.remove("a"), ["owner"]);
         assert!(graph.blocking("owner").is_empty());
     }
 
     #[test]
-    fn a_dependent_that_lets_go_of_its_owner_no_longer_holds_it() {
+    fn a_dependent_that_drops_its_owner_reference_no_longer_blocks_the_owner() {
         let mut graph = Graph::default();
         graph.set(&kind(), &meta("owner", &[], &[FOREGROUND]));
         graph.set(&kind(), &meta("a", &[("owner", true)], &[]));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orphaning_owner_is_looked_at_once() {
+    fn an_owner_that_orphans_its_dependents_is_checked_once() {
         let mut graph = Graph::default();
         assert_eq!(graph.set(&kind(), &meta("owner", &[], &[ORPHAN])), ["owner"]);
         assert!(graph.set(&kind(), &meta("owner", &[], &[ORPHAN])).is_empty());

@@ -1,17 +1,19 @@
-//! The garbage collector: deletes objects whose owners are gone, in the order that the deletion of
-//! the owner asked for.
+//! The garbage collector: deletes objects whose owners no longer exist, by the propagation policy of the
+//! owner's deletion.
 //!
-//! Background: the owner goes first, the dependents follow. Foreground: the owner stays, marked, until
-//! every dependent that blocks it has gone. Orphan: the dependents are disowned, then the owner
-//! goes. The [`graph::Graph`] says what to look at; what is found there is read again from the API
-//! before anything is deleted, because no watch proves that an owner does not exist.
+//! Background: the owner is deleted first. Foreground: the owner stays, with a finalizer, until every
+//! blocking dependent is deleted. Orphan: the owner references are removed from the dependents, then the
+//! owner is deleted. The [`graph::Graph`] finds the objects to check. They and their owners are read from the
+//! API before a deletion, because a watch does not prove that an owner does not exist.
 
 pub(crate) mod graph;
 pub(crate) mod plan;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
+use coffer_client::path::segment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
@@ -25,17 +27,21 @@ use crate::error::{self, Error};
 use crate::inventory::{Inventory, Kind, MetaChange};
 use crate::queue::Queue;
 
-/// Owners known not to exist; uids are never used again.
+/// Owners remembered as absent. Uids are never reused.
 const ABSENT_MAX: usize = 500;
 
-/// Deletes what has lost its owners.
+/// Retry interval of an object with an owner of a kind that is not served: upstream's longest back-off. Until
+/// then it costs neither a request nor a worker.
+const UNSERVED_RETRY: Duration = Duration::from_secs(1000);
+
+/// Deletes objects whose owners no longer exist.
 pub(crate) struct GarbageCollector {
     client: Client,
     inventory: Inventory,
-    /// Uids to look at.
+    /// Uids of objects to check.
     queue: Queue<String>,
     graph: Mutex<Graph>,
-    /// Owners that were looked for and not found, with the namespace they were looked for in.
+    /// Owners that were not found, with the namespace of the dependent.
     absent: Mutex<VecDeque<(String, String)>>,
 }
 
@@ -43,7 +49,7 @@ impl Controller for GarbageCollector {
     const NAME: &'static str = "garbage-collector";
     /// Upstream's `--concurrent-gc-syncs`.
     const WORKERS: usize = 20;
-    /// Of uids.
+    /// The keys are uids.
     type Queue = Queue<String>;
 
     fn watches(watches: &mut Watches<'_, Self>) {
@@ -55,6 +61,10 @@ impl Controller for GarbageCollector {
         let Some(node) = node else { return Ok(Next::Change) };
         if node.deletion == Deletion::None && self.has_all_owners(&node) {
             return Ok(Next::Change);
+        }
+        // Any user who creates objects can name such owners, so this must not cost a request each time.
+        if node.deletion == Deletion::None && !self.serves_kinds(&node.owners) {
+            return Ok(Next::After(UNSERVED_RETRY));
         }
         let Some(meta) = self.fresh(&node, uid).await? else { return Ok(Next::Change) };
         match Deletion::of(&meta) {
@@ -80,18 +90,19 @@ impl GarbageCollector {
 
     fn changed(&self, kind: &Arc<Kind>, change: &MetaChange<'_>) {
         let mut graph = self.graph();
-        let look = match change.new {
+        let to_check = match change.new {
             Some(meta) => graph.set(kind, meta),
             None => graph.remove(change.latest().uid.as_deref().unwrap_or_default()),
         };
         drop(graph);
-        look.into_iter().for_each(|uid| self.queue.add(uid));
+        to_check.into_iter().for_each(|uid| self.queue.add(uid));
     }
 
-    /// The object as it is now, if it still is that object.
+    /// The object's present metadata, unless it no longer exists or was recreated.
     async fn fresh(&self, node: &Node, uid: &str) -> Result<Option<ObjectMeta>, Error> {
         let api = node.kind.api(self.client.clone(), &node.key.namespace);
-        let found = api.get_opt(&node.key.name).await.map_err(Error::api("get an object"))?;
+        let found = api.get_opt(&segment(&node.key.name)).await;
+        let found = found.map_err(Error::api("get an object"))?;
         let meta = found.map(|object| object.metadata);
         Ok(meta.filter(|meta| meta.uid.as_deref() == Some(uid)))
     }
@@ -109,23 +120,29 @@ impl GarbageCollector {
         }
     }
 
-    /// Whether all owners are known to be there, as nearly always: then nothing has to be read, because
-    /// the object is looked at again when one of them goes.
+    /// Whether all owners are known to exist, which is the usual case: then nothing is read, because the
+    /// object is checked again when one of them is deleted.
     fn has_all_owners(&self, node: &Node) -> bool {
         let mut owners = node.owners.iter();
         owners.all(|reference| self.known_owner(node, reference) == Some(Owner::Solid))
     }
 
-    /// What became of an owner that the watches have shown.
+    /// Whether the kinds of all owners are served.
+    fn serves_kinds(&self, owners: &[OwnerReference]) -> bool {
+        let mut owners = owners.iter();
+        owners.all(|owner| self.inventory.kind(&owner.api_version, &owner.kind).is_some())
+    }
+
+    /// The state of an owner that the watches have shown.
     fn known_owner(&self, node: &Node, reference: &OwnerReference) -> Option<Owner> {
         let graph = self.graph();
         let owner = graph.node(&reference.uid)?;
         let is_meant = owner.kind.resource.kind == reference.kind
             && (owner.key.namespace.is_empty() || owner.key.namespace == node.key.namespace);
-        is_meant.then(|| standing(owner.deletion))
+        is_meant.then(|| owner_state(owner.deletion))
     }
 
-    /// What became of an owner, from the graph if it is there, else from the API.
+    /// The state of an owner: from the graph if it is known, else from the API.
     async fn owner(&self, node: &Node, reference: &OwnerReference) -> Result<Owner, Error> {
         if let Some(known) = self.known_owner(node, reference) {
             return Ok(known);
@@ -139,13 +156,15 @@ impl GarbageCollector {
             return Err(Error::Unfinished("the kind of an owner is not served"));
         };
         if kind.namespaced && namespace.is_empty() {
-            // A reference that cannot be followed proves nothing.
+            // A cluster-scoped object cannot have an owner in a namespace. The object is kept.
             return Ok(Owner::Solid);
         }
         let api = kind.api(self.client.clone(), namespace);
-        let found = api.get_opt(&reference.name).await.map_err(Error::api("get an owner"))?;
+        // A reference may name anything.
+        let found = api.get_opt(&segment(&reference.name)).await;
+        let found = found.map_err(Error::api("get an owner"))?;
         match found.filter(|owner| owner.metadata.uid.as_ref() == Some(&reference.uid)) {
-            Some(owner) => Ok(standing(Deletion::of(&owner.metadata))),
+            Some(owner) => Ok(owner_state(Deletion::of(&owner.metadata))),
             None => {
                 let mut all = self.absent();
                 if all.len() == ABSENT_MAX {
@@ -172,9 +191,9 @@ impl GarbageCollector {
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        tracing::debug!(kind = %node.kind, object = %node.key, "owners are gone, deleting");
+        tracing::debug!(kind = %node.kind, object = %node.key, "all owners were deleted, deleting the object");
         let api = node.kind.api(self.client.clone(), &node.key.namespace);
-        match api.delete(&node.key.name, &params).await {
+        match api.delete(&segment(&node.key.name), &params).await {
             Err(error) if error::is_not_found(&error) => Ok(()),
             other => other.map(drop).map_err(Error::api("delete an object")),
         }
@@ -236,7 +255,7 @@ impl GarbageCollector {
         self.patch(node, meta, json!({ "finalizers": finalizers })).await
     }
 
-    /// Changes metadata of exactly the object that was read.
+    /// Patches the metadata of the object at the version that was read.
     async fn patch(
         &self,
         node: &Node,
@@ -247,7 +266,7 @@ impl GarbageCollector {
         change["resourceVersion"] = json!(meta.resource_version);
         let patch = Patch::Merge(json!({ "metadata": change }));
         let api = node.kind.api(self.client.clone(), &node.key.namespace);
-        match api.patch(&node.key.name, &PatchParams::default(), &patch).await {
+        match api.patch(&segment(&node.key.name), &PatchParams::default(), &patch).await {
             Err(error) if error::is_not_found(&error) => Ok(()),
             other => other.map(drop).map_err(Error::api("change an object's metadata")),
         }
@@ -262,7 +281,7 @@ impl GarbageCollector {
     }
 }
 
-fn standing(deletion: Deletion) -> Owner {
+fn owner_state(deletion: Deletion) -> Owner {
     match deletion {
         Deletion::Foreground => Owner::Waiting,
         _ => Owner::Solid,
@@ -296,29 +315,57 @@ mod tests {
         .expect("metadata")
     }
 
-    /// Every pod that a ReplicaSet makes is new with an owner: were each read again, making a pod would
-    /// cost one more request.
+    /// Every pod of a ReplicaSet is created with an owner. If each was read again, a pod would cost one more
+    /// request.
     #[tokio::test]
-    async fn an_object_whose_owners_are_known_costs_no_request_and_one_without_is_read_again() {
-        let server = Server::answering(|_| None);
+    async fn an_object_is_read_again_only_if_one_of_its_owners_is_unknown() {
+        let server = Server::responding(|_| None);
+        let maps = kind("ConfigMap", "configmaps");
         let collector = GarbageCollector {
             client: server.client(),
-            inventory: crate::inventory::Watcher::default().inventory(),
+            inventory: Inventory::knowing(std::slice::from_ref(&maps)),
             queue: Queue::default(),
             graph: Mutex::default(),
             absent: Mutex::default(),
         };
-        let maps = kind("ConfigMap", "configmaps");
-        let see = |meta: &ObjectMeta| {
+        let changed = |meta: &ObjectMeta| {
             collector.changed(&maps, &MetaChange { old: None, new: Some(meta) });
         };
-        see(&meta("owned", Some("owner")));
-        see(&meta("owner", None));
+        changed(&meta("owned", Some("owner")));
+        changed(&meta("owner", None));
         collector.reconcile(&"owned".to_owned()).await.expect("reconciled");
         assert_eq!(server.lines(), Vec::<String>::new());
 
-        see(&meta("lost", Some("gone")));
+        changed(&meta("lost", Some("deleted")));
         collector.reconcile(&"lost".to_owned()).await.expect("reconciled");
         assert_eq!(server.lines(), ["GET /api/v1/namespaces/ns/configmaps/lost"]);
+
+        changed(&meta("a?b #c", Some("deleted")));
+        collector.reconcile(&"a?b #c".to_owned()).await.expect("reconciled");
+        assert_eq!(server.lines()[1], "GET /api/v1/namespaces/ns/configmaps/a%3Fb%20%23c");
+    }
+
+    /// A user may make as many as fit, and nothing ever settles them.
+    #[tokio::test]
+    async fn an_object_with_an_owner_of_a_kind_that_is_not_served_costs_no_request() {
+        let server = Server::responding(|_| None);
+        let maps = kind("ConfigMap", "configmaps");
+        let collector = GarbageCollector {
+            client: server.client(),
+            inventory: Inventory::knowing(std::slice::from_ref(&maps)),
+            queue: Queue::default(),
+            graph: Mutex::default(),
+            absent: Mutex::default(),
+        };
+        let mut stray = meta("stray", Some("deleted"));
+        let owners = stray.owner_references.as_mut().expect("an owner");
+        let unserved = OwnerReference { kind: "Cheese".to_owned(), ..owners[0].clone() };
+        owners.push(unserved);
+        collector.changed(&maps, &MetaChange { old: None, new: Some(&stray) });
+        for _ in 0..3 {
+            let next = collector.reconcile(&"stray".to_owned()).await.expect("no error to retry");
+            assert_eq!(next, Next::After(UNSERVED_RETRY));
+        }
+        assert_eq!(server.lines(), Vec::<String>::new());
     }
 }

@@ -1,34 +1,34 @@
-//! Whether an object stays, given what became of its owners. Pure.
+//! Whether an object is deleted, given the state of its owners. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PropagationPolicy;
 
 use super::graph::{FOREGROUND, ORPHAN};
 
-/// What is known of one owner.
+/// The state of an owner, in upstream's words where it has some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// It is there.
+    /// It exists.
     Solid,
     /// It does not exist.
     Absent,
-    /// It is being deleted and waits for its dependents.
+    /// It is in foreground deletion and waits for its dependents.
     Waiting,
 }
 
-/// What is to be done with an object.
+/// What to do with an object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// It stays as it is.
+    /// Keep it unchanged.
     Keep,
-    /// It stays, but without the references to these owners.
+    /// Keep it and remove the references to these owners.
     Disown(Vec<String>),
-    /// It goes, and its own dependents as the policy says.
+    /// Delete it with this propagation policy.
     Delete(PropagationPolicy),
 }
 
-/// Decides. `owners` are the object's owner references in order; `has_dependents` says whether
-/// others refer to the object itself.
+/// Decides. `owners` are the states of the object's owners in the order of its references; `has_dependents`
+/// says whether other objects refer to it.
 pub(crate) fn plan(meta: &ObjectMeta, owners: &[Owner], has_dependents: bool) -> Action {
     if owners.is_empty() {
         return Action::Keep;
@@ -41,7 +41,7 @@ pub(crate) fn plan(meta: &ObjectMeta, owners: &[Owner], has_dependents: bool) ->
             .collect();
         return if lost.is_empty() { Action::Keep } else { Action::Disown(lost) };
     }
-    // The owner waits for this one, so this one has to wait for its own dependents too.
+    // The owner waits for this object, so this object has to wait for its own dependents.
     if owners.contains(&Owner::Waiting) && has_dependents {
         return Action::Delete(PropagationPolicy::Foreground);
     }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_lives_as_long_as_one_of_its_owners() {
+    fn an_object_is_deleted_with_the_last_of_its_owners() {
         let policy = |policy| Action::Delete(policy);
         use PropagationPolicy::{Background, Foreground, Orphan};
         for (owners, finalizers, has_dependents, expected) in [

@@ -1,8 +1,7 @@
-//! A view of all objects of one kind that the controllers of a process share, and its indices.
+//! All objects of one kind, shared by the controllers of a process, and indices of them.
 //!
-//! An index finds the pods of a node without looking at any other pod. Objects and all
-//! indices change together under one lock, so that a reader of several keys of one index never misses
-//! an object that moves from one of them to another.
+//! An index finds the pods of a node without reading any other pod. Objects and indices change together under
+//! one lock, so that a reader of several keys of an index does not miss an object that moves between them.
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
@@ -10,22 +9,24 @@ use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use kube::Resource;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use super::Change;
 use crate::key::ObjectKey;
 
-/// A shared view of all objects of a kind, as of some recent moment.
+/// A shared handle to all objects of a kind, as of some recent moment.
 pub(crate) struct Cache<K>(Arc<Shared<K>>);
 
 struct Shared<K> {
     store: RwLock<Store<K>>,
     synced: watch::Sender<bool>,
-    /// Objects that were handed out: what reading this cache has cost so far.
+    /// Objects returned so far: the cost of reading this cache.
     visited: AtomicU64,
 }
 
@@ -33,7 +34,7 @@ struct Store<K> {
     objects: BTreeMap<Arc<ObjectKey>, Arc<K>>,
     /// How many objects each namespace has.
     per_namespace: HashMap<String, usize>,
-    indices: Vec<(TypeId, Box<dyn Maintained<K>>)>,
+    indices: Vec<(TypeId, Box<dyn ErasedIndex<K>>)>,
 }
 
 impl<K> Clone for Cache<K> {
@@ -60,12 +61,12 @@ impl<K> fmt::Debug for Cache<K> {
     }
 }
 
-/// By what an index finds objects. The type names the index: all that ask for it share one.
+/// The key by which an index finds objects. The type identifies the index, which all its users share.
 pub(crate) trait IndexBy<K>: 'static {
-    /// What is looked up.
+    /// The type of the key.
     type Key: Clone + Eq + Hash + Send + Sync + 'static;
 
-    /// Calls `each` with every key that finds the object. Must depend on the object alone.
+    /// Calls `each` with every key of the object. It must depend on the object only.
     fn keys(object: &K, each: &mut dyn FnMut(Self::Key));
 }
 
@@ -73,27 +74,35 @@ type Bucket<K> = BTreeMap<Arc<ObjectKey>, Arc<K>>;
 
 struct Buckets<K, I: IndexBy<K>>(HashMap<I::Key, Bucket<K>>);
 
-/// An index whose key has been forgotten.
-trait Maintained<K>: Send + Sync {
+/// Calls `each` with every key that finds the object, or with those up to a panic: that is the object's alone.
+fn keys_of<K, I: IndexBy<K>>(object: &K, mut each: impl FnMut(I::Key)) {
+    if catch_unwind(AssertUnwindSafe(|| I::keys(object, &mut each))).is_err() {
+        let index = std::any::type_name::<I>();
+        tracing::error!(index, "an object cannot be indexed, its keys panicked: this is a bug");
+    }
+}
+
+/// An index without the type of its key.
+trait ErasedIndex<K>: Send + Sync {
     fn as_any(&self) -> &dyn Any;
     fn put(&mut self, key: &Arc<ObjectKey>, object: &Arc<K>);
     fn take(&mut self, key: &Arc<ObjectKey>, object: &K);
     fn replace(&mut self, key: &Arc<ObjectKey>, old: &K, new: &Arc<K>);
 }
 
-impl<K: Send + Sync + 'static, I: IndexBy<K>> Maintained<K> for Buckets<K, I> {
+impl<K: Send + Sync + 'static, I: IndexBy<K>> ErasedIndex<K> for Buckets<K, I> {
     fn as_any(&self) -> &dyn Any {
         self
     }
 
     fn put(&mut self, key: &Arc<ObjectKey>, object: &Arc<K>) {
-        I::keys(object, &mut |by| {
+        keys_of::<K, I>(object, |by| {
             self.0.entry(by).or_default().insert(key.clone(), object.clone());
         });
     }
 
     fn take(&mut self, key: &Arc<ObjectKey>, object: &K) {
-        I::keys(object, &mut |by| {
+        keys_of::<K, I>(object, |by| {
             if let Some(bucket) = self.0.get_mut(&by) {
                 bucket.remove(key);
                 if bucket.is_empty() {
@@ -105,8 +114,8 @@ impl<K: Send + Sync + 'static, I: IndexBy<K>> Maintained<K> for Buckets<K, I> {
 
     fn replace(&mut self, key: &Arc<ObjectKey>, old: &K, new: &Arc<K>) {
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        I::keys(old, &mut |by| before.push(by));
-        I::keys(new, &mut |by| after.push(by));
+        keys_of::<K, I>(old, |by| before.push(by));
+        keys_of::<K, I>(new, |by| after.push(by));
         if before != after {
             self.take(key, old);
         }
@@ -128,13 +137,13 @@ impl<K, I> Clone for Index<K, I> {
 }
 
 impl<K: Send + Sync + 'static, I: IndexBy<K>> Index<K, I> {
-    /// The objects with a key, in the order of their names.
+    /// The objects with a key, in name order.
     pub(crate) fn get(&self, key: &I::Key) -> Vec<Arc<K>> {
         self.get_all(std::slice::from_ref(key))
     }
 
-    /// The objects with any of some keys, as of one moment. One with several of them comes once for
-    /// each.
+    /// The objects with any of these keys, as of one moment. An object with several of them is returned
+    /// several times.
     pub(crate) fn get_all<'k>(&self, keys: impl IntoIterator<Item = &'k I::Key>) -> Vec<Arc<K>> {
         let found = self.read(|buckets| {
             let buckets = keys.into_iter().filter_map(|key| buckets.0.get(key));
@@ -143,13 +152,13 @@ impl<K: Send + Sync + 'static, I: IndexBy<K>> Index<K, I> {
         self.cache.visit(found)
     }
 
-    /// How many keys find an object.
+    /// The number of keys.
     #[cfg(test)]
     fn key_count(&self) -> usize {
         self.read(|buckets| buckets.0.len())
     }
 
-    /// How many objects have a key.
+    /// The number of objects with a key.
     pub(crate) fn count(&self, key: &I::Key) -> usize {
         self.read(|buckets| buckets.0.get(key).map_or(0, BTreeMap::len))
     }
@@ -157,7 +166,7 @@ impl<K: Send + Sync + 'static, I: IndexBy<K>> Index<K, I> {
     fn read<R>(&self, with: impl FnOnce(&Buckets<K, I>) -> R) -> R {
         let store = self.cache.read();
         let buckets = store.indices[self.at].1.as_any().downcast_ref();
-        with(buckets.expect("its position was found by its type"))
+        with(buckets.expect("the index is of this type"))
     }
 }
 
@@ -180,27 +189,27 @@ impl<K> Cache<K> {
         found
     }
 
-    /// Whether there is an object of that name.
+    /// Whether the object exists.
     pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
         self.read().objects.contains_key(key)
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub(crate) fn len(&self) -> usize {
         self.read().objects.len()
     }
 
-    /// How many objects one namespace has.
+    /// The number of objects in a namespace.
     pub(crate) fn count_in(&self, namespace: &str) -> usize {
         self.read().per_namespace.get(namespace).copied().unwrap_or_default()
     }
 
-    /// How many objects have been handed out since the start.
+    /// The number of objects returned since the start.
     pub(crate) fn visited(&self) -> u64 {
         self.0.visited.load(Ordering::Relaxed)
     }
 
-    /// Waits until the first list has arrived.
+    /// Waits until all objects have been listed once.
     pub(crate) async fn synced(&self) {
         let mut synced = self.0.synced.subscribe();
         // The sender lives as long as `self`, so that waiting cannot fail.
@@ -213,16 +222,16 @@ impl<K> Cache<K> {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Store<K>> {
-        self.0.store.read().expect("no code panics while it holds the cache")
+        self.0.store.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Store<K>> {
-        self.0.store.write().expect("no code panics while it holds the cache")
+        self.0.store.write()
     }
 }
 
 impl<K: Send + Sync + 'static> Cache<K> {
-    /// The index of this kind; built from what the cache holds at its first use.
+    /// The index of this type. It is built at its first use.
     pub(crate) fn index<I: IndexBy<K>>(&self) -> Index<K, I> {
         let mut store = self.write();
         let known = store.indices.iter().position(|(type_, _)| *type_ == TypeId::of::<I>());
@@ -240,13 +249,19 @@ impl<K: Send + Sync + 'static> Cache<K> {
 }
 
 impl<K: Resource> Cache<K> {
-    /// Puts an object where only a watch would, for tests of what reads the cache.
+    /// Inserts an object, as the informer does, for tests of readers.
     #[cfg(test)]
     pub(crate) fn insert(&self, object: K) -> Vec<Change<K>> {
         self.replace(ObjectKey::of(&object), Some(Arc::new(object)))
     }
 
-    /// Takes in one object, or that it is no longer there.
+    /// Takes an object out where only a watch would.
+    #[cfg(test)]
+    pub(crate) fn remove(&self, key: &ObjectKey) -> Vec<Change<K>> {
+        self.replace(key.clone(), None)
+    }
+
+    /// Replaces one object, or removes it.
     pub(super) fn replace(&self, key: ObjectKey, object: Option<Arc<K>>) -> Vec<Change<K>> {
         let old = match &object {
             Some(object) => self.write().put(Arc::new(key), object.clone()),
@@ -255,11 +270,17 @@ impl<K: Resource> Cache<K> {
         changes(old, object)
     }
 
-    /// Takes in a complete list. What has not changed stays the object that it was.
+    /// Ends the waits for a first list. What is derived from changes must be complete by then, so handlers have
+    /// seen them first.
+    pub(super) fn set_synced(&self) {
+        self.0.synced.send_replace(true);
+    }
+
+    /// Replaces all objects by a complete list. Unchanged objects are kept.
     pub(super) fn replace_all(&self, listed: BTreeMap<ObjectKey, Arc<K>>) -> Vec<Change<K>> {
         let mut all = Vec::new();
         let mut store = self.write();
-        let gone: Vec<_> =
+        let deleted: Vec<_> =
             store.objects.keys().filter(|key| !listed.contains_key(&***key)).cloned().collect();
         for (key, new) in listed {
             let known = store.objects.get(&key).is_some_and(|old| is_same_version(&**old, &*new));
@@ -268,11 +289,9 @@ impl<K: Resource> Cache<K> {
                 all.extend(changes(old, Some(new)));
             }
         }
-        for key in gone {
+        for key in deleted {
             all.extend(changes(store.take(&key), None));
         }
-        drop(store);
-        self.0.synced.send_replace(true);
         all
     }
 }
@@ -315,8 +334,8 @@ fn is_same_version<K: Resource>(one: &K, other: &K) -> bool {
     one.uid == other.uid && one.resource_version == other.resource_version
 }
 
-/// A change of identity under one name is a deletion and a creation.
-fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<K>> {
+/// A recreated object is a deletion and a creation.
+pub(super) fn changes<K: Resource>(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Vec<Change<K>> {
     match (old, new) {
         (None, None) => Vec::new(),
         (Some(old), Some(new)) if old.meta().uid != new.meta().uid => {
@@ -356,12 +375,12 @@ mod tests {
     }
 
     #[test]
-    fn an_index_follows_every_change_of_its_objects() {
+    fn an_index_reflects_every_change_of_its_objects() {
         let cache = Cache::<Pod>::default();
         cache.insert(pod("before", Some("a"), "1"));
         let by_node = cache.index::<ByNode>();
         let on = |node: &str| by_node.get(&node.to_owned());
-        assert_eq!(names(&on("a")), ["before"], "what is there already is found");
+        assert_eq!(names(&on("a")), ["before"], "existing objects are indexed");
         cache.insert(pod("x", None, "2"));
         assert_eq!(on("a").len(), 1);
         cache.insert(pod("x", Some("a"), "3"));
@@ -370,7 +389,7 @@ mod tests {
         assert_eq!(names(&on("a")), ["before"]);
         assert_eq!(names(&on("b")), ["x"]);
         cache.replace(ObjectKey::new("ns", "before"), None);
-        assert_eq!(by_node.key_count(), 1, "an empty bucket is dropped");
+        assert_eq!(by_node.key_count(), 1, "an empty bucket is removed");
         let listed = [pod("x", Some("c"), "5"), pod("y", Some("c"), "6")];
         cache.replace_all(
             listed.into_iter().map(|pod| (ObjectKey::of(&pod), Arc::new(pod))).collect(),
@@ -384,14 +403,39 @@ mod tests {
     }
 
     #[test]
-    fn two_that_ask_for_an_index_share_it() {
+    fn an_index_is_built_once_and_shared() {
         let cache = Cache::<Pod>::default();
         let (one, other) = (cache.index::<ByNode>(), cache.index::<ByNode>());
         assert_eq!(one.at, other.at);
     }
 
+    struct Panics;
+
+    impl IndexBy<Pod> for Panics {
+        type Key = &'static str;
+
+        fn keys(pod: &Pod, each: &mut dyn FnMut(&'static str)) {
+            each("first");
+            assert!(pod.node_name.is_some(), "a value of a user");
+            each("second");
+        }
+    }
+
     #[test]
-    fn a_look_up_visits_only_what_it_finds() {
+    fn an_object_whose_keys_panic_is_there_and_others_are_indexed() {
+        let cache = Cache::<Pod>::default();
+        let index = cache.index::<Panics>();
+        cache.insert(pod("bad", None, "1"));
+        cache.insert(pod("good", Some("n"), "2"));
+        assert_eq!(names(&index.get(&"second")), ["good"]);
+        assert_eq!((cache.len(), index.count(&"first")), (2, 2));
+        cache.insert(pod("bad", None, "3"));
+        cache.replace(ObjectKey::new("ns", "bad"), None);
+        assert_eq!((cache.len(), index.count(&"first")), (1, 1));
+    }
+
+    #[test]
+    fn a_lookup_visits_only_the_objects_it_returns() {
         let cache = Cache::<Pod>::default();
         let by_node = cache.index::<ByNode>();
         for at in 0..1000 {

@@ -1,4 +1,4 @@
-//! The indices of pods that several controllers share.
+//! Indices of pods that several controllers share.
 
 use super::IndexBy;
 use crate::pod::{Pod, is_terminal, node_name};

@@ -1,6 +1,7 @@
-//! Objects of which only the identity is read: who they are, who owns them, what holds them.
+//! Objects of which only the identity, the owners and the finalizers are read.
 //!
-//! Reading no more than that makes an event of a kind with many changes cost little; and annotations of a secret count as its payload, so that they are not even read.
+//! Events of kinds with many changes then cost little, and annotations of secrets, which count as payload,
+//! are not read at all.
 
 use std::borrow::Cow;
 
@@ -10,10 +11,10 @@ use kube::api::ApiResource;
 use kube::core::DynamicResourceScope;
 use serde::{Deserialize, Deserializer};
 
-/// An object of a kind that is known at run time only.
+/// An object of a kind that is known only at run time.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Meta {
-    /// Its identity, owners and finalizers; nothing else.
+    /// Its identity, owners and finalizers only.
     #[serde(deserialize_with = "identity")]
     pub(crate) metadata: ObjectMeta,
 }
@@ -55,7 +56,7 @@ impl Resource for Meta {
     }
 }
 
-/// Reads an object's metadata without labels, annotations and owners of fields.
+/// Reads an object's metadata without labels, annotations and managed fields.
 pub(crate) fn identity<'de, D: Deserializer<'de>>(source: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

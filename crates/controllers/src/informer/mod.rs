@@ -1,18 +1,18 @@
 //! One watch per kind and process, with a cache that all controllers of the process share.
 //!
-//! An [`Informer`] watches a kind that this program knows by its type ([`Watched`]), or, for
-//! [`crate::inventory`], the metadata of one that it learns of at run time. It turns kube's watch stream
-//! into [`Change`]s that carry the object before and after, also across a relist, where kube's own
-//! reflector only replaces everything. Handlers run in the informer's task, after the cache holds the
-//! change; they put keys into queues and must not wait. Data flows: API server → watcher → cache →
-//! handlers.
+//! An [`Informer`] watches a kind with a type in this program ([`Watched`]), or, for [`crate::inventory`],
+//! the metadata of a kind that discovery finds at run time. It turns kube's watch stream into [`Change`]s
+//! with the object before and after, also across a relist, where kube's own reflector only replaces all
+//! objects. Handlers run in the informer's task after the cache is updated; they add keys to queues and must
+//! not wait. Data flow: API server → watcher → cache → handlers.
 //!
-//! A kind whose objects all change all the time, as the Leases of nodes do, is listed every few seconds
-//! instead ([`Informer::list_every`]): one response for all objects costs a small part of what an event
-//! for each change costs, because the process wakes up, decrypts and reads once. Handlers see the same
-//! changes, up to that much later, and only the last of several that fall between two lists.
+//! A kind whose objects change all the time, such as nodes' Leases, is listed every few seconds instead
+//! ([`Informer::list_every`]): one response with all objects costs much less than an event per change,
+//! because the process wakes up and decrypts once. Handlers get the same changes up to one period later, and
+//! only the last of several between two lists.
 
 pub(crate) mod cache;
+mod handlers;
 pub(crate) mod index;
 pub(crate) mod metadata;
 mod trim;
@@ -20,6 +20,7 @@ mod watched;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,11 +35,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::cache::{Cache, Index, IndexBy};
+use self::handlers::Handlers;
 pub(crate) use self::watched::Watched;
 use crate::key::ObjectKey;
 
-/// What happened to one object. At least one side is there. An object that was deleted and made
-/// again under its name arrives as two changes, so both sides always have one uid.
+/// A change of one object. At least one side is present. A recreated object is reported as two changes, so
+/// that both sides have the same uid.
 #[derive(Debug)]
 pub(crate) struct Change<K> {
     /// The object before, unless it is new.
@@ -59,12 +61,10 @@ impl<K> Change<K> {
     }
 }
 
-type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
-
 /// A watch that is not running yet: register handlers, then [`Informer::run`] it.
 pub(crate) struct Informer<K> {
     cache: Cache<K>,
-    handlers: Vec<Handler<K>>,
+    handlers: Handlers<K>,
     trim: Box<dyn FnMut(&mut K) + Send>,
     /// How often all objects are listed, where they are not watched.
     listed_every: Option<Duration>,
@@ -72,48 +72,56 @@ pub(crate) struct Informer<K> {
 }
 
 impl<K> Informer<K> {
-    /// An informer that cuts out of each object what no controller reads, before it is kept.
+    /// An informer that removes from each object what no controller reads.
     pub(crate) fn trimming(trim: impl FnMut(&mut K) + Send + 'static) -> Self {
         Self {
             cache: Cache::default(),
-            handlers: Vec::new(),
+            handlers: Handlers::default(),
             trim: Box::new(trim),
             listed_every: None,
             changes: Arc::default(),
         }
     }
 
-    /// The view that this informer keeps.
+    /// The cache that this informer fills.
     pub(crate) fn cache(&self) -> Cache<K> {
         self.cache.clone()
     }
 
-    /// Counts the changes seen since the start.
+    /// The number of changes since the start.
     pub(crate) fn changes(&self) -> Arc<AtomicU64> {
         self.changes.clone()
     }
 
-    /// Calls `handler` for every change, in order. It must not block.
+    /// Calls `handler` for every change, in order. It must not block. If it panics for an object, it is
+    /// called for that object again.
     pub(crate) fn on_change(&mut self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
-        self.handlers.push(Box::new(handler));
+        self.handlers.add(handler);
     }
 
-    /// Lists all objects so often, instead of watching them; of several periods the shortest counts.
+    /// Lists all objects every `period` instead of watching them. The shortest of several periods is used.
     pub(crate) fn list_every(&mut self, period: Duration) {
         self.listed_every = Some(self.listed_every.map_or(period, |known| known.min(period)));
-    }
-
-    fn handle(&self, changes: &[Change<K>]) {
-        self.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
-        for change in changes {
-            self.handlers.iter().for_each(|handler| handler(change));
-        }
     }
 }
 
 impl<K: Resource + Debug + 'static> Informer<K> {
-    /// Watches `api`, or lists it again and again, until `shutdown`; errors are logged and retried, those
-    /// of a watch with back-off, those of a list at its next turn.
+    fn handle(&mut self, kind: &str, changes: &[Change<K>]) {
+        self.changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
+        changes.iter().for_each(|change| self.handlers.call(kind, change));
+    }
+
+    /// Cuts an object. One that this panics for is kept as it is by then: it is larger, and it is there.
+    fn trimmed(&mut self, kind: &str, mut object: K) -> (ObjectKey, Arc<K>) {
+        let key = ObjectKey::of(&object);
+        if catch_unwind(AssertUnwindSafe(|| (self.trim)(&mut object))).is_err() {
+            tracing::error!(kind, object = %key, "trimming the object panicked: this is a bug");
+        }
+        (key, Arc::new(object))
+    }
+
+    /// Watches or lists `api` until `shutdown`. Errors are logged and retried: those of a watch with
+    /// back-off, those of a list after the period.
     pub(crate) async fn run(
         mut self,
         api: Api<K>,
@@ -126,32 +134,37 @@ impl<K: Resource + Debug + 'static> Informer<K> {
         let kind = api.resource_url().to_owned();
         match self.listed_every {
             Some(period) => {
-                shutdown.run_until_cancelled(self.repeat(&api, &kind, period)).await;
+                shutdown.run_until_cancelled(self.list_periodically(&api, &kind, period)).await;
             }
             None => {
                 let events = watcher::watcher(api, config).default_backoff();
-                self.follow(events, &kind, shutdown).await;
+                self.apply(events, &kind, shutdown).await;
             }
         }
     }
 
-    /// Lists, as fresh as the server's cache is, every `period`.
-    async fn repeat(&mut self, api: &Api<K>, kind: &str, period: Duration)
+    /// Lists from the server's cache every `period`.
+    async fn list_periodically(&mut self, api: &Api<K>, kind: &str, period: Duration)
     where
         K: Clone + DeserializeOwned,
     {
-        let mut turns = tokio::time::interval(period);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            turns.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.handlers.due() => {
+                    self.handlers.retry(kind, &self.cache);
+                    continue;
+                }
+            }
             match api.list(&ListParams::default().match_any()).await {
                 Ok(listed) => {
-                    let objects = listed.items.into_iter().map(|mut object| {
-                        (self.trim)(&mut object);
-                        (ObjectKey::of(&object), Arc::new(object))
-                    });
-                    let objects = objects.collect();
-                    self.handle(&self.cache.replace_all(objects));
+                    let objects = listed.items.into_iter();
+                    let objects = objects.map(|object| self.trimmed(kind, object)).collect();
+                    let changes = self.cache.replace_all(objects);
+                    self.handle(kind, &changes);
+                    self.cache.set_synced();
                 }
                 Err(error) => {
                     let error = crate::error::shown(&error);
@@ -161,7 +174,7 @@ impl<K: Resource + Debug + 'static> Informer<K> {
         }
     }
 
-    async fn follow(
+    async fn apply(
         mut self,
         events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
         kind: &str,
@@ -169,21 +182,34 @@ impl<K: Resource + Debug + 'static> Informer<K> {
     ) {
         let mut events = pin!(events.take_until(shutdown.cancelled_owned()));
         let mut listed = BTreeMap::new();
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = self.handlers.due() => {
+                    self.handlers.retry(kind, &self.cache);
+                    continue;
+                }
+            };
+            let Some(event) = event else { break };
             let changes = match event {
                 Ok(watcher::Event::Init) => {
                     listed.clear();
                     continue;
                 }
-                Ok(watcher::Event::InitApply(mut object)) => {
-                    (self.trim)(&mut object);
-                    listed.insert(ObjectKey::of(&object), Arc::new(object));
+                Ok(watcher::Event::InitApply(object)) => {
+                    let (key, object) = self.trimmed(kind, object);
+                    listed.insert(key, object);
                     continue;
                 }
-                Ok(watcher::Event::InitDone) => self.cache.replace_all(std::mem::take(&mut listed)),
-                Ok(watcher::Event::Apply(mut object)) => {
-                    (self.trim)(&mut object);
-                    self.cache.replace(ObjectKey::of(&object), Some(Arc::new(object)))
+                Ok(watcher::Event::InitDone) => {
+                    let changes = self.cache.replace_all(std::mem::take(&mut listed));
+                    self.handle(kind, &changes);
+                    self.cache.set_synced();
+                    continue;
+                }
+                Ok(watcher::Event::Apply(object)) => {
+                    let (key, object) = self.trimmed(kind, object);
+                    self.cache.replace(key, Some(object))
                 }
                 Ok(watcher::Event::Delete(object)) => {
                     self.cache.replace(ObjectKey::of(&object), None)
@@ -193,7 +219,7 @@ impl<K: Resource + Debug + 'static> Informer<K> {
                     continue;
                 }
             };
-            self.handle(&changes);
+            self.handle(kind, &changes);
         }
     }
 }
@@ -205,7 +231,7 @@ fn log(kind: &str, error: &watcher::Error) {
             tracing::warn!(kind, error = %crate::error::shown(error), "watch failed, will retry");
         }
         watcher::Error::WatchError(status) if status.code == 410 => {
-            tracing::debug!(kind, "the watch is too old, listing again");
+            tracing::debug!(kind, "resourceVersion of the watch expired, listing again");
         }
         watcher::Error::WatchError(status) => {
             tracing::warn!(kind, code = status.code, reason = status.reason, "watch ended");
@@ -218,9 +244,8 @@ fn log(kind: &str, error: &watcher::Error) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use k8s_openapi::api::core::v1::ConfigMap;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -245,19 +270,19 @@ mod tests {
                 version.unwrap_or("-".into())
             };
             let name = change.latest().metadata.name.clone().unwrap_or_default();
-            log.lock().unwrap().push(format!("{name} {}→{}", side(&change.old), side(&change.new)));
+            log.lock().push(format!("{name} {}→{}", side(&change.old), side(&change.new)));
         });
         let cache = informer.cache();
         let events = futures::stream::iter(events.into_iter().map(Ok));
-        informer.follow(events, "configmaps", CancellationToken::new()).await;
-        let seen = seen.lock().unwrap().clone();
+        informer.apply(events, "configmaps", CancellationToken::new()).await;
+        let seen = seen.lock().clone();
         (seen, cache)
     }
 
     use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
 
     #[tokio::test]
-    async fn a_relist_reports_only_what_differs() {
+    async fn a_relist_reports_only_differences() {
         let (seen, cache) = seen(vec![
             Init,
             InitApply(object("a", "1", "1")),
@@ -265,7 +290,7 @@ mod tests {
             InitApply(object("c", "3", "3")),
             InitDone,
             Apply(object("a", "1", "4")),
-            // The watch broke: b changed, c went away, d came, and a is as it was.
+            // The watch failed. Meanwhile b was changed, c deleted and d created; a is unchanged.
             Init,
             InitApply(object("a", "1", "4")),
             InitApply(object("b", "2", "5")),
@@ -278,8 +303,25 @@ mod tests {
         assert_eq!(cache.in_namespace("n").len(), 0);
     }
 
+    /// A scheduler that began to place pods before all others were counted put too many on a node.
     #[tokio::test]
-    async fn an_object_made_again_under_its_name_is_a_deletion_and_a_creation() {
+    async fn a_cache_is_synced_after_handlers_have_seen_the_whole_first_list() {
+        let mut informer = Informer::<ConfigMap>::trimming(|_| {});
+        let (cache, synced) = (informer.cache(), Arc::new(Mutex::new(Vec::new())));
+        let log = synced.clone();
+        let seen = cache.clone();
+        informer.on_change(move |_: &Change<ConfigMap>| {
+            log.lock().push(futures::FutureExt::now_or_never(seen.synced()).is_some());
+        });
+        let list = [InitApply(object("a", "1", "1")), InitApply(object("b", "2", "2")), InitDone];
+        let events = futures::stream::iter([Init].into_iter().chain(list).map(Ok));
+        informer.apply(events, "configmaps", CancellationToken::new()).await;
+        assert_eq!(*synced.lock(), [false, false]);
+        cache.synced().await;
+    }
+
+    #[tokio::test]
+    async fn a_recreated_object_is_reported_as_a_deletion_and_a_creation() {
         let (seen, _) = seen(vec![
             Init,
             InitApply(object("a", "1", "1")),
@@ -291,14 +333,14 @@ mod tests {
         assert_eq!(seen, ["a -→1", "a 1→-", "a -→3", "a 3→-"]);
     }
 
-    /// Five hundred leases that are renewed each second are one response per period, and no more; their
-    /// handlers see each renewal, each deletion, and what has not changed not at all.
+    /// Five hundred leases that are renewed each second cost one response per period. Handlers get renewals
+    /// and deletions, and nothing of unchanged objects.
     #[tokio::test(start_paused = true)]
-    async fn a_kind_that_is_listed_is_not_watched_and_reports_what_differs() {
+    async fn a_listed_kind_is_not_watched_and_reports_differences() {
         let served = Arc::new(Mutex::new(vec![object("a", "1", "1"), object("b", "2", "2")]));
         let items = served.clone();
-        let server = crate::testing::Api::answering(move |_| {
-            let items = items.lock().unwrap();
+        let server = crate::testing::Api::responding(move |_| {
+            let items = items.lock();
             Some(serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMapList",
                 "metadata": { "resourceVersion": "9" }, "items": *items }))
         });
@@ -309,7 +351,7 @@ mod tests {
         let log = seen.clone();
         informer.on_change(move |change: &Change<ConfigMap>| {
             let name = change.latest().metadata.name.clone().unwrap_or_default();
-            log.lock().unwrap().push((name, change.is_delete()));
+            log.lock().push((name, change.is_delete()));
         });
         let cache = informer.cache();
         let stop = CancellationToken::new();
@@ -317,20 +359,68 @@ mod tests {
         let running = tokio::spawn(informer.run(api, watcher::Config::default(), stop.clone()));
         cache.synced().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let taken = || std::mem::take(&mut *seen.lock().unwrap());
+        let taken = || std::mem::take(&mut *seen.lock());
         assert_eq!(taken(), [("a".to_owned(), false), ("b".to_owned(), false)]);
-        *served.lock().unwrap() = vec![object("a", "1", "7")];
+        *served.lock() = vec![object("a", "1", "7")];
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(taken(), [("a".to_owned(), false), ("b".to_owned(), true)]);
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(taken(), []);
         assert_eq!(server.lines(), ["GET /api/v1/configmaps"; 4]);
         stop.cancel();
-        running.await.expect("it ends at shutdown");
+        running.await.expect("ends at shutdown");
+    }
+
+    /// The failing handler sees the object from what it saw last to what it is at the retry, once; the
+    /// other handler and the other object are served meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_panics_is_called_again_and_others_are_not_affected() {
+        let version = |object: &Option<Arc<ConfigMap>>| {
+            let version = object.as_ref().and_then(|it| it.metadata.resource_version.clone());
+            version.unwrap_or("-".into())
+        };
+        let shown = move |change: &Change<ConfigMap>| {
+            let name = change.latest().metadata.name.clone().unwrap_or_default();
+            format!("{name} {}→{}", version(&change.old), version(&change.new))
+        };
+        let mut informer = Informer::<ConfigMap>::trimming(|object| {
+            assert!(object.metadata.name.as_deref() != Some("b"), "a value of a user");
+        });
+        let log = || Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let (panics, fine) = (log(), log());
+        let log = panics.clone();
+        informer.on_change(move |change| {
+            let mut log = log.lock();
+            log.push(shown(change));
+            let tries = log.iter().filter(|line| line.starts_with("a ")).count();
+            assert!(
+                tries > 3 || change.latest().metadata.name.as_deref() != Some("a"),
+                "of a user"
+            );
+        });
+        let log = fine.clone();
+        informer.on_change(move |change| log.lock().push(shown(change)));
+        let cache = informer.cache();
+        let first = [
+            Init,
+            InitApply(object("a", "1", "1")),
+            InitApply(object("b", "2", "2")),
+            InitDone,
+            Apply(object("a", "1", "3")),
+        ];
+        let later = futures::stream::once(async {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            Apply(object("a", "1", "4"))
+        });
+        let events = futures::stream::iter(first).chain(later).map(Ok);
+        informer.apply(events, "configmaps", CancellationToken::new()).await;
+        assert_eq!(*panics.lock(), ["a -→1", "b -→2", "a -→3", "a -→3", "a -→3", "a 3→4"]);
+        assert_eq!(*fine.lock(), ["a -→1", "b -→2", "a 1→3", "a 3→4"]);
+        assert_eq!(cache.len(), 2);
     }
 
     #[tokio::test]
-    async fn a_broken_list_leaves_the_cache_as_it_was() {
+    async fn an_incomplete_list_does_not_change_the_cache() {
         let (seen, cache) = seen(vec![
             Init,
             InitApply(object("a", "1", "1")),

@@ -1,9 +1,9 @@
-//! What is not kept of nodes. They are changed by patch only, so that nothing that is cut out here gets
-//! lost.
+//! Fields of nodes that are not kept. Nodes are changed by patch only, which does not remove them from the
+//! server.
 
 use k8s_openapi::api::core::v1::Node;
 
-/// Drops what a node has of images: their names are most of it.
+/// Removes managed fields, images and volumes. The names of images are most of a node.
 pub(super) fn node(node: &mut Node) {
     let meta = &mut node.metadata;
     meta.managed_fields = None;

@@ -1,4 +1,4 @@
-//! What is watched of each kind that controllers know by its type, and what is kept of it.
+//! The kinds that controllers watch by their type, and what is kept of their objects.
 
 use std::fmt::Debug;
 
@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::trim;
 use crate::pod::{Pod, SharedSpecs};
 
-/// A kind that one informer of the process watches for all its controllers.
+/// A kind that one informer watches for all controllers of the process.
 pub(crate) trait Watched:
     Resource<DynamicType = (), Scope: 'static>
     + Clone
@@ -24,11 +24,11 @@ pub(crate) trait Watched:
     + Sync
     + 'static
 {
-    /// The field selector of the watch, where only some objects are of interest.
+    /// The field selector of the watch, where only some objects are needed.
     const FIELDS: Option<&'static str> = None;
 
-    /// Makes what cuts out of each object what no controller reads, before it is kept. An update by
-    /// patch that leaves these fields out keeps the ones that the server has.
+    /// Returns the function that removes from each object what no controller reads. Objects are changed by
+    /// patch, which keeps these fields on the server.
     fn trimmer() -> Box<dyn FnMut(&mut Self) + Send> {
         Box::new(|object| object.meta_mut().managed_fields = None)
     }

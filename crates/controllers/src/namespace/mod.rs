@@ -1,20 +1,23 @@
-//! The namespace controller: empties a namespace that is being deleted, then lets it go.
+//! The namespace controller: deletes the objects of a namespace that is being deleted, then finalizes it.
 //!
-//! Pods first, because what they mount must outlive them, and then everything else, found through
-//! the inventory and listed afresh before the finalizer is removed. Between rounds it waits
-//! for the watch to say that something in the namespace has gone.
+//! It deletes pods first, because the objects that they mount must exist until they have ended, and then all
+//! other objects. The inventory knows the kinds; the objects are listed again before the finalizer is
+//! removed. Between two rounds it waits until the namespace has lost its last object of a kind: a round lists
+//! everything, and ten thousand pods end one by one.
 
 pub(crate) mod plan;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::subresource::SubresourceName;
+use coffer_client::path::segment;
 use futures::{TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Api, Client};
 
-use self::plan::{Findings, Step, is_ours, plan};
+use self::plan::{Findings, Step, is_terminating, plan};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::informer::Cache;
@@ -22,50 +25,51 @@ use crate::inventory::{Inventory, Kind, Meta, MetaChange};
 use crate::key::ObjectKey;
 use crate::queue::Queue;
 
-/// Deletions under way at once in one namespace; the API server commits them together.
+/// Concurrent deletions in one namespace. The API server commits them together.
 const DELETIONS_MAX: usize = 16;
-/// Objects listed at a time.
+/// Objects in one page of a list.
 const PAGE: u32 = 500;
-/// Removals come in bursts; one round follows a burst.
+/// Deletions come in bursts. A round starts this long after the first one.
 const SETTLE: Duration = Duration::from_millis(50);
-/// A round is repeated after this long even if no watch says anything.
+/// A round is repeated after this long, even without a change.
 const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Empties namespaces that are being deleted.
+/// Deletes the content of namespaces that are being deleted.
 pub(crate) struct Namespaces {
     client: Client,
     namespaces: Cache<Namespace>,
-    /// A kind that is not known yet might hold objects.
+    /// All served kinds, since any of them may have objects in the namespace.
     inventory: Inventory,
     queue: Queue<ObjectKey>,
 }
 
 impl Controller for Namespaces {
     const NAME: &'static str = "namespace-controller";
-    /// Namespaces emptied at once.
+    /// Namespaces emptied concurrently.
     const WORKERS: usize = 4;
     type Queue = Queue<ObjectKey>;
 
     fn watches(watches: &mut Watches<'_, Self>) {
         watches.own_if::<Namespace>(|change| {
-            change.new.as_ref().is_some_and(|namespace| is_ours(namespace))
+            change.new.as_ref().is_some_and(|namespace| is_terminating(namespace))
         });
         watches.on_any(Self::object_changed);
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
-        if !self.namespaces.get(key).is_some_and(|namespace| is_ours(&namespace)) {
+        if !self.namespaces.get(key).is_some_and(|namespace| is_terminating(&namespace)) {
             return Ok(Next::Change);
         }
         let api = Api::<Namespace>::all(self.client.clone());
         let fresh = api.get_opt(&key.name).await.map_err(Error::api("get namespace"))?;
-        let Some(namespace) = fresh.filter(is_ours) else { return Ok(Next::Change) };
+        let Some(namespace) = fresh.filter(is_terminating) else { return Ok(Next::Change) };
         let findings = self.empty(&key.name).await;
         match plan(&namespace, &findings, crate::events::now()) {
             Step::Nothing => {}
             Step::Finalize(next) => {
-                let params = PostParams::default();
-                let done = api.replace_subresource("finalize", &key.name, &params, &*next).await;
+                let (finalize, params) =
+                    (SubresourceName::Finalize.as_str(), PostParams::default());
+                let done = api.replace_subresource(finalize, &key.name, &params, &*next).await;
                 error::ignore_not_found(done).map_err(Error::api("finalize namespace"))?;
             }
             Step::Wait(status) => {
@@ -94,19 +98,23 @@ impl Namespaces {
         }
     }
 
-    /// Something in a namespace that is being deleted has gone.
-    fn object_changed(&self, _: &Arc<Kind>, change: &MetaChange<'_>) {
+    /// A namespace that is being deleted may have lost its last object of a kind.
+    fn object_changed(&self, kind: &Arc<Kind>, change: &MetaChange<'_>) {
         let Some(namespace) = change.latest().namespace.as_ref().filter(|_| change.new.is_none())
         else {
             return;
         };
         let key = ObjectKey::new("", namespace);
-        if self.namespaces.get(&key).is_some_and(|namespace| is_ours(&namespace)) {
+        if !self.namespaces.get(&key).is_some_and(|namespace| is_terminating(&namespace)) {
+            return;
+        }
+        // A kind that is not counted has no number.
+        if self.inventory.count(&kind.qualified(), namespace).is_none_or(|left| left == 0) {
             self.queue.add_after(key, SETTLE);
         }
     }
 
-    /// One round: asks for the deletion of all that is not going yet, and counts what is left.
+    /// One round: deletes all objects that are not being deleted yet, and counts those that are left.
     async fn empty(&self, namespace: &str) -> Findings {
         let kinds = self.inventory.kinds();
         let namespaced = kinds.iter().filter(|kind| kind.namespaced);
@@ -138,8 +146,8 @@ impl Namespaces {
         findings: &mut Findings,
     ) -> Result<(), kube::Error> {
         let api = kind.api(self.client.clone(), namespace);
-        let going = delete_all(&api, list_all(&api).await?).await?;
-        if !going {
+        let any = delete_all(&api, list_all(&api).await?).await?;
+        if !any {
             return Ok(());
         }
         for object in list_all(&api).await? {
@@ -165,9 +173,9 @@ async fn list_all(api: &Api<Meta>) -> Result<Vec<Meta>, kube::Error> {
     }
 }
 
-/// Deletes objects that are not being deleted yet, each one that was seen and no other of its
-/// name. One by one, not as a collection: the response to that is the objects, secrets among them.
-/// Returns whether there were any at all.
+/// Deletes objects that are not being deleted yet, with their uid as precondition. They are deleted one by
+/// one, not as a collection, because the response to that contains the objects, secrets included. Returns
+/// whether there were any objects.
 async fn delete_all(api: &Api<Meta>, objects: Vec<Meta>) -> Result<bool, kube::Error> {
     let any = !objects.is_empty();
     let fresh = objects.into_iter().filter(|one| one.metadata.deletion_timestamp.is_none());
@@ -176,8 +184,68 @@ async fn delete_all(api: &Api<Meta>, objects: Vec<Meta>) -> Result<bool, kube::E
             let name = object.metadata.name.unwrap_or_default();
             let uid = Preconditions { uid: object.metadata.uid, resource_version: None };
             let params = DeleteParams::background().preconditions(uid);
-            error::ignore_recreated(api.delete(&name, &params).await)
+            error::ignore_recreated(api.delete(&segment(&name), &params).await)
         })
         .await?;
     Ok(any)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Resource as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::informer::Informer;
+    use crate::inventory::Watcher;
+    use crate::pod::Pod;
+    use crate::queue::WorkQueue as _;
+    use crate::testing::Api as Server;
+
+    /// Longer than any wait of the queue.
+    const WAIT: Duration = Duration::from_secs(10);
+    const PODS: usize = 1000;
+
+    /// Each removal of a pod brought a round that listed all the others, twice.
+    #[tokio::test(start_paused = true)]
+    async fn the_last_pods_removal_begins_a_round_and_no_other_does() {
+        let server = Server::responding(|line| match line {
+            "GET /api/v1/namespaces/ns" => Some(json!({ "metadata": { "name": "ns" } })),
+            _ => None,
+        });
+        let mut informer = Informer::<Pod>::trimming(|_| {});
+        let pods = informer.cache();
+        let mut watcher = Watcher::default();
+        watcher.subscribe(&mut informer);
+        let controller = Namespaces {
+            client: server.client(),
+            namespaces: Cache::default(),
+            inventory: watcher.inventory(),
+            queue: Queue::default(),
+        };
+        let namespace = json!({
+            "metadata": { "name": "ns", "deletionTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": { "finalizers": ["kubernetes"] },
+        });
+        controller.namespaces.insert(serde_json::from_value(namespace).expect("a namespace"));
+        let name = |at: usize| format!("p{at}");
+        for at in 0..PODS {
+            let pod = json!({ "metadata": { "namespace": "ns", "name": name(at) } });
+            pods.insert(serde_json::from_value(pod).expect("a pod"));
+        }
+        let kind = controller.inventory.kinds().remove(0);
+        let remove = |at: usize| {
+            for change in pods.remove(&ObjectKey::new("ns", name(at))) {
+                let old = change.old.as_ref().map(|pod| pod.meta());
+                controller.object_changed(&kind, &MetaChange { old, new: None });
+            }
+        };
+        (1..PODS).for_each(&remove);
+        let round = tokio::time::timeout(WAIT, controller.queue.next()).await;
+        assert!(round.is_err(), "a round although a pod is left");
+        remove(0);
+        let key = tokio::time::timeout(WAIT, controller.queue.next()).await.expect("a round");
+        controller.reconcile(&key).await.expect("reconciled");
+        assert_eq!(server.lines(), ["GET /api/v1/namespaces/ns"]);
+    }
 }

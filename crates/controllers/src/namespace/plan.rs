@@ -1,45 +1,46 @@
-//! What the deletion of a namespace has come to, and what its conditions say of it. Pure.
+//! The state of a namespace's deletion, and its conditions. Pure.
 
 use std::collections::BTreeMap;
 
+use coffer_api::condition::{ConditionStatus, ConditionType};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The finalizer in `spec.finalizers` that this controller removes.
-pub(crate) const FINALIZER: &str = "kubernetes";
+pub(crate) const FINALIZER: &str = coffer_api::well_known::finalizer::KUBERNETES;
 
-/// What one round of deleting found.
+/// The result of one round of deletions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Findings {
-    /// Objects that are still there, by qualified resource (`pods.`, `deployments.apps`).
+    /// The number of remaining objects, by qualified resource (`pods.`, `deployments.apps`).
     pub(crate) remaining: BTreeMap<String, usize>,
-    /// Finalizers that hold them, with how many objects each holds.
+    /// The number of remaining objects with each finalizer.
     pub(crate) finalizers: BTreeMap<String, usize>,
-    /// What went wrong while deleting, in words.
+    /// Messages of failed deletions.
     pub(crate) failures: Vec<String>,
 }
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Step {
-    /// The namespace is not being deleted, or others hold it: nothing.
+    /// Nothing: the namespace is not being deleted, or only other finalizers are left.
     Nothing,
-    /// Objects are left: write the status, if it says something new, and wait for them to go.
+    /// Objects are left: write the status, if it has changed, and wait for their deletion.
     Wait(Option<Box<Namespace>>),
-    /// It is empty: let it go.
+    /// It is empty: remove the finalizer.
     Finalize(Box<Namespace>),
 }
 
-/// Whether the content of a namespace is to be deleted by this controller.
-pub(crate) fn is_ours(namespace: &Namespace) -> bool {
+/// Whether the namespace is being deleted and has this controller's finalizer.
+pub(crate) fn is_terminating(namespace: &Namespace) -> bool {
     namespace.metadata.deletion_timestamp.is_some()
         && finalizers(namespace).iter().any(|one| one == FINALIZER)
 }
 
-/// Decides, after a round of deleting.
+/// Decides after a round of deletions.
 pub(crate) fn plan(namespace: &Namespace, findings: &Findings, now: Timestamp) -> Step {
-    if !is_ours(namespace) {
+    if !is_terminating(namespace) {
         return Step::Nothing;
     }
     let mut next = namespace.clone();
@@ -63,7 +64,7 @@ fn finalizers(namespace: &Namespace) -> &[String] {
 }
 
 impl Findings {
-    /// The five conditions, in upstream's order and words.
+    /// The five conditions, in upstream's order and with its messages.
     fn conditions(&self) -> [NamespaceCondition; 5] {
         let remaining = || {
             let counts = self.remaining.iter();
@@ -83,17 +84,17 @@ impl Findings {
         let failures = || self.failures.join(", ");
         [
             condition(
-                "NamespaceDeletionDiscoveryFailure",
+                ConditionType::NamespaceDeletionDiscoveryFailure,
                 None,
                 ("ResourcesDiscovered", "All resources successfully discovered"),
             ),
             condition(
-                "NamespaceDeletionGroupVersionParsingFailure",
+                ConditionType::NamespaceDeletionGroupVersionParsingFailure,
                 None,
                 ("ParsedGroupVersions", "All legacy kube types successfully parsed"),
             ),
             condition(
-                "NamespaceDeletionContentFailure",
+                ConditionType::NamespaceDeletionContentFailure,
                 (!self.failures.is_empty()).then(|| ("ContentDeletionFailed", failures())),
                 (
                     "ContentDeleted",
@@ -101,12 +102,12 @@ impl Findings {
                 ),
             ),
             condition(
-                "NamespaceContentRemaining",
+                ConditionType::NamespaceContentRemaining,
                 (!self.remaining.is_empty()).then(|| ("SomeResourcesRemain", remaining())),
                 ("ContentRemoved", "All content successfully removed"),
             ),
             condition(
-                "NamespaceFinalizersRemaining",
+                ConditionType::NamespaceFinalizersRemaining,
                 (!self.finalizers.is_empty()).then(|| ("SomeFinalizersRemain", finalizers())),
                 ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
             ),
@@ -115,24 +116,24 @@ impl Findings {
 }
 
 fn condition(
-    type_: &str,
-    trouble: Option<(&str, String)>,
-    fine: (&str, &str),
+    type_: ConditionType,
+    problem: Option<(&str, String)>,
+    otherwise: (&str, &str),
 ) -> NamespaceCondition {
-    let (status, reason, message) = match trouble {
-        Some((reason, message)) => ("True", reason, message),
-        None => ("False", fine.0, fine.1.to_owned()),
+    let (status, reason, message) = match problem {
+        Some((reason, message)) => (ConditionStatus::True, reason, message),
+        None => (ConditionStatus::False, otherwise.0, otherwise.1.to_owned()),
     };
     NamespaceCondition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
+        type_: type_.into(),
+        status: status.into(),
         reason: Some(reason.to_owned()),
         message: Some(message),
         last_transition_time: None,
     }
 }
 
-/// Sets a condition; its time changes only when it says something new.
+/// Sets a condition. Its transition time is changed only with the condition.
 fn set(conditions: &mut Vec<NamespaceCondition>, new: NamespaceCondition, now: Timestamp) {
     let now = Some(Time(now));
     let Some(old) = conditions.iter_mut().find(|old| old.type_ == new.type_) else {
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_namespace_is_let_go_and_other_finalizers_stay() {
+    fn an_empty_namespace_loses_only_this_controllers_finalizer() {
         let namespace = namespace(json!({ "spec": { "finalizers": ["kubernetes", "mine"] } }));
         let Step::Finalize(next) = plan(&namespace, &Findings::default(), at(NOW)) else {
             panic!("not finalized");
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_is_not_being_deleted_is_left_alone() {
+    fn a_namespace_that_is_not_being_deleted_is_not_changed() {
         let alive = namespace(json!({ "metadata": { "name": "myns" } }));
         assert_eq!(plan(&alive, &Findings::default(), at(NOW)), Step::Nothing);
         let held = namespace(json!({ "spec": { "finalizers": ["mine"] } }));
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_remains_is_said_in_upstreams_words() {
+    fn remaining_objects_are_reported_with_upstreams_messages() {
         let findings = Findings {
             remaining: [("pods.".to_owned(), 2), ("configmaps.".to_owned(), 1)].into(),
             finalizers: [("example.com/guard".to_owned(), 1)].into(),
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_says_nothing_new_is_not_written_again() {
+    fn an_unchanged_status_is_not_written_again() {
         let findings =
             Findings { remaining: [("pods.".to_owned(), 1)].into(), ..Findings::default() };
         let Step::Wait(Some(next)) = plan(&namespace(json!({})), &findings, at(NOW)) else {
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_the_namespace() {
+    fn a_namespace_with_a_failed_deletion_is_not_finalized() {
         let findings = Findings { failures: vec!["no".to_owned()], ..Findings::default() };
         assert!(matches!(plan(&namespace(json!({})), &findings, at(NOW)), Step::Wait(Some(_))));
     }

@@ -1,44 +1,47 @@
-//! When a pod must leave a tainted node. Pure.
+//! When a pod is evicted from a tainted node. Pure.
 
 use std::time::Duration;
 
+use coffer_api::well_known::taint::{NOT_READY, UNREACHABLE};
+use coffer_api::well_known::taint_effect;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::Pod;
-use crate::scheduler::taints::{NOT_READY, UNREACHABLE, tolerates};
+use crate::scheduler::taints::tolerates;
 
-/// How long pods stay on a node that is not ready or not reachable, if they say nothing of their
-/// own: what upstream's DefaultTolerationSeconds admission writes into every pod.
-const DEFAULT_STAY: SignedDuration = SignedDuration::from_secs(300);
+/// How long a pod without a toleration of its own tolerates that its node is not ready or unreachable: what
+/// upstream's DefaultTolerationSeconds admission plugin adds to every pod.
+const DEFAULT_TOLERATION: SignedDuration = SignedDuration::from_secs(300);
 
-/// What is to become of a pod.
+/// Whether a pod is evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It may stay.
-    Stay,
-    /// It may stay so much longer.
-    Leave(Duration),
+pub(crate) enum Decision {
+    /// It tolerates all taints.
+    Keep,
+    /// It is evicted after this time.
+    EvictAfter(Duration),
 }
 
-/// Judges a pod on a node: the taint that is tolerated for the shortest time decides.
-pub(crate) fn verdict(pod: &Pod, node: &Node, now: Timestamp) -> Verdict {
+/// Decides for a pod on a node, by the taint that it tolerates for the shortest time.
+pub(crate) fn decide(pod: &Pod, node: &Node, now: Timestamp) -> Decision {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    let ends = taints.filter(|taint| taint.effect == "NoExecute").filter_map(|taint| {
-        let since = taint.time_added.as_ref().map_or(now, |Time(at)| *at);
-        stay(pod, taint).map(|stay| since.saturating_add(stay).unwrap_or(now))
-    });
+    let ends =
+        taints.filter(|taint| taint.effect == taint_effect::NO_EXECUTE).filter_map(|taint| {
+            let since = taint.time_added.as_ref().map_or(now, |Time(at)| *at);
+            tolerated_for(pod, taint).map(|time| since.saturating_add(time).unwrap_or(now))
+        });
     match ends.min() {
-        None => Verdict::Stay,
+        None => Decision::Keep,
         Some(end) => {
-            Verdict::Leave(Duration::try_from(end.duration_since(now)).unwrap_or_default())
+            Decision::EvictAfter(Duration::try_from(end.duration_since(now)).unwrap_or_default())
         }
     }
 }
 
-/// How long the pod bears the taint; `None` is for ever.
-fn stay(pod: &Pod, taint: &Taint) -> Option<SignedDuration> {
+/// How long the pod tolerates the taint. `None` is without limit.
+fn tolerated_for(pod: &Pod, taint: &Taint) -> Option<SignedDuration> {
     let tolerations = pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
     let mut shortest = None;
     let mut tolerated = false;
@@ -51,7 +54,7 @@ fn stay(pod: &Pod, taint: &Taint) -> Option<SignedDuration> {
     match shortest {
         Some(seconds) => Some(SignedDuration::from_secs(seconds)),
         None if tolerated => None,
-        None if by_default => Some(DEFAULT_STAY),
+        None if by_default => Some(DEFAULT_TOLERATION),
         None => Some(SignedDuration::ZERO),
     }
 }
@@ -62,11 +65,11 @@ mod tests {
 
     use super::*;
 
-    fn judged(taints: Value, tolerations: Value) -> Verdict {
+    fn decided(taints: Value, tolerations: Value) -> Decision {
         let node = serde_json::from_value(json!({ "spec": { "taints": taints } })).expect("a node");
         let pod = json!({ "spec": { "containers": [], "tolerations": tolerations } });
         let pod = serde_json::from_value(pod).expect("a pod");
-        verdict(&pod, &node, "2026-01-01T00:01:00Z".parse().expect("a time"))
+        decide(&pod, &node, "2026-01-01T00:01:00Z".parse().expect("a time"))
     }
 
     #[test]
@@ -79,20 +82,20 @@ mod tests {
             json!([{ "key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute",
                      "tolerationSeconds": seconds }])
         };
-        let leave = |seconds| Verdict::Leave(Duration::from_secs(seconds));
+        let evict_after = |seconds| Decision::EvictAfter(Duration::from_secs(seconds));
         for (taints, tolerations, expected) in [
-            (json!([]), json!([]), Verdict::Stay),
-            (json!([unreachable]), json!([]), leave(240)),
-            (json!([unreachable]), for_seconds(json!(90)), leave(30)),
-            (json!([unreachable]), for_seconds(json!(10)), leave(0)),
-            (json!([unreachable]), for_seconds(json!(null)), Verdict::Stay),
-            (json!([unreachable]), json!([{ "operator": "Exists" }]), Verdict::Stay),
-            (json!([other]), json!([]), leave(0)),
-            (json!([unreachable, other]), for_seconds(json!(90)), leave(0)),
-            (json!([{ "key": "x", "effect": "NoSchedule" }]), json!([]), Verdict::Stay),
+            (json!([]), json!([]), Decision::Keep),
+            (json!([unreachable]), json!([]), evict_after(240)),
+            (json!([unreachable]), for_seconds(json!(90)), evict_after(30)),
+            (json!([unreachable]), for_seconds(json!(10)), evict_after(0)),
+            (json!([unreachable]), for_seconds(json!(null)), Decision::Keep),
+            (json!([unreachable]), json!([{ "operator": "Exists" }]), Decision::Keep),
+            (json!([other]), json!([]), evict_after(0)),
+            (json!([unreachable, other]), for_seconds(json!(90)), evict_after(0)),
+            (json!([{ "key": "x", "effect": "NoSchedule" }]), json!([]), Decision::Keep),
         ] {
             assert_eq!(
-                judged(taints.clone(), tolerations.clone()),
+                decided(taints.clone(), tolerations.clone()),
                 expected,
                 "{taints} {tolerations}"
             );

@@ -1,5 +1,5 @@
-//! A node's Lease, as far as this controller reads it. All of them are listed every few seconds, so that
-//! reading one must cost little.
+//! The fields of a node's Lease that this controller reads. All Leases are listed every few seconds, so that
+//! decoding one must cost little.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::informer::Watched;
 use crate::informer::metadata::identity;
 
-/// A Lease by its identity and the time of its last renewal.
+/// The identity and the renewal time of a Lease.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct NodeLease {
     #[serde(deserialize_with = "identity")]
@@ -24,7 +24,7 @@ pub(super) struct NodeLease {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Renewal {
-    /// Only compared with the one before, and so not parsed: clocks of nodes may be wrong.
+    /// Only compared with the previous one and not parsed, because clocks of nodes may be wrong.
     renew_time: Option<String>,
 }
 
@@ -34,7 +34,7 @@ impl NodeLease {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Whether it is in a namespace.
+    /// Whether it is in this namespace.
     pub(super) fn is_in(&self, namespace: &str) -> bool {
         self.metadata.namespace.as_deref() == Some(namespace)
     }

@@ -1,33 +1,34 @@
-//! The node lifecycle: a node that falls silent becomes unknown, what is wrong with a node becomes
-//! a taint, and pods leave nodes whose taints they do not tolerate.
+//! The node lifecycle: sets the conditions of a node without heartbeats to unknown, adds taints for
+//! conditions, and evicts pods that do not tolerate the taints.
 //!
-//! A node shows signs of life in its Lease and in its status. What counts is when this process saw
-//! the last one change, by its own clock, so that a node whose clock is wrong is not thought
-//! dead; after a restart every node has the whole grace period again.
+//! Renewals of a node's Lease and updates of its status are heartbeats. This process records by its own clock
+//! when it saw the last one, so that a wrong clock of a node does not matter; after a restart every node has
+//! a whole grace period again.
 //!
-//! Leases are not watched but listed every [`MONITOR_PERIOD`]: five thousand nodes renew five hundred
-//! of them a second, each an event that wakes this process, while of all that only counts whether a node
-//! was silent for much longer than that. The garbage collector learns of Leases from the same list, so
-//! that the Lease of a deleted node goes up to a period later.
+//! Leases are not watched but listed every [`MONITOR_PERIOD`]: five thousand nodes renew five hundred Leases
+//! per second, each of which would be an event that wakes this process, while the grace period is much
+//! longer. The garbage collector reads Leases from the same list, so that the Lease of a deleted node is
+//! deleted up to one period later.
 
 pub(crate) mod eviction;
 mod lease;
 pub(crate) mod plan;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use coffer_api::condition::{self, ConditionStatus, ConditionType};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
-use serde_json::json;
+use parking_lot::{Mutex, MutexGuard};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use self::eviction::{Verdict, verdict};
+use self::eviction::{Decision, decide};
 use self::lease::NodeLease;
-use self::plan::{Silence, conditions, is_left_alone, pods_are_ready, taints};
+use self::plan::{Heartbeat, affects_pods, conditions, pod_statuses_are_current, taints};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder, now};
@@ -37,25 +38,25 @@ use crate::key::ObjectKey;
 use crate::pod::{Pod, is_ready, is_terminal, node_name};
 use crate::queue::Queue;
 
-/// How often nodes' leases are listed: upstream's `--node-monitor-period`.
+/// Interval of lists of nodes' Leases: upstream's `--node-monitor-period`.
 const MONITOR_PERIOD: Duration = Duration::from_secs(5);
-/// The shortest grace period has room for so many lists.
+/// At least this many lists are made in one grace period.
 const LISTS_PER_GRACE: u32 = 4;
-/// Where the leases of nodes live.
+/// The namespace of nodes' Leases.
 const LEASES: &str = coffer_api::well_known::namespace::NODE_LEASE;
 
-/// Taints nodes, and evicts the pods that do not tolerate it.
+/// Taints nodes and evicts the pods that do not tolerate the taints.
 pub(crate) struct NodeLifecycle {
     client: Client,
-    /// How long a node may be silent.
+    /// How long a node may send no heartbeat.
     grace: Duration,
     nodes: Cache<Node>,
     pods: Index<Pod, ByNode>,
     recorder: Recorder,
     /// Names of nodes.
     queue: Queue<ObjectKey>,
-    /// When each node last showed a sign of life.
-    heard: Mutex<HashMap<String, Instant>>,
+    /// When the last heartbeat of each node was seen.
+    last_heartbeat: Mutex<HashMap<String, Instant>>,
 }
 
 impl Controller for NodeLifecycle {
@@ -69,19 +70,18 @@ impl Controller for NodeLifecycle {
         watches.on::<Pod>(Self::pod_changed);
     }
 
-    /// At rest this is what each node costs once per grace period, so that it begins with what costs
-    /// least: is there anything to do at all?
+    /// Each healthy node is reconciled once per grace period, so that the cheapest checks come first.
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
         let Some(node) = self.nodes.get(key) else {
-            self.heard().remove(&key.name);
+            self.last_heartbeat().remove(&key.name);
             return Ok(Next::Change);
         };
-        let quiet = self.heard().get(&key.name).map(|at| at.elapsed()).unwrap_or_default();
-        let silence = Silence::of(quiet, self.grace);
-        let mut next = (silence == Silence::Tolerable).then(|| self.grace - quiet);
+        let age = self.last_heartbeat().get(&key.name).map(|at| at.elapsed()).unwrap_or_default();
+        let heartbeat = Heartbeat::of(age, self.grace);
+        let mut next = (heartbeat == Heartbeat::Recent).then(|| self.grace - age);
         let written;
         let mut node = &*node;
-        if let Some(conditions) = conditions(node, silence, now()) {
+        if let Some(conditions) = conditions(node, heartbeat, now()) {
             written = self.write_conditions(node, key, conditions).await?;
             node = &written;
         }
@@ -93,8 +93,8 @@ impl Controller for NodeLifecycle {
             tainted = done.map_err(Error::api("taint the node"))?;
             node = &tainted;
         }
-        if !is_left_alone(node) {
-            let eviction = self.judge_pods(node, key).await?;
+        if affects_pods(node) {
+            let eviction = self.reconcile_pods(node, key).await?;
             next = [next, eviction].into_iter().flatten().min();
         }
         Ok(Next::after(next))
@@ -103,8 +103,7 @@ impl Controller for NodeLifecycle {
 
 impl NodeLifecycle {
     pub(crate) fn new(setup: &mut Setup<'_, Self>, grace: Duration) -> Self {
-        // A grace period that is short for a test must not end between two lists. A period of zero
-        // would be no period.
+        // A short grace period must not end between two lists. An interval of zero is invalid.
         let period = MONITOR_PERIOD.min(grace / LISTS_PER_GRACE).max(Duration::from_millis(100));
         setup.list_every::<NodeLease>(period);
         Self {
@@ -114,7 +113,7 @@ impl NodeLifecycle {
             pods: setup.index(),
             recorder: setup.recorder(Self::NAME),
             queue: setup.queue(),
-            heard: Mutex::default(),
+            last_heartbeat: Mutex::default(),
         }
     }
 
@@ -122,23 +121,22 @@ impl NodeLifecycle {
         let node = change.latest();
         let name = node.metadata.name.clone().unwrap_or_default();
         if change.is_delete() {
-            self.heard().remove(&name);
+            self.last_heartbeat().remove(&name);
             return;
         }
-        // What this controller writes is no sign of the node's life; its heartbeat is.
-        let beat = |node: &Node| {
-            let mut all = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            all.find(|condition| condition.type_ == "Ready")
+        // Only the kubelet changes the time of the heartbeat; this controller's own writes do not.
+        let ready_heartbeat = |node: &Node| {
+            let all = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            condition::find(all, ConditionType::Ready)
                 .and_then(|condition| condition.last_heartbeat_time.clone())
         };
-        if change.old.as_ref().is_none_or(|old| beat(old) != beat(node)) {
-            self.hear(&name);
+        if change.old.as_ref().is_none_or(|old| ready_heartbeat(old) != ready_heartbeat(node)) {
+            self.record_heartbeat(&name);
         }
         self.queue.add(ObjectKey::new("", name));
     }
 
-    /// A renewal only moves the time until which the node may be silent; it is looked at when that
-    /// time would have come.
+    /// Records a renewal. It adds no key: the node is reconciled when its grace period would have ended.
     fn lease_changed(&self, change: &Change<NodeLease>) {
         let lease = change.latest();
         if !lease.is_in(LEASES) {
@@ -146,32 +144,32 @@ impl NodeLifecycle {
         }
         if change.is_delete() {
             if !self.nodes.contains(&ObjectKey::new("", lease.name())) {
-                self.heard().remove(lease.name());
+                self.last_heartbeat().remove(lease.name());
             }
             return;
         }
         if change.old.as_ref().is_none_or(|old| old.renew_time() != lease.renew_time()) {
-            self.hear(lease.name());
+            self.record_heartbeat(lease.name());
         }
     }
 
-    /// A pod that is bound to a tainted node may have to leave at once.
+    /// A pod that is bound to a tainted node may have to be evicted immediately.
     fn pod_changed(&self, change: &Change<Pod>) {
         let Some(pod) = &change.new else { return };
         let bound = change.old.as_ref().is_none_or(|old| node_name(old) != node_name(pod));
         if let Some(node) = node_name(pod).filter(|_| bound) {
             let key = ObjectKey::new("", node);
-            if self.nodes.get(&key).is_some_and(|node| !is_left_alone(&node)) {
+            if self.nodes.get(&key).is_some_and(|node| affects_pods(&node)) {
                 self.queue.add(key);
             }
         }
     }
 
-    fn hear(&self, node: &str) {
-        let mut heard = self.heard();
-        match heard.get_mut(node) {
+    fn record_heartbeat(&self, node: &str) {
+        let mut last_heartbeat = self.last_heartbeat();
+        match last_heartbeat.get_mut(node) {
             Some(at) => *at = Instant::now(),
-            None => drop(heard.insert(node.to_owned(), Instant::now())),
+            None => drop(last_heartbeat.insert(node.to_owned(), Instant::now())),
         }
     }
 
@@ -191,20 +189,24 @@ impl NodeLifecycle {
         Ok(written)
     }
 
-    /// Evicts the pods that must leave, and says of the others that they are not ready.
-    /// Returns when the next one must leave.
-    async fn judge_pods(&self, node: &Node, key: &ObjectKey) -> Result<Option<Duration>, Error> {
-        let believed = pods_are_ready(node);
+    /// Evicts pods, and marks pods as not ready if the node is not ready. Returns when the next one is to be
+    /// evicted.
+    async fn reconcile_pods(
+        &self,
+        node: &Node,
+        key: &ObjectKey,
+    ) -> Result<Option<Duration>, Error> {
+        let are_current = pod_statuses_are_current(node);
         let mut next = None;
         for pod in self.pods.get(&key.name).into_iter().filter(|pod| !is_terminal(pod)) {
-            match verdict(&pod, node, now()) {
-                Verdict::Leave(Duration::ZERO) => self.evict(&pod).await?,
-                Verdict::Leave(wait) => {
+            match decide(&pod, node, now()) {
+                Decision::EvictAfter(Duration::ZERO) => self.evict(&pod).await?,
+                Decision::EvictAfter(wait) => {
                     next = Some(next.map_or(wait, |next: Duration| next.min(wait)));
                 }
-                Verdict::Stay => {}
+                Decision::Keep => {}
             }
-            if !believed && is_ready(&pod) {
+            if !are_current && is_ready(&pod) {
                 self.mark_not_ready(&pod).await?;
             }
         }
@@ -218,6 +220,15 @@ impl NodeLifecycle {
         let key = ObjectKey::of(pod);
         let message = format!("Marking for deletion Pod {key}");
         self.recorder.record(pod, EventType::Normal, "TaintManagerEviction", message);
+        let condition = json!({
+            "type": ConditionType::DisruptionTarget.as_str(), "status": ConditionStatus::True.as_str(),
+            "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+            "lastTransitionTime": Time(now()),
+        });
+        if !self.write_pod_condition(pod, &condition).await? {
+            return Ok(());
+        }
         let same = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
         let params = DeleteParams::default().preconditions(same);
         let done = self.pods_api(&key).delete(&key.name, &params).await;
@@ -225,14 +236,29 @@ impl NodeLifecycle {
     }
 
     async fn mark_not_ready(&self, pod: &Pod) -> Result<(), Error> {
+        self.recorder.record(
+            pod,
+            EventType::Warning,
+            "NodeNotReady",
+            "Node is not ready".to_owned(),
+        );
+        let (ready, not) = (ConditionType::Ready.as_str(), ConditionStatus::False.as_str());
+        let condition = json!({ "type": ready, "status": not, "lastTransitionTime": Time(now()) });
+        self.write_pod_condition(pod, &condition).await.map(drop)
+    }
+
+    /// Writes a condition of a pod. Returns whether the pod still exists.
+    async fn write_pod_condition(&self, pod: &Pod, condition: &Value) -> Result<bool, Error> {
         let key = ObjectKey::of(pod);
-        let condition =
-            json!({ "type": "Ready", "status": "False", "lastTransitionTime": Time(now()) });
         let patch = Patch::Strategic(json!({
             "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } }));
         let params = PatchParams::default();
-        let done = self.pods_api(&key).patch_status(&key.name, &params, &patch).await;
-        error::ignore_recreated(done).map_err(Error::api("mark pod not ready"))
+        match self.pods_api(&key).patch_status(&key.name, &params, &patch).await {
+            Ok(_) => Ok(true),
+            failed => error::ignore_recreated(failed)
+                .map(|()| false)
+                .map_err(Error::api("write a condition of the pod")),
+        }
     }
 
     fn nodes_api(&self) -> Api<Node> {
@@ -243,8 +269,8 @@ impl NodeLifecycle {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 
-    fn heard(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.heard.lock().expect("no code panics while it holds the map")
+    fn last_heartbeat(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.last_heartbeat.lock()
     }
 }
 
@@ -281,53 +307,53 @@ mod tests {
             pods: pods.index(),
             recorder: events.recorder("test"),
             queue: Queue::default(),
-            heard: Mutex::default(),
+            last_heartbeat: Mutex::default(),
         };
         (controller, pods)
     }
 
-    /// Fifty thousand pods elsewhere: a node that is left alone looks at no pod, and one that is not
-    /// looks at its own.
+    /// With fifty thousand pods on other nodes, a reconcile of a healthy node reads no pod, and one of an
+    /// unreachable node reads its own.
     #[tokio::test]
     async fn a_reconcile_visits_the_pods_of_its_node_and_no_others() {
-        let server = Server::answering(|_| Some(json!({ "metadata": {} })));
+        let server = Server::responding(|_| Some(json!({ "metadata": {} })));
         let (controller, pods) = controller(&server);
         for at in 0..50_000 {
             pods.insert(pod(&format!("p{at}"), &format!("n{}", at % 5_000)));
         }
-        pods.insert(pod("mine", "quiet"));
-        controller.nodes.insert(node("well", "True", json!([])));
+        pods.insert(pod("mine", "unreachable"));
+        controller.nodes.insert(node("healthy", "True", json!([])));
         let taints = json!([
             { "key": "node.kubernetes.io/unreachable", "effect": "NoSchedule" },
             { "key": "node.kubernetes.io/unreachable", "effect": "NoExecute",
               "timeAdded": "2026-01-01T00:00:00Z" },
         ]);
-        controller.nodes.insert(node("quiet", "Unknown", taints));
-        controller.hear("well");
+        controller.nodes.insert(node("unreachable", "Unknown", taints));
+        controller.record_heartbeat("healthy");
         let before = pods.visited();
-        let next = controller.reconcile(&ObjectKey::new("", "well")).await.expect("reconciled");
+        let next = controller.reconcile(&ObjectKey::new("", "healthy")).await.expect("reconciled");
         assert!(matches!(next, Next::After(wait) if wait <= Duration::from_secs(40)), "{next:?}");
         assert_eq!(pods.visited() - before, 0);
 
-        controller.reconcile(&ObjectKey::new("", "quiet")).await.expect("reconciled");
+        controller.reconcile(&ObjectKey::new("", "unreachable")).await.expect("reconciled");
         assert_eq!(pods.visited() - before, 1);
         let lines = server.lines();
         assert_eq!(
             lines,
             [
+                "PATCH /api/v1/namespaces/ns/pods/mine/status",
                 "DELETE /api/v1/namespaces/ns/pods/mine",
                 "PATCH /api/v1/namespaces/ns/pods/mine/status"
             ],
         );
     }
 
-    /// A renewal moves the time until which the node may be silent; were it a key, ten thousand
-    /// renewals a minute would be ten thousand reconciles.
+    /// Otherwise ten thousand renewals per minute would be ten thousand reconciles.
     #[tokio::test(start_paused = true)]
-    async fn a_renewed_lease_makes_no_key_ready() {
+    async fn a_renewed_lease_adds_no_key() {
         use crate::queue::WorkQueue as _;
 
-        let server = Server::answering(|_| None);
+        let server = Server::responding(|_| None);
         let (controller, _) = controller(&server);
         let lease = |renewed: &str| -> std::sync::Arc<NodeLease> {
             let lease = json!({ "metadata": { "namespace": LEASES, "name": "n" },
@@ -336,13 +362,14 @@ mod tests {
         };
         let (first, second) = (lease("2026-01-01T00:00:00Z"), lease("2026-01-01T00:00:10Z"));
         controller.lease_changed(&Change { old: None, new: Some(first.clone()) });
-        let heard = |controller: &NodeLifecycle| controller.heard().get("n").copied();
-        let at = heard(&controller).expect("heard");
+        let last_heartbeat =
+            |controller: &NodeLifecycle| controller.last_heartbeat().get("n").copied();
+        let at = last_heartbeat(&controller).expect("recorded");
         tokio::time::advance(Duration::from_secs(10)).await;
         controller.lease_changed(&Change { old: Some(first.clone()), new: Some(first.clone()) });
-        assert_eq!(heard(&controller), Some(at), "another change of a lease is no renewal");
+        assert_eq!(last_heartbeat(&controller), Some(at), "only a renewal counts");
         controller.lease_changed(&Change { old: Some(first), new: Some(second) });
-        assert_eq!(heard(&controller), Some(at + Duration::from_secs(10)));
+        assert_eq!(last_heartbeat(&controller), Some(at + Duration::from_secs(10)));
         let ready = tokio::time::timeout(Duration::from_secs(3600), controller.queue.next()).await;
         assert!(ready.is_err(), "{ready:?}");
     }

@@ -1,66 +1,69 @@
-//! What a node's silence, conditions and cordon mean for its conditions and taints. Pure.
+//! The conditions and taints of a node, by its heartbeat, its conditions and whether it is cordoned. Pure.
 
 use std::time::Duration;
 
+use coffer_api::condition::{self, Condition, ConditionStatus, ConditionType};
+use coffer_api::well_known::taint::{self, NOT_READY, UNREACHABLE, UNSCHEDULABLE};
+use coffer_api::well_known::taint_effect::{NO_EXECUTE, NO_SCHEDULE};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::scheduler::taints::{NOT_READY, UNREACHABLE, UNSCHEDULABLE};
-
-const READY: &str = "Ready";
-const NO_SCHEDULE: &str = "NoSchedule";
-const NO_EXECUTE: &str = "NoExecute";
 /// Conditions that keep new pods off a node while they are true, with their taints.
-const PRESSURES: [(&str, &str); 4] = [
-    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
-    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
-    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+const PRESSURES: [(ConditionType, &str); 4] = [
+    (ConditionType::MemoryPressure, taint::MEMORY_PRESSURE),
+    (ConditionType::DiskPressure, taint::DISK_PRESSURE),
+    (ConditionType::PidPressure, taint::PID_PRESSURE),
+    (ConditionType::NetworkUnavailable, taint::NETWORK_UNAVAILABLE),
 ];
-/// What becomes unknown when a node falls silent, in upstream's order.
-const UNKNOWN_WHEN_SILENT: [&str; 4] = [READY, "MemoryPressure", "DiskPressure", "PIDPressure"];
+/// Conditions that become unknown without heartbeats, in upstream's order.
+const UNKNOWN_WITHOUT_HEARTBEAT: [ConditionType; 4] = [
+    ConditionType::Ready,
+    ConditionType::MemoryPressure,
+    ConditionType::DiskPressure,
+    ConditionType::PidPressure,
+];
 
-/// How long a node has been silent, against how long it may.
+/// The age of a node's last heartbeat, compared with the grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Silence {
-    /// It was heard of lately.
-    Tolerable,
-    /// It was not heard of for the whole grace period.
-    TooLong,
+pub(crate) enum Heartbeat {
+    /// Younger than the grace period.
+    Recent,
+    /// At least as old as the grace period.
+    Overdue,
 }
 
-impl Silence {
-    /// Judges a time since the last sign of life.
-    pub(crate) fn of(quiet: Duration, grace: Duration) -> Self {
-        if quiet < grace { Self::Tolerable } else { Self::TooLong }
+impl Heartbeat {
+    /// Compares an age with a grace period.
+    pub(crate) fn of(age: Duration, grace: Duration) -> Self {
+        if age < grace { Self::Recent } else { Self::Overdue }
     }
 }
 
-/// The node's conditions as they should be, if they should be other ones.
+/// The conditions that the node should have, if they differ from those that it has.
 pub(crate) fn conditions(
     node: &Node,
-    silence: Silence,
+    heartbeat: Heartbeat,
     now: Timestamp,
 ) -> Option<Vec<NodeCondition>> {
-    if silence == Silence::Tolerable {
+    if heartbeat == Heartbeat::Recent {
         return None;
     }
     let mut all = node.status.as_ref().and_then(|status| status.conditions.clone());
     let all = all.get_or_insert_default();
     let before = all.clone();
-    for type_ in UNKNOWN_WHEN_SILENT {
-        match all.iter_mut().find(|condition| condition.type_ == type_) {
-            Some(condition) if condition.status == "Unknown" => {}
+    for type_ in UNKNOWN_WITHOUT_HEARTBEAT {
+        match all.iter_mut().find(|condition| condition.is(type_)) {
+            Some(condition) if condition.status == ConditionStatus::Unknown.as_str() => {}
             Some(condition) => {
-                condition.status = "Unknown".to_owned();
+                condition.status = ConditionStatus::Unknown.into();
                 condition.reason = Some("NodeStatusUnknown".to_owned());
                 condition.message = Some("Kubelet stopped posting node status.".to_owned());
                 condition.last_transition_time = Some(Time(now));
             }
             None => all.push(NodeCondition {
-                type_: type_.to_owned(),
-                status: "Unknown".to_owned(),
+                type_: type_.into(),
+                status: ConditionStatus::Unknown.into(),
                 reason: Some("NodeStatusNeverUpdated".to_owned()),
                 message: Some("Kubelet never posted node status.".to_owned()),
                 last_heartbeat_time: node.metadata.creation_timestamp.clone(),
@@ -71,13 +74,14 @@ pub(crate) fn conditions(
     (*all != before).then(|| all.clone())
 }
 
-/// The node's taints as they should be, if they should be other ones. Taints of others stay.
+/// The taints that the node should have, if they differ from those that it has. Taints of other clients are
+/// kept.
 pub(crate) fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
     let before = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     let wanted = wanted(node);
     let mut after: Vec<Taint> = before
         .iter()
-        .filter(|taint| !is_ours(taint) || wanted.contains(&(&*taint.key, &*taint.effect)))
+        .filter(|taint| !is_managed(taint) || wanted.contains(&(&*taint.key, &*taint.effect)))
         .cloned()
         .collect();
     for (key, effect) in wanted {
@@ -86,7 +90,7 @@ pub(crate) fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
                 key: key.to_owned(),
                 effect: effect.to_owned(),
                 value: None,
-                // Eviction counts from here.
+                // Tolerated times count from here.
                 time_added: Some(Time(now)),
             });
         }
@@ -96,19 +100,22 @@ pub(crate) fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
 
 fn wanted(node: &Node) -> Vec<(&'static str, &'static str)> {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let status = |type_: &str| {
-        let mut conditions = conditions.clone();
-        conditions.find(|condition| condition.type_ == type_).map(|found| found.status.as_str())
+    let status = |type_| {
+        let found = condition::find(conditions.clone(), type_)?;
+        ConditionStatus::parse(&found.status)
     };
     let mut wanted = Vec::new();
-    match status(READY) {
-        Some("False") => wanted.extend([(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)]),
-        Some("Unknown") => {
+    match status(ConditionType::Ready) {
+        Some(ConditionStatus::False) => {
+            wanted.extend([(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)])
+        }
+        Some(ConditionStatus::Unknown) => {
             wanted.extend([(UNREACHABLE, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]);
         }
         _ => {}
     }
-    let pressing = PRESSURES.iter().filter(|(type_, _)| status(type_) == Some("True"));
+    let pressing =
+        PRESSURES.iter().filter(|(type_, _)| status(*type_) == Some(ConditionStatus::True));
     wanted.extend(pressing.map(|(_, taint)| (*taint, NO_SCHEDULE)));
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
         wanted.push((UNSCHEDULABLE, NO_SCHEDULE));
@@ -116,8 +123,8 @@ fn wanted(node: &Node) -> Vec<(&'static str, &'static str)> {
     wanted
 }
 
-/// Whether a taint is this controller's to add and to remove.
-fn is_ours(taint: &Taint) -> bool {
+/// Whether this controller adds and removes the taint.
+fn is_managed(taint: &Taint) -> bool {
     let pressure = PRESSURES.iter().any(|(_, key)| *key == taint.key);
     match taint.effect.as_str() {
         NO_SCHEDULE => {
@@ -128,18 +135,17 @@ fn is_ours(taint: &Taint) -> bool {
     }
 }
 
-/// Whether nothing about a node concerns its pods: no taint makes them leave, and what they last said
-/// can be believed.
-pub(crate) fn is_left_alone(node: &Node) -> bool {
+/// Whether the pods of a node may have to be evicted or marked as not ready.
+pub(crate) fn affects_pods(node: &Node) -> bool {
     let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    pods_are_ready(node) && !taints.any(|taint| taint.effect == NO_EXECUTE)
+    !pod_statuses_are_current(node) || taints.any(|taint| taint.effect == NO_EXECUTE)
 }
 
-/// Whether what the pods of a node last said of themselves can still be believed.
-pub(crate) fn pods_are_ready(node: &Node) -> bool {
-    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.find(|condition| condition.type_ == READY);
-    ready.is_none_or(|ready| ready.status == "True")
+/// Whether the statuses that a node's kubelet has reported for its pods are current: the node is ready, or
+/// has no status yet.
+pub(crate) fn pod_statuses_are_current(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    condition::find(conditions, ConditionType::Ready).is_none_or(Condition::holds)
 }
 
 #[cfg(test)]
@@ -164,10 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_node_is_unknown_and_only_once() {
+    fn the_conditions_of_a_node_without_heartbeats_become_unknown_once() {
         let mut node = node(ready("True"), json!({}));
-        assert_eq!(conditions(&node, Silence::Tolerable, now()), None);
-        let unknown = conditions(&node, Silence::TooLong, now()).expect("conditions");
+        assert_eq!(conditions(&node, Heartbeat::Recent, now()), None);
+        let unknown = conditions(&node, Heartbeat::Overdue, now()).expect("conditions");
         let shown: Vec<_> = unknown
             .iter()
             .map(|one| (&*one.type_, &*one.status, one.reason.as_deref().unwrap_or_default()))
@@ -182,11 +188,11 @@ mod tests {
             ],
         );
         node.status.as_mut().expect("a status").conditions = Some(unknown);
-        assert_eq!(conditions(&node, Silence::TooLong, now()), None);
+        assert_eq!(conditions(&node, Heartbeat::Overdue, now()), None);
     }
 
     #[test]
-    fn taints_follow_conditions_and_leave_others_alone() {
+    fn taints_follow_conditions_and_other_taints_are_kept() {
         let keys = |node: &Node| -> Option<Vec<String>> {
             let taints = taints(node, now())?;
             Some(taints.iter().map(|taint| format!("{}:{}", taint.key, taint.effect)).collect())

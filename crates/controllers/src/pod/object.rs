@@ -1,16 +1,16 @@
-//! A pod as it is kept: what identifies, places, counts and judges it.
+//! The fields of a pod that controllers read.
 //!
-//! There are many of them, and controllers read little: of 50,000 pods every KiB is 50 MiB in each process.
-//! So a pod keeps of its status the few fields that are read, and shares its spec, without the node that it
-//! is bound to, with the other pods of its owner, whose template they have in common. Values of environment
-//! variables, arguments and annotations may be secrets, one more reason not to keep them. Pods are changed
-//! by patch only, so that nothing that is left out here gets lost.
+//! With 50,000 pods every KiB per pod is 50 MiB in each process. So only those fields of a pod's status are
+//! kept that are read, and its spec, without its node, is shared with the other pods of its owner, which have
+//! the same template. Values of environment variables, arguments and annotations may be secrets and are not
+//! kept. Pods are changed by patch only, which keeps all other fields on the server.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock, Weak};
 
+use coffer_api::condition::{Condition as _, ConditionType};
 use coffer_api::demand::{Resources, requests};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{self, Container, PodCondition, PodSpec};
@@ -22,21 +22,21 @@ use super::DELETION_COST;
 use crate::owner::controller_of;
 
 /// The conditions that controllers read.
-const CONDITIONS: [&str; 2] = ["Ready", "PodScheduled"];
-/// Owners whose pods' specs are remembered before those that no pod has any more are looked for.
+const CONDITIONS: [ConditionType; 2] = [ConditionType::Ready, ConditionType::PodScheduled];
+/// Number of remembered specs from which those that no pod uses are searched for.
 const SWEEP_MIN: usize = 1024;
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(from = "v1::Pod")]
 pub(crate) struct Pod {
-    /// Without what only other programs read.
+    /// Only the fields that controllers read.
     pub(crate) metadata: ObjectMeta,
     /// The node it is bound to; see [`super::node_name`].
     pub(crate) node_name: Option<String>,
-    /// What it asks for.
+    /// Its spec without its node.
     pub(crate) spec: Option<Arc<Spec>>,
-    /// How it is.
+    /// The fields of its status that controllers read.
     pub(crate) status: Option<Status>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// How much of each resource it asks for; added up once for all pods that share it.
+    /// The requests of each resource, summed up once for all pods that share the spec.
     pub(crate) fn requests(&self) -> &Resources {
         self.requests.get_or_init(|| requests(&self.spec))
     }
@@ -79,7 +79,8 @@ impl PartialEq for Spec {
     }
 }
 
-/// So that those that are shared are not compared.
+/// An `Arc` of a type that is `Eq` compares pointers first, so that shared specs are not compared field by
+/// field.
 impl Eq for Spec {}
 
 impl From<v1::Pod> for Pod {
@@ -96,7 +97,7 @@ impl From<v1::Pod> for Pod {
     }
 }
 
-/// For what reads pods as the API has them.
+/// For functions that read pods as the API has them.
 impl From<&Pod> for v1::Pod {
     fn from(pod: &Pod) -> Self {
         let spec = pod
@@ -147,7 +148,7 @@ fn kept_spec(mut spec: PodSpec) -> PodSpec {
     spec
 }
 
-/// Keeps what a container asks for: resources, ports, and whether it is a sidecar.
+/// Keeps a container's resources, its ports, and whether it is a sidecar.
 fn keep_of_container(all: &mut Container) {
     *all = Container {
         name: std::mem::take(&mut all.name),
@@ -162,12 +163,12 @@ fn kept_status(status: v1::PodStatus) -> Status {
     let restarts = status.container_statuses.iter().flatten().map(|status| status.restart_count);
     let restarts_max = restarts.max().unwrap_or_default();
     let mut conditions = status.conditions.unwrap_or_default();
-    conditions.retain(|condition| CONDITIONS.contains(&condition.type_.as_str()));
+    conditions.retain(|condition| CONDITIONS.iter().any(|type_| condition.is(*type_)));
     conditions.shrink_to_fit();
     Status { phase: status.phase, conditions: Some(conditions), restarts_max }
 }
 
-/// Lets pods of one owner have one spec. Remembers the last spec of each owner.
+/// Shares specs between the pods of an owner. Remembers the last spec of each owner.
 #[derive(Default)]
 pub(crate) struct SharedSpecs {
     by_owner: HashMap<String, Weak<Spec>>,
@@ -175,7 +176,7 @@ pub(crate) struct SharedSpecs {
 }
 
 impl SharedSpecs {
-    /// Gives the pod the spec that another of its owner has, if they are equal.
+    /// Replaces the pod's spec by an equal one of another pod of its owner.
     pub(crate) fn share(&mut self, pod: &mut Pod) {
         let Some(owner) = controller_of(&pod.metadata) else { return };
         let Some(spec) = &mut pod.spec else { return };
@@ -189,7 +190,7 @@ impl SharedSpecs {
         }
     }
 
-    /// Forgets specs that no pod has, whenever twice as many are remembered as were left the last time.
+    /// Forgets specs that no pod uses, when twice as many are remembered as were left the last time.
     fn sweep(&mut self) {
         if self.by_owner.len() >= SWEEP_MIN.max(2 * self.swept) {
             self.by_owner.retain(|_, spec| spec.strong_count() > 0);
@@ -234,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kept_pod_asks_for_what_it_asked_for_and_holds_no_values() {
+    fn a_kept_pod_has_its_requests_and_no_values() {
         let whole: v1::Pod = serde_json::from_value(json!({
             "metadata": { "name": "p", "labels": { "app": "web" }, "finalizers": ["f"],
                 "annotations": { "a": "hunter2", DELETION_COST: "7" },
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_one_owner_share_a_spec_while_it_is_the_same() {
+    fn pods_of_an_owner_share_equal_specs() {
         let mut specs = SharedSpecs::default();
         let mut shared = |mut pod: Pod| {
             specs.share(&mut pod);
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn specs_that_no_pod_has_any_more_are_forgotten() {
+    fn specs_that_no_pod_uses_are_forgotten() {
         let mut specs = SharedSpecs::default();
         for owner in 0..10 * SWEEP_MIN {
             specs.share(&mut pod(&owner.to_string(), "n", "1"));

@@ -1,7 +1,7 @@
-//! The pod garbage collector: removes pods whose node no longer exists, that were deleted before they
-//! had a node, and the oldest of too many that have ended.
+//! The pod garbage collector: deletes pods whose node no longer exists, pods that were deleted before they
+//! had a node, and the oldest ended pods beyond a limit.
 //!
-//! Each of the three is a key of its own, so that one node that goes is about its own pods only.
+//! Each has its own keys, so that a reconcile of a deleted node reads only the pods of that node.
 
 pub(crate) mod plan;
 
@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use coffer_api::phase::PodPhase;
+use coffer_client::path::segment;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -16,7 +18,7 @@ use kube::{Api, Client};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 
-use self::plan::{ENDED_MAX, Why, disruption, is_unscheduled, surplus, time_left};
+use self::plan::{ENDED_MAX, Reason, disruption, is_unscheduled, surplus, time_left};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::informer::index::{ByNode, Ended};
@@ -25,24 +27,24 @@ use crate::key::ObjectKey;
 use crate::pod::{Pod, is_terminal, node_name};
 use crate::queue::Queue;
 
-/// Pods end in bursts; one round removes the surplus of a burst.
+/// Pods end in bursts. A round starts this long after the first one.
 const ENDED_SETTLE: Duration = Duration::from_secs(1);
 
-/// Removes pods that no kubelet will.
+/// Deletes pods that no kubelet deletes.
 pub(crate) struct PodGc {
     client: Client,
-    /// How long a node may be missing before its pods go.
-    patience: Duration,
+    /// How long a node may be missing before its pods are deleted.
+    grace: Duration,
     nodes: Cache<Node>,
     pods: Cache<Pod>,
     by_node: Index<Pod, ByNode>,
     ended: Index<Pod, Ended>,
     queue: Queue<Key>,
-    /// Since when nodes that pods name are missing.
+    /// Since when the nodes of pods are missing.
     missing: Mutex<HashMap<String, Timestamp>>,
 }
 
-/// What is looked at together.
+/// What is reconciled together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     /// The pods of a node that may be missing.
@@ -78,12 +80,12 @@ impl Controller for PodGc {
             Key::Node(node) => return self.collect_orphans(node).await,
             Key::Unscheduled(key) => {
                 if let Some(pod) = self.pods.get(key).filter(|pod| is_unscheduled(pod)) {
-                    self.remove(&pod, Why::Unscheduled).await?;
+                    self.remove(&pod, Reason::Unscheduled).await?;
                 }
             }
             Key::Ended if self.ended.count(&()) > ENDED_MAX => {
                 for pod in surplus(self.ended.get(&()), ENDED_MAX) {
-                    self.remove(&pod, Why::Ended).await?;
+                    self.remove(&pod, Reason::Ended).await?;
                 }
             }
             Key::Ended => {}
@@ -93,10 +95,10 @@ impl Controller for PodGc {
 }
 
 impl PodGc {
-    pub(crate) fn new(setup: &mut Setup<'_, Self>, patience: Duration) -> Self {
+    pub(crate) fn new(setup: &mut Setup<'_, Self>, grace: Duration) -> Self {
         Self {
             client: setup.client(),
-            patience,
+            grace,
             nodes: setup.cache(),
             pods: setup.cache(),
             by_node: setup.index(),
@@ -116,8 +118,8 @@ impl PodGc {
         let Some(pod) = &change.new else { return };
         let old = change.old.as_deref();
         let bound = old.is_none_or(|old| node_name(old) != node_name(pod));
-        // At the start the nodes may be listed after the pods: then this is the only sign of a node
-        // that went while this program did not run. The key is dropped again if the node is there.
+        // A node that was deleted while this program did not run is found by its pods only. At the start the
+        // nodes may be listed after the pods; the key has no effect if the node exists.
         if let Some(node) = node_name(pod).filter(|_| bound)
             && !self.nodes.contains(&ObjectKey::new("", node))
         {
@@ -131,7 +133,7 @@ impl PodGc {
         }
     }
 
-    /// Removes the pods of a node that has been missing for long enough.
+    /// Deletes the pods of a node that has been missing for the grace period.
     async fn collect_orphans(&self, node: &str) -> Result<Next, Error> {
         if self.nodes.contains(&ObjectKey::new("", node))
             || self.by_node.count(&node.to_owned()) == 0
@@ -141,31 +143,31 @@ impl PodGc {
         }
         let now = Timestamp::now();
         let since = *self.missing().entry(node.to_owned()).or_insert(now);
-        if let Some(left) = time_left(since, self.patience, now) {
+        if let Some(left) = time_left(since, self.grace, now) {
             return Ok(Next::After(left));
         }
-        // The cache may be behind; a pod that is removed by mistake does not come back.
+        // The cache may be behind, and a deleted pod cannot be restored.
         let api = Api::<Node>::all(self.client.clone());
-        let found = api.get_metadata_opt(node).await.map_err(Error::api("get node"))?;
+        let found = api.get_metadata_opt(&segment(node)).await.map_err(Error::api("get node"))?;
         if found.is_none() {
             for pod in self.by_node.get(&node.to_owned()) {
-                self.remove(&pod, Why::Orphaned).await?;
+                self.remove(&pod, Reason::Orphaned).await?;
             }
         }
         self.missing().remove(node);
         Ok(Next::Change)
     }
 
-    async fn remove(&self, pod: &Pod, why: Why) -> Result<(), Error> {
+    async fn remove(&self, pod: &Pod, reason: Reason) -> Result<(), Error> {
         let key = ObjectKey::of(pod);
         let api = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);
-        tracing::info!(pod = %key, ?why, "removing a pod that no kubelet will remove");
-        if why == Why::Orphaned && !is_terminal(pod) {
+        tracing::info!(pod = %key, ?reason, "deleting a pod that no kubelet will delete");
+        if reason == Reason::Orphaned && !is_terminal(pod) {
             let conditions = [disruption(crate::events::now())];
             let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.metadata.uid },
-                "status": { "phase": "Failed", "conditions": conditions } }));
+                "status": { "phase": PodPhase::Failed.as_str(), "conditions": conditions } }));
             let done = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
-            error::ignore_recreated(done).map_err(Error::api("mark a lost pod failed"))?;
+            error::ignore_recreated(done).map_err(Error::api("mark an orphaned pod failed"))?;
         }
         let same = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
         let params = DeleteParams::default().grace_period(0).preconditions(same);
@@ -184,14 +186,14 @@ mod tests {
     use crate::testing::Api as Server;
 
     #[tokio::test]
-    async fn a_node_that_is_missing_for_too_long_costs_the_pods_that_it_had() {
-        let server = Server::answering(|line| {
+    async fn a_reconcile_of_a_missing_node_visits_and_deletes_only_its_pods() {
+        let server = Server::responding(|line| {
             (!line.contains("/nodes/")).then(|| json!({ "metadata": { "name": "p" } }))
         });
         let pods = Cache::<Pod>::default();
         let collector = PodGc {
             client: server.client(),
-            patience: Duration::ZERO,
+            grace: Duration::ZERO,
             nodes: Cache::default(),
             by_node: pods.index(),
             ended: pods.index(),
@@ -219,6 +221,6 @@ mod tests {
             ],
         );
         collector.reconcile(&Key::Ended).await.expect("reconciled");
-        assert_eq!(collector.pods.visited() - before, 2, "not too many have ended");
+        assert_eq!(collector.pods.visited() - before, 2, "the limit of ended pods is not exceeded");
     }
 }

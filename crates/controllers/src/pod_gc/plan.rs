@@ -1,33 +1,34 @@
-//! Which pods have to be removed because no kubelet will. Pure.
+//! Which pods to delete because no kubelet deletes them. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::condition::{ConditionStatus, ConditionType};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::{Pod, is_terminal, node_name};
 
-/// Ended pods that are kept for users to look at; upstream's `--terminated-pod-gc-threshold`.
+/// Ended pods that are kept: upstream's `--terminated-pod-gc-threshold`.
 pub(crate) const ENDED_MAX: usize = 12_500;
 
-/// Why a pod is removed.
+/// Why a pod is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum Reason {
     /// Its node no longer exists.
     Orphaned,
-    /// It is to be deleted, and was never bound to a node that would do it.
+    /// It was deleted before it was bound to a node.
     Unscheduled,
-    /// It ended, and too many others did since.
+    /// It has ended, and there are too many ended pods.
     Ended,
 }
 
-/// Whether a pod was deleted before it had a node, so that no kubelet will end it.
+/// Whether a pod was deleted before it had a node, so that no kubelet ends it.
 pub(crate) fn is_unscheduled(pod: &Pod) -> bool {
     node_name(pod).is_none() && pod.metadata.deletion_timestamp.is_some() && !is_terminal(pod)
 }
 
-/// The oldest of the pods that ended, so many that `ended_max` are left.
+/// The oldest ended pods beyond `ended_max`.
 pub(crate) fn surplus(mut ended: Vec<Arc<Pod>>, ended_max: usize) -> Vec<Arc<Pod>> {
     let surplus = ended.len().saturating_sub(ended_max);
     ended.sort_by_cached_key(|pod| pod.metadata.creation_timestamp.clone());
@@ -35,17 +36,18 @@ pub(crate) fn surplus(mut ended: Vec<Arc<Pod>>, ended_max: usize) -> Vec<Arc<Pod
     ended
 }
 
-/// How long a node that is missing since a time still has to come back, because one that is registered
-/// again keeps its pods; `None` if its time is over.
-pub(crate) fn time_left(since: Timestamp, patience: Duration, now: Timestamp) -> Option<Duration> {
+/// The rest of the grace period of a node that has been missing since `since`; a node that is registered
+/// again in that time keeps its pods. `None` if the period is over.
+pub(crate) fn time_left(since: Timestamp, grace: Duration, now: Timestamp) -> Option<Duration> {
     let missing = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    patience.checked_sub(missing).filter(|left| !left.is_zero())
+    grace.checked_sub(missing).filter(|left| !left.is_zero())
 }
 
-/// The condition that says why, as upstream writes it before an orphaned pod goes.
+/// The condition that upstream writes before it deletes an orphaned pod.
 pub(crate) fn disruption(now: Timestamp) -> serde_json::Value {
     serde_json::json!({
-        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+        "type": ConditionType::DisruptionTarget.as_str(), "status": ConditionStatus::True.as_str(),
+        "reason": "DeletionByPodGC",
         "message": "PodGC: node no longer exists", "lastTransitionTime": Time(now),
     })
 }
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_too_many_ended_pods_go() {
+    fn the_oldest_ended_pods_beyond_the_limit_are_surplus() {
         let at = |time: &str| json!({ "creationTimestamp": time });
         let ended = vec![
             pod("late", Some("n"), "Succeeded", at("2026-01-01T00:00:02Z")),
@@ -89,10 +91,10 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_node_gets_time_to_come_back() {
+    fn a_missing_node_has_a_grace_period() {
         let at = |second| Timestamp::from_second(second).expect("a time");
-        let patience = Duration::from_secs(40);
-        assert_eq!(time_left(at(100), patience, at(139)), Some(Duration::from_secs(1)));
-        assert_eq!(time_left(at(100), patience, at(140)), None);
+        let grace = Duration::from_secs(40);
+        assert_eq!(time_left(at(100), grace, at(139)), Some(Duration::from_secs(1)));
+        assert_eq!(time_left(at(100), grace, at(140)), None);
     }
 }

@@ -1,7 +1,7 @@
-//! Resource quotas: keeps `status.used` true, for users to see; admission counts for itself.
+//! Resource quotas: keeps `status.used` up to date for users. Admission has its own counters.
 //!
-//! What pods use is kept up to date with every change of a pod ([`tally`]), so that a reconcile costs
-//! the length of the quota, however many objects its namespace has.
+//! The usage of pods is updated with every change of a pod ([`tally`]), so that the cost of a reconcile
+//! depends on the length of the quota and not on the number of objects.
 
 pub(crate) mod plan;
 mod tally;
@@ -25,17 +25,17 @@ use crate::key::ObjectKey;
 use crate::pod::Pod;
 use crate::queue::Queue;
 
-/// Objects come and go in bursts; one status is written for a burst.
+/// Objects are created and deleted in bursts. A status is written this long after the first change.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Writes what is used of each quota.
+/// Writes the usage of each quota.
 pub(crate) struct Quotas {
     client: Client,
     quotas: Cache<ResourceQuota>,
     pods: Cache<Pod>,
     inventory: Inventory,
     queue: Queue<ObjectKey>,
-    /// What pods use of each quota that has been reconciled.
+    /// The usage of pods, of each quota that has been reconciled.
     tallies: Mutex<HashMap<ObjectKey, Tally>>,
 }
 
@@ -63,7 +63,7 @@ impl Controller for Quotas {
             match known {
                 Some(tally) => tally.total().clone(),
                 None => {
-                    // Under the lock, so that no change of a pod comes in between.
+                    // Under the lock, so that no change of a pod is missed.
                     let tally = Tally::of(spec.clone(), &self.pods.in_namespace(&key.namespace));
                     let total = tally.total().clone();
                     tallies.insert(key.clone(), tally);
@@ -102,7 +102,7 @@ impl Quotas {
         for quota in self.quotas.in_namespace(namespace) {
             let key = ObjectKey::of(&*quota);
             let mut tallies = self.tallies();
-            // One without a tally is counted from the cache when it is reconciled.
+            // A quota without a tally is counted from the cache when it is reconciled.
             let changed = tallies.get_mut(&key).is_some_and(|tally| {
                 tally.set(pod.metadata.name.as_deref().unwrap_or_default(), change.new.as_deref())
             });
@@ -136,10 +136,10 @@ mod tests {
     use super::*;
     use crate::testing::Api as Server;
 
-    /// Ten thousand pods are counted once; after that a pod costs one addition.
+    /// Ten thousand pods are counted once. After that a pod costs one addition.
     #[tokio::test]
     async fn a_reconcile_after_the_first_visits_no_pod() {
-        let server = Server::answering(|_| Some(json!({ "metadata": {} })));
+        let server = Server::responding(|_| Some(json!({ "metadata": {} })));
         let controller = Quotas {
             client: server.client(),
             quotas: Cache::default(),

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use coffer_api::quota::{Amounts, used};
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus};
 
-/// The status a quota should have, if it should have another one. `of_pods` is what pods use of it;
-/// `count` returns how many objects of a resource (`secrets.`, `deployments.apps`) there are, if that
-/// resource is served.
+/// The status a quota should have, if it differs from the present one. `of_pods` is the usage of pods;
+/// `count` returns the number of objects of a resource (`secrets.`, `deployments.apps`), if that resource is
+/// served.
 pub(crate) fn plan(
     quota: &ResourceQuota,
     of_pods: &Amounts,
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_counted_and_requests_added_up() {
+    fn objects_are_counted_and_requests_summed_up() {
         let pods = [
             pod("250m", json!({}), "Running"),
             pod("500m", json!({}), "Pending"),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_narrows_down_the_pods() {
+    fn a_scope_selects_pods() {
         let pods = [
             pod("1", json!({ "activeDeadlineSeconds": 60 }), "Running"),
             pod("1", json!({ "priorityClassName": "high" }), "Running"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_is_right_is_left_alone() {
+    fn a_correct_status_is_not_written() {
         let mut quota = quota(json!({ "hard": { "pods": "4" } }));
         let pods = [pod("1", json!({}), "Running")];
         let of_pods = counted(&quota, &pods);

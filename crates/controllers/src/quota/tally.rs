@@ -1,4 +1,4 @@
-//! What the pods of a namespace use of one quota, kept up to date with every change.
+//! The usage of one quota by the pods of a namespace, updated with every change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{self, ResourceQuotaSpec};
 
 use crate::pod::Pod;
 
-/// The sum, and what each pod adds to it; so that a change that is seen twice counts once.
+/// The sum and the usage of each pod, so that a change that is reported twice counts once.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
     spec: ResourceQuotaSpec,
@@ -26,17 +26,17 @@ impl Tally {
         tally
     }
 
-    /// The quota's spec that it was counted for.
+    /// The quota's spec for which it was counted.
     pub(super) fn spec(&self) -> &ResourceQuotaSpec {
         &self.spec
     }
 
-    /// What all pods use together.
+    /// The usage of all pods.
     pub(super) fn total(&self) -> &Amounts {
         &self.total
     }
 
-    /// Takes in a pod as it is now, or that it was deleted; returns whether the sum has changed.
+    /// Sets the present state of a pod, `None` if it was deleted. Returns whether the sum has changed.
     pub(super) fn set(&mut self, name: &str, pod: Option<&Pod>) -> bool {
         let now = pod
             .map(|pod| added(&self.spec, "pods.", Some(&v1::Pod::from(pod))))
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_follows_pods_that_come_end_and_go() {
+    fn the_sum_follows_pods_that_are_created_end_and_are_deleted() {
         let spec: ResourceQuotaSpec = serde_json::from_value(json!({ "hard": {
             "pods": "9", "count/pods": "9", "requests.cpu": "9" } }))
         .expect("a spec");
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(sum(&tally), ["1", "1", "250m"]);
         let b = pod("b", "500m", "Pending");
         assert!(tally.set("b", Some(&b)));
-        assert!(!tally.set("b", Some(&b)), "seen twice, counted once");
+        assert!(!tally.set("b", Some(&b)), "reported twice, counted once");
         assert_eq!(sum(&tally), ["2", "2", "750m"]);
         assert!(!tally.set("b", Some(&pod("b", "500m", "Running"))));
         assert!(tally.set("b", Some(&pod("b", "500m", "Succeeded"))));
@@ -99,5 +99,19 @@ mod tests {
         assert!(tally.set("a", None));
         assert!(tally.set("b", None));
         assert_eq!(sum(&tally), ["0", "0", "0"]);
+    }
+
+    #[test]
+    fn a_sum_with_absurd_amounts_comes_back_to_what_it_was() {
+        let spec: ResourceQuotaSpec =
+            serde_json::from_value(json!({ "hard": { "requests.cpu": "9" } })).expect("a spec");
+        let mut tally = Tally::of(spec, &[Arc::new(pod("a", "250m", "Running"))]);
+        for name in ["b", "c", "d"] {
+            assert!(tally.set(name, Some(&pod(name, "170e36", "Running"))));
+        }
+        for name in ["b", "c", "d"] {
+            assert!(tally.set(name, None));
+        }
+        assert_eq!(tally.total()["requests.cpu"].to_text().0, "250m");
     }
 }

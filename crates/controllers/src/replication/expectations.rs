@@ -1,5 +1,5 @@
-//! What a controller has asked for and not yet seen. While something is expected, the cache is
-//! known to be behind, and acting on it would create or delete too many.
+//! Creations and deletions that a controller has requested and that the cache does not show yet. Until then
+//! the cache is known to be behind, and acting on it would create or delete too many pods.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,23 +9,23 @@ use tokio::time::Instant;
 
 use crate::key::ObjectKey;
 
-/// A watch that has been silent for this long has lost something; upstream's value.
+/// Expectations older than this are ignored: upstream's `ExpectationsTimeout`.
 const EXPECTATION_LIFE: Duration = Duration::from_secs(5 * 60);
 
-/// Outstanding creations and deletions by controller object.
+/// Expected creations and deletions by controller object.
 #[derive(Debug, Default)]
 pub(crate) struct Expectations(Mutex<HashMap<ObjectKey, Expected>>);
 
 #[derive(Debug)]
 struct Expected {
     creations: usize,
-    /// By uid, because a deletion is seen twice: as a mark, and as the end.
+    /// By uid, because a graceful deletion is observed twice: its start and its end.
     deletions: HashSet<String>,
     since: Instant,
 }
 
 impl Expectations {
-    /// Whether everything asked for has been seen, or too long ago to wait for.
+    /// Whether all expected changes have been observed, or the expectations are too old.
     pub(crate) fn satisfied(&self, key: &ObjectKey) -> bool {
         self.all().get(key).is_none_or(|expected| {
             (expected.creations == 0 && expected.deletions.is_empty())
@@ -33,28 +33,28 @@ impl Expectations {
         })
     }
 
-    /// From now on `count` creations are to be seen.
+    /// Expects `count` creations.
     pub(crate) fn expect_creations(&self, key: &ObjectKey, count: usize) {
         let expected =
             Expected { creations: count, deletions: HashSet::new(), since: Instant::now() };
         self.all().insert(key.clone(), expected);
     }
 
-    /// From now on the deletion of these is to be seen.
+    /// Expects the deletion of these uids.
     pub(crate) fn expect_deletions(&self, key: &ObjectKey, uids: impl IntoIterator<Item = String>) {
         let expected =
             Expected { creations: 0, deletions: uids.into_iter().collect(), since: Instant::now() };
         self.all().insert(key.clone(), expected);
     }
 
-    /// A creation was seen, or failed and never will be.
+    /// A creation was observed or has failed.
     pub(crate) fn creation_observed(&self, key: &ObjectKey) {
         if let Some(expected) = self.all().get_mut(key) {
             expected.creations = expected.creations.saturating_sub(1);
         }
     }
 
-    /// A deletion was seen, or failed and never will be.
+    /// A deletion was observed or has failed.
     pub(crate) fn deletion_observed(&self, key: &ObjectKey, uid: &str) {
         if let Some(expected) = self.all().get_mut(key) {
             expected.deletions.remove(uid);
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_asked_for_is_waited_for_but_not_for_ever() {
+    async fn expectations_are_satisfied_when_observed_or_too_old() {
         let key = ObjectKey::new("ns", "rs");
         let expectations = Expectations::default();
         assert!(expectations.satisfied(&key));
@@ -90,10 +90,10 @@ mod tests {
         assert!(expectations.satisfied(&key));
     }
 
-    /// A pod that goes gracefully is seen as deleted when it is marked, and once more when it ends;
-    /// the second sight must not count for another pod.
+    /// A graceful deletion is observed when it starts and when it ends. The second observation must not count
+    /// for another pod.
     #[test]
-    fn a_deletion_seen_twice_counts_once() {
+    fn a_deletion_that_is_observed_twice_counts_once() {
         let key = ObjectKey::new("ns", "rs");
         let expectations = Expectations::default();
         expectations.expect_deletions(&key, ["a".to_owned(), "b".to_owned()]);

@@ -1,5 +1,6 @@
-//! The two kinds that keep a number of equal pods: they differ in selectors and in name only.
+//! The two kinds that keep a number of equal pods. They differ only in their selectors and names.
 
+use coffer_api::condition::{self, Condition as _, ConditionStatus, ConditionType};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{
@@ -17,22 +18,22 @@ use crate::claim::Claimer;
 pub(crate) struct ReplicaFailure {
     /// `FailedCreate` or `FailedDelete`.
     pub(crate) reason: &'static str,
-    /// What the API server said.
+    /// The API server's message.
     pub(crate) message: String,
 }
 
 /// A kind whose objects keep pods.
 pub(crate) trait Replicator: Claimer + Serialize {
-    /// The component that events come from.
+    /// The component of the events.
     const CONTROLLER: &'static str;
 
-    /// How many pods there should be.
+    /// The requested number of pods.
     fn replicas(&self) -> usize;
     /// How long a pod must be ready to be available.
     fn min_ready_seconds(&self) -> i32;
-    /// What new pods look like.
+    /// The template of new pods.
     fn template(&self) -> Option<&PodTemplateSpec>;
-    /// The object with a status of these counts, unless it has that already.
+    /// The object with a status of these counts, if its status differs.
     fn with_status(
         &self,
         counts: Counts,
@@ -41,11 +42,8 @@ pub(crate) trait Replicator: Claimer + Serialize {
     ) -> Option<Self>;
 }
 
-/// The condition that says that pods could not be created or deleted.
-const REPLICA_FAILURE: &str = "ReplicaFailure";
-
 fn at_least_none(replicas: Option<i32>) -> usize {
-    // Absent is 1 by defaulting; negative is refused by validation.
+    // The default is 1. Validation rejects negative numbers.
     usize::try_from(replicas.unwrap_or(1)).unwrap_or(0)
 }
 
@@ -76,15 +74,15 @@ macro_rules! replicator {
                 let old = self.status.as_ref();
                 let mut conditions =
                     old.and_then(|status| status.conditions.clone()).unwrap_or_default();
-                let found = conditions.iter().any(|condition| condition.type_ == REPLICA_FAILURE);
+                let found = condition::find(&conditions, ConditionType::ReplicaFailure).is_some();
                 match failure {
-                    None => conditions.retain(|condition| condition.type_ != REPLICA_FAILURE),
-                    // It keeps its first message, so that a failure that repeats with other words
-                    // does not rewrite the status for ever.
+                    None => conditions.retain(|condition| !condition.is(ConditionType::ReplicaFailure)),
+                    // The first message is kept, so that repeated failures with different messages do not
+                    // rewrite the status each time.
                     Some(_) if found => {}
                     Some(failure) => conditions.push($condition {
-                        type_: REPLICA_FAILURE.to_owned(),
-                        status: "True".to_owned(),
+                        type_: ConditionType::ReplicaFailure.into(),
+                        status: ConditionStatus::True.into(),
                         reason: Some(failure.reason.to_owned()),
                         message: Some(failure.message.clone()),
                         last_transition_time: Some(Time(now)),
@@ -126,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_written_only_when_it_says_something_new() {
+    fn a_status_is_written_only_when_it_has_changed() {
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
         let rs: ReplicaSet = serde_json::from_value(json!({
             "metadata": { "generation": 3 },

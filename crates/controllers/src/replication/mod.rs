@@ -1,9 +1,9 @@
-//! ReplicaSets and ReplicationControllers: as many pods as were asked for, no more and no fewer.
+//! ReplicaSets and ReplicationControllers: keep the requested number of pods.
 //!
-//! One reconciler serves both kinds. It claims the pods that fit the selector, compares their
-//! number with the spec ([`plan`]), creates or deletes the difference, and writes the status. What
-//! it has asked for is expected until the watch shows it ([`expectations`]), so that a slow watch
-//! never makes it create too many.
+//! One reconciler serves both kinds. It claims the pods that the selector selects, compares their number with
+//! the spec ([`plan`]), creates or deletes the difference, and writes the status. Its creations and deletions
+//! are expected until the watch shows them ([`expectations`]), so that a slow watch does not make it create
+//! too many pods.
 
 pub(crate) mod expectations;
 pub(crate) mod kind;
@@ -21,7 +21,7 @@ use kube::{Api, Client};
 use self::expectations::Expectations;
 use self::kind::{ReplicaFailure, Replicator};
 use self::plan::{Action, count, plan, pod_of};
-use crate::claim::{BySelector, Claim, ClaimKey, Claimable, claim, is_alive, places, selects};
+use crate::claim::{BySelector, Claim, ClaimKey, Claimable, claim, is_alive, may_claim};
 use crate::controller::{Controller, Next, Setup, Watches};
 use crate::error::{self, Error};
 use crate::events::{EventType, Recorder, now};
@@ -30,18 +30,20 @@ use crate::key::ObjectKey;
 use crate::owner::{adoption, controller_of, controller_ref, release};
 use crate::pod::{Pod, available_in, is_active, is_ready, ready_since};
 use crate::queue::Queue;
+use crate::selection::{Selectors, label_keys};
 
-/// Creations or deletions of one object's pods under way at once.
+/// Concurrent creations or deletions of one object's pods.
 const WRITES_MAX: usize = 64;
 
-/// Keeps as many pods as each object of a kind asks for.
+/// Keeps the requested number of pods of each object of a kind.
 pub(crate) struct Replication<K: Replicator> {
     client: Client,
     objects: Cache<K>,
-    /// Objects by the uid of the one above them.
+    /// Objects by the uid of their controller.
     siblings: Index<K, Claimable>,
     /// Objects that might adopt a pod.
     adopters: Index<K, BySelector>,
+    selectors: Selectors<K>,
     pods: Index<Pod, Claimable>,
     recorder: Recorder,
     queue: Queue<ObjectKey>,
@@ -50,7 +52,7 @@ pub(crate) struct Replication<K: Replicator> {
 
 impl<K: Replicator> Controller for Replication<K> {
     const NAME: &'static str = K::CONTROLLER;
-    /// Upstream's `--concurrent-replicaset-syncs`; each has up to [`WRITES_MAX`] requests under way.
+    /// Upstream's `--concurrent-replicaset-syncs`; each has up to [`WRITES_MAX`] requests in flight.
     const WORKERS: usize = 5;
     type Queue = Queue<ObjectKey>;
 
@@ -62,6 +64,7 @@ impl<K: Replicator> Controller for Replication<K> {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
         let Some(object) = self.objects.get(key) else {
             self.expectations.forget(key);
+            self.selectors.forget(key);
             return Ok(Next::Change);
         };
         let up_to_date = self.expectations.satisfied(key);
@@ -84,6 +87,7 @@ impl<K: Replicator> Replication<K> {
             objects: setup.cache(),
             siblings: setup.index(),
             adopters: setup.index(),
+            selectors: Selectors::default(),
             pods: setup.index(),
             recorder: setup.recorder(K::CONTROLLER),
             queue: setup.queue(),
@@ -101,13 +105,17 @@ impl<K: Replicator> Replication<K> {
             } else if change.old.is_none() {
                 self.expectations.creation_observed(key);
             }
-            if change.old.as_ref().is_none_or(|old| change.is_delete() || !counts_alike(old, pod)) {
+            if change
+                .old
+                .as_ref()
+                .is_none_or(|old| change.is_delete() || !counts_the_same(old, pod))
+            {
                 self.queue.add(key.clone());
             }
         }
         let Some(old) = change.old.as_ref().filter(|_| !change.is_delete()) else {
             if owner.is_none() && !change.is_delete() {
-                self.offer(pod);
+                self.enqueue_adopters(pod);
             }
             return;
         };
@@ -118,7 +126,7 @@ impl<K: Replicator> Replication<K> {
         let moved = old.metadata.labels != pod.metadata.labels
             || old.metadata.owner_references != pod.metadata.owner_references;
         if owner.is_none() && moved {
-            self.offer(pod);
+            self.enqueue_adopters(pod);
         }
     }
 
@@ -134,14 +142,14 @@ impl<K: Replicator> Replication<K> {
         (object.meta().uid.as_deref() == Some(&owner.uid)).then_some(key)
     }
 
-    /// Lets every object that might adopt a pod without an owner look at it.
-    fn offer(&self, pod: &Pod) {
+    /// Adds all objects that might adopt a pod without an owner.
+    fn enqueue_adopters(&self, pod: &Pod) {
         if controller_of(&pod.metadata).is_some() {
             return;
         }
-        let places: Vec<_> = places(&pod.metadata).collect();
-        for object in self.adopters.get_all(&places) {
-            if object.selector().is_ok_and(|selector| selects(&selector, &pod.metadata)) {
+        let keys: Vec<_> = label_keys(&pod.metadata).collect();
+        for object in self.adopters.get_all(&keys) {
+            if may_claim(&self.selectors.of(&object), &pod.metadata) {
                 self.queue.add(ObjectKey::of(&*object));
             }
         }
@@ -161,14 +169,14 @@ impl<K: Replicator> Replication<K> {
                     self.patch(key, &pod, &release(uid, pod.metadata.uid.as_deref())).await?;
                 }
                 Claim::Adopt => {
-                    // The cache may not know yet that the object is being deleted.
-                    let fresh = match may_adopt {
+                    // The cache may not show yet that the object is being deleted.
+                    let alive = match may_adopt {
                         Some(known) => known,
                         None => is_alive(&self.client, object).await?,
                     };
-                    may_adopt = Some(fresh);
+                    may_adopt = Some(alive);
                     let patch = adoption(&controller_ref(object), pod.metadata.uid.as_deref());
-                    if fresh && self.patch(key, &pod, &patch).await? {
+                    if alive && self.patch(key, &pod, &patch).await? {
                         claimed.push(pod);
                     }
                 }
@@ -177,7 +185,7 @@ impl<K: Replicator> Replication<K> {
         Ok(claimed)
     }
 
-    /// Patches a pod's owners; returns whether it is still the pod that was meant.
+    /// Patches a pod's owners. Returns false if it no longer exists or was recreated.
     async fn patch(
         &self,
         key: &ObjectKey,
@@ -196,12 +204,11 @@ impl<K: Replicator> Replication<K> {
         match plan(object.replicas(), pods, || self.related(object), now()) {
             Action::Nothing => Ok(()),
             Action::Create(count) => self.create(object, key, count).await,
-            Action::Delete(victims) => self.delete(object, key, victims).await,
+            Action::Delete(surplus) => self.delete(object, key, surplus).await,
         }
     }
 
-    /// The pods that share the work: those of all objects with the same owner, as the ReplicaSets
-    /// of one Deployment are.
+    /// The pods of all objects with the same owner, such as the ReplicaSets of a Deployment.
     fn related(&self, object: &K) -> Vec<Arc<Pod>> {
         let uid = |meta: &ObjectMeta| meta.uid.clone().unwrap_or_default();
         let uids = match controller_of(object.meta()) {
@@ -215,7 +222,7 @@ impl<K: Replicator> Replication<K> {
         plan::active(self.pods.get_all(&keys))
     }
 
-    /// Creates pods in batches of 1, 2, 4, …: if the first one is refused, so would be the rest.
+    /// Creates pods in batches of 1, 2, 4, …, because a failure of the first one is likely to affect all.
     async fn create(&self, object: &K, key: &ObjectKey, count: usize) -> Result<(), Failure> {
         let Some(template) = object.template() else { return Ok(()) };
         let pod = pod_of(template, &key.name, controller_ref(object));
@@ -248,14 +255,14 @@ impl<K: Replicator> Replication<K> {
             }
             Err(error) => {
                 self.expectations.creation_observed(key);
-                // Nothing can be made there any more, and the object itself is about to go.
+                // The object itself is about to be deleted, too.
                 if error::is_namespace_terminating(&error) {
                     return Ok(());
                 }
-                let said = error::message(&error);
-                let message = format!("Error creating: {said}");
+                let server_message = error::message(&error);
+                let message = format!("Error creating: {server_message}");
                 self.recorder.record(object, EventType::Warning, "FailedCreate", message);
-                Err(Failure::new("FailedCreate", said, "create pod", error))
+                Err(Failure::new("FailedCreate", server_message, "create pod", error))
             }
         }
     }
@@ -264,12 +271,12 @@ impl<K: Replicator> Replication<K> {
         &self,
         object: &K,
         key: &ObjectKey,
-        victims: Vec<Arc<Pod>>,
+        surplus: Vec<Arc<Pod>>,
     ) -> Result<(), Failure> {
-        let uids = victims.iter().map(|pod| pod.metadata.uid.clone().unwrap_or_default());
+        let uids = surplus.iter().map(|pod| pod.metadata.uid.clone().unwrap_or_default());
         self.expectations.expect_deletions(key, uids);
         let deletions: Vec<_> =
-            victims.iter().map(|pod| self.delete_one(object, key, pod)).collect();
+            surplus.iter().map(|pod| self.delete_one(object, key, pod)).collect();
         let deletions = stream::iter(deletions).buffer_unordered(WRITES_MAX);
         let results: Vec<_> = deletions.collect().await;
         results.into_iter().find_map(Result::err).map_or(Ok(()), Err)
@@ -289,10 +296,10 @@ impl<K: Replicator> Replication<K> {
         if error::is_not_found(&error) || error::is_conflict(&error) {
             return Ok(());
         }
-        let said = error::message(&error);
-        let message = format!("Error deleting: {said}");
+        let server_message = error::message(&error);
+        let message = format!("Error deleting: {server_message}");
         self.recorder.record(object, EventType::Warning, "FailedDelete", message);
-        Err(Failure::new("FailedDelete", said, "delete pod", error))
+        Err(Failure::new("FailedDelete", server_message, "delete pod", error))
     }
 
     async fn write_status(
@@ -310,7 +317,7 @@ impl<K: Replicator> Replication<K> {
             let done = api.replace_status(&key.name, &PostParams::default(), &next).await;
             error::ignore_not_found(done).map_err(Error::api("update status"))?;
         }
-        // Time alone makes a ready pod available: nothing else will say so.
+        // A ready pod becomes available by time, without a change that would be watched.
         let ready = pods.iter().filter(|pod| is_ready(pod));
         Ok(Next::after(ready.filter_map(|pod| available_in(pod, min_ready, now)).min()))
     }
@@ -320,16 +327,16 @@ impl<K: Replicator> Replication<K> {
     }
 }
 
-/// Whether a pod counts the same before and after a change: that it was bound, or has an address, makes
-/// no difference to the one that owns it.
-fn counts_alike(old: &Pod, new: &Pod) -> bool {
+/// Whether a pod counts the same for its owner before and after a change, as when it is bound or gets an
+/// address.
+fn counts_the_same(old: &Pod, new: &Pod) -> bool {
     let counts = |pod: &Pod| (is_active(pod), ready_since(pod), is_ready(pod));
     counts(old) == counts(new)
         && old.metadata.labels == new.metadata.labels
         && old.metadata.owner_references == new.metadata.owner_references
 }
 
-/// A failure to create or delete, for the status and for the queue.
+/// A failed creation or deletion, for the status and for the queue.
 struct Failure {
     shown: ReplicaFailure,
     error: Error,
@@ -387,6 +394,7 @@ mod tests {
             client: server.client(),
             siblings: objects.index(),
             adopters: objects.index(),
+            selectors: Selectors::default(),
             objects,
             pods: pods.index(),
             recorder: events.recorder("test"),
@@ -396,10 +404,10 @@ mod tests {
         (controller, pods)
     }
 
-    /// A namespace with 20,000 pods of others: a set looks at its own three.
+    /// A namespace with 20,000 other pods: a set reads its own three.
     #[tokio::test]
     async fn a_reconcile_visits_the_pods_of_its_set_and_no_others() {
-        let server = Server::answering(|line| {
+        let server = Server::responding(|line| {
             let status = json!({ "metadata": {}, "spec": { "selector": {} } });
             line.starts_with("PUT").then_some(status)
         });
@@ -419,12 +427,12 @@ mod tests {
         assert_eq!(server.lines(), [line]);
     }
 
-    /// If the first creation is refused the rest are not sent, and what was not sent is not awaited.
+    /// After a failure no further creations are sent, and those that were not sent are not expected.
     #[tokio::test]
-    async fn creations_double_while_they_succeed_and_stop_at_the_first_refusal() {
+    async fn batches_of_creations_double_until_one_fails() {
         let sent = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counter = sent.clone();
-        let server = Server::answering(move |line| {
+        let server = Server::responding(move |line| {
             if line.starts_with("PUT") {
                 return Some(json!({ "metadata": {}, "spec": { "selector": {} } }));
             }
@@ -437,19 +445,19 @@ mod tests {
         let key = ObjectKey::new("ns", "mine");
         controller.reconcile(&key).await.expect_err("a creation was refused");
         assert_eq!(sent.load(std::sync::atomic::Ordering::SeqCst), 15);
-        assert!(!controller.expectations.satisfied(&key), "fourteen are still to be seen");
+        assert!(!controller.expectations.satisfied(&key), "fourteen are not observed yet");
         for _ in 0..14 {
             controller.expectations.creation_observed(&key);
         }
         assert!(controller.expectations.satisfied(&key));
     }
 
-    /// A binding, an address, a restart: most changes of a pod change nothing for its owner.
+    /// Most changes of a pod, such as its binding or a restart, do not matter to its owner.
     #[tokio::test(start_paused = true)]
-    async fn a_change_that_counts_the_same_makes_no_key_ready() {
+    async fn a_change_that_counts_the_same_adds_no_key() {
         use crate::queue::WorkQueue as _;
 
-        let server = Server::answering(|_| None);
+        let server = Server::responding(|_| None);
         let (controller, _) = controller(&server);
         controller.objects.insert(set("mine", 1));
         let old = Arc::new(pod("p", Some("mine"), false));

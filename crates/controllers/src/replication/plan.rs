@@ -1,4 +1,4 @@
-//! What brings the number of pods to the number asked for, and what the status says. Pure.
+//! The pods to create or delete, and the counts in the status. Pure.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use super::rank::sort_for_deletion;
 use crate::pod::{Pod, is_active, is_available, is_ready};
 
-/// Pods created or deleted in one round at most; upstream's `BurstReplicas`.
+/// Pods created or deleted in one reconcile at most: upstream's `BurstReplicas`.
 pub(crate) const BURST_MAX: usize = 500;
 
-/// What is to be done about the pods of one controller.
+/// What to do with the pods of a controller.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// There are as many as there should be.
+    /// The number is right.
     Nothing,
-    /// So many are missing.
+    /// Create this many.
     Create(usize),
-    /// These are too many.
+    /// Delete these.
     Delete(Vec<Arc<Pod>>),
 }
 
-/// Compares the pods that are there with how many there should be. `related` finds the pods that share
-/// the work; it is called only where some have to go.
+/// Compares the pods with the requested number. `related` finds the pods of all objects with the same owner;
+/// it is called only if pods have to be deleted.
 pub(crate) fn plan(
     desired: usize,
     pods: &[Arc<Pod>],
@@ -34,20 +34,20 @@ pub(crate) fn plan(
     if pods.len() < desired {
         return Action::Create((desired - pods.len()).min(BURST_MAX));
     }
-    let surplus = (pods.len() - desired).min(BURST_MAX);
-    if surplus == 0 {
+    let surplus_count = (pods.len() - desired).min(BURST_MAX);
+    if surplus_count == 0 {
         return Action::Nothing;
     }
-    let mut victims = pods.to_vec();
-    sort_for_deletion(&mut victims, &related(), now);
-    victims.truncate(surplus);
-    Action::Delete(victims)
+    let mut surplus = pods.to_vec();
+    sort_for_deletion(&mut surplus, &related(), now);
+    surplus.truncate(surplus_count);
+    Action::Delete(surplus)
 }
 
 /// The counts in a status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Pods that are there.
+    /// All pods.
     pub(crate) replicas: i32,
     /// Those with all labels of the template.
     pub(crate) fully_labeled: i32,
@@ -82,7 +82,7 @@ pub(crate) fn count(
     }
 }
 
-/// A new pod of a template. The API server completes its name.
+/// A new pod of a template. The API server generates its name.
 pub(crate) fn pod_of(
     template: &PodTemplateSpec,
     owner: &str,
@@ -103,7 +103,7 @@ pub(crate) fn pod_of(
     }
 }
 
-/// Pods that count towards the number asked for.
+/// The pods that count towards the requested number.
 pub(crate) fn active(pods: impl IntoIterator<Item = Arc<Pod>>) -> Vec<Arc<Pod>> {
     pods.into_iter().filter(|pod| is_active(pod)).collect()
 }
@@ -136,26 +136,26 @@ mod tests {
             pod("b", json!({ "phase": "Pending" })),
             pod("c", ready("2026-01-01T00:00:00Z")),
         ];
-        let none = || panic!("related pods are looked for only to choose what to delete");
+        let none = || panic!("related pods are found only to choose what to delete");
         assert_eq!(plan(5, &pods, none, now()), Action::Create(2));
         assert_eq!(plan(3, &pods, none, now()), Action::Nothing);
-        let Action::Delete(victims) = plan(2, &pods, || pods.clone(), now()) else {
+        let Action::Delete(surplus) = plan(2, &pods, || pods.clone(), now()) else {
             panic!("no deletion")
         };
-        assert_eq!(victims.len(), 1);
-        assert_eq!(victims[0].metadata.name.as_deref(), Some("b"), "the one that does least");
+        assert_eq!(surplus.len(), 1);
+        assert_eq!(surplus[0].metadata.name.as_deref(), Some("b"), "the one that is not ready");
         assert_eq!(plan(100_000, &[], none, now()), Action::Create(BURST_MAX));
     }
 
     #[test]
-    fn pods_that_ended_or_are_going_do_not_count() {
-        let mut going = Pod::clone(&pod("going", json!({ "phase": "Running" })));
-        going.metadata.deletion_timestamp =
+    fn pods_that_have_ended_or_are_being_deleted_do_not_count() {
+        let mut deleted = Pod::clone(&pod("deleted", json!({ "phase": "Running" })));
+        deleted.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
         let pods = [
             pod("ended", json!({ "phase": "Succeeded" })),
             pod("failed", json!({ "phase": "Failed" })),
-            Arc::new(going),
+            Arc::new(deleted),
             pod("pending", json!({ "phase": "Pending" })),
         ];
         let active = active(pods);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_counts_readiness_and_how_long_it_has_lasted() {
+    fn a_status_counts_ready_and_available_pods() {
         let template: PodTemplateSpec = serde_json::from_value(json!({
             "metadata": { "labels": { "app": "web" } } }))
         .expect("a template");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_pod_carries_its_template_and_its_owner() {
+    fn a_new_pod_has_the_fields_of_its_template_and_its_owner() {
         let template: PodTemplateSpec = serde_json::from_value(json!({
             "metadata": { "labels": { "app": "web" }, "annotations": { "a": "b" }, "name": "no" },
             "spec": { "containers": [{ "name": "c" }] } }))

@@ -1,16 +1,17 @@
-//! Which pods to give up first: those that do least, or would be missed least.
+//! The order in which surplus pods are deleted: upstream's `ActivePodsWithRanks`.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use coffer_api::phase::PodPhase;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::{DELETION_COST, Pod, is_ready, node_name, phase, ready_since, restarts_max};
 
-/// Sorts pods so that those to be deleted first come first. `related` are the pods that share the
-/// work, by which the nodes with most of them are found.
+/// Sorts pods in the order of their deletion. `related` are the pods of all objects with the same owner,
+/// which are counted by node.
 pub(super) fn sort_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) {
     let mut by_node: HashMap<&str, usize> = HashMap::new();
     for pod in related {
@@ -19,20 +20,19 @@ pub(super) fn sort_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now
         }
     }
     pods.sort_by_cached_key(|pod| {
-        let crowd = node_name(pod).and_then(|node| by_node.get(node)).copied().unwrap_or(0);
-        order(pod, crowd, now)
+        let colocated = node_name(pod).and_then(|node| by_node.get(node)).copied().unwrap_or(0);
+        order(pod, colocated, now)
     });
 }
 
-/// The first field that differs decides: no node before a node; pending, then unknown, then
-/// running; not ready before ready; cheaper first; on a crowded node first; ready for a short time
-/// first; with many restarts first; young before old. Times are compared by their order of
-/// magnitude, so that which of several pods of about one age goes is not always the same story;
-/// the uid decides then.
-fn order(pod: &Pod, crowd: usize, now: Timestamp) -> impl Ord + use<> {
+/// The first field that differs decides: pods without a node first; then pending, unknown, running; not ready
+/// before ready; lower deletion cost first; more related pods on the node first; ready for a shorter time
+/// first; more restarts first; younger first. Times are compared by their order of magnitude, so that among
+/// pods of similar age the uid decides.
+fn order(pod: &Pod, colocated: usize, now: Timestamp) -> impl Ord + use<> {
     let progress = match phase(pod) {
-        "Pending" => 0,
-        "Running" => 2,
+        Some(PodPhase::Pending) => 0,
+        Some(PodPhase::Running) => 2,
         _ => 1,
     };
     (
@@ -40,7 +40,7 @@ fn order(pod: &Pod, crowd: usize, now: Timestamp) -> impl Ord + use<> {
         progress,
         is_ready(pod),
         deletion_cost(pod),
-        Reverse(crowd),
+        Reverse(colocated),
         magnitude(ready_since(pod), now),
         Reverse(restarts_max(pod)),
         magnitude(pod.metadata.creation_timestamp.as_ref().map(|Time(at)| *at), now),
@@ -53,7 +53,7 @@ fn deletion_cost(pod: &Pod) -> i32 {
     annotation.and_then(|cost| cost.parse().ok()).unwrap_or_default()
 }
 
-/// The binary order of magnitude of an age; no time at all is the youngest.
+/// The binary order of magnitude of an age. Without a time it is the youngest.
 fn magnitude(since: Option<Timestamp>, now: Timestamp) -> u32 {
     let age = since.map_or(0, |since| now.duration_since(since).as_secs());
     u64::try_from(age).unwrap_or(0).checked_ilog2().map_or(0, |log| log + 1)
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn each_rule_decides_where_the_ones_before_it_do_not() {
-        let stories = [
+        let cases = [
             ("no node first", json!({ "node": "" }), json!({ "phase": "Pending", "ready": false })),
             ("pending first", json!({ "phase": "Pending" }), json!({ "ready": false })),
             ("not ready first", json!({ "ready": false }), json!({ "cost": "-5" })),
@@ -113,19 +113,19 @@ mod tests {
             ),
             ("younger first", json!({ "created": "2026-01-01T23:59:00Z" }), json!({})),
         ];
-        for (story, first, second) in stories {
-            // Named so that the last rule, by uid, would have it the other way round.
+        for (case, first, second) in cases {
+            // The last rule, by uid, would reverse the order.
             let order = sorted(vec![pod("b", first), pod("a", second)]);
-            assert_eq!(order, ["b", "a"], "{story}");
+            assert_eq!(order, ["b", "a"], "{case}");
         }
     }
 
     #[test]
-    fn the_crowded_node_gives_up_a_pod_first() {
+    fn a_pod_on_the_node_with_most_related_pods_is_deleted_first() {
         let pods = vec![
-            pod("a", json!({ "node": "lonely" })),
-            pod("b", json!({ "node": "crowded" })),
-            pod("c", json!({ "node": "crowded" })),
+            pod("a", json!({ "node": "one" })),
+            pod("b", json!({ "node": "two" })),
+            pod("c", json!({ "node": "two" })),
         ];
         assert_eq!(sorted(pods), ["b", "c", "a"]);
     }

@@ -1,10 +1,10 @@
-//! Which nodes a pod wants by their labels: `nodeSelector` and node affinity.
+//! Which nodes a pod requires or prefers by their labels: `nodeSelector` and node affinity.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
-/// Whether the node has all labels of `nodeSelector` and fits one term of the required affinity.
+/// Whether the node has all labels of `nodeSelector` and matches one term of the required affinity.
 pub(crate) fn matches(spec: &PodSpec, node: &Node) -> bool {
     let labels = labels(node);
     let mut wanted = spec.node_selector.iter().flatten();
@@ -19,7 +19,7 @@ pub(crate) fn matches(spec: &PodSpec, node: &Node) -> bool {
     })
 }
 
-/// The weights of the preferred terms that the node fits, added up.
+/// The sum of the weights of the preferred terms that the node matches.
 pub(crate) fn preference(spec: &PodSpec, node: &Node) -> i64 {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     affinity
@@ -36,7 +36,7 @@ fn labels(node: &Node) -> Option<&BTreeMap<String, String>> {
     node.metadata.labels.as_ref()
 }
 
-/// All of a term's requirements hold. A term without any selects no node.
+/// Whether all requirements of a term hold. A term without requirements selects no node.
 fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_selector_wants_every_label() {
+    fn a_node_selector_requires_every_label() {
         let selects =
             |selector: Value| matches(&spec(json!({ "nodeSelector": selector })), &node());
         assert!(selects(json!({})));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operator_of_an_expression() {
+    fn every_operator_of_an_expression_is_evaluated() {
         for (key, operator, values, expected) in [
             ("disk", "In", json!(["hdd", "ssd"]), true),
             ("gpu", "In", json!(["yes"]), false),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn one_term_is_enough_and_an_empty_one_selects_nothing() {
+    fn one_matching_term_is_enough_and_an_empty_term_selects_no_node() {
         let ssd = json!({ "matchExpressions": [{ "key": "disk", "operator": "Exists" }] });
         let gpu = json!({ "matchExpressions": [{ "key": "gpu", "operator": "Exists" }] });
         assert!(required(json!([gpu, ssd])));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_term_can_name_the_node_itself() {
+    fn a_term_can_select_the_nodes_name() {
         let named = |name: &str| {
             required(json!([{ "matchFields": [
                 { "key": "metadata.name", "operator": "In", "values": [name] }] }]))

@@ -1,36 +1,39 @@
-//! What the scheduler knows of the cluster: its nodes, and what the pods on them use.
+//! The scheduler's state of the cluster: its nodes, and the usage of the pods on them.
 //!
-//! A pod that has just been bound is *assumed* to be there until the watch confirms it; otherwise
-//! the next pod would be placed into room that is already taken.
+//! A pod is *assumed* to be on its node from the decision until the watch confirms it. Otherwise the same
+//! resources would be given to the next pod.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
+use coffer_api::condition::{self, ConditionType};
 use coffer_api::demand::Resources;
 use k8s_openapi::api::core::v1::Node;
 
 use super::host_port::{HostPort, host_ports};
 use super::node_info::{NodeInfo, View};
-use super::topology::{Term, anti_affinity};
+use super::topology::{Preference, Term, anti_affinity, preferences_of_placed};
 use crate::owner::controller_of;
 use crate::pod::{Pod, Spec, is_terminal, node_name};
 
 /// Nodes and the pods on them.
 #[derive(Debug, Default)]
 pub(crate) struct Cluster {
-    /// Nodes that are known, and those that only their pods tell of (yet, or any more). In no order,
-    /// so that a look at some of them may begin anywhere.
+    /// Nodes, and names of nodes that only pods refer to, before the Node is seen or after it was deleted.
+    /// Unordered: a pass over some of them may begin anywhere.
     nodes: Vec<NodeInfo>,
-    /// Positions in `nodes`, by name.
+    /// Indices in `nodes`, by name.
     at: HashMap<String, usize>,
-    /// How many of them have an object.
+    /// The number of those with a Node.
     known: usize,
     /// By pod uid.
     placed: HashMap<String, Placed>,
     /// Uids of the placed pods of each namespace.
     by_namespace: HashMap<String, HashSet<String>>,
-    /// Uids of the placed pods that keep others away.
+    /// Uids of the placed pods with required anti-affinity.
     anti_affine: HashSet<String>,
+    /// Uids of the placed pods with preferences for or against others.
+    with_preferences: HashSet<String>,
     /// Labels of namespaces.
     namespaces: HashMap<String, BTreeMap<String, String>>,
 }
@@ -44,6 +47,7 @@ struct Placed {
     namespace: String,
     labels: BTreeMap<String, String>,
     avoids: Vec<Term>,
+    prefers: Vec<Preference>,
     assumed: bool,
 }
 
@@ -56,43 +60,45 @@ pub(crate) struct PlacedPod<'a> {
     pub(crate) namespace: &'a str,
     /// Its labels.
     pub(crate) labels: &'a BTreeMap<String, String>,
-    /// The pods that it keeps away.
+    /// Its required anti-affinity.
     pub(crate) avoids: &'a [Term],
+    /// Its preferences for and against others.
+    pub(crate) prefers: &'a [Preference],
 }
 
-/// What a change of a pod may mean for others that found no place.
+/// The effect of a change of a pod on unschedulable pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Nothing.
+    /// None.
     None,
-    /// A pod is in a place, or looks different there: those whose affinity it meets may fit now.
+    /// A pod was placed, or a placed pod's labels have changed: pods with affinity to it may fit now.
     PodPlaced,
-    /// Room has become free: for all.
+    /// Resources were freed: any pod may fit now.
     Freed,
 }
 
 impl Cluster {
-    /// Takes in a node as it is now; returns whether a pod that found no place might now find one.
+    /// Sets the present state of a node. Returns whether an unschedulable pod may fit now.
     pub(crate) fn set_node(&mut self, node: Arc<Node>) -> bool {
         let name = node.metadata.name.clone().unwrap_or_default();
         let at = self.position(&name);
         let info = &mut self.nodes[at];
-        let news = match &info.node {
+        let changed = match &info.node {
             Some(old) => differs(old, &node),
             None => {
                 self.known += 1;
                 true
             }
         };
-        if news {
+        if changed {
             info.set_node(Some(node));
         } else {
             info.node = Some(node);
         }
-        news
+        changed
     }
 
-    /// Forgets a node that was deleted.
+    /// Removes a node that was deleted.
     pub(crate) fn remove_node(&mut self, name: &str) {
         let Some(at) = self.at.get(name).copied() else { return };
         if self.nodes[at].node.is_some() {
@@ -102,12 +108,12 @@ impl Cluster {
         self.drop_unused(at);
     }
 
-    /// How many nodes are known.
+    /// The number of nodes.
     pub(crate) fn node_count(&self) -> usize {
         self.known
     }
 
-    /// Takes in a namespace's labels, or that it was deleted; returns whether they changed.
+    /// Sets a namespace's labels, or removes it. Returns whether they have changed.
     pub(crate) fn set_namespace(
         &mut self,
         name: &str,
@@ -124,7 +130,7 @@ impl Cluster {
         self.namespaces.get(name)
     }
 
-    /// Takes in a pod as the watch shows it.
+    /// Sets the state of a pod that the watch shows.
     pub(crate) fn set_pod(&mut self, pod: &Pod) -> Effect {
         let uid = uid(pod);
         let node = node_name(pod);
@@ -136,56 +142,56 @@ impl Cluster {
                 if self.placed.get(&uid).is_some_and(|known| known.is_same(pod, node)) {
                     return Effect::None;
                 }
-                let before = self.take_out(&uid);
+                let before = self.remove_placed(&uid);
                 let now = Placed::new(pod, node, false);
                 let effect = match before {
                     Some(before) if before.node != node => Effect::Freed,
                     Some(before) if before.labels == now.labels => Effect::None,
                     _ => Effect::PodPlaced,
                 };
-                self.put_in(uid, now);
+                self.add_placed(uid, now);
                 effect
             }
-            // A change that was made before the binding arrives after it.
+            // A change from before the binding may arrive after it.
             None if self.is_assumed(&uid) => Effect::None,
             None => self.remove_pod(&uid),
         }
     }
 
-    /// Forgets a pod that was deleted.
+    /// Removes a pod that was deleted.
     pub(crate) fn remove_pod(&mut self, uid: &str) -> Effect {
-        if self.take_out(uid).is_some() { Effect::Freed } else { Effect::None }
+        if self.remove_placed(uid).is_some() { Effect::Freed } else { Effect::None }
     }
 
-    /// Counts a pod as being on a node from now on.
+    /// Assumes that a pod is on a node.
     pub(crate) fn assume(&mut self, pod: &Pod, node: &str) {
         let uid = uid(pod);
-        self.take_out(&uid);
-        self.put_in(uid, Placed::new(pod, node, true));
+        self.remove_placed(&uid);
+        self.add_placed(uid, Placed::new(pod, node, true));
     }
 
-    /// Takes an assumption back, unless the watch has confirmed it; returns whether it did.
-    pub(crate) fn unassume(&mut self, uid: &str) -> bool {
-        self.is_assumed(uid) && self.take_out(uid).is_some()
+    /// Drops an assumption, unless the watch has confirmed it. Returns whether it was dropped.
+    pub(crate) fn forget_assumed(&mut self, uid: &str) -> bool {
+        self.is_assumed(uid) && self.remove_placed(uid).is_some()
     }
 
-    /// Whether a pod has a place, confirmed or assumed.
+    /// Whether a pod is on a node, confirmed or assumed.
     pub(crate) fn is_placed(&self, uid: &str) -> bool {
         self.placed.contains_key(uid)
     }
 
-    /// Every node whose object is known, beginning at a position, which may be any number.
+    /// All nodes with a Node, beginning at an index, which may be any number.
     pub(crate) fn nodes_from(&self, start: usize) -> impl Iterator<Item = View<'_>> {
         let (before, after) = self.nodes.split_at(start % self.nodes.len().max(1));
         after.iter().chain(before).filter_map(NodeInfo::view)
     }
 
-    /// Every node whose object is known.
+    /// All nodes with a Node.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = View<'_>> {
         self.nodes_from(0)
     }
 
-    /// Every placed pod of the namespaces that pass, whose node is known.
+    /// All placed pods in the namespaces of interest on nodes with a Node.
     pub(crate) fn pods_of(
         &self,
         is_of_interest: impl Fn(&str) -> bool,
@@ -195,9 +201,14 @@ impl Cluster {
         namespaces.flat_map(|(_, uids)| uids).filter_map(|uid| self.placed_pod(uid))
     }
 
-    /// Every placed pod that keeps others away, whose node is known.
+    /// All placed pods with required anti-affinity on nodes with a Node.
     pub(crate) fn anti_affine(&self) -> impl Iterator<Item = PlacedPod<'_>> {
         self.anti_affine.iter().filter_map(|uid| self.placed_pod(uid))
+    }
+
+    /// All placed pods with preferences on nodes with a Node.
+    pub(crate) fn with_preferences(&self) -> impl Iterator<Item = PlacedPod<'_>> {
+        self.with_preferences.iter().filter_map(|uid| self.placed_pod(uid))
     }
 
     fn placed_pod(&self, uid: &str) -> Option<PlacedPod<'_>> {
@@ -207,6 +218,7 @@ impl Cluster {
             namespace: &placed.namespace,
             labels: &placed.labels,
             avoids: &placed.avoids,
+            prefers: &placed.prefers,
         })
     }
 
@@ -214,12 +226,15 @@ impl Cluster {
         self.placed.get(uid).is_some_and(|placed| placed.assumed)
     }
 
-    fn put_in(&mut self, uid: String, placed: Placed) {
+    fn add_placed(&mut self, uid: String, placed: Placed) {
         let at = self.position(&placed.node);
         let owner = placed.controller.as_deref();
         self.nodes[at].add(placed.requests(), &placed.ports, owner);
         if !placed.avoids.is_empty() {
             self.anti_affine.insert(uid.clone());
+        }
+        if !placed.prefers.is_empty() {
+            self.with_preferences.insert(uid.clone());
         }
         match self.by_namespace.get_mut(&placed.namespace) {
             Some(uids) => drop(uids.insert(uid.clone())),
@@ -231,16 +246,17 @@ impl Cluster {
         self.placed.insert(uid, placed);
     }
 
-    fn take_out(&mut self, uid: &str) -> Option<Placed> {
+    fn remove_placed(&mut self, uid: &str) -> Option<Placed> {
         let placed = self.placed.remove(uid)?;
         self.anti_affine.remove(uid);
+        self.with_preferences.remove(uid);
         if let Some(uids) = self.by_namespace.get_mut(&placed.namespace) {
             uids.remove(uid);
             if uids.is_empty() {
                 self.by_namespace.remove(&placed.namespace);
             }
         }
-        let at = *self.at.get(&placed.node).expect("put in together with the pod");
+        let at = *self.at.get(&placed.node).expect("added together with the pod");
         let owner = placed.controller.as_deref();
         self.nodes[at].sub(placed.requests(), &placed.ports, owner);
         self.drop_unused(at);
@@ -256,13 +272,13 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
-    /// Forgets a node that has neither an object nor pods.
+    /// Removes a node that has neither a Node nor pods.
     fn drop_unused(&mut self, at: usize) {
         if self.nodes[at].node.is_some() || self.nodes[at].usage.pods > 0 {
             return;
         }
-        let gone = self.nodes.swap_remove(at);
-        self.at.remove(&gone.name);
+        let removed = self.nodes.swap_remove(at);
+        self.at.remove(&removed.name);
         if let Some(moved) = self.nodes.get(at) {
             self.at.insert(moved.name.clone(), at);
         }
@@ -279,11 +295,12 @@ impl Placed {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
             labels: pod.metadata.labels.clone().unwrap_or_default(),
             avoids: anti_affinity(pod),
+            prefers: preferences_of_placed(pod),
             assumed,
         }
     }
 
-    /// Whether a confirmed pod is where it was and looks as it did: most changes are of the status.
+    /// Whether a confirmed pod is unchanged for the scheduler: most changes are of the status.
     fn is_same(&self, pod: &Pod, node: &str) -> bool {
         let labels = pod.metadata.labels.as_ref();
         let controller = controller_of(&pod.metadata).map(|owner| &owner.uid);
@@ -300,12 +317,11 @@ impl Placed {
     }
 }
 
-/// Whether anything that scheduling looks at has changed; heartbeats do not.
+/// Whether fields have changed that scheduling uses. Heartbeats are not.
 fn differs(old: &Node, new: &Node) -> bool {
     let ready = |node: &Node| {
         let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-        ready.next().map(|condition| condition.status.clone())
+        condition::find(conditions, ConditionType::Ready).map(|ready| ready.status.clone())
     };
     let allocatable =
         |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
@@ -345,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_use_room_until_they_end() {
+    fn pods_use_resources_until_they_end() {
         let mut cluster = Cluster::default();
         assert_eq!(cluster.set_pod(&pod("a", Some("n"), "Running")), Effect::PodPlaced);
         assert_eq!(cluster.set_pod(&pod("b", Some("n"), "Pending")), Effect::PodPlaced);
@@ -358,9 +374,9 @@ mod tests {
         assert_eq!(used(&cluster, "n"), (0, 0, 0));
     }
 
-    /// What is free is kept by adding and taking away; it must come out as if it was counted anew.
+    /// Free resources are updated incrementally. They must equal those of a complete count.
     #[test]
-    fn what_is_free_follows_pods_and_the_node_itself() {
+    fn free_resources_follow_pods_and_the_node() {
         let node = |cpu: &str| -> Arc<Node> {
             Arc::new(
                 serde_json::from_value(json!({ "metadata": { "name": "n" }, "status": {
@@ -380,7 +396,7 @@ mod tests {
         assert!(fits(&cluster, "2") && !fits(&cluster, "2001m"));
         cluster.set_node(node("8"));
         assert!(fits(&cluster, "6") && !fits(&cluster, "6001m"));
-        cluster.unassume("a");
+        cluster.forget_assumed("a");
         cluster.remove_pod("early");
         assert!(fits(&cluster, "8") && !fits(&cluster, "8001m"));
         cluster.remove_node("n");
@@ -388,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_the_nodes_may_begin_anywhere_and_sees_each_once() {
+    fn a_pass_over_the_nodes_may_begin_anywhere_and_returns_each_once() {
         let mut cluster = Cluster::default();
         for name in ["a", "b", "c"] {
             let node = json!({ "metadata": { "name": name } });
@@ -403,20 +419,20 @@ mod tests {
         assert_eq!(Cluster::default().nodes_from(5).count(), 0);
     }
 
-    /// The status patch of a pod's first failure may arrive after its binding was posted: it must
-    /// not free the room that the binding took.
+    /// The patch of a pod's unschedulable condition may arrive after its binding was posted. It must not free
+    /// the resources that the binding uses.
     #[test]
-    fn an_assumed_pod_stays_until_the_watch_knows_better() {
+    fn an_assumed_pod_is_kept_until_the_watch_confirms_it_or_the_assumption_is_dropped() {
         let mut cluster = Cluster::default();
         cluster.assume(&pod("a", None, "Pending"), "n");
         cluster.set_pod(&pod("a", None, "Pending"));
         assert_eq!(used(&cluster, "n"), (1, 1000, 1));
         cluster.set_pod(&pod("a", Some("n"), "Pending"));
-        cluster.unassume("a");
-        assert_eq!(used(&cluster, "n"), (1, 1000, 1), "confirmed, so no longer to be taken back");
+        cluster.forget_assumed("a");
+        assert_eq!(used(&cluster, "n"), (1, 1000, 1), "a confirmed pod is not dropped");
 
         cluster.assume(&pod("b", None, "Pending"), "n");
-        cluster.unassume("b");
+        cluster.forget_assumed("b");
         assert_eq!(used(&cluster, "n"), (1, 1000, 1));
         cluster.assume(&pod("c", None, "Pending"), "n");
         cluster.remove_pod("c");
@@ -424,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_is_no_reason_to_try_again() {
+    fn a_heartbeat_does_not_retry_unschedulable_pods() {
         let node = |ready: &str, beat: &str, cordoned: bool| {
             Arc::new(
                 serde_json::from_value(json!({

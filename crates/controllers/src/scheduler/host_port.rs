@@ -1,8 +1,10 @@
-//! Ports of the host that a pod asks for.
+//! The host ports of pods.
+
+use coffer_api::kinds::pod::is_sidecar;
 
 use crate::pod::Pod;
 
-/// A port of the host that only one pod can have.
+/// A port of the node that only one pod can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostPort {
     ip: String,
@@ -11,7 +13,7 @@ pub(crate) struct HostPort {
 }
 
 impl HostPort {
-    /// Whether both cannot be had at once: same port, and an address in common.
+    /// Whether only one of both can be used on a node: same port and protocol, and a common address.
     pub(crate) fn conflicts(&self, other: &Self) -> bool {
         const ANY: &str = "0.0.0.0";
         self.port == other.port
@@ -27,8 +29,7 @@ pub(crate) fn host_ports(pod: &Pod) -> Vec<HostPort> {
     };
     let spec = pod.spec.iter();
     let sidecars = spec.clone().flat_map(|spec| spec.init_containers.iter().flatten());
-    let sidecars =
-        sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let sidecars = sidecars.filter(|container| is_sidecar(container));
     spec.flat_map(|spec| &spec.containers)
         .chain(sidecars)
         .flat_map(|container| container.ports.iter().flatten())
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn host_ports_conflict_where_their_addresses_meet() {
+    fn host_ports_with_a_common_address_conflict() {
         let ports = |port: serde_json::Value| {
             host_ports(&pod(json!({ "containers": [{ "name": "c", "ports": [port] }] })))
         };

@@ -1,9 +1,9 @@
 //! The scheduler: finds a node for every pod that has none, and binds it there.
 //!
-//! A pod goes one way: watch → [`queue`] → [`plan()`] against the [`cluster::Cluster`] → assumed →
-//! `POST pods/NAME/binding`. One pod is planned at a time; bindings are posted meanwhile. A pod that
-//! fits nowhere is parked, with an event and a condition; a change of a node, or room that becomes
-//! free, wakes those that it may help.
+//! Data flow of a pod: watch → [`queue`] → [`plan()`] against the [`cluster::Cluster`] → assumed → binding.
+//! One pod is planned at a time, while bindings of others are posted. A pod that fits on no node is
+//! unschedulable, with an event and a condition. A change of a node, or resources that become free, retry
+//! those unschedulable pods that may fit now.
 
 pub(crate) mod affinity;
 pub(crate) mod cluster;
@@ -15,12 +15,13 @@ mod score;
 pub(crate) mod taints;
 pub(crate) mod topology;
 
-use std::sync::{Mutex, MutexGuard};
-
+use coffer_api::condition::{self, Condition as _, ConditionStatus, ConditionType};
+use coffer_api::subresource::SubresourceName;
 use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 
 use self::cluster::{Cluster, Effect, uid};
@@ -34,8 +35,10 @@ use crate::informer::{Cache, Change};
 use crate::key::ObjectKey;
 use crate::pod::{Pod, is_terminal, node_name};
 
-/// The name pods ask for, and the one that events come from.
+/// The `schedulerName` of pods and the component of events.
 pub(crate) const NAME: &str = "default-scheduler";
+/// The reason of the condition of a pod that fits nowhere.
+const UNSCHEDULABLE: &str = "Unschedulable";
 
 /// Binds pods to nodes.
 pub(crate) struct Scheduler {
@@ -49,13 +52,13 @@ pub(crate) struct Scheduler {
 #[derive(Default)]
 struct State {
     cluster: Cluster,
-    /// Where the next look at the nodes begins.
+    /// The index of the node at which the next pass begins.
     start: usize,
 }
 
 impl Controller for Scheduler {
     const NAME: &'static str = NAME;
-    /// Bindings posted at once; the API server commits them together. Planning is one at a time.
+    /// Concurrent bindings, which the API server commits together. One pod is planned at a time.
     const WORKERS: usize = 64;
     type Queue = SchedulingQueue;
 
@@ -66,7 +69,7 @@ impl Controller for Scheduler {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, Error> {
-        let Some(pod) = self.pods.get(key).filter(|pod| awaits_us(pod)) else {
+        let Some(pod) = self.pods.get(key).filter(|pod| needs_scheduling(pod)) else {
             return Ok(Next::Change);
         };
         let decision = {
@@ -74,18 +77,22 @@ impl Controller for Scheduler {
             if state.cluster.is_placed(&uid(&pod)) {
                 return Ok(Next::Change);
             }
-            let (decision, looked_at) = plan(&pod, &state.cluster, state.start);
-            state.start = (state.start + looked_at) % state.cluster.node_count().max(1);
+            let (decision, visited) = plan(&pod, &state.cluster, state.start);
+            state.start = (state.start + visited) % state.cluster.node_count().max(1);
             match &decision {
                 Decision::Bind(node) => state.cluster.assume(&pod, node),
-                // Under the lock, so that no change comes in between that would have woken it.
-                Decision::Unschedulable(_) => self.queue.park(key, depends_on_others(&pod)),
+                // Under the lock, so that a change that would retry it is not missed.
+                Decision::Unschedulable(_) => {
+                    self.queue.mark_unschedulable(key, depends_on_others(&pod))
+                }
             }
             decision
         };
         match decision {
             Decision::Bind(node) => self.bind(&pod, key, &node).await?,
-            Decision::Unschedulable(message) => self.refuse(&pod, key, &message).await?,
+            Decision::Unschedulable(message) => {
+                self.report_unschedulable(&pod, key, &message).await?
+            }
         }
         Ok(Next::Change)
     }
@@ -110,15 +117,15 @@ impl Scheduler {
             Some(pod) => state.cluster.set_pod(pod),
             None => state.cluster.remove_pod(&uid(pod)),
         };
-        if change.is_delete() || !awaits_us(pod) {
+        if change.is_delete() || !needs_scheduling(pod) {
             self.queue.remove(&key);
-        } else if asks_anew(change) {
+        } else if may_become_schedulable(change) {
             self.queue.add(&key, priority(pod));
         }
         match effect {
             Effect::None => {}
-            Effect::PodPlaced => self.queue.wake(false),
-            Effect::Freed => self.queue.wake(true),
+            Effect::PodPlaced => self.queue.retry_unschedulable(false),
+            Effect::Freed => self.queue.retry_unschedulable(true),
         }
     }
 
@@ -127,12 +134,12 @@ impl Scheduler {
         match &change.new {
             Some(node) => {
                 if state.cluster.set_node(node.clone()) {
-                    self.queue.wake(true);
+                    self.queue.retry_unschedulable(true);
                 }
             }
             None => {
-                let gone = change.latest().metadata.name.clone().unwrap_or_default();
-                state.cluster.remove_node(&gone);
+                let name = change.latest().metadata.name.clone().unwrap_or_default();
+                state.cluster.remove_node(&name);
             }
         }
     }
@@ -141,7 +148,7 @@ impl Scheduler {
         let name = change.latest().metadata.name.clone().unwrap_or_default();
         let labels = change.new.as_ref().map(|new| new.metadata.labels.clone().unwrap_or_default());
         if self.state().cluster.set_namespace(&name, labels) {
-            self.queue.wake(false);
+            self.queue.retry_unschedulable(false);
         }
     }
 
@@ -150,7 +157,7 @@ impl Scheduler {
         let result = self
             .pods_of(key)
             .create_subresource::<_, serde_json::Value>(
-                "binding",
+                SubresourceName::Binding.as_str(),
                 &key.name,
                 &PostParams::default(),
                 &binding,
@@ -164,10 +171,10 @@ impl Scheduler {
             }
             Err(error) => error,
         };
-        if self.state().cluster.unassume(&uid(pod)) {
-            self.queue.wake(true);
+        if self.state().cluster.forget_assumed(&uid(pod)) {
+            self.queue.retry_unschedulable(true);
         }
-        // The pod no longer exists, or was bound by another: the watch says so, or has said so.
+        // The pod no longer exists or was bound by another client, which the watch shows.
         if error::is_not_found(&error) || error::is_conflict(&error) {
             return Ok(());
         }
@@ -176,15 +183,20 @@ impl Scheduler {
         Err(Error::api("bind pod")(error))
     }
 
-    /// Says that a pod has no place: an event and a condition.
-    async fn refuse(&self, pod: &Pod, key: &ObjectKey, message: &str) -> Result<(), Error> {
+    /// Reports with an event and a condition that a pod is unschedulable.
+    async fn report_unschedulable(
+        &self,
+        pod: &Pod,
+        key: &ObjectKey,
+        message: &str,
+    ) -> Result<(), Error> {
         self.recorder.record(pod, EventType::Warning, "FailedScheduling", message);
-        if is_refused(pod, message) {
+        if is_reported(pod, message) {
             return Ok(());
         }
         let condition = json!({
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "message": message, "lastProbeTime": null,
+            "type": ConditionType::PodScheduled.as_str(), "status": ConditionStatus::False.as_str(),
+            "reason": UNSCHEDULABLE, "message": message, "lastProbeTime": null,
             "lastTransitionTime": Time(crate::events::now()),
         });
         let patch = Patch::Strategic(json!({
@@ -198,17 +210,17 @@ impl Scheduler {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while it holds the state")
+        self.state.lock()
     }
 }
 
-/// What priority admission has given the pod; upstream's default where it has given none.
+/// The priority that admission has set, or upstream's default.
 fn priority(pod: &Pod) -> i32 {
     pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or_default()
 }
 
-/// Whether the pod is ours to place, and needs it.
-fn awaits_us(pod: &Pod) -> bool {
+/// Whether this scheduler has to bind the pod.
+fn needs_scheduling(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let scheduler = spec.scheduler_name.as_deref().filter(|name| !name.is_empty());
     node_name(pod).is_none()
@@ -218,9 +230,9 @@ fn awaits_us(pod: &Pod) -> bool {
         && !is_terminal(pod)
 }
 
-/// Whether the pod itself changed in a way that may find it a place. The scheduler's own writes to
-/// its status must not, or it would wake itself for ever.
-fn asks_anew(change: &Change<Pod>) -> bool {
+/// Whether a change of the pod itself may make it schedulable. The scheduler's own writes to its status do
+/// not, or it would retry the pod without end.
+fn may_become_schedulable(change: &Change<Pod>) -> bool {
     match (&change.old, &change.new) {
         (Some(old), Some(new)) => {
             old.spec != new.spec || old.metadata.labels != new.metadata.labels
@@ -229,17 +241,16 @@ fn asks_anew(change: &Change<Pod>) -> bool {
     }
 }
 
-fn is_refused(pod: &Pod, message: &str) -> bool {
+fn is_reported(pod: &Pod, message: &str) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.clone().any(|condition| {
-        condition.type_ == "PodScheduled"
-            && condition.status == "False"
-            && condition.reason.as_deref() == Some("Unschedulable")
+    condition::find(conditions, ConditionType::PodScheduled).is_some_and(|condition| {
+        condition.state() == ConditionStatus::False
+            && condition.reason.as_deref() == Some(UNSCHEDULABLE)
             && condition.message.as_deref() == Some(message)
     })
 }
 
-/// The uid makes it fail if the pod has been replaced by another of its name.
+/// The binding of a pod. Its uid makes it fail if the pod was recreated.
 fn binding(pod: &Pod, node: &str) -> Binding {
     Binding {
         metadata: ObjectMeta {
@@ -269,30 +280,30 @@ mod tests {
     }
 
     #[test]
-    fn only_pods_that_wait_for_this_scheduler_are_placed() {
-        assert!(awaits_us(&pod(json!({}))));
-        assert!(awaits_us(&pod(json!({ "schedulerName": NAME }))));
-        assert!(!awaits_us(&pod(json!({ "schedulerName": "other" }))));
-        assert!(!awaits_us(&pod(json!({ "nodeName": "node1" }))));
-        assert!(!awaits_us(&pod(json!({ "schedulingGates": [{ "name": "g" }] }))));
+    fn only_unbound_pods_of_this_scheduler_need_scheduling() {
+        assert!(needs_scheduling(&pod(json!({}))));
+        assert!(needs_scheduling(&pod(json!({ "schedulerName": NAME }))));
+        assert!(!needs_scheduling(&pod(json!({ "schedulerName": "other" }))));
+        assert!(!needs_scheduling(&pod(json!({ "nodeName": "node1" }))));
+        assert!(!needs_scheduling(&pod(json!({ "schedulingGates": [{ "name": "g" }] }))));
         let mut deleted = Pod::clone(&pod(json!({})));
         deleted.metadata.deletion_timestamp = Some(Time(crate::events::now()));
-        assert!(!awaits_us(&deleted));
+        assert!(!needs_scheduling(&deleted));
     }
 
-    /// The condition that the scheduler writes comes back through the watch; were it a reason to
-    /// try again, an unschedulable pod would keep a core busy.
+    /// The condition that the scheduler writes comes back through the watch. If it caused a retry, an
+    /// unschedulable pod would be retried without end.
     #[test]
-    fn the_schedulers_own_writes_do_not_wake_it() {
+    fn the_schedulers_own_writes_do_not_retry_a_pod() {
         let before = pod(json!({}));
         let mut after = Pod::clone(&before);
         let status = json!({ "status": { "conditions": [
             { "type": "PodScheduled", "status": "False", "message": "m" }] } });
         after.status = serde_json::from_value::<Pod>(status).expect("a pod").status;
         let after = Arc::new(after);
-        assert!(!asks_anew(&Change { old: Some(before.clone()), new: Some(after) }));
+        assert!(!may_become_schedulable(&Change { old: Some(before.clone()), new: Some(after) }));
         let tolerant = pod(json!({ "tolerations": [{ "operator": "Exists" }] }));
-        assert!(asks_anew(&Change { old: Some(before.clone()), new: Some(tolerant) }));
-        assert!(asks_anew(&Change { old: None, new: Some(before) }));
+        assert!(may_become_schedulable(&Change { old: Some(before.clone()), new: Some(tolerant) }));
+        assert!(may_become_schedulable(&Change { old: None, new: Some(before) }));
     }
 }

@@ -1,5 +1,5 @@
-//! A node as the scheduler sees it: what it offers, read once when the node changes, and what its pods
-//! use, kept up to date with every pod. Judging a node for a pod parses nothing and adds nothing up.
+//! A node for the scheduler: its capacity, parsed when the node changes, and the usage of its pods, updated
+//! with every pod, so that a check of a node for a pod neither parses nor sums up.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 use super::host_port::HostPort;
 use super::taints;
 
-/// One node. It may be known by its pods only, before its object arrives or after it has gone.
+/// A node, or the name of a node that only pods refer to, before its Node is seen or after it was deleted.
 #[derive(Debug)]
 pub(crate) struct NodeInfo {
     pub(super) name: String,
     pub(super) node: Option<Arc<Node>>,
-    offer: Offer,
+    capacity: Capacity,
     pub(super) usage: Usage,
-    /// What is offered and not requested, of each resource that is offered.
+    /// Allocatable minus requested, of each allocatable resource.
     free: BTreeMap<String, Quantity>,
 }
 
-/// What the node's object says.
+/// The fields of a Node, parsed.
 #[derive(Debug, Default)]
-struct Offer {
+struct Capacity {
     allocatable: Resources,
     pods_max: usize,
     cpu_milli: i64,
@@ -33,43 +33,43 @@ struct Offer {
     is_cordoned: bool,
 }
 
-/// What the pods of one node use together.
+/// The usage of all pods of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    /// Sum of their requests.
+    /// The sum of their requests.
     pub(crate) requested: Resources,
-    /// How many they are.
+    /// Their number.
     pub(crate) pods: usize,
     /// Their host ports.
     pub(crate) ports: Vec<HostPort>,
-    /// How many of them each controller has here, by its uid.
+    /// Their number by the uid of their controller.
     pub(crate) by_controller: HashMap<String, usize>,
 }
 
-/// A node whose object is known.
+/// A node with its Node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View<'a> {
-    /// Its object.
+    /// The Node.
     pub(crate) node: &'a Node,
     info: &'a NodeInfo,
 }
 
 impl NodeInfo {
-    /// A node of which nothing is known yet.
+    /// A node without a Node and pods.
     pub(super) fn new(name: String) -> Self {
         Self {
             name,
             node: None,
-            offer: Offer::default(),
+            capacity: Capacity::default(),
             usage: Usage::default(),
             free: BTreeMap::new(),
         }
     }
 
-    /// Takes in the node's object, or that there is none.
+    /// Sets or removes the Node.
     pub(super) fn set_node(&mut self, node: Option<Arc<Node>>) {
-        self.offer = node.as_deref().map(Offer::of).unwrap_or_default();
-        let offered = self.offer.allocatable.iter();
+        self.capacity = node.as_deref().map(Capacity::of).unwrap_or_default();
+        let offered = self.capacity.allocatable.iter();
         self.free = offered
             .map(|(resource, amount)| {
                 let mut free = amount.clone();
@@ -80,7 +80,7 @@ impl NodeInfo {
         self.node = node;
     }
 
-    /// Counts a pod's requests, ports and controller.
+    /// Adds a pod's requests, ports and controller.
     pub(super) fn add(&mut self, requests: &Resources, ports: &[HostPort], owner: Option<&str>) {
         let usage = &mut self.usage;
         usage.requested.add(requests);
@@ -96,7 +96,7 @@ impl NodeInfo {
         }
     }
 
-    /// Takes away what [`NodeInfo::add`] added.
+    /// Reverts [`NodeInfo::add`].
     pub(super) fn sub(&mut self, requests: &Resources, ports: &[HostPort], owner: Option<&str>) {
         let usage = &mut self.usage;
         usage.requested.sub(requests);
@@ -121,13 +121,13 @@ impl NodeInfo {
         }
     }
 
-    /// The node, if its object is known.
+    /// The node, if it has a Node.
     pub(super) fn view(&self) -> Option<View<'_>> {
         Some(View { node: self.node.as_deref()?, info: self })
     }
 }
 
-impl Offer {
+impl Capacity {
     fn of(node: &Node) -> Self {
         let status = node.status.iter();
         let allocatable =
@@ -149,38 +149,67 @@ impl<'a> View<'a> {
         &self.info.name
     }
 
-    /// What its pods use.
+    /// The usage of its pods.
     pub(crate) fn usage(&self) -> &'a Usage {
         &self.info.usage
     }
 
-    /// The taints that keep pods off it.
+    /// Its taints with the effects `NoSchedule` and `NoExecute`.
     pub(crate) fn taints(&self) -> &'a [Taint] {
-        &self.info.offer.taints
+        &self.info.capacity.taints
     }
 
-    /// Whether it takes no new pods.
+    /// Whether it is cordoned.
     pub(crate) fn is_cordoned(&self) -> bool {
-        self.info.offer.is_cordoned
+        self.info.capacity.is_cordoned
     }
 
-    /// How many pods it takes at most.
+    /// The maximum number of its pods.
     pub(crate) fn pods_max(&self) -> usize {
-        self.info.offer.pods_max
+        self.info.capacity.pods_max
     }
 
-    /// Whether so much of a resource is free.
+    /// Whether this amount of a resource is free.
     pub(crate) fn has_free(&self, resource: &str, asked: &Quantity) -> bool {
         self.info.free.get(resource).is_some_and(|free| asked <= free)
     }
 
-    /// Whether there would be so much of a resource if no pod was here.
-    pub(crate) fn offers(&self, resource: &str, asked: &Quantity) -> bool {
-        *asked <= self.info.offer.allocatable.get(resource)
+    /// Whether this amount of a resource would be free without pods.
+    pub(crate) fn has_allocatable(&self, resource: &str, asked: &Quantity) -> bool {
+        *asked <= self.info.capacity.allocatable.get(resource)
     }
 
-    /// Processors, in thousandths, and memory, in bytes, that it offers to pods.
+    /// Allocatable CPU in millicores and memory in bytes.
     pub(crate) fn cpu_and_memory(&self) -> (i64, i64) {
-        (self.info.offer.cpu_milli, self.info.offer.memory)
+        (self.info.capacity.cpu_milli, self.info.capacity.memory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pods_of_absurd_requests_leave_the_node_as_it_was() {
+        let node = json!({ "status": { "allocatable": { "cpu": "4" } } });
+        let mut info = NodeInfo::new("n".to_owned());
+        info.set_node(Some(Arc::new(serde_json::from_value(node).expect("a node"))));
+        let asked = |cpu: &str| {
+            let amounts = [("cpu".to_owned(), cpu)]
+                .map(|(name, cpu)| (name, serde_json::from_value(json!(cpu)).expect("an amount")));
+            Resources::of(&BTreeMap::from(amounts))
+        };
+        for cpu in ["170e36", "170e36", "1"] {
+            info.add(&asked(cpu), &[], None);
+        }
+        for cpu in ["170e36", "170e36"] {
+            info.sub(&asked(cpu), &[], None);
+        }
+        let view = info.view().expect("its object is known");
+        assert!(view.has_free("cpu", &Quantity::whole(3)));
+        assert!(!view.has_free("cpu", &Quantity::parse("3001m").expect("an amount")));
+        assert_eq!(info.usage.requested.get("cpu"), Quantity::whole(1));
     }
 }

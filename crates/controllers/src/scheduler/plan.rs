@@ -1,34 +1,36 @@
-//! Where a pod goes, or why it goes nowhere. Pure: one pod and the cluster as it is known.
+//! The node for a pod, or why no node fits. Pure: from one pod and the state of the cluster.
 
 use std::collections::BTreeMap;
 
 use coffer_api::demand::Resources;
-use k8s_openapi::api::core::v1::{PodSpec, Taint};
+use k8s_openapi::api::core::v1::PodSpec;
 
 use super::cluster::Cluster;
 use super::host_port::{HostPort, host_ports};
 use super::node_info::View;
-use super::topology::{Against, Rules};
+use super::topology::{Rules, TopologyConflict};
 use super::{affinity, score, taints};
 use crate::owner::controller_of;
 use crate::pod::{Pod, Spec};
 
-/// With fewer nodes than this all of them are looked at; upstream's `minFeasibleNodesToFind`.
+/// With fewer nodes all of them are checked: upstream's `minFeasibleNodesToFind`.
 const FITTING_MIN: usize = 100;
-/// In a large cluster, this share of all nodes is enough to choose from, in percent: upstream's
-/// adaptive `percentageOfNodesToScore`, which begins at 50 and falls by one for each 125 nodes.
+/// Percentage of nodes that is enough to choose from in a large cluster: the minimum of upstream's adaptive
+/// `percentageOfNodesToScore`, which is 50 less one for each 125 nodes.
 const FITTING_PERCENT_MIN: usize = 5;
+/// The preemption policy of pods that evict no others.
+const NEVER: &str = "Never";
 
-/// What is to be done about one pod.
+/// What to do with a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It goes to this node.
+    /// Bind it to this node.
     Bind(String),
-    /// It goes nowhere for now; the message says why, as upstream words it.
+    /// No node fits; with upstream's message.
     Unschedulable(String),
 }
 
-/// A pod, and what is read out of it once for all nodes.
+/// A pod and what is parsed of it once for all nodes.
 pub(crate) struct Candidate<'a> {
     pub(super) spec: &'a PodSpec,
     pub(super) requests: &'a Resources,
@@ -37,24 +39,24 @@ pub(crate) struct Candidate<'a> {
     pub(super) rules: Rules,
 }
 
-/// Why one node does not take the pod.
+/// Why a node does not fit.
 #[derive(Clone, Debug, PartialEq)]
-enum Rejection<'a> {
+enum Rejection {
     Cordoned,
-    Taint(&'a Taint),
+    Taint,
     Affinity,
     Ports,
-    /// Resources, and whether even an empty node would have too little.
+    /// Insufficient resources, and whether they would be insufficient without any pod on the node.
     Resources {
         reasons: Vec<String>,
-        hopeless: bool,
+        unresolvable: bool,
     },
-    Others(Against),
+    Others(TopologyConflict),
 }
 
-/// Chooses a node for a pod, out of as many that fit as are enough. Begins to look at the node `start`;
-/// returns how many were looked at, so that the next pod's look begins where this one's ended and all
-/// nodes get their share.
+/// Chooses a node for a pod among enough nodes that fit. Begins with the node at index `start` and returns
+/// the number of checked nodes, so that the next pod begins where this one ended and all nodes are used
+/// equally.
 pub(crate) fn plan(pod: &Pod, cluster: &Cluster, start: usize) -> (Decision, usize) {
     let no_spec = Spec::default();
     let spec = pod.spec.as_deref().unwrap_or(&no_spec);
@@ -76,28 +78,28 @@ pub(crate) fn plan(pod: &Pod, cluster: &Cluster, start: usize) -> (Decision, usi
             break;
         }
     }
-    let looked_at = fitting.len() + rejections.len();
+    let visited = fitting.len() + rejections.len();
     let decision = match score::best(&candidate, &fitting) {
         Some(view) => Decision::Bind(view.name().to_owned()),
-        None => Decision::Unschedulable(message(&rejections)),
+        None => Decision::Unschedulable(message(&rejections, spec)),
     };
-    (decision, looked_at)
+    (decision, visited)
 }
 
-/// How many nodes that fit are enough to choose from.
+/// The number of fitting nodes that is enough to choose from.
 fn fitting_max(nodes: usize) -> usize {
     let percent = 50_usize.saturating_sub(nodes / 125).max(FITTING_PERCENT_MIN);
     (nodes * percent / 100).max(FITTING_MIN)
 }
 
-/// The first reason against a node, looked for in upstream's order.
-fn rejection<'a>(candidate: &Candidate<'_>, view: View<'a>) -> Option<Rejection<'a>> {
+/// The first reason why a node does not fit, in upstream's order.
+fn rejection(candidate: &Candidate<'_>, view: View<'_>) -> Option<Rejection> {
     let spec = candidate.spec;
     if view.is_cordoned() && !taints::tolerates_unschedulable(spec) {
         return Some(Rejection::Cordoned);
     }
-    if let Some(taint) = taints::untolerated(spec, view.taints()) {
-        return Some(Rejection::Taint(taint));
+    if taints::untolerated(spec, view.taints()).is_some() {
+        return Some(Rejection::Taint);
     }
     if !affinity::matches(spec, view.node) {
         return Some(Rejection::Affinity);
@@ -106,43 +108,41 @@ fn rejection<'a>(candidate: &Candidate<'_>, view: View<'a>) -> Option<Rejection<
     if used.any(|used| candidate.ports.iter().any(|port| port.conflicts(used))) {
         return Some(Rejection::Ports);
     }
-    too_little(candidate, view)
-        .or_else(|| candidate.rules.against(view.node).map(Rejection::Others))
+    insufficient_resources(candidate, view)
+        .or_else(|| candidate.rules.conflict(view.node).map(Rejection::Others))
 }
 
-fn too_little<'a>(candidate: &Candidate<'_>, view: View<'a>) -> Option<Rejection<'a>> {
-    let (mut reasons, mut hopeless) = (Vec::new(), false);
+fn insufficient_resources(candidate: &Candidate<'_>, view: View<'_>) -> Option<Rejection> {
+    let (mut reasons, mut unresolvable) = (Vec::new(), false);
     if view.usage().pods + 1 > view.pods_max() {
         reasons.push("Too many pods".to_owned());
     }
     for (resource, asked) in candidate.requests.iter().filter(|(_, asked)| !asked.is_zero()) {
         if !view.has_free(resource, asked) {
             reasons.push(format!("Insufficient {resource}"));
-            hopeless |= !view.offers(resource, asked);
+            unresolvable |= !view.has_allocatable(resource, asked);
         }
     }
-    (!reasons.is_empty()).then_some(Rejection::Resources { reasons, hopeless })
+    (!reasons.is_empty()).then_some(Rejection::Resources { reasons, unresolvable })
 }
 
-impl Rejection<'_> {
+impl Rejection {
     fn reasons(&self) -> Vec<String> {
         let one = match self {
             Self::Cordoned => "node(s) were unschedulable".to_owned(),
-            Self::Taint(taint) => {
-                let value = taint.value.as_deref().unwrap_or_default();
-                format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)
-            }
+            // Keys and values of taints are not for the pod's owner, who may not read nodes.
+            Self::Taint => "node(s) had untolerated taint(s)".to_owned(),
             Self::Affinity => "node(s) didn't match Pod's node affinity/selector".to_owned(),
             Self::Ports => "node(s) didn't have free ports for the requested pod ports".to_owned(),
             Self::Resources { reasons, .. } => return reasons.clone(),
-            Self::Others(against) => match against {
-                Against::Spread => "node(s) didn't match pod topology spread constraints",
-                Against::SpreadLabel => {
+            Self::Others(conflict) => match conflict {
+                TopologyConflict::Spread => "node(s) didn't match pod topology spread constraints",
+                TopologyConflict::SpreadLabel => {
                     "node(s) didn't match pod topology spread constraints (missing required label)"
                 }
-                Against::Affinity => "node(s) didn't match pod affinity rules",
-                Against::AntiAffinity => "node(s) didn't match pod anti-affinity rules",
-                Against::ExistingAntiAffinity => {
+                TopologyConflict::Affinity => "node(s) didn't match pod affinity rules",
+                TopologyConflict::AntiAffinity => "node(s) didn't match pod anti-affinity rules",
+                TopologyConflict::ExistingAntiAffinity => {
                     "node(s) didn't satisfy existing pods anti-affinity rules"
                 }
             }
@@ -151,26 +151,33 @@ impl Rejection<'_> {
         vec![one]
     }
 
-    /// What preemption would say of the node: evicting pods from it helps, or does not.
+    /// Upstream's message of preemption for the node: whether evictions would help.
     fn preemption(&self) -> &'static str {
         match self {
             Self::Ports
-            | Self::Resources { hopeless: false, .. }
+            | Self::Resources { unresolvable: false, .. }
             | Self::Others(
-                Against::Spread | Against::AntiAffinity | Against::ExistingAntiAffinity,
+                TopologyConflict::Spread
+                | TopologyConflict::AntiAffinity
+                | TopologyConflict::ExistingAntiAffinity,
             ) => "No preemption victims found for incoming pod",
             _ => "Preemption is not helpful for scheduling",
         }
     }
 }
 
-/// The `FitError` of upstream: reasons with how many nodes gave them, sorted as text.
-fn message(rejections: &[Rejection<'_>]) -> String {
+/// Upstream's `FitError`: reasons with their number of nodes, sorted as text.
+fn message(rejections: &[Rejection], spec: &PodSpec) -> String {
     if rejections.is_empty() {
         return "no nodes available to schedule pods".to_owned();
     }
     let available = format!("0/{} nodes are available", rejections.len());
     let reasons = histogram(rejections.iter().flat_map(Rejection::reasons));
+    if spec.preemption_policy.as_deref() == Some(NEVER) {
+        return format!(
+            "{available}: {reasons}. preemption: not eligible due to preemptionPolicy=Never."
+        );
+    }
     let preemption = histogram(rejections.iter().map(|one| one.preemption().to_owned()));
     format!("{available}: {reasons}. preemption: {available}: {preemption}.")
 }

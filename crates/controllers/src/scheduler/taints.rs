@@ -1,53 +1,45 @@
-//! Taints keep pods away from nodes; tolerations let them in.
+//! Taints keep pods off nodes; tolerations exempt pods from taints.
 
+use coffer_api::condition::{self, ConditionStatus, ConditionType};
+use coffer_api::well_known::taint::{NOT_READY, UNREACHABLE, UNSCHEDULABLE};
+use coffer_api::well_known::taint_effect::{NO_EXECUTE, NO_SCHEDULE, PREFER_NO_SCHEDULE};
 use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
-
-/// The node does not take part: it has not said that it is ready.
-pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
-/// The node has not been heard of.
-pub(crate) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-/// The node was cordoned.
-pub(crate) const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
-
-const NO_SCHEDULE: &str = "NoSchedule";
-const NO_EXECUTE: &str = "NoExecute";
-const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
 
 /// The taints that keep pods off a node.
 ///
-/// A node that is not ready counts as tainted even before the node lifecycle controller has written
-/// its taint, so that no pod slips through in between.
+/// A node that is not ready counts as tainted before the node lifecycle controller has written its taint, so
+/// that no pod is bound to it in between.
 pub(crate) fn hard(node: &Node) -> Vec<Taint> {
     let written = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).cloned();
     let all = written.chain(readiness_taint(node));
     all.filter(|taint| taint.effect == NO_SCHEDULE || taint.effect == NO_EXECUTE).collect()
 }
 
-/// The first of some taints that the pod does not tolerate.
+/// The first taint that the pod does not tolerate.
 pub(crate) fn untolerated<'a>(spec: &PodSpec, taints: &'a [Taint]) -> Option<&'a Taint> {
     taints.iter().find(|taint| !is_tolerated(spec, taint))
 }
 
-/// Whether the pod may go to a node that was cordoned.
+/// Whether the pod may be bound to a cordoned node.
 pub(crate) fn tolerates_unschedulable(spec: &PodSpec) -> bool {
     is_tolerated(spec, &no_schedule(UNSCHEDULABLE))
 }
 
-/// How many taints would rather not have the pod here.
-pub(crate) fn reluctance(spec: &PodSpec, node: &Node) -> i64 {
+/// The number of taints with the effect `PreferNoSchedule` that the pod does not tolerate.
+pub(crate) fn untolerated_preferences(spec: &PodSpec, node: &Node) -> i64 {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    let reluctant = taints
+    let count = taints
         .filter(|taint| taint.effect == PREFER_NO_SCHEDULE && !is_tolerated(spec, taint))
         .count();
-    i64::try_from(reluctant).unwrap_or(i64::MAX)
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn readiness_taint(node: &Node) -> Option<Taint> {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.clone().find(|condition| condition.type_ == "Ready");
-    match ready.map(|condition| condition.status.as_str()) {
-        Some("True") => None,
-        Some("Unknown") => Some(no_schedule(UNREACHABLE)),
+    let ready = condition::find(conditions, ConditionType::Ready);
+    match ready.and_then(|ready| ConditionStatus::parse(&ready.status)) {
+        Some(ConditionStatus::True) => None,
+        Some(ConditionStatus::Unknown) => Some(no_schedule(UNREACHABLE)),
         _ => Some(no_schedule(NOT_READY)),
     }
 }
@@ -60,7 +52,7 @@ fn is_tolerated(spec: &PodSpec, taint: &Taint) -> bool {
     spec.tolerations.iter().flatten().any(|toleration| tolerates(toleration, taint))
 }
 
-/// Whether one toleration lets one taint pass. An empty key or effect stands for all.
+/// Whether a toleration tolerates a taint. An empty key or effect matches all.
 pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     fn text(field: &Option<String>) -> &str {
         field.as_deref().unwrap_or_default()
@@ -100,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_toleration_lets_its_taint_pass() {
+    fn a_toleration_matches_key_value_and_effect() {
         let taint = json!({ "key": "gpu", "value": "a100", "effect": "NoSchedule" });
         for (toleration, expected) in [
             (json!({ "key": "gpu", "operator": "Equal", "value": "a100" }), true),
@@ -129,11 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn a_preference_does_not_keep_a_pod_off() {
+    fn a_prefer_no_schedule_taint_does_not_keep_a_pod_off() {
         let taints = json!([{ "key": "old", "effect": "PreferNoSchedule" }]);
         let node = node(taints, Some("True"));
         assert_eq!(kept_off(&spec(json!([])), &node), None);
-        assert_eq!(reluctance(&spec(json!([])), &node), 1);
-        assert_eq!(reluctance(&spec(json!([{ "operator": "Exists" }])), &node), 0);
+        assert_eq!(untolerated_preferences(&spec(json!([])), &node), 1);
+        assert_eq!(untolerated_preferences(&spec(json!([{ "operator": "Exists" }])), &node), 0);
     }
 }

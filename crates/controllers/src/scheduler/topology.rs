@@ -1,10 +1,12 @@
-//! Where a pod may go because of other pods: required affinity and anti-affinity between pods, and
-//! topology spread constraints. A topology domain is all nodes with one value of a label.
+//! Required affinity and anti-affinity between pods, and topology spread constraints. A topology domain is
+//! the set of nodes with the same value of a label.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use coffer_api::selector::LabelSelector;
-use k8s_openapi::api::core::v1::{Node, PodAffinityTerm, PodSpec, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{
+    Node, PodAffinityTerm, PodSpec, TopologySpreadConstraint, WeightedPodAffinityTerm,
+};
 
 use super::cluster::{Cluster, PlacedPod};
 use super::node_info::View;
@@ -13,7 +15,7 @@ use crate::pod::Pod;
 
 type Labels = BTreeMap<String, String>;
 
-/// Which pods a term is about, and in which topology.
+/// A pod affinity term: which pods, and in which topology.
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
     selector: Option<LabelSelector>,
@@ -37,7 +39,7 @@ impl Term {
         }
     }
 
-    /// Whether the term is about pods of a namespace.
+    /// Whether the term applies to the pods of a namespace.
     fn is_about(&self, namespace: &str, cluster: &Cluster) -> bool {
         let none = Labels::new();
         self.namespaces.iter().any(|one| one == namespace)
@@ -46,14 +48,14 @@ impl Term {
             })
     }
 
-    /// Whether a pod with these labels is one of those that the term is about.
+    /// Whether the term selects a pod with these labels.
     fn selects(&self, namespace: &str, labels: &Labels, cluster: &Cluster) -> bool {
         self.is_about(namespace, cluster)
             && self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
     }
 }
 
-/// The required anti-affinity of a pod, which binds others too once it is placed.
+/// The required anti-affinity of a pod, which applies to other pods too when it is placed.
 pub(crate) fn anti_affinity(pod: &Pod) -> Vec<Term> {
     let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
     let anti = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
@@ -70,12 +72,49 @@ fn affinity_terms(pod: &Pod) -> Vec<Term> {
     terms(pod, required)
 }
 
+/// A term that makes the nodes of a domain better, or worse: upstream's InterPodAffinity score.
+#[derive(Clone, Debug)]
+pub(crate) struct Preference {
+    term: Term,
+    /// Negative for anti-affinity.
+    weight: i64,
+}
+
+/// The weight of a placed pod's required affinity for the score of pods that it selects: upstream's
+/// `hardPodAffinityWeight`.
+const REQUIRED_AFFINITY_WEIGHT: i64 = 1;
+
+/// The preferred affinity and anti-affinity of a pod.
+fn preferences(pod: &Pod) -> Vec<Preference> {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+    let near = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
+    let near = near.and_then(|it| it.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let away = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let away = away.and_then(|it| it.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let weighted = |sign: i64| {
+        move |it: &WeightedPodAffinityTerm| Preference {
+            term: Term::parse(&it.pod_affinity_term, namespace),
+            weight: sign * i64::from(it.weight),
+        }
+    };
+    let near = near.into_iter().flatten().map(weighted(1));
+    near.chain(away.into_iter().flatten().map(weighted(-1))).collect()
+}
+
+/// The preferences of a placed pod for the pods that are scheduled after it.
+pub(crate) fn preferences_of_placed(pod: &Pod) -> Vec<Preference> {
+    let required = affinity_terms(pod).into_iter();
+    let required = required.map(|term| Preference { term, weight: REQUIRED_AFFINITY_WEIGHT });
+    preferences(pod).into_iter().chain(required).collect()
+}
+
 fn terms(pod: &Pod, terms: Option<&Vec<PodAffinityTerm>>) -> Vec<Term> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     terms.into_iter().flatten().map(|term| Term::parse(term, namespace)).collect()
 }
 
-/// Whether the place of other pods, not only the room that they take, matters to a pod.
+/// Whether the nodes of other pods matter to a pod, not only their usage.
 pub(crate) fn depends_on_others(pod: &Pod) -> bool {
     let spread = pod.spec.as_ref().and_then(|spec| spec.topology_spread_constraints.as_ref());
     spread.is_some_and(|spread| !spread.is_empty())
@@ -83,38 +122,40 @@ pub(crate) fn depends_on_others(pod: &Pod) -> bool {
         || !anti_affinity(pod).is_empty()
 }
 
-/// Why a node is out of the question.
+/// Why a node does not fit because of other pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Against {
-    /// A domain would have too many of these pods compared with another.
+pub(crate) enum TopologyConflict {
+    /// The skew of a spread constraint would be too large.
     Spread,
-    /// The node is in no domain of a constraint.
+    /// The node does not have the label of a spread constraint.
     SpreadLabel,
-    /// The pods that this one must be near to are not there.
+    /// The domain does not have the pods that the pod's affinity requires.
     Affinity,
-    /// A pod that this one must keep away from is there.
+    /// The domain has a pod that the pod's anti-affinity excludes.
     AntiAffinity,
-    /// A pod that keeps this one away is there.
+    /// The domain has a pod whose anti-affinity excludes this pod.
     ExistingAntiAffinity,
 }
 
-/// What the pods that are placed mean for one that is not.
+/// The constraints of a pod by other pods, evaluated once for all nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     affinity: Option<Affinity>,
-    /// Domains with a pod to keep away from.
+    /// Domains that the pod's anti-affinity excludes.
     away: HashSet<(String, String)>,
-    /// Domains of pods that keep this one away.
+    /// Domains that the anti-affinity of placed pods excludes.
     forbidden: HashSet<(String, String)>,
     spread: Vec<Spread>,
+    /// Domains with the sum of the weights of all preferences for and against them.
+    preferred: HashMap<(String, String), i64>,
 }
 
 #[derive(Debug)]
 struct Affinity {
     keys: Vec<String>,
-    /// Domains, for each key, with a pod that fits all terms.
+    /// Domains, for each key, with a pod that all terms select.
     near: HashSet<(String, String)>,
-    /// It fits its own terms and no placed pod does: it may be the first one anywhere.
+    /// No placed pod is selected and the pod is selected itself: then it fits on any node with the labels.
     first: bool,
 }
 
@@ -123,15 +164,15 @@ struct Spread {
     key: String,
     hard: bool,
     skew_max: usize,
-    /// Pods that count, by domain.
+    /// The number of selected pods, by domain.
     counts: HashMap<String, usize>,
     least: usize,
-    /// 1 if the pod itself counts.
+    /// 1 if the pod itself is selected.
     own: usize,
 }
 
 impl Rules {
-    /// Works out the rules for a pod.
+    /// Evaluates the constraints of a pod.
     pub(crate) fn of(pod: &Pod, cluster: &Cluster) -> Self {
         let labels = pod.metadata.labels.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -167,16 +208,45 @@ impl Rules {
             let node = other.node.node;
             rules.forbidden.extend(kept.filter_map(|term| domain(node, &term.topology_key)));
         }
+        rules.prefer(pod, &labels, cluster);
         rules
     }
 
-    /// The first rule against a node, in upstream's order.
-    pub(crate) fn against(&self, node: &Node) -> Option<Against> {
+    /// Adds up the preferences of the pod, and those of placed pods that select it.
+    fn prefer(&mut self, pod: &Pod, labels: &Labels, cluster: &Cluster) {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let mut add = |preference: &Preference, node: &Node| {
+            if let Some(domain) = domain(node, &preference.term.topology_key) {
+                let sum = self.preferred.entry(domain).or_default();
+                *sum = sum.saturating_add(preference.weight);
+            }
+        };
+        let own = preferences(pod);
+        if !own.is_empty() {
+            let about = |namespace: &str| own.iter().any(|it| it.term.is_about(namespace, cluster));
+            for other in cluster.pods_of(about) {
+                own.iter()
+                    .filter(|it| it.term.selects(other.namespace, other.labels, cluster))
+                    .for_each(|it| add(it, other.node.node));
+            }
+        }
+        for other in cluster.with_preferences() {
+            let for_this = other.prefers.iter();
+            for_this
+                .filter(|it| it.term.selects(namespace, labels, cluster))
+                .for_each(|it| add(it, other.node.node));
+        }
+    }
+
+    /// The first constraint that a node violates, in upstream's order.
+    pub(crate) fn conflict(&self, node: &Node) -> Option<TopologyConflict> {
         for spread in self.spread.iter().filter(|spread| spread.hard) {
-            let Some(value) = label(node, &spread.key) else { return Some(Against::SpreadLabel) };
+            let Some(value) = label(node, &spread.key) else {
+                return Some(TopologyConflict::SpreadLabel);
+            };
             let count = spread.counts.get(value).copied().unwrap_or(0) + spread.own;
             if count.saturating_sub(spread.least) > spread.skew_max {
-                return Some(Against::Spread);
+                return Some(TopologyConflict::Spread);
             }
         }
         if let Some(affinity) = &self.affinity {
@@ -185,7 +255,7 @@ impl Rules {
                 domain(node, key).is_some_and(|at| affinity.first || affinity.near.contains(&at))
             });
             if !fits {
-                return Some(Against::Affinity);
+                return Some(TopologyConflict::Affinity);
             }
         }
         let labels = || node.metadata.labels.iter().flatten();
@@ -194,13 +264,24 @@ impl Rules {
                 && labels().any(|(key, value)| domains.contains(&(key.clone(), value.clone())))
         };
         if meets(&self.away) {
-            return Some(Against::AntiAffinity);
+            return Some(TopologyConflict::AntiAffinity);
         }
-        meets(&self.forbidden).then_some(Against::ExistingAntiAffinity)
+        meets(&self.forbidden).then_some(TopologyConflict::ExistingAntiAffinity)
     }
 
-    /// How many of the pods that should be spread, but need not, are in the node's domains.
-    pub(crate) fn crowd(&self, node: &Node) -> i64 {
+    /// The sum of the weights of all preferences for and against the node.
+    pub(crate) fn preference(&self, node: &Node) -> i64 {
+        if self.preferred.is_empty() {
+            return 0;
+        }
+        let labels = node.metadata.labels.iter().flatten();
+        let weights =
+            labels.filter_map(|(key, value)| self.preferred.get(&(key.clone(), value.clone())));
+        weights.fold(0, |sum, weight| sum.saturating_add(*weight))
+    }
+
+    /// The number of pods in the node's domains that the soft spread constraints select.
+    pub(crate) fn soft_spread_count(&self, node: &Node) -> i64 {
         let soft = self.spread.iter().filter(|spread| !spread.hard);
         let count: usize =
             soft.filter_map(|spread| spread.counts.get(label(node, &spread.key)?)).sum();

@@ -1,5 +1,5 @@
-//! A real API server over TLS with the controllers and the scheduler as its clients, and in the
-//! place of kubelets a task: what they would report is written through the same API.
+//! A real API server over TLS with the controllers and the scheduler as its clients. A task writes what
+//! kubelets would report.
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
@@ -17,19 +17,19 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for a slow machine; every wait ends as soon as its condition holds.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Enough for a slow machine. A wait ends as soon as its condition holds.
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The future's value, or a panic that says what was waited for.
 pub async fn within<T, E: Debug>(what: &str, wait: impl Future<Output = Result<T, E>>) -> T {
-    match tokio::time::timeout(PATIENCE, wait).await {
+    match tokio::time::timeout(WAIT_MAX, wait).await {
         Ok(done) => done.expect(what),
-        Err(_) => panic!("waited in vain: {what}"),
+        Err(_) => panic!("timed out waiting for: {what}"),
     }
 }
 
 pub struct Cluster {
-    /// A client that may do everything.
+    /// A client in the group `system:masters`.
     pub client: Client,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
@@ -52,12 +52,13 @@ impl Cluster {
     /// The same with other options.
     pub async fn with(options: Options) -> Self {
         let mut cluster = Self::bare().await;
-        // The rights that controllers have, and no others.
+        // With the rights of controllers only.
         let client = cluster.server.client("system:kube-controller-manager", &[]).await;
         let root_ca_pem = Some(cluster.server.ca_pem.clone().into());
         let options = Options { root_ca_pem, ..options };
         let manager = coffer_controllers::controller_manager(client, options);
-        cluster.tasks.spawn(manager.run(cluster.shutdown.clone()));
+        let shutdown = cluster.shutdown.clone();
+        cluster.tasks.spawn(async move { manager.run(shutdown).await.expect("no panic") });
         cluster
     }
 
@@ -65,12 +66,13 @@ impl Cluster {
     pub async fn with_scheduler(mut self) -> Self {
         let client = self.server.client("system:kube-scheduler", &[]).await;
         let shutdown = self.shutdown.clone();
-        self.tasks.spawn(coffer_controllers::scheduler(client).run(shutdown));
+        let scheduler = coffer_controllers::scheduler(client);
+        self.tasks.spawn(async move { scheduler.run(shutdown).await.expect("no panic") });
         self
     }
 
-    /// Adds kubelets for all nodes: a pod that is bound runs, unless its image is `broken`, and one
-    /// that is marked ends.
+    /// Adds kubelets of all nodes: a bound pod becomes ready, unless its image is `broken`, and a pod that is
+    /// being deleted ends.
     pub fn with_kubelets(mut self) -> Self {
         let (client, shutdown) = (self.client.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
@@ -116,7 +118,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), "default")
     }
 
-    /// A client that is who a bearer token says.
+    /// A client with a bearer token.
     pub fn bearer(&self, token: &str) -> Client {
         self.server.bearer(Some(token))
     }
@@ -136,7 +138,7 @@ impl Cluster {
                 ended.unwrap();
             }
         };
-        tokio::time::timeout(PATIENCE, all).await.expect("all tasks end at shutdown");
+        tokio::time::timeout(WAIT_MAX, all).await.expect("all tasks end at shutdown");
         self.server.stop().await;
     }
 }
@@ -152,7 +154,7 @@ pub fn merge(into: &mut Value, from: Value) {
     }
 }
 
-/// What a kubelet would say of the pod next.
+/// Reports what a kubelet would report of the pod next.
 async fn report(client: &Client, pod: &Pod) {
     let Some(spec) = pod.spec.as_ref().filter(|spec| spec.node_name.is_some()) else { return };
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
@@ -161,11 +163,11 @@ async fn report(client: &Client, pod: &Pod) {
         return;
     }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let works = spec.containers[0].image.as_deref() != Some("broken");
+    let is_available = spec.containers[0].image.as_deref() != Some("broken");
     if phase != Some("Pending") {
         return;
     }
-    let ready = if works { "True" } else { "False" };
+    let ready = if is_available { "True" } else { "False" };
     let status = json!({ "status": { "phase": "Running", "conditions": [
         { "type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z" }] } });
     let patch = Patch::Strategic(status);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use coffer_api::references::{self, ReferenceKind};
 use coffer_api::secret::{Secret, SecretBytes};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod};
 
@@ -50,7 +51,7 @@ impl Sources {
                 Ok(())
             }
         };
-        for (name, optional) in secret_references(container) {
+        for (name, optional) in referred(container, ReferenceKind::Secret) {
             if !sources.secrets.contains_key(name) {
                 let keep = kept.get(name).unwrap_or(&Keep::All);
                 let keys = secret(objects, snapshot, (id, pod), (name, optional), keep).await?;
@@ -59,7 +60,7 @@ impl Sources {
                 sources.secrets.insert(name.to_owned(), keys);
             }
         }
-        for (name, optional) in config_map_references(container) {
+        for (name, optional) in referred(container, ReferenceKind::ConfigMap) {
             if !sources.config_maps.contains_key(name) {
                 let map = match objects.get::<ConfigMap>(id.namespace(), name).await {
                     Ok(map) => Some(map),
@@ -109,38 +110,16 @@ impl Sources {
 
 /// Whether a container's environment may have values of Secrets.
 pub(crate) fn refers_to_secrets(container: &Container) -> bool {
-    !secret_references(container).is_empty()
+    !referred(container, ReferenceKind::Secret).is_empty()
 }
 
-/// The secrets that a container refers to; optional where every reference is.
-fn secret_references(container: &Container) -> BTreeMap<&str, bool> {
-    let from = container.env_from.iter().flatten().filter_map(|source| {
-        let secret = source.secret_ref.as_ref()?;
-        Some((secret.name.as_str(), secret.optional == Some(true)))
-    });
-    let single = container.env.iter().flatten().filter_map(|variable| {
-        let secret = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
-        Some((secret.name.as_str(), secret.optional == Some(true)))
-    });
-    all_optional(from.chain(single))
-}
-
-fn config_map_references(container: &Container) -> BTreeMap<&str, bool> {
-    let from = container.env_from.iter().flatten().filter_map(|source| {
-        let map = source.config_map_ref.as_ref()?;
-        Some((map.name.as_str(), map.optional == Some(true)))
-    });
-    let single = container.env.iter().flatten().filter_map(|variable| {
-        let map = variable.value_from.as_ref()?.config_map_key_ref.as_ref()?;
-        Some((map.name.as_str(), map.optional == Some(true)))
-    });
-    all_optional(from.chain(single))
-}
-
-fn all_optional<'a>(references: impl Iterator<Item = (&'a str, bool)>) -> BTreeMap<&'a str, bool> {
+/// The objects of a kind that a container refers to; optional where every reference is.
+fn referred(container: &Container, kind: ReferenceKind) -> BTreeMap<&str, bool> {
     let mut optional = BTreeMap::new();
-    for (name, is_optional) in references {
-        *optional.entry(name).or_insert(true) &= is_optional;
+    for reference in references::of_environment(container) {
+        if reference.kind == kind {
+            *optional.entry(reference.name).or_insert(true) &= reference.optional;
+        }
     }
     optional
 }

@@ -5,11 +5,10 @@
 
 use std::fmt;
 
+use coffer_api::image_name::ImageName;
 use k8s_cri::v1::AuthConfig;
 use serde::{Deserialize, Deserializer};
 use zeroize::{Zeroize, ZeroizeOnDrop};
-
-use super::name::ImageName;
 
 /// Text that is erased when dropped and never printed.
 #[derive(Default, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::pull_secrets::Seen;
+use super::pull_secrets::SecretVersions;
 use crate::backoff::{self, Backoff};
 
 /// Failed pulls remembered; beyond it those that may be tried again are forgotten.
@@ -23,7 +23,7 @@ struct Failure {
     backoff: Backoff,
     until: Instant,
     message: String,
-    seen: Seen,
+    seen: SecretVersions,
 }
 
 #[derive(Default)]
@@ -41,7 +41,7 @@ impl Failures {
         &self,
         pod: &str,
         image: &str,
-        seen: &Seen,
+        seen: &SecretVersions,
         now: Instant,
     ) -> Option<(Duration, String)> {
         let mut known = self.known();
@@ -55,7 +55,14 @@ impl Failures {
         (!left.is_zero()).then(|| (left, failure.message.clone()))
     }
 
-    pub(super) fn add(&self, pod: &str, image: &str, seen: Seen, message: String, now: Instant) {
+    pub(super) fn add(
+        &self,
+        pod: &str,
+        image: &str,
+        seen: SecretVersions,
+        message: String,
+        now: Instant,
+    ) {
         let mut known = self.known();
         if known.len() >= FAILURES_MAX {
             known.retain(|_, failure| failure.until > now);
@@ -64,7 +71,7 @@ impl Failures {
             backoff: Backoff::new(backoff::IMAGE_PULL),
             until: now,
             message: String::new(),
-            seen: Seen::default(),
+            seen: SecretVersions::default(),
         });
         failure.until = now + failure.backoff.failed(now);
         failure.message = message;
@@ -86,9 +93,16 @@ mod tests {
     use super::*;
     use crate::objects::{ObjectKey, Version};
 
-    fn seen(revision: &str) -> Seen {
+    fn seen(revision: &str) -> SecretVersions {
         let version = Version { uid: "u".to_owned(), resource_version: revision.to_owned() };
-        Seen::from([(ObjectKey::secret("ns", "pull"), Some(version))])
+        SecretVersions::from([(ObjectKey::secret("ns", "pull"), Some(version))])
+    }
+
+    /// A wait of so many seconds, and up to half of it more.
+    #[track_caller]
+    fn assert_spread(wait: Duration, seconds: u64) {
+        let least = Duration::from_secs(seconds);
+        assert!((least..=least * 3 / 2).contains(&wait), "{wait:?} for {seconds} s");
     }
 
     #[test]
@@ -98,8 +112,9 @@ mod tests {
         for wait in [10, 20, 40, 80, 160, 300, 300] {
             failures.add("p", "i", seen("1"), "no".to_owned(), now);
             let left = failures.check("p", "i", &seen("1"), now).expect("has to wait");
-            assert_eq!(left, (Duration::from_secs(wait), "no".to_owned()));
-            now += Duration::from_secs(wait);
+            assert_eq!(left.1, "no");
+            assert_spread(left.0, wait);
+            now += left.0;
             assert!(failures.check("p", "i", &seen("1"), now).is_none());
         }
         failures.add("p", "i", seen("1"), "no".to_owned(), now);
@@ -107,7 +122,7 @@ mod tests {
         assert!(failures.check("p", "i", &seen("2"), now).is_none());
         failures.add("p", "i", seen("2"), "no".to_owned(), now);
         let left = failures.check("p", "i", &seen("2"), now).expect("has to wait").0;
-        assert_eq!(left, Duration::from_secs(10), "a new secret resets the count");
+        assert_spread(left, 10);
         failures.forget_pod("p");
         assert!(failures.check("p", "i", &seen("2"), now).is_none());
     }

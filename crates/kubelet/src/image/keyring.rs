@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 
+use coffer_api::image_name::ImageName;
+
 use super::credential::{Credential, Source};
 use super::docker_config::Entry;
 use super::location::Location;
-use super::name::ImageName;
 
 /// How docker clients call Docker Hub in their files, once scheme and `/v1/` are off.
 const DEFAULT_REGISTRY_KEY: &str = "index.docker.io";

@@ -17,7 +17,6 @@ mod docker_config;
 mod failures;
 mod keyring;
 mod location;
-mod name;
 mod node_credentials;
 mod provider;
 mod pull;
@@ -31,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::image_name::ImageName;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
@@ -38,13 +38,12 @@ use tokio::time::Instant;
 
 use self::credential::Coordinates;
 use self::failures::Failures;
-pub(crate) use self::name::ImageName;
 use self::node_credentials::NodeCredentials;
 pub use self::provider::ProviderConfigError;
 use self::provider::{Asker, Providers};
 use self::pull::{PullError, Pulled};
 use self::pull_secrets::PullSecrets;
-pub(crate) use self::pull_secrets::Seen;
+pub(crate) use self::pull_secrets::SecretVersions;
 use self::records::PullRecords;
 pub use self::verify::{AllowlistError, ImagePullCredentialsVerificationPolicy, UnknownPolicy};
 use self::verify::{Shown, Verdict, Verification};
@@ -142,7 +141,7 @@ pub(crate) struct ImageError {
     /// When it is worth trying again.
     pub(crate) retry_after: Duration,
     /// The pull secrets; once one of them changes it is worth trying immediately.
-    pub(crate) waits_for: Seen,
+    pub(crate) waits_for: SecretVersions,
 }
 
 /// Whether a waiting reason is one of [`ImageError`]'s that another pull secret may end.
@@ -411,7 +410,7 @@ impl Images {
 
 impl ImageError {
     fn new(reason: &'static str, message: String, retry_after: Duration) -> Self {
-        Self { reason, message, retry_after, waits_for: Seen::default() }
+        Self { reason, message, retry_after, waits_for: SecretVersions::default() }
     }
 }
 

@@ -95,8 +95,8 @@ fn read_bytes(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::name::ImageName;
     use super::*;
+    use coffer_api::image_name::ImageName;
 
     fn user(credentials: &NodeCredentials) -> Option<String> {
         let image = ImageName::parse("r.io/app").expect("valid");

@@ -5,10 +5,10 @@
 
 use std::fmt;
 
+use coffer_api::image_name::ImageName;
 use k8s_cri::v1::AuthConfig;
 
 use super::credential::{Credential, Source};
-use super::name::ImageName;
 use super::records::{Grant, PullRecords, PullServiceAccount};
 use super::redact::redact;
 

@@ -20,13 +20,13 @@ const CONFIG_JSON: (&str, &str) = (secret_type::DOCKER_CONFIG_JSON, ".dockerconf
 const CFG: (&str, &str) = (secret_type::DOCKERCFG, ".dockercfg");
 
 /// Which version of each pull secret was used; `None` for one that was not there.
-pub(crate) type Seen = BTreeMap<ObjectKey, Option<Version>>;
+pub(crate) type SecretVersions = BTreeMap<ObjectKey, Option<Version>>;
 
 /// What a pod's pull secrets came to.
 #[derive(Default)]
 pub(super) struct PullSecrets {
     pub(super) keyring: Keyring,
-    pub(super) seen: Seen,
+    pub(super) seen: SecretVersions,
     /// Names of those that cannot be used.
     pub(super) unusable: Vec<String>,
 }

@@ -8,8 +8,9 @@
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
+use coffer_api::image_name::ImageName;
+
 use super::credential::{Coordinates, Credential, Source};
-use super::name::ImageName;
 use super::records::{Grant, PullRecords, PulledRecord};
 
 /// For which images pods are asked for credentials: upstream's

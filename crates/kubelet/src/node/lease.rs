@@ -2,29 +2,26 @@
 
 use std::time::Duration;
 
+use coffer_client::error::is_not_found;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::time::MissedTickBehavior;
 
+use crate::backoff::{self, Backoff, jitter};
 use crate::objects::root_cause;
 
 const NAMESPACE: &str = coffer_api::well_known::namespace::NODE_LEASE;
 /// Upstream's: a lease is good for 40 s and renewed every quarter of that.
 const LEASE_DURATION_S: i32 = 40;
 const RENEW_PERIOD: Duration = Duration::from_secs(10);
-/// After a failure, sooner.
-const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// Renews the lease until dropped.
 pub(super) async fn renew(client: kube::Client, node: String, node_uid: String) {
     let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
-    let mut ticks = tokio::time::interval(RENEW_PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let mut backoff = Backoff::new(backoff::LEASE);
         loop {
             let renewal = renew_once(&leases, &node, &node_uid);
             match tokio::time::timeout(RENEW_PERIOD, renewal).await {
@@ -32,10 +29,11 @@ pub(super) async fn renew(client: kube::Client, node: String, node_uid: String) 
                 Ok(Err(error)) => {
                     tracing::debug!(cause = root_cause(&error), "node lease not renewed");
                 }
-                Err(_) => tracing::debug!("node lease not renewed: no answer"),
+                Err(_) => tracing::debug!("node lease not renewed: no response in time"),
             }
-            tokio::time::sleep(RETRY_PERIOD).await;
+            backoff.wait().await;
         }
+        tokio::time::sleep(jitter(RENEW_PERIOD, backoff::PERIOD_JITTER)).await;
     }
 }
 
@@ -49,7 +47,7 @@ async fn renew_once(leases: &Api<Lease>, node: &str, node_uid: &str) -> kube::Re
     let patch = json!({"spec": spec});
     match leases.patch(node, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => return Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) if is_not_found(&error) => {}
         Err(error) => return Err(error),
     }
     let owner = OwnerReference {

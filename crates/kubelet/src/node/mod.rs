@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use coffer_api::reason::Reason as StatusReason;
+use coffer_client::error::{is_already_exists, is_not_found};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -20,7 +20,7 @@ pub(crate) use self::machine::Machine;
 use self::machine::Pressure;
 pub use self::status::KUBELET_VERSION;
 use self::status::{NodeView, Readiness};
-use crate::backoff::{self, Backoff};
+use crate::backoff::{self, Backoff, jitter};
 use crate::event::{EventSink, Reason};
 use crate::objects::root_cause;
 use crate::redact::Redactor;
@@ -76,15 +76,16 @@ impl NodeAgent {
                         }
                     }
                 }
-                let is_ready = self.look(&mut posted).await;
-                next = Instant::now() + if is_ready { LOOK_PERIOD } else { LOOK_PERIOD_NOT_READY };
+                let is_ready = self.refresh(&mut posted).await;
+                let period = if is_ready { LOOK_PERIOD } else { LOOK_PERIOD_NOT_READY };
+                next = Instant::now() + jitter(period, backoff::PERIOD_JITTER);
             }
         };
         tokio::join!(lease, status);
     }
 
     /// Looks at the node and posts what changed. Returns whether it is posted as ready.
-    async fn look(&mut self, posted: &mut Posted) -> bool {
+    async fn refresh(&mut self, posted: &mut Posted) -> bool {
         let (readiness, version) = self.readiness().await;
         let pressure = Pressure::read(&self.root).unwrap_or_default();
         let fresh = posted.at.is_some_and(|at| at.elapsed() < REPORT_PERIOD);
@@ -105,7 +106,7 @@ impl NodeAgent {
                 *posted = Posted { conditions, readiness: Some(readiness), pressure, at };
                 is_ready
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => {
+            Err(error) if is_not_found(&error) => {
                 // A client deleted the node while it runs.
                 self.registered().await;
                 false
@@ -204,9 +205,7 @@ impl NodeAgent {
         let view = self.view(&readiness, pressure, &version);
         let node = status::node(&view, &self.labels, Timestamp::now());
         match nodes.create(&PostParams::default(), &node).await {
-            Err(kube::Error::Api(refused))
-                if StatusReason::from(&*refused.reason) == StatusReason::AlreadyExists =>
-            {
+            Err(error) if is_already_exists(&error) => {
                 let labels = json!({"metadata": {"labels": node.metadata.labels}});
                 let params = PatchParams::default();
                 nodes.patch(&self.name, &params, &Patch::Merge(&labels)).await

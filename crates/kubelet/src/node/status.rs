@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use coffer_api::condition::{self, ConditionStatus, ConditionType};
+use coffer_api::well_known::label;
 use k8s_openapi::api::core::v1::{
     DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
     NodeSystemInfo,
@@ -55,11 +56,11 @@ pub(crate) fn node_labels(
     more: &[(String, String)],
 ) -> BTreeMap<String, String> {
     let usual = [
-        ("kubernetes.io/hostname", view.name),
-        ("kubernetes.io/os", "linux"),
-        ("kubernetes.io/arch", view.machine.architecture),
-        ("beta.kubernetes.io/os", "linux"),
-        ("beta.kubernetes.io/arch", view.machine.architecture),
+        (label::HOSTNAME, view.name),
+        (label::OS, "linux"),
+        (label::ARCH, view.machine.architecture),
+        (label::OS_BETA, "linux"),
+        (label::ARCH_BETA, view.machine.architecture),
     ];
     let usual = usual.map(|(key, value)| (key.to_owned(), value.to_owned()));
     usual.into_iter().chain(more.iter().cloned()).collect()

@@ -17,25 +17,23 @@ use std::time::Duration;
 
 use coffer_api::redact;
 use coffer_api::secret::Secret;
+use coffer_api::well_known::api_group;
+use coffer_client::path::segment;
 use http::{Request, header};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::client::Body;
 use parking_lot::Mutex;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::read::root_cause;
 use self::read::{OBJECT_BYTES_MAX, STATUS_BYTES_MAX, read_body, refusal};
 pub(crate) use self::token::ServiceAccountRef;
+pub(crate) use self::watch::{ObjectState, Subscription};
 use self::watch::{ObjectWatch, WATCH_S};
-pub(crate) use self::watch::{Seen, Subscription};
 
 /// How long one fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What is escaped in a path segment or query value: all but the unreserved characters.
-const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What kind of object a pod refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,16 +87,15 @@ impl ObjectKey {
     fn collection(&self) -> String {
         let plural = self.kind.plural();
         match self.kind {
-            Kind::RuntimeClass => format!("/apis/node.k8s.io/v1/{plural}"),
+            Kind::RuntimeClass => format!("/apis/{}/v1/{plural}", api_group::NODE),
             Kind::Secret | Kind::ConfigMap | Kind::ServiceAccount => {
-                let namespace = utf8_percent_encode(&self.namespace, UNSAFE);
-                format!("/api/v1/namespaces/{namespace}/{plural}")
+                format!("/api/v1/namespaces/{}/{plural}", segment(&self.namespace))
             }
         }
     }
 
     fn path(&self) -> String {
-        format!("{}/{}", self.collection(), utf8_percent_encode(&self.name, UNSAFE))
+        format!("{}/{}", self.collection(), segment(&self.name))
     }
 
     fn watch_path(&self) -> String {
@@ -106,7 +103,7 @@ impl ObjectKey {
         format!(
             "{}?watch=true&timeoutSeconds={WATCH_S}&fieldSelector={}",
             self.collection(),
-            utf8_percent_encode(&selector, UNSAFE),
+            segment(&selector),
         )
     }
 }

@@ -1,5 +1,6 @@
 //! Tokens of service accounts, for projected volumes.
 
+use coffer_api::subresource::SubresourceName;
 use http::{Method, Request, header};
 use kube::client::Body;
 use serde::Deserialize;
@@ -50,7 +51,7 @@ impl Objects {
         });
         let request = Request::builder()
             .method(Method::POST)
-            .uri(format!("{}/token", key.path()))
+            .uri(format!("{}/{}", key.path(), SubresourceName::Token))
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Body::from(ask.to_string().into_bytes()))

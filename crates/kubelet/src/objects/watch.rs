@@ -23,7 +23,7 @@ const WATCH_TIMEOUT: Duration = Duration::from_secs(WATCH_S + 30);
 
 /// What a watch knows of its object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum ObjectState {
     /// Nothing yet.
     Unknown,
     Absent,
@@ -32,13 +32,13 @@ pub(crate) enum Seen {
 
 /// The watch of one object, for as long as it is held.
 pub(super) struct ObjectWatch {
-    versions: watch::Receiver<Seen>,
+    versions: watch::Receiver<ObjectState>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl ObjectWatch {
     pub(super) fn start(client: kube::Client, key: ObjectKey) -> Self {
-        let (sender, versions) = watch::channel(Seen::Unknown);
+        let (sender, versions) = watch::channel(ObjectState::Unknown);
         let task = AbortOnDropHandle::new(tokio::spawn(follow(client, key, sender)));
         Self { versions, _task: task }
     }
@@ -46,7 +46,7 @@ impl ObjectWatch {
 
 /// A share in the watch of one object.
 pub(crate) struct Subscription {
-    versions: watch::Receiver<Seen>,
+    versions: watch::Receiver<ObjectState>,
     _watch: Arc<ObjectWatch>,
 }
 
@@ -57,9 +57,9 @@ impl Subscription {
 
     /// Waits until the object exists in a version other than `known`.
     pub(crate) async fn changed_from(&mut self, known: Option<&Version>) {
-        let differs = |seen: &Seen| match seen {
-            Seen::Present(version) => Some(version) != known,
-            Seen::Unknown | Seen::Absent => false,
+        let differs = |seen: &ObjectState| match seen {
+            ObjectState::Present(version) => Some(version) != known,
+            ObjectState::Unknown | ObjectState::Absent => false,
         };
         if self.versions.wait_for(differs).await.is_err() {
             // The watching task has ended, which happens only at shutdown.
@@ -68,7 +68,7 @@ impl Subscription {
     }
 
     /// What is known now.
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> ObjectState {
         self.versions.borrow().clone()
     }
 
@@ -81,14 +81,14 @@ impl Subscription {
 }
 
 /// Keeps one watch open and publishes the version of what it sees.
-async fn follow(client: kube::Client, key: ObjectKey, versions: watch::Sender<Seen>) {
+async fn follow(client: kube::Client, key: ObjectKey, versions: watch::Sender<ObjectState>) {
     let mut backoff = Backoff::new(backoff::API);
     loop {
         let watch = watch_once(&client, &key, &versions);
         match tokio::time::timeout(WATCH_TIMEOUT, watch).await {
             Ok(Ok(())) => backoff.reset(),
             Ok(Err(cause)) => tracing::debug!(object = ?key, cause, "watch ended"),
-            Err(_) => tracing::debug!(object = ?key, "watch ended: nothing was heard"),
+            Err(_) => tracing::debug!(object = ?key, "watch ended: no event in time"),
         }
         backoff.wait().await;
     }
@@ -97,7 +97,7 @@ async fn follow(client: kube::Client, key: ObjectKey, versions: watch::Sender<Se
 async fn watch_once(
     client: &kube::Client,
     key: &ObjectKey,
-    versions: &watch::Sender<Seen>,
+    versions: &watch::Sender<ObjectState>,
 ) -> Result<(), String> {
     let response = metadata(client, &key.watch_path()).await?;
     if !response.status().is_success() {
@@ -106,7 +106,7 @@ async fn watch_once(
     // A watch begins with what exists and says nothing of what does not. Asked after it began, so
     // that an object which is made now comes by the watch.
     if metadata(client, &key.path()).await?.status() == StatusCode::NOT_FOUND {
-        versions.send_replace(Seen::Absent);
+        versions.send_replace(ObjectState::Absent);
     }
     let mut body = response.into_body();
     let mut line = Zeroizing::new(Vec::new());
@@ -138,7 +138,7 @@ async fn metadata(client: &kube::Client, path: &str) -> Result<Response<Body>, S
     client.send(request).await.map_err(|error| root_cause(&error))
 }
 
-fn publish(line: &[u8], versions: &watch::Sender<Seen>) -> Result<(), String> {
+fn publish(line: &[u8], versions: &watch::Sender<ObjectState>) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Line {
         r#type: String,
@@ -163,13 +163,13 @@ fn publish(line: &[u8], versions: &watch::Sender<Seen>) -> Result<(), String> {
         "ADDED" | "MODIFIED" => {
             let version = Version { uid, resource_version };
             versions.send_if_modified(|seen| {
-                let differs = !matches!(seen, Seen::Present(known) if *known == version);
-                *seen = Seen::Present(version);
+                let differs = !matches!(seen, ObjectState::Present(known) if *known == version);
+                *seen = ObjectState::Present(version);
                 differs
             });
         }
         "DELETED" => {
-            versions.send_replace(Seen::Absent);
+            versions.send_replace(ObjectState::Absent);
         }
         "ERROR" => return Err(format!("the API server ended it with {:?}", line.object.code)),
         _ => {}
@@ -183,16 +183,16 @@ mod tests {
 
     #[test]
     fn watch_events_publish_versions_and_nothing_else() {
-        let (sender, versions) = watch::channel(Seen::Unknown);
+        let (sender, versions) = watch::channel(ObjectState::Unknown);
         let added = br#"{"type":"ADDED","object":{"metadata":{"uid":"u","resourceVersion":"7"}}}"#;
         publish(added, &sender).expect("an event");
         let seven = Version { uid: "u".to_owned(), resource_version: "7".to_owned() };
-        assert_eq!(*versions.borrow(), Seen::Present(seven.clone()));
+        assert_eq!(*versions.borrow(), ObjectState::Present(seven.clone()));
         publish(br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#, &sender)
             .expect("an event");
-        assert_eq!(*versions.borrow(), Seen::Present(seven));
+        assert_eq!(*versions.borrow(), ObjectState::Present(seven));
         publish(br#"{"type":"DELETED","object":{"metadata":{}}}"#, &sender).expect("an event");
-        assert_eq!(*versions.borrow(), Seen::Absent);
+        assert_eq!(*versions.borrow(), ObjectState::Absent);
         let error = br#"{"type":"ERROR","object":{"kind":"Status","code":410}}"#;
         assert!(publish(error, &sender).is_err());
         assert!(publish(b"{", &sender).is_err());

@@ -56,7 +56,7 @@ pub(crate) fn container_config(plan: ContainerPlan<'_>) -> cri::ContainerConfig 
         tty: container.tty == Some(true),
         linux: Some(cri::LinuxContainerConfig {
             resources: Some(resources::container_resources(
-                spec,
+                plan.pod,
                 container,
                 plan.node_memory_bytes,
             )),

@@ -26,7 +26,7 @@ pub(super) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMess
 pub(super) const GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
 
 /// Holds a copy of the whole pod and says nothing that the runtime needs.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const LAST_APPLIED: &str = coffer_api::well_known::annotation::LAST_APPLIED;
 
 pub(super) fn pod_labels(id: &PodId, node: &str) -> HashMap<String, String> {
     let labels =

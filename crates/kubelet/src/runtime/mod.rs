@@ -34,7 +34,6 @@ pub(crate) use self::labels::container_hash;
 pub(crate) use self::observed::Sandbox;
 pub(crate) use self::observed::{Container, ContainerState, Observed};
 pub(crate) use self::relist::{Relist, RuntimeHealth};
-pub(crate) use self::resources::qos_class;
 pub(crate) use self::sandbox::{DnsDefaults, host_name, sandbox_config};
 pub(crate) use self::security::check_non_root;
 
@@ -47,7 +46,7 @@ const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60)
 /// Listings of a full node are larger than gRPC's default of 4 MiB; upstream allows 16 as well.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Why a call to the runtime failed. `Display` leaves the runtime's words out: [`Self::told`] has them.
+/// Why a call to the runtime failed. `Display` leaves the runtime's words out: [`Self::redacted`] has them.
 ///
 /// It is about the runtime and nothing else; what fails on this machine has errors of its own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,7 +152,7 @@ pub(crate) struct Runtime {
     images: ImageServiceClient<Channel>,
     /// Sandboxes and containers carry it as a label: several nodes may share one runtime.
     node: Arc<str>,
-    seen: relist::Seen,
+    seen: relist::PodFingerprints,
 }
 
 /// The socket's path from an endpoint, with or without `unix://`.
@@ -177,7 +176,7 @@ impl Runtime {
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             images: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
             node: node.into(),
-            seen: relist::Seen::default(),
+            seen: relist::PodFingerprints::default(),
         }
     }
 

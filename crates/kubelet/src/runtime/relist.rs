@@ -34,9 +34,9 @@ type Sum = u64;
 
 /// What the workers saw last of their pods, by uid. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Seen(Arc<Mutex<HashMap<String, Sum>>>);
+pub(super) struct PodFingerprints(Arc<Mutex<HashMap<String, Sum>>>);
 
-impl Seen {
+impl PodFingerprints {
     fn sums(&self) -> MutexGuard<'_, HashMap<String, Sum>> {
         self.0.lock()
     }
@@ -90,7 +90,7 @@ impl Relist {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let health = match self.look().await {
+            let health = match self.list().await {
                 Ok(now) => {
                     self.runtime.seen.changed(&now).iter().for_each(|uid| changed(uid));
                     RuntimeHealth::Answering
@@ -105,7 +105,7 @@ impl Relist {
         }
     }
 
-    async fn look(&self) -> Result<HashMap<String, Sum>, RuntimeError> {
+    async fn list(&self) -> Result<HashMap<String, Sum>, RuntimeError> {
         let mut now = HashMap::new();
         for sandbox in self.runtime.list_sandboxes(self.runtime.own()).await? {
             add(&mut now, &sandbox.labels, one(&sandbox.id, sandbox.state));
@@ -139,7 +139,7 @@ mod tests {
     fn a_pod_is_named_while_it_is_not_as_its_worker_saw_it() {
         let sandbox =
             |id: &str, state| cri::PodSandbox { id: id.to_owned(), state, ..Default::default() };
-        let seen = Seen::default();
+        let seen = PodFingerprints::default();
         seen.note("same", &[sandbox("1", 0), sandbox("2", 1)], &[]);
         seen.note("ends", &[sandbox("3", 1)], &[]);
         seen.note("goes", &[sandbox("4", 1)], &[]);

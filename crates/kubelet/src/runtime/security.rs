@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_containers_word_counts_before_the_pods() {
+    fn the_containers_security_context_overrides_the_pods() {
         let spec = spec(
             serde_json::json!({"runAsUser": 1000, "fsGroup": 2000, "supplementalGroups": [3000]}),
             serde_json::json!({"runAsUser": 1001, "allowPrivilegeEscalation": false}),

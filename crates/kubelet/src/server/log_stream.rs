@@ -202,7 +202,7 @@ async fn tail_start(file: &mut File, lines: u64) -> io::Result<u64> {
     }
     let mut block = vec![0; BLOCK_BYTES];
     // The newline of the last line is not one between lines.
-    let mut wanted = lines + 1;
+    let mut wanted = lines.saturating_add(1);
     while end > 0 {
         let start = end.saturating_sub(BLOCK_BYTES as u64);
         let length = usize::try_from(end - start).unwrap_or(BLOCK_BYTES);

@@ -1,5 +1,6 @@
 //! What a request to the kubelet's server asks for. Pure.
 
+use coffer_api::go;
 use http::Method;
 use k8s_openapi::jiff::Timestamp;
 use percent_encoding::percent_decode_str;
@@ -207,7 +208,7 @@ impl Query {
     }
 
     fn flag(&self, name: &str) -> bool {
-        matches!(self.first(name), Some("1" | "true" | "True" | "TRUE" | "t" | "T"))
+        self.first(name).and_then(go::parse_bool) == Some(true)
     }
 }
 

@@ -4,18 +4,18 @@
 
 use bytes::Bytes;
 use coffer_net::Incoming;
+use coffer_wire::http1;
 use http::header::{HOST, UPGRADE};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::{Body, Sessions};
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TunnelError {
-    #[error("the request asks for no upgrade")]
+    #[error("Upgrade request required")]
     NoUpgrade,
     #[error("the runtime gave a streaming address that cannot be used: {0}")]
     Address(String),
@@ -38,13 +38,11 @@ pub(super) async fn open(
     let (Some("http"), Some(authority)) = (url.scheme_str(), url.authority()) else {
         return Err(TunnelError::Address(redacted(&url.to_string())));
     };
-    let address = (authority.host(), authority.port_u16().unwrap_or(80));
-    let stream = TcpStream::connect(address).await.map_err(TunnelError::Dial)?;
-    stream.set_nodelay(true).map_err(TunnelError::Dial)?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (host, port) = (authority.host(), authority.port_u16().unwrap_or(80));
+    let stream = http1::connect(host, port).await.map_err(TunnelError::Dial)?;
+    let (mut sender, connection) = http1::upgradable(stream).await?;
     sessions.spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
+        if let Err(error) = connection.await {
             tracing::debug!(%error, "streaming connection ended");
         }
     });

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coffer_api::references::{self, Reference, ReferenceKind};
 use coffer_api::secret::Secret;
 use k8s_openapi::api::core::v1::PodSpec;
 
@@ -29,21 +30,14 @@ impl Keep {
 /// The secrets that a pod's environment variables refer to, and which of their keys.
 pub(crate) fn env_secrets(spec: &PodSpec) -> BTreeMap<&str, Keep> {
     let mut secrets: BTreeMap<&str, Keep> = BTreeMap::new();
-    for container in pod::all_containers(spec) {
-        for source in container.env_from.iter().flatten() {
-            if let Some(secret) = &source.secret_ref {
-                secrets.insert(&secret.name, Keep::All);
-            }
-        }
-        for variable in container.env.iter().flatten() {
-            let source = variable.value_from.as_ref();
-            let Some(secret) = source.and_then(|source| source.secret_key_ref.as_ref()) else {
-                continue;
-            };
-            let keep = secrets.entry(&secret.name).or_insert(Keep::Keys(BTreeSet::new()));
-            if let Keep::Keys(keys) = keep {
-                keys.insert(secret.key.clone());
-            }
+    for reference in env_references(spec) {
+        let Some(key) = reference.key else {
+            secrets.insert(reference.name, Keep::All);
+            continue;
+        };
+        let keep = secrets.entry(reference.name).or_insert(Keep::Keys(BTreeSet::new()));
+        if let Keep::Keys(keys) = keep {
+            keys.insert(key.to_owned());
         }
     }
     secrets
@@ -51,13 +45,14 @@ pub(crate) fn env_secrets(spec: &PodSpec) -> BTreeMap<&str, Keep> {
 
 /// A key that some container cannot do without and that the secret does not have.
 pub(crate) fn missing_key<'a>(spec: &'a PodSpec, name: &str, secret: &Secret) -> Option<&'a str> {
-    let variables = pod::all_containers(spec).flat_map(|container| container.env.iter().flatten());
-    let references =
-        variables.filter_map(|variable| variable.value_from.as_ref()?.secret_key_ref.as_ref());
-    let required = references
-        .filter(|reference| reference.name == name && reference.optional != Some(true))
-        .map(|reference| reference.key.as_str());
-    required.into_iter().find(|key| !secret.data.contains_key(*key))
+    let required = env_references(spec).filter(|it| it.name == name && !it.optional);
+    required.filter_map(|it| it.key).find(|key| !secret.data.contains_key(*key))
+}
+
+/// What the environments of all containers refer to in secrets.
+fn env_references(spec: &PodSpec) -> impl Iterator<Item = Reference<'_>> {
+    let all = pod::all_containers(spec).flat_map(references::of_environment);
+    all.filter(|reference| reference.kind == ReferenceKind::Secret)
 }
 
 #[cfg(test)]

@@ -4,12 +4,10 @@
 //! The guide: "Kubelet only supports use of secrets for Pods it gets from the API server." So a
 //! manifest that refers to a secret in any way is refused as a whole, whichever source it came from.
 
-use std::collections::BTreeSet;
-
 use coffer_api::kinds::Kind as _;
 use coffer_api::well_known::annotation;
-use coffer_api::{Document, host_paths, yaml};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use coffer_api::{Document, host_paths, references, yaml};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
 
 use crate::pod;
 
@@ -149,54 +147,15 @@ fn identify(pod: &mut Pod, uid: &str, source: ManifestSource, node: &str) {
     pod.spec.get_or_insert_default().node_name = Some(node.to_owned());
 }
 
-/// What of the API a spec refers to, if it does; upstream's plural names.
+/// What of the API a spec refers to, if it does; upstream's plural names. A secret is what the guide speaks
+/// of; it is named first.
 fn reference(spec: &PodSpec) -> Option<&'static str> {
-    let mut found = BTreeSet::new();
-    if !spec.image_pull_secrets.as_deref().unwrap_or_default().is_empty() {
-        found.insert("secrets");
-    }
-    let account = spec.service_account_name.as_deref().or(spec.service_account.as_deref());
-    if account.is_some_and(|account| !account.is_empty()) {
-        // Its tokens are secrets.
-        found.insert("serviceaccounts");
-    }
-    for volume in spec.volumes.iter().flatten() {
-        // Sources that no longer run anywhere refer to secrets too: look at what is written.
-        let written = serde_json::to_value(volume).unwrap_or_default();
-        found.extend(names_secret(&written).then_some("secrets"));
-        let projected = volume.projected.iter().flat_map(|source| source.sources.iter().flatten());
-        for source in projected {
-            found.extend(source.service_account_token.is_some().then_some("serviceaccounts"));
-            found.extend(source.config_map.is_some().then_some("configmaps"));
-        }
-        found.extend(volume.config_map.is_some().then_some("configmaps"));
-        found.extend(volume.persistent_volume_claim.is_some().then_some("persistentvolumeclaims"));
-    }
-    let ephemeral = spec.ephemeral_containers.iter().flatten();
-    let envs = pod::all_containers(spec).map(|it| (&it.env, &it.env_from));
-    for (env, env_from) in envs.chain(ephemeral.map(|it| (&it.env, &it.env_from))) {
-        for source in env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-            found.extend(source.secret_key_ref.is_some().then_some("secrets"));
-            found.extend(source.config_map_key_ref.is_some().then_some("configmaps"));
-        }
-        for source in env_from.iter().flatten() {
-            found.extend(source.secret_ref.is_some().then_some("secrets"));
-            found.extend(source.config_map_ref.is_some().then_some("configmaps"));
-        }
-    }
-    // A secret is what the guide speaks of; it is named first.
-    found.take("secrets").or_else(|| found.pop_first())
-}
-
-/// Whether a volume has a field that names a secret: `secret`, `secretRef`, `secretName`, ….
-fn names_secret(value: &serde_json::Value) -> bool {
-    match value {
-        serde_json::Value::Object(fields) => fields.iter().any(|(name, value)| {
-            let names = name == "secret" || name.ends_with("ecretRef") || name == "secretName";
-            names && !value.is_null() || names_secret(value)
-        }),
-        serde_json::Value::Array(items) => items.iter().any(names_secret),
-        _ => false,
+    let claims = |volume: &Volume| volume.persistent_volume_claim.is_some();
+    let written = references::written(spec).into_iter().map(|reference| reference.kind);
+    match written.min() {
+        Some(kind) => Some(kind.plural()),
+        None if spec.volumes.iter().flatten().any(claims) => Some("persistentvolumeclaims"),
+        None => None,
     }
 }
 

@@ -14,6 +14,7 @@ use rustls_pki_types::pem::PemObject as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Intake;
+use crate::backoff::{PERIOD_JITTER, jitter};
 
 /// Upstream's `httpCheckFrequency`.
 const CHECK_PERIOD: Duration = Duration::from_secs(20);
@@ -122,9 +123,11 @@ pub(super) async fn run(source: Source, intake: Intake) {
             Ok(Err(cause)) => {
                 tracing::warn!(url = source.place(), cause, "manifests not fetched");
             }
-            Err(_) => tracing::warn!(url = source.place(), "manifests not fetched: no answer"),
+            Err(_) => {
+                tracing::warn!(url = source.place(), "manifests not fetched: no response in time")
+            }
         }
-        tokio::time::sleep(CHECK_PERIOD).await;
+        tokio::time::sleep(jitter(CHECK_PERIOD, PERIOD_JITTER)).await;
     }
 }
 

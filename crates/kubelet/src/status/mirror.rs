@@ -3,7 +3,9 @@
 //! It is a copy of the static pod, marked by an annotation, which the kubelet makes again when
 //! a client deletes it. No kubelet runs it: its annotation says that it runs already.
 
+use coffer_api::reason::Reason;
 use coffer_api::well_known::annotation;
+use coffer_client::error::{has_reason, is_conflict, is_not_found};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
@@ -20,7 +22,7 @@ pub(super) async fn ensure(client: &kube::Client, fixed: &Pod) -> kube::Result<O
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mirror = mirror(client, fixed).await?;
     match pods.create(&PostParams::default(), &mirror).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) if has_reason(&error, &[Reason::AlreadyExists, Reason::Conflict]) => {}
         made => return made.map(|made| PodId::of(&made)),
     }
     let found = pods.get(name).await?;
@@ -50,10 +52,7 @@ pub(crate) async fn remove(pods: &Api<Pod>, mirror: &Pod) -> kube::Result<()> {
         .grace_period(0)
         .preconditions(Preconditions { uid, resource_version: None });
     match pods.delete(name, &params).await {
-        Err(kube::Error::Api(status)) if status.code != 404 && status.code != 409 => {
-            Err(kube::Error::Api(status))
-        }
-        Err(error @ kube::Error::Api(_)) => {
+        Err(error) if is_not_found(&error) || is_conflict(&error) => {
             tracing::debug!(%error, "mirror pod is removed already");
             Ok(())
         }

@@ -22,7 +22,7 @@ use k8s_openapi::jiff::Timestamp;
 pub(crate) use self::phase::{Phase, initialized, is_initialized};
 pub(crate) use self::recall::recall;
 use crate::pod;
-use crate::runtime::{Observed, qos_class};
+use crate::runtime::Observed;
 
 /// Why a container does not run just now: `CrashLoopBackOff` and its kin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,8 @@ pub(crate) fn compute(view: &View<'_>) -> PodStatus {
         pod_ip,
         pod_ips,
         start_time: known.start_time.clone().or_else(|| time(view.now.as_nanosecond())),
-        qos_class: Some(qos_class(spec).as_str().to_owned()),
+        // The API server set qosClass when it admitted the pod, and refuses another one.
+        qos_class: None,
         observed_generation: view.pod.metadata.generation,
         reason: view.failure.map(|it| it.reason.to_owned()).or_else(|| known.reason.clone()),
         message: view.failure.map(|it| it.message.to_owned()).or_else(|| known.message.clone()),

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_api::reason::Reason;
+use coffer_client::error::{has_reason, is_conflict, is_not_found, message};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Map, Value, json};
@@ -32,19 +34,19 @@ const OUR_PREFIX: &str = "coffer.dev/";
 struct Report {
     status: Option<PodStatus>,
     annotations: BTreeMap<String, String>,
-    seen: Option<Seen>,
+    seen: Option<ServerConditions>,
     /// Nothing of the pod is left here.
     is_over: bool,
 }
 
 /// The conditions that the API server showed last, and in which version of the pod.
 #[derive(Clone, PartialEq)]
-struct Seen {
+struct ServerConditions {
     version: u64,
     conditions: Vec<Value>,
 }
 
-impl Seen {
+impl ServerConditions {
     /// `None` for a pod that is not from the API server, or whose versions are not numbers.
     fn of(pod: &Pod) -> Option<Self> {
         let version = pod.metadata.resource_version.as_ref()?.parse().ok()?;
@@ -67,7 +69,7 @@ impl Reporter {
         let sent = Sent {
             status: known.status.as_ref().map(object).unwrap_or_default(),
             annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
-            version: Seen::of(known).map_or(0, |seen| seen.version),
+            version: ServerConditions::of(known).map_or(0, |seen| seen.version),
         };
         let (report, reports) = watch::channel(Report::default());
         let pods = Api::namespaced(client, id.namespace());
@@ -99,7 +101,7 @@ impl Reporter {
     /// The API server shows the pod so. Where others wrote a condition that is the kubelet's to
     /// write (of a node that fell silent, "not ready"), the kubelet's word is said again.
     pub(crate) fn seen(&self, pod: &Pod) {
-        let Some(seen) = Seen::of(pod) else { return };
+        let Some(seen) = ServerConditions::of(pod) else { return };
         self.report.send_if_modified(|report| {
             let differs =
                 report.seen.as_ref().is_none_or(|known| known.conditions != seen.conditions);
@@ -143,7 +145,7 @@ struct Sent {
 
 impl Sent {
     /// Takes back what others have overwritten since.
-    fn correct(&mut self, seen: &Seen) {
+    fn correct(&mut self, seen: &ServerConditions) {
         // Our own last write counts: it shows what others had written before it.
         if seen.version < self.version {
             return;
@@ -221,7 +223,7 @@ async fn run_mirrored(
     recheck: Arc<Notify>,
 ) {
     let mut backoff = Backoff::new(backoff::API);
-    let mut is_refusal_told = false;
+    let mut is_refusal_logged = false;
     loop {
         if reports.has_changed().is_err() {
             return;
@@ -240,12 +242,12 @@ async fn run_mirrored(
             }
             Ok(Ok(None)) => {}
             // Such as by the namespace's Pod Security Standard. It may be allowed later.
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 && !is_refusal_told => {
-                is_refusal_told = true;
+            Ok(Err(error)) if !is_refusal_logged && has_reason(&error, &[Reason::Forbidden]) => {
+                is_refusal_logged = true;
                 tracing::warn!(
                     pod = fixed.metadata.name,
                     namespace = fixed.metadata.namespace,
-                    cause = status.message,
+                    cause = message(&error),
                     "mirror pod rejected: the static pod runs, but the API server does not show it"
                 );
             }
@@ -285,22 +287,22 @@ async fn send(
         match pods.patch_status(id.name(), &params, &Patch::Strategic(&patch)).await {
             Ok(written) => {
                 sent.status = status;
-                sent.version = Seen::of(&written).map_or(sent.version, |seen| seen.version);
+                sent.version =
+                    ServerConditions::of(&written).map_or(sent.version, |seen| seen.version);
                 sent.annotations.extend(report.annotations.clone());
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Outcome::Gone),
-            Err(kube::Error::Api(conflict)) if conflict.code == 409 => {
+            Err(error) if is_not_found(&error) => return Ok(Outcome::Gone),
+            Err(error) if is_conflict(&error) => {
                 // Either the name is another pod's by now, or another writer was first.
                 return match pods.get_metadata_opt(id.name()).await? {
-                    Some(found) if found.metadata.uid.as_deref() == Some(id.uid()) => {
-                        Err(kube::Error::Api(conflict))
-                    }
+                    Some(found) if found.metadata.uid.as_deref() == Some(id.uid()) => Err(error),
                     _ => Ok(Outcome::Gone),
                 };
             }
             // Said once and not again until it changes: the same patch would be refused again.
-            Err(kube::Error::Api(refused)) if refused.code == 422 || refused.code == 400 => {
-                tracing::warn!(pod = %id, message = refused.message, "pod status rejected by the API server");
+            Err(error) if has_reason(&error, &[Reason::Invalid, Reason::BadRequest]) => {
+                let message = message(&error);
+                tracing::warn!(pod = %id, message, "pod status rejected by the API server");
                 sent.status = status;
             }
             Err(error) => return Err(error),
@@ -317,9 +319,7 @@ async fn delete(pods: &Api<Pod>, id: &PodId) -> kube::Result<Outcome> {
         .preconditions(Preconditions { uid, resource_version: None });
     match pods.delete(id.name(), &params).await {
         Ok(_) => Ok(Outcome::Done),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
-            Ok(Outcome::Gone)
-        }
+        Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(Outcome::Gone),
         Err(error) => Err(error),
     }
 }
@@ -405,7 +405,7 @@ mod tests {
                 "status": { "conditions": [{"type": "Ready", "status": ready, "reason": "theirs"},
                     {"type": "Initialized", "status": "True"}, {"type": "x", "status": "y"}] },
             });
-            Seen::of(&serde_json::from_value(pod).unwrap()).unwrap()
+            ServerConditions::of(&serde_json::from_value(pod).unwrap()).unwrap()
         };
         let mut sent = Sent { status: ours.clone(), version: 7, ..Default::default() };
         // What the API server had before it heard our last word says nothing.

@@ -60,7 +60,7 @@ pub(crate) enum VolumeError {
     #[error("hostPath type check failed: {0}")]
     HostPath(String),
     #[error(
-        "host path {0:?} reaches a protected directory of this node: that takes the verb {verb:?} on {resource:?} in the API group {group:?}",
+        "host path {0:?} reaches a protected directory of this node: this requires the verb {verb:?} on {resource:?} in the API group {group:?}",
         verb = host_paths::VERB, resource = host_paths::RESOURCE, group = host_paths::GROUP
     )]
     ProtectedHostPath(String),

@@ -41,14 +41,14 @@ pub(crate) struct Protected {
     own: Vec<PathBuf>,
 }
 
-/// A place in a file system, wherever it is mounted.
+/// A path in a file system, wherever that is mounted.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct DevicePath {
     device: String,
     path: PathBuf,
 }
 
-impl Place {
+impl DevicePath {
     fn overlaps(&self, other: &Self) -> bool {
         self.device == other.device && host_paths::overlap(&self.path, &other.path)
     }
@@ -110,15 +110,15 @@ impl Protected {
             return Ok(true);
         }
         let mounts = mountinfo::read()?;
-        let Some(place) = place_of(found, &path, &mounts)? else { return Ok(true) };
+        let Some(shown_path) = device_path_of(found, &path, &mounts)? else { return Ok(true) };
         // What is mounted below comes along.
         let below = mounts.iter().filter(|mount| mount.target.starts_with(&path));
-        let mut shown = vec![place];
+        let mut shown = vec![shown_path];
         for mount in below {
             if mount.fs_type == "proc" {
                 return Ok(true);
             }
-            shown.push(Place { device: mount.device.clone(), path: mount.root.clone() });
+            shown.push(DevicePath { device: mount.device.clone(), path: mount.root.clone() });
         }
         if self.is_proc(found)? {
             return Ok(true);
@@ -136,7 +136,7 @@ impl Protected {
             if host_paths::overlap(&path, &real) {
                 return Ok(true);
             }
-            let hidden = place_of(opened.as_fd(), &real, &mounts)?;
+            let hidden = device_path_of(opened.as_fd(), &real, &mounts)?;
             if hidden.is_some_and(|hidden| shown.iter().any(|shown| shown.overlaps(&hidden))) {
                 return Ok(true);
             }
@@ -212,7 +212,9 @@ impl Protected {
             let wanted = real.join(missing.iter().collect::<PathBuf>());
             let lies = |protected: &Path| wanted.starts_with(protected);
             let mounts = mountinfo::read()?;
-            let Some(place) = place_of(found.as_fd(), &real, &mounts)? else { return Ok(true) };
+            let Some(shown_path) = device_path_of(found.as_fd(), &real, &mounts)? else {
+                return Ok(true);
+            };
             if host_paths::is_protected(&wanted) || self.is_proc(found.as_fd())? {
                 return Ok(true);
             }
@@ -224,9 +226,9 @@ impl Protected {
                     continue;
                 };
                 let Some(at) = path_of(opened.as_fd())? else { continue };
-                let own = place_of(opened.as_fd(), &at, &mounts)?;
+                let own = device_path_of(opened.as_fd(), &at, &mounts)?;
                 let same = own.is_some_and(|own| {
-                    own.device == place.device && place.path.starts_with(&own.path)
+                    own.device == shown_path.device && shown_path.path.starts_with(&own.path)
                 });
                 if lies(&protected) || lies(&at) || same {
                     return Ok(true);
@@ -281,13 +283,17 @@ fn path_of(found: BorrowedFd<'_>) -> io::Result<Option<PathBuf>> {
 }
 
 /// Where in its file system something is; `None` where the kernel's list has no such mount.
-fn place_of(found: BorrowedFd<'_>, path: &Path, mounts: &[Mount]) -> io::Result<Option<Place>> {
+fn device_path_of(
+    found: BorrowedFd<'_>,
+    path: &Path,
+    mounts: &[Mount],
+) -> io::Result<Option<DevicePath>> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
     let id: Option<u64> = id.and_then(|id| id.parse().ok());
     let Some(mount) = mounts.iter().find(|mount| Some(mount.id) == id) else { return Ok(None) };
     let Ok(below) = path.strip_prefix(&mount.target) else { return Ok(None) };
-    Ok(Some(Place { device: mount.device.clone(), path: mount.root.join(below) }))
+    Ok(Some(DevicePath { device: mount.device.clone(), path: mount.root.join(below) }))
 }
 
 #[cfg(test)]

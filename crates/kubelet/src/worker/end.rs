@@ -26,7 +26,7 @@ impl Worker {
             })
             .collect();
         // A container that is about to end is not probed any more.
-        self.containers.probes.values_mut().for_each(Probes::rest);
+        self.containers.probes.values_mut().for_each(Probes::pause);
         if let Some(pod) = &desired.pod {
             self.remember_messages(pod, &observed).await;
             // A pod that ends with the kubelet goes on with the next one: how its containers end

@@ -105,7 +105,7 @@ pub(crate) struct Desired {
 #[derive(Clone)]
 enum Origin {
     ApiServer,
-    /// A manifest. The API shows a mirror of it; the bell rings when that may be removed.
+    /// A manifest. The API shows a mirror of it; `recheck` is notified when that may have been removed.
     Manifest {
         recheck: Arc<Notify>,
     },
@@ -115,7 +115,7 @@ struct Handle {
     id: PodId,
     origin: Origin,
     desired: watch::Sender<Desired>,
-    poke: Arc<Notify>,
+    wake: Arc<Notify>,
 }
 
 /// All pod workers.
@@ -208,21 +208,21 @@ impl Workers {
             return;
         }
         let (sender, receiver) = watch::channel(desired);
-        let poke = Arc::new(Notify::new());
+        let wake = Arc::new(Notify::new());
         let worker = {
             let (shared, id) = (self.shared.clone(), id.clone());
-            let (poke, origin) = (poke.clone(), origin.clone());
+            let (wake, origin) = (wake.clone(), origin.clone());
             move || {
                 task::Worker::new(
                     shared.clone(),
                     id.clone(),
                     receiver.clone(),
-                    poke.clone(),
+                    wake.clone(),
                     &origin,
                 )
             }
         };
-        let handle = Handle { id: id.clone(), origin, desired: sender, poke };
+        let handle = Handle { id: id.clone(), origin, desired: sender, wake };
         handles.insert(id.uid().to_owned(), handle);
         let workers = Arc::downgrade(self);
         let stop = self.stop.clone();
@@ -240,9 +240,9 @@ impl Workers {
     }
 
     /// Something of a pod changed in the runtime.
-    pub(crate) fn poke(&self, uid: &str) {
+    pub(crate) fn wake(&self, uid: &str) {
         if let Some(handle) = self.handles().get(uid) {
-            handle.poke.notify_one();
+            handle.wake.notify_one();
         }
     }
 

@@ -26,7 +26,7 @@ const AWAITED_MAX: usize = 64;
 pub(super) struct PodInput {
     pub(super) desired: watch::Receiver<Desired>,
     /// The runtime shows it otherwise than before, or a probe does.
-    pub(super) poke: Arc<Notify>,
+    pub(super) wake: Arc<Notify>,
     /// Whether a manifest is the pod's source.
     pub(super) is_static: bool,
     pub(super) awaited: Awaited,

@@ -258,7 +258,7 @@ fn new_sandbox(observed: &Observed, progress: &Progress, now: Instant) -> Plan {
         return Plan::wait_until(Some(until));
     }
     let newest = observed.sandboxes.first();
-    let attempt = newest.map_or(0, |newest| newest.attempt + 1);
+    let attempt = newest.map_or(0, |newest| newest.attempt.saturating_add(1));
     // A sandbox that is not ready may still hold an address.
     let mut actions: Vec<_> =
         newest.map(|newest| Action::StopSandbox { id: newest.id.clone() }).into_iter().collect();
@@ -303,7 +303,7 @@ fn start(
         }
         let mut attempt = 0;
         if let Some(latest) = observed.latest(&spec.name) {
-            attempt = latest.attempt + 1;
+            attempt = latest.attempt.saturating_add(1);
             match latest.state {
                 // Made and never started, by a kubelet that ended in between: make it again.
                 ContainerState::Created => {

@@ -307,7 +307,7 @@ impl Worker {
     ) -> Result<(), StartError> {
         let Some(placeholders) = &self.shared.placeholders else { return Ok(()) };
         let has_secrets = environment.has_secrets() || line.has_secrets();
-        if start.placeholders || !has_secrets || placeholders.may_tell_values(start.handler) {
+        if start.placeholders || !has_secrets || placeholders.may_get_values(start.handler) {
             return Ok(());
         }
         let message = format!(

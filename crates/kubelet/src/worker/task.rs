@@ -56,7 +56,7 @@ impl Worker {
         shared: Arc<Shared>,
         id: PodId,
         desired: watch::Receiver<Desired>,
-        poke: Arc<Notify>,
+        wake: Arc<Notify>,
         origin: &Origin,
     ) -> Self {
         let pod = desired.borrow().pod.clone();
@@ -65,7 +65,7 @@ impl Worker {
         Self {
             shared,
             id,
-            pod: PodInput { desired, poke, is_static, awaited: Awaited::default() },
+            pod: PodInput { desired, wake, is_static, awaited: Awaited::default() },
             progress: Progress::default(),
             volumes: VolumeState { usage_is_old: true, ..Default::default() },
             containers: reporting.containers(),
@@ -134,7 +134,7 @@ impl Worker {
                 }
                 false
             }
-            () = self.pod.poke.notified() => false,
+            () = self.pod.wake.notified() => false,
             () = timer => false,
             () = self.pod.awaited.any_changed() => true,
             () = self.volumes.usage.changed() => false,
@@ -292,7 +292,7 @@ impl Worker {
                 container_id: &container.id,
                 spec,
                 pod_ip: ip.as_deref(),
-                poke: &self.pod.poke,
+                wake: &self.pod.wake,
             });
             if let Some(probes) = probes {
                 self.containers.probes.insert(container.id.clone(), probes);

@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
-use crate::objects::{ObjectKey, Objects, Seen, Subscription, Version};
+use crate::objects::{ObjectKey, ObjectState, Objects, Subscription, Version};
 use crate::pod::PodId;
 use crate::status::SecretsFinding;
 
 /// Where the versions are written: a JSON object of secret names and resourceVersions, `null` for
 /// an optional secret that did not exist.
-pub(super) const VERSIONS_ANNOTATION: &str = "coffer.dev/secret-resource-versions";
+pub(super) const VERSIONS_ANNOTATION: &str =
+    coffer_api::well_known::annotation::SECRET_RESOURCE_VERSIONS;
 
 /// The secrets that a pod uses, each with a watch on it.
 #[derive(Default)]
@@ -69,7 +70,7 @@ impl Usage {
     /// The secrets that exist in another version than the one used, of those in `followed`.
     pub(super) fn outdated(&self, followed: impl Fn(&str) -> bool) -> Vec<String> {
         let outdated = self.0.iter().filter(|(name, used)| {
-            let exists = matches!(used.now.seen(), Seen::Present(_));
+            let exists = matches!(used.now.seen(), ObjectState::Present(_));
             exists && used.staleness(name).is_some() && followed(name)
         });
         outdated.map(|(name, _)| name.clone()).collect()
@@ -91,14 +92,14 @@ impl Used {
     /// How the secret differs from what is used. Before its watch has spoken it does not.
     fn staleness(&self, name: &str) -> Option<String> {
         match (&self.version, self.now.seen()) {
-            (_, Seen::Unknown) | (None, Seen::Absent) => None,
-            (None, Seen::Present(now)) => Some(format!(
+            (_, ObjectState::Unknown) | (None, ObjectState::Absent) => None,
+            (None, ObjectState::Present(now)) => Some(format!(
                 "secret {name:?} was created after the pod started, with resourceVersion {}",
                 now.resource_version
             )),
-            (Some(_), Seen::Absent) => Some(format!("secret {name:?} was deleted")),
-            (Some(used), Seen::Present(now)) if *used == now => None,
-            (Some(used), Seen::Present(now)) => {
+            (Some(_), ObjectState::Absent) => Some(format!("secret {name:?} was deleted")),
+            (Some(used), ObjectState::Present(now)) if *used == now => None,
+            (Some(used), ObjectState::Present(now)) => {
                 let what = if used.uid == now.uid { "is now at" } else { "was recreated, with" };
                 Some(format!(
                     "secret {name:?} {what} resourceVersion {}, the pod uses {}",

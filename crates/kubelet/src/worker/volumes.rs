@@ -17,7 +17,7 @@ use crate::volume::Failed;
 const NO_TOKENS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Set to `live` on a pod whose volumes are to follow their secrets.
-const UPDATE_ANNOTATION: &str = "coffer.dev/secret-update";
+const UPDATE_ANNOTATION: &str = coffer_api::well_known::annotation::SECRET_UPDATE;
 
 pub(super) fn follows_secrets(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.as_ref();
@@ -57,6 +57,7 @@ impl Worker {
         } else {
             format!("MountVolume.SetUp failed for volume {:?} : {}", failed.volume, failed.error)
         };
+        tracing::info!(pod = %self.id, cause = %message, "volume setup failed, retrying");
         self.shared.events.pod(&self.id, Reason::FailedMountVolume, message);
     }
 
@@ -99,7 +100,7 @@ impl Worker {
         self.volumes.tokens_due = match self.shared.volumes.renew_tokens(&self.id, pod).await {
             Ok(due) => {
                 self.backoffs.tokens.reset();
-                Some(now + due.unwrap_or(NO_TOKENS))
+                Some(now + due.unwrap_or(NO_TOKENS).min(NO_TOKENS))
             }
             Err(error) => {
                 tracing::warn!(pod = %self.id, %error, "cannot renew service account token");

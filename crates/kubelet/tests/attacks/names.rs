@@ -110,13 +110,13 @@ async fn a_runtime_class_does_not_turn_placeholders_off() {
     let class = objects.get::<RuntimeClass>("", "sandboxed").await.expect("found");
     let own = SecretPlaceholders::new(["runc".to_owned()]);
     for handler in [class.handler.as_str(), "RUNC", "runc ", "kata"] {
-        let told = own.are_for(handler) || own.may_tell_values(handler);
+        let told = own.are_for(handler) || own.may_get_values(handler);
         attacks.attempt(handler, !told, told);
     }
     for handler in ["", "runc"] {
         attacks.attempt("Coffer's own handler", own.are_for(handler), handler);
     }
     let lax = SecretPlaceholders { dangerous_values_for_others: true, ..own };
-    assert!(!lax.are_for("runsc") && lax.may_tell_values("runsc"), "by its own flag only");
+    assert!(!lax.are_for("runsc") && lax.may_get_values("runsc"), "by its own flag only");
     attacks.finish();
 }

@@ -54,7 +54,7 @@ fn a_pod_that_was_deleted_while_no_kubelet_ran_is_ended_by_the_next() {
         node.start_kubelet().await;
         node.runtime("the orphan is removed", |cri| cri.sandboxes().is_empty()).await;
         let directory = node.pod_directory(&pod);
-        crate::support::eventually("its files are removed", || !directory.exists()).await;
+        coffer_testkit::eventually("its files to be removed", async || !directory.exists()).await;
         assert_eq!(node.mounts(), Vec::<String>::new());
     });
 }

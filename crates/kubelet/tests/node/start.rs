@@ -1,8 +1,9 @@
 //! From a bound pod to a running container, and what can stop it on the way.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use coffer_testkit::cri::{Call, Exit, Request};
+use parking_lot::Mutex;
 use serde_json::json;
 use tonic::Status;
 
@@ -31,6 +32,21 @@ fn a_pod_starts_in_order_and_shows_its_address() {
 }
 
 #[test]
+fn a_pod_with_resources_of_its_own_shows_its_status() {
+    on_node(async |node| {
+        let amounts = json!({ "cpu": "1", "memory": "64Mi" });
+        let spec = json!({ "resources": { "limits": amounts, "requests": amounts } });
+        node.create("p", spec).await;
+        let pod = node.running("p").await;
+        let class = pod.status.and_then(|status| status.qos_class);
+        assert_eq!(class.as_deref(), Some("Guaranteed"));
+        let config = &node.cri.running("p")[0].config;
+        let resources = config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        assert_eq!(resources.map(|resources| resources.oom_score_adj), Some(-997));
+    });
+}
+
+#[test]
 fn no_container_starts_before_all_volumes_are_mounted() {
     on_node(async |node| {
         node.secret("s", "password", "hunter2").await;
@@ -45,7 +61,7 @@ fn no_container_starts_before_all_volumes_are_mounted() {
                 std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string())
             };
             let found = (read("/s", "password"), read("/m", "mode"), read("/e", "."));
-            at_start.lock().expect("unbroken").push(found);
+            at_start.lock().push(found);
         });
         let mounts = json!([{ "name": "s", "mountPath": "/s" }, { "name": "m", "mountPath": "/m" },
             { "name": "e", "mountPath": "/e" }]);
@@ -64,7 +80,7 @@ fn no_container_starts_before_all_volumes_are_mounted() {
         // A directory cannot be read as a file; one that is not there gives another error.
         let directory = std::fs::read_to_string("/").expect_err("a directory").to_string();
         let whole = ("hunter2".to_owned(), "fast".to_owned(), directory);
-        assert_eq!(*seen.lock().expect("unbroken"), [whole.clone(), whole.clone(), whole]);
+        assert_eq!(*seen.lock(), [whole.clone(), whole.clone(), whole]);
         let mounts = node.mounts();
         let volumes = node.pod_directory(&pod).join("volumes").display().to_string();
         assert_eq!(
@@ -189,7 +205,7 @@ fn a_pod_that_hangs_in_the_runtime_does_not_hinder_another() {
 }
 
 #[test]
-fn a_sandbox_that_fails_is_retried_and_the_event_has_the_runtimes_words() {
+fn a_sandbox_that_fails_is_retried_and_the_event_has_the_runtimes_message() {
     on_node(async |node| {
         node.cri.fail(Call::RunPodSandbox, 2, Status::unknown("no network"));
         node.create("p", json!({})).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coffer_kubelet::{Config, Kubelet, OnExit, ServerConfig};
 use coffer_testkit::apiserver::TestServer;
 use coffer_testkit::cri::FakeCri;
-use coffer_testkit::in_namespace_as;
+use coffer_testkit::{eventually, in_namespace_as};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node as NodeObject, Pod, Secret};
 use k8s_openapi::{ByteString, NamespaceResourceScope};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Long enough for a slow machine; every wait ends as soon as its condition holds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const NODE: &str = "node-1";
 
 /// Runs a test on a node of its own, as root of its own mount namespace.
@@ -149,7 +149,7 @@ impl Node {
     /// Waits until the API shows a pod so.
     pub(crate) async fn until(&self, name: &str, what: &str, is_so: impl Fn(&Pod) -> bool) -> Pod {
         let is_so = |pod: Option<&Pod>| pod.is_some_and(&is_so);
-        let waited = tokio::time::timeout(PATIENCE, await_condition(self.api(), name, is_so));
+        let waited = tokio::time::timeout(TIMEOUT, await_condition(self.api(), name, is_so));
         match waited.await {
             Ok(pod) => pod.expect("the watch works").expect("the pod is there"),
             Err(_) => {
@@ -174,7 +174,7 @@ impl Node {
     /// Waits until a pod's object no longer exists.
     pub(crate) async fn removed(&self, name: &str) {
         let gone = await_condition(self.api::<Pod>(), name, |pod: Option<&Pod>| pod.is_none());
-        if tokio::time::timeout(PATIENCE, gone).await.is_err() {
+        if tokio::time::timeout(TIMEOUT, gone).await.is_err() {
             let (events, calls) = (self.events(name).await, self.cri.lines());
             panic!("timed out waiting: {name} is deleted\n{events:#?}\n{calls:#?}");
         }
@@ -208,20 +208,17 @@ impl Node {
 
     /// Waits for an event about a pod that begins so. Returns all of it.
     pub(crate) async fn event(&self, name: &str, begin: &str) -> String {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
+        eventually(format!("the event {begin:?}"), async || {
             let events = self.events(name).await;
-            if let Some(found) = events.iter().find(|event| event.starts_with(begin)) {
-                return found.clone();
-            }
-            assert!(tokio::time::Instant::now() < deadline, "no event {begin:?}: {events:#?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            let found = events.iter().find(|event| event.starts_with(begin)).cloned();
+            found.ok_or(events)
+        })
+        .await
     }
 
     /// Waits until the runtime shows something.
     pub(crate) async fn runtime(&self, what: &str, is_so: impl Fn(&FakeCri) -> bool) {
-        if tokio::time::timeout(PATIENCE, self.cri.until(is_so)).await.is_err() {
+        if tokio::time::timeout(TIMEOUT, self.cri.until(is_so)).await.is_err() {
             panic!("waited in vain: {what}\n{:#?}", self.cri.lines());
         }
     }
@@ -242,18 +239,8 @@ impl Node {
 
 /// The future's value, or a panic that says what was waited for.
 pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    let waited = tokio::time::timeout(PATIENCE, wait).await;
+    let waited = tokio::time::timeout(TIMEOUT, wait).await;
     waited.unwrap_or_else(|_| panic!("waited in vain: {what}"))
-}
-
-/// Waits until something is so that nothing tells of.
-pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let polled = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within(what, polled).await;
 }
 
 fn named(name: &str) -> kube::core::ObjectMeta {

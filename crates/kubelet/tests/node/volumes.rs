@@ -91,7 +91,10 @@ fn a_pod_that_has_run_to_its_end_lets_its_secrets_go() {
         node.cri.exit("p/c", Exit::code(0));
         node.until("p", "Succeeded", |pod| crate::support::phase(pod) == "Succeeded").await;
         node.runtime("the sandbox ends", |cri| cri.sandboxes().iter().all(|it| !it.ready)).await;
-        crate::support::eventually("the volumes are unmounted", || node.mounts().is_empty()).await;
+        coffer_testkit::eventually("the volumes to be unmounted", async || {
+            node.mounts().is_empty()
+        })
+        .await;
     });
 }
 

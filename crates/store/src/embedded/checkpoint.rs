@@ -6,9 +6,10 @@
 //! and the next commit restarts it. Only if the checkpoint cannot keep up at all does the writer wait for it.
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
 use super::connection::{LogError, connect};
@@ -67,11 +68,11 @@ impl Checkpointer {
         if pages < self.limit_pages {
             return Ok(());
         }
-        let (_, changed) = &*self.shared;
-        let mut state = lock(&self.shared);
+        let (state, changed) = &*self.shared;
+        let mut state = state.lock();
         if pages >= self.limit_pages.saturating_mul(BEHIND_MAX) {
             while matches!(*state, State::Requested | State::Copying) {
-                state = changed.wait(state).expect(UNPOISONED);
+                changed.wait(&mut state);
             }
         }
         match *state {
@@ -92,8 +93,9 @@ impl Checkpointer {
 
 impl Drop for Checkpointer {
     fn drop(&mut self) {
-        *lock(&self.shared) = State::Stop;
-        self.shared.1.notify_all();
+        let (state, changed) = &*self.shared;
+        *state.lock() = State::Stop;
+        changed.notify_all();
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
             tracing::error!("the store's checkpoint thread panicked");
         }
@@ -119,17 +121,19 @@ impl Copier {
                     }
                 }
             }
-            let mut state = lock(&self.shared);
+            let (state, changed) = &*self.shared;
+            let mut state = state.lock();
             if *state == State::Copying {
                 *state = State::Copied;
             }
-            self.shared.1.notify_all();
+            changed.notify_all();
         }
     }
 
     /// Waits until a checkpoint is requested; false if there will be none.
     fn until_requested(&self) -> bool {
-        let mut state = lock(&self.shared);
+        let (state, changed) = &*self.shared;
+        let mut state = state.lock();
         loop {
             match *state {
                 State::Requested => {
@@ -137,16 +141,10 @@ impl Copier {
                     return true;
                 }
                 State::Stop => return false,
-                _ => state = self.shared.1.wait(state).expect(UNPOISONED),
+                _ => changed.wait(&mut state),
             }
         }
     }
-}
-
-const UNPOISONED: &str = "nothing panics while it holds the state of the checkpoint";
-
-fn lock(shared: &Shared) -> MutexGuard<'_, State> {
-    shared.0.lock().expect(UNPOISONED)
 }
 
 /// The number of pages in the log, and how many of them are copied.

@@ -5,8 +5,9 @@
 //! write depends on the number of different prefix lengths, not on the number of watchers.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{Event, Revision, StoreError};
@@ -69,7 +70,7 @@ impl Hub {
         after: Revision,
         queue_max: usize,
     ) -> Result<(Subscription, Revision), StoreError> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(reason) = &state.closed {
             return Err(StoreError::Closed(reason.clone()));
         }
@@ -89,7 +90,7 @@ impl Hub {
 
     /// Queues the events for their watchers. After it returns they are on every queue.
     pub(super) fn publish(&self, events: &[Event], newest: Revision) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.published = newest;
         for event in events {
             for (len, watchers) in &mut state.watchers {
@@ -106,7 +107,7 @@ impl Hub {
 
     /// Ends every queue after what is on it already.
     pub(super) fn close(&self, reason: &str) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.closed = Some(reason.to_owned());
         for watcher in std::mem::take(&mut state.watchers).into_values().flatten().flat_map(|w| w.1)
         {
@@ -118,11 +119,11 @@ impl Hub {
     /// The number of watchers.
     #[cfg(test)]
     pub(super) fn watchers(&self) -> usize {
-        self.state().watchers.values().flat_map(HashMap::values).map(Vec::len).sum()
+        self.state.lock().watchers.values().flat_map(HashMap::values).map(Vec::len).sum()
     }
 
     fn leave(&self, id: u64, prefix: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(watchers) = state.watchers.get_mut(&prefix.len()) else { return };
         let Some(same) = watchers.get_mut(prefix) else { return };
         same.retain(|watcher| watcher.id != id);
@@ -132,10 +133,6 @@ impl Hub {
         if watchers.is_empty() {
             state.watchers.remove(&prefix.len());
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics while it holds the hub")
     }
 }
 

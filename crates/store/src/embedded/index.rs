@@ -11,9 +11,6 @@ use std::sync::Arc;
 use super::log::{Entry, Op};
 use crate::Revision;
 
-/// Why a lock of the index cannot be poisoned.
-pub(super) const UNPOISONED: &str = "nothing panics while it holds the index";
-
 /// One write to one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {

@@ -1,12 +1,13 @@
 //! The state that all handles of a store share, and reads of it.
 
-use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
 use super::hub::Hub;
-use super::index::{Index, UNPOISONED};
+use super::index::Index;
 use super::log::View;
 use super::options::Options;
 use super::readers::Readers;
@@ -29,7 +30,7 @@ pub(super) struct Inner {
 impl Inner {
     /// The oldest and the newest revision that can be read.
     pub(super) fn served(&self) -> (Revision, Revision) {
-        let index = self.index.read().expect(UNPOISONED);
+        let index = self.index.read();
         (index.oldest(), index.newest())
     }
 

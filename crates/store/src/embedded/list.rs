@@ -4,9 +4,11 @@
 //! from the view. In this order every row that the index refers to exists: the view keeps what a concurrent
 //! compaction removes.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
-use super::index::{Index, Located, TooOld, UNPOISONED};
+use parking_lot::RwLock;
+
+use super::index::{Index, Located, TooOld};
 use super::log::View;
 use crate::{ListOptions, Page, Revision, StoreError, Versioned};
 
@@ -19,7 +21,7 @@ pub(super) fn get(
     key: &str,
 ) -> Result<Option<Versioned>, StoreError> {
     let located = {
-        let index = index.read().expect(UNPOISONED);
+        let index = index.read();
         let at = newest(&index, view);
         index.at(key, at).map_err(|compacted| compacted.at(at))?
     };
@@ -32,13 +34,13 @@ pub(super) fn list(
     prefix: &str,
     options: &ListOptions,
 ) -> Result<Page, StoreError> {
-    let at = revision(&index.read().expect(UNPOISONED), view, options.revision)?;
+    let at = revision(&index.read(), view, options.revision)?;
     let limit = options.limit.unwrap_or(usize::MAX);
     let mut after: Option<Arc<str>> = options.after.as_deref().map(Into::into);
     let mut items = Vec::new();
     while items.len() < limit {
         let want = HOLD_KEYS.min(limit - items.len());
-        let found = index.read().expect(UNPOISONED).page(prefix, after.as_deref(), at, want);
+        let found = index.read().page(prefix, after.as_deref(), at, want);
         let found = found.map_err(|compacted| compacted.at(at))?;
         let more = found.len() == want;
         after = found.last().map(|(key, _)| Arc::clone(key)).or(after);
@@ -62,8 +64,7 @@ fn remaining(
     let mut remaining = 0;
     let mut next = Some(after);
     while let Some(after) = next {
-        let counted =
-            index.read().expect(UNPOISONED).count(prefix, after.as_deref(), at, HOLD_KEYS);
+        let counted = index.read().count(prefix, after.as_deref(), at, HOLD_KEYS);
         let (found, last) = counted.map_err(|compacted| compacted.at(at))?;
         remaining += found;
         next = last.map(Some);

@@ -23,11 +23,12 @@ mod watch;
 mod writer;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{Event, ListOptions, Page, Revision, Store, StoreError, Value, Versioned};
@@ -100,7 +101,7 @@ impl Embedded {
         // Fails only if the writer has ended already.
         let _ = self.inner.jobs.send(Job::Stop);
         self.inner.readers.close().await;
-        let writer = self.inner.writer.lock().expect("nothing panics while it holds this").take();
+        let writer = self.inner.writer.lock().take();
         let joined = tokio::task::spawn_blocking(|| writer.map(JoinHandle::join)).await;
         if let Ok(Some(Err(_))) | Err(_) = joined {
             tracing::error!("the store's writer panicked");

@@ -16,7 +16,7 @@ pub struct Options {
     /// Compacts earlier when replaced and removed values of the history take more bytes than this.
     pub history_bytes_max: usize,
     /// Bytes of the database in use, history included, beyond which writes that grow are
-    /// [`StoreError::NoSpace`] until there is room again.
+    /// [`StoreError::NoSpace`](crate::StoreError::NoSpace) until there is room again.
     pub quota_bytes: u64,
     /// Writes that wait for the writer; more wait outside, in order.
     pub write_queue_max: usize,
@@ -24,7 +24,8 @@ pub struct Options {
     pub batch_writes_max: usize,
     /// Bytes of values after which a batch takes no further write.
     pub batch_bytes_max: usize,
-    /// Events that wait for one watcher; one more and it is [`StoreError::Lagged`].
+    /// Events that wait for one watcher; one more and it is
+    /// [`StoreError::Lagged`](crate::StoreError::Lagged).
     pub watch_queue_max: usize,
     /// Reads that touch the disk at the same time; more wait.
     pub readers_max: usize,

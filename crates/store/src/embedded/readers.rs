@@ -1,8 +1,9 @@
 //! Connections for reads, a bounded number of them, used in turns.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::connection::LogError;
@@ -37,13 +38,13 @@ impl Readers {
     ) -> Result<T, StoreError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| closed())?;
         let idle = Arc::clone(&self.idle);
-        let reader = match lock(&idle).pop() {
+        let reader = match idle.lock().pop() {
             Some(reader) => reader,
             None => self.open()?,
         };
         let outcome = tokio::task::spawn_blocking(move || {
             let outcome = reader.view().map_err(StoreError::from).and_then(|view| read(&view));
-            lock(&idle).push(reader);
+            idle.lock().push(reader);
             drop(turn);
             outcome
         });
@@ -56,10 +57,6 @@ impl Readers {
         // An error means that it is closed already.
         let _idle = self.turns.acquire_many(all).await;
         self.turns.close();
-        lock(&self.idle).clear();
+        self.idle.lock().clear();
     }
-}
-
-fn lock(idle: &Mutex<Vec<LogReader>>) -> std::sync::MutexGuard<'_, Vec<LogReader>> {
-    idle.lock().expect("nothing panics while it holds the idle readers")
 }

@@ -5,15 +5,16 @@
 //! their results. Between batches it compacts what is older than the history that is kept.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::connection::LogError;
 use super::hub::Hub;
-use super::index::{Index, UNPOISONED};
+use super::index::Index;
 use super::log::{Batch, Entry, Op, Sink};
 use super::options::Options;
 use super::quota::{HistoryBytes, Quota};
@@ -125,7 +126,7 @@ impl<S: Sink> Writer<S> {
         let mut plan = Plan::new(self.newest());
         for job in jobs {
             let planned = if self.has_room_for(&job) {
-                plan.add(&self.index.read().expect(UNPOISONED), &job.key, job.write)
+                plan.add(&self.index.read(), &job.key, job.write)
             } else {
                 Err(StoreError::NoSpace)
             };
@@ -176,7 +177,7 @@ impl<S: Sink> Writer<S> {
         if let Some(reason) = &self.failed {
             return Err(Failure::Closed(reason.clone()));
         }
-        batch.superseded = self.index.read().expect(UNPOISONED).superseded(SWEEP_MAX);
+        batch.superseded = self.index.read().superseded(SWEEP_MAX);
         if batch.is_empty() {
             return Ok(());
         }
@@ -184,7 +185,8 @@ impl<S: Sink> Writer<S> {
             return Err(self.fail(error));
         }
         self.disk_full = false;
-        let mut index = self.index.write().expect(UNPOISONED);
+        // A panic here ends the writer. Readers then see a beginning of the batch, which is on disk.
+        let mut index = self.index.write();
         index.forget(batch.superseded.len());
         for (entry, _) in &batch.entries {
             index.apply(entry).expect("the plan follows the index");
@@ -202,7 +204,7 @@ impl<S: Sink> Writer<S> {
         if !self.quota.is_full() || matches!(job.write, Write::Delete(_)) {
             return true;
         }
-        let current = self.index.read().expect(UNPOISONED).current(&job.key);
+        let current = self.index.read().current(&job.key);
         // An earlier write of this batch to the same key is ignored: the two conflict anyway.
         let old = current.and_then(|revision| self.sink.value_len(revision).ok());
         self.quota.admits(job.write.len(), old)
@@ -256,17 +258,15 @@ impl<S: Sink> Writer<S> {
     }
 
     fn newest(&self) -> Revision {
-        self.index.read().expect(UNPOISONED).newest()
+        self.index.read().newest()
     }
 
     fn oldest(&self) -> Revision {
-        self.index.read().expect(UNPOISONED).oldest()
+        self.index.read().oldest()
     }
 
     fn has_superseded(&self) -> bool {
-        self.failed.is_none()
-            && !self.disk_full
-            && !self.index.read().expect(UNPOISONED).superseded(1).is_empty()
+        self.failed.is_none() && !self.disk_full && !self.index.read().superseded(1).is_empty()
     }
 }
 

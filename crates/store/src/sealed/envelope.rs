@@ -24,6 +24,8 @@
 
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use super::keyring::{KEY_BYTES, KeyId, Keyring, SealingKey};
@@ -65,8 +67,8 @@ pub(super) fn seal(keyring: &Keyring, path: &str, value: &[u8]) -> Result<Vec<u8
     let sealing = keyring.first();
     let mut nonce = [0; DATA_KEY_AT - NONCE_AT];
     let mut data_key = Zeroizing::new([0; KEY_BYTES]);
-    getrandom::fill(&mut nonce).map_err(|_| SealFailure)?;
-    getrandom::fill(&mut *data_key).map_err(|_| SealFailure)?;
+    SysRng.try_fill_bytes(&mut nonce).map_err(|_| SealFailure)?;
+    SysRng.try_fill_bytes(&mut *data_key).map_err(|_| SealFailure)?;
 
     let mut out = Vec::with_capacity(value.len() + OVERHEAD);
     out.extend_from_slice(&MAGIC);

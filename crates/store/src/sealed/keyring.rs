@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rand::TryRng as _;
+use rand::rngs::{SysError, SysRng};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 pub(super) const KEY_BYTES: usize = 32;
@@ -83,16 +85,16 @@ pub enum KeyFileError {
         path: PathBuf,
     },
     /// The system gave no random bytes for a new key.
-    #[error("no random bytes for a new key: {0}")]
-    Random(getrandom::Error),
+    #[error("cannot generate a key: no random bytes: {0}")]
+    Random(SysError),
 }
 
 impl Keyring {
     /// A ring of one new, random key.
     pub fn generate() -> Result<Self, KeyFileError> {
         let mut key = SealingKey { id: KeyId([0; ID_BYTES]), bytes: [0; KEY_BYTES] };
-        getrandom::fill(&mut key.id.0).map_err(KeyFileError::Random)?;
-        getrandom::fill(&mut key.bytes).map_err(KeyFileError::Random)?;
+        SysRng.try_fill_bytes(&mut key.id.0).map_err(KeyFileError::Random)?;
+        SysRng.try_fill_bytes(&mut key.bytes).map_err(KeyFileError::Random)?;
         Ok(Self { keys: vec![key] })
     }
 

@@ -71,7 +71,7 @@ impl<S: Store> Sealed<S> {
         }
         let keyring = Keyring::generate()?;
         keyring.store_new(key_file)?;
-        tracing::info!(key_file = %key_file.display(), "made a sealing key");
+        tracing::info!(key_file = %key_file.display(), "generated a sealing key");
         Ok(Self::new(store, keyring, prefixes))
     }
 

@@ -15,9 +15,10 @@ mod service;
 mod state;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -47,7 +48,7 @@ struct Shared {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -163,7 +164,7 @@ impl FakeCri {
     /// Looks at the machine each time a container is about to start.
     pub fn on_start(&self, observe: impl Fn(&Recorded, &Container) + Send + Sync + 'static) {
         let observer: Observer = Box::new(observe);
-        *self.shared.on_start.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+        *self.shared.on_start.lock() = Some(observer);
     }
 
     /// The running container `pod/container` ends.

@@ -1,9 +1,10 @@
 //! What goes otherwise than a working runtime would do it: calls that fail, calls that hang.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -23,7 +24,7 @@ pub(super) struct Script(Arc<Mutex<HashMap<Call, VecDeque<Rule>>>>);
 
 impl Script {
     fn rules(&self) -> MutexGuard<'_, HashMap<Call, VecDeque<Rule>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn fail(&self, call: Call, about: Option<&str>, times: u32, status: Status) {

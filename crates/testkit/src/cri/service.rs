@@ -322,7 +322,7 @@ impl RuntimeService for Service {
         let container =
             self.0.state().containers.get(&id).cloned().ok_or_else(|| no_container(&id))?;
         let on_start = self.0.on_start.clone();
-        if let Some(observe) = &*on_start.lock().unwrap_or_else(|broken| broken.into_inner()) {
+        if let Some(observe) = &*on_start.lock() {
             observe(&recorded, &container);
         }
         self.0.change(|state| {

@@ -1,10 +1,11 @@
 //! What a server was sent, above all which credentials.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Method, Uri, header};
+use parking_lot::Mutex;
 
 /// A request as a server saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +48,11 @@ pub(super) struct Log(Arc<Mutex<Vec<Seen>>>);
 impl Log {
     pub(super) fn add(&self, method: &Method, uri: &Uri, credential: Option<SeenCredential>) {
         let seen = Seen { method: method.clone(), path: uri.to_string(), credential };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        self.0.lock().push(seen);
     }
 
     pub(super) fn all(&self) -> Vec<Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     pub(super) fn credentials(&self) -> Vec<SeenCredential> {

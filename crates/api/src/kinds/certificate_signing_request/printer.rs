@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{APPROVED, CertificateSigningRequest, DENIED, FAILED};
+use super::CertificateSigningRequest;
+use crate::condition::{self, ConditionType};
 use crate::table::{Column, age, human_duration, name, or_none};
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -34,14 +35,14 @@ pub(super) fn cells(csr: &CertificateSigningRequest, now: Timestamp) -> Vec<Valu
 fn condition(csr: &CertificateSigningRequest) -> String {
     let status = csr.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
-    let has = |type_: &str| conditions.iter().any(|condition| condition.type_ == type_);
-    let mut shown = match (has(DENIED), has(APPROVED)) {
-        (true, _) => "Denied",
-        (false, true) => "Approved",
+    let has = |type_| condition::find(&conditions, type_).is_some();
+    let mut shown = match (has(ConditionType::Denied), has(ConditionType::Approved)) {
+        (true, _) => ConditionType::Denied.as_str(),
+        (false, true) => ConditionType::Approved.as_str(),
         (false, false) => "Pending",
     }
     .to_owned();
-    if has(FAILED) {
+    if has(ConditionType::Failed) {
         shown.push_str(",Failed");
     }
     if status.certificate.is_some_and(|certificate| !certificate.0.is_empty()) {

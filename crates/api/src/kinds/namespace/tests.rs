@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{NAME_LABEL, Namespace};
+use super::Namespace;
 use crate::kinds::Kind;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
+use crate::subresource::SubresourceName;
+use crate::well_known::label;
 
 fn valid() -> Value {
     json!({"metadata": {"name": "myns"}})
@@ -36,7 +38,7 @@ fn names_are_dns_labels_and_finalizers_are_known_or_qualified() {
 fn a_new_namespace_is_active_labelled_and_finalized_by_kubernetes() {
     let sent = with(&valid(), "status.phase", json!("Terminating"));
     let namespace: Namespace = created(&sent);
-    assert_eq!(namespace.metadata.labels.as_ref().unwrap()[NAME_LABEL], "myns");
+    assert_eq!(namespace.metadata.labels.as_ref().unwrap()[label::NAMESPACE_NAME], "myns");
     assert_eq!(namespace.spec.as_ref().unwrap().finalizers.as_ref().unwrap(), &["kubernetes"]);
     assert_eq!(namespace.fields(), [("status.phase", "Active".to_owned())]);
 }
@@ -45,7 +47,7 @@ fn a_new_namespace_is_active_labelled_and_finalized_by_kubernetes() {
 fn the_phase_goes_with_the_deletion_timestamp() {
     check_update::<Namespace>(
         &valid(),
-        Some("status"),
+        Some(SubresourceName::Status),
         &[(
             "status.phase",
             json!("Terminating"),
@@ -61,7 +63,7 @@ fn the_phase_goes_with_the_deletion_timestamp() {
     );
     check_update::<Namespace>(
         &going,
-        Some("status"),
+        Some(SubresourceName::Status),
         &[(
             "status.phase",
             json!("Active"),
@@ -72,7 +74,7 @@ fn the_phase_goes_with_the_deletion_timestamp() {
     );
     check_update::<Namespace>(
         &valid(),
-        Some("finalize"),
+        Some(SubresourceName::Finalize),
         &[(
             "spec.finalizers",
             json!(["kubernetes", "f"]),
@@ -89,10 +91,10 @@ fn each_subresource_writes_its_own_part() {
     let sent = json!({"metadata": {"name": "myns"}, "spec": {"finalizers": []}, "status": {"phase": "Terminating"}});
     let plain = updated(&old, &sent, None);
     assert_eq!((plain.spec, plain.status), (old.spec.clone(), old.status.clone()));
-    let finalized = updated(&old, &sent, Some("finalize"));
+    let finalized = updated(&old, &sent, Some(SubresourceName::Finalize));
     assert_eq!(finalized.spec.unwrap().finalizers, Some(Vec::new()));
     assert_eq!(finalized.status, old.status);
-    let status = updated(&old, &sent, Some("status"));
+    let status = updated(&old, &sent, Some(SubresourceName::Status));
     assert_eq!(status.spec, old.spec);
     assert_eq!(status.status.unwrap().phase.as_deref(), Some("Terminating"));
 }

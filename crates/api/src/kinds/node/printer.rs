@@ -1,17 +1,16 @@
 //! Node rows.
 
-use crate::condition::{self, Condition as _, ConditionType};
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use serde_json::Value;
 
+use crate::condition::{self, Condition as _, ConditionType};
 use crate::table::{Column, age, name, or_none};
+use crate::well_known::label;
 
-/// Nodes say their roles in label keys with this prefix.
-const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
-/// Or in the value of this label.
+/// A node's role, where no label of its has [`label::NODE_ROLE_PREFIX`].
 const ROLE_LABEL: &str = "kubernetes.io/role";
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -48,7 +47,7 @@ pub(super) fn cells(node: &Node, now: Timestamp) -> Vec<Value> {
 fn readiness(node: &Node, status: &NodeStatus) -> String {
     let ready = condition::find(status.conditions.iter().flatten(), ConditionType::Ready);
     let mut words = vec![match ready {
-        Some(condition) if condition.holds() => "Ready",
+        Some(condition) if condition.holds() => ConditionType::Ready.as_str(),
         Some(_) => "NotReady",
         None => "Unknown",
     }];
@@ -61,7 +60,7 @@ fn readiness(node: &Node, status: &NodeStatus) -> String {
 fn roles(node: &Node) -> String {
     let labels = node.metadata.labels.iter().flatten();
     let roles: BTreeSet<&str> = labels
-        .filter_map(|(key, value)| match key.strip_prefix(ROLE_PREFIX) {
+        .filter_map(|(key, value)| match key.strip_prefix(label::NODE_ROLE_PREFIX) {
             Some(role) => Some(role),
             None => (key == ROLE_LABEL).then_some(value.as_str()),
         })

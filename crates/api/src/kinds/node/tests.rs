@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::Node;
 use crate::kinds::Kind;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
+use crate::subresource::SubresourceName;
 
 fn valid() -> Value {
     json!({
@@ -98,7 +99,7 @@ fn what_is_given_once_stays() {
     let address = json!({"type": "InternalIP", "address": "1.1.1.1"});
     check_update::<Node>(
         &valid(),
-        Some("status"),
+        Some(SubresourceName::Status),
         &[(
             "status.addresses",
             json!([address, address]),
@@ -118,7 +119,7 @@ fn a_kubelet_writes_the_status_at_creation_and_through_its_subresource() {
     let sent =
         with(&with(&valid(), "spec.unschedulable", json!(true)), "status", json!({"phase": "x"}));
     assert_eq!(updated(&old, &sent, None).status, old.status);
-    assert_eq!(updated(&old, &sent, Some("status")).spec, old.spec);
+    assert_eq!(updated(&old, &sent, Some(SubresourceName::Status)).spec, old.spec);
     assert_eq!(updated(&old, &sent, None).fields(), [("spec.unschedulable", "true".to_owned())]);
 }
 

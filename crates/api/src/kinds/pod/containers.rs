@@ -13,18 +13,18 @@ use super::values::{descending_path, no_backsteps, one_of};
 use super::volumes::Known;
 use super::{environment, handlers, resources, security};
 use crate::field::{Error, ErrorList, Path};
-use crate::kinds::meta::complaints;
+use crate::kinds::meta::invalid_each;
 use crate::kinds::optional::{list, text};
 use crate::names;
 
 /// What of the pod around them containers are checked against.
-pub(super) struct Surroundings<'a> {
+pub(super) struct Context<'a> {
     pub(super) volumes: Known<'a>,
     pub(super) claims: BTreeSet<&'a str>,
     pub(super) spec: &'a PodSpec,
 }
 
-pub(super) fn validate(around: &Surroundings<'_>, path: &Path) -> ErrorList {
+pub(super) fn validate(around: &Context<'_>, path: &Path) -> ErrorList {
     let containers = &around.spec.containers;
     if containers.is_empty() {
         return vec![Error::required(path, "")];
@@ -48,7 +48,7 @@ pub(super) fn validate(around: &Surroundings<'_>, path: &Path) -> ErrorList {
     errors
 }
 
-pub(super) fn validate_init(around: &Surroundings<'_>, path: &Path) -> ErrorList {
+pub(super) fn validate_init(around: &Context<'_>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut names: BTreeSet<&str> =
         around.spec.containers.iter().map(|container| container.name.as_str()).collect();
@@ -91,7 +91,7 @@ fn no_handlers(container: &Container, path: &Path) -> ErrorList {
     .collect()
 }
 
-pub(super) fn validate_ephemeral(around: &Surroundings<'_>, path: &Path) -> ErrorList {
+pub(super) fn validate_ephemeral(around: &Context<'_>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let init = list(&around.spec.init_containers).iter();
     let others: BTreeSet<&str> =
@@ -149,13 +149,13 @@ fn only_allowed_for_ephemeral(container: &Container, path: &Path) -> ErrorList {
     errors
 }
 
-fn validate_common(container: &Container, around: &Surroundings<'_>, path: &Path) -> ErrorList {
+fn validate_common(container: &Container, around: &Context<'_>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let name = path.child("name");
     if container.name.is_empty() {
         errors.push(Error::required(&name, ""));
     } else {
-        errors.extend(complaints(&name, &container.name, names::dns1123_label(&container.name)));
+        errors.extend(invalid_each(&name, &container.name, names::dns1123_label(&container.name)));
     }
     if text(&container.image).is_empty() {
         errors.push(Error::required(&path.child("image"), ""));
@@ -210,7 +210,7 @@ fn validate_ports(ports: &[ContainerPort], path: &Path) -> ErrorList {
             if wrong.is_empty() && !port_names.insert(name) {
                 errors.push(Error::duplicate(&path.child("name"), name));
             }
-            errors.extend(complaints(&path.child("name"), name, wrong));
+            errors.extend(invalid_each(&path.child("name"), name, wrong));
         }
         let number = |number: i32, path: &Path| -> ErrorList {
             names::port_number(number.into())

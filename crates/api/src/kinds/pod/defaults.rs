@@ -1,13 +1,13 @@
 //! What a pod spec gets where the client said nothing: the v1 defaults, in pods and in templates.
 
 use k8s_openapi::api::core::v1::{
-    Container, DownwardAPIVolumeFile, EnvVar, HTTPGetAction, LifecycleHandler, PodSpec, Probe,
-    Volume, VolumeProjection,
+    Container, DownwardAPIVolumeFile, EnvVar, HTTPGetAction, LifecycleHandler, PodIP, PodSpec,
+    PodStatus, Probe, Volume, VolumeProjection,
 };
 
 use super::ephemeral::edit_as_container;
 use super::image::default_pull_policy;
-use super::{overhead, resources};
+use super::{level, overhead, resources};
 use crate::kinds::optional::{default_number, default_text, list_mut, text};
 
 /// File mode 0644 of the files that volumes make.
@@ -23,6 +23,9 @@ pub(super) fn set(spec: &mut PodSpec) {
     set_account(spec);
     if let Some(overhead) = &mut spec.overhead {
         overhead::set_defaults(overhead);
+    }
+    if let Some(requirements) = &mut spec.resources {
+        resources::canonicalize_both(requirements);
     }
     spec.volumes.iter_mut().flatten().for_each(set_volume);
     spec.containers.iter_mut().for_each(set_container);
@@ -49,8 +52,19 @@ pub(super) fn set_for_pod(spec: &mut PodSpec) {
             }
         }
     }
-    if let Some(requirements) = &mut spec.resources {
-        resources::requests_from_limits(requirements);
+    level::set_requests(spec);
+}
+
+/// Makes `podIP` and the first of `podIPs` the same. Where both are given and differ, the former counts: older
+/// kubelets write only that. Source: upstream's `Convert_v1_PodStatus_To_core_PodStatus`.
+pub(super) fn set_addresses(status: &mut PodStatus) {
+    let first = status.pod_ips.iter().flatten().next().map(|it| it.ip.clone());
+    match status.pod_ip.as_ref().filter(|ip| !ip.is_empty()) {
+        Some(ip) if first.as_ref() != Some(ip) => {
+            status.pod_ips = Some(vec![PodIP { ip: ip.clone() }]);
+        }
+        None if first.is_some() => status.pod_ip = first,
+        _ => {}
     }
 }
 

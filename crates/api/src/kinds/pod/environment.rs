@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::field::{Error, ErrorList, Path};
-use crate::kinds::meta::complaints;
+use crate::kinds::meta::invalid_each;
 use crate::kinds::optional::{list, text};
 use crate::names;
 use crate::quantity::Quantity;
@@ -21,7 +21,7 @@ pub(super) fn validate(variables: &[EnvVar], path: &Path) -> ErrorList {
             errors.push(Error::required(&path.child("name"), ""));
         } else {
             let found = names::env_var_name(&variable.name);
-            errors.extend(complaints(&path.child("name"), &variable.name, found));
+            errors.extend(invalid_each(&path.child("name"), &variable.name, found));
         }
         errors.extend(validate_source(variable, &path.child("valueFrom")));
     }
@@ -62,11 +62,11 @@ fn validate_source(variable: &EnvVar, path: &Path) -> ErrorList {
 }
 
 fn validate_key(name: &str, key: &str, path: &Path) -> ErrorList {
-    let mut errors = complaints(&path.child("name"), name, names::subdomain_name(name, false));
+    let mut errors = invalid_each(&path.child("name"), name, names::subdomain_name(name, false));
     if key.is_empty() {
         errors.push(Error::required(&path.child("key"), ""));
     } else {
-        errors.extend(complaints(&path.child("key"), key, names::config_map_key(key)));
+        errors.extend(invalid_each(&path.child("key"), key, names::config_map_key(key)));
     }
     errors
 }
@@ -77,7 +77,7 @@ pub(super) fn validate_from(sources: &[EnvFromSource], path: &Path) -> ErrorList
         let item = path.index(at);
         let prefix = text(&source.prefix);
         if !prefix.is_empty() {
-            errors.extend(complaints(&item.child("prefix"), prefix, names::env_var_name(prefix)));
+            errors.extend(invalid_each(&item.child("prefix"), prefix, names::env_var_name(prefix)));
         }
         if let Some(map) = &source.config_map_ref {
             errors.extend(validate_reference(&map.name, &item.child("configMapRef")));
@@ -101,7 +101,7 @@ fn validate_reference(name: &str, path: &Path) -> ErrorList {
         return vec![Error::required(&path, "")];
     }
     // Upstream takes a trailing dash here, as if a suffix were to follow.
-    complaints(&path, name, names::subdomain_name(name, true))
+    invalid_each(&path, name, names::subdomain_name(name, true))
 }
 
 const ENVIRONMENT_FIELDS: &[&str] = &[
@@ -161,10 +161,10 @@ pub(super) fn validate_field(
             format!("unsupported pod version: {}", text(&field.api_version))
         }
         Some(("metadata.annotations", key)) => {
-            return complaints(path, key, names::qualified_name(&key.to_lowercase()));
+            return invalid_each(path, key, names::qualified_name(&key.to_lowercase()));
         }
         Some(("metadata.labels", key)) => {
-            return complaints(path, key, names::qualified_name(key));
+            return invalid_each(path, key, names::qualified_name(key));
         }
         Some(_) => format!("field label does not support subscript: {wanted}"),
         None if !KNOWN_FIELDS.contains(&wanted) => format!("field label not supported: {wanted}"),

@@ -1,7 +1,7 @@
 //! An ephemeral container is a container with a target; rules for the one hold for the other.
 //!
-//! Both types name every field of both, so that one that a newer API adds to either does not compile
-//! until it is carried over.
+//! Both types are taken apart and made with every field by its name, so that one that a newer API adds
+//! to either does not compile until it is carried over.
 
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer};
 
@@ -17,119 +17,26 @@ pub(super) fn edit_as_container(ephemeral: &mut EphemeralContainer, edit: fn(&mu
     *ephemeral = join(container, target_container_name);
 }
 
-fn split(ephemeral: EphemeralContainer) -> (Container, Option<String>) {
-    let EphemeralContainer {
-        args,
-        command,
-        env,
-        env_from,
-        image,
-        image_pull_policy,
-        lifecycle,
-        liveness_probe,
-        name,
-        ports,
-        readiness_probe,
-        resize_policy,
-        resources,
-        restart_policy,
-        restart_policy_rules,
-        security_context,
-        startup_probe,
-        stdin,
-        stdin_once,
-        termination_message_path,
-        termination_message_policy,
-        tty,
-        volume_devices,
-        volume_mounts,
-        working_dir,
-        target_container_name,
-    } = ephemeral;
-    let container = Container {
-        args,
-        command,
-        env,
-        env_from,
-        image,
-        image_pull_policy,
-        lifecycle,
-        liveness_probe,
-        name,
-        ports,
-        readiness_probe,
-        resize_policy,
-        resources,
-        restart_policy,
-        restart_policy_rules,
-        security_context,
-        startup_probe,
-        stdin,
-        stdin_once,
-        termination_message_path,
-        termination_message_policy,
-        tty,
-        volume_devices,
-        volume_mounts,
-        working_dir,
+/// Takes a value apart and makes one of the other type of its fields.
+macro_rules! rebuilt {
+    ($value:expr, $From:ident {$($extra:ident)?} => $To:ident {$($given:ident)?}) => {
+        rebuilt!(@ $value, $From {$($extra)?} => $To {$($given)?}:
+            args command env env_from image image_pull_policy lifecycle liveness_probe name ports
+            readiness_probe resize_policy resources restart_policy restart_policy_rules
+            security_context startup_probe stdin stdin_once termination_message_path
+            termination_message_policy tty volume_devices volume_mounts working_dir)
     };
-    (container, target_container_name)
+    (@ $value:expr, $From:ident {$($extra:ident)?} => $To:ident {$($given:ident)?}:
+        $($field:ident)*) => {{
+        let $From { $($field,)* $($extra)? } = $value;
+        ($To { $($field,)* $($given)? } $(, $extra)?)
+    }};
+}
+
+fn split(ephemeral: EphemeralContainer) -> (Container, Option<String>) {
+    rebuilt!(ephemeral, EphemeralContainer { target_container_name } => Container {})
 }
 
 fn join(container: Container, target_container_name: Option<String>) -> EphemeralContainer {
-    let Container {
-        args,
-        command,
-        env,
-        env_from,
-        image,
-        image_pull_policy,
-        lifecycle,
-        liveness_probe,
-        name,
-        ports,
-        readiness_probe,
-        resize_policy,
-        resources,
-        restart_policy,
-        restart_policy_rules,
-        security_context,
-        startup_probe,
-        stdin,
-        stdin_once,
-        termination_message_path,
-        termination_message_policy,
-        tty,
-        volume_devices,
-        volume_mounts,
-        working_dir,
-    } = container;
-    EphemeralContainer {
-        args,
-        command,
-        env,
-        env_from,
-        image,
-        image_pull_policy,
-        lifecycle,
-        liveness_probe,
-        name,
-        ports,
-        readiness_probe,
-        resize_policy,
-        resources,
-        restart_policy,
-        restart_policy_rules,
-        security_context,
-        startup_probe,
-        stdin,
-        stdin_once,
-        termination_message_path,
-        termination_message_policy,
-        tty,
-        volume_devices,
-        volume_mounts,
-        working_dir,
-        target_container_name,
-    }
+    rebuilt!(container, Container {} => EphemeralContainer { target_container_name })
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::field::{Error, ErrorList, Path};
-use crate::kinds::meta::complaints;
+use crate::kinds::meta::invalid_each;
 use crate::kinds::optional::{list, text};
 use crate::names;
 
@@ -161,7 +161,7 @@ fn http_errors(http: &HTTPGetAction, path: &Path) -> ErrorList {
     }
     for header in list(&http.http_headers) {
         let found = names::http_header_name(&header.name);
-        errors.extend(complaints(&path.child("httpHeaders"), &header.name, found));
+        errors.extend(invalid_each(&path.child("httpHeaders"), &header.name, found));
     }
     errors
 }
@@ -172,6 +172,6 @@ fn port_or_name(port: &IntOrString, path: &Path) -> ErrorList {
             .into_iter()
             .map(|detail| Error::invalid(path, *number, detail))
             .collect(),
-        IntOrString::String(name) => complaints(path, name, names::port_name(name)),
+        IntOrString::String(name) => invalid_each(path, name, names::port_name(name)),
     }
 }

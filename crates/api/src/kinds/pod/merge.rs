@@ -113,6 +113,15 @@ pub(super) static RULES: Rules = Rules {
         ("core.v1.TCPSocketAction", &["host"]),
         ("core.v1.VolumeMount", &["readOnly", "subPath", "subPathExpr"]),
     ],
+    held: &[
+        ("core.v1.Container", &["resources"]),
+        ("core.v1.ContainerStatus", &["lastState", "state"]),
+        ("core.v1.EphemeralContainer", &["resources"]),
+        ("core.v1.PodSpec", &["containers"]),
+        ("core.v1.PodTemplateSpec", &["metadata", "spec"]),
+        ("core.v1.PreferredSchedulingTerm", &["preference"]),
+        ("core.v1.WeightedPodAffinityTerm", &["podAffinityTerm"]),
+    ],
 };
 
 const CONTAINER: &[&str] = &[

@@ -11,15 +11,18 @@ use serde_json::Value;
 
 use super::info::{Deletion, KindInfo, Subresource};
 use super::kind::Kind;
+use super::meta;
 use super::optional::{list, text};
 use super::roles::{Grant, READ_WRITE, Role};
-use super::{equal, meta};
 use crate::condition::{ConditionStatus, ConditionType};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::names;
 use crate::phase::PodPhase;
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::RowCondition;
+use crate::well_known::api_group;
 
 mod containers;
 mod defaults;
@@ -27,11 +30,12 @@ mod environment;
 mod ephemeral;
 mod handlers;
 mod image;
+mod level;
 mod merge;
 pub(super) mod overhead;
 pub(super) mod placement;
 mod printer;
-pub(crate) mod qos;
+mod qos;
 pub(super) mod resources;
 mod security;
 mod spec;
@@ -41,22 +45,32 @@ mod values;
 mod volumes;
 mod warnings;
 
+pub use qos::QosClass;
+
 pub(super) use placement::{validate_effect, validate_selector};
 pub(super) use spec::is_ip;
+pub use template::{same_template, template_identity};
 pub(super) use warnings::of_template as template_warnings;
 
 /// Whether a spec stands in a pod, or in a template of pods that do not exist yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum SpecOf {
     Pod,
     Template,
 }
 
+pub use crate::demand::is_sidecar;
+
 /// The annotation by which a kubelet marks the API's image of a static pod.
 pub const MIRROR_ANNOTATION: &str = crate::well_known::annotation::MIRROR;
 
+/// Whether a pod is the API's image of a static pod, which its node runs by itself.
+pub fn is_mirror(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR_ANNOTATION))
+}
+
 const fn sub(
-    name: &'static str,
+    name: SubresourceName,
     group: &'static str,
     kind: &'static str,
     verbs: &'static [&'static str],
@@ -72,13 +86,13 @@ static INFO: KindInfo = KindInfo {
     categories: &["all"],
     tracks_generation: true,
     subresources: &[
-        sub("attach", "", "PodAttachOptions", &["create", "get"]),
-        sub("binding", "", "Binding", &["create"]),
-        sub("ephemeralcontainers", "", "Pod", &["get", "patch", "update"]),
-        sub("eviction", "policy", "Eviction", &["create"]),
-        sub("exec", "", "PodExecOptions", &["create", "get"]),
-        sub("log", "", "Pod", &["get"]),
-        sub("portforward", "", "PodPortForwardOptions", &["create", "get"]),
+        sub(SubresourceName::Attach, "", "PodAttachOptions", &["create", "get"]),
+        sub(SubresourceName::Binding, "", "Binding", &["create"]),
+        sub(SubresourceName::EphemeralContainers, "", "Pod", &["get", "patch", "update"]),
+        sub(SubresourceName::Eviction, api_group::POLICY, "Eviction", &["create"]),
+        sub(SubresourceName::Exec, "", "PodExecOptions", &["create", "get"]),
+        sub(SubresourceName::Log, "", "Pod", &["get"]),
+        sub(SubresourceName::PortForward, "", "PodPortForwardOptions", &["create", "get"]),
         Subresource::status("", "Pod"),
     ],
     field_labels: &[
@@ -110,13 +124,17 @@ impl Kind for Pod {
         let spec = self.spec.get_or_insert_default();
         defaults::set(spec);
         defaults::set_for_pod(spec);
+        if let Some(status) = &mut self.status {
+            defaults::set_addresses(status);
+        }
     }
 
     fn prepare_for_create(&mut self) {
         meta::first_generation(&mut self.metadata);
         let mut status = PodStatus { phase: Some(PodPhase::Pending.into()), ..Default::default() };
-        if let Some(spec) = &self.spec {
-            status.qos_class = Some(qos::class(spec).to_owned());
+        if let Some(spec) = &mut self.spec {
+            placement::apply_label_keys(spec, self.metadata.labels.as_ref());
+            status.qos_class = Some(QosClass::of_spec(spec).into());
             if !list(&spec.scheduling_gates).is_empty() {
                 status.conditions = Some(vec![gated_condition()]);
             }
@@ -124,9 +142,9 @@ impl Kind for Pod {
         self.status = Some(status);
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         match sub {
-            Some("status") => {
+            Some(SubresourceName::Status) => {
                 self.spec = old.spec.clone();
                 self.metadata.generation = old.metadata.generation;
                 // Old kubelets send owners that break garbage collection, and no class.
@@ -138,7 +156,7 @@ impl Kind for Pod {
                 }
                 keep_observed_generations(status, old.status.as_ref());
             }
-            Some("ephemeralcontainers") => {
+            Some(SubresourceName::EphemeralContainers) => {
                 let added = self.spec.take().and_then(|spec| spec.ephemeral_containers);
                 let version = self.metadata.resource_version.take();
                 *self = old.clone();
@@ -147,7 +165,7 @@ impl Kind for Pod {
                 count_generation(self, old);
             }
             // The server's own writing: the node, and the condition that says so.
-            Some("binding") => {}
+            Some(SubresourceName::Binding) => {}
             _ => {
                 self.status = old.status.clone();
                 count_generation(self, old);
@@ -170,11 +188,11 @@ impl Kind for Pod {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         match sub {
-            Some("status") => update::validate_status(self, old),
-            Some("ephemeralcontainers") => update::validate_ephemeral(self, old),
-            Some("binding") => ErrorList::new(),
+            Some(SubresourceName::Status) => update::validate_status(self, old),
+            Some(SubresourceName::EphemeralContainers) => update::validate_ephemeral(self, old),
+            Some(SubresourceName::Binding) => ErrorList::new(),
             _ => update::validate(self, old),
         }
     }
@@ -290,7 +308,7 @@ fn validate_metadata_and_spec(pod: &Pod) -> ErrorList {
         errors.extend(spec::validate_annotations(annotations, spec, &path));
     }
     let path = Path::new("spec");
-    errors.extend(spec::validate(spec, Some(&pod.metadata), Place::Pod, &path));
+    errors.extend(spec::validate(spec, Some(&pod.metadata), SpecOf::Pod, &path));
     errors.extend(volumes::validate_tokens_have_account(spec, &path));
     errors.extend(containers::validate_images_for_pod(&spec.containers, &path.child("containers")));
     let init = list(&spec.init_containers);

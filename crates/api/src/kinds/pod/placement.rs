@@ -1,19 +1,21 @@
 //! Where a pod may run: tolerations, affinity, topology spread, and label selectors in general.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{
     Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec,
     Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use crate::field::{Error, ErrorList, Path};
-use crate::kinds::meta::{complaints, validate_labels};
+use crate::kinds::meta::{invalid_each, validate_labels};
 use crate::kinds::optional::{list, text};
 use crate::names;
+use crate::well_known::taint_effect;
 
-const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+const EFFECTS: &[&str] =
+    &[taint_effect::NO_SCHEDULE, taint_effect::PREFER_NO_SCHEDULE, taint_effect::NO_EXECUTE];
 
 pub(super) fn validate(spec: &PodSpec, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
@@ -38,14 +40,14 @@ pub(crate) fn validate_tolerations(tolerations: &[Toleration], path: &Path) -> E
         let (key, value) = (text(&toleration.key), text(&toleration.value));
         let (operator, effect) = (text(&toleration.operator), text(&toleration.effect));
         if !key.is_empty() {
-            errors.extend(complaints(&path.child("key"), key, names::qualified_name(key)));
+            errors.extend(invalid_each(&path.child("key"), key, names::qualified_name(key)));
         }
         let operator_path = path.child("operator");
         if key.is_empty() && operator != "Exists" {
             let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             errors.push(Error::invalid(&operator_path, operator, detail));
         }
-        if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
+        if toleration.toleration_seconds.is_some() && effect != taint_effect::NO_EXECUTE {
             let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
             errors.push(Error::invalid(&path.child("effect"), effect, detail));
         }
@@ -83,7 +85,7 @@ pub(crate) fn validate_selector(selector: &LabelSelector, path: &Path) -> ErrorL
         let values = list(&expression.values);
         errors.extend(validate_operator(&expression.operator, values.len(), false, &path));
         let wrong = names::qualified_name(&expression.key);
-        errors.extend(complaints(&path.child("key"), &expression.key, wrong));
+        errors.extend(invalid_each(&path.child("key"), &expression.key, wrong));
         errors.extend(validate_values(values, &path.child("values")));
     }
     errors
@@ -91,7 +93,7 @@ pub(crate) fn validate_selector(selector: &LabelSelector, path: &Path) -> ErrorL
 
 fn validate_values(values: &[String], path: &Path) -> ErrorList {
     let each = |(at, value): (usize, &String)| {
-        complaints(&path.index(at), value, names::label_value(value))
+        invalid_each(&path.index(at), value, names::label_value(value))
     };
     values.iter().enumerate().flat_map(each).collect()
 }
@@ -184,7 +186,7 @@ fn validate_term(term: &NodeSelectorTerm, strict: bool, path: &Path) -> ErrorLis
         let values = list(&requirement.values);
         errors.extend(validate_operator(&requirement.operator, values.len(), true, &path));
         let wrong = names::qualified_name(&requirement.key);
-        errors.extend(complaints(&path.child("key"), &requirement.key, wrong));
+        errors.extend(invalid_each(&path.child("key"), &requirement.key, wrong));
         if strict {
             errors.extend(validate_values(values, &path.child("values")));
         }
@@ -217,7 +219,7 @@ fn validate_match_field(requirement: &NodeSelectorRequirement, path: &Path) -> E
     }
     for (at, value) in values.iter().enumerate() {
         let path = path.child("values").index(at);
-        errors.extend(complaints(&path, value, names::subdomain_name(value, false)));
+        errors.extend(invalid_each(&path, value, names::subdomain_name(value, false)));
     }
     errors
 }
@@ -233,7 +235,7 @@ fn validate_pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
     }
     for name in list(&term.namespaces) {
         let wrong = names::label_name(name, false);
-        errors.extend(complaints(&path.child("namespace"), name, wrong));
+        errors.extend(invalid_each(&path.child("namespace"), name, wrong));
     }
     for (name, keys) in [
         ("matchLabelKeys", list(&term.match_label_keys)),
@@ -241,6 +243,7 @@ fn validate_pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
     ] {
         errors.extend(validate_label_keys(keys, term.label_selector.is_some(), &path.child(name)));
     }
+    errors.extend(validate_keys_of_selector(term, path));
     let mismatched: BTreeSet<&String> = list(&term.mismatch_label_keys).iter().collect();
     for (at, key) in list(&term.match_label_keys).iter().enumerate() {
         if mismatched.contains(key) {
@@ -254,8 +257,56 @@ fn validate_pod_term(term: &PodAffinityTerm, path: &Path) -> ErrorList {
         errors.push(Error::required(&topology, "can not be empty"));
     }
     let wrong = names::qualified_name(&term.topology_key);
-    errors.extend(complaints(&topology, &term.topology_key, wrong));
+    errors.extend(invalid_each(&topology, &term.topology_key, wrong));
     errors
+}
+
+/// Keys of `matchLabelKeys` that the selector has besides the requirement that they add to it.
+fn validate_keys_of_selector(term: &PodAffinityTerm, path: &Path) -> ErrorList {
+    let Some(selector) = &term.label_selector else { return ErrorList::new() };
+    let mut seen: BTreeSet<&String> =
+        selector.match_labels.iter().flat_map(BTreeMap::keys).collect();
+    let mut errors = ErrorList::new();
+    for LabelSelectorRequirement { key, .. } in list(&selector.match_expressions) {
+        let at = list(&term.match_label_keys).iter().rposition(|it| it == key);
+        if let (Some(at), false) = (at, seen.insert(key)) {
+            // Upstream's path, which does not name the field.
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(Error::invalid(&path.index(at), key, detail));
+        }
+    }
+    errors
+}
+
+/// Adds to the selectors of affinity terms what `matchLabelKeys` and `mismatchLabelKeys` mean for a pod with
+/// these labels, as upstream does when a pod is created. Keys that the pod does not have are skipped.
+pub(super) fn apply_label_keys(spec: &mut PodSpec, labels: Option<&BTreeMap<String, String>>) {
+    let (Some(affinity), Some(labels)) = (&mut spec.affinity, labels) else { return };
+    let mut terms: Vec<&mut PodAffinityTerm> = Vec::new();
+    if let Some(near) = &mut affinity.pod_affinity {
+        terms.extend(near.required_during_scheduling_ignored_during_execution.iter_mut().flatten());
+        let preferred = near.preferred_during_scheduling_ignored_during_execution.iter_mut();
+        terms.extend(preferred.flatten().map(|it| &mut it.pod_affinity_term));
+    }
+    if let Some(away) = &mut affinity.pod_anti_affinity {
+        terms.extend(away.required_during_scheduling_ignored_during_execution.iter_mut().flatten());
+        let preferred = away.preferred_during_scheduling_ignored_during_execution.iter_mut();
+        terms.extend(preferred.flatten().map(|it| &mut it.pod_affinity_term));
+    }
+    for term in terms {
+        let Some(selector) = &mut term.label_selector else { continue };
+        let requirements = [("In", &term.match_label_keys), ("NotIn", &term.mismatch_label_keys)];
+        for (operator, keys) in requirements {
+            for key in list(keys) {
+                let Some(value) = labels.get(key) else { continue };
+                selector.match_expressions.get_or_insert_default().push(LabelSelectorRequirement {
+                    key: key.clone(),
+                    operator: operator.to_owned(),
+                    values: Some(vec![value.clone()]),
+                });
+            }
+        }
+    }
 }
 
 fn validate_label_keys(keys: &[String], has_selector: bool, path: &Path) -> ErrorList {
@@ -263,8 +314,9 @@ fn validate_label_keys(keys: &[String], has_selector: bool, path: &Path) -> Erro
         let detail = "must not be specified when labelSelector is not set";
         return vec![Error::forbidden(path, detail)];
     }
-    let each =
-        |(at, key): (usize, &String)| complaints(&path.index(at), key, names::qualified_name(key));
+    let each = |(at, key): (usize, &String)| {
+        invalid_each(&path.index(at), key, names::qualified_name(key))
+    };
     keys.iter().enumerate().flat_map(each).collect()
 }
 
@@ -345,7 +397,7 @@ fn validate_spread_keys(constraint: &TopologySpreadConstraint, path: &Path) -> E
     }
     for (at, key) in keys.iter().enumerate() {
         let path = path.index(at);
-        errors.extend(complaints(&path, key, names::qualified_name(key)));
+        errors.extend(invalid_each(&path, key, names::qualified_name(key)));
         if selected.contains(key) {
             let detail = "exists in both matchLabelKeys and labelSelector";
             errors.push(Error::invalid(&path, key, detail));

@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use crate::condition::{self, Condition as _, ConditionType};
+use super::is_sidecar;
+use crate::condition::{self, Condition as _, ConditionStatus, ConditionType};
 use crate::phase::PodPhase;
 use crate::table::{Column, RowCondition, age, name, or_none, since};
 
@@ -52,12 +53,14 @@ pub(super) fn cells(pod: &Pod, now: Timestamp) -> Vec<Value> {
 
 /// Set on rows of pods that have run to completion.
 pub(super) fn condition(pod: &Pod) -> Option<RowCondition> {
-    let (reason, message) = match PodPhase::of(pod)? {
-        PodPhase::Succeeded => ("Succeeded", "The pod has completed successfully."),
-        PodPhase::Failed => ("Failed", "The pod failed."),
+    let phase = PodPhase::of(pod)?;
+    let message = match phase {
+        PodPhase::Succeeded => "The pod has completed successfully.",
+        PodPhase::Failed => "The pod failed.",
         PodPhase::Pending | PodPhase::Running | PodPhase::Unknown => return None,
     };
-    Some(RowCondition { type_: "Completed", status: "True", reason, message })
+    let (status, reason) = (ConditionStatus::True.as_str(), phase.as_str());
+    Some(RowCondition { type_: "Completed", status, reason, message })
 }
 
 /// Restarts so far, and when the last one began to be needed.
@@ -69,7 +72,7 @@ struct Restarts {
 
 impl Restarts {
     fn add(&mut self, container: &ContainerStatus) {
-        self.count += container.restart_count;
+        self.count = self.count.saturating_add(container.restart_count);
         let ended = container
             .last_state
             .as_ref()
@@ -99,7 +102,7 @@ impl Summary {
             .init_containers
             .iter()
             .flatten()
-            .filter(|container| container.restart_policy.as_deref() == Some("Always"))
+            .filter(|container| is_sidecar(container))
             .map(|container| container.name.as_str())
             .collect();
         let mut summary = Self {
@@ -180,7 +183,7 @@ impl Summary {
         if self.reason == "Completed" && has_running {
             let ready =
                 condition::is_true(status.conditions.iter().flatten(), ConditionType::Ready);
-            self.reason = if ready { "Running" } else { "NotReady" }.to_owned();
+            self.reason = if ready { PodPhase::Running.as_str() } else { "NotReady" }.to_owned();
         }
     }
 }
@@ -218,7 +221,7 @@ fn termination(terminated: &ContainerStateTerminated) -> String {
 
 fn condition_is_true(status: &PodStatus, type_: &str) -> bool {
     let mut conditions = status.conditions.iter().flatten();
-    conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
+    conditions.any(|condition| condition.type_ == type_ && condition.holds())
 }
 
 fn readiness_gates(spec: &PodSpec, status: &PodStatus) -> String {

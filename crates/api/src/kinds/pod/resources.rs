@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use crate::field::{Error, ErrorList, Path};
-use crate::kinds::meta::complaints;
+use crate::kinds::meta::invalid_each;
 use crate::kinds::optional::list;
 use crate::names;
 use crate::quantity::Quantity;
@@ -197,7 +197,7 @@ fn is_counted(name: &str) -> bool {
     COUNTED.contains(&name)
 }
 
-fn is_huge_page(name: &str) -> bool {
+pub(super) fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
@@ -230,7 +230,7 @@ pub(crate) fn is_standard_quota_name(name: &str) -> bool {
 
 /// The name of any resource.
 pub(crate) fn validate_name(name: &str, path: &Path) -> ErrorList {
-    let errors = complaints(path, name, names::qualified_name(name));
+    let errors = invalid_each(path, name, names::qualified_name(name));
     let standard = is_standard_quota_name(name) || name == "storage";
     if errors.is_empty() && !name.contains('/') && !standard {
         let detail = "must be a standard resource type or fully qualified";

@@ -15,7 +15,7 @@ const ID_MAX: i64 = i32::MAX as i64;
 
 fn validate_id(id: Option<i64>, path: &Path) -> Option<Error> {
     let id = id.filter(|id| !(0..=ID_MAX).contains(id))?;
-    Some(Error::invalid(path, id, names::range_complaint(0, ID_MAX)))
+    Some(Error::invalid(path, id, names::range_message(0, ID_MAX)))
 }
 
 /// A container's.

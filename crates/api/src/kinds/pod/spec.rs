@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::containers::{self, Surroundings};
-use super::resources::{self, Owner};
+use super::containers::{self, Context};
 use super::values::one_of;
-use super::{MIRROR_ANNOTATION, Place, overhead, placement, security, volumes};
+use super::{MIRROR_ANNOTATION, SpecOf, level, overhead, placement, security, volumes};
 use crate::field::{Error, ErrorList, Path};
-use crate::kinds::meta::{complaints, invalid_json, validate_labels};
+use crate::kinds::meta::{invalid_each, invalid_json, validate_labels};
 use crate::kinds::optional::{list, text};
 use crate::kinds::shown;
 use crate::names;
+use crate::well_known::annotation;
 
 /// Everything wrong with a spec. `meta` is the pod's, absent for a template.
 pub(super) fn validate(
     spec: &PodSpec,
     meta: Option<&ObjectMeta>,
-    place: Place,
+    spec_of: SpecOf,
     path: &Path,
 ) -> ErrorList {
     let mut errors = ErrorList::new();
@@ -27,17 +27,17 @@ pub(super) fn validate(
         errors.push(Error::required(&path.child("terminationGracePeriodSeconds"), ""));
     }
     let all = list(&spec.volumes);
-    let (known, found) = volumes::validate(all, meta, place, &path.child("volumes"));
+    let (known, found) = volumes::validate(all, meta, spec_of, &path.child("volumes"));
     errors.extend(found);
     let claims = list(&spec.resource_claims).iter().map(|claim| claim.name.as_str());
     let claims: BTreeSet<&str> = claims.filter(|name| !name.is_empty()).collect();
     errors.extend(validate_claims(spec, &path.child("resourceClaims")));
-    let around = Surroundings { volumes: known, claims, spec };
+    let around = Context { volumes: known, claims, spec };
     errors.extend(containers::validate(&around, &path.child("containers")));
     errors.extend(containers::validate_init(&around, &path.child("initContainers")));
     errors.extend(containers::validate_ephemeral(&around, &path.child("ephemeralContainers")));
-    errors.extend(validate_level_resources(spec, &path.child("resources")));
-    errors.extend(validate_host_ports(spec, place, &path.child("containers")));
+    errors.extend(level::validate(spec, &path.child("resources")));
+    errors.extend(validate_host_ports(spec, spec_of, &path.child("containers")));
     errors.extend(one_of(
         text(&spec.restart_policy),
         &["Always", "OnFailure", "Never"],
@@ -72,7 +72,7 @@ fn validate_claims(spec: &PodSpec, path: &Path) -> ErrorList {
         } else if !seen.insert(&claim.name) {
             errors.push(Error::duplicate(&name, &claim.name));
         } else {
-            errors.extend(complaints(&name, &claim.name, names::dns1123_label(&claim.name)));
+            errors.extend(invalid_each(&name, &claim.name, names::dns1123_label(&claim.name)));
         }
         let sources = [
             ("resourceClaimName", &claim.resource_claim_name),
@@ -91,26 +91,15 @@ fn validate_claims(spec: &PodSpec, path: &Path) -> ErrorList {
         for (field, source) in sources {
             if let Some(source) = source {
                 let wrong = names::subdomain_name(source, false);
-                errors.extend(complaints(&path.child(field), source, wrong));
+                errors.extend(invalid_each(&path.child(field), source, wrong));
             }
         }
     }
     errors
 }
 
-fn validate_level_resources(spec: &PodSpec, path: &Path) -> ErrorList {
-    let Some(requirements) = &spec.resources else { return ErrorList::new() };
-    let mut errors = ErrorList::new();
-    if requirements.claims.is_some() {
-        let detail = "claims cannot be set for Resources at pod-level";
-        errors.push(Error::forbidden(&path.child("claims"), detail));
-    }
-    errors.extend(resources::validate(requirements, Owner::Pod, &BTreeSet::new(), path));
-    errors
-}
-
 /// On the host's network a container's port is the host's port.
-fn validate_host_ports(spec: &PodSpec, place: Place, path: &Path) -> ErrorList {
+fn validate_host_ports(spec: &PodSpec, spec_of: SpecOf, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     if spec.host_network != Some(true) {
         return errors;
@@ -119,7 +108,7 @@ fn validate_host_ports(spec: &PodSpec, place: Place, path: &Path) -> ErrorList {
         let path = path.index(at).child("ports");
         for (at, port) in list(&container.ports).iter().enumerate() {
             let host = port.host_port.unwrap_or_default();
-            let checked = place == Place::Pod || host != 0;
+            let checked = spec_of == SpecOf::Pod || host != 0;
             if checked && host != port.container_port {
                 let detail = "must match `containerPort` when `hostNetwork` is true";
                 errors.push(Error::invalid(&path.index(at).child("hostPort"), host, detail));
@@ -178,7 +167,7 @@ fn validate_searches(config: &PodDNSConfig, path: &Path) -> ErrorList {
     for (at, search) in searches.iter().enumerate().filter(|(_, search)| *search != ".") {
         let name = search.strip_suffix('.').unwrap_or(search);
         let wrong = names::dns1123_subdomain_with_underscore(name);
-        errors.extend(complaints(&path.index(at), name, wrong));
+        errors.extend(invalid_each(&path.index(at), name, wrong));
     }
     errors
 }
@@ -205,12 +194,12 @@ fn validate_gates(spec: &PodSpec, path: &Path) -> ErrorList {
     for (at, gate) in list(&spec.readiness_gates).iter().enumerate() {
         let path = path.child("readinessGates").index(at).child("conditionType");
         let wrong = names::qualified_name(&gate.condition_type);
-        errors.extend(complaints(&path, &gate.condition_type, wrong));
+        errors.extend(invalid_each(&path, &gate.condition_type, wrong));
     }
     let mut seen = BTreeSet::new();
     for (at, gate) in list(&spec.scheduling_gates).iter().enumerate() {
         let path = path.child("schedulingGates").index(at);
-        errors.extend(complaints(&path, &gate.name, names::qualified_name(&gate.name)));
+        errors.extend(invalid_each(&path, &gate.name, names::qualified_name(&gate.name)));
         if !seen.insert(&gate.name) {
             errors.push(Error::duplicate(&path, &gate.name));
         }
@@ -245,12 +234,12 @@ fn validate_names(spec: &PodSpec, path: &Path) -> ErrorList {
     for (field, name, rule) in checks {
         let name = text(name);
         if !name.is_empty() {
-            errors.extend(complaints(&path.child(field), name, rule(name, false)));
+            errors.extend(invalid_each(&path.child(field), name, rule(name, false)));
         }
     }
     if let Some(name) = &spec.runtime_class_name {
         let wrong = names::subdomain_name(name, false);
-        errors.extend(complaints(&path.child("runtimeClassName"), name, wrong));
+        errors.extend(invalid_each(&path.child("runtimeClassName"), name, wrong));
     }
     errors
 }
@@ -260,7 +249,7 @@ fn validate_rest(spec: &PodSpec, path: &Path) -> ErrorList {
     let limit = i64::from(i32::MAX);
     if let Some(given) = spec.active_deadline_seconds.filter(|it| !(1..=limit).contains(it)) {
         let path = path.child("activeDeadlineSeconds");
-        errors.push(Error::invalid(&path, given, names::range_complaint(1, limit)));
+        errors.push(Error::invalid(&path, given, names::range_message(1, limit)));
     }
     let tolerations = list(&spec.tolerations);
     errors.extend(placement::validate_tolerations(tolerations, &path.child("tolerations")));
@@ -269,7 +258,7 @@ fn validate_rest(spec: &PodSpec, path: &Path) -> ErrorList {
         errors.extend(validate_ip(&alias.ip, &path.child("ip")));
         for (at, name) in list(&alias.hostnames).iter().enumerate() {
             let path = path.child("hostnames").index(at);
-            errors.extend(complaints(&path, name, names::dns1123_subdomain(name)));
+            errors.extend(invalid_each(&path, name, names::dns1123_subdomain(name)));
         }
     }
     if let Some(policy) = &spec.preemption_policy {
@@ -325,7 +314,7 @@ pub(super) fn validate_annotations(
         let detail = "must set spec.nodeName if mirror pod annotation is set";
         errors.push(Error::invalid(&path.key(MIRROR_ANNOTATION), value, detail));
     }
-    let cost = "controller.kubernetes.io/pod-deletion-cost";
+    let cost = annotation::POD_DELETION_COST;
     if let Some(value) = annotations.get(cost) {
         // Written as Go writes numbers: no plus sign, no leading zero.
         let plain = value.parse::<i32>().is_ok_and(|number| number.to_string() == *value);

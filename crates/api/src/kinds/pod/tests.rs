@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::testing::{created, stored, updated, with};
 use crate::kinds::{Kind, Pod};
+use crate::subresource::SubresourceName;
 
 mod containers;
 mod fuzz;
@@ -164,7 +165,7 @@ fn the_generation_counts_changes_of_the_spec() {
     assert_eq!(updated(&old, &guide(), None).metadata.generation, Some(1));
     let changed = with(&guide(), "spec.containers.0.image", json!("redis:7"));
     assert_eq!(updated(&old, &changed, None).metadata.generation, Some(2));
-    assert_eq!(updated(&old, &changed, Some("status")).metadata.generation, Some(1));
+    assert_eq!(updated(&old, &changed, Some(SubresourceName::Status)).metadata.generation, Some(1));
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn each_subresource_writes_its_own_part() {
     let plain = updated(&old, &sent, None);
     assert_eq!(plain.status, old.status);
     assert_eq!(plain.spec.unwrap().containers[0].image.as_deref(), Some("other"));
-    let status = updated(&old, &sent, Some("status"));
+    let status = updated(&old, &sent, Some(SubresourceName::Status));
     assert_eq!(status.spec, old.spec);
     assert_eq!(status.status.as_ref().unwrap().phase.as_deref(), Some("Failed"));
     assert_eq!(status.status.unwrap().qos_class.as_deref(), Some("BestEffort"));

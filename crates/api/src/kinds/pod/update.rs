@@ -9,11 +9,14 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, NodeAffinity, NodeSelectorTerm, Pod, PodSpec, PodStatus, Toleration,
 };
 
-use super::{MIRROR_ANNOTATION, placement, spec, spec_of, validate_metadata_and_spec};
+use super::{
+    MIRROR_ANNOTATION, is_mirror, is_sidecar, placement, spec, spec_of, validate_metadata_and_spec,
+};
 use crate::condition::{Condition as _, ConditionType};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::optional::{list, text};
-use crate::kinds::{equal, meta, shown};
+use crate::kinds::{meta, shown};
 use crate::names;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
@@ -82,7 +85,7 @@ fn validate_deadline(new: &PodSpec, old: &PodSpec, path: &Path) -> Deadline {
     let limit = i64::from(i32::MAX);
     match (new.active_deadline_seconds, old.active_deadline_seconds) {
         (Some(new), _) if !(0..=limit).contains(&new) => {
-            Deadline::Hopeless(Error::invalid(path, new, names::range_complaint(0, limit)))
+            Deadline::Hopeless(Error::invalid(path, new, names::range_message(0, limit)))
         }
         (Some(new), Some(old)) if old < new => {
             let detail = "must be less than or equal to previous value";
@@ -237,8 +240,7 @@ pub(super) fn validate_ephemeral(new: &Pod, old: &Pod) -> ErrorList {
     let mut errors = meta::validate_update(&new.metadata, &old.metadata);
     errors.extend(validate_metadata_and_spec(new));
     errors.extend(validate_annotations(new, old));
-    let annotations = old.metadata.annotations.as_ref();
-    if annotations.is_some_and(|annotations| annotations.contains_key(MIRROR_ANNOTATION)) {
+    if is_mirror(old) {
         let detail = "static pods do not support ephemeral containers";
         return vec![Error::forbidden(&meta::whole_object(), detail)];
     }
@@ -270,7 +272,7 @@ pub(super) fn validate_status(new: &Pod, old: &Pod) -> ErrorList {
         }
         let wrong = names::qualified_name(&condition.type_);
         let path = path.index(at).child("Type");
-        errors.extend(meta::complaints(&path, &condition.type_, wrong));
+        errors.extend(meta::invalid_each(&path, &condition.type_, wrong));
     }
     let path = Path::new("status");
     if spec_of(new).node_name != spec_of(old).node_name {
@@ -279,7 +281,7 @@ pub(super) fn validate_status(new: &Pod, old: &Pod) -> ErrorList {
     let nominated = text(&new_status.nominated_node_name);
     if nominated != text(&old_status.nominated_node_name) && !nominated.is_empty() {
         let wrong = names::subdomain_name(nominated, false);
-        errors.extend(meta::complaints(&path.child("nominatedNodeName"), nominated, wrong));
+        errors.extend(meta::invalid_each(&path.child("nominatedNodeName"), nominated, wrong));
     }
     let class = text(&new_status.qos_class);
     if class != text(&old_status.qos_class) {
@@ -305,7 +307,7 @@ fn validate_transitions(
     let restarts = |name: &str| {
         list(&spec.init_containers)
             .iter()
-            .any(|container| container.name == name && text(&container.restart_policy) == "Always")
+            .any(|container| container.name == name && is_sidecar(container))
     };
     let init = |status: &ContainerStatus| restarts(&status.name) || may_restart(status, policy);
     let mut errors = revived(

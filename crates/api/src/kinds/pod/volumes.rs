@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Place;
+use super::SpecOf;
 use super::environment::{VOLUME_FIELDS, validate_field, validate_resource_field};
 use super::image::validate_pull_policy;
 use super::values::{descending_path, no_backsteps};
 use crate::field::{Error, ErrorList, Path};
-use crate::kinds::meta::complaints;
+use crate::kinds::meta::invalid_each;
 use crate::kinds::optional::{list, text};
 use crate::names;
 use crate::quantity::Quantity;
@@ -24,20 +24,20 @@ pub(super) type Known<'a> = BTreeMap<&'a str, &'a Volume>;
 pub(super) fn validate<'a>(
     volumes: &'a [Volume],
     meta: Option<&ObjectMeta>,
-    place: Place,
+    spec_of: SpecOf,
     path: &Path,
 ) -> (Known<'a>, ErrorList) {
     let mut known = Known::new();
     let mut errors = ErrorList::new();
     for (at, volume) in volumes.iter().enumerate() {
         let path = path.index(at);
-        let mut found = validate_source(volume, meta, place, &path);
+        let mut found = validate_source(volume, meta, spec_of, &path);
         let name_path = path.child("name");
         if volume.name.is_empty() {
             found.push(Error::required(&name_path, ""));
         } else {
             let wrong = names::dns1123_label(&volume.name);
-            found.extend(complaints(&name_path, &volume.name, wrong));
+            found.extend(invalid_each(&name_path, &volume.name, wrong));
         }
         if known.contains_key(volume.name.as_str()) {
             found.push(Error::duplicate(&name_path, &volume.name));
@@ -170,14 +170,14 @@ pub(super) fn sources_of(volume: &Volume) -> Vec<Source> {
 fn validate_source(
     volume: &Volume,
     meta: Option<&ObjectMeta>,
-    place: Place,
+    spec_of: SpecOf,
     path: &Path,
 ) -> ErrorList {
     let sources = sources_of(volume);
     let Some((first, others)) = sources.split_first() else {
         return vec![Error::required(path, "must specify a volume type")];
     };
-    let mut errors = validate_one(volume, *first, meta, place, path);
+    let mut errors = validate_one(volume, *first, meta, spec_of, path);
     for other in others {
         let detail = "may not specify more than 1 volume type";
         errors.push(Error::forbidden(&path.child(&other.to_string()), detail));
@@ -189,7 +189,7 @@ fn validate_one(
     volume: &Volume,
     source: Source,
     meta: Option<&ObjectMeta>,
-    place: Place,
+    spec_of: SpecOf,
     path: &Path,
 ) -> ErrorList {
     match source {
@@ -254,9 +254,9 @@ fn validate_one(
         Source::Ephemeral => validate_ephemeral(volume, meta, path),
         Source::Image => volume.image.as_ref().map_or_else(ErrorList::new, |image| {
             let path = path.child("image");
-            let mut errors = match place {
-                Place::Pod => required("reference", text(&image.reference), &path),
-                Place::Template => ErrorList::new(),
+            let mut errors = match spec_of {
+                SpecOf::Pod => required("reference", text(&image.reference), &path),
+                SpecOf::Template => ErrorList::new(),
             };
             let policy = text(&image.pull_policy);
             errors.extend(validate_pull_policy(policy, &path.child("pullPolicy")));
@@ -435,14 +435,14 @@ fn validate_csi(volume: &Volume, path: &Path) -> ErrorList {
     }
     if !csi.driver.is_empty() {
         let wrong = names::dns1123_subdomain(&csi.driver.to_lowercase());
-        errors.extend(complaints(&driver, &csi.driver, wrong));
+        errors.extend(invalid_each(&driver, &csi.driver, wrong));
     }
     if let Some(secret) = &csi.node_publish_secret_ref {
         if secret.name.is_empty() {
             errors.push(Error::required(&path.child("nodePublishSecretRef").child("name"), ""));
         } else {
             let wrong = names::subdomain_name(&secret.name, false);
-            errors.extend(complaints(&path.child("name"), &secret.name, wrong));
+            errors.extend(invalid_each(&path.child("name"), &secret.name, wrong));
         }
     }
     errors

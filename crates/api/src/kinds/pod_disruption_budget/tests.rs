@@ -5,6 +5,7 @@ use crate::document::Document;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
 use crate::patch::{PatchKind, apply};
 use crate::schema;
+use crate::subresource::SubresourceName;
 
 fn budget() -> Value {
     json!({
@@ -126,7 +127,7 @@ fn a_status_is_validated_and_its_spec_is_left_alone() {
             &["status.conditions[0].message: Too long: may not be more than 32768 bytes"][..],
         ),
     ];
-    check_update::<PodDisruptionBudget>(&budget(), Some("status"), &rows);
+    check_update::<PodDisruptionBudget>(&budget(), Some(SubresourceName::Status), &rows);
 }
 
 #[test]
@@ -148,8 +149,8 @@ fn the_generation_counts_changes_of_the_spec() {
     for (place, value, sub, generation) in [
         ("metadata.labels", json!({"a": "b"}), None, 1),
         ("spec.minAvailable", json!(2), None, 2),
-        ("status.disruptionsAllowed", json!(2), Some("status"), 1),
-        ("spec.minAvailable", json!(2), Some("status"), 1),
+        ("status.disruptionsAllowed", json!(2), Some(SubresourceName::Status), 1),
+        ("spec.minAvailable", json!(2), Some(SubresourceName::Status), 1),
     ] {
         let new = updated(&old, &with(&budget(), place, value), sub);
         assert_eq!(new.metadata.generation, Some(generation), "{place}");
@@ -197,7 +198,7 @@ fn the_condition_follows_the_number_and_keeps_its_time_while_its_status_stays() 
     let condition = |status: &PodDisruptionBudgetStatus| {
         let all = list(&status.conditions);
         let one = &all[0];
-        assert_eq!((all.len(), one.type_.as_str()), (1, DISRUPTION_ALLOWED));
+        assert_eq!((all.len(), one.type_.as_str()), (1, ConditionType::DisruptionAllowed.as_str()));
         let since = one.last_transition_time.0.as_second();
         (one.status.clone(), one.reason.clone(), one.message.clone(), since)
     };

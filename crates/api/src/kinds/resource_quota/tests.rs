@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::ResourceQuota;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
+use crate::subresource::SubresourceName;
 
 fn valid() -> Value {
     json!({
@@ -119,7 +120,7 @@ fn scopes_fit_what_is_counted() {
     );
     check_update::<ResourceQuota>(
         &pods,
-        Some("status"),
+        Some(SubresourceName::Status),
         &[(
             "status.used",
             json!({"pods": "-1"}),
@@ -139,7 +140,7 @@ fn amounts_are_kept_in_canonical_form_and_each_subresource_writes_its_part() {
     let status = updated(
         &old,
         &json!({"metadata": valid()["metadata"], "status": {"used": {"secrets": "1"}}}),
-        Some("status"),
+        Some(SubresourceName::Status),
     );
     assert_eq!(status.spec, old.spec);
 }

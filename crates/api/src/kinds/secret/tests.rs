@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{OPAQUE, Secret};
+use super::Secret;
 use crate::kinds::Kind;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
+use crate::well_known::secret_type;
 
 /// base64 of `canary`.
 const CANARY: &str = "Y2FuYXJ5";
@@ -187,7 +188,7 @@ fn string_data_becomes_data_and_is_removed() {
     assert_eq!(secret.data["key"].expose(), b"wins");
     assert_eq!(secret.data["more"].expose(), b"text");
     assert!(secret.string_data.is_empty());
-    assert_eq!(secret.type_.as_deref(), Some(OPAQUE));
+    assert_eq!(secret.type_.as_deref(), Some(secret_type::OPAQUE));
     assert_eq!(secret.fields(), [("type", "Opaque".to_owned())]);
 }
 

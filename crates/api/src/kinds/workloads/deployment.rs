@@ -12,23 +12,26 @@ use serde_json::Value;
 use super::{
     Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
 };
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::info::{KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
 use crate::kinds::merge::{CONDITIONS, Rules};
+use crate::kinds::meta;
 use crate::kinds::optional::{default_text, text};
 use crate::kinds::pod::{self, template};
 use crate::kinds::roles::Grant;
-use crate::kinds::{equal, meta};
 use crate::protobuf::tables::apps;
 use crate::share;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column};
+use crate::well_known::api_group;
 
 static INFO: KindInfo = KindInfo {
     short_names: &["deploy"],
     categories: &["all"],
     tracks_generation: true,
-    subresources: &[Subresource::scale(), Subresource::status("apps", "Deployment")],
+    subresources: &[Subresource::scale(), Subresource::status(api_group::APPS, "Deployment")],
     rules: &Rules {
         lists: &[("apps.v1.DeploymentStatus", "conditions", CONDITIONS)],
         retain_keys: &[("apps.v1.DeploymentSpec", "strategy")],
@@ -36,6 +39,7 @@ static INFO: KindInfo = KindInfo {
             ("apps.v1.DeploymentSpec", &["minReadySeconds", "paused"]),
             ("apps.v1.DeploymentStrategy", &["type"]),
         ],
+        held: &[("apps.v1.DeploymentSpec", &["strategy", "template"])],
         ..Rules::NONE
     },
     columns: &[
@@ -76,8 +80,8 @@ impl Kind for Deployment {
         meta::first_generation(&mut self.metadata);
     }
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
-        if sub == Some("status") {
+    fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
+        if sub == Some(SubresourceName::Status) {
             self.spec = old.spec.clone();
             self.metadata.labels = old.metadata.labels.clone();
             self.metadata.generation = old.metadata.generation;
@@ -96,9 +100,9 @@ impl Kind for Deployment {
         errors
     }
 
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
-        if sub == Some("status") {
+        if sub == Some(SubresourceName::Status) {
             errors.extend(validate_status(self, old));
             return errors;
         }

@@ -7,12 +7,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Structured;
 
 use super::optional::{list, text};
 use super::pod::template;
-use super::{equal, meta, shown};
+use super::{meta, shown};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::selector::LabelSelector;
 
 pub(super) mod deployment;
 pub(super) mod replica_set;
+mod replicated;
 pub(super) mod replication_controller;
 
 /// A selector in the syntax of list requests, its terms in the order of their keys; `None` for one

@@ -6,28 +6,33 @@ use k8s_openapi::api::apps::v1::ReplicaSetStatus;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
+use super::replicated::{counts, replicated};
 use super::{
     Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
 };
+use crate::equality::equal;
 use crate::field::{ErrorList, Path};
 use crate::kinds::info::{KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
 use crate::kinds::merge::{CONDITIONS, Rules};
+use crate::kinds::meta;
 use crate::kinds::pod::{self, template};
 use crate::kinds::roles::Grant;
-use crate::kinds::{equal, meta};
 use crate::protobuf::tables::apps;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column, or_none};
+use crate::well_known::api_group;
 
 static INFO: KindInfo = KindInfo {
     short_names: &["rs"],
     categories: &["all"],
     tracks_generation: true,
     field_labels: &["status.replicas"],
-    subresources: &[Subresource::scale(), Subresource::status("apps", "ReplicaSet")],
+    subresources: &[Subresource::scale(), Subresource::status(api_group::APPS, "ReplicaSet")],
     rules: &Rules {
         lists: &[("apps.v1.ReplicaSetStatus", "conditions", CONDITIONS)],
         omits_zero: &[("apps.v1.ReplicaSetSpec", &["minReadySeconds"])],
+        held: &[("apps.v1.ReplicaSetSpec", &["template"])],
         ..Rules::NONE
     },
     columns: &[
@@ -53,38 +58,12 @@ impl Kind for ReplicaSet {
         template::set_defaults(spec.template.get_or_insert_default());
     }
 
-    fn prepare_for_create(&mut self) {
-        self.status = Some(ReplicaSetStatus::default());
-        meta::first_generation(&mut self.metadata);
-    }
+    replicated!(ReplicaSetStatus);
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
-        match sub {
-            Some("status") => self.spec = old.spec.clone(),
-            _ => self.status = old.status.clone(),
-        }
-        let changed = !equal(&self.spec, &old.spec);
-        meta::next_generation(&mut self.metadata, &old.metadata, changed);
-    }
-
-    fn validate(&self) -> ErrorList {
-        let mut errors = meta::validate(&self.metadata, &INFO);
-        errors.extend(validate_spec(self));
-        errors
-    }
-
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
-        if sub == Some("status") {
-            let status = self.status.clone().unwrap_or_default();
-            let counts = Counts {
-                replicas: status.replicas,
-                parts: vec![("fullyLabeledReplicas", status.fully_labeled_replicas)],
-                ready: status.ready_replicas,
-                available: status.available_replicas,
-                observed_generation: status.observed_generation,
-            };
-            errors.extend(counts.validate());
+        if sub == Some(SubresourceName::Status) {
+            errors.extend(counts!(self.status.clone().unwrap_or_default()).validate());
             return errors;
         }
         errors.extend(validate_spec(self));
@@ -93,51 +72,16 @@ impl Kind for ReplicaSet {
         }
         errors
     }
+}
 
-    fn fields(&self) -> Vec<(&'static str, String)> {
-        let replicas = self.status.as_ref().map(|status| status.replicas).unwrap_or_default();
-        vec![("status.replicas", replicas.to_string())]
-    }
+/// Its selector in the syntax of list requests.
+fn selector_of(set: &ReplicaSet) -> Option<String> {
+    set.spec.as_ref().and_then(|spec| selector_text(&spec.selector))
+}
 
-    fn warnings(&self) -> Vec<String> {
-        let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        pod::template_warnings(template, &Path::new("spec").child("template"))
-    }
-
-    fn pod_template(&self) -> Option<&PodTemplateSpec> {
-        let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        Some(template.unwrap_or(&EMPTY_TEMPLATE))
-    }
-
-    fn scale(&self) -> Option<Scale> {
-        let (spec, status) = (self.spec.as_ref(), self.status.as_ref());
-        Some(Scale {
-            desired: spec.and_then(|spec| spec.replicas),
-            current: status.map_or(0, |status| status.replicas),
-            selector: spec.and_then(|spec| selector_text(&spec.selector)),
-        })
-    }
-
-    fn replicas_mut(&mut self) -> Option<&mut Option<i32>> {
-        Some(&mut self.spec.get_or_insert_default().replicas)
-    }
-
-    fn cells(&self, now: Timestamp) -> Vec<Value> {
-        let spec = self.spec.clone().unwrap_or_default();
-        let status = self.status.as_ref();
-        let template = spec.template.as_ref().unwrap_or(&EMPTY_TEMPLATE);
-        let [containers, images] = template::container_cells(template);
-        vec![
-            table::name(self),
-            spec.replicas.unwrap_or_default().into(),
-            status.map_or(0, |status| status.replicas).into(),
-            status.and_then(|status| status.ready_replicas).unwrap_or_default().into(),
-            table::age(self, now),
-            containers,
-            images,
-            or_none(&selector_cell(&spec.selector)).into(),
-        ]
-    }
+/// The same as a cell.
+fn selector_shown(set: &ReplicaSet) -> String {
+    set.spec.as_ref().map(|spec| selector_cell(&spec.selector)).unwrap_or_default()
 }
 
 fn validate_spec(set: &ReplicaSet) -> ErrorList {

@@ -7,15 +7,18 @@ pub use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationControllerStatus};
 use serde_json::Value;
 
+use super::replicated::{counts, replicated};
 use super::{Counts, non_negative, validate_template};
+use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::info::{Deletion, Dependents, KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
 use crate::kinds::merge::{CONDITIONS, Rules};
+use crate::kinds::meta;
 use crate::kinds::pod::{self, template};
 use crate::kinds::roles::Grant;
-use crate::kinds::{equal, meta};
 use crate::protobuf::tables::core;
+use crate::subresource::SubresourceName;
 use crate::table::{self, Column, or_none};
 
 static INFO: KindInfo = KindInfo {
@@ -64,91 +67,30 @@ impl Kind for ReplicationController {
         }
     }
 
-    fn prepare_for_create(&mut self) {
-        self.status = Some(ReplicationControllerStatus::default());
-        meta::first_generation(&mut self.metadata);
-    }
+    replicated!(ReplicationControllerStatus);
 
-    fn prepare_for_update(&mut self, old: &Self, sub: Option<&str>) {
-        match sub {
-            Some("status") => self.spec = old.spec.clone(),
-            _ => self.status = old.status.clone(),
-        }
-        let changed = !equal(&self.spec, &old.spec);
-        meta::next_generation(&mut self.metadata, &old.metadata, changed);
-    }
-
-    fn validate(&self) -> ErrorList {
-        let mut errors = meta::validate(&self.metadata, &INFO);
-        errors.extend(validate_spec(self));
-        errors
-    }
-
-    fn validate_update(&self, old: &Self, sub: Option<&str>) -> ErrorList {
+    fn validate_update(&self, old: &Self, sub: Option<SubresourceName>) -> ErrorList {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         match sub {
-            Some("status") => {
-                let status = self.status.clone().unwrap_or_default();
-                let counts = Counts {
-                    replicas: status.replicas,
-                    parts: vec![("fullyLabeledReplicas", status.fully_labeled_replicas)],
-                    ready: status.ready_replicas,
-                    available: status.available_replicas,
-                    observed_generation: status.observed_generation,
-                };
-                errors.extend(counts.validate());
+            Some(SubresourceName::Status) => {
+                errors.extend(counts!(self.status.clone().unwrap_or_default()).validate());
             }
             _ => errors.extend(validate_spec(self)),
         }
         errors
     }
+}
 
-    fn fields(&self) -> Vec<(&'static str, String)> {
-        let replicas = self.status.as_ref().map(|status| status.replicas).unwrap_or_default();
-        vec![("status.replicas", replicas.to_string())]
-    }
+/// Its selector in the syntax of list requests.
+fn selector_of(controller: &ReplicationController) -> Option<String> {
+    let selector = controller.spec.as_ref()?.selector.as_ref()?;
+    let terms: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    Some(terms.join(","))
+}
 
-    fn warnings(&self) -> Vec<String> {
-        let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        pod::template_warnings(template, &Path::new("spec").child("template"))
-    }
-
-    fn pod_template(&self) -> Option<&PodTemplateSpec> {
-        let template = self.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        Some(template.unwrap_or(&EMPTY_TEMPLATE))
-    }
-
-    fn scale(&self) -> Option<Scale> {
-        let (spec, status) = (self.spec.as_ref(), self.status.as_ref());
-        Some(Scale {
-            desired: spec.and_then(|spec| spec.replicas),
-            current: status.map_or(0, |status| status.replicas),
-            selector: spec
-                .and_then(|spec| spec.selector.as_ref())
-                .map(|selector| labels(Some(selector))),
-        })
-    }
-
-    fn replicas_mut(&mut self) -> Option<&mut Option<i32>> {
-        Some(&mut self.spec.get_or_insert_default().replicas)
-    }
-
-    fn cells(&self, now: Timestamp) -> Vec<Value> {
-        let spec = self.spec.clone().unwrap_or_default();
-        let status = self.status.as_ref();
-        let template = spec.template.as_ref().unwrap_or(&EMPTY_TEMPLATE);
-        let [containers, images] = template::container_cells(template);
-        vec![
-            table::name(self),
-            spec.replicas.unwrap_or_default().into(),
-            status.map_or(0, |status| status.replicas).into(),
-            status.and_then(|status| status.ready_replicas).unwrap_or_default().into(),
-            table::age(self, now),
-            containers,
-            images,
-            or_none(&labels(spec.selector.as_ref())).into(),
-        ]
-    }
+/// The same as a cell.
+fn selector_shown(controller: &ReplicationController) -> String {
+    selector_of(controller).unwrap_or_default()
 }
 
 fn validate_spec(controller: &ReplicationController) -> ErrorList {
@@ -173,13 +115,6 @@ fn validate_spec(controller: &ReplicationController) -> ErrorList {
         }
     }
     errors
-}
-
-/// A selector in the syntax of list requests.
-fn labels(selector: Option<&BTreeMap<String, String>>) -> String {
-    let terms: Vec<String> =
-        selector.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
-    terms.join(",")
 }
 
 const DESIRED_COLUMN: &str = "Replicas is the number of desired replicas. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller";

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
 use crate::kinds::{Deployment, Kind, ReplicaSet, ReplicationController};
+use crate::subresource::SubresourceName;
 
 fn template() -> Value {
     json!({
@@ -100,7 +101,7 @@ fn replication_controllers() {
     let number = |name: &str, number: i32| json!({"replicas": 1, name: number});
     check_update::<ReplicationController>(
         &controller(),
-        Some("status"),
+        Some(SubresourceName::Status),
         &[
             (
                 "status",
@@ -257,7 +258,7 @@ fn deployments_roll_in_steps_that_leave_something_to_do() {
     );
     check_update::<Deployment>(
         &selected(),
-        Some("status"),
+        Some(SubresourceName::Status),
         &[
             (
                 "status",
@@ -281,7 +282,8 @@ fn a_deployments_collisions_only_add_up() {
     old.status.get_or_insert_default().collision_count = Some(2);
     let count = |count: i32| {
         let object = with(&selected(), "status.collisionCount", json!(count));
-        let errors = updated(&old, &object, Some("status")).validate_update(&old, Some("status"));
+        let errors = updated(&old, &object, Some(SubresourceName::Status))
+            .validate_update(&old, Some(SubresourceName::Status));
         errors.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(count(2), [""; 0]);
@@ -304,13 +306,13 @@ fn the_defaults_of_a_deployment() {
 #[test]
 fn generations_count_what_controllers_must_act_upon() {
     let old: Deployment = stored(&selected());
-    let generation = |place: &str, value: Value, sub: Option<&str>| {
+    let generation = |place: &str, value: Value, sub: Option<SubresourceName>| {
         updated(&old, &with(&selected(), place, value), sub).metadata.generation
     };
     assert_eq!(generation("metadata.labels", json!({"a": "b"}), None), Some(1));
     assert_eq!(generation("metadata.annotations", json!({"a": "b"}), None), Some(2));
     assert_eq!(generation("spec.replicas", json!(3), None), Some(2));
-    assert_eq!(generation("spec.replicas", json!(3), Some("status")), Some(1));
+    assert_eq!(generation("spec.replicas", json!(3), Some(SubresourceName::Status)), Some(1));
     let old: ReplicaSet = stored(&selected());
     let scaled = with(&selected(), "spec.replicas", json!(3));
     assert_eq!(updated(&old, &scaled, None).metadata.generation, Some(2));

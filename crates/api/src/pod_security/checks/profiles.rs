@@ -10,10 +10,7 @@ use super::{
     setters, violation,
 };
 use crate::go;
-
-const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
-const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
-const SECCOMP_PREFIX: &str = "container.seccomp.security.alpha.kubernetes.io/";
+use crate::well_known::annotation;
 
 const SE_LINUX_V0: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t"];
 const SE_LINUX_V31: &[&str] =
@@ -42,7 +39,7 @@ pub(super) fn app_armor(meta: &ObjectMeta, spec: &PodSpec) -> Option<Violation> 
         .filter(|(key, value)| {
             let confined =
                 value.is_empty() || *value == "runtime/default" || value.starts_with("localhost/");
-            key.starts_with(APP_ARMOR_PREFIX) && !confined
+            key.starts_with(annotation::APP_ARMOR_PREFIX) && !confined
         })
         .map(|(key, value)| format!("{key}={}", go::quoted(value)))
         .collect();
@@ -122,8 +119,9 @@ pub(super) fn proc_mount(_: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
 
 /// Before there was a field for it.
 pub(super) fn seccomp_annotations(meta: &ObjectMeta, spec: &PodSpec) -> Option<Violation> {
-    let keys = containers(spec).map(|container| format!("{SECCOMP_PREFIX}{}", container.name));
-    let keys = std::iter::once(SECCOMP_POD.to_owned()).chain(keys);
+    let keys = containers(spec)
+        .map(|container| [annotation::SECCOMP_CONTAINER_PREFIX, container.name].concat());
+    let keys = std::iter::once(annotation::SECCOMP_POD.to_owned()).chain(keys);
     let annotations = meta.annotations.as_ref();
     let forbidden: BTreeSet<_> = keys
         .filter_map(|key| {

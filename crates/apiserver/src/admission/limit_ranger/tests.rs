@@ -32,7 +32,7 @@ fn admitted(all: &[Value], spec: Value) -> Value {
 }
 
 #[test]
-fn containers_and_init_containers_get_what_they_do_not_say() {
+fn containers_and_init_containers_get_defaults() {
     let range = json!([{ "type": "Container", "default": { "cpu": "1", "memory": "64Mi" },
         "defaultRequest": { "cpu": "500m" } }]);
     let made = admitted(
@@ -67,7 +67,7 @@ fn containers_and_init_containers_get_what_they_do_not_say() {
 }
 
 #[test]
-fn the_first_range_by_name_gives_and_every_range_limits() {
+fn defaults_come_from_the_first_range_by_name_and_limits_from_every_range() {
     let default = |cpu: &str| json!([{ "type": "Container", "default": { "cpu": cpu } }]);
     let made = admitted(&[default("1"), default("2")], one(json!({})));
     let cpu = json!({ "cpu": "1" });
@@ -81,7 +81,7 @@ fn the_first_range_by_name_gives_and_every_range_limits() {
 }
 
 #[test]
-fn nothing_is_said_of_a_pod_that_got_nothing() {
+fn a_pod_without_defaults_gets_no_annotation() {
     let made = admitted(
         &[
             json!([{ "type": "PersistentVolumeClaim", "max": { "storage": "1" } }, { "type": "Pod", "max": { "cpu": "1" } }]),
@@ -92,7 +92,7 @@ fn nothing_is_said_of_a_pod_that_got_nothing() {
 }
 
 #[test]
-fn what_is_beyond_the_limits_is_refused_in_upstreams_words() {
+fn a_pod_beyond_the_limits_is_refused_with_upstreams_message() {
     let cpu = |amount: &str| json!({ "cpu": amount });
     let both =
         |request: &str, limit: &str| one(json!({ "requests": cpu(request), "limits": cpu(limit) }));
@@ -196,7 +196,7 @@ fn a_pod_is_its_containers_together_or_an_init_container_that_needs_more() {
 }
 
 #[test]
-fn all_that_is_wrong_is_said_once() {
+fn each_violation_is_reported_once() {
     let range = json!({ "type": "Container", "max": { "cpu": "1", "memory": "1Mi" } });
     let resources = json!({ "limits": { "cpu": "2", "memory": "2Mi" } });
     let spec = json!({ "containers": [
@@ -218,4 +218,37 @@ fn a_range_that_cannot_be_read_refuses_every_pod_of_its_namespace() {
         let refused = apply(&ranges(&[json!([]), limits.clone()]), &mut pod(one(json!({}))));
         assert_eq!(refused.unwrap_err(), why, "{limits}");
     }
+}
+
+/// What a pod says as a whole hides nothing of what its containers say, nor of what they leave out.
+#[test]
+fn a_pod_as_a_whole_counts_as_much_as_its_containers_may_take() {
+    let most = json!({ "type": "Pod", "max": { "memory": "4Gi" } });
+    let whole = |containers: Value, memory: &str| {
+        json!({ "containers": containers,
+            "resources": { "limits": { "memory": memory }, "requests": { "memory": "1Mi" } } })
+    };
+    let own = json!([{ "name": "c", "resources": { "limits": { "memory": "100Gi" } } }]);
+    assert_eq!(
+        refusal(most.clone(), whole(own, "1Mi")),
+        "maximum memory usage per Pod is 4Gi, but limit is 100Gi"
+    );
+    let silent = json!([{ "name": "c" }, { "name": "d" }]);
+    assert_eq!(
+        refusal(most.clone(), whole(silent.clone(), "3Gi")),
+        "maximum memory usage per Pod is 4Gi, but limit is 6Gi"
+    );
+    assert_eq!(refusal(most, whole(silent, "2Gi")), "");
+}
+
+#[test]
+fn a_ratio_of_absurd_amounts_is_judged_as_any_other() {
+    let ratio = json!({ "type": "Container", "maxLimitRequestRatio": { "cpu": "2" } });
+    let spec = |limit: &str| {
+        one(json!({ "limits": { "cpu": limit }, "requests": { "cpu": "1000000000000000000000" } }))
+    };
+    let limit = "17000000000000000000000000000000000000";
+    let refused = "cpu max limit to request ratio per Container is 2, but provided ratio is ";
+    assert!(refusal(ratio.clone(), spec(limit)).starts_with(refused));
+    assert_eq!(refusal(ratio, spec("1500000000000000000000")), "");
 }

@@ -1,5 +1,5 @@
-//! What all namespaces use, as the cache's events tell it: an object that comes or goes is counted when
-//! it does, so that admission reads none.
+//! The usage of all namespaces, kept by the cache's events: objects are counted as they are created and
+//! deleted, so that admission reads none.
 //!
 //! Counts are of all namespaces. What pods ask for is kept only where a quota has been asked about a
 //! pod: from then on each change of a pod there is read once, after the cache has let go of its lock and
@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use coffer_api::kinds::Pod;
 use coffer_api::quota::{PodUsage, Quota};
+use coffer_api::redact;
 use coffer_api::status::Failure;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -18,7 +20,7 @@ use super::namespace::{KindId, Namespace};
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer, Scope};
 use crate::object::{Resource, Resources};
 
-/// Bytes of pods that are read before other tasks get their turn at the processor.
+/// Bytes of pods that are read before other tasks may run.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// What quotas are not about, as upstream has it: recording events must not fail for want of room.
@@ -37,7 +39,7 @@ pub(super) struct Shared {
     state: Mutex<Namespace>,
     /// Notified when a reservation ends.
     pub(super) ended: Notify,
-    /// Who reads the namespace's pods, so that they are read once.
+    /// Held by the task that reads the namespace's pods, so that they are read once.
     reading: tokio::sync::Mutex<()>,
 }
 
@@ -45,11 +47,6 @@ impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, Namespace> {
         self.state.lock()
     }
-}
-
-/// How a resource is called in quotas: `secrets.`, `deployments.apps`.
-pub(super) fn qualified(resource: &Resource) -> String {
-    format!("{}.{}", resource.info.plural, resource.info.group)
 }
 
 impl Ledger {
@@ -60,14 +57,18 @@ impl Ledger {
             info.namespaced && resource.is_stored_form() && !UNCOUNTED.contains(&info.plural)
         };
         let counted: Vec<_> = resources.iter().filter(counted).collect();
-        let name = |(at, resource): (usize, &&Arc<Resource>)| (qualified(resource), KindId(at));
+        let name = |(at, resource): (usize, &&Arc<Resource>)| {
+            (resource.group_resource().qualified(), KindId(at))
+        };
         let kinds = counted.iter().enumerate().map(name).collect();
         let ledger = Arc::new(Self { kinds, namespaces: RwLock::default() });
         for (at, resource) in counted.into_iter().enumerate() {
-            let role = match (resource.info.group, resource.info.plural) {
-                ("", "pods") => Role::Pods,
-                ("", "resourcequotas") => Role::Quotas,
-                _ => Role::Other,
+            let role = if resource.is::<Pod>() {
+                Role::Pods
+            } else if resource.is::<ResourceQuota>() {
+                Role::Quotas
+            } else {
+                Role::Other
             };
             let follower = Follower { ledger: ledger.clone(), kind: KindId(at), role };
             resource.shard().observe(Arc::new(follower));
@@ -75,7 +76,7 @@ impl Ledger {
         ledger
     }
 
-    /// The kind that quotas call so, if they may be about it.
+    /// The kind of this name in quotas, if they may be about it.
     pub(super) fn kind(&self, resource: &str) -> Option<KindId> {
         self.kinds.get(resource).copied()
     }
@@ -102,7 +103,7 @@ impl Ledger {
     fn forget_empty(&self, namespace: &str) {
         let mut namespaces = self.namespaces.write();
         let empty = |shared: &Arc<Shared>| {
-            // What another task has in its hands it may be about to fill.
+            // A task that holds it may be about to fill it.
             Arc::strong_count(shared) == 1 && shared.state().is_empty()
         };
         if namespaces.get(namespace).is_some_and(empty) {
@@ -130,7 +131,7 @@ impl Ledger {
                 }
                 state.begin_pods();
             }
-            // Whatever changes from here on is told.
+            // The follower reports each change from here on.
             let (found, _) = pods.shard().list(&pods.collection(namespace), &Scope::All);
             let mut piece = 0;
             for object in found {
@@ -142,7 +143,9 @@ impl Ledger {
                     piece = 0;
                     tokio::task::yield_now().await;
                 }
-                let usage = read(&object.bytes).map_err(Failure::internal)?;
+                let usage = read(&object.bytes).map_err(|error| {
+                    Failure::internal(format!("stored pod: {}", redact::json(&error)))
+                })?;
                 shared.state().set_pod(&object.key, object.revision, Some(usage));
             }
             if shared.state().complete_pods() {
@@ -199,7 +202,7 @@ impl Follower {
         let (key, mut state) = (&event.subject().key, shared.state());
         match usage {
             Ok(usage) => state.set_pod(key, event.revision, usage),
-            // Whoever asks next reads all pods, and fails by this one.
+            // The next request reads all pods, and fails because of this one.
             Err(_) => state.forget_pods(),
         }
     }
@@ -283,6 +286,7 @@ mod tests {
             name: name.to_owned(),
             labels: BTreeMap::new(),
             fields: Vec::new(),
+            is_decoded: true,
         })
     }
 
@@ -357,7 +361,7 @@ mod tests {
         ]
     }
 
-    /// A namespace as the cache would have it, and the ledger that is told of it.
+    /// A namespace as the cache would have it, and the ledger that follows it.
     struct Model {
         ledger: Arc<Ledger>,
         followers: [Follower; 2],

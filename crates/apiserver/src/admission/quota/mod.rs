@@ -11,11 +11,12 @@ mod namespace;
 
 use std::sync::Arc;
 
-use coffer_api::quota::{Excess, PodUsage};
+use coffer_api::kinds::Pod;
+use coffer_api::quota::{PodUsage, QuotaExceeded};
 use coffer_api::status::Failure;
 use coffer_store::{Revision, StoreError};
 
-use self::ledger::{Ledger, Shared, qualified};
+use self::ledger::{Ledger, Shared};
 use self::namespace::{Outcome, Request};
 use super::named::shown_name;
 use crate::authz::Permit;
@@ -32,10 +33,10 @@ pub(crate) struct Quotas {
     ledger: Arc<Ledger>,
 }
 
-/// Room that is kept for one new object, if quotas are about it; given back when it is dropped before
+/// A reservation of quota for one new object, if quotas are about it; released when it is dropped before
 /// the object is written. Only [`Quotas::admit`] makes one, so that nothing is written that was not
 /// counted.
-pub(crate) struct QuotaTurn {
+pub(crate) struct QuotaReservation {
     held: Option<Reserved>,
     tasks: Group,
 }
@@ -63,10 +64,10 @@ impl Drop for Reserved {
     }
 }
 
-impl QuotaTurn {
-    /// Does the object's write, and to its end also where its caller goes away in between: the room is
-    /// kept until it is known what came of it. `None` where the server is shutting down.
-    pub(crate) async fn hold_across(
+impl QuotaReservation {
+    /// Runs the object's write, to its end also where its caller is dropped in between: the reservation is
+    /// kept until the result is known. `None` where the server is shutting down.
+    pub(crate) async fn hold_during(
         &mut self,
         write: impl Future<Output = Result<Revision, StoreError>> + Send + 'static,
     ) -> Option<Result<Revision, StoreError>> {
@@ -93,11 +94,11 @@ impl Quotas {
         Self { resources, cache, tasks, ledger }
     }
 
-    fn turn(&self, held: Option<Reserved>) -> QuotaTurn {
-        QuotaTurn { held, tasks: self.tasks.clone() }
+    fn reservation(&self, held: Option<Reserved>) -> QuotaReservation {
+        QuotaReservation { held, tasks: self.tasks.clone() }
     }
 
-    /// Looks whether the quotas of its namespace have room for a new object, and keeps it. What the
+    /// Checks whether the quotas of its namespace have room for a new object, and reserves it. What the
     /// server itself makes is not counted: it could not start in a namespace that is full.
     ///
     /// # Errors
@@ -107,9 +108,9 @@ impl Quotas {
         permit: &Permit,
         resource: &Resource,
         object: &dyn Object,
-    ) -> Result<QuotaTurn, Failure> {
+    ) -> Result<QuotaReservation, Failure> {
         if permit.is_internal() {
-            return Ok(self.turn(None));
+            return Ok(self.reservation(None));
         }
         self.reserve(resource, object).await
     }
@@ -118,18 +119,20 @@ impl Quotas {
         &self,
         resource: &Resource,
         object: &dyn Object,
-    ) -> Result<QuotaTurn, Failure> {
+    ) -> Result<QuotaReservation, Failure> {
         let name = object.meta().namespace.as_deref().unwrap_or_default();
-        let qualified = qualified(resource);
-        let Some(kind) = self.ledger.kind(&qualified) else { return Ok(self.turn(None)) };
-        let Some(namespace) = self.ledger.with_quotas(name) else { return Ok(self.turn(None)) };
+        let qualified = resource.group_resource().qualified();
+        let Some(kind) = self.ledger.kind(&qualified) else { return Ok(self.reservation(None)) };
+        let Some(namespace) = self.ledger.with_quotas(name) else {
+            return Ok(self.reservation(None));
+        };
         let pod = object.pod();
         let pod = pod.map(|pod| (pod, Arc::new(PodUsage::of(pod))));
         let request = Request { kind, resource: &qualified, pod };
         loop {
             // What others have written or deleted before this request came is counted.
             self.cache.fresh().await.map_err(unavailable)?;
-            // From before the look: nothing that ends after it is missed.
+            // Registered before the check, so that no later notification is missed.
             let ended = namespace.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
@@ -137,7 +140,7 @@ impl Quotas {
             let outcome = namespace.state().reserve(&request, applied, jiff::Timestamp::now());
             match outcome {
                 Outcome::Reserved(id) => {
-                    return Ok(self.turn(Some(Reserved {
+                    return Ok(self.reservation(Some(Reserved {
                         namespace: namespace.clone(),
                         id,
                         written: false,
@@ -149,7 +152,7 @@ impl Quotas {
                 }
                 Outcome::Later(None) => ended.await,
                 Outcome::PodsUnread => {
-                    let pods = self.resources.core("pods");
+                    let pods = self.resources.of::<Pod>();
                     self.ledger.read_pods(&namespace, pods, name).await?;
                 }
                 Outcome::Unreadable(quota) => {
@@ -161,7 +164,7 @@ impl Quotas {
     }
 }
 
-fn forbidden(resource: &Resource, object: &dyn Object, excess: &Excess) -> Failure {
+fn forbidden(resource: &Resource, object: &dyn Object, excess: &QuotaExceeded) -> Failure {
     Failure::forbidden(resource.group_resource(), &shown_name(object), &excess.to_string())
 }
 

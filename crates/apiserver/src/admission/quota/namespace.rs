@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use coffer_api::quota::{Amounts, Excess, PodUsage, Quota, Totals, used_of};
+use coffer_api::quota::{Amounts, PodUsage, Quota, QuotaExceeded, Totals, check_positive, used_of};
 use coffer_store::Revision;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -26,7 +26,7 @@ pub(super) struct Request<'a> {
 pub(super) enum Outcome {
     /// There is room, and it is kept for the object. The number is the reservation's.
     Reserved(u64),
-    Refused(Excess),
+    Refused(QuotaExceeded),
     /// There is room only if objects that are being created are not: ask again once the write of this
     /// revision is applied, or, without one, once a reservation has changed.
     Later(Option<Revision>),
@@ -131,7 +131,7 @@ impl Namespace {
         self.pods.is_some()
     }
 
-    /// Begins to keep what pods ask for: from now on each change of a pod must be told.
+    /// Begins to keep what pods request: from now on each change of a pod must be reported.
     pub(super) fn begin_pods(&mut self) {
         self.pods.get_or_insert_default();
     }
@@ -172,7 +172,7 @@ impl Namespace {
         self.replace_pod(key, revision, new);
     }
 
-    /// Deleted pods whose time is over no longer count as live, though they are still there.
+    /// Deleted pods whose grace period is over no longer count as live, though they still exist.
     fn end_overdue_pods(&mut self, now: Timestamp) {
         while let Some(pods) = &self.pods
             && let Some((until, key)) = pods.ending.first()
@@ -215,7 +215,7 @@ impl Namespace {
         }
     }
 
-    /// Looks whether all quotas have room for an object, and keeps it. `applied` is a revision up to
+    /// Checks whether all quotas have room for an object, and reserves it. `applied` is a revision up to
     /// which all writes are in the counts.
     pub(super) fn reserve(
         &mut self,
@@ -228,11 +228,17 @@ impl Namespace {
         if let Some((name, _)) = self.quotas.iter().find(|(_, tracked)| tracked.quota.is_none()) {
             return Outcome::Unreadable(name.clone());
         }
-        if let Some((pod, _)) = &request.pod {
-            for quota in self.quotas.values().filter_map(|tracked| tracked.quota.as_ref()) {
+        if let Some((pod, usage)) = &request.pod {
+            let quotas = || self.quotas.values().filter_map(|tracked| tracked.quota.as_ref());
+            for quota in quotas() {
                 if let Err(excess) = quota.check_specified(pod) {
                     return Outcome::Refused(excess);
                 }
+            }
+            if quotas().any(|quota| quota.is_about(usage))
+                && let Err(excess) = check_positive(pod)
+            {
+                return Outcome::Refused(excess);
             }
         }
         let usage = request.pod.as_ref().map(|(_, usage)| &**usage);
@@ -284,7 +290,7 @@ impl Namespace {
     }
 
     /// What the quotas' pods use, by quota, and how many objects there are: for tests that compare it
-    /// with what is counted anew.
+    /// with a recount.
     #[cfg(test)]
     pub(super) fn state(&mut self) -> (BTreeMap<String, Totals>, HashMap<KindId, usize>) {
         let pods = self.pods.as_ref().expect("pods are kept");
@@ -360,5 +366,29 @@ mod tests {
         namespace.set_pod(&key, 8, None);
         let shown = namespace.state().0["q"].clone();
         assert_eq!(shown, Totals::default());
+    }
+
+    /// Before it is validated: it must not hold room open that others then have.
+    #[test]
+    fn a_pod_that_needs_less_than_nothing_is_refused_and_makes_room_for_no_other() {
+        let mut namespace = Namespace::default();
+        let quota =
+            json!({ "metadata": { "name": "q" }, "spec": { "hard": { "requests.cpu": "10" } } });
+        namespace.set_quota("q", Some(Quota::of(read(quota))));
+        namespace.begin_pods();
+        assert!(namespace.complete_pods());
+        let mut reserve = |cpu: &str| {
+            let resources = json!({ "requests": { "cpu": cpu } });
+            let pod: Pod = read(json!({ "spec": {
+                "containers": [{ "name": "c", "resources": resources }] } }));
+            let pod = Some((&pod, Arc::new(PodUsage::of(&pod))));
+            let request = Request { kind: KindId(0), resource: "pods.", pod };
+            namespace.reserve(&request, 7, Timestamp::UNIX_EPOCH)
+        };
+        let Outcome::Refused(excess) = reserve("-1000") else { panic!("it is not refused") };
+        let why = "quota usage is negative for resource(s): cpu,requests.cpu";
+        assert_eq!(excess.to_string(), why);
+        assert!(matches!(reserve("6"), Outcome::Reserved(_)));
+        assert!(matches!(reserve("6"), Outcome::Later(None)));
     }
 }

@@ -1,4 +1,4 @@
-//! Asking the issuer: one GET over TLS, bounded in time and size. No redirect is followed.
+//! Requests to the issuer: one GET over TLS, bounded in time and size. No redirect is followed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use serde::de::DeserializeOwned;
 use super::OidcError;
 use crate::tls;
 
-/// How long one answer may take.
+/// How long one response may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of one answer.
+/// Bytes of one response.
 const BYTES_MAX: usize = 1 << 20;
 
-/// Why there is no answer.
+/// Why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     #[error("{0:?} is not an https URL")]
@@ -32,7 +32,7 @@ pub(super) enum FetchError {
     Issuer(String),
 }
 
-/// Speaks with an issuer.
+/// Fetches documents of an issuer.
 pub(super) struct Fetcher(Arc<ClientConfig>);
 
 impl Fetcher {
@@ -49,14 +49,14 @@ impl Fetcher {
     pub(super) async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, FetchError> {
         let uri = target(url).ok_or_else(|| FetchError::Url(url.to_owned()))?;
         let failed = |cause: String| FetchError::Exchange { url: url.to_owned(), cause };
-        let answered = tokio::time::timeout(TIMEOUT, self.exchange(&uri)).await;
-        let bytes = answered
-            .map_err(|_| failed("no answer in time".to_owned()))?
+        let received = tokio::time::timeout(TIMEOUT, self.request(&uri)).await;
+        let bytes = received
+            .map_err(|_| failed("no response in time".to_owned()))?
             .map_err(|error| failed(error.to_string()))?;
         serde_json::from_slice(&bytes).map_err(|error| failed(coffer_api::redact::json(&error)))
     }
 
-    async fn exchange(&self, uri: &Uri) -> Result<Bytes, Fault> {
+    async fn request(&self, uri: &Uri) -> Result<Bytes, Fault> {
         let authority = uri.authority().ok_or("no host")?;
         let port = authority.port_u16().unwrap_or(443);
         let stream = http1::connect_tls(authority.host(), port, self.0.clone()).await?;
@@ -65,12 +65,12 @@ impl Fetcher {
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, "coffer")
             .body(Empty::<Bytes>::new())?;
-        let read = async |answer: Response<Incoming>| {
-            let status = answer.status();
+        let read = async |response: Response<Incoming>| {
+            let status = response.status();
             if status != StatusCode::OK {
                 return Err::<_, Fault>(status.to_string().into());
             }
-            Ok(Limited::new(answer.into_body(), BYTES_MAX).collect().await?.to_bytes())
+            Ok(Limited::new(response.into_body(), BYTES_MAX).collect().await?.to_bytes())
         };
         http1::send(stream, request, read).await?
     }

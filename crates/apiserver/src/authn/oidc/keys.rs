@@ -17,14 +17,14 @@ use super::jwk::{Algorithm, JwkSet, Key};
 use crate::tokens::TokenError;
 use crate::tokens::jwt::Parts;
 
-/// How long the issuer is left alone after it was asked.
+/// The least time between two requests to the issuer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct IssuerKeys {
     issuer: String,
     fetcher: Fetcher,
     state: Mutex<State>,
-    /// What the last answer held; read without waiting for one that is under way.
+    /// What the last response held; read without waiting for one that is under way.
     known: RwLock<Arc<Vec<Key>>>,
 }
 
@@ -55,19 +55,19 @@ impl IssuerKeys {
         algorithm: Algorithm,
     ) -> Result<(), TokenError> {
         let arrived = Instant::now();
-        match self.judge(parts, algorithm) {
+        match self.verify_by_known(parts, algorithm) {
             Some(true) => Ok(()),
             Some(false) => Err(TokenError::Signature),
             None => {
                 self.refresh(arrived).await?;
-                let good = self.judge(parts, algorithm) == Some(true);
+                let good = self.verify_by_known(parts, algorithm) == Some(true);
                 if good { Ok(()) } else { Err(TokenError::Signature) }
             }
         }
     }
 
     /// By the keys that are known; `None` if none of them is the one that the token names.
-    fn judge(&self, parts: &Parts<'_>, algorithm: Algorithm) -> Option<bool> {
+    fn verify_by_known(&self, parts: &Parts<'_>, algorithm: Algorithm) -> Option<bool> {
         let known = self.known.read().clone();
         let id = parts.header.kid.as_deref().filter(|id| !id.is_empty());
         let named: Vec<&Key> = known.iter().filter(|key| key.is_named(id)).collect();

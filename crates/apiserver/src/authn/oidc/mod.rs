@@ -68,7 +68,7 @@ pub enum OidcError {
     Authorities(String),
 }
 
-/// Judges tokens of one issuer.
+/// Authenticates tokens of one issuer.
 pub(crate) struct Oidc {
     config: OidcConfig,
     algorithms: Vec<Algorithm>,
@@ -103,13 +103,13 @@ impl Oidc {
     /// Whose token this is.
     ///
     /// # Errors
-    /// [`TokenError::Foreign`] for another issuer's.
+    /// [`TokenError::OtherIssuer`] for another issuer's.
     pub(crate) async fn owner(&self, token: &str, now_s: i64) -> Result<Identity, TokenError> {
         let parts = Parts::of(token)?;
         if parts.issuer()? != self.config.issuer_url {
-            return Err(TokenError::Foreign);
+            return Err(TokenError::OtherIssuer);
         }
-        // The operator's word decides which algorithms there are, never the token's.
+        // The operator decides which algorithms are accepted, never the token.
         let algorithm = Algorithm::named(&parts.header.alg)
             .filter(|named| self.algorithms.contains(named))
             .ok_or(TokenError::Signature)?;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_claims_say_is_believed_only_in_the_right_form() {
+    fn claims_of_an_unexpected_type_are_refused_or_ignored() {
         let with = |name: &str, value: Value| {
             let mut claims = json!({ "aud": ["x", "coffer"], "exp": 2000, "sub": "7" });
             claims[name] = value;

@@ -1,16 +1,17 @@
 //! Which node is related to which object: pod → node, and secret, config map, account → pod.
 //!
 //! Kept current by the cache under the lock that makes a pod visible: a kubelet that learns of its
-//! pod may read the pod's secrets in the same instant, and no longer once the pod is gone.
+//! pod may read the pod's secrets in the same instant, and no longer once the pod is deleted.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use coffer_api::kinds::pod::is_mirror;
+use coffer_api::references::{self, ReferenceKind};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
 
-use crate::authz::references::{self, ReferenceKind};
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
 
 /// Marks a pod that only mirrors what a node runs by itself.
@@ -124,8 +125,8 @@ impl State {
     }
 }
 
-/// The edges of one pod: itself, and what it refers to. A mirror pod is its node's own word and
-/// gives it nothing.
+/// The edges of one pod: itself, and what it refers to. A mirror pod is made by its node and
+/// gives it no rights.
 fn bound(pod: &Pod) -> Option<Bound> {
     let spec = pod.spec.as_ref()?;
     let node = spec.node_name.clone().filter(|node| !node.is_empty())?;
@@ -136,8 +137,7 @@ fn bound(pod: &Pod) -> Option<Bound> {
     };
     let own_name = pod.metadata.name.as_deref().unwrap_or_default();
     let mut refers_to = vec![vertex(VertexKind::Pod, own_name)];
-    let annotations = pod.metadata.annotations.as_ref();
-    if !annotations.is_some_and(|all| all.contains_key(MIRROR)) {
+    if !is_mirror(pod) {
         let found = references::of(spec).into_iter();
         refers_to.extend(found.map(|it| vertex(VertexKind::Referred(it.kind), it.name)));
     }
@@ -170,6 +170,7 @@ mod tests {
             name: name.to_owned(),
             labels: BTreeMap::new(),
             fields: vec![("spec.nodeName", node.to_owned())],
+            is_decoded: true,
         })
     }
 
@@ -180,7 +181,7 @@ mod tests {
             self.facts(&pod, object.bytes.len())
         }
 
-        fn told(&self, event: &CacheEvent) {
+        fn observe(&self, event: &CacheEvent) {
             let facts = event.new.as_ref().and_then(|new| self.read(new));
             self.changed(event, facts.as_ref());
         }
@@ -197,15 +198,15 @@ mod tests {
         let graph = Arc::new(Graph::default());
         let follower = PodFollower(graph.clone());
         let (first, second) = (pod("p", "a", "s", false), pod("q", "a", "s", false));
-        follower.told(&event(None, Some(&first)));
-        follower.told(&event(None, Some(&second)));
+        follower.observe(&event(None, Some(&first)));
+        follower.observe(&event(None, Some(&second)));
         assert!(graph.related("a", SECRET, "n", "s"));
         assert!(!graph.related("b", SECRET, "n", "s"));
         assert!(!graph.related("a", SECRET, "other", "s"));
         assert!(graph.related("a", VertexKind::Pod, "n", "p"));
-        follower.told(&event(Some(&first), None));
+        follower.observe(&event(Some(&first), None));
         assert!(graph.related("a", SECRET, "n", "s"));
-        follower.told(&event(Some(&second), None));
+        follower.observe(&event(Some(&second), None));
         assert!(!graph.related("a", SECRET, "n", "s"));
         assert!(graph.0.read().needed.is_empty());
     }
@@ -218,14 +219,14 @@ mod tests {
         let facts = follower.read(&waiting);
         follower.reset(&mut [(&*waiting, facts.as_ref())].into_iter());
         assert!(!graph.related("", SECRET, "n", "s"));
-        follower.told(&event(Some(&waiting), Some(&bound)));
+        follower.observe(&event(Some(&waiting), Some(&bound)));
         assert!(graph.related("a", SECRET, "n", "s"));
     }
 
     #[test]
     fn a_mirror_pod_gives_its_node_itself_only() {
         let graph = Arc::new(Graph::default());
-        PodFollower(graph.clone()).told(&event(None, Some(&pod("p", "a", "s", true))));
+        PodFollower(graph.clone()).observe(&event(None, Some(&pod("p", "a", "s", true))));
         assert!(graph.related("a", VertexKind::Pod, "n", "p"));
         assert!(!graph.related("a", SECRET, "n", "s"));
     }

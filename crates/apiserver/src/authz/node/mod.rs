@@ -1,26 +1,28 @@
 //! The Node authorizer: what a kubelet's credential may do.
 //!
 //! A node reads the secrets and config maps of pods that run on it and of no others, its own Node
-//! and Lease, and its own pods. A stolen node key gives what that node runs and no more.
-//! What a node may write into the objects it may write is admission's to say.
+//! and Lease, and its own pods. A stolen node key gives access to what that node runs and no more.
+//! Admission decides what a node may write into the objects that it may write.
 
 pub(crate) mod graph;
 
 use std::sync::Arc;
 
+use coffer_api::references::ReferenceKind;
+use coffer_api::subresource::SubresourceName;
+use coffer_api::well_known::api_group;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use self::graph::{Graph, VertexKind};
 use super::attributes::{Attributes, ResourceTarget, Target};
 use super::decision::Decision;
 use super::rbac::{policy, rule};
-use super::references::ReferenceKind;
 use crate::identity::Identity;
 
 /// Where nodes keep their leases.
 pub(crate) const LEASES: &str = coffer_api::well_known::namespace::NODE_LEASE;
 
-/// Judges requests of nodes.
+/// Decides on requests of nodes.
 pub(crate) struct NodeAuthorizer {
     graph: Arc<Graph>,
     rules: Vec<PolicyRule>,
@@ -35,7 +37,7 @@ impl NodeAuthorizer {
     pub(crate) fn decide(&self, identity: &Identity, asked: &Attributes<'_>) -> Decision {
         let Some(node) = identity.node() else { return Decision::no_opinion() };
         if node.is_empty() {
-            return Decision::no(format!("unknown node for user {:?}", identity.user));
+            return Decision::denied(format!("unknown node for user {:?}", identity.user));
         }
         let verb = &*asked.verb;
         if let Target::Resource(target) = &asked.target {
@@ -45,7 +47,7 @@ impl NodeAuthorizer {
                     return self.read(node, verb, ReferenceKind::ConfigMap, target);
                 }
                 ("", "serviceaccounts") => return self.account(node, verb, target),
-                ("coordination.k8s.io", "leases") => return lease(node, verb, target),
+                (api_group::COORDINATION, "leases") => return lease(node, verb, target),
                 ("", "nodes") => return own_node(node, verb, target),
                 ("", "pods") => return self.pod(node, verb, target),
                 _ => {}
@@ -59,7 +61,7 @@ impl NodeAuthorizer {
 
     fn related(&self, node: &str, kind: VertexKind, target: &ResourceTarget<'_>) -> Decision {
         if target.name.is_empty() {
-            return Decision::no("No Object name found");
+            return Decision::denied("No Object name found");
         }
         if self.graph.related(node, kind, &target.namespace, &target.name) {
             return Decision::Allow;
@@ -76,13 +78,13 @@ impl NodeAuthorizer {
         target: &ResourceTarget<'_>,
     ) -> Decision {
         if !matches!(verb, "get" | "list" | "watch") {
-            return Decision::no("can only read resources of this type");
+            return Decision::denied("can only read resources of this type");
         }
         if !target.subresource.is_empty() {
-            return Decision::no("cannot read subresource");
+            return Decision::denied("cannot read subresource");
         }
         if target.namespace.is_empty() {
-            return Decision::no("can only read namespaced object of this type");
+            return Decision::denied("can only read namespaced object of this type");
         }
         self.related(node, VertexKind::Referred(kind), target)
     }
@@ -95,10 +97,10 @@ impl NodeAuthorizer {
             return self.related(node, kind, target);
         }
         if verb != "create" || target.name.is_empty() {
-            return Decision::no("can only create tokens for individual service accounts");
+            return Decision::denied("can only create tokens for individual service accounts");
         }
-        if target.subresource != "token" {
-            return Decision::no("can only create token subresource of serviceaccount");
+        if target.subresource != SubresourceName::Token.as_str() {
+            return Decision::denied("can only create token subresource of serviceaccount");
         }
         self.related(node, kind, target)
     }
@@ -113,7 +115,7 @@ impl NodeAuthorizer {
                 if !target.name.is_empty() {
                     return self.related(node, VertexKind::Pod, target);
                 }
-                Decision::no("can only list/watch pods with spec.nodeName field selector")
+                Decision::denied("can only list/watch pods with spec.nodeName field selector")
             }
             // Mirror pods, status and evictions: NodeRestriction narrows them to the node's own.
             ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
@@ -125,19 +127,21 @@ impl NodeAuthorizer {
 }
 
 fn unrelated(node: &str) -> Decision {
-    Decision::no(format!("no relationship found between node '{node}' and this object"))
+    Decision::denied(format!("no relationship found between node '{node}' and this object"))
 }
 
 fn lease(node: &str, verb: &str, target: &ResourceTarget<'_>) -> Decision {
     if !matches!(verb, "get" | "create" | "update" | "patch" | "delete") {
-        return Decision::no("can only get, create, update, patch, or delete a node lease");
+        return Decision::denied("can only get, create, update, patch, or delete a node lease");
     }
     if target.namespace != LEASES {
-        return Decision::no(format!("can only access leases in the {LEASES:?} system namespace"));
+        return Decision::denied(format!(
+            "can only access leases in the {LEASES:?} system namespace"
+        ));
     }
     // The name of a new lease is in its body: NodeRestriction looks at it.
     if verb != "create" && target.name != node {
-        return Decision::no(
+        return Decision::denied(
             "can only access node lease with the same name as the requesting node",
         );
     }
@@ -151,10 +155,10 @@ fn own_node(node: &str, verb: &str, target: &ResourceTarget<'_>) -> Decision {
         ("", "get" | "list" | "watch") => match &*target.name {
             // By name and not by graph: a kubelet looks for its Node before it makes it.
             name if name == node => Decision::Allow,
-            "" => Decision::no(format!(
+            "" => Decision::denied(format!(
                 "node '{node}' cannot read all nodes, only its own Node object"
             )),
-            other => Decision::no(format!(
+            other => Decision::denied(format!(
                 "node '{node}' cannot read '{other}', only its own Node object"
             )),
         },

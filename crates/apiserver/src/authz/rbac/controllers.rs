@@ -11,8 +11,8 @@ use super::GROUP;
 use super::policy::{READ, binding, events, role, rule, system_account, users};
 
 const PREFIX: &str = "system:controller:";
-const MANAGER: &str = "system:kube-controller-manager";
-const APPS: &str = "apps";
+const MANAGER: &str = coffer_api::well_known::user::KUBE_CONTROLLER_MANAGER;
+const APPS: &str = api_group::APPS;
 
 /// Every controller's role.
 pub(super) fn roles() -> Vec<ClusterRole> {
@@ -54,8 +54,8 @@ fn controllers() -> impl Iterator<Item = (&'static str, Vec<PolicyRule>)> {
             vec![
                 rule(READ, &[APPS], &["deployments", "replicasets"]),
                 rule(READ, &[""], &["pods", "replicationcontrollers"]),
-                rule(READ, &["policy"], &["poddisruptionbudgets"]),
-                rule(&["update"], &["policy"], &["poddisruptionbudgets/status"]),
+                rule(READ, &[api_group::POLICY], &["poddisruptionbudgets"]),
+                rule(&["update"], &[api_group::POLICY], &["poddisruptionbudgets/status"]),
                 events(),
             ],
         ),
@@ -100,7 +100,7 @@ fn controllers() -> impl Iterator<Item = (&'static str, Vec<PolicyRule>)> {
                 rule(&["patch", "update"], &[""], &["nodes/status"]),
                 rule(&["get", "list", "watch", "delete"], &[""], &["pods"]),
                 rule(&["patch", "update"], &[""], &["pods/status"]),
-                rule(READ, &["coordination.k8s.io"], &["leases"]),
+                rule(READ, &[api_group::COORDINATION], &["leases"]),
                 events(),
             ],
         ),
@@ -142,11 +142,11 @@ fn certificates() -> Vec<PolicyRule> {
         ),
         signers("approve", &[kubelet, serving]),
         signers("sign", &[signer::LEGACY_UNKNOWN, serving, client, kubelet]),
-        rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
+        rule(&["create"], &[api_group::AUTHORIZATION], &["subjectaccessreviews"]),
         // Whether someone is the node already that a request would make its asker.
         rule(&["get"], &[""], &["nodes"]),
         rule(&["list"], &[""], &["pods"]),
-        rule(&["get"], &["coordination.k8s.io"], &["leases"]),
+        rule(&["get"], &[api_group::COORDINATION], &["leases"]),
         events(),
     ]
 }

@@ -1,4 +1,4 @@
-//! Whether rights one has cover rights one would give: what keeps RBAC from being climbed.
+//! Whether the rights that a user has cover the rights that they would grant, against privilege escalation.
 
 use std::collections::{BTreeSet, HashMap};
 

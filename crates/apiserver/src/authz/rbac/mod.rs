@@ -1,7 +1,7 @@
 //! Role-based access control: roles and bindings as the cache has them, and what follows from them.
 //!
 //! [`Roles`] is kept current by the cache itself, under the same lock that lets a watcher see a
-//! change, so nobody can see a binding that does not hold yet. Evaluation is pure and reads it.
+//! change, so a client cannot see a binding that does not hold yet. Evaluation is pure and reads it.
 
 pub(crate) mod aggregate;
 mod controllers;
@@ -28,17 +28,18 @@ use self::index::Index;
 use super::attributes::{Attributes, Target};
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
 use crate::identity::Identity;
+use crate::object::{Resource, Resources};
 
 /// The API group of roles and bindings.
-pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
+pub(crate) const GROUP: &str = coffer_api::well_known::api_group::RBAC;
 
 /// Annotation of default roles and bindings: `true` lets the server add to them what they lack.
-pub(crate) const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+pub(crate) const AUTO_UPDATE: &str = coffer_api::well_known::annotation::RBAC_AUTO_UPDATE;
 
-/// Missing roles that a denial tells of.
+/// Missing roles that a denial names.
 const ERRORS_MAX: usize = 100;
 
-/// A role that is referred to and not there (or of no kind that is known).
+/// A role that a binding references and that does not exist, or whose kind is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RoleError {
     #[error("{} {name:?} not found", GroupResource { group: GROUP, resource })]
@@ -55,10 +56,10 @@ pub(crate) struct Rules {
     bytes: usize,
 }
 
-/// Who a role is given to.
+/// The subjects that a role is bound to.
 struct Binding {
     role: Arc<Reference>,
-    subjects: Vec<Who>,
+    subjects: Vec<SubjectKey>,
 }
 
 /// A role by kind and name, as a binding of some scope refers to it.
@@ -70,7 +71,7 @@ struct Reference {
 
 /// A subject of a binding; a service account is the user that it logs in as.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Who {
+enum SubjectKey {
     User(String),
     Group(String),
 }
@@ -81,7 +82,7 @@ struct Bindings {
     by_name: HashMap<String, Arc<Binding>>,
     /// What each subject is given, with how many subjects of bindings give it: a role counts once,
     /// however often it is bound.
-    given: HashMap<Who, BTreeMap<Arc<Reference>, usize>>,
+    given: HashMap<SubjectKey, BTreeMap<Arc<Reference>, usize>>,
 }
 
 #[derive(Default)]
@@ -129,7 +130,7 @@ impl Roles {
         if allowed { Ok(()) } else { Err(errors) }
     }
 
-    /// Counts changes of roles and bindings: while it stays, so do the answers.
+    /// Counts changes of roles and bindings: while it stays the same, so do all decisions.
     pub(crate) fn generation(&self) -> u64 {
         self.read().generation
     }
@@ -163,7 +164,7 @@ impl Roles {
 
     /// How many bytes of roles a check looks at before this caller may give some role in a namespace:
     /// of all that they have, and of the largest that they could give.
-    pub(crate) fn bytes_to_judge(&self, identity: &Identity, namespace: &str) -> usize {
+    pub(crate) fn bytes_to_evaluate(&self, identity: &Identity, namespace: &str) -> usize {
         let mut bytes: usize = 0;
         self.visit(identity, namespace, |found| {
             bytes = bytes.saturating_add(found.map_or(0, |rules| rules.bytes));
@@ -175,8 +176,8 @@ impl Roles {
         bytes.saturating_add(largest.unwrap_or_default())
     }
 
-    /// Shows every role that applies, cluster-wide ones first, each of a scope once, until told to
-    /// stop.
+    /// Shows every role that applies, cluster-wide ones first, each of a scope once, until the
+    /// visitor stops.
     fn visit(
         &self,
         identity: &Identity,
@@ -185,9 +186,9 @@ impl Roles {
     ) {
         let state = self.read();
         let scopes: &[&str] = if namespace.is_empty() { &[""] } else { &["", namespace] };
-        let user = Who::User(identity.user.clone());
-        let groups = identity.groups.iter().cloned().map(Who::Group);
-        let all: HashSet<Who> = groups.chain([user]).collect();
+        let user = SubjectKey::User(identity.user.clone());
+        let groups = identity.groups.iter().cloned().map(SubjectKey::Group);
+        let all: HashSet<SubjectKey> = groups.chain([user]).collect();
         for scope in scopes {
             let Some(bindings) = state.bindings.get(*scope) else { continue };
             let given = all.iter().filter_map(|who| bindings.given.get(who));
@@ -216,8 +217,8 @@ impl State {
     }
 }
 
-impl Who {
-    /// Whom a subject of a binding means; nobody, where it cannot mean anybody.
+impl SubjectKey {
+    /// The user or group that a subject of a binding names; `None` for a subject that is not valid.
     fn of(subject: &Subject, namespace: &str) -> Option<Self> {
         match subject.kind.as_str() {
             "User" => Some(Self::User(subject.name.clone())),
@@ -226,7 +227,8 @@ impl Who {
                 // A binding in a namespace may leave out its own.
                 let own = subject.namespace.as_deref().filter(|own| !own.is_empty());
                 let namespace = own.unwrap_or(namespace);
-                let user = format!("system:serviceaccount:{namespace}:{}", subject.name);
+                let user =
+                    coffer_api::well_known::user::of_service_account(namespace, &subject.name);
                 let meant = Identity { user, ..Identity::default() };
                 let same = meant.service_account() == Some((namespace, &*subject.name));
                 same.then_some(Self::User(meant.user))
@@ -246,13 +248,18 @@ pub(crate) enum RbacKind {
 }
 
 impl RbacKind {
-    /// Each with its plural.
-    pub(crate) const ALL: [(Self, &'static str); 4] = [
-        (Self::Role, "roles"),
-        (Self::ClusterRole, "clusterroles"),
-        (Self::RoleBinding, "rolebindings"),
-        (Self::ClusterRoleBinding, "clusterrolebindings"),
-    ];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Role, Self::ClusterRole, Self::RoleBinding, Self::ClusterRoleBinding];
+
+    /// Where the objects of this kind are.
+    pub(crate) fn resource(self, resources: &Resources) -> &Resource {
+        match self {
+            Self::Role => resources.of::<Role>(),
+            Self::ClusterRole => resources.of::<ClusterRole>(),
+            Self::RoleBinding => resources.of::<RoleBinding>(),
+            Self::ClusterRoleBinding => resources.of::<ClusterRoleBinding>(),
+        }
+    }
 
     fn is_role(self) -> bool {
         matches!(self, Self::Role | Self::ClusterRole)
@@ -330,12 +337,12 @@ impl Binding {
         let subjects = subjects.iter().flatten();
         Arc::new(Self {
             role: Arc::new(Reference { kind: role.kind.clone(), name: role.name.clone() }),
-            subjects: subjects.filter_map(|it| Who::of(it, namespace)).collect(),
+            subjects: subjects.filter_map(|it| SubjectKey::of(it, namespace)).collect(),
         })
     }
 }
 
-/// What an object of one of the four kinds is now, if it is there. One that cannot be read gives no
+/// What an object of one of the four kinds is now, if it exists. One that cannot be decoded gives no
 /// rights.
 struct Change<'a> {
     object: &'a CachedObject,
@@ -417,7 +424,9 @@ impl Bindings {
 /// What was stored was typed once; a role that cannot be read gives no rights.
 pub(crate) fn parse<T: DeserializeOwned>(object: &CachedObject) -> Option<T> {
     serde_json::from_slice(&object.bytes)
-        .inspect_err(|error| tracing::error!(key = &*object.key, %error, "cannot be read"))
+        .inspect_err(
+            |error| tracing::error!(key = &*object.key, %error, "cannot decode a stored object"),
+        )
         .ok()
 }
 

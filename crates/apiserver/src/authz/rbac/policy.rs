@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use coffer_api::kinds;
 pub(super) use coffer_api::kinds::roles::READ;
 use coffer_api::kinds::roles::{Grant, READ_WRITE, Role as ToRole};
+use coffer_api::well_known::{api_group, group, label, namespace, user};
 use k8s_openapi::api::rbac::v1::{
     AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
     Subject,
@@ -16,18 +17,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::{AUTO_UPDATE, GROUP, controllers};
 
-const APPS: &str = "apps";
-const AUTHENTICATION: &str = "authentication.k8s.io";
-const AUTHORIZATION: &str = "authorization.k8s.io";
-const AUTOSCALING: &str = "autoscaling";
-const BATCH: &str = "batch";
-const CERTIFICATES: &str = "certificates.k8s.io";
-const COORDINATION: &str = "coordination.k8s.io";
-const EVENTS: &str = "events.k8s.io";
-const NETWORKING: &str = "networking.k8s.io";
-const NODE: &str = "node.k8s.io";
+const APPS: &str = api_group::APPS;
+const AUTHENTICATION: &str = api_group::AUTHENTICATION;
+const AUTHORIZATION: &str = api_group::AUTHORIZATION;
+const AUTOSCALING: &str = api_group::AUTOSCALING;
+const BATCH: &str = api_group::BATCH;
+const CERTIFICATES: &str = api_group::CERTIFICATES;
+const COORDINATION: &str = api_group::COORDINATION;
+const EVENTS: &str = api_group::EVENTS;
+const NETWORKING: &str = api_group::NETWORKING;
+const NODE: &str = api_group::NODE;
 
-const EVERYBODY: [&str; 2] = ["system:authenticated", "system:unauthenticated"];
+const ALL_USERS: [&str; 2] = [group::AUTHENTICATED, group::UNAUTHENTICATED];
 
 fn owned(values: &[&str]) -> Option<Vec<String>> {
     (!values.is_empty()).then(|| values.iter().map(|&value| value.to_owned()).collect())
@@ -48,7 +49,7 @@ fn named(verbs: &[&str], group: &str, resource: &str, names: &[&str]) -> PolicyR
     PolicyRule { resource_names: owned(names), ..rule(verbs, &[group], &[resource]) }
 }
 
-/// A rule over paths that are no resources.
+/// A rule over non-resource URLs.
 pub(super) fn paths(verbs: &[&str], urls: &[&str]) -> PolicyRule {
     PolicyRule {
         verbs: owned(verbs).unwrap_or_default(),
@@ -62,12 +63,12 @@ pub(super) fn events() -> PolicyRule {
     rule(&["create", "update", "patch"], &["", EVENTS], &["events"])
 }
 
-/// Marked as made by the server, and as updated by it at every start unless somebody says no.
+/// Marked as made by the server, and as updated by it at every start unless an administrator turns that off.
 pub(super) fn meta(name: &str) -> ObjectMeta {
     let pair = |key: &str, value: &str| Some(BTreeMap::from([(key.to_owned(), value.to_owned())]));
     ObjectMeta {
         name: Some(name.to_owned()),
-        labels: pair("kubernetes.io/bootstrapping", "rbac-defaults"),
+        labels: pair(label::BOOTSTRAPPING, "rbac-defaults"),
         annotations: pair(AUTO_UPDATE, "true"),
         ..Default::default()
     }
@@ -127,7 +128,7 @@ pub(super) fn system_account(name: &str) -> Subject {
     Subject {
         kind: "ServiceAccount".to_owned(),
         name: name.to_owned(),
-        namespace: Some("kube-system".to_owned()),
+        namespace: Some(namespace::KUBE_SYSTEM.to_owned()),
         api_group: None,
     }
 }
@@ -149,7 +150,7 @@ pub(crate) fn cluster_roles() -> Vec<ClusterRole> {
     all
 }
 
-/// What callers get for who they are.
+/// The roles of all callers: authenticated ones, and anonymous ones.
 fn caller_roles() -> Vec<ClusterRole> {
     let info = ["/livez", "/readyz", "/healthz", "/version", "/version/"];
     let mut discovery = info.to_vec();
@@ -243,9 +244,9 @@ fn component_roles() -> Vec<ClusterRole> {
     ]
 }
 
-/// What the roles of a namespace may do with kinds that are not served, or not yet: those who were
-/// bound to a role have these rights the day a kind is served, as in Kubernetes. What a served kind
-/// declares goes before what is said of it here.
+/// What the roles of a namespace may do with kinds that are not served, or not yet: subjects of a role
+/// have these permissions from the day that a kind is served, as in Kubernetes. What a served kind
+/// declares overrides this.
 const UNSERVED: &[(&str, &str, &[Grant])] = &[
     ("", "bindings", &[Grant::view(&[""])]),
     ("", "endpoints", &[Grant::view(&[""])]),
@@ -337,8 +338,8 @@ fn controller_manager_rules() -> Vec<PolicyRule> {
     ]
 }
 
-/// What every node may do, before the graph narrows it; also the rules of `system:node`, which is
-/// bound to nobody.
+/// What every node may do, before the graph narrows it; also the rules of `system:node`, which has
+/// no binding.
 pub(crate) fn node_rules() -> Vec<PolicyRule> {
     vec![
         rule(&["create"], &[AUTHENTICATION], &["tokenreviews"]),
@@ -364,32 +365,32 @@ pub(crate) fn node_rules() -> Vec<PolicyRule> {
 pub(crate) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
     let same = |name: &str, subjects| binding(name, name, subjects);
     let mut all = vec![
-        same("cluster-admin", groups(&["system:masters"])),
+        same("cluster-admin", groups(&[group::MASTERS])),
         same("system:monitoring", groups(&["system:monitoring"])),
-        same("system:discovery", groups(&["system:authenticated"])),
-        same("system:basic-user", groups(&["system:authenticated"])),
-        same("system:public-info-viewer", groups(&EVERYBODY)),
-        same("system:kube-controller-manager", users(&["system:kube-controller-manager"])),
-        same("system:kube-scheduler", users(&["system:kube-scheduler"])),
+        same("system:discovery", groups(&[group::AUTHENTICATED])),
+        same("system:basic-user", groups(&[group::AUTHENTICATED])),
+        same("system:public-info-viewer", groups(&ALL_USERS)),
+        same("system:kube-controller-manager", users(&[user::KUBE_CONTROLLER_MANAGER])),
+        same("system:kube-scheduler", users(&[user::KUBE_SCHEDULER])),
         same("system:node", Vec::new()),
-        // What kubeadm sets up: whoever has a bootstrap token may ask to become a node, and a node
-        // may ask for its next certificate. Both are approved as what they are.
+        // What kubeadm sets up: the owner of a bootstrap token may ask for a node's certificate, and a
+        // node may ask for its next one. Both kinds of requests are approved.
         binding(
             "coffer:kubelet-bootstrap",
             "system:node-bootstrapper",
-            groups(&["system:bootstrappers"]),
+            groups(&[group::BOOTSTRAPPERS]),
         ),
         binding(
             "coffer:node-autoapprove-bootstrap",
             "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-            groups(&["system:bootstrappers"]),
+            groups(&[group::BOOTSTRAPPERS]),
         ),
         binding(
             "coffer:node-autoapprove-certificate-rotation",
             "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
-            groups(&[coffer_api::well_known::group::NODES]),
+            groups(&[group::NODES]),
         ),
-        same("system:service-account-issuer-discovery", groups(&["system:serviceaccounts"])),
+        same("system:service-account-issuer-discovery", groups(&[group::SERVICE_ACCOUNTS])),
     ];
     all.extend(controllers::bindings());
     all
@@ -403,22 +404,22 @@ pub(crate) fn roles() -> Vec<Role> {
     };
     vec![
         of(
-            "kube-system",
+            namespace::KUBE_SYSTEM,
             "extension-apiserver-authentication-reader",
             vec![named(READ, "", "configmaps", &["extension-apiserver-authentication"])],
         ),
         of(
-            "kube-system",
+            namespace::KUBE_SYSTEM,
             "system:controller:token-cleaner",
             vec![rule(&["get", "list", "watch", "delete"], &[""], &["secrets"]), events()],
         ),
         of(
-            "kube-system",
+            namespace::KUBE_SYSTEM,
             "system:controller:bootstrap-signer",
             vec![rule(READ, &[""], &["secrets"])],
         ),
         of(
-            "kube-public",
+            namespace::KUBE_PUBLIC,
             "system:controller:bootstrap-signer",
             vec![
                 rule(READ, &[""], &["configmaps"]),
@@ -437,8 +438,8 @@ pub(crate) fn role_bindings() -> Vec<RoleBinding> {
         subjects: Some(vec![system_account(account)]),
     };
     vec![
-        of("kube-system", "system:controller:token-cleaner", "token-cleaner"),
-        of("kube-system", "system:controller:bootstrap-signer", "bootstrap-signer"),
-        of("kube-public", "system:controller:bootstrap-signer", "bootstrap-signer"),
+        of(namespace::KUBE_SYSTEM, "system:controller:token-cleaner", "token-cleaner"),
+        of(namespace::KUBE_SYSTEM, "system:controller:bootstrap-signer", "bootstrap-signer"),
+        of(namespace::KUBE_PUBLIC, "system:controller:bootstrap-signer", "bootstrap-signer"),
     ]
 }

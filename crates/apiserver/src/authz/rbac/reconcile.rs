@@ -4,12 +4,11 @@
 //! stays; an object whose annotation [`AUTO_UPDATE`] is not `true` is left as it is. Here it is
 //! decided; `core::roles` writes.
 
-use k8s_openapi::Metadata;
+use coffer_api::kinds::Served;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
 
 use super::{AUTO_UPDATE, cover};
 
@@ -20,11 +19,7 @@ pub(crate) fn may_reconcile(metadata: &ObjectMeta) -> bool {
 }
 
 /// One of the four kinds of default objects.
-pub(crate) trait Reconcile:
-    Metadata<Ty = ObjectMeta> + Serialize + Clone + Send + Sync + 'static
-{
-    const PLURAL: &'static str;
-
+pub(crate) trait Reconcile: Served + Clone {
     /// Adds to `self`, as found, what the policy's `wanted` has beyond it. Returns whether there was
     /// anything.
     fn reconcile(&mut self, wanted: &Self) -> bool;
@@ -53,8 +48,6 @@ fn add_subjects(found: &mut Option<Vec<Subject>>, wanted: &Option<Vec<Subject>>)
 }
 
 impl Reconcile for ClusterRole {
-    const PLURAL: &'static str = "clusterroles";
-
     fn reconcile(&mut self, wanted: &Self) -> bool {
         let labels = add_labels(&mut self.metadata, &wanted.metadata);
         // An aggregated role's rules are gathered, not written down.
@@ -68,24 +61,18 @@ impl Reconcile for ClusterRole {
 }
 
 impl Reconcile for Role {
-    const PLURAL: &'static str = "roles";
-
     fn reconcile(&mut self, wanted: &Self) -> bool {
         add_rules(&mut self.rules, &wanted.rules)
     }
 }
 
 impl Reconcile for ClusterRoleBinding {
-    const PLURAL: &'static str = "clusterrolebindings";
-
     fn reconcile(&mut self, wanted: &Self) -> bool {
         add_subjects(&mut self.subjects, &wanted.subjects)
     }
 }
 
 impl Reconcile for RoleBinding {
-    const PLURAL: &'static str = "rolebindings";
-
     fn reconcile(&mut self, wanted: &Self) -> bool {
         add_subjects(&mut self.subjects, &wanted.subjects)
     }

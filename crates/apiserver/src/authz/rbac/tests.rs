@@ -53,6 +53,7 @@ fn object<T: Serialize>(namespace: &str, value: &T) -> CachedObject {
         namespace: namespace.to_owned(),
         labels: BTreeMap::new(),
         fields: Vec::new(),
+        is_decoded: true,
     }
 }
 
@@ -90,14 +91,14 @@ fn may(roles: &Roles, who: &Identity, verb: &str, path: &str, namespace: &str) -
 }
 
 #[test]
-fn everybody_may_ask_for_health_and_only_the_named_for_the_api() {
+fn anonymous_callers_may_get_health_and_authenticated_ones_discovery() {
     let roles = roles(&[]);
-    let (nobody, alice) = (Identity::anonymous(), user("alice", &["system:authenticated"]));
+    let (anonymous, alice) = (Identity::anonymous(), user("alice", &["system:authenticated"]));
     for (who, path, allowed) in [
-        (&nobody, "/healthz", true),
-        (&nobody, "/version", true),
-        (&nobody, "/apis", false),
-        (&nobody, "/openapi/v2", false),
+        (&anonymous, "/healthz", true),
+        (&anonymous, "/version", true),
+        (&anonymous, "/apis", false),
+        (&anonymous, "/openapi/v2", false),
         (&alice, "/apis/apps/v1", true),
         (&alice, "/openapi/v3", true),
         (&alice, "/metrics", false),
@@ -172,16 +173,19 @@ fn nodes_get_nothing_from_roles_and_controllers_what_they_need() {
 #[test]
 fn a_binding_to_a_deleted_role_is_an_error_in_the_denial() {
     let subject = serde_json::json!({"kind": "User", "name": "vera", "apiGroup": GROUP});
-    let roles = roles(&[bound("n", "gone", subject)]);
+    let roles = roles(&[bound("n", "deleted", subject)]);
     let target =
         ResourceTarget { resource: "pods".into(), namespace: "n".into(), ..Default::default() };
     let errors =
         roles.authorize(&user("vera", &[]), &Attributes::resource("get", target)).unwrap_err();
-    assert_eq!(errors[0].to_string(), "clusterroles.rbac.authorization.k8s.io \"gone\" not found");
+    assert_eq!(
+        errors[0].to_string(),
+        "clusterroles.rbac.authorization.k8s.io \"deleted\" not found"
+    );
 }
 
 #[test]
-fn what_is_taken_out_gives_no_rights_any_more() {
+fn deleted_roles_and_bindings_give_no_rights() {
     let subject = serde_json::json!({"kind": "User", "name": "vera", "apiGroup": GROUP});
     let (kind, binding) = bound("n", "view", subject);
     let roles = roles(&[]);

@@ -43,7 +43,7 @@ pub(super) const ROWS: &[&str] = &[
 ];
 
 /// Waits for a pod that a driver has asked for; the rest of the cluster must not take longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests of all nodes under way at the same time: what a server lets one client have.
 const NODE_REQUESTS_MAX: usize = 128;
 /// The same of nodes' status reports, which must not wait for the others.
@@ -218,11 +218,11 @@ async fn wait(
     pod: &str,
     what: &str,
 ) -> Result<Instant, CallError> {
-    match tokio::time::timeout(PATIENCE, seen).await {
+    match tokio::time::timeout(TIMEOUT, seen).await {
         Ok(Ok(at)) => Ok(at),
         _ => Err(CallError::Answer {
             path: pod.to_owned(),
-            reason: format!("not seen {what} within {} s", PATIENCE.as_secs()),
+            reason: format!("not seen {what} within {} s", TIMEOUT.as_secs()),
         }),
     }
 }

@@ -22,8 +22,8 @@ use crate::transport::target::Target;
 const REQUEST_CONNECTIONS: usize = 8;
 /// The same of their status reports.
 const HEARTBEAT_CONNECTIONS: usize = 2;
-/// Nodes whose leases one account renews. Servers bound how many renewals of one user are under way, which
-/// for the nodes of a real cluster, a user each, is no limit.
+/// Nodes whose leases one account renews. Servers bound how many renewals of one user are under way; the
+/// nodes of a real cluster are a user each, so that this does not limit them.
 const NODES_PER_ACCOUNT: usize = 250;
 
 /// Nodes and other tasks that must not end before the run does.

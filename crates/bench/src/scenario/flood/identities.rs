@@ -26,7 +26,7 @@ use crate::transport::target::Target;
 const CERTIFICATE_REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const SELF_REVIEWS: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 /// How long the cluster gets to sign a certificate.
-const SIGNING_PATIENCE: Duration = Duration::from_secs(20);
+const SIGNING_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 /// How long the node's certificate is valid: longer than all floods together.
 const CREDENTIAL_SECONDS: u64 = 7200;
@@ -180,7 +180,7 @@ async fn node(target: &Target, client: &mut Client, run: &str) -> Result<Arc<Tar
 
 /// The certificate of an approved request, base64 as kubeconfigs have it.
 async fn signed(client: &mut Client, path: &str) -> Result<String> {
-    let end = Instant::now() + SIGNING_PATIENCE;
+    let end = Instant::now() + SIGNING_TIMEOUT;
     while Instant::now() < end {
         let request: Signed = client.get(path).await?;
         if let Some(certificate) = request.status.certificate.filter(|it| !it.is_empty()) {
@@ -191,6 +191,6 @@ async fn signed(client: &mut Client, path: &str) -> Result<String> {
     bail!(
         "the cluster signed no certificate for a node within {} s: start its controllers, or give \
          --node-kubeconfig FILE",
-        SIGNING_PATIENCE.as_secs()
+        SIGNING_TIMEOUT.as_secs()
     )
 }

@@ -50,7 +50,7 @@ const RUNAWAY: u64 = 8;
 /// How often that is looked at.
 const RUNAWAY_POLL: Duration = Duration::from_millis(200);
 /// How long it may take to clean up behind one flood: the server may have been hurt.
-const CLEANUP_PATIENCE: Duration = Duration::from_secs(120);
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a flood consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -310,7 +310,7 @@ fn machine_bytes() -> u64 {
 async fn removed(context: &Context, workspace: Workspace) -> Result<()> {
     context.progress.draw("cleaning up", 0.0, &workspace.namespace);
     let namespace = workspace.namespace.clone();
-    let removed = tokio::time::timeout(CLEANUP_PATIENCE, workspace.remove()).await;
+    let removed = tokio::time::timeout(CLEANUP_TIMEOUT, workspace.remove()).await;
     context.progress.clear();
     removed
         .unwrap_or_else(|_| bail!("{namespace} could not be removed: the server does not answer"))

@@ -46,8 +46,8 @@ const EVERY: Duration = Duration::from_millis(250);
 const KUBECTL_EVERY: Duration = Duration::from_secs(2);
 /// After this a probe has failed, as a kubelet gives up on its lease and a health check on its
 /// question.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Probes of one row under way: those of a time of `PATIENCE`, and some more.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Probes of one row under way: those of a time of `TIMEOUT`, and some more.
 const UNDER_WAY_MAX: usize = 64;
 const UNANSWERED: &str = "no answer within 10 s";
 
@@ -194,7 +194,7 @@ async fn every<F>(
 /// Runs a probe and counts it. Returns whether it succeeded.
 async fn timed(row: usize, tally: &Tally, probe: impl Future<Output = Outcome>) -> bool {
     let start = Instant::now();
-    match tokio::time::timeout(PATIENCE, probe).await {
+    match tokio::time::timeout(TIMEOUT, probe).await {
         Ok(Ok(())) => {
             tally.record(row, start.elapsed());
             return true;
@@ -344,6 +344,6 @@ mod tests {
 
     #[test]
     fn the_text_of_a_failure_names_the_time() {
-        assert!(UNANSWERED.contains(&format!("{} s", PATIENCE.as_secs())));
+        assert!(UNANSWERED.contains(&format!("{} s", TIMEOUT.as_secs())));
     }
 }

@@ -1,15 +1,16 @@
-//! Token Secrets: API credentials of an account, as an object that pods can mount.
+//! Token Secrets: API credentials of a service account, as an object that pods can mount.
 //!
-//! The controller makes the Secret, and writes to one that is not filled in what it knows; the API
-//! server, which holds the signing key, adds a token to every such write that has none. Secrets of this
-//! type that users make are filled the same way. It watches only metadata of Secrets of this type, and
-//! no token passes through it.
+//! The controller creates the Secret and writes the namespace and the CA bundle into it. The API server,
+//! which holds the signing key, adds a token to each such write that has none. Secrets of this type that
+//! users create are completed the same way. The controller watches only the metadata of these Secrets and
+//! never reads a token.
 
 pub(crate) mod plan;
 
 use std::collections::{BTreeMap, HashMap};
 
 use coffer_api::secret::SecretBytes;
+use coffer_client::path::segment;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, Preconditions};
@@ -26,7 +27,7 @@ use crate::key::ObjectKey;
 use crate::queue::Queue;
 
 /// The type of the Secrets.
-const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
+const TOKEN_TYPE: &str = coffer_api::well_known::secret_type::SERVICE_ACCOUNT_TOKEN;
 /// Their keys.
 const TOKEN: &str = "token";
 const NAMESPACE: &str = "namespace";
@@ -42,7 +43,7 @@ impl Watched for SecretMeta {
     }
 }
 
-/// Annotations count as payload; two of them are this controller's own.
+/// Annotations count as payload. This controller reads two of them.
 fn without_payload(secret: &mut SecretMeta) {
     let meta = &mut secret.metadata;
     (meta.managed_fields, meta.labels) = (None, None);
@@ -78,8 +79,8 @@ pub(crate) struct Tokens {
     secrets: Index<SecretMeta, ByAccount>,
     /// Names of accounts.
     queue: Queue<ObjectKey>,
-    /// Secrets that were seen to have all they should, by uid, at a version.
-    full: Mutex<HashMap<String, Option<String>>>,
+    /// Secrets that were found complete, by uid, and the version at which they were.
+    complete: Mutex<HashMap<String, Option<String>>>,
 }
 
 impl Controller for Tokens {
@@ -97,17 +98,19 @@ impl Controller for Tokens {
         let found = self.secrets.get(key);
         let secrets: Vec<&ObjectMeta> = found.iter().map(|secret| &secret.metadata).collect();
         let account = self.accounts.get(key);
-        let is_full = |secret: &ObjectMeta| self.is_known_full(secret);
-        for action in plan(account.as_deref(), &key.name, &secrets, is_full) {
+        let is_complete = |secret: &ObjectMeta| self.is_known_complete(secret);
+        for action in plan(account.as_deref(), &key.name, &secrets, is_complete) {
             match (action, &account) {
                 (Action::Delete(name, uid), _) => self.delete(key, &name, uid).await?,
-                (Action::Fill(name), Some(account)) => self.fill(account, key, &name).await?,
+                (Action::Complete(name), Some(account)) => {
+                    self.complete(account, key, &name).await?
+                }
                 (Action::Create(name), Some(account)) => self.create(account, key, &name).await?,
                 (Action::Reference(secrets), Some(account)) => {
                     self.reference(account, key, &secrets).await?;
                 }
                 // Only deletions are planned for an account that does not exist.
-                (Action::Fill(_) | Action::Create(_) | Action::Reference(_), None) => {}
+                (Action::Complete(_) | Action::Create(_) | Action::Reference(_), None) => {}
             }
         }
         Ok(Next::Change)
@@ -122,7 +125,7 @@ impl Tokens {
             accounts: setup.cache(),
             secrets: setup.index(),
             queue: setup.queue(),
-            full: Mutex::default(),
+            complete: Mutex::default(),
         }
     }
 
@@ -145,7 +148,7 @@ impl Tokens {
         error::ignore_recreated(done).map_err(Error::api("delete a token secret"))
     }
 
-    /// Makes the Secret empty; it is filled when the watch shows it.
+    /// Creates the Secret without data. It is completed when the watch shows it.
     async fn create(
         &self,
         account: &ServiceAccount,
@@ -157,7 +160,7 @@ impl Tokens {
             "metadata": { "name": name, "annotations": {
                 ACCOUNT_NAME: key.name, ACCOUNT_UID: account.metadata.uid } },
         });
-        let path = format!("/api/v1/namespaces/{}/secrets", key.namespace);
+        let path = format!("/api/v1/namespaces/{}/secrets", segment(&key.namespace));
         let request = http::Request::post(path)
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(secret.to_string().into_bytes());
@@ -172,7 +175,7 @@ impl Tokens {
         }
     }
 
-    async fn fill(
+    async fn complete(
         &self,
         account: &ServiceAccount,
         key: &ObjectKey,
@@ -190,15 +193,15 @@ impl Tokens {
         let mut data = BTreeMap::new();
         for wanted in missing {
             let bytes = match wanted {
-                // The API server's to add.
+                // The API server adds it.
                 TOKEN => continue,
                 NAMESPACE => SecretBytes::new(key.namespace.clone().into_bytes()),
                 _ => SecretBytes::new(self.certificate.clone().unwrap_or_default()),
             };
             data.insert(wanted, bytes);
         }
-        let fill = Fill {
-            metadata: FillMeta {
+        let patch = Completion {
+            metadata: CompletionMeta {
                 uid: &uid,
                 resource_version: present.metadata.resource_version.as_deref(),
                 annotations: [(ACCOUNT_UID, account.metadata.uid.as_deref())].into(),
@@ -206,19 +209,20 @@ impl Tokens {
             data,
         };
         let params = PatchParams::default();
-        match self.secrets_of(key).patch(name, &params, &Patch::Merge(fill)).await {
+        match self.secrets_of(key).patch(name, &params, &Patch::Merge(patch)).await {
             Ok(filled) => {
                 self.remember(&filled.metadata);
                 Ok(())
             }
             Err(error) if error::is_not_found(&error) => Ok(()),
-            Err(error) => Err(Error::api("fill a token secret")(error)),
+            Err(error) => Err(Error::api("complete a token secret")(error)),
         }
     }
 
-    /// Which keys a Secret has; their values are skipped, not kept.
+    /// The keys of a Secret. Their values are skipped, not kept.
     async fn present(&self, key: &ObjectKey, name: &str) -> Result<Option<Present>, Error> {
-        let path = format!("/api/v1/namespaces/{}/secrets/{name}", key.namespace);
+        let (namespace, name) = (segment(&key.namespace), segment(name));
+        let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
         let request = http::Request::get(path).body(Vec::new());
         let request = request.expect("names of objects make a valid path");
         match self.client.request::<Present>(request).await {
@@ -239,23 +243,23 @@ impl Tokens {
         let patch = Patch::Merge(json!({ "metadata": meta, "secrets": secrets }));
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &key.namespace);
         let done = api.patch(&key.name, &PatchParams::default(), &patch).await;
-        error::ignore_not_found(done).map_err(Error::api("list a secret in its account"))
+        error::ignore_not_found(done).map_err(Error::api("reference a token secret in its account"))
     }
 
-    fn is_known_full(&self, secret: &ObjectMeta) -> bool {
-        let full = self.full.lock();
+    fn is_known_complete(&self, secret: &ObjectMeta) -> bool {
+        let complete = self.complete.lock();
         let uid = secret.uid.as_deref().unwrap_or_default();
-        full.get(uid).is_some_and(|version| *version == secret.resource_version)
+        complete.get(uid).is_some_and(|version| *version == secret.resource_version)
     }
 
     fn remember(&self, secret: &ObjectMeta) {
-        let mut full = self.full.lock();
-        full.insert(secret.uid.clone().unwrap_or_default(), secret.resource_version.clone());
+        let mut complete = self.complete.lock();
+        complete.insert(secret.uid.clone().unwrap_or_default(), secret.resource_version.clone());
     }
 
     fn forget(&self, secret: &ObjectMeta) {
-        let mut full = self.full.lock();
-        full.remove(secret.uid.as_deref().unwrap_or_default());
+        let mut complete = self.complete.lock();
+        complete.remove(secret.uid.as_deref().unwrap_or_default());
     }
 
     fn secrets_of(&self, key: &ObjectKey) -> Api<SecretMeta> {
@@ -276,16 +280,16 @@ struct Present {
     data: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
-/// What is added to a Secret. Its `Debug` prints lengths.
+/// The patch that completes a Secret. Its `Debug` prints lengths.
 #[derive(Debug, Serialize)]
-struct Fill<'a> {
-    metadata: FillMeta<'a>,
+struct Completion<'a> {
+    metadata: CompletionMeta<'a>,
     data: BTreeMap<&'a str, SecretBytes>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct FillMeta<'a> {
+struct CompletionMeta<'a> {
     uid: &'a str,
     resource_version: Option<&'a str>,
     annotations: BTreeMap<&'a str, Option<&'a str>>,

@@ -1,12 +1,13 @@
-//! Which token Secrets an account should have. Pure: the account and its Secrets' metadata go in.
+//! Which token Secrets a service account should have. Pure.
 
+use coffer_api::well_known::annotation;
 use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// The annotation that names a token Secret's account.
-pub(crate) const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
-/// The annotation that tells it from a later account of the same name.
-pub(crate) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+pub(crate) const ACCOUNT_NAME: &str = annotation::SERVICE_ACCOUNT_NAME;
+/// The annotation with the account's uid: a later account of the same name has another one.
+pub(crate) const ACCOUNT_UID: &str = annotation::SERVICE_ACCOUNT_UID;
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,20 +15,20 @@ pub(crate) enum Action {
     /// The Secret belongs to an account that no longer exists: name, uid.
     Delete(String, String),
     /// The Secret has no token yet, or is not known to have one.
-    Fill(String),
-    /// The account has no token Secret: make one of this name.
+    Complete(String),
+    /// The account has no token Secret: create one of this name.
     Create(String),
-    /// The account's list of Secrets is not as it should be.
+    /// The account's list of Secrets is wrong: write this one.
     Reference(Vec<ObjectReference>),
 }
 
 /// Decides for one account name. `secrets` are the metadata of the token Secrets that name it;
-/// `is_full` knows which of them have their token.
+/// `is_complete` says which of them have their token.
 pub(crate) fn plan(
     account: Option<&ServiceAccount>,
     account_name: &str,
     secrets: &[&ObjectMeta],
-    is_full: impl Fn(&ObjectMeta) -> bool,
+    is_complete: impl Fn(&ObjectMeta) -> bool,
 ) -> Vec<Action> {
     let uid = account.and_then(|account| account.metadata.uid.as_deref());
     let is_ours = |secret: &ObjectMeta| {
@@ -43,15 +44,15 @@ pub(crate) fn plan(
     let Some(account) = account.filter(|one| one.metadata.deletion_timestamp.is_none()) else {
         return actions;
     };
-    let empty = ours.iter().filter(|secret| !is_full(secret));
-    actions.extend(empty.map(|secret| Action::Fill(text(&secret.name))));
+    let empty = ours.iter().filter(|secret| !is_complete(secret));
+    actions.extend(empty.map(|secret| Action::Complete(text(&secret.name))));
 
-    let made = made_name(account_name, uid.unwrap_or_default());
+    let generated = generated_name(account_name, uid.unwrap_or_default());
     let exists = |name: &str| ours.iter().any(|secret| secret.name.as_deref() == Some(name));
     let references = account.secrets.as_deref().unwrap_or_default();
     let name = |reference: &ObjectReference| reference.name.clone().unwrap_or_default();
-    // Users list other Secrets there too, and those may not exist yet; only the names that this
-    // controller made up are known to be stale when their Secret is gone.
+    // Users list other Secrets there too, which may not exist yet. Only a name that this controller generated
+    // is stale when there is no Secret of that name.
     let prefix = format!("{account_name}-token-");
     let stale = |reference: &&ObjectReference| {
         let name = name(reference);
@@ -60,10 +61,10 @@ pub(crate) fn plan(
     let mut next: Vec<ObjectReference> =
         references.iter().filter(|reference| !stale(reference)).cloned().collect();
     if !next.iter().any(|reference| exists(&name(reference))) {
-        if !exists(&made) {
-            actions.push(Action::Create(made.clone()));
+        if !exists(&generated) {
+            actions.push(Action::Create(generated.clone()));
         }
-        next.push(ObjectReference { name: Some(made), ..ObjectReference::default() });
+        next.push(ObjectReference { name: Some(generated), ..ObjectReference::default() });
     }
     if next != references {
         actions.push(Action::Reference(next));
@@ -71,9 +72,9 @@ pub(crate) fn plan(
     actions
 }
 
-/// The name of the Secret that is made for an account: `default-token-x5k2q`. It follows from the
-/// account's uid, so that a second try after a crash finds the first one's Secret.
-fn made_name(account: &str, uid: &str) -> String {
+/// The name of the Secret of an account: `default-token-x5k2q`. It is derived from the account's uid, so that
+/// a retry after a crash finds the Secret that was created before.
+fn generated_name(account: &str, uid: &str) -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     const SUFFIX: usize = 5;
     // Names have at most 253 characters.
@@ -121,23 +122,23 @@ mod tests {
 
     #[test]
     fn a_new_account_gets_a_token_secret_and_lists_it() {
-        let made = made_name("robot", "1");
+        let made = generated_name("robot", "1");
         assert!(made.starts_with("robot-token-") && made.len() == "robot-token-".len() + 5);
         assert_eq!(
             planned(Some(&account(&[])), &[]),
             [Action::Create(made.clone()), references(&[&made])],
         );
-        // The Secret was made, then the controller was killed.
+        // The Secret was created, then the controller was killed.
         let half = [secret(&made, "1")];
         assert_eq!(planned(Some(&account(&[])), &half), [references(&[&made])]);
         assert_eq!(planned(Some(&account(&[&made])), &half), []);
     }
 
     #[test]
-    fn a_deleted_token_secret_is_made_again() {
-        let made = made_name("robot", "1");
+    fn a_deleted_token_secret_is_recreated() {
+        let made = generated_name("robot", "1");
         assert_eq!(planned(Some(&account(&[&made])), &[]), [Action::Create(made.clone())]);
-        // One of another make is not listed any more.
+        // A stale generated name is removed from the list; a name that a user wrote stays.
         assert_eq!(
             planned(Some(&account(&["robot-token-other", "manual"])), &[]),
             [Action::Create(made.clone()), references(&["manual", &made])],
@@ -149,28 +150,28 @@ mod tests {
         assert_eq!(planned(Some(&account(&["mine"])), &[secret("mine", "1")]), []);
         assert_eq!(
             planned(Some(&account(&["empty"])), &[secret("empty", "")]),
-            [Action::Fill("empty".into())],
+            [Action::Complete("empty".into())],
         );
     }
 
     #[test]
-    fn secrets_go_with_their_account() {
+    fn token_secrets_of_a_deleted_account_are_deleted() {
         let secrets = [secret("a", "1"), secret("b", "")];
-        let gone = |name: &str| Action::Delete(name.into(), name.into());
-        assert_eq!(planned(None, &secrets), [gone("a"), gone("b")]);
-        // An account of the same name came after: the old one's Secrets are not its own.
-        let made = made_name("robot", "1");
+        let deleted = |name: &str| Action::Delete(name.into(), name.into());
+        assert_eq!(planned(None, &secrets), [deleted("a"), deleted("b")]);
+        // A recreated account does not own the Secrets of the deleted one.
+        let made = generated_name("robot", "1");
         assert_eq!(
             planned(Some(&account(&[])), &[secret("a", "0")]),
-            [gone("a"), Action::Create(made.clone()), references(&[&made])],
+            [deleted("a"), Action::Create(made.clone()), references(&[&made])],
         );
     }
 
     #[test]
-    fn an_account_that_goes_gets_nothing_new() {
-        let mut going = account(&[]);
-        going.metadata.deletion_timestamp =
+    fn an_account_that_is_being_deleted_gets_no_token_secret() {
+        let mut deleted = account(&[]);
+        deleted.metadata.deletion_timestamp =
             serde_json::from_value(json!("2026-01-01T00:00:00Z")).ok();
-        assert_eq!(planned(Some(&going), &[]), []);
+        assert_eq!(planned(Some(&deleted), &[]), []);
     }
 }

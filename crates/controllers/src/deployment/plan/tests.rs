@@ -1,5 +1,5 @@
-//! Rollout stories: a small world applies each plan as the API server and the ReplicaSet controller
-//! would, until nothing is left to do.
+//! Simulated rollouts: each plan is applied as the API server and the ReplicaSet controller would apply it,
+//! until nothing is left to do.
 
 use serde_json::{Value, json};
 
@@ -9,17 +9,17 @@ fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")
 }
 
-struct World {
+struct Simulation {
     deployment: Deployment,
     sets: Vec<ReplicaSet>,
-    /// What was scaled, as events would tell it.
+    /// The scalings, as events would report them.
     log: Vec<String>,
-    /// Pods of a new ReplicaSet never work.
+    /// The image whose pods never become available.
     broken: Option<String>,
     made: u32,
 }
 
-impl World {
+impl Simulation {
     fn new(spec: Value) -> Self {
         let mut all = json!({
             "replicas": 3, "selector": { "matchLabels": { "app": "web" } },
@@ -59,8 +59,8 @@ impl World {
     }
 
     /// One step of the controller, then one of the ReplicaSets. Returns whether anything happened.
-    fn step(&mut self, busy: &HashSet<String>) -> bool {
-        let plan = plan(&self.deployment, self.sets.clone(), busy, now());
+    fn step(&mut self, running: &HashSet<String>) -> bool {
+        let plan = plan(&self.deployment, self.sets.clone(), running, now());
         let acted = !plan.actions.is_empty();
         for action in plan.actions {
             self.apply(action);
@@ -129,134 +129,134 @@ impl World {
 }
 
 #[test]
-fn a_new_deployment_makes_one_set_with_all_pods() {
-    let mut world = World::new(json!({}));
-    assert_eq!(world.settle(), ["v1 0→3"]);
-    assert_eq!(world.revision(), 1);
-    assert_eq!(world.progress(), "NewReplicaSetAvailable");
-    let set = &world.sets[0];
+fn a_new_deployment_creates_one_set_with_all_pods() {
+    let mut simulation = Simulation::new(json!({}));
+    assert_eq!(simulation.settle(), ["v1 0→3"]);
+    assert_eq!(simulation.revision(), 1);
+    assert_eq!(simulation.progress(), "NewReplicaSetAvailable");
+    let set = &simulation.sets[0];
     let hash = set.metadata.labels.as_ref().expect("labels")[TEMPLATE_HASH].clone();
     assert_eq!(set.metadata.name.as_deref(), Some(&*format!("web-{hash}")));
     let spec = set.spec.as_ref().expect("a spec");
     assert_eq!(spec.selector.match_labels.as_ref().expect("labels")[TEMPLATE_HASH], hash);
-    let status = world.deployment.status.as_ref().expect("a status");
+    let status = simulation.deployment.status.as_ref().expect("a status");
     assert_eq!((status.replicas, status.unavailable_replicas), (Some(3), None));
 }
 
 #[test]
-fn a_new_image_rolls_one_pod_at_a_time() {
-    let mut world = World::new(json!({}));
-    world.settle();
-    world.set_image("v2");
-    let story = ["v2 0→1", "v1 3→2", "v2 1→2", "v1 2→1", "v2 2→3", "v1 1→0"];
-    assert_eq!(world.settle(), story);
-    assert_eq!(world.revision(), 2);
-    assert_eq!(world.progress(), "NewReplicaSetAvailable");
+fn a_new_image_replaces_one_pod_at_a_time() {
+    let mut simulation = Simulation::new(json!({}));
+    simulation.settle();
+    simulation.set_image("v2");
+    let expected = ["v2 0→1", "v1 3→2", "v2 1→2", "v1 2→1", "v2 2→3", "v1 1→0"];
+    assert_eq!(simulation.settle(), expected);
+    assert_eq!(simulation.revision(), 2);
+    assert_eq!(simulation.progress(), "NewReplicaSetAvailable");
 }
 
 #[test]
-fn without_surge_room_is_made_first() {
-    let mut world = World::new(json!({ "strategy": { "type": "RollingUpdate",
+fn without_surge_an_old_pod_is_removed_first() {
+    let mut simulation = Simulation::new(json!({ "strategy": { "type": "RollingUpdate",
         "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } } }));
-    world.settle();
-    world.set_image("v2");
-    let story = ["v2 0→0", "v1 3→2", "v2 0→1", "v1 2→1", "v2 1→2", "v1 1→0", "v2 2→3"];
-    assert_eq!(world.settle(), story);
+    simulation.settle();
+    simulation.set_image("v2");
+    let expected = ["v2 0→0", "v1 3→2", "v2 0→1", "v1 2→1", "v2 1→2", "v1 1→0", "v2 2→3"];
+    assert_eq!(simulation.settle(), expected);
 }
 
-/// A new image that never works must not take down what does.
+/// A new image that never works must not replace pods that work.
 #[test]
-fn a_broken_image_stops_the_rollout_and_undo_ends_it() {
-    let mut world = World::new(json!({}));
-    world.settle();
-    world.broken = Some("v2".to_owned());
-    world.set_image("v2");
-    assert_eq!(world.settle(), ["v2 0→1"]);
-    assert_eq!(size(&world.sets[0]), 3, "all old pods are there");
+fn a_broken_image_stops_the_rollout_until_it_is_undone() {
+    let mut simulation = Simulation::new(json!({}));
+    simulation.settle();
+    simulation.broken = Some("v2".to_owned());
+    simulation.set_image("v2");
+    assert_eq!(simulation.settle(), ["v2 0→1"]);
+    assert_eq!(size(&simulation.sets[0]), 3, "all old pods are there");
 
     // What `kubectl rollout undo` does: the old template again.
-    world.set_image("v1");
-    assert_eq!(world.settle(), ["v2 1→0"]);
-    assert_eq!(world.revision(), 3);
-    assert_eq!(world.sets.len(), 2, "the old set is the new one again");
-    let annotations = world.sets[0].metadata.annotations.as_ref().expect("annotations");
+    simulation.set_image("v1");
+    assert_eq!(simulation.settle(), ["v2 1→0"]);
+    assert_eq!(simulation.revision(), 3);
+    assert_eq!(simulation.sets.len(), 2, "the old set is the new one again");
+    let annotations = simulation.sets[0].metadata.annotations.as_ref().expect("annotations");
     assert_eq!(annotations["deployment.kubernetes.io/revision-history"], "1");
 }
 
 #[test]
-fn a_third_image_in_the_middle_of_a_rollout_ends_both_others() {
-    let mut world = World::new(json!({}));
-    world.settle();
-    world.broken = Some("v2".to_owned());
-    world.set_image("v2");
-    world.settle();
-    world.set_image("v3");
-    world.settle();
-    let sizes: Vec<i32> = world.sets.iter().map(size).collect();
+fn a_third_image_during_a_rollout_replaces_both_others() {
+    let mut simulation = Simulation::new(json!({}));
+    simulation.settle();
+    simulation.broken = Some("v2".to_owned());
+    simulation.set_image("v2");
+    simulation.settle();
+    simulation.set_image("v3");
+    simulation.settle();
+    let sizes: Vec<i32> = simulation.sets.iter().map(size).collect();
     assert_eq!(sizes, [0, 0, 3]);
-    assert_eq!(world.revision(), 3);
+    assert_eq!(simulation.revision(), 3);
 }
 
 #[test]
-fn scaling_is_no_rollout() {
-    let mut world = World::new(json!({}));
-    world.settle();
-    world.spec().replicas = Some(5);
-    assert_eq!(world.settle(), ["v1 3→5"]);
-    world.spec().replicas = Some(0);
-    assert_eq!(world.settle(), ["v1 5→0"]);
-    world.spec().replicas = Some(2);
-    assert_eq!(world.settle(), ["v1 0→2"]);
-    assert_eq!(world.revision(), 1);
+fn scaling_does_not_start_a_rollout() {
+    let mut simulation = Simulation::new(json!({}));
+    simulation.settle();
+    simulation.spec().replicas = Some(5);
+    assert_eq!(simulation.settle(), ["v1 3→5"]);
+    simulation.spec().replicas = Some(0);
+    assert_eq!(simulation.settle(), ["v1 5→0"]);
+    simulation.spec().replicas = Some(2);
+    assert_eq!(simulation.settle(), ["v1 0→2"]);
+    assert_eq!(simulation.revision(), 1);
 }
 
 #[test]
 fn recreate_ends_all_old_pods_before_the_first_new_one() {
-    let mut world = World::new(json!({ "strategy": { "type": "Recreate" } }));
-    world.settle();
-    world.set_image("v2");
-    let busy: HashSet<String> = ["rs1".to_owned()].into();
-    world.step(&busy);
-    world.step(&busy);
-    assert_eq!(std::mem::take(&mut world.log), ["v1 3→0"], "old pods are still ending");
-    assert_eq!(world.settle(), ["v2 0→3"]);
+    let mut simulation = Simulation::new(json!({ "strategy": { "type": "Recreate" } }));
+    simulation.settle();
+    simulation.set_image("v2");
+    let running: HashSet<String> = ["rs1".to_owned()].into();
+    simulation.step(&running);
+    simulation.step(&running);
+    assert_eq!(std::mem::take(&mut simulation.log), ["v1 3→0"], "old pods are still ending");
+    assert_eq!(simulation.settle(), ["v2 0→3"]);
 }
 
 #[test]
 fn a_paused_deployment_scales_but_does_not_roll() {
-    let mut world = World::new(json!({}));
-    world.settle();
-    world.spec().paused = Some(true);
-    world.set_image("v2");
-    world.settle();
-    assert_eq!(world.sets.len(), 1);
-    assert_eq!(world.progress(), "DeploymentPaused");
-    world.spec().replicas = Some(4);
-    assert_eq!(world.settle(), ["v1 3→4"]);
-    world.spec().paused = Some(false);
-    world.settle();
-    assert_eq!(world.sets.iter().map(size).collect::<Vec<_>>(), [0, 4]);
-    assert_eq!(world.progress(), "NewReplicaSetAvailable");
+    let mut simulation = Simulation::new(json!({}));
+    simulation.settle();
+    simulation.spec().paused = Some(true);
+    simulation.set_image("v2");
+    simulation.settle();
+    assert_eq!(simulation.sets.len(), 1);
+    assert_eq!(simulation.progress(), "DeploymentPaused");
+    simulation.spec().replicas = Some(4);
+    assert_eq!(simulation.settle(), ["v1 3→4"]);
+    simulation.spec().paused = Some(false);
+    simulation.settle();
+    assert_eq!(simulation.sets.iter().map(size).collect::<Vec<_>>(), [0, 4]);
+    assert_eq!(simulation.progress(), "NewReplicaSetAvailable");
 }
 
 #[test]
-fn only_so_many_old_sets_are_kept() {
-    let mut world = World::new(json!({ "revisionHistoryLimit": 2 }));
+fn old_sets_beyond_the_history_limit_are_deleted() {
+    let mut simulation = Simulation::new(json!({ "revisionHistoryLimit": 2 }));
     for image in ["v1", "v2", "v3", "v4", "v5"] {
-        world.set_image(image);
-        world.settle();
+        simulation.set_image(image);
+        simulation.settle();
     }
-    let images: Vec<String> = world.sets.iter().map(World::image).collect();
+    let images: Vec<String> = simulation.sets.iter().map(Simulation::image).collect();
     assert_eq!(images, ["v3", "v4", "v5"]);
 }
 
 #[test]
-fn a_deployment_that_goes_only_counts() {
-    let mut world = World::new(json!({}));
-    world.settle();
-    world.set_image("v2");
-    world.deployment.metadata.deletion_timestamp =
+fn a_deployment_that_is_being_deleted_only_updates_its_counts() {
+    let mut simulation = Simulation::new(json!({}));
+    simulation.settle();
+    simulation.set_image("v2");
+    simulation.deployment.metadata.deletion_timestamp =
         serde_json::from_value(json!("2026-01-01T00:00:00Z")).ok();
-    assert!(world.settle().is_empty());
-    assert_eq!(world.sets.len(), 1);
+    assert!(simulation.settle().is_empty());
+    assert_eq!(simulation.sets.len(), 1);
 }

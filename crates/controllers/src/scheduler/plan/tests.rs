@@ -1,4 +1,4 @@
-//! Placement stories: nodes and pods as manifests, and the decision or the message.
+//! Decisions for nodes and pods from manifests.
 
 use std::sync::Arc;
 
@@ -70,19 +70,19 @@ fn bound(pod: &Pod, cluster: &Cluster) -> String {
 }
 
 #[test]
-fn the_only_node_takes_the_pod() {
+fn a_pod_is_bound_to_the_only_node() {
     let cluster = cluster(&[node("node1", json!({}))], &[]);
     assert_eq!(bound(&pod("p", json!({})), &cluster), "node1");
 }
 
 #[test]
-fn without_nodes_there_is_nothing_to_say_about_them() {
+fn without_nodes_the_message_says_so() {
     let refusal = refusal(&pod("p", json!({})), &Cluster::default());
     assert_eq!(refusal, "no nodes available to schedule pods");
 }
 
 #[test]
-fn a_node_selector_that_no_node_has() {
+fn a_node_selector_that_no_node_matches_is_reported() {
     let cluster = cluster(&[node("node1", json!({}))], &[]);
     assert_eq!(
         refusal(&pod("p", json!({ "nodeSelector": { "disk": "ssd" } })), &cluster),
@@ -92,7 +92,7 @@ fn a_node_selector_that_no_node_has() {
 }
 
 #[test]
-fn a_full_node_says_what_it_lacks() {
+fn insufficient_resources_are_reported() {
     let nodes = [node("node1", json!({}))];
     let hungry = cluster(&nodes, &[("node1", pod("a", asks("1500m")))]);
     assert_eq!(
@@ -101,11 +101,18 @@ fn a_full_node_says_what_it_lacks() {
          1 No preemption victims found for incoming pod.",
     );
     assert_eq!(bound(&pod("p", asks("500m")), &hungry), "node1");
-    // More than the whole node has: no eviction would help.
+    // More than an empty node has: no eviction would help.
     assert_eq!(
         refusal(&pod("p", asks("3")), &hungry),
         "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
          1 Preemption is not helpful for scheduling.",
+    );
+    let mut never = asks("1");
+    never["preemptionPolicy"] = json!("Never");
+    assert_eq!(
+        refusal(&pod("p", never), &hungry),
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to \
+         preemptionPolicy=Never.",
     );
     let pods = ["a", "b", "c"].map(|name| ("node1", pod(name, json!({}))));
     assert_eq!(
@@ -116,7 +123,7 @@ fn a_full_node_says_what_it_lacks() {
 }
 
 #[test]
-fn every_node_gives_its_reason_and_they_are_counted() {
+fn nodes_are_counted_by_reason() {
     let cluster = cluster(
         &[
             node("a", json!({ "spec": { "unschedulable": true } })),
@@ -136,15 +143,14 @@ fn every_node_gives_its_reason_and_they_are_counted() {
     );
     assert_eq!(
         refusal(&pod("p", asks("1")), &cluster),
-        "0/5 nodes are available: 1 node(s) had untolerated taint {gpu: a100}, \
-         1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, \
-         1 node(s) were unschedulable, 2 Insufficient cpu. preemption: 0/5 nodes are available: \
+        "0/5 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu, \
+         2 node(s) had untolerated taint(s). preemption: 0/5 nodes are available: \
          5 Preemption is not helpful for scheduling.",
     );
 }
 
 #[test]
-fn tolerations_open_what_taints_close() {
+fn a_pod_that_tolerates_all_taints_is_bound_to_a_tainted_node() {
     let tainted = node(
         "a",
         json!({ "spec": { "unschedulable": true, "taints": [
@@ -157,7 +163,7 @@ fn tolerations_open_what_taints_close() {
 }
 
 #[test]
-fn two_pods_cannot_have_one_port_of_the_host() {
+fn two_pods_with_the_same_host_port_are_bound_to_different_nodes() {
     let web = json!({ "containers": [{ "name": "c",
         "ports": [{ "containerPort": 80, "hostPort": 80 }] }] });
     let nodes = [node("a", json!({})), node("b", json!({}))];
@@ -173,15 +179,15 @@ fn two_pods_cannot_have_one_port_of_the_host() {
 }
 
 #[test]
-fn the_emptier_node_is_better() {
+fn the_node_with_more_free_resources_is_chosen() {
     let nodes = [node("a", json!({})), node("b", json!({}))];
     let cluster = cluster(&nodes, &[("a", pod("first", asks("1")))]);
     assert_eq!(bound(&pod("p", json!({})), &cluster), "b");
 }
 
-/// Three replicas of one controller on two equal nodes: never all on one of them.
+/// Replicas of one controller are spread over the nodes, even if one of them has more free resources.
 #[test]
-fn siblings_keep_apart() {
+fn pods_of_one_controller_are_spread() {
     let sibling = |name: &str| {
         let mut pod = pod(name, json!({}));
         pod.metadata.owner_references = Some(
@@ -196,11 +202,11 @@ fn siblings_keep_apart() {
     let nodes = [node("a", roomy), node("b", json!({}))];
     let cluster = cluster(&nodes, &[("a", sibling("1"))]);
     assert_eq!(bound(&sibling("2"), &cluster), "b");
-    assert_eq!(bound(&pod("stranger", json!({})), &cluster), "a");
+    assert_eq!(bound(&pod("other", json!({})), &cluster), "a");
 }
 
 #[test]
-fn a_preferred_node_wins_over_an_emptier_one() {
+fn a_preferred_node_is_chosen_over_one_with_more_free_resources() {
     let nodes =
         [node("a", json!({ "metadata": { "labels": { "disk": "ssd" } } })), node("b", json!({}))];
     let cluster = cluster(&nodes, &[("a", pod("first", asks("1")))]);
@@ -210,28 +216,27 @@ fn a_preferred_node_wins_over_an_emptier_one() {
     assert_eq!(bound(&pod("p", prefers), &cluster), "a");
 }
 
-/// A thousand nodes: a pod is placed after a look at the few that upstream would look at, and the next
-/// pod's look begins where this one's ended.
+/// Of a thousand nodes as many are checked as upstream checks, and the next pod begins where this one ended.
 #[test]
-fn in_a_large_cluster_some_nodes_that_fit_are_enough() {
+fn in_a_large_cluster_only_a_part_of_the_nodes_is_checked() {
     let nodes: Vec<Node> = (0..1_000).map(|at| node(&format!("n{at:04}"), json!({}))).collect();
     let cluster = cluster(&nodes, &[]);
-    let (Decision::Bind(first), looked_at) = plan(&pod("p", json!({})), &cluster, 0) else {
-        panic!("it fits everywhere")
+    let (Decision::Bind(first), visited) = plan(&pod("p", json!({})), &cluster, 0) else {
+        panic!("every node fits")
     };
-    assert_eq!(looked_at, 420, "50 % less 1,000 / 125");
-    let (Decision::Bind(second), _) = plan(&pod("q", json!({})), &cluster, looked_at) else {
-        panic!("it fits everywhere")
+    assert_eq!(visited, 420, "50 % less 1,000 / 125");
+    let (Decision::Bind(second), _) = plan(&pod("q", json!({})), &cluster, visited) else {
+        panic!("every node fits")
     };
     assert!(first < second, "{first} {second}");
     assert_eq!([5_000, 20_000, 99, 250].map(fitting_max), [500, 1_000, 100, 120]);
-    // For one that fits nowhere all of them are counted.
+    // For a pod that fits on no node all are checked.
     let refusal = refusal(&pod("p", asks("64")), &cluster);
     assert!(refusal.starts_with("0/1000 nodes are available: 1000 Insufficient cpu."), "{refusal}");
 }
 
 #[test]
-fn the_only_node_that_fits_is_found_wherever_the_look_begins() {
+fn the_only_node_that_fits_is_found_from_every_start() {
     let mut nodes: Vec<Node> = (0..300).map(|at| node(&format!("n{at:04}"), json!({}))).collect();
     nodes[150] = node("big", json!({ "status": { "allocatable": { "cpu": "64" } } }));
     let cluster = cluster(&nodes, &[]);

@@ -1,4 +1,4 @@
-//! Pods that want or avoid each other, on four nodes in two zones.
+//! Pod affinity, anti-affinity and spread constraints on four nodes in two zones.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ fn refused(pod: &Pod, cluster: &Cluster) -> String {
     }
 }
 
-/// The node, with the pod put there.
+/// Places the pod and returns its node.
 fn place(pod: &Pod, cluster: &mut Cluster) -> String {
     match plan(pod, cluster, 0).0 {
         Decision::Bind(node) => {
@@ -61,7 +61,7 @@ fn place(pod: &Pod, cluster: &mut Cluster) -> String {
 }
 
 #[test]
-fn one_per_host_means_one_per_host() {
+fn anti_affinity_by_host_allows_one_pod_per_host() {
     let mut cluster = cluster();
     let one = |name: &str| pod(name, "db", away(term("db", "host")));
     let mut nodes = ["1", "2", "3", "4"].map(|name| place(&one(name), &mut cluster));
@@ -75,9 +75,9 @@ fn one_per_host_means_one_per_host() {
 }
 
 #[test]
-fn a_pod_that_wants_to_be_alone_keeps_others_away() {
+fn the_anti_affinity_of_a_placed_pod_applies_to_others() {
     let mut cluster = cluster();
-    cluster.assume(&pod("hermit", "hermit", away(term("web", "zone"))), "a1");
+    cluster.assume(&pod("isolated", "isolated", away(term("web", "zone"))), "a1");
     let web = pod("web", "web", json!({}));
     assert!(place(&web, &mut cluster).starts_with('b'));
     let pinned = pod("p", "web", json!({ "nodeSelector": { "zone": "a" } }));
@@ -91,7 +91,7 @@ fn a_pod_that_wants_to_be_alone_keeps_others_away() {
 }
 
 #[test]
-fn a_pod_goes_where_the_one_is_that_it_needs() {
+fn a_pod_is_bound_to_the_domain_of_the_pod_that_its_affinity_selects() {
     let mut cluster = cluster();
     let web = pod("web", "web", near(term("db", "zone")));
     assert_eq!(
@@ -101,7 +101,7 @@ fn a_pod_goes_where_the_one_is_that_it_needs() {
     );
     cluster.assume(&pod("db", "db", json!({})), "b2");
     assert!(place(&web, &mut cluster).starts_with('b'));
-    // In another namespace it is another pod.
+    // A term selects pods in the pod's own namespace only, unless it has namespaces.
     let mut elsewhere = pod("elsewhere", "web", near(term("db", "zone")));
     elsewhere.metadata.namespace = Some("other".to_owned());
     assert!(matches!(plan(&elsewhere, &cluster, 0).0, Decision::Unschedulable(_)));
@@ -119,18 +119,18 @@ fn a_pod_goes_where_the_one_is_that_it_needs() {
     assert!(matches!(plan(&selected, &cluster, 0).0, Decision::Bind(_)));
 }
 
-/// Pods that want to be near each other must not wait for each other for ever.
+/// Pods with affinity to each other must not wait for each other forever.
 #[test]
-fn the_first_of_a_flock_may_go_anywhere() {
+fn the_first_pod_with_affinity_to_itself_fits_anywhere() {
     let mut cluster = cluster();
-    let bird = |name: &str| pod(name, "bird", near(term("bird", "zone")));
-    let first = place(&bird("1"), &mut cluster);
-    let others = ["2", "3"].map(|name| place(&bird(name), &mut cluster));
+    let replica = |name: &str| pod(name, "replica", near(term("replica", "zone")));
+    let first = place(&replica("1"), &mut cluster);
+    let others = ["2", "3"].map(|name| place(&replica(name), &mut cluster));
     assert!(others.iter().all(|node| node[..1] == first[..1]), "{first} {others:?}");
 }
 
 #[test]
-fn pods_are_spread_over_zones() {
+fn a_hard_spread_constraint_spreads_pods_over_zones() {
     let mut cluster = cluster();
     let constraint = json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "zone",
         "whenUnsatisfiable": "DoNotSchedule",
@@ -158,7 +158,7 @@ fn pods_are_spread_over_zones() {
 }
 
 #[test]
-fn a_soft_constraint_is_a_preference() {
+fn a_soft_spread_constraint_is_a_preference() {
     let mut cluster = cluster();
     let soft = json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "zone",
         "whenUnsatisfiable": "ScheduleAnyway",
@@ -168,4 +168,39 @@ fn a_soft_constraint_is_a_preference() {
     let mut pinned = soft;
     pinned["nodeSelector"] = json!({ "zone": "a" });
     assert!(place(&pod("3", "web", pinned), &mut cluster).starts_with('a'));
+}
+
+fn preferred(kind: &str, weight: i64, term: Value) -> Value {
+    json!({ "affinity": { kind: { "preferredDuringSchedulingIgnoredDuringExecution": [
+        { "weight": weight, "podAffinityTerm": term }] } } })
+}
+
+#[test]
+fn preferred_affinity_and_anti_affinity_are_weighed_by_domain() {
+    let mut cluster = cluster();
+    cluster.assume(&pod("1", "db", json!({})), "b1");
+    let near = preferred("podAffinity", 100, term("db", "host"));
+    assert_eq!(place(&pod("2", "web", near), &mut cluster), "b1");
+    let away = preferred("podAntiAffinity", 100, term("db", "zone"));
+    assert!(place(&pod("3", "web", away.clone()), &mut cluster).starts_with('a'));
+    // It is only a preference.
+    let mut pinned = away;
+    pinned["nodeSelector"] = json!({ "zone": "b" });
+    assert!(place(&pod("4", "web", pinned), &mut cluster).starts_with('b'));
+}
+
+#[test]
+fn preferences_of_placed_pods_weigh_for_pods_that_they_select() {
+    let mut cluster = cluster();
+    cluster.assume(&pod("1", "db", preferred("podAffinity", 100, term("web", "host"))), "b2");
+    assert_eq!(place(&pod("2", "web", json!({})), &mut cluster), "b2");
+    cluster
+        .assume(&pod("3", "cache", preferred("podAntiAffinity", 100, term("job", "zone"))), "a1");
+    assert!(place(&pod("4", "job", json!({})), &mut cluster).starts_with('b'));
+    // A pod that they do not select is placed as before.
+    assert!(place(&pod("5", "other", json!({})), &mut cluster).starts_with('a'));
+    cluster.remove_pod("3");
+    let mut pods: Vec<_> = cluster.with_preferences().map(|pod| pod.namespace).collect();
+    pods.dedup();
+    assert_eq!(pods, ["ns"]);
 }

@@ -353,7 +353,7 @@ providers:
     }
 
     #[test]
-    fn what_is_wrong_is_one_line_in_upstreams_words() {
+    fn an_invalid_configuration_is_refused_with_upstreams_message_in_one_line() {
         const INVALID: &str = "failed to validate credential provider config: ";
         let cases = [
             ("kind: CredentialProviderConfig", "kind: Pod", "(wrong Kind)"),

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use coffer_api::image_name::ImageName;
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
@@ -28,7 +29,6 @@ use super::credential::{Coordinates, Source};
 use super::docker_config::Entry;
 use super::keyring::Keyring;
 use super::location::Location;
-use super::name::ImageName;
 use crate::objects::{FetchError, Kind, Objects, Referent, ServiceAccountRef};
 use crate::pod::PodId;
 

@@ -30,7 +30,7 @@ const RESPONSE_BYTES_USUAL: usize = 64 * 1024;
 pub(super) enum PluginError {
     #[error("it cannot be run: {0}")]
     Run(#[from] std::io::Error),
-    #[error("it did not answer within {} s", RUN_TIMEOUT.as_secs())]
+    #[error("it did not respond within {} s", RUN_TIMEOUT.as_secs())]
     Timeout,
     #[error("{status}; what it said on standard error ({said_bytes} bytes) may hold credentials")]
     Exit { status: ExitStatus, said_bytes: usize },
@@ -117,14 +117,14 @@ impl Plugin {
             service_account_annotations: question.service_account_annotations,
         };
         let request = Zeroizing::new(serde_json::to_vec(&request).map_err(std::io::Error::other)?);
-        let run = self.converse(&request);
+        let run = self.execute(&request);
         let response =
             tokio::time::timeout(RUN_TIMEOUT, run).await.map_err(|_| PluginError::Timeout)??;
         parse(&response, &self.config.api_version)
     }
 
     /// Writes the request and reads the response to its end. Dropping it kills the plugin.
-    async fn converse(&self, request: &[u8]) -> Result<Zeroizing<Vec<u8>>, PluginError> {
+    async fn execute(&self, request: &[u8]) -> Result<Zeroizing<Vec<u8>>, PluginError> {
         let mut command = Command::new(&self.program);
         command.args(&self.config.args);
         command.envs(self.config.env.iter().map(|variable| (&variable.name, &variable.value)));

@@ -129,10 +129,11 @@ impl PulledRecord {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn secret(name: &str, hash: &str) -> Grant {
+    /// A pull secret's credential, as a pull that succeeded with it records it.
+    pub(in super::super) fn secret(name: &str, hash: &str) -> Grant {
         Grant::Secret(PullSecret {
             namespace: "ns".to_owned(),
             name: name.to_owned(),
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_add_up_until_the_image_is_everybodys() {
+    fn grants_accumulate_until_the_image_needs_no_credential() {
         let mut record = PulledRecord::new("sha256:1");
         assert!(record.grant("r.io/a", Some(secret("two", "h2"))));
         assert!(record.grant("r.io/a", Some(secret("one", "h1"))));

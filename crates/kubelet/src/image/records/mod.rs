@@ -26,6 +26,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use coffer_api::image_name::ImageName;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -34,7 +35,6 @@ use self::format::PullIntent;
 pub(super) use self::format::{Grant, PullSecret, PullServiceAccount, PulledRecord};
 use self::hash::Hasher;
 use super::credential::{Coordinates, Credential};
-use super::name::ImageName;
 use crate::runtime::Present;
 
 /// The directory of records.
@@ -119,7 +119,7 @@ impl PullRecords {
         let uncertain = known.uncertain;
         in_flight.remove(image);
         if !uncertain && let Err(error) = remove(&self.pulling.join(file_name(image))) {
-            tracing::warn!(image, %error, "the record of a pull's begin was not removed");
+            tracing::warn!(image, %error, "cannot remove the record of a pull");
         }
     }
 
@@ -210,16 +210,8 @@ impl Drop for Pulling<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::credential::{Hidden, Source};
+    use super::format::tests::secret;
     use super::*;
-
-    fn secret(name: &str, hash: &str) -> Grant {
-        Grant::Secret(PullSecret {
-            namespace: "ns".to_owned(),
-            name: name.to_owned(),
-            uid: format!("uid-of-{name}"),
-            credential_hash: hash.to_owned(),
-        })
-    }
 
     fn credential(username: &str, password: &str) -> Credential {
         let hidden = |text: &str| Hidden::new(text.to_owned());

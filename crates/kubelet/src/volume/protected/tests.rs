@@ -197,7 +197,7 @@ fn other_paths_are_what_they_always_were() {
     assert_eq!(
         error,
         format!(
-            "host path {path:?} reaches a protected directory of this node: that takes the verb \"use\" on \"hostpaths\" in the API group \"coffer.dev\""
+            "host path {path:?} reaches a protected directory of this node: this requires the verb \"use\" on \"hostpaths\" in the API group \"coffer.dev\""
         )
     );
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::guide;
 use crate::kinds::testing::with;
 use crate::kinds::{Kind, Pod};
+use crate::subresource::SubresourceName;
 
 fn places() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
@@ -68,7 +69,7 @@ proptest! {
         let old = pod.clone();
         pod.prepare_for_create();
         let _ = (pod.validate(), pod.warnings(), pod.fields());
-        for sub in [None, Some("status"), Some("ephemeralcontainers")] {
+        for sub in [None, Some(SubresourceName::Status), Some(SubresourceName::EphemeralContainers)] {
             let mut new = pod.clone();
             new.prepare_for_update(&old, sub);
             new.validate_update(&old, sub);

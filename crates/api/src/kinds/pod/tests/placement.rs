@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::guide;
-use crate::kinds::Pod;
 use crate::kinds::testing::check_create;
+use crate::kinds::{Kind as _, Pod};
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
@@ -273,4 +273,48 @@ fn affinity_and_spread_are_well_formed() {
             ),
         ],
     );
+}
+
+#[test]
+fn label_keys_of_affinity_terms_become_requirements_of_the_selector_at_creation() {
+    let term = |selector: Value| {
+        json!({ "topologyKey": "zone", "labelSelector": selector,
+                "matchLabelKeys": ["hash", "absent"], "mismatchLabelKeys": ["tenant"] })
+    };
+    let web = json!({ "matchLabels": { "app": "web" } });
+    let weighted = json!([{ "weight": 1, "podAffinityTerm": term(web.clone()) }]);
+    let both = json!({
+        "requiredDuringSchedulingIgnoredDuringExecution": [term(web.clone())],
+        "preferredDuringSchedulingIgnoredDuringExecution": weighted,
+    });
+    let mut pod = guide();
+    pod["metadata"]["labels"] = json!({ "hash": "1", "tenant": "t" });
+    pod["spec"]["affinity"] = json!({ "podAffinity": both, "podAntiAffinity": both });
+    let mut pod: Pod = serde_json::from_value(pod).unwrap();
+    pod.prepare_for_create();
+    let all = serde_json::to_value(&pod).unwrap()["spec"]["affinity"].clone();
+    let expected = json!({ "matchLabels": { "app": "web" }, "matchExpressions": [
+        { "key": "hash", "operator": "In", "values": ["1"] },
+        { "key": "tenant", "operator": "NotIn", "values": ["t"] },
+    ] });
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let required = &all[kind]["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        let preferred = &all[kind]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+        assert_eq!(required["labelSelector"], expected, "{kind}");
+        assert_eq!(preferred["podAffinityTerm"]["labelSelector"], expected, "{kind}");
+    }
+    // A key that the selector had before is refused.
+    let mut twice = guide();
+    twice["metadata"]["labels"] = json!({ "app": "web" });
+    let mut term = term(web);
+    term["matchLabelKeys"] = json!(["app"]);
+    twice["spec"]["affinity"] = json!({ "podAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+    let mut twice: Pod = serde_json::from_value(twice).unwrap();
+    twice.set_defaults();
+    twice.prepare_for_create();
+    let errors: Vec<String> = twice.validate().iter().map(ToString::to_string).collect();
+    let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0][0]";
+    let detail = "exists in both matchLabelKeys and labelSelector";
+    assert_eq!(errors, [format!("{path}: Invalid value: \"app\": {detail}")]);
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::guide;
 use crate::kinds::testing::{check_create, check_update, created, stored, updated, with};
 use crate::kinds::{Kind, Pod};
+use crate::subresource::SubresourceName;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -12,7 +13,7 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 type Row<'a> = (&'a str, Value, &'a [&'a str]);
 
 #[test]
-fn devices_and_mounts_keep_out_of_each_others_way() {
+fn device_paths_and_mount_paths_must_differ() {
     let with_claim = with(
         &guide(),
         "spec.volumes.1",
@@ -252,6 +253,89 @@ fn claims_have_one_source_and_belong_to_containers() {
             ),
         ],
     );
+}
+
+/// Upstream's `validatePodResourceConsistency`.
+#[test]
+fn what_a_pod_asks_for_as_a_whole_is_no_less_than_what_its_containers_do() {
+    let asks = |name: &str, requests: Value, limits: Value| json!({"name": name, "image": "i", "resources": {"requests": requests, "limits": limits}});
+    let two = json!([
+        asks("a", json!({"cpu": "64", "memory": "1Gi"}), json!({"cpu": "64", "memory": "100Gi"})),
+        asks("b", json!({"cpu": "500m"}), json!({})),
+    ]);
+    let mut pod = guide();
+    pod["spec"]["containers"] = two;
+    pod["spec"]["volumes"] = Value::Null;
+    check_create::<Pod>(
+        &pod,
+        &[
+            (
+                "spec.resources",
+                json!({"requests": {"cpu": "65"}, "limits": {"memory": "100Gi"}}),
+                &[],
+            ),
+            ("spec.resources", json!({"requests": {}}), &[]),
+            ("spec.resources", json!({"requests": {"memory": "1Gi"}}), &[]),
+            (
+                "spec.resources",
+                json!({"requests": {"cpu": "1m"}}),
+                &[
+                    "spec.resources.requests[cpu]: Invalid value: \"1m\": must be greater than or equal to aggregate container requests of 64500m",
+                ],
+            ),
+            (
+                "spec.resources",
+                json!({"requests": {"memory": "1Gi"}, "limits": {"memory": "1Gi"}}),
+                &[
+                    "spec.resources.containers[0][memory].limits: Invalid value: \"100Gi\": must be less than or equal to pod limits of 1Gi",
+                ],
+            ),
+            // Without a request of its own the pod has that of its containers.
+            (
+                "spec.resources",
+                json!({"limits": {"cpu": "64"}}),
+                &[
+                    "spec.resources.requests: Invalid value: \"64500m\": must be less than or equal to cpu limit of 64",
+                ],
+            ),
+        ],
+    );
+    let mut huge = guide();
+    let pages = json!({"cpu": "1", "hugepages-2Mi": "4Mi"});
+    huge["spec"]["containers"] =
+        json!([asks("a", pages.clone(), pages.clone()), asks("b", pages.clone(), pages)]);
+    huge["spec"]["volumes"] = Value::Null;
+    let less = json!({"cpu": "2", "hugepages-2Mi": "6Mi"});
+    check_create::<Pod>(
+        &huge,
+        &[(
+            "spec.resources",
+            json!({"requests": less, "limits": less}),
+            &[
+                "spec.resources.requests[hugepages-2Mi]: Invalid value: \"6Mi\": must be greater than or equal to aggregate container requests of 8Mi",
+                "spec.resources.limits[hugepages-2Mi]: Invalid value: \"6Mi\": must be greater than or equal to aggregate container limits of 8Mi",
+            ],
+        )],
+    );
+}
+
+#[test]
+fn a_pod_requests_as_a_whole_what_its_containers_do_or_else_its_limits() {
+    let requested = |whole: Value| {
+        let container =
+            json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "0.25"}}});
+        let spec = json!({"containers": [container], "resources": whole});
+        let mut pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("a pod");
+        pod.set_defaults();
+        let whole = pod.spec.expect("a spec").resources.expect("as a whole");
+        json!(whole.requests)
+    };
+    let limits = json!({"cpu": "2", "memory": "1024Mi"});
+    assert_eq!(requested(json!({"limits": limits})), json!({"cpu": "250m", "memory": "1Gi"}));
+    let own = json!({"limits": limits, "requests": {"cpu": "1000m"}});
+    assert_eq!(requested(own), json!({"cpu": "1", "memory": "1Gi"}));
+    assert_eq!(requested(json!({"requests": {"memory": "1"}})), json!({"memory": "1"}));
+    assert_eq!(requested(json!({})), Value::Null);
 }
 
 #[test]
@@ -580,9 +664,9 @@ fn no_container_is_put_into_a_static_pod() {
         "metadata.annotations",
         json!({MIRROR: "hash"}),
     );
-    let door = Some("ephemeralcontainers");
+    let sub = Some(SubresourceName::EphemeralContainers);
     let old: Pod = stored(&mirror);
-    let errors = updated(&old, &mirror, door).validate_update(&old, door);
+    let errors = updated(&old, &mirror, sub).validate_update(&old, sub);
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["[]: Forbidden: static pods do not support ephemeral containers"]);
 }

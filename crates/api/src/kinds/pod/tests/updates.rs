@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::guide;
 use crate::kinds::testing::{check_update, stored, updated, with};
 use crate::kinds::{Kind, Pod};
+use crate::subresource::SubresourceName;
 
 const REFUSED: &str = "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
 
@@ -160,7 +161,7 @@ fn a_status_keeps_its_class_and_its_dead_containers() {
     let running = json!([{"name": "mypod", "image": "redis", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}]);
     check_update::<Pod>(
         &guide(),
-        Some("status"),
+        Some(SubresourceName::Status),
         &[
             (
                 "status",
@@ -211,7 +212,8 @@ fn a_status_keeps_its_class_and_its_dead_containers() {
         let dead = state("terminated");
         old.status.as_mut().unwrap().container_statuses = serde_json::from_value(dead).unwrap();
         let sent = with(&object, "status.containerStatuses", running.clone());
-        let errors = updated(&old, &sent, Some("status")).validate_update(&old, Some("status"));
+        let errors = updated(&old, &sent, Some(SubresourceName::Status))
+            .validate_update(&old, Some(SubresourceName::Status));
         assert_eq!(!errors.is_empty(), refused, "{policy}: {errors:?}");
         if let Some(error) = errors.first() {
             assert_eq!(
@@ -228,7 +230,7 @@ fn ephemeral_containers_come_and_do_not_go() {
     let place = "spec.ephemeralContainers";
     check_update::<Pod>(
         &guide(),
-        Some("ephemeralcontainers"),
+        Some(SubresourceName::EphemeralContainers),
         &[
             (place, one.clone(), &[]),
             ("spec.restartPolicy", json!("Never"), &[]),
@@ -252,10 +254,39 @@ fn ephemeral_containers_come_and_do_not_go() {
         ],
     );
     let old: Pod = stored(&guide());
-    let old = updated(&old, &with(&guide(), place, one.clone()), Some("ephemeralcontainers"));
-    let gone = updated(&old, &guide(), Some("ephemeralcontainers"));
+    let old = updated(
+        &old,
+        &with(&guide(), place, one.clone()),
+        Some(SubresourceName::EphemeralContainers),
+    );
+    let gone = updated(&old, &guide(), Some(SubresourceName::EphemeralContainers));
     assert_eq!(
-        gone.validate_update(&old, Some("ephemeralcontainers"))[0].to_string(),
+        gone.validate_update(&old, Some(SubresourceName::EphemeralContainers))[0].to_string(),
         "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debug\" may not be removed\n"
     );
+}
+
+#[test]
+fn the_addresses_of_a_pod_follow_from_its_address() {
+    let addresses = |status: Value| {
+        let mut pod = guide();
+        pod["status"] = status;
+        let mut pod: Pod = serde_json::from_value(pod).unwrap();
+        pod.set_defaults();
+        let status = pod.status.unwrap();
+        let all = status.pod_ips.into_iter().flatten().map(|it| it.ip).collect::<Vec<_>>();
+        (status.pod_ip, all)
+    };
+    let ip = |ip: &str| json!([{ "ip": ip }, { "ip": "::1" }]);
+    let (one, both) = (vec!["10.0.0.1".to_owned()], vec!["10.0.0.1".to_owned(), "::1".to_owned()]);
+    let first = Some("10.0.0.1".to_owned());
+    assert_eq!(addresses(json!({ "podIP": "10.0.0.1" })), (first.clone(), one.clone()));
+    assert_eq!(
+        addresses(json!({ "podIP": "10.0.0.1", "podIPs": ip("10.0.0.2") })),
+        (first.clone(), one)
+    );
+    let same = json!({ "podIP": "10.0.0.1", "podIPs": ip("10.0.0.1") });
+    assert_eq!(addresses(same), (first.clone(), both.clone()));
+    assert_eq!(addresses(json!({ "podIPs": ip("10.0.0.1") })), (first, both));
+    assert_eq!(addresses(json!({})), (None, vec![]));
 }

@@ -153,7 +153,7 @@ fn long_lists_are_not_multiplied() {
     assert!(index.pieces.is_empty());
     assert!(index.covers("v7", "g19999", "r0", None) && !index.covers("v7", "g20000", "r0", None));
     assert!(index.covers_path("v0", "/u1") && !index.covers_path("v", "/u1"));
-    // Not taken apart, it is given by who has everything and by no one else.
+    // Not taken apart, it can be granted only by a user who has everything.
     assert_eq!(cover::missing([], std::slice::from_ref(&wide)), std::slice::from_ref(&wide));
     let all = || Some(vec!["*".to_owned()]);
     let everything = PolicyRule {

@@ -1,4 +1,4 @@
-//! Endpoints beside the object itself, and annotations of another object, that change what pods get.
+//! Subresources, and annotations of other objects, that could change what pods get.
 
 use coffer_testkit::Attacks;
 use serde_json::{Value, json};
@@ -47,17 +47,17 @@ async fn subresources_change_nothing_that_decides_what_pods_get() {
         ("a secret of one's own", "PATCH", format!("{SECRETS}/other"), &moved),
         ("a new secret", "POST", SECRETS.to_owned(), &made),
     ] {
-        let reply = mallory.ask(method, &path, Some(body)).await;
+        let reply = mallory.request(method, &path, Some(body)).await;
         attacks.attempt(what, reply.code == 403, &reply);
     }
 
-    // A pod that waits for its gates is bound by nobody.
+    // A pod that waits for its gates cannot be bound.
     let mut gated = pod("gated", "db");
     gated["spec"]["schedulingGates"] = json!([{ "name": "a/b" }]);
     cluster.admin.make(PODS, gated).await;
     let target = json!({ "kind": "Node", "name": "node-a" });
     let binding = json!({ "metadata": { "name": "gated" }, "target": target });
-    let reply = mallory.ask("POST", &format!("{PODS}/gated/binding"), Some(&binding)).await;
+    let reply = mallory.request("POST", &format!("{PODS}/gated/binding"), Some(&binding)).await;
     let why = "Operation cannot be fulfilled on pods/binding \"gated\": pod gated has non-empty .spec.schedulingGates";
     attacks.attempt("binding a gated pod", (reply.code, reply.message()) == (409, why), &reply);
 
@@ -70,8 +70,8 @@ async fn subresources_change_nothing_that_decides_what_pods_get() {
             "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "pa" },
             "deleteOptions": { "preconditions": preconditions },
         });
-        let reply = mallory.ask("POST", &format!("{PODS}/pa/eviction"), Some(&eviction)).await;
-        let left = cluster.admin.ask("GET", &format!("{PODS}/pa"), None).await;
+        let reply = mallory.request("POST", &format!("{PODS}/pa/eviction"), Some(&eviction)).await;
+        let left = cluster.admin.request("GET", &format!("{PODS}/pa"), None).await;
         let is_marked = left.body["status"]["conditions"].to_string().contains("DisruptionTarget");
         attacks.attempt(what, reply.code == 409 && !is_marked, (&reply, &left));
     }
@@ -79,33 +79,33 @@ async fn subresources_change_nothing_that_decides_what_pods_get() {
     // A namespace's level is not its status.
     let path = "/api/v1/namespaces/a";
     for sub in ["status", "finalize"] {
-        let mut namespace = cluster.admin.ask("GET", path, None).await.body;
+        let mut namespace = cluster.admin.request("GET", path, None).await.body;
         namespace["metadata"]["labels"][ENFORCE] = "privileged".into();
-        let reply = mallory.ask("PUT", &format!("{path}/{sub}"), Some(&namespace)).await;
-        let now = cluster.admin.ask("GET", path, None).await;
+        let reply = mallory.request("PUT", &format!("{path}/{sub}"), Some(&namespace)).await;
+        let now = cluster.admin.request("GET", path, None).await;
         let failed = now.body["metadata"]["labels"].get(ENFORCE).is_none();
         attacks.attempt(&format!("a level by namespaces/{sub}"), failed, (&reply, &now));
     }
 
-    // The right to impersonate accounts is none to impersonate users.
+    // The right to impersonate accounts does not include users.
     for user in
         ["system:serviceaccount:a:", "system:serviceaccount:a:b:c", "system:serviceaccount::x"]
     {
         let headers = [("impersonate-user", user)];
-        let reply = mallory.ask_as("GET", "/api/v1/namespaces/a", None, &headers).await;
+        let reply = mallory.request_as("GET", "/api/v1/namespaces/a", None, &headers).await;
         let is_refused =
             reply.code == 403 && reply.message().contains("cannot impersonate resource \"users\"");
         attacks.attempt(user, is_refused, &reply);
     }
     attacks.finish();
 
-    // An eviction of the version that is there goes on.
-    let there = cluster.admin.ask("GET", &format!("{PODS}/gated"), None).await.body;
+    // An eviction of the current version succeeds.
+    let there = cluster.admin.request("GET", &format!("{PODS}/gated"), None).await.body;
     let eviction = json!({
         "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "gated" },
         "deleteOptions": { "preconditions": {
             "resourceVersion": there["metadata"]["resourceVersion"] } },
     });
-    let reply = mallory.ask("POST", &format!("{PODS}/gated/eviction"), Some(&eviction)).await;
+    let reply = mallory.request("POST", &format!("{PODS}/gated/eviction"), Some(&eviction)).await;
     assert_eq!(reply.code, 201, "{}", reply.message());
 }

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use super::{Include, ListMeta, Table, metadata_json, row, row_bytes};
 use crate::cache::CachedObject;
-use crate::object::Resource;
+use crate::memory_pool::{self, MemoryPool};
+use crate::object::{Resource, undecoded};
 use crate::registry::Listed;
 use crate::respond::Form;
-use crate::rooms::{self, Rooms};
 
 /// Bytes of a list sent at a time.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
-/// Bytes of objects looked at for one chunk.
+/// Bytes of objects visited for one chunk.
 const VISIT_BYTES: usize = 256 * 1024;
 
 #[derive(Serialize)]
@@ -89,7 +89,9 @@ impl ListChunks {
                 items: [],
             }),
         };
-        let items = VecDeque::from(list.items);
+        let mut items = VecDeque::from(list.items);
+        // Of what cannot be decoded there is nothing but metadata.
+        items.retain(|item| item.is_decoded || matches!(form, Form::Metadata(_)));
         let bytes = items.iter().map(|item| item.bytes.len()).sum();
         Self {
             resource,
@@ -133,10 +135,10 @@ impl ListChunks {
     }
 
     /// The next bytes. A large item that is made into another form takes of the room of the user who
-    /// gets it, until it is sent: there may be many answers, and clients that read slowly.
+    /// gets it, until it is sent: there may be many responses, and clients that read slowly.
     pub(crate) async fn next_within(
         &mut self,
-        rooms: &Rooms,
+        memory: &MemoryPool,
         user: &str,
     ) -> Option<Result<Bytes, Failure>> {
         if let Some(late) = self.late() {
@@ -148,26 +150,26 @@ impl ListChunks {
         };
         // Metadata, and rows with metadata, are mostly short, however large the object is.
         let is_whole = self.form == Form::Object || self.include == Include::Object;
-        let mut room = match is_whole {
-            true => Some(rooms.for_next_answer(user, item.bytes.len()).await),
+        let mut reservation = match is_whole {
+            true => Some(memory.reserve_chunk(user, item.bytes.len()).await),
             false => None,
         };
         let first = self.first;
         let mut chunk = self.next()?;
-        if let (None, Ok(bytes)) = (&room, &chunk)
+        if let (None, Ok(bytes)) = (&reservation, &chunk)
             && bytes.len() > CHUNK_BYTES
         {
             let length = bytes.len();
-            room = rooms.free_for_answer(user, length);
-            if room.is_none() {
+            reservation = memory.try_reserve_response(user, length);
+            if reservation.is_none() {
                 // What waits holds nothing.
                 drop(chunk);
                 (self.first, _) = (first, self.items.push_front(item));
-                room = Some(rooms.for_next_answer(user, length).await);
+                reservation = Some(memory.reserve_chunk(user, length).await);
                 chunk = self.next()?;
             }
         }
-        Some(chunk.map(|chunk| rooms::holding(chunk, room)))
+        Some(chunk.map(|chunk| memory_pool::with_reservation(chunk, reservation)))
     }
 
     /// Ends the list where its client has had its time: it keeps in memory what may be deleted since.
@@ -186,6 +188,10 @@ impl ListChunks {
             out.put_u8(b',');
         }
         match self.form {
+            Form::Metadata(version) if !item.is_decoded => {
+                let identity = undecoded::identity(item, item.revision);
+                out.put_slice(&metadata_json(&identity, version)?);
+            }
             Form::Metadata(version) => out.put_slice(&metadata_json(&item.bytes, version)?),
             Form::Table(version) => {
                 let row = row(&self.resource, &item.bytes, self.include, version)?;
@@ -201,7 +207,7 @@ impl ListChunks {
                     out.put_slice(&rest);
                 }
             }
-            _ => out.put_slice(&self.resource.present(&item.bytes)),
+            _ => out.put_slice(&self.resource.to_client_version(&item.bytes)),
         }
         Ok(())
     }
@@ -215,7 +221,7 @@ impl Iterator for ListChunks {
             return Some(Ok(ready));
         }
         if !self.shared.is_empty() {
-            // Not all at once, so that it is looked at between whether there is time left.
+            // In pieces, so that the time that is left is checked between them.
             let length = self.shared.len().min(CHUNK_BYTES);
             return Some(Ok(self.shared.split_to(length)));
         }

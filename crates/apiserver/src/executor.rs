@@ -1,13 +1,13 @@
-//! Which way a request's work goes: at once on the threads that serve connections, or, where it takes
-//! the processor for long, on a few threads of its own.
+//! Where a request's work runs: on the threads that serve connections, or, if it takes the processor
+//! for long, on a few threads of its own.
 //!
-//! What is heavy is judged by bytes: of the body and of the stored object that the work is about.
-//! Heavy work waits for a worker ([`FairQueue`]), user by user, so that one who floods waits behind their
-//! own work. Light work never waits for heavy work: a lease, a node's status, a health check goes past
+//! Work is heavy by its bytes: of the body and of the stored object that it is about.
+//! Heavy work waits for a worker ([`FairQueue`]), user by user, so that a user who floods waits behind
+//! their own work only. Light work never waits for heavy work: a lease, a node's status, a health check goes past
 //! any queue, and a large body sent to a lease's path is heavy all the same. A node's write of its own
 //! status is light up to a bound of its own, for it grows with the node's images.
 //!
-//! Bodies are bounded before they are read: by the [`Rooms`] of their user, and by how long a client may
+//! Bodies are bounded before they are read: by the [`MemoryPool`] of their user, and by how long a client may
 //! take to send one.
 
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::body::{BODY_BYTES_MAX, Payload};
-use crate::deadline::LONGEST;
+use crate::deadline::REQUEST_TIMEOUT_MAX;
 use crate::failure::too_many_requests;
 use crate::fair_queue::{self, FairQueue};
 use crate::identity::Identity;
+use crate::memory_pool::MemoryPool;
 use crate::request::{ResourcePath, Verb};
-use crate::rooms::Rooms;
 
 /// Work on more bytes than this is heavy.
 pub(crate) const HEAVY_BYTES: usize = 64 * 1024;
@@ -42,19 +42,19 @@ const SLOW_START: Duration = Duration::from_secs(10);
 const RATE_MIN: u64 = 32 * 1024;
 /// The stack of a thread for heavy work: unoptimised builds keep each step of reading a large pod on it.
 const WORKER_STACK_BYTES: usize = 8 << 20;
-/// How long a thread for heavy work waits for more of it.
+/// How long an idle thread for heavy work is kept.
 const IDLE_WORKER_MAX: Duration = Duration::from_secs(2);
 
-/// The ways, and what is on them.
-pub(crate) struct Lanes {
+/// Runs requests' work, with bounds on each user's part of the processor and of memory.
+pub(crate) struct Executor {
     queue: Arc<FairQueue>,
     workers: Workers,
-    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) memory: Arc<MemoryPool>,
 }
 
 /// The threads that do heavy work: as many as the queue has workers. Each keeps for a while what its work has
-/// freed, so that more threads would take many times the memory. What the work itself hands
-/// on, to the store for one, runs where it always does.
+/// freed, so that more threads would take many times the memory. What the work hands
+/// on to other tasks, such as the store's, does not run here.
 struct Workers(Option<tokio::runtime::Runtime>);
 
 impl Workers {
@@ -85,27 +85,26 @@ impl Drop for Workers {
     }
 }
 
-impl Default for Lanes {
+impl Default for Executor {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self::with_workers(cores)
     }
 }
 
-impl Lanes {
+impl Executor {
     fn with_workers(workers: usize) -> Self {
         Self {
             queue: FairQueue::with_workers(workers),
             workers: Workers::new(workers),
-            rooms: Arc::default(),
+            memory: Arc::default(),
         }
     }
 
-    /// Does the work of a user on so many bytes: here, or where heavy work is done, once it has
-    /// a worker.
+    /// Runs a user's work on so many bytes: in this task, or, if it is heavy, on a worker once one is free.
     ///
     /// # Errors
-    /// The work's own, and 429 where too much waits already.
+    /// The work's own, and 429 where the queue is full.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         user: &str,
@@ -119,19 +118,19 @@ impl Lanes {
         let runtime = tokio::runtime::Handle::current();
         let done = self.workers.spawn(move || {
             let _worker = worker;
-            // The caller may go meanwhile; what has begun is ended here, in its own time.
-            runtime.block_on(async { tokio::time::timeout(LONGEST, work).await })
+            // The caller may be dropped meanwhile; work that has begun is finished here, within its own time.
+            runtime.block_on(async { tokio::time::timeout(REQUEST_TIMEOUT_MAX, work).await })
         });
         match done.await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(crate::deadline::exceeded()),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Err(crate::failure::shutting_down()),
         }
     }
 
-    /// Reads a request's body. What is wrong with it is returned with its bytes.
-    pub(crate) async fn receive(&self, user: &str, mut body: Incoming) -> Payload {
+    /// Reads a request's body. An error is part of the payload.
+    pub(crate) async fn read_body(&self, user: &str, mut body: Incoming) -> Payload {
         if body.is_end_stream() {
             return Payload::empty();
         }
@@ -140,11 +139,11 @@ impl Lanes {
             return Payload::refused(Failure::too_large(BODY_BYTES_MAX));
         }
         let read = tokio::time::timeout(BODY_TIME_MAX, self.read(user, &mut body, announced));
-        match read.await.unwrap_or_else(|_| Err(Broken::Slow)) {
+        match read.await.unwrap_or_else(|_| Err(BodyError::Slow)) {
             Ok(payload) => payload,
-            Err(Broken::TooLarge) => Payload::refused(Failure::too_large(BODY_BYTES_MAX)),
-            Err(Broken::Slow) => Payload::refused(too_slow()),
-            Err(Broken::Other(failure)) => Payload::refused(failure),
+            Err(BodyError::TooLarge) => Payload::refused(Failure::too_large(BODY_BYTES_MAX)),
+            Err(BodyError::Slow) => Payload::refused(too_slow()),
+            Err(BodyError::Other(failure)) => Payload::refused(failure),
         }
     }
 
@@ -153,39 +152,42 @@ impl Lanes {
         user: &str,
         body: &mut Incoming,
         announced: u64,
-    ) -> Result<Payload, Broken> {
+    ) -> Result<Payload, BodyError> {
         let announced = usize::try_from(announced).unwrap_or(BODY_BYTES_MAX);
         let exact = body.size_hint().exact().is_some();
-        // Who does not say how much comes is small until it is not, and then as large as can be.
+        // A body without a length counts as small until it is not, and then as large as bodies may be.
         let mut capacity = if exact { announced } else { HEAVY_BYTES };
-        let mut room = None;
+        let mut reservation = None;
         if capacity > HEAVY_BYTES {
-            room = Some(self.rooms.for_body(user, capacity).await.map_err(Broken::Other)?);
+            reservation =
+                Some(self.memory.reserve_body(user, capacity).await.map_err(BodyError::Other)?);
         }
-        // Room for all of it at once: a vector that grows leaves copies of the payload behind.
+        // Room for all of it from the beginning: a vector that grows leaves copies of the payload behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(if exact { announced } else { 4096 }));
         let began = Instant::now();
         loop {
             let slow =
                 began + SLOW_START.max(Duration::from_secs(bytes.len() as u64 / RATE_MIN + 1));
-            let frame = match room {
-                // A small body is no burden, however slowly it comes.
+            let frame = match reservation {
+                // A small body may come as slowly as it does.
                 None => body.frame().await,
-                Some(_) => {
-                    tokio::time::timeout_at(slow, body.frame()).await.map_err(|_| Broken::Slow)?
-                }
+                Some(_) => tokio::time::timeout_at(slow, body.frame())
+                    .await
+                    .map_err(|_| BodyError::Slow)?,
             };
             let Some(frame) = frame else { break };
-            let frame = frame
-                .map_err(|_| Broken::Other(Failure::bad_request("the request body ended early")))?;
+            let frame = frame.map_err(|_| {
+                BodyError::Other(Failure::bad_request("the request body ended early"))
+            })?;
             let Ok(mut data) = frame.into_data() else { continue };
             let length = bytes.len() + data.remaining();
             if length > BODY_BYTES_MAX {
-                return Err(Broken::TooLarge);
+                return Err(BodyError::TooLarge);
             }
             if length > capacity {
                 capacity = BODY_BYTES_MAX;
-                room = Some(self.rooms.for_body(user, capacity).await.map_err(Broken::Other)?);
+                reservation =
+                    Some(self.memory.reserve_body(user, capacity).await.map_err(BodyError::Other)?);
             }
             while data.has_remaining() {
                 let chunk = data.chunk();
@@ -194,12 +196,12 @@ impl Lanes {
                 data.advance(chunk_length);
             }
         }
-        Ok(Payload::read(bytes, room))
+        Ok(Payload::read(bytes, reservation))
     }
 }
 
 /// Why a body was not read to its end.
-enum Broken {
+enum BodyError {
     TooLarge,
     Slow,
     Other(Failure),
@@ -209,8 +211,8 @@ enum Broken {
 fn append(bytes: &mut Zeroizing<Vec<u8>>, chunk: &[u8], capacity: usize) {
     let needed = bytes.len() + chunk.len();
     if needed > bytes.capacity() {
-        let room = needed.max(bytes.capacity() * 2).min(capacity.max(needed));
-        let mut grown = Zeroizing::new(Vec::with_capacity(room));
+        let grown_capacity = needed.max(bytes.capacity() * 2).min(capacity.max(needed));
+        let mut grown = Zeroizing::new(Vec::with_capacity(grown_capacity));
         grown.extend_from_slice(bytes);
         *bytes = grown;
     }
@@ -240,16 +242,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn light_work_goes_past_heavy_work_that_holds_every_worker() {
-        let lanes = Lanes::with_workers(2);
+    async fn light_work_does_not_wait_for_heavy_work_that_holds_every_worker() {
+        let executor = Executor::with_workers(2);
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = Arc::new(parking_lot::Mutex::new(held));
-        let lanes = Arc::new(lanes);
+        let executor = Arc::new(executor);
         let mut heavy = Vec::new();
         for user in ["a", "b", "c"] {
-            let (lanes, held) = (lanes.clone(), held.clone());
+            let (executor, held) = (executor.clone(), held.clone());
             heavy.push(tokio::spawn(async move {
-                lanes
+                executor
                     .run(user, HEAVY_BYTES + 1, async move {
                         // Not a wait that yields: the processor is taken.
                         held.lock().recv().unwrap();
@@ -259,7 +261,7 @@ mod tests {
             }));
         }
         for user in ["a", "b", "c", "d"] {
-            let light = lanes.run(user, HEAVY_BYTES, async move { Ok(user) }).await;
+            let light = executor.run(user, HEAVY_BYTES, async move { Ok(user) }).await;
             assert_eq!(light.unwrap(), user);
         }
         for _ in 0..3 {

@@ -13,16 +13,16 @@ use zeroize::Zeroizing;
 
 use super::list::{CHUNK_BYTES, ListChunks};
 use crate::cache::CachedObject;
-use crate::lanes::Lanes;
+use crate::executor::Executor;
+use crate::memory_pool::{self, CollectionSlot};
 use crate::respond::{self, Body};
-use crate::rooms::{self, StateSlot};
 
 /// A list as YAML on its way.
 struct YamlList {
     before: Option<String>,
     chunks: ListChunks,
     after: Option<String>,
-    lanes: Arc<Lanes>,
+    executor: Arc<Executor>,
     user: String,
 }
 
@@ -43,11 +43,11 @@ impl YamlList {
     }
 
     async fn item(&mut self, item: &CachedObject) -> Result<Bytes, Failure> {
-        let room = match item.bytes.len() {
+        let reservation = match item.bytes.len() {
             0..=CHUNK_BYTES => None,
             bytes => {
                 let most = bytes * respond::YAML_GROWTH_MAX;
-                Some(self.lanes.rooms.for_next_answer(&self.user, most).await)
+                Some(self.executor.memory.reserve_chunk(&self.user, most).await)
             }
         };
         let mut json = BytesMut::new();
@@ -57,8 +57,8 @@ impl YamlList {
         json.put(std::mem::take(&mut self.chunks.shared));
         let json = Vec::from(json);
         let bytes = json.len();
-        let text = self.lanes.run(&self.user, bytes, async move { Ok(yaml_item(json)) }).await?;
-        Ok(rooms::holding(text, room))
+        let text = self.executor.run(&self.user, bytes, async move { Ok(yaml_item(json)) }).await?;
+        Ok(memory_pool::with_reservation(text, reservation))
     }
 }
 
@@ -66,13 +66,13 @@ impl ListChunks {
     /// The list as YAML. It keeps its slot until it is sent.
     pub(crate) fn into_yaml(
         mut self,
-        lanes: Arc<Lanes>,
+        executor: Arc<Executor>,
         user: String,
-        slot: Option<StateSlot>,
+        slot: Option<CollectionSlot>,
     ) -> Body {
         let (before, after) = self.yaml_ends();
         let (before, after) = (Some(before), Some(after));
-        let list = YamlList { before, chunks: self, after, lanes, user };
+        let list = YamlList { before, chunks: self, after, executor, user };
         let parts = stream::unfold((list, slot), |(mut list, slot)| async move {
             tokio::task::yield_now().await;
             let text = list.next().await?;

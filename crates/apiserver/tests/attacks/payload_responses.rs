@@ -1,4 +1,4 @@
-//! Wanda writes secrets and may not read them: no answer to a write shows her what they hold.
+//! Wanda writes secrets and may not read them: no response to a write shows her what they hold.
 
 use coffer_testkit::Attacks;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ fn shows(reply: &crate::cluster::Reply) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_write_returns_a_secret_to_a_caller_without_get() {
-    let mut attacks = Attacks::group("a secret's payload in the answer to a write");
+    let mut attacks = Attacks::group("a secret's payload in the response to a write");
     let cluster = Cluster::start().await;
     let wanda = wanda(&cluster).await;
     cluster.admin.make(SECRETS, secret("s")).await;
@@ -70,14 +70,18 @@ async fn no_write_returns_a_secret_to_a_caller_without_get() {
         let join = if query.is_empty() { "?" } else { "&" };
         writes.push((apply, format!("{at}{query}{join}fieldManager=w&force=true"), intent.clone()));
         for (media, path, body) in writes {
-            let reply = wanda.ask_typed("PATCH", &path, &body, media).await;
-            let told = reply.code == 200
+            let reply = wanda.request_typed("PATCH", &path, &body, media).await;
+            let has_metadata = reply.code == 200
                 && reply.body["metadata"]["name"] == "s"
                 && reply.body["type"] == "Opaque";
-            attacks.attempt(&format!("{media} {body} {query}"), told && !shows(&reply), &reply);
+            attacks.attempt(
+                &format!("{media} {body} {query}"),
+                has_metadata && !shows(&reply),
+                &reply,
+            );
             let accept = [("accept", table), ("content-type", media)];
             let reply = wanda
-                .ask_as(
+                .request_as(
                     "PATCH",
                     &format!(
                         "{path}{}includeObject=Object",
@@ -131,34 +135,35 @@ async fn no_write_returns_a_secret_to_a_caller_without_get() {
             json!([{ "op": "copy", "from": "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration", "path": "/metadata/labels/y" }]),
         ),
     ] {
-        let reply = wanda.ask_typed("PATCH", &format!("{at}?dryRun=All"), &operations, patch).await;
+        let reply =
+            wanda.request_typed("PATCH", &format!("{at}?dryRun=All"), &operations, patch).await;
         attacks.attempt(what, reply.code == 403 && !shows(&reply), &reply);
     }
-    // A replacement shows its own writer nothing of what was there, nor a refused one.
+    // A replacement, also a refused one, shows its writer nothing of the object before.
     let mut other = secret("s");
     other["metadata"]["annotations"] = Value::Null;
     other["data"] = json!({ "other": "eA==" });
-    let reply = wanda.ask("PUT", &format!("{at}?dryRun=All"), Some(&other)).await;
+    let reply = wanda.request("PUT", &format!("{at}?dryRun=All"), Some(&other)).await;
     attacks.attempt("PUT", reply.code == 200 && !shows(&reply), &reply);
     other["type"] = "kubernetes.io/tls".into();
-    let reply = wanda.ask("PUT", &at, Some(&other)).await;
+    let reply = wanda.request("PUT", &at, Some(&other)).await;
     attacks.attempt("a PUT that is refused", reply.code == 422 && !shows(&reply), &reply);
     let mut named = secret("s");
     named["metadata"]["name"] = "made".into();
-    let reply = wanda.ask("POST", SECRETS, Some(&named)).await;
+    let reply = wanda.request("POST", SECRETS, Some(&named)).await;
     attacks.attempt("POST", reply.code == 201 && !shows(&reply), &reply);
-    // A deletion that waits answers with the object, and a collection with all of them.
+    // A deletion that waits returns the object, and that of a collection all of them.
     let mut held = secret("held");
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
     cluster.admin.make(SECRETS, held).await;
     for query in ["?dryRun=All", ""] {
-        let reply = wanda.ask("DELETE", &format!("{SECRETS}/held{query}"), None).await;
+        let reply = wanda.request("DELETE", &format!("{SECRETS}/held{query}"), None).await;
         attacks.attempt(
             &format!("DELETE of a held one {query}"),
             reply.code == 200 && !shows(&reply),
             &reply,
         );
-        let reply = wanda.ask("DELETE", &format!("{SECRETS}{query}"), None).await;
+        let reply = wanda.request("DELETE", &format!("{SECRETS}{query}"), None).await;
         let listed = reply.body["items"].as_array().is_some_and(|items| !items.is_empty());
         attacks.attempt(
             &format!("deletecollection {query}"),
@@ -166,7 +171,7 @@ async fn no_write_returns_a_secret_to_a_caller_without_get() {
             &reply,
         );
         let reply = wanda
-            .ask_as(
+            .request_as(
                 "DELETE",
                 &format!("{SECRETS}?dryRun=All&includeObject=Object"),
                 None,
@@ -178,7 +183,7 @@ async fn no_write_returns_a_secret_to_a_caller_without_get() {
     attacks.finish();
 }
 
-/// Who may read sees what was written, and one secret's reader not the others.
+/// A user who may read sees what was written, and a reader of one secret does not see the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_with_get_sees_the_secret_in_the_response() {
     let cluster = Cluster::start().await;
@@ -197,24 +202,24 @@ async fn a_caller_with_get_sees_the_secret_in_the_response() {
         "subjects": [{ "kind": "User", "name": "wanda", "apiGroup": RBAC }],
     });
     cluster.admin.make(&format!("/apis/{RBAC}/v1/namespaces/a/rolebindings"), binding).await;
-    let reply = wanda.ask("PATCH", &format!("{SECRETS}/s"), Some(&json!({}))).await;
+    let reply = wanda.request("PATCH", &format!("{SECRETS}/s"), Some(&json!({}))).await;
     assert_eq!(reply.body["data"]["password"], CANARY_BASE64);
-    let reply = wanda.ask("PATCH", &format!("{SECRETS}/t"), Some(&json!({}))).await;
+    let reply = wanda.request("PATCH", &format!("{SECRETS}/t"), Some(&json!({}))).await;
     assert_eq!(reply.body["data"], Value::Null);
-    let reply = wanda.ask("DELETE", &format!("{SECRETS}?dryRun=All"), None).await;
+    let reply = wanda.request("DELETE", &format!("{SECRETS}?dryRun=All"), None).await;
     let of = |name: &str| {
         let items = reply.body["items"].as_array().unwrap();
         items.iter().find(|item| item["metadata"]["name"] == name).unwrap()["data"].clone()
     };
     assert_eq!((of("s")["password"].as_str(), of("t")), (Some(CANARY_BASE64), Value::Null));
-    // A patch that names a version goes on working.
-    let version = cluster.admin.ask("GET", &format!("{SECRETS}/t"), None).await.body;
+    // A patch that names a version still works.
+    let version = cluster.admin.request("GET", &format!("{SECRETS}/t"), None).await.body;
     let operations = json!([
         { "op": "test", "path": "/metadata/resourceVersion", "value": version["metadata"]["resourceVersion"] },
         { "op": "add", "path": "/data/more", "value": "eA==" },
     ]);
     let reply = wanda
-        .ask_typed("PATCH", &format!("{SECRETS}/t"), &operations, "application/json-patch+json")
+        .request_typed("PATCH", &format!("{SECRETS}/t"), &operations, "application/json-patch+json")
         .await;
     assert_eq!(reply.code, 200, "{}", reply.message());
 }

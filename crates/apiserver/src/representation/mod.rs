@@ -1,5 +1,5 @@
-//! One object in the form the client asked for: as it is, as Table, as metadata only. Lists of them are
-//! `list`'s, and in YAML `yaml`'s.
+//! The representation of an object that the client asked for: the object itself, a Table, or its metadata
+//! only. `list` has lists of them, `yaml` lists in YAML.
 
 mod list;
 mod yaml;
@@ -112,7 +112,7 @@ fn row(
     let json = match include {
         Include::None => None,
         Include::Metadata => Some(metadata_json(bytes, version)?),
-        Include::Object => Some(resource.present(bytes).to_vec()),
+        Include::Object => Some(resource.to_client_version(bytes).to_vec()),
     };
     let object_json = json
         .map(|json| String::from_utf8(json).map_err(Failure::internal))
@@ -126,7 +126,7 @@ fn row(
     })
 }
 
-/// What a row is likely to take: one that outgrows its buffer gets one of twice the size.
+/// The likely length of a row, in bytes: one that outgrows its buffer gets one of twice the size.
 fn row_bytes(object: &Bytes, include: Include) -> usize {
     if include == Include::Object { object.len() + 4096 } else { 1024 }
 }
@@ -141,7 +141,7 @@ pub(crate) fn object(
     columns: bool,
 ) -> Result<Bytes, Failure> {
     match form {
-        Form::Object => Ok(resource.present(bytes)),
+        Form::Object => Ok(resource.to_client_version(bytes)),
         Form::Metadata(version) => metadata_json(bytes, version).map(Bytes::from),
         Form::Table(version) => {
             let meta: OnlyMetadata = serde_json::from_slice(bytes)

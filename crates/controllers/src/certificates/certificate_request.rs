@@ -1,4 +1,4 @@
-//! What a request's PEM contains.
+//! The PKCS#10 certificate request in `spec.request` of a CertificateSigningRequest.
 
 use std::collections::HashSet;
 
@@ -11,21 +11,22 @@ use x509_parser::prelude::FromDer;
 const NODE_PREFIX: &str = coffer_api::well_known::user::NODE_PREFIX;
 const NODES: &str = coffer_api::well_known::group::NODES;
 
-/// The subject and the names that a certificate is asked for. There is none of these for a subject
-/// that a certificate would not carry as it is: what is judged must be what is signed, and the
-/// signing library keeps one value of each attribute, whichever comes last.
+/// Subject, names and key of a requested certificate.
+///
+/// A request whose subject has an attribute twice is not parsed: the signing library keeps only the last
+/// value of an attribute, and the subject that is checked must be the subject that is signed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct CertificateRequest {
     pub(super) common_name: String,
     pub(super) organizations: Vec<String>,
-    pub(super) names: Names,
+    pub(super) names: SanCounts,
     /// The public key, DER.
     pub(super) public_key: Vec<u8>,
 }
 
-/// How many subject alternative names of each sort there are.
+/// The number of subject alternative names of each type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Names {
+pub(super) struct SanCounts {
     pub(super) dns: usize,
     pub(super) ip: usize,
     pub(super) email: usize,
@@ -33,8 +34,8 @@ pub(super) struct Names {
     pub(super) other: usize,
 }
 
-impl Asked {
-    /// Reads the request; `None` where it is not a certificate request.
+impl CertificateRequest {
+    /// Parses the request; `None` where it is not a valid certificate request.
     pub(super) fn of(request: &CertificateSigningRequest) -> Option<Self> {
         let (_, pem) = x509_parser::pem::parse_x509_pem(&request.spec.request.0).ok()?;
         let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
@@ -48,34 +49,34 @@ impl Asked {
             value.as_str().map(str::to_owned).ok()
         };
         let name = subject.iter_common_name().map(text).next();
-        let mut asked = Self {
+        let mut contents = Self {
             common_name: name.unwrap_or_else(|| Some(String::new()))?,
             organizations: subject.iter_organization().map(text).collect::<Option<_>>()?,
-            names: Names::default(),
+            names: SanCounts::default(),
             public_key: parsed.certification_request_info.subject_pki.raw.to_vec(),
         };
         for extension in parsed.requested_extensions().into_iter().flatten() {
             let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
             for name in &names.general_names {
                 let count = match name {
-                    GeneralName::DNSName(_) => &mut asked.names.dns,
-                    GeneralName::IPAddress(_) => &mut asked.names.ip,
-                    GeneralName::RFC822Name(_) => &mut asked.names.email,
-                    GeneralName::URI(_) => &mut asked.names.uri,
-                    _ => &mut asked.names.other,
+                    GeneralName::DNSName(_) => &mut contents.names.dns,
+                    GeneralName::IPAddress(_) => &mut contents.names.ip,
+                    GeneralName::RFC822Name(_) => &mut contents.names.email,
+                    GeneralName::URI(_) => &mut contents.names.uri,
+                    _ => &mut contents.names.other,
                 };
                 *count += 1;
             }
         }
-        Some(asked)
+        Some(contents)
     }
 
-    /// Whether the one group asked for is that of nodes.
+    /// Whether the only requested group is that of nodes.
     pub(super) fn is_of_nodes(&self) -> bool {
         self.organizations == [NODES]
     }
 
-    /// The node whose user is asked for, if it is one's.
+    /// The node whose user name is requested.
     pub(super) fn node(&self) -> Option<&str> {
         self.common_name.strip_prefix(NODE_PREFIX).filter(|name| !name.is_empty())
     }
@@ -143,19 +144,19 @@ mod tests {
     const NAME: u8 = 3;
     const ORGANIZATION: u8 = 10;
 
-    /// The first name is the requester's own, the last is what would be signed.
+    /// The first name would be checked, the last one would be signed.
     #[test]
-    fn a_subject_with_two_names_is_nobodys() {
+    fn a_subject_with_a_repeated_attribute_is_not_parsed() {
         let one = request(&[(ORGANIZATION, NODES), (NAME, "system:node:a")]);
-        let asked = Asked::of(&one).unwrap();
-        assert_eq!((asked.is_of_nodes(), asked.node()), (true, Some("a")));
+        let parsed = CertificateRequest::of(&one).unwrap();
+        assert_eq!((parsed.is_of_nodes(), parsed.node()), (true, Some("a")));
         rcgen::CertificateSigningRequestParams::from_pem(
             std::str::from_utf8(&one.spec.request.0).unwrap(),
         )
         .unwrap();
         let two = [(ORGANIZATION, NODES), (NAME, "system:node:a"), (NAME, "system:node:b")];
-        assert_eq!(Asked::of(&request(&two)), None);
+        assert_eq!(CertificateRequest::of(&request(&two)), None);
         let groups = [(ORGANIZATION, NODES), (ORGANIZATION, "x"), (NAME, "system:node:a")];
-        assert_eq!(Asked::of(&request(&groups)), None);
+        assert_eq!(CertificateRequest::of(&request(&groups)), None);
     }
 }

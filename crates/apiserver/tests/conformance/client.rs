@@ -1,4 +1,4 @@
-//! One HTTP client for the tests: requests as they are written, answers as they come.
+//! One HTTP client for the tests: it sends requests as they are written and returns responses as they come.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -7,21 +7,21 @@ use serde_json::Value;
 
 use crate::support::TestServer;
 
-/// A running server and an administrator's way in.
-pub(crate) struct Door {
+/// A running server and an administrator's client of it.
+pub(crate) struct ApiClient {
     pub(crate) server: TestServer,
     pub(crate) client: kube::Client,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
@@ -35,14 +35,14 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The object of an answer that must be a success.
+    /// The object of a response that must be a success.
     #[track_caller]
     pub(crate) fn ok(self) -> Value {
         assert!(self.status.is_success(), "{}: {}", self.status, self.text());
         self.json()
     }
 
-    /// Code, reason and message of an answer that must be a failure.
+    /// Code, reason and message of a response that must be a failure.
     #[track_caller]
     pub(crate) fn refusal(&self) -> (u16, String, String) {
         let status = self.json();
@@ -53,8 +53,8 @@ impl Answer {
     }
 }
 
-impl Door {
-    pub(crate) async fn open() -> Self {
+impl ApiClient {
+    pub(crate) async fn start() -> Self {
         let server = TestServer::start().await;
         let client = server.admin().await;
         Self { server, client }
@@ -66,33 +66,33 @@ impl Door {
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Vec<u8>>,
-    ) -> Answer {
+    ) -> Response {
         send(&self.client, method, path, headers, body).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.send(Method::GET, path, &[], "").await
     }
 
-    pub(crate) async fn post(&self, path: &str, object: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, object: &Value) -> Response {
         self.send(Method::POST, path, &[JSON], object.to_string()).await
     }
 
-    pub(crate) async fn put(&self, path: &str, object: &Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, object: &Value) -> Response {
         self.send(Method::PUT, path, &[JSON], object.to_string()).await
     }
 
-    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Answer {
+    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Response {
         let media = ("content-type", "application/merge-patch+json");
         self.send(Method::PATCH, path, &[media], patch.to_string()).await
     }
 
-    pub(crate) async fn apply(&self, path: &str, object: &Value) -> Answer {
+    pub(crate) async fn apply(&self, path: &str, object: &Value) -> Response {
         let media = ("content-type", "application/apply-patch+yaml");
         self.send(Method::PATCH, path, &[media], object.to_string()).await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Response {
         self.send(Method::DELETE, path, &[], "").await
     }
 
@@ -119,14 +119,14 @@ pub(crate) async fn send(
     path: &str,
     headers: &[(&str, &str)],
     body: impl Into<Vec<u8>>,
-) -> Answer {
+) -> Response {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let body = kube::client::Body::from(body.into());
-    let answer = client.send(request.body(body).unwrap()).await.unwrap();
-    let (parts, body) = answer.into_parts();
+    let response = client.send(request.body(body).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    Answer { status: parts.status, headers: parts.headers, body }
+    Response { status: parts.status, headers: parts.headers, body }
 }

@@ -1,4 +1,7 @@
-//! Image names: `redis` is `docker.io/library/redis:latest`. Pure.
+//! Image names: `redis` is `docker.io/library/redis:latest`.
+//!
+//! The API server reads them for the default pull policy, the kubelet to pull: by one parser, that of
+//! upstream's `ParseNormalizedNamed`.
 
 use std::fmt;
 
@@ -14,7 +17,7 @@ const TAG_LEN_MAX: usize = 128;
 
 /// A whole image name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ImageName {
+pub struct ImageName {
     registry: String,
     repository: String,
     tag: Option<String>,
@@ -24,7 +27,7 @@ pub(crate) struct ImageName {
 /// Not an image name. Upstream's words for it.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("couldn't parse image name {name:?}: {fault}")]
-pub(crate) struct InvalidName {
+pub struct InvalidName {
     name: String,
     fault: Fault,
 }
@@ -40,27 +43,31 @@ enum Fault {
 }
 
 impl ImageName {
-    pub(crate) fn parse(text: &str) -> Result<Self, InvalidName> {
+    /// Reads a name, short or whole.
+    ///
+    /// # Errors
+    /// What is wrong with it, with the name.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
         Self::read(text).map_err(|fault| InvalidName { name: text.to_owned(), fault })
     }
 
     /// `docker.io`, `r.io:5000`
-    pub(crate) fn registry(&self) -> &str {
+    pub fn registry(&self) -> &str {
         &self.registry
     }
 
     /// The name without tag and digest: `docker.io/library/redis`.
-    pub(crate) fn repository(&self) -> String {
+    pub fn repository(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
     }
 
     /// Whether it is one of Docker Hub's.
-    pub(crate) fn is_on_docker_hub(&self) -> bool {
+    pub fn is_on_docker_hub(&self) -> bool {
         self.registry == DEFAULT_REGISTRY
     }
 
     /// The host, with its port if the name has one, that serves the registry.
-    pub(crate) fn registry_host(&self) -> &str {
+    pub fn registry_host(&self) -> &str {
         if self.is_on_docker_hub() { DEFAULT_REGISTRY_HOST } else { &self.registry }
     }
 
@@ -104,9 +111,9 @@ impl ImageName {
         if valid { Ok(name) } else { Err(Fault::Format) }
     }
 
-    /// Whether the name means whatever is newest.
-    pub(crate) fn is_latest(&self) -> bool {
-        self.digest.is_none() && self.tag.as_deref() == Some(DEFAULT_TAG)
+    /// Whether its tag, written or meant, is `latest`: then it is pulled at each start, by default.
+    pub fn is_latest(&self) -> bool {
+        self.tag.as_deref() == Some(DEFAULT_TAG)
     }
 }
 
@@ -133,7 +140,8 @@ fn is_domain(registry: &str) -> bool {
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     if let Some(rest) = registry.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else { return false };
-        return address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':')
+        return !address.is_empty()
+            && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':')
             && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
     }
     let is_label = |label: &str| {
@@ -166,9 +174,16 @@ fn is_tag(tag: &str) -> bool {
         && !tag.starts_with(['.', '-'])
 }
 
+/// An algorithm, of words joined by single signs, and at least 32 hexadecimal digits.
 fn is_digest(digest: &str) -> bool {
+    let is_word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic())
+            && word.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
     digest.split_once(':').is_some_and(|(algorithm, hex)| {
-        !algorithm.is_empty() && hex.len() >= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit())
+        algorithm.split(['-', '_', '+', '.']).all(is_word)
+            && hex.len() >= 32
+            && hex.bytes().all(|b| b.is_ascii_hexdigit())
     })
 }
 
@@ -216,11 +231,17 @@ mod tests {
             "[::1/i",
             "user@r.io/i",
             "r..io/i",
+            "[]/i",
+            "r.io/i@sha256-:0123456789abcdef0123456789abcdef",
+            "r.io/i@1sha:0123456789abcdef0123456789abcdef",
+            "r.io/i@sha 256:0123456789abcdef0123456789abcdef",
         ] {
             let error = ImageName::parse(wrong).expect_err(wrong).to_string();
             let expected = format!("couldn't parse image name {wrong:?}: invalid reference format");
             assert_eq!(error, expected);
         }
+        let digest = "r.io/i@sha256+b64:0123456789abcdef0123456789ABCDEF";
+        assert!(ImageName::parse(digest).is_ok());
         for joined in ["a.b", "a_b", "a__b", "a---b", "a.b_c-d"] {
             assert!(ImageName::parse(joined).is_ok(), "{joined:?}");
         }
@@ -228,7 +249,7 @@ mod tests {
 
     /// The guide's own examples have such names; this is what `kubectl describe` says of them.
     #[test]
-    fn a_name_with_capitals_is_refused_in_upstreams_words() {
+    fn a_name_with_capitals_is_refused_with_upstreams_message() {
         let error = ImageName::parse("mySshImage").expect_err("capitals").to_string();
         assert_eq!(
             error,
@@ -241,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_latest_tag_without_digest_is_latest() {
+    fn only_a_latest_tag_is_latest() {
         let latest = |text| ImageName::parse(text).expect("valid").is_latest();
         assert!(latest("redis") && latest("redis:latest"));
         assert!(!latest("redis:7"));
