@@ -7,7 +7,7 @@ pub mod pods;
 pub mod redact;
 
 use coffer_api::apply::{self, Writer};
-use coffer_api::kinds::{self, Kind};
+use coffer_api::kinds::{self, Kind, Visitor};
 use coffer_api::patch::{self, PatchKind};
 use coffer_api::schema::read::{self, Budget, Unknown};
 use coffer_api::schema::strict::{self, Findings};
@@ -31,9 +31,8 @@ pub fn body(first: u8, text: &[u8], mut document: Document) {
     }
     // The text need not be JSON, but if it is, it was read before.
     let (mut budget, mut findings) = (Budget::of_body(text.len()), Findings::default());
-    let _ =
-        read::read_json_strict(text, Some(schema), Unknown::Drop, &mut budget, &mut findings)
-            .map(Document::new);
+    let _ = read::read_json_strict(text, Some(schema), Unknown::Drop, &mut budget, &mut findings)
+        .map(Document::new);
     drop(findings.into_errors());
     strict::unknown_fields(document.value(), schema);
     object(&document, None);
@@ -43,15 +42,22 @@ pub fn body(first: u8, text: &[u8], mut document: Document) {
 pub fn object(document: &Document, old: Option<&Document>) {
     let text = |name: &str| document.value()[name].as_str().unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    macro_rules! take {
-        ($kind:ty) => {
-            let info = <$kind as Kind>::INFO;
-            if (info.api_version().as_str(), info.kind) == (api_version, kind) {
-                return typed::<$kind>(document, old);
-            }
-        };
+    kinds::for_each(&mut AsItsKind { named: (api_version, kind), document, old });
+}
+
+/// Takes a document as an object of the kind that it names.
+struct AsItsKind<'a> {
+    named: (&'a str, &'a str),
+    document: &'a Document,
+    old: Option<&'a Document>,
+}
+
+impl Visitor for AsItsKind<'_> {
+    fn visit<K: Kind>(&mut self) {
+        if (K::INFO.api_version().as_str(), K::INFO.kind) == self.named {
+            typed::<K>(self.document, self.old);
+        }
     }
-    coffer_api::for_each_kind!(take);
 }
 
 fn typed<K: Kind>(document: &Document, old: Option<&Document>) {

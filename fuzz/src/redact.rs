@@ -1,6 +1,6 @@
 //! A secret in a document that does not decode, at every place in turn: no message may hold it.
 
-use coffer_api::kinds::{self, Kind};
+use coffer_api::kinds::{self, Kind, KindInfo, Visitor};
 use coffer_api::redact;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -67,15 +67,23 @@ fn replaced(value: &Value, left: &mut usize, with: &Value) -> Value {
 fn decoded(first: u8, document: &Value) {
     let info = kinds::ALL[usize::from(first) % kinds::ALL.len()];
     let text = document.to_string();
-    macro_rules! take {
-        ($kind:ty) => {
-            let own = <$kind as Kind>::INFO;
-            if (own.group, own.version, own.kind) == (info.group, info.version, info.kind) {
-                errors::<$kind>(document, &text);
-            }
-        };
+    kinds::for_each(&mut Decode { info, document, text: &text });
+}
+
+/// Decodes as one kind.
+struct Decode<'a> {
+    info: &'a KindInfo,
+    document: &'a Value,
+    text: &'a str,
+}
+
+impl Visitor for Decode<'_> {
+    fn visit<K: Kind>(&mut self) {
+        let (own, info) = (K::INFO, self.info);
+        if (own.group, own.version, own.kind) == (info.group, info.version, info.kind) {
+            errors::<K>(self.document, self.text);
+        }
     }
-    coffer_api::for_each_kind!(take);
 }
 
 fn errors<T: DeserializeOwned>(document: &Value, text: &str) {
