@@ -1,8 +1,9 @@
-//! What errors of the store and of the cache look like to a client.
+//! What errors of the store and of the cache look like to a client, and failures that several handlers share.
 
 use coffer_api::reason::Reason;
 use coffer_api::status::Failure;
 use coffer_store::StoreError;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cache::CacheError;
 
@@ -17,6 +18,19 @@ pub(crate) fn unavailable(error: CacheError) -> Failure {
             Reason::Timeout,
             "Timeout: the watch cache has not caught up with the store",
         ),
+    }
+}
+
+/// Refuses an object of another namespace than the URL's; one without a namespace is of that.
+///
+/// # Errors
+/// 400.
+pub(crate) fn same_namespace(meta: &ObjectMeta, namespace: &str) -> Result<(), Failure> {
+    match meta.namespace.as_deref() {
+        Some(own) if !own.is_empty() && own != namespace => Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use coffer_api::kinds::KindInfo;
+use coffer_api::kinds::ServiceAccount;
 use parking_lot::RwLock;
 
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer};
@@ -23,8 +23,7 @@ pub(super) struct Heaviest(RwLock<HashMap<String, BTreeMap<usize, usize>>>);
 impl Heaviest {
     /// Follows what pods and templates of pods are judged by: accounts, and each kind that may own them.
     pub(super) fn of_judged(resources: &Resources) -> Vec<Arc<Self>> {
-        let is_account = |info: &KindInfo| (info.group, info.plural) == ("", "serviceaccounts");
-        let judged = resources.iter().filter(|it| it.has_template || is_account(it.info));
+        let judged = resources.iter().filter(|it| it.has_template || it.is::<ServiceAccount>());
         let follow = |resource: &Arc<Resource>| {
             let heaviest = Arc::<Self>::default();
             resource.shard().observe(heaviest.clone());

@@ -17,9 +17,6 @@ use parking_lot::Mutex;
 use crate::cache::{CacheEvent, CachedObject, Facts, Observer, Scope};
 use crate::object::{Resource, Resources};
 
-const GROUP: &str = "policy";
-const PLURAL: &str = "poddisruptionbudgets";
-
 type Labels = BTreeMap<String, String>;
 
 /// What of a budget judges an eviction.
@@ -82,7 +79,7 @@ pub(super) struct Budgets {
 impl Budgets {
     /// Forgets each budget when it changes.
     pub(super) fn following(resources: &Resources) -> Arc<Self> {
-        let resource = resources.find(GROUP, "v1", PLURAL).expect("every kind is served").clone();
+        let resource = resources.of::<PodDisruptionBudget>().clone();
         let budgets = Arc::new(Self {
             resource,
             read: Mutex::default(),

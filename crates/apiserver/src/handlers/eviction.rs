@@ -14,6 +14,7 @@ use super::Handlers;
 use crate::body::{MediaType, Payload};
 use crate::call::Call;
 use crate::core::disruption::{EvictionAllowed, ignores_budgets, is_terminating, not_counted};
+use crate::failure::same_namespace;
 use crate::object::Object;
 use crate::options::{WriteOptions, dry_run};
 use crate::registry::{Change, DeleteOptions, preconditions};
@@ -44,7 +45,7 @@ impl Handlers {
             let why = "name in URL does not match name in Eviction object";
             return Err(Failure::bad_request(why));
         }
-        super::write::same_namespace(call, &eviction.metadata)?;
+        same_namespace(&eviction.metadata, &call.path.namespace)?;
         let mut delete = eviction.delete_options.unwrap_or_default();
         if dry_run(&call.query).is_ok_and(|asked| asked) {
             delete.dry_run = Some(vec!["All".to_owned()]);

@@ -14,6 +14,7 @@ use super::Handlers;
 use crate::authz::Permit;
 use crate::body::{MediaType, Payload};
 use crate::call::Call;
+use crate::failure::same_namespace;
 use crate::object::Resource;
 use crate::options::WriteOptions;
 use crate::registry::Change;
@@ -103,7 +104,7 @@ impl Handlers {
             let why = "name in URL does not match name in Binding object";
             return Err(Failure::bad_request(why));
         }
-        super::write::same_namespace(call, &binding.metadata)?;
+        same_namespace(&binding.metadata, &call.path.namespace)?;
         let node = binding.target.name.clone().unwrap_or_default();
         let kind = binding.target.kind.as_deref().unwrap_or("Node");
         if node.is_empty() || kind != "Node" {
@@ -166,7 +167,7 @@ impl Handlers {
                         let media = MediaType::of_object(&call.headers)?;
                         decode::value(&bytes, media, SCALE.0, SCALE.1)?
                     };
-                    super::write::same_namespace(call, &scale.metadata)?;
+                    same_namespace(&scale.metadata, &call.path.namespace)?;
                     let expected = crate::scale::expected(&scale)?;
                     let mut object = resource.parse(&old.encode())?;
                     crate::scale::set(&mut *object, &scale, resource)?;

@@ -10,6 +10,7 @@ use crate::admission::node_token;
 use crate::body::{self, MediaType, Payload};
 use crate::call::Call;
 use crate::decode;
+use crate::failure::same_namespace;
 use crate::options::WriteOptions;
 use crate::respond::{self, Response};
 use crate::tokens;
@@ -41,7 +42,7 @@ impl Handlers {
             decode::value_and_warnings(&bytes, media, KIND, &[], validation)?;
         let request = TokenRequest { metadata: asked.metadata, spec: asked.spec, status: None };
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
-        super::write::same_namespace(call, &request.metadata)?;
+        same_namespace(&request.metadata, &call.path.namespace)?;
         // The account and the pod may have been made a moment ago.
         self.core.registry.settle().await?;
         let resources = self.core.resources();

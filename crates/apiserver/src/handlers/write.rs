@@ -16,6 +16,7 @@ use crate::authz::Decision;
 use crate::authz::attributes::{Attributes, ResourceTarget};
 use crate::body::{MediaType, Payload};
 use crate::call::Call;
+use crate::failure::same_namespace;
 
 use crate::memory_pool::CollectionSlot;
 use crate::object::{Object, Resource};
@@ -252,19 +253,9 @@ pub(super) fn take_namespace(object: &mut dyn Object, call: &Call) -> Result<(),
         meta.namespace = None;
         return Ok(());
     }
-    same_namespace(call, meta)?;
+    same_namespace(meta, &call.path.namespace)?;
     meta.namespace = Some(call.path.namespace.clone());
     Ok(())
-}
-
-/// Refuses an object of another namespace than the URL's.
-pub(super) fn same_namespace(call: &Call, meta: &meta::ObjectMeta) -> Result<(), Failure> {
-    match meta.namespace.as_deref() {
-        Some(own) if !own.is_empty() && own != call.path.namespace => Err(Failure::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// Refuses an object whose name is not the URL's.

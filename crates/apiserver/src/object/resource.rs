@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use coffer_api::Document;
 use coffer_api::field::ErrorList;
-use coffer_api::kinds::{self, Event, Kind, KindInfo};
+use coffer_api::kinds::{self, Event, Kind, KindInfo, Pod};
 use coffer_api::schema;
 use coffer_api::status::{Failure, GroupResource};
 use coffer_api::subresource::SubresourceName;
@@ -61,7 +61,7 @@ impl Resource {
 
     /// Whether its objects are pods or have a template of them.
     pub(crate) fn makes_pods(&self) -> bool {
-        self.has_template || (self.info.group, self.info.plural) == ("", "pods")
+        self.has_template || self.is::<Pod>()
     }
 
     /// For messages: `secrets`, `deployments.apps`.

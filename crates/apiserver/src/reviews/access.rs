@@ -14,6 +14,7 @@ use super::ReviewBody;
 use crate::authz::attributes::{Attributes, ResourceTarget, Target};
 use crate::authz::{Authorizer, Decision};
 use crate::clock::now;
+use crate::failure::same_namespace;
 use crate::identity::Identity;
 
 pub(crate) async fn of_caller(
@@ -52,12 +53,8 @@ pub(crate) async fn local(
     namespace: &str,
 ) -> Result<LocalSubjectAccessReview, Failure> {
     let mut review: LocalSubjectAccessReview = asked.decode()?;
-    let given = review.metadata.namespace.take().filter(|given| !given.is_empty());
-    if given.is_some_and(|given| given != namespace) {
-        return Err(Failure::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+    same_namespace(&review.metadata, namespace)?;
+    review.metadata.namespace = None;
     asked.has_no_metadata(&review.metadata)?;
     let path = Path::new("spec");
     let resource = review.spec.resource_attributes.as_ref();

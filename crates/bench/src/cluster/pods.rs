@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::workspace::{RUN_LABEL, Workspace};
 use crate::transport::client::{Client, parse};
-use crate::transport::wire::{Event, Lines, Meta};
+use crate::transport::wire::{Condition, Event, Lines, Meta};
 
 /// What a pod event says, as far as it matters here.
 pub(crate) type PodEvent = Event<PodSeen>;
@@ -54,18 +54,10 @@ pub(crate) struct Status {
     pub(crate) conditions: Vec<Condition>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Condition {
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-    pub(crate) status: String,
-}
-
 impl Status {
     /// Whether its containers are ready.
     pub(crate) fn is_ready(&self) -> bool {
-        self.conditions.iter().any(|one| one.kind == "Ready" && one.status == "True")
+        self.conditions.iter().any(Condition::is_ready)
     }
 }
 

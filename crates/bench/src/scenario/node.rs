@@ -22,6 +22,7 @@ use crate::measure::stats::Tally;
 use crate::options::Options;
 use crate::transport::client::{APPLICATION_JSON, Client};
 use crate::transport::target::Target;
+use crate::transport::wire::Condition;
 
 /// How long a pod may take to run, and to be removed.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -210,20 +211,13 @@ struct NodeStatus {
     conditions: Vec<Condition>,
 }
 
-#[derive(Deserialize)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
 async fn node_ready(target: &Arc<Target>) -> Result<()> {
     let mut client = Client::connect(target, crate::options::Protocol::Http1).await?;
     let end = Instant::now() + TIMEOUT;
     loop {
         let nodes: Nodes = client.get("/api/v1/nodes").await?;
         let mut conditions = nodes.items.iter().flat_map(|node| &node.status.conditions);
-        if conditions.any(|one| one.kind == "Ready" && one.status == "True") {
+        if conditions.any(Condition::is_ready) {
             return Ok(());
         }
         if Instant::now() >= end {

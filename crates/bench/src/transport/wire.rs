@@ -17,6 +17,22 @@ pub(crate) struct Meta {
     pub(crate) deletion_timestamp: Option<String>,
 }
 
+/// A condition of a node or a pod.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+impl Condition {
+    /// Whether it says that the object is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.kind == "Ready" && self.status == "True"
+    }
+}
+
 /// The part of an object, or of a list, that says which version of it this is.
 #[derive(Deserialize)]
 pub(crate) struct Versioned {

@@ -315,19 +315,24 @@ mod tests {
         .expect("metadata")
     }
 
+    /// A collector that knows one kind.
+    fn collector(server: &Server, kind: &Arc<Kind>) -> GarbageCollector {
+        GarbageCollector {
+            client: server.client(),
+            inventory: Inventory::knowing(std::slice::from_ref(kind)),
+            queue: Queue::default(),
+            graph: Mutex::default(),
+            absent: Mutex::default(),
+        }
+    }
+
     /// Every pod of a ReplicaSet is created with an owner. If each was read again, a pod would cost one more
     /// request.
     #[tokio::test]
     async fn an_object_is_read_again_only_if_one_of_its_owners_is_unknown() {
         let server = Server::responding(|_| None);
         let maps = kind("ConfigMap", "configmaps");
-        let collector = GarbageCollector {
-            client: server.client(),
-            inventory: Inventory::knowing(std::slice::from_ref(&maps)),
-            queue: Queue::default(),
-            graph: Mutex::default(),
-            absent: Mutex::default(),
-        };
+        let collector = collector(&server, &maps);
         let changed = |meta: &ObjectMeta| {
             collector.changed(&maps, &MetaChange { old: None, new: Some(meta) });
         };
@@ -350,13 +355,7 @@ mod tests {
     async fn an_object_with_an_owner_of_a_kind_that_is_not_served_costs_no_request() {
         let server = Server::responding(|_| None);
         let maps = kind("ConfigMap", "configmaps");
-        let collector = GarbageCollector {
-            client: server.client(),
-            inventory: Inventory::knowing(std::slice::from_ref(&maps)),
-            queue: Queue::default(),
-            graph: Mutex::default(),
-            absent: Mutex::default(),
-        };
+        let collector = collector(&server, &maps);
         let mut stray = meta("stray", Some("deleted"));
         let owners = stray.owner_references.as_mut().expect("an owner");
         let unserved = OwnerReference { kind: "Cheese".to_owned(), ..owners[0].clone() };

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::follow::{Change, Named};
 use crate::cluster::pods::PodSeen;
 use crate::measure::stats::Tally;
-use crate::transport::wire::Meta;
+use crate::transport::wire::{Condition, Meta};
 
 const BOUND: usize = 0;
 const RUNNING: usize = 1;
@@ -118,14 +118,6 @@ struct NodeStatus {
     conditions: Vec<Condition>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
 impl Named for PodSeen {
     fn metadata(&self) -> &Meta {
         &self.metadata
@@ -155,8 +147,7 @@ impl DeploymentSeen {
 
 impl NodeSeen {
     fn is_ready(&self, tolerated: &str) -> bool {
-        let ready = |one: &Condition| one.kind == "Ready" && one.status == "True";
-        self.status.conditions.iter().any(ready)
+        self.status.conditions.iter().any(Condition::is_ready)
             && self.spec.taints.iter().all(|taint| taint.key == tolerated)
     }
 }
