@@ -70,16 +70,18 @@ fn amiss(load: &Load, pod: &Pod) -> Option<String> {
     (!right || restarts && !is_explained).then(why)
 }
 
-/// Whether the container was restarted because containerd was killed after it had started the
-/// process and before it had noted that: it may have run, so that it ended counts.
+/// Whether the container was restarted because containerd was killed between its order to start the
+/// process and its note that it has started. Either the next containerd finds no end of it (Unknown,
+/// 255), or the `runc start` that ended with containerd's connection had opened the start pipe and
+/// not yet read it: the process that waits to become the container's then exits with 1 ("write exec
+/// fifo: broken pipe"). The command may have run, so that the end counts as a restart.
 fn was_lost(container: &ContainerStatus) -> bool {
     let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-    let unknown = last.is_some_and(|last| {
-        last.reason.as_deref() == Some("Unknown")
-            && last.exit_code == 255
-            && last.started_at.is_none()
+    let lost = last.is_some_and(|last| {
+        let end = (last.reason.as_deref(), last.exit_code);
+        last.started_at.is_none() && matches!(end, (Some("Unknown"), 255) | (Some("Error"), 1))
     });
-    container.restart_count == 1 && unknown
+    container.restart_count == 1 && lost
 }
 
 fn condition(pod: &Pod, name: &str) -> Option<(String, String)> {
