@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, images, mounts};
+use coffer_testkit::{Coffer, CofferBuilder, Kubectl, Registry, eventually, images, mounts};
 
 /// No byte of the test's own program or images reads like this.
 const CANARY: &str = "c4n4ry-7f3a9d02-of-the-lifecycle-test";
@@ -312,6 +312,45 @@ fn lose(coffer: &Coffer, pid: &str) {
     for id in containers {
         std::fs::remove_dir_all(Path::new("/run/containerd/runc/k8s.io").join(id)).unwrap();
     }
+}
+
+/// As a kubelet leaves it that is killed while it starts a container: containerd has a task of the
+/// container, and its CRI service does not know of it ("cannot delete running task").
+#[tokio::test]
+async fn a_container_whose_task_the_runtime_has_lost_is_removed_with_its_pod() {
+    let registry = registry().await;
+    let mut coffer = builder(&registry).start().await.unwrap();
+    let kubectl = coffer.kubectl();
+    kubectl.ok_with_input(&["create", "-f", "-"], ENDING_PODS.as_bytes()).await.unwrap();
+    let done =
+        |field| format!("jsonpath={{.status.containerStatuses[?(@.name==\"done\")].{field}}}");
+    let ended = format!("--for={}=Completed", done("state.terminated.reason"));
+    kubectl.ok(&["wait", "pod/mixed", &ended, "--timeout=120s"]).await.unwrap();
+    let path = format!("-o={}", done("containerID"));
+    let id = kubectl.ok(&["get", "pod", "mixed", &path]).await.unwrap();
+    let id = id.strip_prefix("containerd://").unwrap();
+    ctr(&coffer, &["tasks", "start", "--null-io", "--detach", id]);
+    eventually("the task to end", async || {
+        let tasks = ctr(&coffer, &["tasks", "list"]);
+        tasks.lines().any(|line| line.starts_with(id) && line.ends_with("STOPPED"))
+    })
+    .await;
+
+    kubectl.ok(&["delete", "pod", "mixed", "--timeout=60s"]).await.unwrap();
+    eventually("the container to be removed", async || {
+        !ctr(&coffer, &["containers", "list", "--quiet"]).lines().any(|line| line == id)
+    })
+    .await;
+    assert!(coffer.stop().await.unwrap().success());
+}
+
+/// Runs containerd's own client, and returns what it prints.
+fn ctr(coffer: &Coffer, arguments: &[&str]) -> String {
+    let mut command = Command::new("ctr");
+    command.arg("--address").arg(coffer.containerd_socket().unwrap());
+    let output = command.args(["--namespace", "k8s.io"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// As `runc init` is left when containerd is killed while it makes a container; with it the pod's

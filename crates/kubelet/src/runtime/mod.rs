@@ -13,6 +13,7 @@ mod remains;
 mod resources;
 mod sandbox;
 mod security;
+mod stray_task;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -148,6 +149,7 @@ pub(crate) struct ExecOutcome {
 /// runtime was restarted.
 #[derive(Clone)]
 pub(crate) struct Runtime {
+    channel: Channel,
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
     /// Sandboxes and containers carry it as a label: several nodes may share one runtime.
@@ -174,7 +176,9 @@ impl Runtime {
         Self {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            images: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            images: ImageServiceClient::new(channel.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            channel,
             node: node.into(),
             seen: relist::PodFingerprints::default(),
         }
@@ -220,7 +224,11 @@ impl Runtime {
     /// Removes a sandbox with its containers.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
         let ask = cri::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        absent_is_fine(self.runtime.clone().remove_pod_sandbox(call(ask)).await)
+        let mut removal = self.runtime.clone().remove_pod_sandbox(call(ask.clone())).await;
+        if stray_task::unblocks(&self.channel, id, &removal).await {
+            removal = self.runtime.clone().remove_pod_sandbox(call(ask)).await;
+        }
+        absent_is_fine(removal)
     }
 
     pub(crate) async fn create_container(
@@ -273,7 +281,11 @@ impl Runtime {
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
         let ask = cri::RemoveContainerRequest { container_id: id.to_owned() };
-        absent_is_fine(self.runtime.clone().remove_container(call(ask)).await)
+        let mut removal = self.runtime.clone().remove_container(call(ask.clone())).await;
+        if stray_task::unblocks(&self.channel, id, &removal).await {
+            removal = self.runtime.clone().remove_container(call(ask)).await;
+        }
+        absent_is_fine(removal)
     }
 
     /// Runs a command in a container and waits for its end, or for the time to be over.
