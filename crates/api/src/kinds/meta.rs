@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{KindInfo, shown};
 use crate::equality::equal;
@@ -159,7 +161,7 @@ fn validate_owners(owners: &[OwnerReference], path: &Path) -> ErrorList {
 
 /// `Invalid value: {json}: detail`, as upstream prints values that are not scalars. Never for
 /// values that may hold payload.
-pub fn invalid_json<T: serde::Serialize>(path: &Path, value: &T, detail: &str) -> Error {
+pub fn invalid_json<T: Serialize>(path: &Path, value: &T, detail: &str) -> Error {
     Error {
         kind: ErrorKind::Invalid,
         path: path.clone(),
@@ -295,11 +297,7 @@ pub fn whole_object() -> Path {
 
 /// `field is immutable`, if the two differ in meaning. The new value is shown as JSON, so never
 /// for payload.
-pub fn immutable<T: serde::Serialize + schemars::JsonSchema>(
-    new: &T,
-    old: &T,
-    path: &Path,
-) -> Option<Error> {
+pub fn immutable<T: Serialize + JsonSchema>(new: &T, old: &T, path: &Path) -> Option<Error> {
     (!equal(new, old)).then(|| invalid_json(path, new, IMMUTABLE))
 }
 
@@ -313,6 +311,19 @@ pub fn separate_status<Spec: Clone, Status: Clone>(
         Some(SubresourceName::Status) => spec.clone_from(old_spec),
         _ => status.clone_from(old_status),
     }
+}
+
+/// [`separate_status`] for kinds that track generations: a changed spec is the [`next_generation`].
+pub fn separate_status_and_generation<Spec, Status: Clone>(
+    sub: Option<SubresourceName>,
+    (meta, old_meta): (&mut ObjectMeta, &ObjectMeta),
+    (spec, old_spec): (&mut Spec, &Spec),
+    status: (&mut Status, &Status),
+) where
+    Spec: Clone + Serialize + JsonSchema,
+{
+    separate_status(sub, (&mut *spec, old_spec), status);
+    next_generation(meta, old_meta, !equal(spec, old_spec));
 }
 
 /// For kinds that track generations: a new object is generation 1.

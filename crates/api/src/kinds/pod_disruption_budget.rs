@@ -19,7 +19,6 @@ use super::optional::list;
 use super::roles::Grant;
 use super::{meta, pod, shown};
 use crate::condition::{ConditionStatus, ConditionType};
-use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::protobuf::message::Type::{Int, IntOrString as Share, Nested, Text, Time as Instant};
 use crate::protobuf::message::{Message, given, list as items, map, nonzero};
@@ -113,9 +112,8 @@ impl Kind for PodDisruptionBudget {
 
     fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
         let (spec, status) = ((&mut self.spec, &old.spec), (&mut self.status, &old.status));
-        meta::separate_status(sub, spec, status);
-        let changed = !equal(&self.spec, &old.spec);
-        meta::next_generation(&mut self.metadata, &old.metadata, changed);
+        let meta = (&mut self.metadata, &old.metadata);
+        meta::separate_status_and_generation(sub, meta, spec, status);
     }
 
     fn validate(&self) -> ErrorList {

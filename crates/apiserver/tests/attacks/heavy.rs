@@ -10,7 +10,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::cluster::{Caller, Cluster};
@@ -63,14 +63,17 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/le
 /// More requests of one user than there are workers, places for bodies and places in the queue.
 const FLOOD: usize = 40;
 
+fn lease() -> Value {
+    json!({
+        "metadata": { "name": "node-a", "namespace": "kube-node-lease" },
+        "spec": { "holderIdentity": "node-a", "leaseDurationSeconds": 40 },
+    })
+}
+
 /// A node with a lease.
 async fn leased(cluster: &Cluster) -> Caller {
     let node = cluster.node("node-a").await;
-    let lease = json!({
-        "metadata": { "name": "node-a", "namespace": "kube-node-lease" },
-        "spec": { "holderIdentity": "node-a", "leaseDurationSeconds": 40 },
-    });
-    let made = node.request("POST", LEASES, Some(&lease)).await;
+    let made = node.request("POST", LEASES, Some(&lease())).await;
     assert_eq!(made.code, 201, "{}", made.message());
     node
 }
@@ -89,6 +92,25 @@ async fn others(cluster: &Cluster, node: &Caller) -> [u16; 5] {
         [renewed, status, health, ready, list]
     };
     tokio::time::timeout(PATIENCE, calm).await.unwrap_or_default()
+}
+
+/// Sends a flood of one user, and asks what others get meanwhile: their codes, and those of the flood's
+/// responses, none where they did not all come.
+async fn flood(
+    cluster: &Cluster,
+    node: &Caller,
+    requests: impl Fn() -> Request<Body>,
+) -> ([u16; 5], Vec<u16>) {
+    let mut sender = connect(cluster, "flood").await;
+    let mut flood = JoinSet::new();
+    for _ in 0..FLOOD {
+        sender.ready().await.unwrap();
+        let sent = sender.send_request(requests());
+        flood.spawn(async move { sent.await.map(|response| response.status().as_u16()) });
+    }
+    let calm = others(cluster, node).await;
+    let responses = tokio::time::timeout(PATIENCE * 4, flood.join_all()).await.unwrap_or_default();
+    (calm, responses.into_iter().flatten().collect())
 }
 
 /// While a flood of heavy requests is on its way, nothing that the cluster lives by waits for it; and
@@ -114,20 +136,10 @@ async fn health_leases_and_other_users_are_served_while_a_flood_waits() {
         ("patches", Method::PATCH, format!("{PODS}/pa?dryRun=All"), strategic, patch),
         ("leases", Method::PUT, format!("{LEASES}/node-a"), "application/json", unknown),
     ] {
-        let mut sender = connect(&cluster, "flood").await;
         let body = Bytes::from(body);
-        let mut flood = JoinSet::new();
-        for _ in 0..FLOOD {
-            sender.ready().await.unwrap();
-            let request = request(&cluster, method.clone(), &path, media, full(body.clone()));
-            let sent = sender.send_request(request);
-            flood.spawn(async move { sent.await.map(|response| response.status().as_u16()) });
-        }
-        let calm = others(&cluster, &node).await;
+        let requests = || request(&cluster, method.clone(), &path, media, full(body.clone()));
+        let (calm, codes) = flood(&cluster, &node, requests).await;
         attacks.attempt(&format!("{what}: others"), calm.iter().all(|code| *code == 200), calm);
-        let responses =
-            tokio::time::timeout(PATIENCE * 4, flood.join_all()).await.unwrap_or_default();
-        let codes: Vec<u16> = responses.into_iter().flatten().collect();
         attacks.attempt(&format!("{what}: the flood"), codes.len() == FLOOD, codes);
     }
     attacks.finish();
@@ -184,20 +196,11 @@ async fn others_are_served_while_small_requests_are_about_large_objects() {
         ("evictions", post, dry(&format!("{PODS}/pa/eviction")), eviction.to_string(), 500),
         ("logs", Method::GET, format!("{PODS}/large/log"), String::new(), 400),
     ] {
-        let mut sender = connect(&cluster, "flood").await;
-        let mut flood = JoinSet::new();
-        for _ in 0..FLOOD {
-            sender.ready().await.unwrap();
-            let body = full(body.clone());
-            let request = request(&cluster, method.clone(), &path, "application/json", body);
-            let sent = sender.send_request(request);
-            flood.spawn(async move { sent.await.map(|answer| answer.status().as_u16()) });
-        }
-        let calm = others(&cluster, &node).await;
+        let body = Bytes::from(body);
+        let media = "application/json";
+        let requests = || request(&cluster, method.clone(), &path, media, full(body.clone()));
+        let (calm, codes) = flood(&cluster, &node, requests).await;
         attacks.attempt(&format!("{what}: others"), calm.iter().all(|code| *code == 200), calm);
-        let replies =
-            tokio::time::timeout(PATIENCE * 4, flood.join_all()).await.unwrap_or_default();
-        let codes: Vec<u16> = replies.into_iter().flatten().collect();
         let expected = codes.iter().filter(|code| [wanted, 429].contains(*code)).count();
         attacks.attempt(&format!("{what}: the flood"), expected == FLOOD, codes);
     }
@@ -225,12 +228,8 @@ async fn bodies_that_do_not_come_hold_no_place_of_another_user() {
             flood.spawn(async move { sent.await.map(|response| response.status().as_u16()).ok() });
         }
     }
-    let lease = json!({
-        "metadata": { "name": "node-a", "namespace": "kube-node-lease" },
-        "spec": { "holderIdentity": "node-a", "leaseDurationSeconds": 40 },
-    });
     let node = cluster.node("node-a").await;
-    let made = tokio::time::timeout(PATIENCE, node.request("POST", LEASES, Some(&lease))).await;
+    let made = tokio::time::timeout(PATIENCE, node.request("POST", LEASES, Some(&lease()))).await;
     let code = made.map(|reply| reply.code).unwrap_or_default();
     attacks.attempt("a lease meanwhile", code == 201, code);
     let health = cluster.admin.request("GET", "/livez", None);

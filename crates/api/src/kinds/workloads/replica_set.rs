@@ -10,7 +10,6 @@ use super::replicated::{counts, replicated};
 use super::{
     Counts, non_negative, selector_cell, selector_text, validate_same_selector, validate_selected,
 };
-use crate::equality::equal;
 use crate::field::{ErrorList, Path};
 use crate::kinds::info::{KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};

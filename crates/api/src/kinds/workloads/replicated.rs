@@ -11,9 +11,8 @@ macro_rules! replicated {
 
         fn prepare_for_update(&mut self, old: &Self, sub: Option<SubresourceName>) {
             let (spec, status) = ((&mut self.spec, &old.spec), (&mut self.status, &old.status));
-            meta::separate_status(sub, spec, status);
-            let changed = !equal(&self.spec, &old.spec);
-            meta::next_generation(&mut self.metadata, &old.metadata, changed);
+            let meta = (&mut self.metadata, &old.metadata);
+            meta::separate_status_and_generation(sub, meta, spec, status);
         }
 
         fn validate(&self) -> ErrorList {

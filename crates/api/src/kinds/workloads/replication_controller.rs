@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::replicated::{counts, replicated};
 use super::{Counts, non_negative, validate_template};
-use crate::equality::equal;
 use crate::field::{Error, ErrorList, Path};
 use crate::kinds::info::{Deletion, Dependents, KindInfo, Subresource};
 use crate::kinds::kind::{EMPTY_TEMPLATE, Kind, Scale};
